@@ -1,0 +1,1 @@
+"""Agents on this machine: MCP servers on stdio, supervised and fenced in."""

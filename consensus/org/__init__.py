@@ -1,0 +1,1 @@
+"""An organisation's own state: its agents, its tasks, its configuration."""

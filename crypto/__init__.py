@@ -1,0 +1,1 @@
+"""Keys and key stores, signatures with domains, certificates, DIDs, boxes."""

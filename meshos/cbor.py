@@ -1,0 +1,53 @@
+"""Canonical CBOR (RFC 8949, section 4.2.1): the only encoding that is signed, hashed or sent between nodes.
+
+The same value always has the same bytes, and only these bytes are accepted: what does not encode back to the
+bytes it came from (long lengths, unsorted or repeated keys, trailing bytes) is refused as ``bad-encoding``. Size is
+checked before decoding, depth while decoding, so that a stranger's bytes cost little.
+"""
+
+from typing import TypeAlias, cast
+
+import cbor2
+
+from meshos.errors import Refused
+
+Value: TypeAlias = "None | bool | int | float | str | bytes | list[Value] | dict[str, Value]"
+"""What may be encoded: no tags, no undefined, text keys only."""
+
+MAX_DEPTH = 16
+
+
+def encode(value: object) -> bytes:
+    """The canonical bytes of ``value`` (tuples become lists)."""
+    return cbor2.dumps(value, canonical=True)
+
+
+def decode(data: bytes, *, max_bytes: int) -> Value:
+    """The value of canonical ``data``; raises Refused ``too-large`` or ``bad-encoding``."""
+    if len(data) > max_bytes:
+        raise Refused("too-large", f"{len(data)} bytes of CBOR, at most {max_bytes} are read here")
+    try:
+        value = cbor2.loads(data)
+        _check(value, MAX_DEPTH)
+        canonical = cbor2.dumps(value, canonical=True)
+    except (cbor2.CBORDecodeError, cbor2.CBOREncodeError, RecursionError, OverflowError, ValueError, TypeError, MemoryError) as error:
+        raise Refused("bad-encoding", "these bytes are not the canonical CBOR of a plain value") from error
+    if canonical != data:
+        raise Refused("bad-encoding", "these bytes decode, but are not in canonical form")
+    return cast(Value, value)
+
+
+def _check(value: object, depth: int) -> None:
+    """Plain values with text keys, nested at most ``depth`` deep."""
+    if depth < 0:
+        raise ValueError("nested too deep")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ValueError("a key that is not text")
+            _check(inner, depth - 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _check(inner, depth - 1)
+    elif not (value is None or isinstance(value, bool | int | float | str | bytes)):
+        raise ValueError("a value that is not plain")

@@ -1,0 +1,140 @@
+"""What a machine is: time and events in, effects and a deadline out, nothing else.
+
+Everything that decides (membership, rpc, an organisation's state, the directory) is a plain class with this shape.
+It has no clock, socket, disk, thread or randomness of its own, and so runs unchanged in a node (on trio) and in the
+simulator (from a heap of events in virtual time).
+
+Who drives a machine keeps four promises:
+
+1. ``now`` is in seconds, never goes back, and has no meaning but its differences.
+2. ``step`` is called with each event in the order of arrival, and with ``Tick()`` when ``deadline()`` has passed.
+3. Of the effects of the steps drained together, every ``Persist`` is on disk (one synced batch) before any other is
+   carried out. So a promise that leaves the node survives the node.
+4. ``Tell`` reaches the named machine of the same node in order. Everything else goes to the port of its type.
+
+A driver that cannot write ends the node: a machine never learns of a failed write, since after it nothing that the
+machine believes of its own past is known to be true (fsync is not tried twice).
+"""
+
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from meshos.errors import MeshError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ok(Generic[T]):
+    """It worked, with this value."""
+
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Err:
+    """It did not, for this reason."""
+
+    error: MeshError
+
+
+Outcome: TypeAlias = Ok[T] | Err
+
+
+# -- events that every machine may meet ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The machine's deadline has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What this machine asked another for under the number ``op`` has ended."""
+
+    op: int
+    outcome: Outcome[object]
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The signature that was asked for by ``Sign`` with this ``op``."""
+
+    op: int
+    signature: bytes
+
+
+# -- effects that every machine may have -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write ``value`` under ``key``."""
+
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove ``key``, if it is there."""
+
+    key: bytes
+
+
+Write: TypeAlias = Put | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """These writes are on disk before any other effect of the same drain is carried out."""
+
+    writes: tuple[Write, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """``event`` goes into the mailbox of another machine of this node."""
+
+    machine: str
+    event: object
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """The node's key signs ``payload`` for ``domain``; ``Signed`` comes back to ``machine``.
+
+    Signing is I/O (the key may sit in a TPM or HSM), so it is an effect.
+    """
+
+    machine: str
+    op: int
+    domain: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A bug of ours was met: logged with its traceback in a node, a violation in the simulator."""
+
+    machine: str
+    error: BaseException
+
+
+class Effect(Protocol):
+    """Any frozen dataclass that says what is to be done; its type picks the port that does it."""
+
+    __slots__ = ()
+
+
+class Machine(Protocol):
+    """See the module's text. ``step`` takes well under a millisecond; what is slower is a ``Compute`` of a Flow."""
+
+    def step(self, now: float, event: object) -> list[object]:
+        """What to do now that ``event`` has happened at ``now``; the order of the effects is the order of sending."""
+        ...
+
+    def deadline(self) -> float | None:
+        """When to call ``step(now, Tick())`` at the latest, or None if nothing is waited for."""
+        ...

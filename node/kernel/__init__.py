@@ -1,0 +1,1 @@
+"""How the machines of a node are put together, and what the node decides; no I/O."""

@@ -1,0 +1,1 @@
+"""The machines on trio: clock, sockets, disk, processes, worker threads."""

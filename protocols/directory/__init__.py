@@ -1,0 +1,1 @@
+"""Who can do what: signed agent records, on every node, found by meaning and by word."""

@@ -1,0 +1,1 @@
+"""Requests and replies between nodes, exactly once by id, with deadlines that shrink on the way."""

@@ -1,0 +1,99 @@
+"""What the rpc machine hears and does: messages on links, and requests for services.
+
+Calls come in as ``meshos.flow_machine.Perform`` of an ``Ask``; their replies go back as ``Completed``.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from meshos.effects import Outcome
+from meshos.flow import Lane
+from meshos.ids import NodeId, Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One try of a request. ``id`` (16 bytes) is the same for each try; ``ttl_ms`` is the time left when it was sent."""
+
+    id: bytes
+    protocol: str
+    body: bytes
+    ttl_ms: int
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The recorded answer to the request ``id``: bytes, or an error of the tree."""
+
+    id: bytes
+    outcome: Outcome[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The asker does not wait for ``id`` any more."""
+
+    id: bytes
+
+
+Message: TypeAlias = Request | Reply | Cancel
+
+
+# -- events ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """There is an authenticated link to ``peer``."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """There is no link to ``node`` any more, or it could not be opened; ``reason`` is a name of the catalogue."""
+
+    node: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A whole, size-bounded, decoded message of an authenticated peer."""
+
+    peer: Peer
+    message: Message
+
+
+# -- effects ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLink:
+    """A link to ``to`` is wanted; ``LinkUp`` or ``LinkDown`` follows."""
+
+    to: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class SendMessage:
+    """Put ``message`` on the link to ``to``; lost silently if there is none (``LinkDown`` says so)."""
+
+    to: NodeId
+    lane: Lane
+    message: Message
+
+
+# -- what a service is given -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A request as a service sees it: who asks (proved), what, and how long the asker waits."""
+
+    peer: Peer
+    protocol: str
+    body: bytes
+    deadline: float
+    trace: str = ""

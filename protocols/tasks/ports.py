@@ -1,0 +1,33 @@
+"""What the tasks Flow asks of the world: to call a tool of an agent that runs here (or elsewhere by URL).
+
+Awaited as ``Port(CallTool(…))``; ``adapters/`` carries it out. Cancelling the Flow reaches the tool.
+"""
+
+from dataclasses import dataclass
+
+from meshos.ids import AgentId, TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class CallTool:
+    """Call ``tool`` of ``agent`` with ``arguments`` (canonical CBOR of a map)."""
+
+    agent: AgentId
+    task: TaskId
+    tool: str
+    arguments: bytes
+    timeout_s: float
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What the tool gave: canonical CBOR of its structured content, else its text, else its content list.
+
+    ``failed`` is the tool's own word (``isError``): the task ended, and its answer is an error.
+    Trouble on the way is raised instead: ``agent-crashed``, ``agent-hung``, ``agent-garbage``, ``result-too-large``, ….
+    """
+
+    value: bytes
+    failed: bool
+    replica: str

@@ -1,0 +1,37 @@
+"""The Store port: an ordered map of bytes to bytes with atomic, synced batches; LevelDB in a node, memory in a simulation.
+
+Each machine has a Store of its own (its keys, its sync queue), and reads it through a ``View`` in which the writes of the
+batch that is still on its way to the disk are already visible.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from meshos.effects import Write
+
+
+class View(Protocol):
+    """What a machine reads: synchronous and read-only."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under ``key``, or None."""
+        ...
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All (key, value) whose key begins with ``prefix``, in the order of the keys."""
+        ...
+
+
+class Store(View, Protocol):
+    """What a driver writes."""
+
+    def write(self, writes: Sequence[Write]) -> None:
+        """All of ``writes`` or none, on disk when this returns (blocking: call it in a worker thread).
+
+        Raises OSError; after one the store is closed, since after a failed sync nothing about the disk is known.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the folder. Closing twice is no error."""
+        ...
