@@ -1,0 +1,118 @@
+"""The node as its API sees it: one method for each thing a user can ask for.
+
+The composition root implements it with Flows; the API translates HTTP to it and back and knows nothing else. Every
+method raises the errors of ``meshos.errors`` and nothing else on purpose. Every method may be cancelled (its client has
+gone, or the request's time is up), and passes that on to what it has begun.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from meshos.ids import AgentId, TaskId
+from meshos.node.api.shapes import (
+    AgentView,
+    Caller,
+    CallRequest,
+    Deploy,
+    Deployed,
+    Discovered,
+    DiscoverQuery,
+    Event,
+    Explanation,
+    Health,
+    HostedAgent,
+    Json,
+    MembersView,
+    Published,
+    StatusView,
+    TaskView,
+    Undeployed,
+)
+
+
+class NodeService(Protocol):
+    """See the module's text. The API has checked the key's role, its rate and the sizes before it calls."""
+
+    # -- agents ------------------------------------------------------------------------------------------------------
+
+    async def deploy(self, deploy: Deploy, caller: Caller) -> Deployed:
+        """Start the agent, read its tools, sign and publish its record; (org, name) again raises its version."""
+        ...
+
+    async def undeploy(self, agent_id: AgentId, caller: Caller) -> Undeployed:
+        """End the agent of this org and bury its record; raises Refused ``no-such-agent``."""
+        ...
+
+    async def agents(self, caller: Caller) -> tuple[HostedAgent, ...]:
+        """The agents of this node's org."""
+        ...
+
+    async def agent(self, agent_id: AgentId, caller: Caller) -> AgentView:
+        """The record of any org's agent; raises Refused ``no-such-agent``."""
+        ...
+
+    async def publish(self, lines: Sequence[str], caller: Caller) -> Published:
+        """Publish agents that run elsewhere, a JSON object a line; a bad line is refused, the others are taken."""
+        ...
+
+    # -- discovery and tasks -----------------------------------------------------------------------------------------
+
+    async def discover(self, query: DiscoverQuery, caller: Caller) -> Discovered:
+        """The agents of all orgs that fit the question best."""
+        ...
+
+    async def call(self, request: CallRequest, caller: Caller) -> TaskView:
+        """Run a task; cancelling this cancels the task. A task that failed is an answer, not an exception.
+
+        Charges ``caller.purse``. The service owns deduplication by (caller, agent, idempotency key) over restarts; the
+        same key with other contents raises Refused ``idempotency-conflict``.
+        """
+        ...
+
+    async def task(self, task_id: TaskId, caller: Caller) -> TaskView:
+        """A task of this org, as caller or provider; raises Refused ``no-such-task``."""
+        ...
+
+    async def cancel(self, task_id: TaskId, caller: Caller) -> TaskView:
+        """Stop a task that runs; one that has ended stays as it ended."""
+        ...
+
+    # -- the mesh ----------------------------------------------------------------------------------------------------
+
+    async def members(self) -> MembersView:
+        """All nodes as this one sees them."""
+        ...
+
+    async def status(self) -> StatusView:
+        """How this node does."""
+        ...
+
+    async def explain(self, subject: str, caller: Caller) -> Explanation:
+        """Why: of an agent, a task, a node by id; raises Refused ``nothing-to-explain``."""
+        ...
+
+    async def did_document(self, did: str) -> Json:
+        """The W3C DID document of an org; raises Refused ``no-such-did`` or BadInput ``bad-did``."""
+        ...
+
+    async def agent_card(self) -> Json:
+        """The A2A card of this node, for anybody."""
+        ...
+
+    # -- watching ----------------------------------------------------------------------------------------------------
+
+    def events(self, since: str | None) -> AsyncIterator[Event]:
+        """What happens from now on, or after the event ``since``; ``EventLog`` (event_log.py) does this."""
+        ...
+
+    def metrics(self) -> bytes:
+        """The node's metrics, Prometheus text format 0.0.4."""
+        ...
+
+    def healthy(self) -> Health:
+        """Whether the process should go on (else: restart it)."""
+        ...
+
+    def ready(self) -> Health:
+        """Whether the node can serve its users now."""
+        ...

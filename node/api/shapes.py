@@ -1,0 +1,357 @@
+"""What the API and the node say to each other: frozen, typed, free of HTTP and of every protocol.
+
+Units stand at the end of a name (``_ms``, ``_s``, ``_micro`` for millionths of MESH). Times are milliseconds since 1970.
+What a tool takes and gives stays canonical CBOR in here: JSON begins and ends at the API.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from meshos.errors import Done
+from meshos.ids import AgentId, NodeId, OrgDid, TaskId
+
+Json: TypeAlias = Mapping[str, object]
+"""A JSON object that passes through unread (an input schema, a receipt, a DID document)."""
+
+Role = Literal["admin", "operator", "caller", "agent", "read"]
+"""What an API key may do: everything; all but keys; discover and call; the same for one agent's process; look."""
+
+
+class Purse(Protocol):
+    """The MESH that one API key may still spend. Held before the money is at risk, settled when the task has ended."""
+
+    def hold(self, micro: int) -> None:
+        """Set ``micro`` aside; raises Refused ``budget-exceeded`` and holds nothing if less than that is left."""
+        ...
+
+    def settle(self, held: int, spent: int) -> None:
+        """What was held comes back, except for ``spent`` (at most ``held``)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as its API key proved, and in which request.
+
+    ``depth`` is how many calls may still follow one another from here (agents call agents). ``budget_micro`` is what
+    was left in the purse when the request came, None for a key without a limit. ``trace`` is a W3C traceparent.
+    """
+
+    key_id: str
+    name: str
+    role: Role
+    budget_micro: int | None
+    depth: int
+    purse: Purse
+    agent: AgentId | None = None
+    request_id: str = ""
+    trace: str = ""
+
+
+# -- agents ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """What an agent asks; None where it asks nothing of the kind."""
+
+    per_query_micro: int | None = None
+    per_hour_micro: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """What the mesh measured; None before there was anything to measure. ``uptime`` is a share, 0 to 1."""
+
+    uptime: float | None
+    avg_latency_ms: float | None
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKind:
+    """One task of an agent: the MCP tool's name, and what its server says about it (None: it says nothing)."""
+
+    name: str
+    description: str
+    input_schema: Json
+    read_only: bool | None = None
+    idempotent: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentView:
+    """The agent record of CONTRACT.md. ``embeddings`` (768 numbers) is there only when it was asked for."""
+
+    agent_id: AgentId
+    mesh_id: OrgDid
+    name: str
+    description: str
+    capabilities: tuple[str, ...]
+    specializations: tuple[str, ...]
+    models: tuple[str, ...]
+    certifications: tuple[str, ...]
+    trust_score: float
+    trust_evidence: int
+    pricing: Pricing
+    availability: Availability
+    tasks: tuple[TaskKind, ...]
+    version: int
+    embedding_model: str
+    last_updated_ms: int
+    signature: str
+    embeddings: tuple[float, ...] | None = None
+
+
+AgentState = Literal["starting", "running", "restarting", "stopped", "failed", "elsewhere"]
+
+
+@dataclass(frozen=True, slots=True)
+class HostedAgent:
+    """An agent of this node's org: its record, and how its replicas do. ``note`` says why, when not all run."""
+
+    record: AgentView
+    state: AgentState
+    replicas_wanted: int
+    replicas_running: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deploy:
+    """An agent to deploy: the agent file's mapping, already checked, and its folder if that is on the node's machine."""
+
+    agent: Json
+    folder: str | None
+    region: str | None = None
+    replicas: int | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """An agent that runs (or is known to run elsewhere) and whose record is signed and published."""
+
+    record: AgentView
+    replicas_running: int
+    nodes: tuple[str, ...]
+    took_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Undeployed:
+    """An agent that is gone: its processes ended, its record buried."""
+
+    agent_id: AgentId
+    name: str
+
+
+# -- discovery -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoverQuery:
+    """A question in plain words, and what an answer must fulfil. None and empty mean no such condition."""
+
+    query: str
+    limit: int
+    min_trust: float | None = None
+    max_trust: float | None = None
+    certifications: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    region: str | None = None
+    max_latency_ms: float | None = None
+    max_price_micro: int | None = None
+    embeddings: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record that fits, how well (0 to 1), and why in a few words each."""
+
+    record: AgentView
+    score: float
+    matched: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """The best first. ``complete`` is False when some cells did not answer."""
+
+    agents: tuple[Found, ...]
+    cells_asked: int
+    cells_missing: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell that was asked has answered."""
+        return self.cells_missing == 0
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLine:
+    """A line of a publication that was not taken, counted from 1, and the name of the reason."""
+
+    line: int
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """How many lines became records, and which did not."""
+
+    accepted: int
+    refused: tuple[RefusedLine, ...]
+
+
+# -- tasks -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SentFile:
+    """A file sent along: it lands in the agent's private folder, and the argument ``name`` holds its path there."""
+
+    name: str
+    filename: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """One task for one agent. ``data`` is the canonical CBOR of a map: the tool's arguments.
+
+    ``wait`` False: answer with status ``running`` as soon as the task is accepted. ``budget_micro`` is the most that this
+    one call may cost.
+    """
+
+    agent_id: AgentId
+    task_type: str
+    data: bytes
+    timeout_s: float
+    priority: int = 5
+    budget_micro: int | None = None
+    idempotency_key: str | None = None
+    wait: bool = True
+    files: tuple[SentFile, ...] = ()
+
+
+TaskStatus = Literal["running", "completed", "failed", "cancelled", "expired", "outcome_unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskError:
+    """Why a task has no result: an error of the catalogue, or the tool's own word (name ``task-failed``)."""
+
+    name: str
+    detail: str
+    hint: str = ""
+    outcome: Done = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a task took as its caller's node saw it, and inside the tool (None: never got there)."""
+
+    total_ms: float
+    tool_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task. ``result`` is canonical CBOR (structured content, else text, else the content list), None without one."""
+
+    task_id: TaskId
+    agent_id: AgentId
+    status: TaskStatus
+    result: bytes | None = None
+    error: TaskError | None = None
+    receipt: Json | None = None
+    timing: Timing = Timing(0.0)
+    node: str = ""
+    cost_micro: int = 0
+
+
+# -- the mesh as this node sees it -----------------------------------------------------------------------------------
+
+MemberState = Literal["alive", "suspect", "dead", "left"]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """A node. ``since_ms`` is how long it has been in this state; ``note`` says what is known beyond (probes lost, …)."""
+
+    node_id: NodeId
+    name: str
+    org: OrgDid
+    region: str
+    state: MemberState
+    incarnation: int
+    since_ms: float
+    load: float | None = None
+    version: str = ""
+    addresses: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MembersView:
+    """All nodes known to the node ``seen_by``, the dead included."""
+
+    members: tuple[MemberView, ...]
+    seen_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    """This node. ``problems`` is empty when it is well. ``waiting_notes`` says what the waiting tasks wait for."""
+
+    node_id: NodeId
+    name: str
+    org: OrgDid
+    region: str
+    version: str
+    genesis: str
+    up_ms: float
+    problems: tuple[str, ...]
+    members: Mapping[MemberState, int]
+    agents_hosted: int
+    agents_running: int
+    records: int
+    tasks_running: int
+    tasks_waiting: int
+    waiting_notes: tuple[str, ...] = ()
+    calls_per_s: float = 0.0
+    call_p95_ms: float | None = None
+    rss_bytes: int = 0
+    loop_lag_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why something is as it is, in plain sentences; ``facts`` holds the same for programs."""
+
+    subject: str
+    kind: str
+    lines: tuple[str, ...]
+    facts: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened: ``id`` orders events of one run of the node, ``text`` is one plain line."""
+
+    id: str
+    kind: str
+    at_ms: int
+    text: str
+    data: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether all is well, and if not, what is wrong: one sentence each."""
+
+    ok: bool
+    problems: tuple[str, ...] = ()
