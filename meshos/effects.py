@@ -105,12 +105,13 @@ class Tell:
 class Sign:
     """The node's key signs ``payload`` for ``domain``; ``Signed`` comes back to ``machine``.
 
-    Signing is I/O (the key may sit in a TPM or HSM), so it is an effect.
+    ``domain`` is a ``crypto.signing.Domain`` (a floor below, hence only ``object`` here). Signing is I/O (the key may sit in
+    a TPM or HSM), so it is an effect.
     """
 
     machine: str
     op: int
-    domain: str
+    domain: object
     payload: bytes
 
 

@@ -1,0 +1,169 @@
+"""The core of a node: its machines, wired together, in one place for both drivers.
+
+Theory of operation. Events wait in one queue in the order of arrival. ``_pump`` takes them one by one, steps the machine
+that each is for, and carries its effects out at once: ``Tell`` goes to the end of the queue, everything else to
+the driver. A machine that emits ``Persist`` *syncs*: from then on its effects are withheld and its events put aside, until the
+driver says that the batch is on disk. What was put aside is then stepped together, so that one sync serves many events (group
+commit) while the other machines go on: gossip never waits for the ledger's disk.
+
+The driver gives three functions and calls four. It gives ``carry_out(effect)``; ``stage(machine, writes)``, which makes writes
+visible to the machine's View at once; and ``sync(machine)``, which begins to write all that is staged. It calls ``deliver``,
+``synced``, ``tick`` and ``deadline``.
+Everything happens in the driver's one thread.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+from meshos.effects import Completed, Err, Machine, Persist, Tell, Tick, Write
+from meshos.errors import busy
+from meshos.flow_machine import Perform
+
+OUTSIDE = "outside"
+"""Who asks for a Flow without being a machine: the API, a scenario. What is told to it goes to the driver."""
+
+BACKLOG_LIMIT = 4096
+"""Events that may wait for one machine's disk. A sync takes milliseconds, so that a full backlog means a stalled disk."""
+
+
+class _Slot:
+    """One machine, and what it waits for."""
+
+    __slots__ = ("backlog", "deadline", "machine", "name", "syncing", "withheld")
+
+    def __init__(self, name: str, machine: Machine) -> None:
+        self.name = name
+        self.machine = machine
+        self.deadline = machine.deadline()
+        self.syncing = False
+        self.withheld: list[object] = []
+        self.backlog: deque[object] = deque()
+
+
+class Core:
+    """The machines of one node; see the module's text."""
+
+    def __init__(
+        self,
+        machines: Mapping[str, Machine],
+        *,
+        carry_out: Callable[[object], None],
+        stage: Callable[[str, Sequence[Write]], None],
+        sync: Callable[[str], None],
+        observe: Callable[[str, object, list[object]], None] | None = None,
+    ) -> None:
+        """``observe(machine, event, effects)`` sees every step: the recorder in a node, the checkers in a simulation."""
+        self._slots = {name: _Slot(name, machine) for name, machine in machines.items()}
+        self._carry_out = carry_out
+        self._stage = stage
+        self._sync = sync
+        self._observe = observe
+        self._queue: deque[tuple[_Slot, object]] = deque()
+        self._pumping = False
+        self.refused = 0
+
+    def machine(self, name: str) -> Machine:
+        """The machine called ``name``, to read from; only its own events change it."""
+        return self._slots[name].machine
+
+    def deliver(self, now: float, machine: str, event: object) -> None:
+        """``event`` has happened for ``machine``."""
+        self._queue.append((self._slots[machine], event))
+        if not self._pumping:
+            self._pump(now)
+
+    def synced(self, now: float, machine: str) -> None:
+        """What ``sync`` was given for ``machine`` is on disk."""
+        slot = self._slots[machine]
+        assert slot.syncing, f"{machine} was not syncing"
+        slot.syncing = False
+        effects, slot.withheld = slot.withheld, []
+        backlog, slot.backlog = slot.backlog, deque()
+        self._queue.extendleft((slot, event) for event in reversed(backlog))
+        was_pumping, self._pumping = self._pumping, True
+        self._release(effects)
+        self._pumping = was_pumping
+        if not was_pumping:
+            self._pump(now, together=slot)
+
+    def tick(self, now: float) -> None:
+        """Tell every machine whose deadline has passed."""
+        for slot in self._slots.values():
+            if slot.deadline is not None and slot.deadline <= now and not slot.syncing:
+                self._queue.append((slot, Tick()))
+        if not self._pumping:
+            self._pump(now)
+
+    def deadline(self) -> float | None:
+        """When to call ``tick`` at the latest."""
+        due = [slot.deadline for slot in self._slots.values() if slot.deadline is not None and not slot.syncing]
+        return min(due) if due else None
+
+    def _pump(self, now: float, together: _Slot | None = None) -> None:
+        """Step until nothing waits. The events of ``together`` at the queue's head share one sync."""
+        self._pumping = True
+        queue = self._queue
+        try:
+            if together is not None:
+                self._step_together(now, together)
+            while queue:
+                slot, event = queue.popleft()
+                if slot.syncing:
+                    self._put_aside(slot, event)
+                    continue
+                if self._step(now, slot, event, effects := []):
+                    self._begin_sync(slot, effects)
+                else:
+                    self._release(effects)
+        finally:
+            self._pumping = False
+
+    def _step_together(self, now: float, slot: _Slot) -> None:
+        effects: list[object] = []
+        must_sync = False
+        while self._queue and self._queue[0][0] is slot:
+            must_sync |= self._step(now, slot, self._queue.popleft()[1], effects)
+        if must_sync:
+            self._begin_sync(slot, effects)
+        else:
+            self._release(effects)
+
+    def _step(self, now: float, slot: _Slot, event: object, effects: list[object]) -> bool:
+        """Step once, add what it caused to ``effects``; whether something of it must be on disk first."""
+        caused = slot.machine.step(now, event)
+        slot.deadline = slot.machine.deadline()
+        if self._observe is not None:
+            self._observe(slot.name, event, caused)
+        must_sync = False
+        for effect in caused:
+            if type(effect) is Persist:
+                self._stage(slot.name, effect.writes)
+                must_sync = True
+        effects += caused
+        return must_sync
+
+    def _begin_sync(self, slot: _Slot, effects: list[object]) -> None:
+        slot.syncing = True
+        slot.withheld = effects
+        self._sync(slot.name)
+
+    def _release(self, effects: list[object]) -> None:
+        for effect in effects:
+            kind = type(effect)
+            if kind is Tell:
+                assert isinstance(effect, Tell)
+                if effect.machine == OUTSIDE:
+                    self._carry_out(effect.event)
+                else:
+                    self._queue.append((self._slots[effect.machine], effect.event))
+            elif kind is not Persist:
+                self._carry_out(effect)
+
+    def _put_aside(self, slot: _Slot, event: object) -> None:
+        """Wait for the disk, up to the limit; beyond it, whoever waits for an answer gets ``busy``."""
+        if len(slot.backlog) < BACKLOG_LIMIT:
+            slot.backlog.append(event)
+            return
+        self.refused += 1
+        if isinstance(event, Perform):
+            self._queue.append((self._slots[event.reply_to], Completed(event.op, Err(busy(f"the mailbox of {slot.name}")))))

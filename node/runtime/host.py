@@ -1,0 +1,211 @@
+"""The trio driver: a Core with a real clock, real disks, worker threads and ports.
+
+Everything that a machine decides happens synchronously in the one trio thread, at the moment an event arrives; there is no
+task between a frame and its reply. Tasks exist only for what waits: one for the earliest deadline, one for each disk, one
+for each operation of a port. Worker threads do what is slow and pure (``Compute``) and what blocks (``Store.write``).
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import trio
+
+from meshos.effects import Completed, Err, Machine, Ok, Outcome, Report, Sign, Signed, Write
+from meshos.errors import Broken, MeshError, Refused
+from meshos.flow import Compute, Port
+from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Perform, StartFlow
+from meshos.node.kernel.core import OUTSIDE, Core
+from meshos.storage.overlay import Overlay
+from meshos.storage.store import Store
+
+logger = logging.getLogger("meshos.host")
+
+T = TypeVar("T")
+
+Handler: TypeAlias = Callable[[Any], None]
+"""Carries out one type of effect, at once: what waits is its own task."""
+
+PortHandler: TypeAlias = Callable[[Any], Awaitable[object]]
+"""Does what a Flow awaits as ``Port(effect)``; cancelled with the Flow. Each knows its own effect's type."""
+
+COMPUTE_THREADS = 2
+"""Worker threads for Compute: as many as the machines that a node is measured on have cores."""
+
+LAG_ALARM_S = 0.25
+"""A timer this late means that something slow runs on the event loop; half of the fastest preset's probe timeout."""
+
+
+class Host:
+    """Runs the machines of one node. Use: ``await nursery.start(host.run)``, then ``deliver`` and ``flow``."""
+
+    def __init__(
+        self,
+        machines: Mapping[str, Machine],
+        *,
+        stores: Mapping[str, tuple[Store, Overlay]],
+        handlers: Mapping[type, Handler],
+        ports: Mapping[type, PortHandler],
+        sign: Callable[[str, bytes], Awaitable[bytes]],
+        observe: Callable[[str, object, list[object]], None] | None = None,
+    ) -> None:
+        self.core = Core(machines, carry_out=self._carry_out, stage=self._stage, sync=self._sync, observe=observe)
+        self._stores = stores
+        self._handlers = handlers
+        self._ports = ports
+        self._sign_with = sign
+        self._nursery: trio.Nursery
+        self._compute = trio.CapacityLimiter(COMPUTE_THREADS)
+        self._rearm = trio.Event()
+        self._armed = float("inf")
+        self._running: dict[tuple[str, int], trio.CancelScope] = {}
+        self._staged: dict[str, list[Sequence[Write]]] = {name: [] for name in stores}
+        self._to_write: dict[str, trio.MemorySendChannel[list[Sequence[Write]]]] = {}
+        self._waiting: dict[int, tuple[trio.Event, list[Outcome[object]]]] = {}
+        self._flows = 0
+        self.lag_s = 0.0
+        self.lag_alarms = 0
+
+    # -- for the node ------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled. Ends with the error of a disk that could not be written."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for name, (store, overlay) in self._stores.items():
+                send, receive = trio.open_memory_channel[list[Sequence[Write]]](1)
+                self._to_write[name] = send
+                nursery.start_soon(self._write_disk, name, store, overlay, receive)
+            nursery.start_soon(self._keep_time)
+            task_status.started()
+
+    def deliver(self, machine: str, event: object) -> None:
+        """``event`` has happened for ``machine``."""
+        self.core.deliver(trio.current_time(), machine, event)
+        self._check_timer()
+
+    async def flow(self, service: str, argument: object, *, timeout_s: float, trace: str = "") -> Any:
+        """Run a Flow to its end and give its value, or raise its MeshError. Cancelling this cancels the Flow."""
+        self._flows += 1
+        number = self._flows
+        ended, result = trio.Event(), list[Outcome[object]]()
+        self._waiting[number] = (ended, result)
+        try:
+            self.deliver("flows", StartFlow(number, service, argument, trio.current_time() + timeout_s, OUTSIDE, trace))
+            await ended.wait()
+        finally:
+            del self._waiting[number]
+            if not result:
+                self.deliver("flows", CancelFlow(number))
+        (outcome,) = result
+        if isinstance(outcome, Err):
+            raise outcome.error
+        return outcome.value
+
+    def statistics(self) -> dict[str, float]:
+        """Loop lag in seconds (the latest timer's), alarms, and operations under way."""
+        return {"lag_s": self.lag_s, "lag_alarms": self.lag_alarms, "operations": len(self._running), "refused": self.core.refused}
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def _check_timer(self) -> None:
+        due = self.core.deadline()
+        if due is not None and due < self._armed:
+            self._rearm.set()
+
+    async def _keep_time(self) -> None:
+        while True:
+            self._rearm = trio.Event()
+            due = self.core.deadline()
+            self._armed = float("inf") if due is None else due
+            with trio.move_on_at(self._armed):
+                await self._rearm.wait()
+                continue
+            now = trio.current_time()
+            self.lag_s = now - self._armed
+            if self.lag_s > LAG_ALARM_S:
+                self.lag_alarms += 1
+                logger.warning("loop-lag", extra={"dur_ms": round(self.lag_s * 1000)})
+            self.core.tick(now)
+
+    # -- effects -----------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, effect: object) -> None:
+        kind = type(effect)
+        if kind is Perform:
+            assert isinstance(effect, Perform)
+            self._nursery.start_soon(self._perform, effect)
+        elif kind is Abandon:
+            assert isinstance(effect, Abandon)
+            scope = self._running.get((effect.reply_to, effect.op))
+            if scope is not None:
+                scope.cancel()
+        elif kind is FlowEnded:
+            assert isinstance(effect, FlowEnded)
+            waiting = self._waiting.get(effect.flow) if isinstance(effect.flow, int) else None
+            if waiting is not None:
+                waiting[1].append(effect.outcome)
+                waiting[0].set()
+        elif kind is Sign:
+            assert isinstance(effect, Sign)
+            self._nursery.start_soon(self._sign, effect)
+        elif kind is Report:
+            assert isinstance(effect, Report)
+            logger.error("bug", exc_info=effect.error, extra={"machine": effect.machine})
+        else:
+            handler = self._handlers.get(kind)
+            if handler is None:
+                raise Broken("internal", f"no port carries out {kind.__name__}")
+            handler(effect)
+
+    async def _perform(self, perform: Perform) -> None:
+        key = (perform.reply_to, perform.op)
+        with trio.CancelScope() as scope:
+            self._running[key] = scope
+            try:
+                outcome: Outcome[object] = Ok(await self._do(perform))
+            except MeshError as error:
+                outcome = Err(error)
+            except Exception as error:
+                logger.error("bug", exc_info=error, extra={"operation": type(perform.operation).__name__})
+                outcome = Err(Broken("internal", f"a bug of ours, {type(error).__name__}; the log of this node has it"))
+            finally:
+                del self._running[key]
+        if not scope.cancelled_caught:
+            self.deliver(perform.reply_to, Completed(perform.op, outcome))
+
+    async def _do(self, perform: Perform) -> object:
+        operation = perform.operation
+        if isinstance(operation, Compute):
+            return await trio.to_thread.run_sync(operation.work, limiter=self._compute, abandon_on_cancel=True)
+        assert isinstance(operation, Port), operation
+        port = self._ports.get(type(operation.effect))
+        if port is None:
+            raise Refused("no-port", f"this node has no port for {type(operation.effect).__name__}")
+        return await port(operation.effect)
+
+    async def _sign(self, sign: Sign) -> None:
+        signature = await self._sign_with(sign.domain, sign.payload)
+        self.deliver(sign.machine, Signed(sign.op, signature))
+
+    # -- disks -------------------------------------------------------------------------------------------------------
+
+    def _stage(self, machine: str, writes: Sequence[Write]) -> None:
+        self._stores[machine][1].lay(writes)
+        self._staged[machine].append(writes)
+
+    def _sync(self, machine: str) -> None:
+        staged, self._staged[machine] = self._staged[machine], []
+        self._to_write[machine].send_nowait(staged)  # never full: a machine that syncs emits nothing until it is synced
+
+    async def _write_disk(
+        self, machine: str, store: Store, overlay: Overlay, batches: trio.MemoryReceiveChannel[list[Sequence[Write]]]
+    ) -> None:
+        limiter = trio.CapacityLimiter(1)
+        async for staged in batches:
+            # Not abandoned on cancellation: a write that was begun is finished before the store is closed.
+            writes = [write for batch in staged for write in batch]
+            await trio.to_thread.run_sync(store.write, writes, limiter=limiter)
+            overlay.settle(len(staged))
+            self.core.synced(trio.current_time(), machine)
+            self._check_timer()

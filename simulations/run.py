@@ -1,0 +1,164 @@
+"""One run: a scenario, a seed, a schedule of faults; what was checked, and the verdict."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from meshos.errors import BadInput
+from meshos.ids import NodeId
+from meshos.simulations.faults import Schedule, from_json, swarm, to_json
+from meshos.simulations.record import Recorder
+from meshos.simulations.world import SimNode, Violation, World
+
+FILE_VERSION = 1
+MAX_FILE_BYTES = 16 * 1024 * 1024
+
+
+class Checker(Protocol):
+    """Watches a world and raises ``Violation`` when something does not hold that must."""
+
+    def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
+        """After each step of each machine."""
+        ...
+
+    def finish(self, world: World) -> None:
+        """After the faults have ended and the world had time to settle: what must hold in the end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A kind of world. ``begin_s`` is when faults may begin, ``settle_s`` how long before the end they are over."""
+
+    name: str
+    summary: str
+    populate: Callable[[World, int], Sequence[Checker]]
+    nodes: int
+    until_s: float
+    begin_s: float
+    settle_s: float
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run came to. ``verdict`` is ok, safety, stuck or crashed."""
+
+    scenario: str
+    seed: int
+    nodes: int
+    until_s: float
+    schedule: Schedule
+    verdict: str = "ok"
+    message: str = ""
+    at_s: float = 0.0
+    steps: int = 0
+    packets: int = 0
+    lost: int = 0
+    digest: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """As ``--json`` prints it and a file keeps it. Holds no wall-clock time, so that two runs give the same bytes."""
+        return {
+            "version": FILE_VERSION,
+            "scenario": self.scenario,
+            "seed": self.seed,
+            "nodes": self.nodes,
+            "until_s": self.until_s,
+            "verdict": self.verdict,
+            "message": self.message,
+            "at_s": self.at_s,
+            "steps": self.steps,
+            "packets": self.packets,
+            "lost": self.lost,
+            "digest": self.digest,
+            "figures": self.figures,
+            "schedule": to_json(self.schedule),
+        }
+
+
+def run(
+    scenario: Scenario,
+    seed: int,
+    *,
+    nodes: int | None = None,
+    until_s: float | None = None,
+    schedule: Schedule | None = None,
+    record: bool = False,
+    log: TextIO | None = None,
+) -> Report:
+    """Run once. Without a schedule, one is drawn from the seed. ``record`` hashes every step (some ten times slower)."""
+    size = nodes or scenario.nodes
+    until = until_s or scenario.until_s
+    world = World(seed)
+    checkers = list(scenario.populate(world, size))
+    if schedule is None:
+        names = [str(name) for name in world.nodes]
+        end = max(scenario.begin_s, until - scenario.settle_s)
+        schedule = swarm(world.generator("schedule"), names, begin=scenario.begin_s, end=end)
+    report = Report(scenario.name, seed, size, until, schedule)
+    recorder = Recorder(log) if record or log is not None else None
+    observers = [checker.observe for checker in checkers] + ([recorder.observe] if recorder is not None else [])
+    world.observer = _together(observers)
+    for at, fault in schedule:
+        if at <= 0:
+            fault.do(world)
+        else:
+            world.at(at, fault.do, world)
+    try:
+        for node in world.nodes.values():
+            node.start()
+        world.run(until)
+        for checker in checkers:
+            checker.finish(world)
+    except Violation as violation:
+        report.verdict, report.message = violation.kind, violation.message
+    report.at_s, report.steps = world.now, world.steps
+    report.packets, report.lost = world.network.sent, world.network.lost
+    report.digest = recorder.digest() if recorder is not None else ""
+    for checker in checkers:
+        report.figures.update(getattr(checker, "figures", {}))
+    return report
+
+
+def _together(
+    observers: Sequence[Callable[[SimNode, str, object, list[object]], None]],
+) -> Callable[[SimNode, str, object, list[object]], None] | None:
+    if len(observers) == 1:
+        return observers[0]
+
+    def observe(node: SimNode, machine: str, event: object, effects: list[object]) -> None:
+        for each in observers:
+            each(node, machine, event, effects)
+
+    return observe if observers else None
+
+
+def load(path: Path) -> tuple[str, int, int, float, Schedule, str]:
+    """Scenario, seed, nodes, until, schedule and digest of a file that a run wrote; raises BadInput ``bad-run-file``."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BadInput("bad-run-file", f"{path} is larger than {MAX_FILE_BYTES} bytes")
+        document = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput("bad-run-file", f"{path} cannot be read as a run: {error}") from error
+    if not isinstance(document, dict) or document.get("version") != FILE_VERSION:
+        raise BadInput("bad-run-file", f"{path} is not a run of version {FILE_VERSION}")
+    try:
+        return (
+            str(document["scenario"]),
+            int(document["seed"]),
+            int(document["nodes"]),
+            float(document["until_s"]),
+            from_json(document["schedule"]),
+            str(document.get("digest", "")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput("bad-run-file", f"{path} lacks or garbles the field {error}") from error
+
+
+def node_ids(count: int) -> list[NodeId]:
+    """n001, n002, …: ids that sort."""
+    return [NodeId(f"n{number:03d}") for number in range(1, count + 1)]

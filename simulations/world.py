@@ -1,0 +1,361 @@
+"""The world: many nodes in virtual time, from one heap of events and one seed.
+
+Theory of operation. Every node is a ``Core``, the same that runs in a process (``node/kernel/core.py``). The world is its driver:
+it carries out effects by putting events on the heap, and time is the time of the event in hand. Nothing waits, nothing
+runs twice at once, and all chance comes from generators seeded with ``seed`` and a name, so that a run is a function of
+its seed and its schedule of faults.
+
+A node that is *paused* (SIGSTOP) keeps what arrives, up to a socket buffer, and meets it late. A node that *crashed* loses its
+machines and whatever its disk had not synced; ``restart`` builds it anew from what is left.
+"""
+
+import hashlib
+import heapq
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from meshos.crypto.signing import Domain, Signer
+from meshos.effects import Completed, Err, Machine, Ok, Report, Sign, Signed, Tell, Write
+from meshos.errors import MeshError, Refused
+from meshos.flow import Compute, Port
+from meshos.flow_machine import Abandon, Perform
+from meshos.ids import NodeId, OrgDid, Peer
+from meshos.node.kernel.core import Core
+from meshos.protocols.membership.events import DatagramReceived, SendDatagram
+from meshos.protocols.rpc.events import LinkDown, LinkUp, MessageReceived, OpenLink, SendMessage
+from meshos.simulations.network import Network, NetworkFaults
+from meshos.storage.disk import DiskFailed
+from meshos.storage.memory import MemoryStore
+
+SOCKET_BUFFER = 1024
+"""Events that a paused node keeps; datagrams beyond it are lost, as in a full receive buffer."""
+
+
+class Violation(Exception):
+    """Something that must hold does not: ``kind`` is safety, stuck or crashed."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+@dataclass(slots=True)
+class Spec:
+    """What a node is made of: who it is, and how its machines are built from its disks (again after each crash)."""
+
+    node: NodeId
+    org: OrgDid
+    build: Callable[["SimNode"], Mapping[str, Machine]]
+    stores: tuple[str, ...] = ()  # the machines that have a disk
+    signer: Signer | None = None
+    ports: Mapping[type, Callable[[object], object]] = field(default_factory=dict)  # what Port(effect) gives, by its type
+
+
+class SimNode:
+    """One node of the world."""
+
+    def __init__(self, world: "World", spec: Spec) -> None:
+        self.world = world
+        self.spec = spec
+        self.name = spec.node
+        self.rng = world.generator(f"node/{spec.node}")
+        self.stores = {name: MemoryStore(world.generator(f"disk/{spec.node}/{name}")) for name in spec.stores}
+        self.drift = 1.0  # how fast its clock runs
+        self.epoch = 0  # counts its lives: what was meant for an earlier one is dropped
+        self.alive = False
+        self.paused = False
+        self.kept: list[Callable[[], None]] = []
+        self.wake = float("inf")  # the heap has a wake-up for this node at this time
+        self.core: Core
+
+    def now(self) -> float:
+        """Its own clock."""
+        return self.world.now * self.drift
+
+    def start(self) -> None:
+        """Build its machines from its disks and begin."""
+        self.epoch += 1
+        self.alive, self.paused, self.kept = True, False, []
+        observe = self.world.observer
+        self.core = Core(
+            self.spec.build(self),
+            carry_out=self._carry_out,
+            stage=self._stage,
+            sync=self._sync,
+            observe=None if observe is None else lambda machine, event, effects: observe(self, machine, event, effects),
+        )
+        self.wake = float("inf")
+        self.rearm()
+
+    # -- the driver's side of Core -----------------------------------------------------------------------------------
+
+    def deliver(self, machine: str, event: object) -> None:
+        """``event`` reaches this node now."""
+        if not self.alive:
+            return
+        if self.paused:
+            if len(self.kept) < SOCKET_BUFFER:
+                self.kept.append(partial(self.deliver, machine, event))
+            return
+        try:
+            self.core.deliver(self.world.now * self.drift, machine, event)
+        except DiskFailed:
+            self.crash()
+        else:
+            self.rearm()
+
+    def rearm(self) -> None:
+        """Make sure that the heap wakes this node at its deadline."""
+        due = self.core.deadline()
+        if due is not None and due / self.drift < self.wake:
+            self.wake = max(self.world.now, due / self.drift)
+            self.world.at(self.wake, self._wake_up, self.epoch, self.wake)
+
+    def _wake_up(self, epoch: int, wake: float) -> None:
+        if epoch != self.epoch or wake != self.wake or not self.alive:
+            return
+        self.wake = float("inf")
+        if not self.paused:
+            # The product of a time and a drift may fall short of the deadline by a rounding: never wake too early.
+            due = self.core.deadline()
+            now = self.now()
+            try:
+                self.core.tick(due if due is not None and now < due <= now + 1e-9 else now)
+            except DiskFailed:
+                self.crash()
+            else:
+                self.rearm()
+
+    def _stage(self, machine: str, writes: Sequence[Write]) -> None:
+        self.stores[machine].begin(writes)
+
+    def _sync(self, machine: str) -> None:
+        self.world.after(self.world.disk_s(self), self._synced, self.epoch, machine)
+
+    def _synced(self, epoch: int, machine: str) -> None:
+        if epoch != self.epoch:
+            return
+        if self.paused:
+            self.kept.append(partial(self._synced, epoch, machine))
+            return
+        try:
+            self.stores[machine].sync()
+            self.core.synced(self.now(), machine)
+        except DiskFailed:
+            self.crash()
+        else:
+            self.rearm()
+
+    def _carry_out(self, effect: object) -> None:
+        world = self.world
+        if type(effect) is SendDatagram:
+            world.send_datagram(self, effect)
+        elif type(effect) is SendMessage:
+            world.links.send(self, effect)
+        elif type(effect) is OpenLink:
+            world.links.open(self, effect.to)
+        elif type(effect) is Perform:
+            self._perform(effect)
+        elif type(effect) is Sign:
+            assert self.spec.signer is not None and isinstance(effect.domain, Domain)
+            signature = self.spec.signer.sign(effect.domain, effect.payload)
+            world.after(world.sign_s, self._later, self.epoch, effect.machine, Signed(effect.op, signature))
+        elif type(effect) is Report:
+            raise Violation("crashed", f"{self.name}: {effect.machine}: {effect.error!r}") from effect.error
+        elif type(effect) is not Abandon:
+            world.notify(self, effect)
+
+    def _perform(self, perform: Perform) -> None:
+        operation = perform.operation
+        try:
+            if isinstance(operation, Compute):
+                cost, value = operation.cost_s, operation.work()
+            else:
+                assert isinstance(operation, Port)
+                port = self.spec.ports.get(type(operation.effect))
+                if port is None:
+                    raise Refused("no-port", f"{type(operation.effect).__name__} has no port in this scenario")
+                cost, value = self.world.port_s, port(operation.effect)
+            outcome: Ok[object] | Err = Ok(value)
+        except MeshError as error:
+            cost, outcome = self.world.port_s, Err(error)
+        self.world.after(cost, self._later, self.epoch, perform.reply_to, Completed(perform.op, outcome))
+
+    def _later(self, epoch: int, machine: str, event: object) -> None:
+        if epoch == self.epoch:
+            self.deliver(machine, event)
+
+    # -- faults ------------------------------------------------------------------------------------------------------
+
+    def crash(self) -> None:
+        """SIGKILL and power cut: the machines are gone, and so is what was not synced. A failed disk ends a node too."""
+        self.alive = False
+        self.epoch += 1
+        for store in self.stores.values():
+            store.crash()
+        self.world.links.node_gone(self)
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """SIGCONT: everything that arrived meanwhile is met at once, and every timer is late."""
+        if not (self.alive and self.paused):
+            return
+        self.paused = False
+        kept, self.kept = self.kept, []
+        for happen in kept:
+            happen()
+        self._wake_up(self.epoch, self.wake)
+
+
+class Links:
+    """Who has a link to whom, and what is on it: in order, and reliable until it breaks."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._up: dict[tuple[NodeId, NodeId], int] = {}  # ordered pair -> number of the connection
+        self._arrives: dict[tuple[NodeId, NodeId], float] = {}  # when the last message of a direction arrives
+        self._opening: set[tuple[NodeId, NodeId]] = set()
+        self._numbers = 0
+
+    def open(self, node: SimNode, to: NodeId) -> None:
+        """Dial: two round trips for TCP and TLS 1.3, then both sides know."""
+        if (node.name, to) in self._up:
+            node.deliver("rpc", LinkUp(self._world.peer(to)))
+            return
+        if (node.name, to) in self._opening:
+            return
+        self._opening.add((node.name, to))
+        network = self._world.network
+        delay = sum(network.stream_delay() for _ in range(4))
+        self._world.after(delay, self._opened, node, node.epoch, to)
+
+    def _opened(self, node: SimNode, epoch: int, to: NodeId) -> None:
+        self._opening.discard((node.name, to))
+        if epoch != node.epoch:
+            return
+        other = self._world.nodes.get(to)
+        passes = self._world.network.passes
+        if other is None or not other.alive or not (passes(node.name, to) and passes(to, node.name)):
+            refused = other is not None and not other.alive and passes(node.name, to)
+            delay = 0.0 if refused else self._world.network.faults.link_timeout_s
+            self._world.after(delay, node._later, epoch, "rpc", LinkDown(to, "unreachable"))
+            return
+        if (node.name, to) not in self._up:
+            self._numbers += 1
+            self._up[node.name, to] = self._up[to, node.name] = self._numbers
+            other.deliver("rpc", LinkUp(self._world.peer(node.name)))
+        node.deliver("rpc", LinkUp(self._world.peer(to)))
+
+    def send(self, node: SimNode, effect: SendMessage) -> None:
+        """In order; what is sent into a cut breaks the link after its timeout."""
+        pair = (node.name, effect.to)
+        connection = self._up.get(pair)
+        if connection is None:
+            return
+        world = self._world
+        if not world.network.passes(*pair):
+            world.after(world.network.faults.link_timeout_s, self._break, pair, connection)
+            return
+        arrives = max(world.now + world.network.stream_delay(), self._arrives.get(pair, 0.0))
+        self._arrives[pair] = arrives
+        world.at(arrives, self._arrive, pair, connection, effect)
+
+    def _arrive(self, pair: tuple[NodeId, NodeId], connection: int, effect: SendMessage) -> None:
+        if self._up.get(pair) == connection:
+            self._world.nodes[pair[1]].deliver("rpc", MessageReceived(self._world.peer(pair[0]), effect.message))
+
+    def _break(self, pair: tuple[NodeId, NodeId], connection: int) -> None:
+        if self._up.get(pair) != connection:
+            return
+        one, other = pair
+        del self._up[one, other], self._up[other, one]
+        self._arrives.pop((one, other), None)
+        self._arrives.pop((other, one), None)
+        self._world.nodes[one].deliver("rpc", LinkDown(other, "link-lost"))
+        self._world.nodes[other].deliver("rpc", LinkDown(one, "link-lost"))
+
+    def node_gone(self, node: SimNode) -> None:
+        """A process that died resets its connections, as far as the reset gets through."""
+        for pair, connection in [(pair, number) for pair, number in self._up.items() if pair[0] == node.name]:
+            passes = self._world.network.passes(*pair)
+            delay = self._world.network.delay() if passes else self._world.network.faults.link_timeout_s
+            self._world.after(delay, self._break, pair, connection)
+
+
+class World:
+    """Virtual time, the nodes, and what happens next."""
+
+    def __init__(self, seed: int, faults: NetworkFaults | None = None) -> None:
+        self.seed = seed
+        self.now = 0.0
+        self.steps = 0
+        self.sign_s = 0.0001
+        self.port_s = 0.002
+        self.disk_range_s = (0.0001, 0.001)
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
+        self._numbers = 0
+        self.nodes: dict[NodeId, SimNode] = {}
+        self.network = Network(self.generator("network"), faults or NetworkFaults())
+        self.links = Links(self)
+        self.observer: Callable[[SimNode, str, object, list[object]], None] | None = None
+        self.noticed: Callable[[SimNode, object], None] | None = None
+        self._disk = self.generator("disk")
+
+    def generator(self, name: str) -> random.Random:
+        """A generator of its own for each source of chance, so that one more draw here changes nothing there."""
+        return random.Random(hashlib.sha256(f"{self.seed}/{name}".encode()).digest())
+
+    def add(self, spec: Spec) -> SimNode:
+        """A node that is not started yet."""
+        node = self.nodes[spec.node] = SimNode(self, spec)
+        return node
+
+    def peer(self, node: NodeId) -> Peer:
+        """Who that is, as its certificate would prove."""
+        return Peer(node, self.nodes[node].spec.org)
+
+    def disk_s(self, node: SimNode) -> float:
+        """How long one sync takes."""
+        low, high = self.disk_range_s
+        return low + (high - low) * self._disk.random()
+
+    def at(self, when: float, action: Callable[..., None], *arguments: object) -> None:
+        """Do ``action`` at ``when``; among equals, first come first served."""
+        self._numbers += 1
+        heapq.heappush(self._heap, (when, self._numbers, action, arguments))
+
+    def after(self, delay: float, action: Callable[..., None], *arguments: object) -> None:
+        """Do ``action`` in ``delay`` seconds."""
+        self.at(self.now + delay, action, *arguments)
+
+    def run(self, until: float) -> None:
+        """Everything up to and including ``until``."""
+        heap, pop = self._heap, heapq.heappop
+        while heap and heap[0][0] <= until:
+            self.now, _, action, arguments = pop(heap)
+            self.steps += 1
+            action(*arguments)
+        self.now = until
+
+    def send_datagram(self, node: SimNode, effect: SendDatagram) -> None:
+        """Through the network to whoever has that id now."""
+        target = self.nodes.get(effect.to)
+        if target is None:
+            return
+        event = DatagramReceived(node.name, effect.address, effect.message)
+        for delay in self.network.datagram(node.name, effect.to):
+            self.after(delay, target.deliver, "membership", event)
+
+    def notify(self, node: SimNode, effect: object) -> None:
+        """An effect that no part of the world carries out: for whoever watches."""
+        if self.noticed is not None:
+            self.noticed(node, effect)
+
+
+__all__ = ["Links", "SimNode", "Spec", "Tell", "Violation", "World"]
