@@ -22,6 +22,14 @@ class View(Protocol):
         ...
 
 
+class Snapshot(View, Protocol):
+    """A View that stands still while writing goes on (to send a state elsewhere, to check it)."""
+
+    def close(self) -> None:
+        """Let it go: held open it keeps old data on disk."""
+        ...
+
+
 class Store(View, Protocol):
     """What a driver writes."""
 
@@ -30,6 +38,10 @@ class Store(View, Protocol):
 
         Raises OSError; after one the store is closed, since after a failed sync nothing about the disk is known.
         """
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """All of this Store as it is now."""
         ...
 
     def close(self) -> None:

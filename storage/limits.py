@@ -1,0 +1,37 @@
+"""Every bound of storage in one place, with its reason, and how the bounds hang together."""
+
+SCHEMA = 1
+"""Version of the layout of keys and values in a node's folder; raised when an older program would misread what a newer one wrote."""
+
+MAX_KEY_BYTES = 1024
+"""A key is an index path (a few ids of at most 128 bytes), never content."""
+
+MAX_VALUE_BYTES = 192 << 20
+"""The largest value is a recorded task result (128 MiB, see protocols/tasks/limits.py) with room for what is stored around it."""
+
+MAX_BATCH_BYTES = 256 << 20
+"""One batch is held whole in memory, twice (the caller's and LevelDB's)."""
+
+WRITE_BUFFER_BYTES = 8 << 20
+"""LevelDB's memtable: what is replayed at an open (about 0.1 s), and what a database holds in memory, twice."""
+
+BLOCK_CACHE_BYTES = 8 << 20
+"""LevelDB's cache of blocks; the hot tables of a node are smaller than this."""
+
+MAX_OPEN_FILES = 128
+"""Table files that one LevelDB keeps open, so that a node stays far below the usual 1,024 file descriptors."""
+
+SEGMENT_BYTES = 16 << 20
+"""A segment of the write-ahead log: space is reserved and given back in this unit."""
+
+MAX_RECORD_BYTES = 64 << 20
+"""The largest batch of the write-ahead log; a larger segment is reserved for a batch that does not fit into an ordinary one."""
+
+MAX_SEGMENTS = 4096
+"""Segments of one log, 64 GiB with ordinary ones: whoever writes a log drops what a snapshot has made needless."""
+
+MAX_PENDING_BATCHES = 4096
+"""Batches that an Overlay holds while they are on their way to the disk; a driver that is so far behind does not drain on."""
+
+assert MAX_KEY_BYTES < MAX_VALUE_BYTES < MAX_BATCH_BYTES
+assert SEGMENT_BYTES <= MAX_RECORD_BYTES < MAX_BATCH_BYTES

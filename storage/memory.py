@@ -1,0 +1,175 @@
+"""The Store port in memory, with a disk's faults, for simulations: the same seed gives the same losses.
+
+What a simulated disk does is chosen by ``DiskFaults``, which may be exchanged while it runs. A driver in virtual time calls
+``begin`` when a batch is handed to the disk and ``sync`` when the disk is done; ``write`` is both. ``crash`` is a kill with a
+power cut: of what was begun and not synced, a random number of bytes reached the disk, and what of that is a whole batch survives,
+judged by the same framing as the real log's.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from errno import EIO, ENOSPC
+from random import Random
+
+from meshos.cbor import encode
+from meshos.effects import Put, Write
+from meshos.storage.disk import DiskFailed, disk_failed
+from meshos.storage.framing import SALT_BYTES, frame, read_frames
+
+_SALT = bytes(SALT_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFaults:
+    """What this disk does wrong. ``capacity_bytes`` counts keys and values held; ``error_rate`` is the chance of a write to fail."""
+
+    capacity_bytes: int | None = None
+    error_rate: float = 0.0
+
+
+class MemoryStore:
+    """An ordered map with a disk's habits; deterministic in ``random``. Readers see what is durable (an Overlay shows the rest)."""
+
+    def __init__(self, random: Random, faults: DiskFaults = DiskFaults()) -> None:
+        self.faults = faults
+        self._random = random
+        self._map = _Map()
+        self._begun: list[tuple[Write, ...]] = []
+        self._failed: DiskFailed | None = None
+        self._closed = False
+
+    def get(self, key: bytes) -> bytes | None:
+        """See ``View.get``."""
+        self._usable()
+        return self._map.get(key)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """See ``View.scan``; shows what was there when it was called."""
+        self._usable()
+        return self._map.scan(prefix)
+
+    def write(self, writes: Sequence[Write]) -> None:
+        """See ``Store.write``: ``begin`` and ``sync`` at once."""
+        self.begin(writes)
+        self.sync()
+
+    def begin(self, writes: Sequence[Write]) -> None:
+        """Hand a batch to the disk, after those that were begun before; a crash may keep it or lose it."""
+        self._usable()
+        self._begun.append(tuple(writes))
+
+    def sync(self) -> None:
+        """What was begun is durable, or DiskFailed is raised: then the store is closed, and a crash may keep the batches or lose them."""
+        self._usable()
+        error = self._fault()
+        if error is not None:
+            self._failed = disk_failed(error, "memory")
+            raise self._failed
+        self._keep(len(self._begun))
+
+    def crash(self) -> int:
+        """End as by a power cut and be there again, as after a restart; gives how many batches that were not synced survived."""
+        image = b"".join(frame(_SALT, number, _encode(batch)) for number, batch in enumerate(self._begun))
+        reached = image[: self._random.randint(0, len(image))]
+        survived = sum(1 for _ in read_frames(_SALT, reached, 0))
+        self._keep(survived)
+        self._begun.clear()
+        self._failed = None
+        self._closed = False
+        return survived
+
+    def snapshot(self) -> "MemorySnapshot":
+        """See ``Store.snapshot``."""
+        self._usable()
+        return MemorySnapshot(self._map.copy())
+
+    def close(self) -> None:
+        """See ``Store.close``."""
+        self._closed = True
+
+    def _usable(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+        if self._closed:
+            raise ValueError("the store is closed")
+
+    def _keep(self, batches: int) -> None:
+        for batch in self._begun[:batches]:
+            self._map.apply(batch)
+        del self._begun[:batches]
+
+    def _fault(self) -> OSError | None:
+        """What the disk does wrong with the batches that were begun, if anything."""
+        if self.faults.error_rate and self._random.random() < self.faults.error_rate:
+            return OSError(EIO, "Input/output error")
+        capacity = self.faults.capacity_bytes
+        if capacity is not None:
+            grown = self._map.bytes + sum(_size(write) for batch in self._begun for write in batch)
+            if grown > capacity:
+                return OSError(ENOSPC, "No space left on device")
+        return None
+
+
+class MemorySnapshot:
+    """A View that stands still."""
+
+    def __init__(self, copied: "_Map") -> None:
+        self._map = copied
+
+    def get(self, key: bytes) -> bytes | None:
+        """See ``View.get``."""
+        return self._map.get(key)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """See ``View.scan``."""
+        return self._map.scan(prefix)
+
+    def close(self) -> None:
+        """See ``Snapshot.close``."""
+
+
+class _Map:
+    """Keys in order, and how many bytes they and their values take."""
+
+    __slots__ = ("_keys", "_values", "bytes")
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._keys: list[bytes] = []
+        self._values: dict[bytes, bytes] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._values.get(key)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        start = end = bisect_left(self._keys, prefix)
+        while end < len(self._keys) and self._keys[end].startswith(prefix):
+            end += 1
+        return iter([(key, self._values[key]) for key in self._keys[start:end]])
+
+    def apply(self, batch: Sequence[Write]) -> None:
+        for write in batch:
+            old = self._values.pop(write.key, None)
+            if old is not None:
+                self.bytes -= len(write.key) + len(old)
+            if isinstance(write, Put):
+                self._values[write.key] = write.value
+                self.bytes += len(write.key) + len(write.value)
+                if old is None:
+                    insort(self._keys, write.key)
+            elif old is not None:
+                del self._keys[bisect_left(self._keys, write.key)]
+
+    def copy(self) -> "_Map":
+        copied = _Map()
+        copied.bytes, copied._keys, copied._values = self.bytes, self._keys.copy(), self._values.copy()
+        return copied
+
+
+def _size(write: Write) -> int:
+    return len(write.key) + (len(write.value) if isinstance(write, Put) else 0)
+
+
+def _encode(batch: Sequence[Write]) -> bytes:
+    return encode([[write.key, write.value] if isinstance(write, Put) else [write.key] for write in batch])
