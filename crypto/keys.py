@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NoReturn
 
-from meshos.crypto import base58
-from meshos.crypto.limits import KEYS_CACHED, NAME_CHARS
 from nacl import bindings
 from nacl.exceptions import BadSignatureError
 
+from meshos.crypto import base58
+from meshos.crypto.limits import KEYS_CACHED, NAME_CHARS
 from meshos.errors import Refused
 from meshos.ids import NodeId
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
+from meshos import cbor
 from meshos.crypto.keys import PublicKey, SigningKey, multikey, public_key_named, verify_bytes
 from meshos.crypto.limits import DOMAIN_TEXT_BYTES, HEADERS_CACHED, SIGNED_BYTES
-
-from meshos import cbor
 from meshos.errors import MeshError, Refused
 
 GENESIS_HASH_BYTES = 32
