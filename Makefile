@@ -1,0 +1,53 @@
+# Every habit is one command. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-packaging check lint types fmt bench lock clean
+SHELL := bash
+BIN := .venv/bin
+STAMP := .venv/.set-up
+PYTEST_ARGS ?=
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## make .venv from the locks (once; again when they change)
+
+$(STAMP): requirements.lock requirements-dev.lock pyproject.toml tools/setup
+	@tools/setup
+	@touch $@
+
+demo: $(STAMP) ## four organisations on this machine, narrated (KEEP=1 leaves them running)
+	@$(BIN)/mesh demo $(if $(KEEP),--keep)
+
+test: $(STAMP) ## the tests (PYTEST_ARGS="-k name" for some)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) \
+	  && echo "ok tests passed. Next: make demo" \
+	  || { echo "not ok: tests failed (above). One again: $(BIN)/pytest FILE::NAME" >&2; exit 1; }
+
+test-packaging: $(STAMP) ## wheel and sdist, installed by the lock into empty environments (minutes)
+	@$(BIN)/python -m pytest -m slow tests/test_packaging.py
+
+check: $(STAMP) lint types test ## format, lint, types, floors, tests
+	@echo "ok everything checked. Next: git commit"
+
+lint: $(STAMP) ## format and lint, changing nothing
+	@$(BIN)/ruff format --check --quiet . || { echo "not ok: run make fmt" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@echo "ok format and lint"
+
+types: $(STAMP) ## mypy --strict
+	@$(BIN)/python tools/view.py
+	@$(BIN)/mypy -p meshos
+	@$(BIN)/mypy tools/view.py
+
+fmt: $(STAMP) ## format, and mend what ruff can mend
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+bench: $(STAMP) ## the benchmarks; each says what it measured, on what
+	@$(BIN)/mesh bench
+
+lock: $(STAMP) ## resolve the two locks anew (needs the network; KEEP=1 keeps versions)
+	@$(BIN)/python tools/lock.py $(if $(KEEP),--keep)
+
+clean: ## remove everything generated, the environment included (a testnet's folder stays)
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

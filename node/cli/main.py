@@ -1,0 +1,89 @@
+"""``mesh``: the commands, how they are found and how they end.
+
+Import-light on purpose: a command that only asks a node never loads the node, and none loads what it does not use. Commands
+of other parts (``sim``, ``bench``) join by the entry point group ``meshos.commands`` and are loaded when they are named.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from meshos.errors import MeshError
+from meshos.node.cli import ending
+
+app = typer.Typer(
+    name="mesh",
+    help="One operating system for AI agents, run together by organisations that do not trust each other.",
+    epilog="Start with: mesh demo",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+PLUGINS = "meshos.commands"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mesh {metadata.version('meshos')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)] = False,
+) -> None:
+    pass
+
+
+def add_plugins(argv: Sequence[str]) -> None:
+    """Load the commands of other parts: the one that ``argv`` names, or all where a list of commands is asked for."""
+    named = next((word for word in argv if not word.startswith("-")), None)
+    known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
+    if named in known:
+        return
+    for entry in metadata.entry_points(group=PLUGINS):
+        if named is None or named == entry.name:
+            app.add_typer(entry.load(), name=entry.name)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command; the exit code. Whatever happens becomes a sentence, never a traceback."""
+    try:
+        add_plugins(argv)
+        code = app(args=list(argv), prog_name="mesh", standalone_mode=False)
+    except MeshError as error:
+        return ending.of_error(error, argv)
+    except typer.Abort:
+        return ending.INTERRUPTED
+    except typer.TyperException as error:
+        return ending.of_usage(error, argv)
+    except KeyboardInterrupt:
+        return ending.INTERRUPTED
+    except BrokenPipeError:
+        return _reader_gone()
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 0
+    except BaseException as error:
+        return ending.of_bug(error, argv)
+    return code if isinstance(code, int) else 0
+
+
+def _reader_gone() -> int:
+    """Whoever read our output has enough: end quietly, as other programs do in a pipe."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def main() -> None:
+    """The console script ``mesh``."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""What commands print: answers on stdout, everything about them on stderr, tables that are rich on a terminal and plain elsewhere.
+
+Text that came from strangers (names, descriptions, error sentences of other organisations) passes ``clean`` before it reaches a
+terminal, and is never read as markup. Colour is an addition: each state has its sign too, and ``NO_COLOR`` is obeyed.
+"""
+
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, TextIO
+
+import typer
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+"""The ``--json`` that every command takes."""
+
+STATE_SIGNS: Mapping[str, tuple[str, str]] = {
+    "alive": ("+", "blue"),
+    "suspect": ("?", "yellow"),
+    "dead": ("x", "magenta"),
+    "left": ("-", "bright_black"),
+}
+"""State of a member: its sign and its colour (told apart without colour; never red against green)."""
+
+MAX_CELL = 200
+"""Longest text of a table's cell, in characters; what is longer ends in three dots."""
+_GAP = "  "
+
+
+def clean(text: str, *, keep_lines: bool = False) -> str:
+    """``text`` without what could move a cursor, colour a terminal or reorder a line.
+
+    Control characters (C0, C1, DEL), format characters (bidirectional overrides, zero-width ones), lone surrogates and private-use ones go;
+    tabs and line ends become a space, unless ``keep_lines``.
+    """
+    kept: list[str] = []
+    for character in text:
+        if character in "\n\t":
+            kept.append(character if keep_lines else " ")
+        elif unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co") and character not in "\u2028\u2029":
+            kept.append(character)
+    return "".join(kept)
+
+
+def colourful(stream: TextIO) -> bool:
+    """Whether ``stream`` is a terminal that wants colours (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def document(command: str, body: Mapping[str, object]) -> None:
+    """Print ``body`` as the one JSON document of ``mesh <command> --json``; money is a string in it already."""
+    print(json.dumps({"schema": f"mesh.{command}/1", **body}, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def say(text: str = "") -> None:
+    """A line of the answer, on stdout."""
+    print(clean(text))
+
+
+def block(text: str) -> None:
+    """An answer of several lines, on stdout."""
+    print(clean(text, keep_lines=True))
+
+
+def note(text: str) -> None:
+    """A line about the answer, on stderr."""
+    print(clean(text), file=sys.stderr, flush=True)
+
+
+def ok(text: str) -> None:
+    """The verdict of what went well, on stderr."""
+    note(f"ok {text}")
+
+
+def warn(text: str) -> None:
+    """What is partial, stale or unknown, on stderr."""
+    note(f"! {text}")
+
+
+def signed_state(state: str) -> str:
+    """A member's state with its sign, as in ``? suspect``."""
+    sign, _ = STATE_SIGNS.get(state, ("~", ""))
+    return f"{sign} {state}"
+
+
+def cell(value: object) -> str:
+    """``value`` as a table shows it: cleaned, short, ``-`` for nothing."""
+    text = "-" if value is None or value == "" else clean(str(value))
+    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 3] + "..."
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = (), empty: str = "none") -> None:
+    """Print ``rows`` under ``columns`` on stdout; the columns named in ``right`` are aligned right; ``empty`` stands for no rows."""
+    texts = [[cell(value) for value in row] for row in rows]
+    if not texts:
+        say(empty)
+    elif colourful(sys.stdout):
+        _rich_table(columns, texts, right)
+    else:
+        for line in _plain_table(columns, texts, right):
+            print(line)
+
+
+def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> Iterator[str]:
+    widths = [max(_width(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
+    for row in (columns, *rows):
+        cells = []
+        for name, text, width in zip(columns, row, widths, strict=True):
+            fill = " " * (width - _width(text))
+            cells.append(fill + text if name in right else text + fill)
+        yield _GAP.join(cells).rstrip()
+
+
+def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in columns:
+        shown.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(text, style=_style(text)) for text in row))
+    Console(markup=False, highlight=False, emoji=False).print(shown)
+
+
+def _style(text: str) -> str:
+    return next((colour for state, (sign, colour) in STATE_SIGNS.items() if text in (state, f"{sign} {state}")), "")
+
+
+def _width(text: str) -> int:
+    """Columns that ``text`` takes on a terminal: wide East Asian characters take two, combining ones none."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+class Progress:
+    """Where a longer piece of work is: a line that moves on a terminal, a line a change elsewhere; on stderr."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._moving = stream.isatty()
+        self._last = ""
+
+    def at(self, text: str) -> None:
+        """Say where the work is now."""
+        text = clean(text)
+        if text == self._last:
+            return
+        self._last = text
+        self._stream.write(f"\r\x1b[K{text}" if self._moving else f"{text}\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Take the moving line away."""
+        if self._moving and self._last:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+        self._last = ""
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A ``Progress`` on stderr that cleans up behind itself."""
+    shown = Progress(sys.stderr)
+    try:
+        yield shown
+    finally:
+        shown.close()
