@@ -1,7 +1,7 @@
 """``mesh``: the commands, how they are found and how they end.
 
 Import-light on purpose: a command that only asks a node never loads the node, and none loads what it does not use. Commands
-of other parts (``sim``, ``bench``) join by the entry point group ``meshos.commands`` and are loaded when they are named.
+of other parts (``sim``) join by the entry point group ``meshos.commands``, as a function that gets the app, when they are named.
 """
 
 import sys
@@ -47,7 +47,7 @@ def add_plugins(argv: Sequence[str]) -> None:
         return
     for entry in metadata.entry_points(group=PLUGINS):
         if named is None or named == entry.name:
-            app.add_typer(entry.load(), name=entry.name)
+            entry.load()(app)
 
 
 def run(argv: Sequence[str]) -> int:
