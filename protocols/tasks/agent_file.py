@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
-from urllib.parse import urlsplit
 
 from meshos import cbor
 from meshos.errors import Refused
@@ -31,6 +30,11 @@ MAX_CANONICAL_BYTES = 512 * 1024
 """Of ``canonical``; above everything the bounds here allow together with the 64 KiB of text."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_URL = re.compile(
+    r"(?i:https?)://(?P<user>[^/?#@\s]*@)?(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9.])?)"
+    r"(?::(?P<port>\d{1,5}))?(?:[/?][^\s#]*)?"
+)
+"""RFC 3986 as far as http uses it, without a fragment; an international name is written in its ASCII form."""
 _GIVEN_BY_NODE = ("MESH_NODE", "MESH_API_KEY")
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -365,13 +369,9 @@ def _env(value: Located) -> tuple[tuple[str, str], ...]:
 
 def _url(value: Located) -> str:
     text = _text(value, "url", MAX_URL)
-    try:
-        parts = urlsplit(text)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not parts.fragment
-    except ValueError:
-        valid = False
-    if not valid or any(c.isspace() for c in text):
+    match = _URL.fullmatch(text)
+    if match is None or not 0 < int(match["port"] or 1) < 65_536:
         raise value.place.error("bad-runtime", f"url {quoted(text)} is no http or https address", hint='as in "https://example.org/mcp"')
-    if parts.username is not None or parts.password is not None:
+    if match["user"] is not None:
         raise value.place.error("bad-runtime", "url carries a user name or password, which every node would see", hint="remove it")
     return text
