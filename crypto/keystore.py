@@ -2,7 +2,8 @@
 
 ``KeyStore`` is the port that everything signs through. ``FileKeyStore`` is the store on one encrypted file.
 
-The file is a line ``meshos-keys/1``, then canonical CBOR ``[header, ciphertext]``. The header (CBOR too) holds salt, nonce and the
+The file is a line ``meshos-keys/1``, then canonical CBOR ``[header, ciphertext, SHA-256 of both]`` (the hash tells a damaged file from
+a wrong passphrase). The header (CBOR too) holds salt, nonce and the
 cost of Argon2id (RFC 9106); the ciphertext is XChaCha20-Poly1305 of a map from names to seeds, with the line and the header
 authenticated beside it. A file is written to a new file, synced, renamed over the old one, and its folder synced:
 whatever interrupts, one of the two is there, whole. Two processes must not write one file (a node locks its folder).
@@ -10,6 +11,7 @@ whatever interrupts, one of the two is there, whole. Two processes must not writ
 Seeds and passphrases never show in ``repr``, errors or logs.
 """
 
+import hashlib
 import os
 import re
 import stat
@@ -25,7 +27,7 @@ from meshos import cbor
 from meshos.crypto.keys import SEED_BYTES, PublicKey, SigningKey
 from meshos.crypto.limits import KEYSTORE_BYTES, KEYSTORE_KEYS, KEYSTORE_MEMORY_BYTES, KEYSTORE_PASSES, PASSPHRASE_BYTES
 from meshos.crypto.signing import Domain, sign
-from meshos.errors import BadInput, Refused
+from meshos.errors import BadInput, Failed, Refused
 
 _LINE = b"meshos-keys/1\n"
 _SALT_BYTES = 16
@@ -131,7 +133,7 @@ class FileKeyStore:
             _check_name(name)
         if os.path.lexists(path):
             raise BadInput("keys-exist", f"{path} exists, and keys are never overwritten", hint="choose another folder")
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(path.parent)
         salt = bindings.randombytes(_SALT_BYTES)
         opened = cls(path, dict(keys), _Lock(salt, cost, passphrase.key(salt, cost)))
         opened._write(fresh=True)
@@ -150,8 +152,7 @@ class FileKeyStore:
         try:
             plain = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(ciphertext, _LINE + header.raw, header.nonce, lock.key)
         except CryptoError as error:
-            told = f"the passphrase does not open {path}, or the file was changed"
-            raise Refused("wrong-passphrase", told, hint="check the passphrase; if it is right, restore the file") from error
+            raise Refused("wrong-passphrase", f"this passphrase does not open {path}") from error
         return cls(path, _keys_in(path, plain), lock)
 
     def names(self) -> tuple[str, ...]:
@@ -199,7 +200,13 @@ class FileKeyStore:
         header = cbor.encode([self._lock.salt, nonce, self._lock.cost.passes, self._lock.cost.memory_bytes])
         plain = cbor.encode({name: key.seed() for name, key in self._keys.items()})
         sealed = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plain, _LINE + header, nonce, self._lock.key)
-        _replace(self.path, _LINE + cbor.encode([header, sealed]), fresh=fresh)
+        data = _LINE + cbor.encode([header, sealed, _digest(header, sealed)])
+        try:
+            _replace(self.path, data, fresh=fresh)
+        except FileExistsError as error:
+            raise BadInput("keys-exist", f"{self.path} exists, and keys are never overwritten", hint="choose another folder") from error
+        except OSError as error:
+            raise Failed("keys-not-written", f"the key file {self.path} cannot be written: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +241,16 @@ def _read(path: Path) -> bytes:
     return data
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = stat.S_IMODE(folder.stat().st_mode)
+    except OSError as error:
+        raise Failed("keys-not-written", f"the folder {folder} cannot be made: {error.strerror}") from error
+    if mode & 0o022:
+        raise BadInput("loose-permissions", f"others than its owner may change the folder {folder}", hint=f"chmod 700 {folder}")
+
+
 def _only_owners(status: os.stat_result, path: Path) -> None:
     if stat.S_IMODE(status.st_mode) & 0o077:
         told = f"others than its owner may read or change {path}"
@@ -243,9 +260,12 @@ def _only_owners(status: os.stat_result, path: Path) -> None:
 def _opened_header(path: Path, data: bytes, passphrase: Passphrase) -> tuple[_Header, _Lock, bytes]:
     try:
         parts = cbor.decode(data, max_bytes=KEYSTORE_BYTES)
-        if not (isinstance(parts, list) and len(parts) == 2 and isinstance(parts[0], bytes) and isinstance(parts[1], bytes)):
-            raise _corrupt(path, "its outer form is wrong")
-        match cbor.decode(parts[0], max_bytes=256):
+        match parts:
+            case [bytes() as header, bytes() as sealed, bytes() as digest] if digest == _digest(header, sealed):
+                fields = cbor.decode(header, max_bytes=256)
+            case _:
+                raise _corrupt(path, "it is cut off or changed")
+        match fields:
             case [bytes() as salt, bytes() as nonce, int() as passes, int() as memory] if len(salt) == _SALT_BYTES:
                 cost = Cost(passes, memory)
                 if len(nonce) != _NONCE_BYTES:
@@ -256,7 +276,11 @@ def _opened_header(path: Path, data: bytes, passphrase: Passphrase) -> tuple[_He
         if isinstance(error, Refused) and error.name == "keys-corrupt":
             raise
         raise _corrupt(path, "it is cut off or changed") from error
-    return _Header(parts[0], nonce), _Lock(salt, cost, passphrase.key(salt, cost)), parts[1]
+    return _Header(header, nonce), _Lock(salt, cost, passphrase.key(salt, cost)), sealed
+
+
+def _digest(header: bytes, sealed: bytes) -> bytes:
+    return hashlib.sha256(_LINE + header + sealed).digest()
 
 
 def _keys_in(path: Path, plain: bytes) -> dict[str, SigningKey]:
@@ -285,8 +309,6 @@ def _replace(path: Path, data: bytes, *, fresh: bool) -> None:
             os.unlink(temporary)
         else:
             os.replace(temporary, path)
-    except FileExistsError as error:
-        raise BadInput("keys-exist", f"{path} exists, and keys are never overwritten") from error
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

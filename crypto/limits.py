@@ -64,10 +64,11 @@ INVITATION_ADDRESSES = 8
 ADDRESS_BYTES = 128
 """An address in an invitation."""
 
-REQUEST_BYTES = INVITATION_BYTES + 512
-"""A request to join: the invitation, a public key and a signature."""
+REQUEST_BYTES = 2 * INVITATION_BYTES
+"""A request to join: the invitation as text (4/3 of its bytes), a public key and a signature."""
 
 assert INVITATION_ADDRESSES * (ADDRESS_BYTES + 2) + 512 <= INVITATION_BYTES
+assert INVITATION_BYTES * 4 // 3 + 256 <= REQUEST_BYTES
 assert INVITATION_LIFETIME_S <= INVITATION_MAX_LIFETIME_S
 
 KEYSTORE_BYTES = 256 * 1024
