@@ -24,10 +24,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The recorded answer to the request ``id``: bytes, or an error of the tree."""
+    """The recorded answer to the request ``id``: bytes, or an error of the tree.
+
+    With ``final`` False it is no answer of the service: the request was not taken in, or its recorded reply could not be
+    sent; the asker may send the same id again.
+    """
 
     id: bytes
     outcome: Outcome[bytes]
+    final: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +57,33 @@ class LinkUp:
 
 @dataclass(frozen=True, slots=True)
 class LinkDown:
-    """There is no link to ``node`` any more, or it could not be opened; ``reason`` is a name of the catalogue."""
+    """There is no link to ``node`` any more, or it could not be opened; ``reason`` is a name of the catalogue.
+
+    ``refused`` says that one of the two looked at the other and said no (certificate, genesis): trying again is no use.
+    """
 
     node: NodeId
     reason: str
+    detail: str = ""
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """A whole, size-bounded, decoded message of an authenticated peer."""
+    """A whole, size-bounded, decoded message of an authenticated peer, and the lane it came on."""
 
     peer: Peer
     message: Message
+    lane: Lane = "work"
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """``message`` surely did not reach ``to`` as a whole: its lane was full, or the link ended before its last byte was written."""
+
+    to: NodeId
+    message: Message
+    reason: str
 
 
 # -- effects ---------------------------------------------------------------------------------------------------------
@@ -78,7 +98,7 @@ class OpenLink:
 
 @dataclass(frozen=True, slots=True)
 class SendMessage:
-    """Put ``message`` on the link to ``to``; lost silently if there is none (``LinkDown`` says so)."""
+    """Put ``message`` on the link to ``to``; ``NotSent`` follows if that is impossible."""
 
     to: NodeId
     lane: Lane

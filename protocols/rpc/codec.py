@@ -1,0 +1,382 @@
+"""The link codec: messages to bytes and back, without I/O (in the manner of h11 and aioquic).
+
+Theory of operation. Both sides begin with a hello (version, genesis, node id, lanes, a number that is new with every
+start of the process); the one that accepted the connection answers only after it has read the other's. After that
+each side sends frames:
+
+    length u32 | kind u8 | lane u8 | stream u32 | payload      at most 64 KiB in all, the length checked before anything
+
+A message is one FIRST frame (u32 size of the whole message, then its first bytes) and as many MORE frames as it takes.
+The streams of a lane are numbered in the order of their FIRST frames, so a frame that is replayed, left out or out of
+order is noticed. Messages of one frame and messages of many take turns; those of many take turns among themselves, at
+most ACTIVE_MESSAGES of them in a lane, which also bounds what may lie half received. Control goes before work, work before
+bulk. What is written is pulled (``data_to_send``), so a slow reader costs nothing but the bounded queue.
+
+Any broken rule raises Refused with a name, and the codec is of no use any more: close the connection.
+"""
+
+import struct
+from collections import deque
+from io import BytesIO
+from typing import Final
+
+from meshos.errors import MeshError, Refused, busy
+from meshos.flow import Lane
+from meshos.protocols.rpc import frames
+from meshos.protocols.rpc.events import Message
+from meshos.protocols.rpc.frames import FIRST, GOODBYE, HELLO, LANE_OF, LANES, MORE, PING, PONG, REFUSAL, Hello
+from meshos.protocols.rpc.limits import (
+    ACTIVE_MESSAGES,
+    BODY_BYTES,
+    CONTROL_FRAME_BYTES,
+    FRAGMENT_BYTES,
+    FRAME_BYTES,
+    FRAME_HEADER_BYTES,
+    FRAME_PAYLOAD_BYTES,
+    MESSAGE_HEAD_BYTES,
+    OUTBOUND_BYTES,
+    OUTBOUND_MESSAGES,
+)
+from meshos.protocols.rpc.messages import HEAD_LENGTH, decode_head, encode_message, may_have_body, with_body
+
+_SIZE = struct.Struct("!I")
+_TOKEN = struct.Struct("!Q")
+_LEAST = HEAD_LENGTH.size + 1
+_MOST: Final = {lane: HEAD_LENGTH.size + MESSAGE_HEAD_BYTES + size for lane, size in BODY_BYTES.items()}
+
+
+class Partials:
+    """How many bytes of half received messages all links of a node hold together."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def take(self, count: int) -> None:
+        """Raises Refused ``busy`` if ``count`` more do not fit."""
+        if self.used + count > self.limit:
+            raise busy("the memory for half received messages")
+        self.used += count
+
+    def give(self, count: int) -> None:
+        """``count`` bytes are complete or dropped."""
+        self.used -= count
+        assert self.used >= 0
+
+
+class _Outbound:
+    """A message on its way out: ``offset`` bytes of its head and body are already in frames."""
+
+    __slots__ = ("body", "head", "message", "offset", "size", "stream")
+
+    def __init__(self, message: Message, head: bytes, body: bytes) -> None:
+        self.message = message
+        self.head = head
+        self.body = memoryview(body)
+        self.size = len(head) + len(body)
+        self.offset = 0
+        self.stream = -1
+
+    def fragment(self, count: int) -> tuple[bytes | memoryview, ...]:
+        """The next ``count`` bytes; the first fragment always holds the whole head."""
+        begin, self.offset = self.offset, min(self.offset + count, self.size)
+        if begin == 0:
+            return self.head, self.body[: self.offset - len(self.head)]
+        return (self.body[begin - len(self.head) : self.offset - len(self.head)],)
+
+
+class _OutLane:
+    """What waits in one lane: ``short`` fit into one frame, ``long`` have not begun, ``active`` have."""
+
+    __slots__ = ("active", "bytes", "lane", "long", "next_stream", "short", "turn_long")
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.short: deque[_Outbound] = deque()
+        self.long: deque[_Outbound] = deque()
+        self.active: deque[_Outbound] = deque()
+        self.bytes = 0
+        self.next_stream = 0
+        self.turn_long = False
+
+    def __len__(self) -> int:
+        return len(self.short) + len(self.long) + len(self.active)
+
+    def pick(self) -> _Outbound | None:
+        """The message whose turn it is, taken out of its queue."""
+        while self.long and len(self.active) < ACTIVE_MESSAGES[self.lane]:
+            self.active.append(self.long.popleft())
+        if self.active and (self.turn_long or not self.short):
+            self.turn_long = False
+            return self.active.popleft()
+        self.turn_long = True
+        return self.short.popleft() if self.short else None
+
+
+class _Partial:
+    """A half received message: its head is decoded, ``missing`` bytes of its body have not come."""
+
+    __slots__ = ("body", "message", "missing")
+
+    def __init__(self, message: Message, missing: int) -> None:
+        self.message = message
+        self.missing = missing
+        self.body = BytesIO()  # grows as bytes arrive, and gives them up without a copy
+
+
+class LinkCodec:
+    """One end of one connection. ``dialled`` says whether this end opened it, ``own`` is the hello it sends.
+
+    ``peer_hello`` is set once the other's hello was read and accepted; ``pong`` is the token of the last answered ping;
+    ``goodbye`` says that the other side sends no more messages.
+    """
+
+    def __init__(self, own: Hello, *, dialled: bool, expect: str, partials: Partials) -> None:
+        self.peer_hello: Hello | None = None
+        self.goodbye = False
+        self.pong: int | None = None
+        self.frames_sent = self.frames_received = 0
+        self._own = own
+        self._expect = expect
+        self._partials = partials
+        self._lanes: frozenset[Lane] = frozenset()
+        self._urgent: deque[bytes] = deque()  # hello, goodbye, refusal: whole frames
+        self._answer: bytes | None = None  # a pong that is due; only the latest, so that a flood of pings costs nothing
+        self._out: dict[Lane, _OutLane] = {lane: _OutLane(lane) for lane in LANES}
+        self._parting = self._said_goodbye = False
+        self._greeted = dialled  # whether our own hello is on its way
+        self._buffer = bytearray()
+        self._need = 0  # no frame is complete below so many bytes
+        self._in: dict[tuple[Lane, int], _Partial] = {}
+        self._expected_stream: dict[Lane, int] = dict.fromkeys(LANES, 0)
+        self._active_in: dict[Lane, int] = dict.fromkeys(LANES, 0)
+        self._taken = 0
+        self._error: MeshError | None = None
+        if dialled:
+            self._urgent.append(frames.hello_frame(own))
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def send(self, lane: Lane, message: Message) -> None:
+        """Queue ``message``; raises Refused ``busy`` when the lane is full, ``message-too-large``, ``bad-message``."""
+        out = self._out[lane]
+        head, body = encode_message(message)
+        if len(body) > BODY_BYTES[lane]:
+            raise Refused("message-too-large", f"{len(body)} bytes do not go on the {lane} lane, which takes {BODY_BYTES[lane]}")
+        if self._parting or (self.peer_hello is not None and lane not in self._lanes):
+            raise Refused("link-closing", f"this connection takes nothing more on its {lane} lane")
+        item = _Outbound(message, head, body)
+        if out.bytes + item.size > OUTBOUND_BYTES[lane] or len(out) >= OUTBOUND_MESSAGES[lane]:
+            raise busy(f"the {lane} lane of the link to {self._expect}")
+        out.bytes += item.size
+        (out.short if item.size <= FRAGMENT_BYTES[lane] else out.long).append(item)
+
+    def writable(self, lane: Lane) -> bool:
+        """Whether a message of the lane's largest size would still be taken."""
+        out = self._out[lane]
+        return out.bytes + _MOST[lane] <= OUTBOUND_BYTES[lane] and len(out) < OUTBOUND_MESSAGES[lane]
+
+    def ping(self, token: int) -> None:
+        """Ask the other side for a pong with ``token`` (u64)."""
+        self._urgent.append(frames.frame(PING, _TOKEN.pack(token)))
+
+    def part(self) -> None:
+        """Take no more messages; after those that wait, tell the other side so."""
+        self._parting = True
+
+    def refuse(self, error: MeshError) -> None:
+        """Drop what waits and tell the other side, as the last thing, why the connection is closed."""
+        for out in self._out.values():
+            for queue in (out.short, out.long, out.active):
+                queue.clear()
+            out.bytes = 0
+        self._parting = True
+        self._urgent.append(frames.refusal_frame(error))
+
+    def data_to_send(self, max_bytes: int) -> bytes:
+        """The next bytes to write, at most ``max_bytes`` (which is at least FRAME_BYTES); empty when there are none."""
+        assert max_bytes >= FRAME_BYTES
+        parts: list[bytes | memoryview] = list(self._urgent)
+        room = max_bytes - sum(map(len, parts))
+        self._urgent.clear()
+        if self._answer is not None:
+            parts.append(self._answer)
+            room -= len(self._answer)
+            self._answer = None
+        if self.peer_hello is not None:
+            for lane in LANES:
+                room = self._fill(self._out[lane], parts, room)
+            if self._parting and not self.waiting() and room >= FRAME_HEADER_BYTES and not self._said_goodbye:
+                parts.append(frames.frame(GOODBYE, b""))
+                self._said_goodbye = True
+        return b"".join(parts)
+
+    def waiting(self) -> int:
+        """How many messages are not yet wholly in what ``data_to_send`` gave."""
+        return sum(len(out) for out in self._out.values())
+
+    def unsent(self) -> list[tuple[Lane, Message]]:
+        """Those messages, in the order in which they were queued; the other side cannot have read any of them."""
+        return [(out.lane, item.message) for out in self._out.values() for queue in (out.active, out.short, out.long) for item in queue]
+
+    def _fill(self, out: _OutLane, parts: list[bytes | memoryview], room: int) -> int:
+        """Frames of one lane into ``parts`` while a whole fragment fits into ``room``; gives what room is left."""
+        most = FRAGMENT_BYTES[out.lane]
+        while out.bytes and room >= FRAME_HEADER_BYTES + _SIZE.size + most:
+            item = out.pick()
+            assert item is not None
+            first = item.offset == 0
+            count = min(most, item.size - item.offset)
+            if first:
+                item.stream, out.next_stream = out.next_stream, (out.next_stream + 1) & 0xFFFFFFFF
+                parts.append(frames.header(_SIZE.size + count, FIRST, out.lane, item.stream) + _SIZE.pack(item.size))
+                room -= _SIZE.size
+            else:
+                parts.append(frames.header(count, MORE, out.lane, item.stream))
+            parts.extend(item.fragment(count))
+            room -= FRAME_HEADER_BYTES + count
+            out.bytes -= count
+            self.frames_sent += 1
+            if item.offset < item.size:
+                out.active.append(item)
+        return room
+
+    # -- receiving ---------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> list[Message]:
+        """The messages that ``data`` completes; raises the Refused that ends this connection."""
+        return [message for _, message in self.receive_lanes(data)]
+
+    def receive_lanes(self, data: bytes) -> list[tuple[Lane, Message]]:
+        """As ``receive``, with the lane that each came on."""
+        if self._error is not None:
+            raise self._error
+        try:
+            return self._parse(data)
+        except MeshError as error:
+            self._error = error
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Drop half received messages, and give back the memory that was counted for them."""
+        self._partials.give(self._taken)
+        self._taken = 0
+        self._in.clear()
+        self._buffer.clear()
+
+    def partial(self) -> int:
+        """How many messages lie half received."""
+        return len(self._in)
+
+    def _parse(self, data: bytes) -> list[tuple[Lane, Message]]:
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._need:
+                return []
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        view = memoryview(data)
+        done: list[tuple[Lane, Message]] = []
+        begin, end = 0, len(data)
+        while end - begin >= FRAME_HEADER_BYTES:
+            length, kind, lane, stream = frames.HEADER.unpack_from(data, begin)
+            if length > FRAME_PAYLOAD_BYTES:
+                raise Refused("frame-too-large", f"a frame of {length} bytes, at most {FRAME_PAYLOAD_BYTES} are read")
+            after = begin + FRAME_HEADER_BYTES + length
+            if self.peer_hello is None and (kind not in (HELLO, REFUSAL) or length > CONTROL_FRAME_BYTES):
+                raise Refused("bad-frame", "the connection does not begin with a hello")
+            if after > end:
+                self._need = after - begin
+                break
+            self.frames_received += 1
+            payload = view[begin + FRAME_HEADER_BYTES : after]
+            begin = after
+            if kind in (FIRST, MORE):
+                if (message := self._fragment(kind, lane, stream, payload)) is not None:
+                    done.append((LANE_OF[lane], message))
+            else:
+                self._control(kind, lane, stream, bytes(payload))
+        else:
+            self._need = FRAME_HEADER_BYTES
+        self._buffer += view[begin:]
+        return done
+
+    def _control(self, kind: int, lane: int, stream: int, payload: bytes) -> None:
+        """Everything that is no part of a message."""
+        if lane or stream or len(payload) > CONTROL_FRAME_BYTES:
+            raise Refused("bad-frame", "a control frame with a lane, a stream or too long a payload")
+        if kind == HELLO and self.peer_hello is None:
+            hello = frames.read_hello(payload)
+            self._lanes = frames.agree(self._own, hello, self._expect)
+            self.peer_hello = hello
+            if not self._greeted:
+                self._urgent.append(frames.hello_frame(self._own))
+                self._greeted = True
+        elif kind == PING and len(payload) == _TOKEN.size:
+            self._answer = frames.frame(PONG, payload)
+        elif kind == PONG and len(payload) == _TOKEN.size:
+            (self.pong,) = _TOKEN.unpack(payload)
+        elif kind == GOODBYE and not payload and not self.goodbye:
+            self.goodbye = True
+        elif kind == REFUSAL:
+            raise frames.read_refusal(payload)
+        else:
+            raise Refused("bad-frame", f"a frame of kind {kind} has no place here")
+
+    def _fragment(self, kind: int, lane_number: int, stream: int, payload: memoryview) -> Message | None:
+        """Take in a piece of a message; gives the message that it completes."""
+        lane = LANE_OF.get(lane_number)
+        if lane is None or lane not in self._lanes or self.goodbye:
+            raise Refused("bad-frame", "a message on a lane that this connection does not have")
+        if kind == FIRST:
+            return self._first(lane, stream, payload)
+        partial = self._in.get((lane, stream))
+        if partial is None:
+            raise Refused("frame-out-of-order", f"a piece of message {stream} of the {lane} lane, of which none is missing")
+        if not 0 < len(payload) <= partial.missing:
+            raise Refused("bad-frame", "a piece that is empty, or longer than what is missing")
+        self._partials.take(len(payload))
+        self._taken += len(payload)
+        partial.body.write(payload)
+        partial.missing -= len(payload)
+        if partial.missing:
+            return None
+        del self._in[lane, stream]
+        self._active_in[lane] -= 1
+        size = partial.body.tell()
+        self._partials.give(size)
+        self._taken -= size
+        return with_body(partial.message, partial.body.getvalue())
+
+    def _first(self, lane: Lane, stream: int, payload: memoryview) -> Message | None:
+        if stream != self._expected_stream[lane]:
+            raise Refused("frame-out-of-order", f"message {stream} of the {lane} lane begins, {self._expected_stream[lane]} is next")
+        self._expected_stream[lane] = (stream + 1) & 0xFFFFFFFF
+        if len(payload) < _SIZE.size + _LEAST:
+            raise Refused("bad-frame", "a message that begins with less than its head")
+        (total,) = _SIZE.unpack_from(payload)
+        (head_length,) = HEAD_LENGTH.unpack_from(payload, _SIZE.size)
+        if total > _MOST[lane] or head_length > MESSAGE_HEAD_BYTES:
+            raise Refused("message-too-large", f"a message of {total} bytes on the {lane} lane")
+        content = payload[_SIZE.size :]
+        body_begin = HEAD_LENGTH.size + head_length
+        if not body_begin <= len(content) <= total:
+            raise Refused("bad-frame", "a message whose first piece and its sizes do not agree")
+        message = decode_head(bytes(content[HEAD_LENGTH.size : body_begin]))
+        if total > body_begin and not may_have_body(message):
+            raise Refused("bad-message", "a body where there can be none")
+        if total - body_begin > BODY_BYTES[lane]:
+            raise Refused("message-too-large", f"a body of {total - body_begin} bytes on the {lane} lane")
+        piece = content[body_begin:]
+        if len(content) == total:
+            return with_body(message, bytes(piece))
+        if self._active_in[lane] >= ACTIVE_MESSAGES[lane]:
+            raise Refused("too-many-partial", f"more than {ACTIVE_MESSAGES[lane]} half received messages on the {lane} lane")
+        self._partials.take(len(piece))
+        self._taken += len(piece)
+        partial = _Partial(message, total - len(content))
+        partial.body.write(piece)
+        self._in[lane, stream] = partial
+        self._active_in[lane] += 1
+        return None

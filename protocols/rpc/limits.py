@@ -1,0 +1,115 @@
+"""The bounds of rpc and of its codec, with their reasons and the relations between them."""
+
+from typing import Final
+
+from meshos.flow import Lane
+
+KIB = 1024
+MIB = 1024 * 1024
+
+# -- frames (codec.py) -----------------------------------------------------------------------------------------------
+
+FRAME_BYTES = 64 * KIB
+"""A whole frame with its header: what one side must be able to hold before it can check anything."""
+
+FRAME_HEADER_BYTES = 10
+FRAME_PAYLOAD_BYTES = FRAME_BYTES - FRAME_HEADER_BYTES
+
+CONTROL_FRAME_BYTES = 512
+"""Hello, ping, pong, goodbye and refusal are smaller than this."""
+
+FRAGMENT_BYTES: Final[dict[Lane, int]] = {"control": 16 * KIB, "work": 16 * KIB, "bulk": FRAME_PAYLOAD_BYTES - 4}
+"""How much of one message goes out before another has its turn: a TLS record's worth where somebody may be waiting."""
+
+MESSAGE_HEAD_BYTES = 2 * KIB
+"""Id, protocol name, deadline, trace, or the error of a reply: all of a message but its body."""
+
+# -- bodies ----------------------------------------------------------------------------------------------------------
+
+BODY_BYTES: Final[dict[Lane, int]] = {"control": 64 * KIB, "work": 1 * MIB, "bulk": 128 * MIB}
+"""The largest body that a lane carries; above the last it is refused as ``request-too-large`` or ``result-too-large``."""
+
+PROTOCOL_CHARS = 100
+TRACE_CHARS = 256
+ERROR_NAME_CHARS = 64
+ERROR_DETAIL_CHARS = 400
+ID_BYTES = 16
+
+# -- a link's queues and reassembly ----------------------------------------------------------------------------------
+
+ACTIVE_MESSAGES: Final[dict[Lane, int]] = {"control": 4, "work": 16, "bulk": 2}
+"""How many messages of more than one frame are interleaved in a lane, and so how many may lie half received."""
+
+OUTBOUND_BYTES: Final[dict[Lane, int]] = {"control": 1 * MIB, "work": 16 * MIB, "bulk": 256 * MIB}
+"""What may wait to be written, per link and lane; ``busy`` beyond. Bodies are held, not copied."""
+
+OUTBOUND_MESSAGES: Final[dict[Lane, int]] = {"control": 4096, "work": 16384, "bulk": 16}
+
+ALL_LINKS_PARTIAL_BYTES = 512 * MIB
+"""Half received messages of all links together, counted as their bytes arrive."""
+
+# -- asking ----------------------------------------------------------------------------------------------------------
+
+ASKS_PER_PEER = 1024
+"""Requests on their way to one peer; the peer takes no more from us either (SERVED_PER_PEER)."""
+
+ASKS = 16384
+
+RETRY_BUDGET = 10.0
+"""Tries beyond the first that may be made to a peer in a burst; each first try puts back RETRY_DEPOSIT, time RETRY_REFILL_PER_S."""
+
+RETRY_DEPOSIT = 0.1
+RETRY_REFILL_PER_S = 0.5
+
+BACKOFF_BASE_S = 0.05
+BACKOFF_CAP_S = 2.0
+
+RESEND_MIN_S = 0.25
+"""An unanswered request is not sent again sooner: several round trips across the world."""
+
+RESEND_BODY_BYTES = 1 * MIB
+"""Larger requests are sent again only once it is known that they did not arrive."""
+
+HOP_MARGIN_MIN_MS = 2
+HOP_MARGIN_MAX_MS = 50
+"""The other side gets a twentieth less time than we have, within these, so that its ``deadline-exceeded`` reaches us in time."""
+
+TTL_MAX_S = 3600.0
+"""The longest that a request may take: what a flow waits for longer is asked for again."""
+
+OPEN_AGAIN_S = 10.0
+"""A link that was asked for is asked for again after this, in case nobody ever answered."""
+
+# -- serving ---------------------------------------------------------------------------------------------------------
+
+SERVED_PER_PEER = 1024
+SERVED = 8192
+
+RECORD_GRACE_S = 10.0
+"""A recorded reply is kept until the asker's deadline (it does not repeat the id after it), and this long beyond."""
+
+RECORDS_PER_PEER = 8192
+RECORDS = 65536
+RECORD_BYTES = 64 * MIB
+"""Bodies of small recorded replies, all peers together; the oldest go first and leave their id behind."""
+
+LARGE_RECORD_BYTES = 256 * MIB
+"""The same for bodies that go on the bulk lane."""
+
+PEERS = 8192
+"""Peers that anything is remembered of."""
+
+SWEEP_S = 1.0
+"""Expired records are cleared away this often."""
+
+assert CONTROL_FRAME_BYTES < FRAME_PAYLOAD_BYTES
+assert all(size + 4 <= FRAME_PAYLOAD_BYTES for size in FRAGMENT_BYTES.values())
+assert BODY_BYTES["control"] < BODY_BYTES["work"] < BODY_BYTES["bulk"] < 2**32
+assert all(OUTBOUND_BYTES[lane] >= 2 * BODY_BYTES[lane] for lane in BODY_BYTES), "two of the largest fit"
+assert 2 * ACTIVE_MESSAGES["bulk"] * BODY_BYTES["bulk"] - 4 * MIB <= ALL_LINKS_PARTIAL_BYTES
+assert PROTOCOL_CHARS + TRACE_CHARS < MESSAGE_HEAD_BYTES and 4 * (ERROR_NAME_CHARS + ERROR_DETAIL_CHARS) < MESSAGE_HEAD_BYTES
+assert BODY_BYTES["bulk"] <= LARGE_RECORD_BYTES, "the largest reply can be recorded"
+assert SERVED_PER_PEER >= ASKS_PER_PEER, "who keeps to the limits when asking is not refused when served"
+assert RECORDS_PER_PEER >= SERVED_PER_PEER and RECORDS >= SERVED
+assert HOP_MARGIN_MIN_MS / 1000 < BACKOFF_BASE_S < RESEND_MIN_S < OPEN_AGAIN_S
+assert OUTBOUND_MESSAGES["work"] >= ASKS_PER_PEER + SERVED_PER_PEER

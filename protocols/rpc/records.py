@@ -1,0 +1,107 @@
+"""The recorded replies of the serving side: why a repeated request is answered, and not done twice.
+
+A record is kept until its asker has no reason to repeat the id any more (its deadline, and a grace), within bounds on number
+and bytes. When bytes are short, the oldest replies lose their body but not their id: a repeated request then learns
+that it was done, and that the reply is gone. Only when there are too many records is the oldest forgotten altogether.
+"""
+
+import heapq
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from meshos.effects import Err, Ok
+from meshos.errors import Refused
+from meshos.ids import NodeId
+from meshos.protocols.rpc.events import Reply
+from meshos.protocols.rpc.limits import BODY_BYTES, LARGE_RECORD_BYTES, RECORD_BYTES, RECORDS, RECORDS_PER_PEER
+
+Key: TypeAlias = tuple[NodeId, bytes]
+"""Who asked, and the id of the request: ids of different peers cannot meet."""
+
+
+@dataclass(slots=True)
+class _Record:
+    reply: Reply
+    until: float
+    size: int
+    number: int
+
+
+class Records:
+    """Replies by (peer, id)."""
+
+    def __init__(self) -> None:
+        self._records: OrderedDict[Key, _Record] = OrderedDict()  # oldest first, here and below
+        self._of_peer: dict[NodeId, OrderedDict[Key, None]] = {}
+        self._expiry: list[tuple[float, int, Key]] = []
+        self._bodies: dict[bool, OrderedDict[Key, None]] = {False: OrderedDict(), True: OrderedDict()}  # by whether large
+        self._bytes: dict[bool, int] = {False: 0, True: 0}
+        self._number = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def bytes(self) -> int:
+        """The size of all bodies that are kept."""
+        return sum(self._bytes.values())
+
+    def get(self, key: Key) -> Reply | None:
+        """The recorded reply, or None if this id was never answered or is forgotten."""
+        record = self._records.get(key)
+        return None if record is None else record.reply
+
+    def put(self, key: Key, reply: Reply, until: float) -> None:
+        """Keep ``reply`` until ``until``; a reply that is already there stays."""
+        if key in self._records:
+            return
+        mine = self._of_peer.setdefault(key[0], OrderedDict())
+        if len(mine) >= RECORDS_PER_PEER:
+            self._drop(next(iter(mine)))
+        elif len(self._records) >= RECORDS:
+            self._drop(next(iter(self._records)))
+        size = len(reply.outcome.value) if isinstance(reply.outcome, Ok) else 0
+        self._number += 1
+        self._records[key] = _Record(reply, until, size, self._number)
+        self._of_peer.setdefault(key[0], OrderedDict())[key] = None
+        heapq.heappush(self._expiry, (until, self._number, key))
+        if len(self._expiry) > 2 * len(self._records) + 64:
+            self._expiry = [(record.until, record.number, each) for each, record in self._records.items()]
+            heapq.heapify(self._expiry)
+        if size:
+            self._keep_body(key, size)
+
+    def sweep(self, now: float) -> None:
+        """Forget what has expired."""
+        while self._expiry and self._expiry[0][0] <= now:
+            _, number, key = heapq.heappop(self._expiry)
+            record = self._records.get(key)
+            if record is not None and record.number == number:
+                self._drop(key)
+
+    def _keep_body(self, key: Key, size: int) -> None:
+        large = size > BODY_BYTES["work"]
+        limit = LARGE_RECORD_BYTES if large else RECORD_BYTES
+        self._bodies[large][key] = None
+        self._bytes[large] += size
+        while self._bytes[large] > limit:
+            oldest = next(iter(self._bodies[large]))
+            self._release(oldest, self._records[oldest])
+            gone = Refused("reply-not-kept", "this was done, and its reply is no longer kept", outcome="done")
+            self._records[oldest].reply = Reply(oldest[1], Err(gone))
+
+    def _release(self, key: Key, record: _Record) -> None:
+        """The body of ``record`` does not count any more."""
+        if record.size:
+            large = record.size > BODY_BYTES["work"]
+            del self._bodies[large][key]
+            self._bytes[large] -= record.size
+            record.size = 0
+
+    def _drop(self, key: Key) -> None:
+        record = self._records.pop(key)
+        mine = self._of_peer[key[0]]
+        del mine[key]
+        if not mine:
+            del self._of_peer[key[0]]
+        self._release(key, record)

@@ -1,0 +1,149 @@
+"""The serving half of rpc: each id is run at most once while it is remembered, and answered as often as it is asked.
+
+A request is refused (unknown protocol, not allowed, too late), not taken in (``busy``, the same id may come again), answered
+from its record, joined to the one that runs, or started as a Flow. A link that ends cancels nothing: the asker may come
+back with the same id and find its reply.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from meshos.effects import Err, Ok, Outcome, Report, Tell
+from meshos.errors import Broken, MeshError, Refused, Unreachable, busy
+from meshos.flow import Lane
+from meshos.flow_machine import CancelFlow, FlowEnded, StartFlow
+from meshos.ids import NodeId, Peer
+from meshos.protocols.rpc.asking import Send
+from meshos.protocols.rpc.events import Cancel, Inbound, Reply, Request
+from meshos.protocols.rpc.limits import BODY_BYTES, RECORD_GRACE_S, SERVED, SERVED_PER_PEER
+from meshos.protocols.rpc.records import Key, Records
+
+Allowed: TypeAlias = Mapping[str, Callable[[Peer], bool]]
+"""The protocols that are served, and who may ask for each. What is not in it is refused as ``unknown-protocol``."""
+
+
+def reply_lane(asked_on: Lane, outcome: Outcome[bytes]) -> Lane:
+    """Control stays control, large replies go on the bulk lane, the rest is work."""
+    size = len(outcome.value) if isinstance(outcome, Ok) else 0
+    if size > BODY_BYTES["work"]:
+        return "bulk"
+    return "control" if asked_on == "control" and size <= BODY_BYTES["control"] else "work"
+
+
+class _Running:
+    __slots__ = ("cancelled", "deadline", "lane", "peer", "protocol")
+
+    def __init__(self, peer: Peer, protocol: str, lane: Lane, deadline: float) -> None:
+        self.peer = peer
+        self.protocol = protocol
+        self.lane = lane
+        self.deadline = deadline
+        self.cancelled = False
+
+
+class Serving:
+    """Holds every request that runs here for somebody. ``now`` is set by the machine before each call."""
+
+    def __init__(self, allowed: Allowed, send: Send, linked: Callable[[NodeId], bool], effects: list[object]) -> None:
+        self.now = 0.0
+        self.effects = effects
+        self.counts = dict.fromkeys(("served", "repeated", "joined", "refused", "not_taken_in", "cancelled", "replies_not_sent"), 0)
+        self.records = Records()
+        self._allowed = allowed
+        self._send = send
+        self._linked = linked
+        self._running: dict[Key, _Running] = {}
+        self._of_peer: dict[NodeId, int] = {}
+
+    def request(self, peer: Peer, request: Request, lane: Lane) -> None:
+        """One try of a request has come."""
+        key = (peer.node, request.id)
+        if key in self._running:
+            self.counts["joined"] += 1
+            return
+        recorded = self.records.get(key)
+        if recorded is not None:
+            self.counts["repeated"] += 1
+            self._answer(peer.node, lane, recorded)
+            return
+        refusal = self._refusal(peer, request)
+        if refusal is not None:
+            self.counts["refused"] += 1
+            self._answer(peer.node, lane, Reply(request.id, Err(refusal)))
+        elif len(self._running) >= SERVED or self._of_peer.get(peer.node, 0) >= SERVED_PER_PEER:
+            self.counts["not_taken_in"] += 1
+            self._answer(peer.node, lane, Reply(request.id, Err(busy("the table of requests that run here")), final=False))
+        else:
+            self._start(key, peer, request, lane)
+
+    def cancel(self, peer: Peer, cancel: Cancel) -> None:
+        """The asker waits no more. A cancel may overtake its request, so an unknown id is remembered as cancelled."""
+        key = (peer.node, cancel.id)
+        running = self._running.get(key)
+        if running is not None:
+            if not running.cancelled:
+                running.cancelled = True
+                self.counts["cancelled"] += 1
+                self.effects.append(Tell("flows", CancelFlow(key)))
+        else:
+            cancelled = Refused("cancelled", "it was cancelled by whoever asked for it")
+            self.records.put(key, Reply(cancel.id, Err(cancelled)), self.now + RECORD_GRACE_S)
+
+    def ended(self, event: FlowEnded) -> None:
+        """A service has an answer: it is recorded, and sent if there is a link (else the asker will ask again)."""
+        key = event.flow
+        running = self._running.pop(key, None)  # type: ignore[call-overload]  # every FlowId that we hear of is a Key of ours
+        assert running is not None and isinstance(key, tuple), event
+        node = running.peer.node
+        self._of_peer[node] -= 1
+        if not self._of_peer[node]:
+            del self._of_peer[node]
+        reply = Reply(key[1], self._checked(running.protocol, event.outcome))
+        self.records.put((node, key[1]), reply, max(self.now, running.deadline) + RECORD_GRACE_S)
+        if not running.cancelled and self._linked(node):
+            self._answer(node, running.lane, reply)
+
+    def not_sent(self, node: NodeId, reply: Reply) -> None:
+        """A reply did not fit on the link: say so in few bytes, so that the asker comes back for the recorded one."""
+        self.counts["replies_not_sent"] += 1
+        if reply.final and self._linked(node):
+            error = Refused("reply-not-sent", "this was done, but there was no room for its reply on the link", outcome="done")
+            self._send(node, "control", Reply(reply.id, Err(error), final=False))
+
+    def statistics(self) -> dict[str, float]:
+        """Counts since the start, and how much is held."""
+        return {**self.counts, "running": len(self._running), "records": len(self.records), "record_bytes": self.records.bytes()}
+
+    def _refusal(self, peer: Peer, request: Request) -> MeshError | None:
+        allowed = self._allowed.get(request.protocol)
+        if allowed is None:
+            return Refused("unknown-protocol", f"this node does not speak {request.protocol[:80]!r}")
+        if not allowed(peer):
+            return Refused("not-allowed", f"{peer.org} may not use {request.protocol} here")
+        if request.ttl_ms < 1:
+            return Unreachable("deadline-exceeded", "the request came when its time was over", outcome="not_done")
+        return None
+
+    def _start(self, key: Key, peer: Peer, request: Request, lane: Lane) -> None:
+        deadline = self.now + request.ttl_ms / 1000
+        self.counts["served"] += 1
+        self._running[key] = _Running(peer, request.protocol, lane, deadline)
+        self._of_peer[peer.node] = self._of_peer.get(peer.node, 0) + 1
+        inbound = Inbound(peer, request.protocol, request.body, deadline, request.trace)
+        self.effects.append(Tell("flows", StartFlow(key, request.protocol, inbound, deadline, "rpc", request.trace)))
+
+    def _checked(self, protocol: str, outcome: Outcome[object]) -> Outcome[bytes]:
+        """What a service gave, as far as it may cross the wire."""
+        if isinstance(outcome, Err):
+            return outcome
+        value = outcome.value
+        if not isinstance(value, bytes):
+            self.effects.append(Report("rpc", TypeError(f"the service {protocol} gave {type(value).__name__} instead of bytes")))
+            return Err(Broken("internal", "a bug of ours: a service gave no bytes; the log of that node has it"))
+        if len(value) > BODY_BYTES["bulk"]:
+            detail = f"the result has {len(value)} bytes, at most {BODY_BYTES['bulk']} are sent"
+            return Err(Refused("result-too-large", detail, outcome="done"))
+        return Ok(value)
+
+    def _answer(self, node: NodeId, asked_on: Lane, reply: Reply) -> None:
+        self._send(node, reply_lane(asked_on, reply.outcome), reply)
