@@ -11,7 +11,7 @@ import cbor2
 
 from meshos.errors import Refused
 
-Value: TypeAlias = "None | bool | int | float | str | bytes | list[Value] | dict[str, Value]"
+Value: TypeAlias = "bool | int | float | str | bytes | list[Value] | dict[str, Value] | None"
 """What may be encoded: no tags, no undefined, text keys only."""
 
 MAX_DEPTH = 16

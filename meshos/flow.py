@@ -64,7 +64,7 @@ class Sleep:
         yield self
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: with them, Python 3.11 cannot make a Generic by Propose[int](…)
 class Propose(Generic[T]):
     """Put ``command`` to a machine of this node (by default the organisation's state); the reply comes once it is durable.
 
@@ -78,7 +78,7 @@ class Propose(Generic[T]):
         return cast(T, (yield self))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: with them, Python 3.11 cannot make a Generic by Compute[int](…)
 class Compute(Generic[T]):
     """Run a pure function in a worker thread (embedding, vector search, batches of signature checks).
 
@@ -92,7 +92,7 @@ class Compute(Generic[T]):
         return cast(T, (yield self))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: with them, Python 3.11 cannot make a Generic by Port[int](…)
 class Port(Generic[T]):
     """Have a port of the node do something with the world outside (call an agent's tool, start a process) and wait.
 

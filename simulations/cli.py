@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Optional, TextIO
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -51,11 +51,11 @@ def list_(json_: Annotated[bool, typer.Option("--json", help="One JSON document.
 @app.command("run")
 def run_(
     scenario: Annotated[str, typer.Argument(help="Which one; `mesh sim list` names them.")] = "membership",
-    seed: Annotated[Optional[int], typer.Option(help="The seed; without one, a new one is drawn and printed.")] = None,
-    seeds: Annotated[Optional[str], typer.Option(help="Many seeds, A..B, on all cores.")] = None,
-    nodes: Annotated[Optional[int], typer.Option(min=2, max=5000, help="How many nodes.")] = None,
-    until: Annotated[Optional[float], typer.Option(min=1, help="Virtual seconds.")] = None,
-    log: Annotated[Optional[Path], typer.Option(help="Write the decision log here, one JSON line a step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed; without one, a new one is drawn and printed.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Many seeds, A..B, on all cores.")] = None,
+    nodes: Annotated[int | None, typer.Option(min=2, max=5000, help="How many nodes.")] = None,
+    until: Annotated[float | None, typer.Option(min=1, help="Virtual seconds.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Write the decision log here, one JSON line a step.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document; no wall-clock time in it.")] = False,
 ) -> None:
     """Run a scenario. Example: mesh sim run membership --seeds 1..200 --nodes 30 --until 120"""
@@ -73,7 +73,7 @@ def run_(
 @app.command("replay")
 def replay(
     file: Annotated[Path, typer.Argument(help="A file that a run wrote.")],
-    log: Annotated[Optional[Path], typer.Option(help="Write the decision log here.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Write the decision log here.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Run a written run again, step by step the same. Example: mesh sim replay sim/membership-8141.json"""

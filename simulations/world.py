@@ -24,7 +24,7 @@ from meshos.flow_machine import Abandon, Perform
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.core import Core
 from meshos.protocols.membership.events import DatagramReceived, SendDatagram
-from meshos.protocols.rpc.events import LinkDown, LinkUp, MessageReceived, OpenLink, SendMessage
+from meshos.protocols.rpc.events import LinkDown, LinkUp, MessageReceived, NotSent, OpenLink, SendMessage
 from meshos.simulations.network import Network, NetworkFaults
 from meshos.storage.disk import DiskFailed
 from meshos.storage.memory import MemoryStore
@@ -256,9 +256,10 @@ class Links:
         """In order; what is sent into a cut breaks the link after its timeout."""
         pair = (node.name, effect.to)
         connection = self._up.get(pair)
-        if connection is None:
-            return
         world = self._world
+        if connection is None:
+            world.after(0.0, node._later, node.epoch, "rpc", NotSent(effect.to, effect.message, "no-link"))
+            return
         if not world.network.passes(*pair):
             world.after(world.network.faults.link_timeout_s, self._break, pair, connection)
             return
@@ -268,7 +269,7 @@ class Links:
 
     def _arrive(self, pair: tuple[NodeId, NodeId], connection: int, effect: SendMessage) -> None:
         if self._up.get(pair) == connection:
-            self._world.nodes[pair[1]].deliver("rpc", MessageReceived(self._world.peer(pair[0]), effect.message))
+            self._world.nodes[pair[1]].deliver("rpc", MessageReceived(self._world.peer(pair[0]), effect.message, effect.lane))
 
     def _break(self, pair: tuple[NodeId, NodeId], connection: int) -> None:
         if self._up.get(pair) != connection:
