@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOORS = ("meshos", "crypto", "storage", "consensus", "protocols", "adapters", "node", "simulations")
+FLOORS = ("meshos", "crypto", "storage", "consensus", "protocols", "adapters", "node", "simulations", "bench")
 NODE_FLOORS = ("kernel", "runtime", "api", "cli")
 PURE = ("meshos", "consensus", "protocols", "node/kernel")
 

@@ -1,0 +1,47 @@
+"""``mesh bench NAME``: joins the command line by the entry point ``meshos.commands``."""
+
+import importlib
+from typing import Annotated
+
+import typer
+
+from meshos.bench.machine import calibration, this_machine
+from meshos.bench.report import Report
+from meshos.errors import BadInput
+
+BENCHMARKS = {
+    "testnet": "how long a 4-org testnet takes to be ready, and what a node weighs",
+    "calls": "a trivial tool called across organisations, beside the same tool over one warm MCP session",
+    "links": "a frame over a link, beside raw TLS on trio",
+    "discovery": "finding agents: time at the API, and quality beside BM25 and MiniLM alone",
+    "membership": "how soon a killed node is declared dead by all, and whether a live one ever is",
+    "sim": "virtual seconds per real second",
+    "leaks": "10,000 calls, then idle: what is left behind",
+    "storage": "one synced batch, on segment files and on LevelDB",
+}
+
+
+def register(root: typer.Typer) -> None:
+    """Add ``mesh bench`` to the command line."""
+    root.command("bench")(bench)
+
+
+def bench(
+    name: Annotated[str | None, typer.Argument(help="Which one; without a name, they are listed.")] = None,
+    short: Annotated[bool, typer.Option(help="Fewer runs: a look, not a figure.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Measure the product on this machine. Example: mesh bench calls"""
+    if name is None:
+        for each, what in BENCHMARKS.items():
+            print(f"{each:12} {what}")
+        return
+    if name not in BENCHMARKS:
+        raise BadInput("unknown-benchmark", f"there is no benchmark {name[:40]!r}", hint=f"one of {', '.join(BENCHMARKS)}")
+    report = Report(name, f"mesh bench {name}{' --short' if short else ''}", this_machine())
+    report.noise = calibration()
+    importlib.import_module(f"meshos.bench.{name}").measure(report, short=short)
+    report.noise = max(report.noise, calibration())
+    report.print(as_json=json_)
+    if any(row.met is False for row in report.rows):
+        raise typer.Exit(1)
