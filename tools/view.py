@@ -4,7 +4,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VIEW = ROOT / "build" / "view" / "meshos"
-FOLDERS = ("crypto", "storage", "consensus", "protocols", "adapters", "node", "simulations")
+FOLDERS = ("crypto", "storage", "consensus", "protocols", "adapters", "node", "simulations", "bench")
 
 
 def wanted() -> dict[str, Path]:
