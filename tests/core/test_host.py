@@ -1,0 +1,137 @@
+"""The trio driver: what it does with a disk that fails, a port that fails, and a Flow nobody waits for."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+import trio
+
+from meshos.effects import Completed, Ok, Persist, Put, Tell, Write
+from meshos.errors import Broken, MeshError, Refused
+from meshos.flow import Compute, Port, Propose
+from meshos.flow_machine import Flows, Perform
+from meshos.node.runtime.host import Host, PortHandler
+from meshos.storage.disk import DiskFailed
+from meshos.storage.overlay import Overlay
+
+
+class FullDisk:
+    """A Store whose every write fails as a full disk's does."""
+
+    def get(self, key: bytes) -> bytes | None:
+        return None
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter(())
+
+    def write(self, writes: Sequence[Write]) -> None:
+        raise DiskFailed("disk-full", "the disk is full")
+
+    def snapshot(self) -> "FullDisk":
+        return self
+
+    def close(self) -> None:
+        return None
+
+
+class Writes:
+    """Persists on everything, and answers."""
+
+    def step(self, now: float, event: object) -> list[object]:
+        assert isinstance(event, Perform)
+        return [Persist((Put(b"k", b"v"),)), Tell(event.reply_to, Completed(event.op, Ok("acknowledged")))]
+
+    def deadline(self) -> float | None:
+        return None
+
+
+class Work:
+    """What a test's port is asked for."""
+
+
+async def never_signs(domain: object, payload: bytes) -> bytes:
+    raise AssertionError("nothing here is signed")
+
+
+def host_of(service: object, ports: dict[type, PortHandler] | None = None) -> Host:
+    flows = Flows({"work": lambda _: service()}, limit=10)  # type: ignore[operator]
+    disk = FullDisk()
+    machines = {"flows": flows, "org": Writes()}
+    return Host(machines, stores={"org": (disk, Overlay(disk))}, handlers={}, ports=ports or {}, sign=never_signs)
+
+
+async def test_a_full_disk_ends_the_node_and_acknowledges_nothing() -> None:
+    async def work() -> object:
+        return await Propose[object]("x")
+
+    host = host_of(work)
+    answers: list[object] = []
+    with pytest.RaisesGroup(pytest.RaisesExc(DiskFailed), flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.run)
+            answers.append(await host.flow("work", None, timeout_s=5))
+    assert answers == []
+
+
+async def test_a_port_that_is_missing_refuses_and_one_with_a_bug_says_so() -> None:
+    async def missing() -> object:
+        return await Port[object](Work())
+
+    async def buggy(effect: Work) -> object:
+        raise KeyError("a bug")
+
+    for ports, kind, name in (({}, Refused, "no-port"), ({Work: buggy}, Broken, "internal")):
+        host = host_of(missing, ports)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.run)
+            with pytest.raises(MeshError) as caught:
+                await host.flow("work", None, timeout_s=5)
+            assert isinstance(caught.value, kind) and caught.value.name == name
+            nursery.cancel_scope.cancel()
+
+
+async def test_cancelling_a_flow_cancels_what_its_port_is_doing() -> None:
+    begun, ended = trio.Event(), trio.Event()
+
+    async def slow(effect: Work) -> object:
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async def work() -> object:
+        return await Port[object](Work())
+
+    host = host_of(work, {Work: slow})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.run)
+        async with trio.open_nursery() as asking:
+
+            async def ask() -> None:
+                await host.flow("work", None, timeout_s=60)
+
+            asking.start_soon(ask)
+            await begun.wait()
+            asking.cancel_scope.cancel()
+        with trio.fail_after(10):
+            await ended.wait()
+        assert host.statistics()["operations"] == 0 or await _drained(host)
+        nursery.cancel_scope.cancel()
+
+
+async def _drained(host: Host) -> bool:
+    with trio.fail_after(10):
+        while host.statistics()["operations"]:
+            await trio.lowlevel.checkpoint()
+    return True
+
+
+async def test_compute_runs_in_a_thread_of_its_own() -> None:
+    async def work() -> object:
+        return await Compute(trio.lowlevel.in_trio_run)
+
+    host = host_of(work)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.run)
+        assert await host.flow("work", None, timeout_s=5) is False
+        nursery.cancel_scope.cancel()
