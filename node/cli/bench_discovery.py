@@ -1,0 +1,216 @@
+"""`mesh bench discovery`: how well agents are found, and how quickly.
+
+Quality is the mean reciprocal rank of the first right card among the first ten (MRR@10) on the frozen questions of
+`tests/directory/questions.jsonl`, beside two rankings that anybody could build: BM25 over name and description (k1 1.2, b .75), once over
+plain words and once over stems, and the sentence model alone. The ratio's interval is a paired bootstrap over the questions.
+"""
+
+import json
+import math
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshos.errors import BadInput
+from meshos.node.runtime.embedding.minilm import MODEL, MiniLM
+from meshos.storage.index.index import Index
+from meshos.storage.index.segment import Document
+from meshos.storage.index.words import stem, words
+
+TOP = 10
+RESAMPLES = 10_000
+BAR = 1.05
+
+Floats = NDArray[np.float64]
+Ranker = Callable[[str], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A frozen question, and the names of the cards that answer it."""
+
+    text: str
+    style: str
+    relevant: frozenset[str]
+
+
+def checkout() -> Path:
+    """The folder that holds the tests, and with them the questions."""
+    return Path(__file__).resolve().parents[2]
+
+
+def data_folder() -> Path | None:
+    """Where the real cards lie: `MESHOS_DATA`, or `../shared/data` beside the checkout; None if nowhere."""
+    named = os.environ.get("MESHOS_DATA")
+    folder = Path(named) if named else checkout().parent / "shared" / "data"
+    return folder if (folder / "agents" / "servers.jsonl").is_file() else None
+
+
+def read_cards(folder: Path) -> dict[str, str]:
+    """Name and description of every card; the first of a name counts."""
+    cards: dict[str, str] = {}
+    with (folder / "agents" / "servers.jsonl").open(encoding="utf-8") as file:
+        for line in file:
+            entry = json.loads(line)
+            cards.setdefault(entry["name"], entry["description"])
+    return cards
+
+
+def read_questions(path: Path) -> list[Question]:
+    """The frozen questions."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    entries = [json.loads(line) for line in lines]
+    return [Question(entry["question"], entry["style"], frozenset(entry["relevant"])) for entry in entries]
+
+
+def reciprocal_ranks(questions: Sequence[Question], rank: Ranker) -> Floats:
+    """For each question 1 / the place of the first right card, 0 if it is not among the first ten."""
+    found = []
+    for question in questions:
+        places = [place for place, name in enumerate(rank(question.text)[:TOP], 1) if name in question.relevant]
+        found.append(1 / places[0] if places else 0.0)
+    return np.array(found)
+
+
+def bm25(cards: dict[str, str], split: Callable[[str], list[str]], k1: float = 1.2, b: float = 0.75) -> Ranker:
+    """BM25 by the book (Robertson and Zaragoza 2009), written apart from the index that it is compared with."""
+    names = list(cards)
+    counts = [Counter(split(f"{name} {text}")) for name, text in cards.items()]
+    lengths = np.array([count.total() for count in counts])
+    norm = k1 * (1 - b + b * lengths / lengths.mean())
+    holders: dict[str, list[int]] = {}
+    for row, count in enumerate(counts):
+        for word in count:
+            holders.setdefault(word, []).append(row)
+
+    def rank(question: str) -> list[str]:
+        scores = np.zeros(len(names))
+        for word in set(split(question)) & holders.keys():
+            rows = np.array(holders[word])
+            often = np.array([counts[row][word] for row in rows])
+            rarity = math.log(1 + (len(names) - len(rows) + 0.5) / (len(rows) + 0.5))
+            scores[rows] += rarity * often * (k1 + 1) / (often + norm[rows])
+        return [names[row] for row in np.argsort(-scores, kind="stable")[:TOP]]
+
+    return rank
+
+
+def interval(ours: Floats, theirs: Floats, seed: int = 1) -> tuple[float, float]:
+    """The 95 % interval of the ratio of two means over the same questions (paired bootstrap, Efron 1979)."""
+    random = np.random.default_rng(seed)
+    picks = random.integers(0, len(ours), (RESAMPLES, len(ours)))
+    ratios = ours[picks].mean(axis=1) / np.maximum(theirs[picks].mean(axis=1), 1e-9)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def quality(
+    cards: dict[str, str], questions: Sequence[Question], model: MiniLM, index: Index, dense: NDArray[np.float32]
+) -> dict[str, object]:
+    """MRR@10 of ours and of the two others, and the ratio to the better of them with its interval."""
+    names = list(cards)
+    snapshot = index.snapshot()
+
+    def ours(question: str) -> list[str]:
+        spelled = snapshot.spelled(question, model.knows)
+        return [hit.key for hit in snapshot.search(spelled, model.embed([spelled])[0], TOP)]
+
+    def meaning(question: str) -> list[str]:
+        return [names[row] for row in np.argsort(-(dense @ model.embed([question])[0]), kind="stable")[:TOP]]
+
+    ranks = {
+        "ours": reciprocal_ranks(questions, ours),
+        "bm25": reciprocal_ranks(questions, bm25(cards, lambda text: re.findall(r"\w+", text.lower()))),
+        "bm25_stems": reciprocal_ranks(questions, bm25(cards, lambda text: [stem(word) for word in words(text)])),
+        "minilm": reciprocal_ranks(questions, meaning),
+    }
+    means = {name: float(values.mean()) for name, values in ranks.items()}
+    better = max((name for name in ranks if name != "ours"), key=lambda name: means[name])
+    low, high = interval(ranks["ours"], ranks[better])
+    return {
+        "questions": len(questions),
+        "cards": len(cards),
+        "mrr_at_10": {name: round(mean, 4) for name, mean in means.items()},
+        "by_style": {
+            style: {name: round(float(values[chosen].mean()), 3) for name, values in ranks.items()}
+            for style in sorted({question.style for question in questions})
+            if (chosen := np.array([question.style == style for question in questions])).any()
+        },
+        "better_of_the_others": better,
+        "ratio": round(means["ours"] / means[better], 4),
+        "ratio_95": [round(low, 4), round(high, 4)],
+        "bar": BAR,
+        "met": means["ours"] / means[better] >= BAR and low > 1,
+    }
+
+
+def speed(questions: Sequence[Question], model: MiniLM, index: Index) -> dict[str, float]:
+    """Milliseconds from the question to the ranking, the sentence model included, one question at a time."""
+    snapshot = index.snapshot()
+    whole, search = [], []
+    for question in questions:
+        start = time.perf_counter()
+        spelled = snapshot.spelled(question.text, model.knows)
+        vector = model.embed([spelled])[0]
+        between = time.perf_counter()
+        snapshot.search(spelled, vector, TOP)
+        end = time.perf_counter()
+        whole.append(1e3 * (end - start))
+        search.append(1e3 * (end - between))
+    p50, p95 = np.percentile(whole, [50, 95])
+    return {"p50_ms": round(float(p50), 2), "p95_ms": round(float(p95), 2), "search_p95_ms": round(float(np.percentile(search, 95)), 2)}
+
+
+def measure() -> dict[str, object]:
+    """Everything, as one JSON document. Raises BadInput ``no-cards`` where the real cards or the questions are not to be found."""
+    folder = data_folder()
+    frozen = checkout() / "tests" / "directory" / "questions.jsonl"
+    if folder is None or not frozen.is_file():
+        raise BadInput(
+            "no-cards", "the real cards or the frozen questions are not here", hint="set MESHOS_DATA to the folder that holds agents/"
+        )
+    cards = read_cards(folder)
+    questions = read_questions(frozen)
+    model = MiniLM()
+    start = time.perf_counter()
+    dense = model.embed([f"{name}. {text}" for name, text in cards.items()])
+    embedding_ms = 1e3 * (time.perf_counter() - start) / len(cards)
+    index = Index()
+    index.update([Document(name, f"{name}. {text}", row) for (name, text), row in zip(cards.items(), dense, strict=True)])
+    speed(questions[:20], model, index)
+    return {
+        "model": MODEL,
+        "embedding_ms_per_card": round(embedding_ms, 2),
+        "quality": quality(cards, questions, model, index, dense),
+        "speed": speed(questions, model, index),
+    }
+
+
+def run(as_json: bool) -> int:
+    """Print what was measured; 0 if the bar is met, 1 if not."""
+    result = measure()
+    found, took = result["quality"], result["speed"]
+    assert isinstance(found, dict) and isinstance(took, dict)
+    if as_json:
+        print(json.dumps({"schema": "mesh.bench.discovery/1", **result}))
+        return 0 if found["met"] else 1
+    mrr = found["mrr_at_10"]
+    print(f"MRR@10 on {found['questions']} frozen questions over {found['cards']} cards")
+    for name, label in (("ours", "words + meaning"), ("bm25", "BM25"), ("bm25_stems", "BM25 over stems"), ("minilm", "MiniLM alone")):
+        print(f"  {label:16} {mrr[name]:.3f}")
+    low, high = found["ratio_95"]
+    verdict = "ok" if found["met"] else "missed"
+    print(
+        f"{verdict}  {found['ratio']:.3f} x {found['better_of_the_others']} (95 %: {low:.3f} to {high:.3f}); the bar is {BAR} and a lower bound above 1"
+    )
+    print(
+        f"One question with its embedding: p50 {took['p50_ms']} ms, p95 {took['p95_ms']} ms (search alone p95 {took['search_p95_ms']} ms)"
+    )
+    return 0 if found["met"] else 1

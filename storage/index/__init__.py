@@ -1,0 +1,1 @@
+"""The vector and word index: what is nearest to a question."""

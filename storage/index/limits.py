@@ -1,0 +1,42 @@
+"""Every bound of the index in one place, with its reason, and the constants of its formulas."""
+
+WORD_CHARS = 40
+"""A longer word is cut; hashes and keys longer than that are found by meaning or not at all."""
+
+WORDS_READ = 2_000
+"""Words of a text that count: a card's description and tasks have some 60 on average."""
+
+QUERY_WORDS = 64
+"""Different words of a question that are looked up. Questions have 8; a pasted page must not cost a hundred times that."""
+
+SPELLED_WORDS = 8
+"""Unknown words of a question for which near spellings are tried, some 50 microseconds each."""
+
+SPELLED_CHARS = (4, 20)
+"""Only words of these lengths: shorter ones have too many neighbours, longer ones cost too many tries."""
+
+K1 = 1.2
+B = 0.75
+"""BM25's saturation and length normalisation (Robertson and Zaragoza 2009, section 3.2), at their customary values."""
+
+DENSE_SHARE = 0.7
+"""Weight of meaning against words. .6 to .8 are alike on queries that were made automatically (docs/decisions/0007-ranking.md)."""
+
+SCORE_FADE = 3.0
+"""How many deviations below the best a document's score has fallen to 1/e of the best's. For the eye only: the order does not depend on it."""
+
+COMMON_DIRECTIONS = 4
+"""How many of the collection's strongest directions are taken off (Mu and Viswanath 2018: about dimension / 100)."""
+
+COMMON_FROM = 500
+"""Records needed before directions are common to all rather than of a few."""
+
+COMMON_GROWTH = 1.25
+"""The directions are found again when the collection has grown by this factor."""
+
+DEAD_SHARE = 0.5
+"""A segment with more dead rows than this is written anew."""
+
+assert 0 <= DENSE_SHARE <= 1
+assert SPELLED_WORDS <= QUERY_WORDS <= WORDS_READ
+assert SPELLED_CHARS[1] <= WORD_CHARS
