@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from meshos.errors import MeshError
-from meshos.node.cli import ending
+from meshos.node.cli import ending, genesis, init, org
 
 app = typer.Typer(
     name="mesh",
@@ -24,6 +24,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 PLUGINS = "meshos.commands"
+for part in (init, genesis, org):
+    part.register(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,109 @@
+"""What ``mesh init`` does, by case: a founding organisation's node, a joining node, and finishing either."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meshos.crypto import invitations
+from meshos.errors import BadInput
+from meshos.genesis import MAX_BYTES
+from meshos.ids import NodeId
+from meshos.node import folder
+from meshos.node.config import NodeConfig, load
+
+REQUEST_FILE = "join-request.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A node's folder as it is now, and what is still to be done with it."""
+
+    config: NodeConfig
+    node_id: NodeId
+    ready: bool
+    verdict: str
+    notes: tuple[str, ...] = ()
+    request: str = ""
+
+    def body(self) -> dict[str, object]:
+        """For ``--json``."""
+        body: dict[str, object] = {
+            "name": self.config.name,
+            "org": self.config.org,
+            "node_id": self.node_id,
+            "dir": str(self.config.dir),
+            "ready": self.ready,
+            "next": self.verdict,
+        }
+        return body | ({"request": self.request} if self.request else {})
+
+
+def invitation(token: str, org: str | None, now: float) -> invitations.Invitation:
+    """What an invitation says; raises as ``read_invitation``, and BadInput ``bad-org`` if ``--org`` names another organisation."""
+    invited = invitations.read_invitation(token, now=now)
+    if org is not None and org not in (invited.org, invited.org.rpartition(":")[2]):
+        raise BadInput("bad-org", f"the invitation is to {invited.org}, not to {org}", hint="leave --org away")
+    return invited
+
+
+def founding(config: NodeConfig, genesis: Path | None) -> Made:
+    """The first node of a new organisation."""
+    if genesis is not None and folder.read_genesis(genesis).org(config.org) is not None:
+        told = f"{config.org} is in this genesis already, and new keys would not be its keys"
+        raise BadInput("org-exists", told, hint="join it with --join, or finish the folder that has its keys with --dir")
+    org = folder.make_org(config, now=time.time())
+    assert org.validator is not None
+    told = f"made; hand {config.dir / folder.ORG_FILE} to whoever writes the genesis, then: "
+    told += f"mesh init --dir {config.dir} --genesis genesis.json"
+    return Made(config, org.validator.node, False, told, _advice(config))
+
+
+def joining(config: NodeConfig, token: str, genesis: Path | None) -> Made:
+    """A further node of an organisation: its keys, and the request that its root key has to answer."""
+    if genesis is not None:
+        content = folder.read_genesis(genesis)
+        invited = invitations.read_invitation(token, now=time.time())
+        if invited.genesis_hash != content.hash:
+            raise BadInput("wrong-genesis", f"the invitation is to another mesh than that of {genesis}", hint="ask for its genesis")
+        folder.write_file(config.genesis, folder.read_file(genesis, MAX_BYTES))
+    identity = folder.make_joining(config)
+    request = invitations.request(token, identity.node, now=time.time())
+    folder.write_file(config.dir / REQUEST_FILE, request.encode() + b"\n")
+    told = (
+        f"made; have {config.dir / REQUEST_FILE} answered where the root key is: mesh org issue @{REQUEST_FILE} > certificate.pem; then: "
+    )
+    told += f"mesh init --dir {config.dir} --genesis genesis.json --certificate certificate.pem"
+    return Made(config, identity.node_id, False, told, _advice(config)[:1], request)
+
+
+def finish(directory: Path, genesis: Path | None, certificate: Path | None) -> Made:
+    """Give a folder that has keys its genesis and certificate; called again, it changes nothing."""
+    config = load(directory)
+    node = folder.open_identity(config).node_id
+    source = genesis or config.genesis
+    if not source.exists():
+        told = f"keys are there; a genesis is missing: mesh init --dir {config.dir} --genesis genesis.json"
+        return Made(config, node, False, told)
+    content = folder.read_genesis(source)
+    if certificate is not None:
+        folder.install(config, content, _der(folder.read_file(certificate), certificate), now=time.time())
+    elif genesis is not None or not config.certificate.exists():
+        folder.certify(config, content, now=time.time())
+    return Made(config, node, True, f"ready; next: mesh run --dir {config.dir}")
+
+
+def _der(data: bytes, path: Path) -> bytes:
+    try:
+        return x509.load_pem_x509_certificate(data).public_bytes(Encoding.DER)
+    except ValueError as error:
+        raise BadInput("cannot-read", f"{path} holds no certificate in PEM", hint="it is what `mesh org issue` prints") from error
+
+
+def _advice(config: NodeConfig) -> tuple[str, ...]:
+    return (
+        f"the passphrase of its keys is in {config.passphrase_file}; {folder.PASSPHRASE_VARIABLE} can hold it instead",
+        f"{config.dir / folder.ROOT_FILE} is the organisation's root key: keep a copy offline, it is only needed for certificates",
+    )

@@ -1,0 +1,96 @@
+"""``mesh org invite|issue``: how a further node of an organisation gets its certificate; the root key may be offline."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meshos.errors import BadInput
+from meshos.node.cli.init import DEFAULT_DIR
+from meshos.node.cli.output import JsonFlag, document, ok
+
+RootDir = Annotated[Path, typer.Option("--dir", help="The folder with the organisation's root key.")]
+HOUR_S = 3_600
+
+app = typer.Typer(help="Nodes of one organisation.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def register(root: typer.Typer) -> None:
+    """Add ``mesh org``."""
+    root.add_typer(app, name="org")
+
+
+@app.command(epilog="Example: mesh org invite --node --dir acme-1")
+def invite(
+    directory: RootDir = DEFAULT_DIR,
+    node: Annotated[bool, typer.Option("--node", help="Invite a node (what is invited if nothing is said).")] = True,
+    hours: Annotated[int, typer.Option(min=1, max=168, help="How long the invitation lasts.")] = 24,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print an invitation: whoever holds it can become one node of the organisation, once."""
+    from meshos.crypto import invitations
+    from meshos.node import config as node_config
+    from meshos.node import folder
+
+    config = node_config.load(directory)
+    genesis = folder.read_genesis(config.genesis)
+    token = invitations.invite(
+        folder.open_root(config),
+        genesis_hash=genesis.hash,
+        org=config.org,
+        now=time.time(),
+        lifetime_s=hours * HOUR_S,
+        addresses=(str(config.advertised_link),),
+    )
+    if as_json:
+        document("org-invite", {"invitation": token, "org": config.org, "hours": hours})
+        return
+    print(token)
+    ok(f"it lasts {hours} h, for one node of {config.org}; there: mesh init --join TOKEN --genesis genesis.json --dir DIR")
+
+
+@app.command(epilog="Example: mesh org issue @join-request.txt --dir acme-1 > certificate.pem")
+def issue(
+    request: Annotated[str, typer.Argument(metavar="REQUEST", help="What `mesh init --join` wrote, or @FILE, or - for stdin.")],
+    directory: RootDir = DEFAULT_DIR,
+    as_json: JsonFlag = False,
+) -> None:
+    """Answer a joining node's request with its certificate (PEM, on stdout)."""
+    from meshos.crypto import certificates, invitations
+    from meshos.node import config as node_config
+    from meshos.node import folder
+
+    config = node_config.load(directory)
+    text = _text_of(request)
+    now = time.time()
+    answered = folder.spent(config, now)
+    issued = invitations.issue(
+        folder.open_root(config),
+        text,
+        genesis_hash=folder.read_genesis(config.genesis).hash,
+        org=config.org,
+        spent={nonce: node for nonce, (node, _) in answered.items()},
+        now=now,
+    )
+    folder.remember_spent(config, {**answered, issued.nonce: (issued.node, issued.forget_after)})
+    pem = certificates.pem(issued.certificate).decode()
+    if as_json:
+        document("org-issue", {"certificate": pem, "node_id": issued.node, "org": config.org})
+        return
+    print(pem, end="")
+    ok(f"a certificate for {issued.node}; there: mesh init --dir DIR --certificate certificate.pem")
+
+
+def _text_of(request: str) -> str:
+    from meshos.node.folder import read_file
+
+    if request == "-":
+        return sys.stdin.read(65_536)
+    if not request.startswith("@"):
+        return request
+    try:
+        return read_file(Path(request[1:])).decode("ascii")
+    except UnicodeDecodeError as error:
+        raise BadInput("cannot-read", f"{request[1:]} is no join request") from error

@@ -1,0 +1,293 @@
+"""``node.toml``: what one node needs to know before it starts. ``mesh init`` writes it, people may change it, ``mesh run`` reads it.
+
+Paths in the file are relative to its folder. Every mistake is said at once with where it stands, and nothing unknown is
+passed over: a misspelt key would otherwise silently mean the default.
+"""
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from meshos.errors import BadInput
+from meshos.ids import NodeId, OrgDid, parse_org_did
+from meshos.presets import PRESETS
+
+FILE = "node.toml"
+MAX_BYTES = 256 * 1024
+"""Of the file: 64 seeds of about 200 bytes, and a lot of comments."""
+MAX_SEEDS = 64
+"""More would only be asked in vain: one that answers knows the rest."""
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+REGION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,63})")
+_NODE_ID = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}")
+
+assert MAX_SEEDS * 512 < MAX_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen or dial. ``host`` is a name or an IP address without brackets; port 0, for listening, takes any."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """A node that is asked first: its id (which is its key), where it hears gossip, and where it takes links."""
+
+    node: NodeId
+    gossip: Address
+    link: Address
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One node's configuration; all paths absolute. See ``node/folder.py`` for what lies in the folder."""
+
+    dir: Path
+    """The node's folder; LevelDB, agents and the fault hook's socket are in it."""
+    name: str
+    """Unique in the organisation, as in ``alpha-1``."""
+    org: OrgDid
+    api: Address
+    gossip: Address
+    link: Address
+    region: str = "local"
+    advertise: str = ""
+    """The host that others reach this node at; empty: the hosts it listens on."""
+    timing: str = ""
+    """A preset of ``meshos/presets.py``; empty: the genesis says."""
+    genesis: Path = field(default=Path("genesis.json"))
+    keys: Path = field(default=Path("keys"))
+    """The key file with ``node`` and ``validator``."""
+    passphrase_file: Path = field(default=Path("passphrase"))
+    """What opens ``keys``; the environment variable MESH_PASSPHRASE goes before it."""
+    certificate: Path = field(default=Path("certificate.pem"))
+    """The node's own certificate, issued by the organisation's root key."""
+    revocations: Path = field(default=Path("revocations"))
+    """A folder of revocation lists, ``*.crl`` in DER."""
+    api_keys: Path = field(default=Path("api-keys.json"))
+    api_tls_certificate: Path | None = None
+    api_tls_key: Path | None = None
+    """PEM files; without them the API only listens on loopback."""
+    seeds: tuple[Seed, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("genesis", "keys", "passphrase_file", "certificate", "revocations", "api_keys", "api_tls_certificate", "api_tls_key"):
+            path = getattr(self, name)
+            if path is not None:
+                object.__setattr__(self, name, self.dir / path)
+
+    @property
+    def fault_socket(self) -> Path:
+        """Where a testnet's node is told whom it must not hear (``node/runtime/fault_hook.py``)."""
+        return self.dir / "fault.sock"
+
+    @property
+    def data(self) -> Path:
+        """The LevelDB folder."""
+        return self.dir / "data"
+
+    @property
+    def advertised_gossip(self) -> Address:
+        """Where others send datagrams."""
+        return Address(self.advertise or self.gossip.host, self.gossip.port)
+
+    @property
+    def advertised_link(self) -> Address:
+        """Where others open links."""
+        return Address(self.advertise or self.link.host, self.link.port)
+
+
+def parse_address(text: str) -> Address:
+    """``host:port`` or ``[v6]:port``; raises ValueError with what is wrong."""
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not host or (":" in host and not bracketed) or not re.fullmatch(r"[A-Za-z0-9.:_%-]{1,255}", host):
+        raise ValueError(f"{text[:80]!r} is not host:port")
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError(f"{text[:80]!r} has no port between 0 and 65535")
+    return Address(host, int(port))
+
+
+def load(folder: Path) -> NodeConfig:
+    """The configuration in ``folder``; raises BadInput ``no-node`` or ``bad-config``."""
+    folder = folder.absolute()
+    path = folder / FILE
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise BadInput("no-node", f"there is no node in {folder}", hint="`mesh init --org NAME --dir DIR` makes one") from error
+    except OSError as error:
+        raise BadInput("no-node", f"{path} cannot be read: {error.strerror}") from error
+    return parse(data, folder)
+
+
+def parse(data: bytes, folder: Path) -> NodeConfig:
+    """The configuration that ``data`` holds for a node in ``folder``; raises BadInput ``bad-config`` with everything that is wrong."""
+    where = folder / FILE
+    if len(data) > MAX_BYTES:
+        raise BadInput("bad-config", f"{where} has more than {MAX_BYTES} bytes")
+    try:
+        document = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput("bad-config", f"{where}: not TOML: {error}") from error
+    reader = _Reader(document)
+    config = reader.config(folder)
+    if reader.problems:
+        raise BadInput("bad-config", f"{where}: {'; '.join(reader.problems[:10])}", hint="mend the file and run again")
+    return config
+
+
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "": ("name", "org", "region", "advertise", "timing", "genesis", "api", "gossip", "link", "keys", "seed"),
+    "api": ("listen", "keys", "tls_certificate", "tls_key"),
+    "gossip": ("listen",),
+    "link": ("listen",),
+    "keys": ("file", "passphrase_file", "certificate", "revocations"),
+    "seed": ("node", "gossip", "link"),
+}
+
+
+class _Reader:
+    """Takes the document apart and remembers what was wrong."""
+
+    def __init__(self, document: Mapping[str, object]) -> None:
+        self.problems: list[str] = []
+        self._document = document
+        self._unknown_keys("", document)
+
+    def config(self, folder: Path) -> NodeConfig:
+        """What the document says; a stand-in where there are problems."""
+        top = self._document
+        tables = {name: self._table(name) for name in ("api", "gossip", "link", "keys")}
+        api, keys = tables["api"], tables["keys"]
+        listens = {name: self._address(f"{name}.listen", tables[name].get("listen")) for name in ("api", "gossip", "link")}
+        tls = [self._path("api." + key, api.get(key)) for key in ("tls_certificate", "tls_key")]
+        if (tls[0] is None) != (tls[1] is None):
+            self.problems.append("api.tls_certificate and api.tls_key go together")
+        timing = self._text("timing", top.get("timing", ""))
+        if timing and timing not in PRESETS:
+            self.problems.append(f"timing is {timing!r}, and must be one of {', '.join(PRESETS)}")
+        return NodeConfig(
+            dir=folder,
+            name=self._matching("name", top.get("name"), NAME, "1 to 63 lower-case letters, digits or inner dashes"),
+            org=self._org(top.get("org")),
+            region=self._matching("region", top.get("region", "local"), REGION, "letters, digits, dots and dashes"),
+            advertise=self._text("advertise", top.get("advertise", "")),
+            timing=timing,
+            **listens,
+            genesis=self._path("genesis", top.get("genesis", "genesis.json")) or Path(),
+            keys=self._path("keys.file", keys.get("file", "keys")) or Path(),
+            passphrase_file=self._path("keys.passphrase_file", keys.get("passphrase_file", "passphrase")) or Path(),
+            certificate=self._path("keys.certificate", keys.get("certificate", "certificate.pem")) or Path(),
+            revocations=self._path("keys.revocations", keys.get("revocations", "revocations")) or Path(),
+            api_keys=self._path("api.keys", api.get("keys", "api-keys.json")) or Path(),
+            api_tls_certificate=tls[0],
+            api_tls_key=tls[1],
+            seeds=self._seeds(top.get("seed", [])),
+        )
+
+    def _unknown_keys(self, name: str, table: Mapping[str, object]) -> None:
+        for key in table:
+            if key not in _KEYS[name]:
+                close = difflib.get_close_matches(key, _KEYS[name], 1)
+                meant = f", did you mean {close[0]}?" if close else ""
+                self.problems.append(f"{name + '.' if name else ''}{key} is no key of this file{meant}")
+
+    def _table(self, name: str) -> Mapping[str, object]:
+        table = self._document.get(name, {})
+        if not isinstance(table, dict):
+            self.problems.append(f"{name} must be a table, [{name}]")
+            return {}
+        self._unknown_keys(name, table)
+        return table
+
+    def _text(self, where: str, value: object) -> str:
+        if isinstance(value, str) and len(value) <= 255 and value.isprintable():
+            return value
+        self.problems.append(f"{where} is missing" if value is None else f"{where} must be a short text")
+        return ""
+
+    def _matching(self, where: str, value: object, pattern: re.Pattern[str], rule: str) -> str:
+        text = self._text(where, value)
+        if text and not pattern.fullmatch(text):
+            self.problems.append(f"{where} is {text!r}, and takes {rule}")
+        return text
+
+    def _org(self, value: object) -> OrgDid:
+        text = self._text("org", value)
+        try:
+            parse_org_did(text)
+        except ValueError as error:
+            if text:
+                self.problems.append(f"org: {error}")
+        return OrgDid(text)
+
+    def _address(self, where: str, value: object) -> Address:
+        text = self._text(where, value)
+        try:
+            return parse_address(text)
+        except ValueError as error:
+            if text:
+                self.problems.append(f"{where}: {error}")
+            return Address("", 0)
+
+    def _path(self, where: str, value: object) -> Path | None:
+        if value is None:
+            return None
+        if isinstance(value, str) and value and len(value) <= 4_096 and "\0" not in value:
+            return Path(value)
+        self.problems.append(f"{where} must be a path")
+        return None
+
+    def _seeds(self, value: object) -> tuple[Seed, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            self.problems.append("seeds are tables, [[seed]]")
+            return ()
+        if len(value) > MAX_SEEDS:
+            self.problems.append(f"{len(value)} seeds, at most {MAX_SEEDS} are of use")
+            return ()
+        found = []
+        for number, item in enumerate(value, 1):
+            self._unknown_keys("seed", item)
+            node = self._matching(f"seed {number}.node", item.get("node"), _NODE_ID, "a node id, 12D3KooW...")
+            gossip, link = (self._address(f"seed {number}.{key}", item.get(key)) for key in ("gossip", "link"))
+            found.append(Seed(NodeId(node), gossip, link))
+        return tuple(found)
+
+
+def to_toml(config: NodeConfig) -> str:
+    """The file, as ``parse`` reads it; paths inside the node's folder are written relative to it."""
+
+    def path(value: Path) -> str:
+        return json.dumps(str(value.relative_to(config.dir) if value.is_relative_to(config.dir) else value), ensure_ascii=False)
+
+    lines = [
+        "# One node of Mesh OS. Paths are relative to this file's folder. `mesh doctor --dir .` checks it.",
+        f"name = {json.dumps(config.name)}",
+        f"org = {json.dumps(config.org)}",
+        f"region = {json.dumps(config.region)}",
+        f"genesis = {path(config.genesis)}",
+    ]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in (("advertise", config.advertise), ("timing", config.timing)) if value]
+    lines += ["", "[api]", f"listen = {json.dumps(str(config.api))}", f"keys = {path(config.api_keys)}"]
+    if config.api_tls_certificate is not None and config.api_tls_key is not None:
+        lines += [f"tls_certificate = {path(config.api_tls_certificate)}", f"tls_key = {path(config.api_tls_key)}"]
+    lines += ["", "[gossip]", f"listen = {json.dumps(str(config.gossip))}", "", "[link]", f"listen = {json.dumps(str(config.link))}"]
+    lines += ["", "[keys]", f"file = {path(config.keys)}", f"passphrase_file = {path(config.passphrase_file)}"]
+    lines += [f"certificate = {path(config.certificate)}", f"revocations = {path(config.revocations)}"]
+    for seed in config.seeds:
+        lines += ["", "[[seed]]", f"node = {json.dumps(seed.node)}"]
+        lines += [f"gossip = {json.dumps(str(seed.gossip))}", f"link = {json.dumps(str(seed.link))}"]
+    return "\n".join(lines) + "\n"

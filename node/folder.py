@@ -1,0 +1,246 @@
+"""A node's folder: what lies in it, and how it is made.
+
+====================  =======================================================================================================
+``node.toml``         the configuration (``node/config.py``)
+``genesis.json``      the mesh's genesis, once there is one
+``keys``              the node's own key and its validator key, encrypted
+``root.keys``         the organisation's root key, encrypted; only where the organisation was made; may be kept offline
+``passphrase``        what opens both (0600); MESH_PASSPHRASE goes before it
+``org.json``          the organisation's entry for a genesis: public keys only
+``certificate.pem``   the node's certificate, issued by the root key once the genesis is known
+``revocations/``      revocation lists, ``*.crl``
+``invitations.json``  which invitation was spent by which node; beside the root key
+``api-keys.json``     hashes of the API's keys; ``api-key`` is the first of them, in plain (0600)
+``data/``             LevelDB; ``agents/`` their folders; ``node.log``; ``fault.sock`` on a testnet
+====================  =======================================================================================================
+
+A node is made in two steps, because a certificate names the mesh, and a mesh is named by all its organisations' keys:
+``make_org`` or ``make_joining`` makes keys; ``certify`` or ``install`` gives it genesis and certificate. All of it blocks.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import meshos
+from meshos.crypto import certificates
+from meshos.crypto.genesis_keys import trust_of
+from meshos.crypto.keys import SigningKey, multikey, node_id
+from meshos.crypto.keystore import NODE_COST, ROOT_COST, Cost, FileKeyStore, Passphrase
+from meshos.errors import BadInput, Broken, Failed, Refused
+from meshos.genesis import MAX_BYTES as MAX_GENESIS_BYTES
+from meshos.genesis import Genesis, Org, Validator, org_document, parse, to_json
+from meshos.ids import NodeId
+from meshos.node.api.keys import KeyRing
+from meshos.node.config import FILE, NodeConfig, to_toml
+
+NODE_KEY = "node"
+VALIDATOR_KEY = "validator"
+ROOT_KEY = "root"
+ROOT_FILE = "root.keys"
+ORG_FILE = "org.json"
+API_KEY_FILE = "api-key"
+SPENT_FILE = "invitations.json"
+MAX_SMALL_BYTES = 1024 * 1024
+"""Of a certificate, an organisation's entry, a list of spent invitations."""
+PASSPHRASE_VARIABLE = "MESH_PASSPHRASE"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a node is: its keys, which never leave it, and the id that is made of one."""
+
+    node: SigningKey
+    validator: SigningKey
+
+    @property
+    def node_id(self) -> NodeId:
+        """The node's id."""
+        return node_id(self.node.public)
+
+
+def template() -> Genesis:
+    """The parameters of a new mesh, which ship with Mesh OS."""
+    for folder in meshos.__path__:
+        path = Path(folder) / "genesis.json"
+        if path.is_file():
+            return parse(path.read_bytes())
+    raise Failed("not-installed", "genesis.json is missing from the installation", hint="install Mesh OS again")
+
+
+def read_file(path: Path, max_bytes: int = MAX_SMALL_BYTES) -> bytes:
+    """A file that a user named; raises BadInput ``cannot-read``."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise BadInput("cannot-read", f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > max_bytes:
+        raise BadInput("cannot-read", f"{path} has more than {max_bytes} bytes, so it is something else")
+    return data
+
+
+def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a whole file or nothing, on disk when this returns; raises Failed ``cannot-write``."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise Failed("cannot-write", f"{path} cannot be written: {error.strerror}") from error
+
+
+def passphrase_of(config: NodeConfig) -> Passphrase:
+    """What opens the node's key files; raises BadInput ``bad-passphrase`` or ``loose-permissions``."""
+    if PASSPHRASE_VARIABLE in os.environ:
+        return Passphrase.from_environment(PASSPHRASE_VARIABLE, os.environ)
+    return Passphrase.from_file(config.passphrase_file)
+
+
+def make_org(config: NodeConfig, *, now: float, allocation: int = 0, cost: Cost = NODE_COST, root_cost: Cost = ROOT_COST) -> Org:
+    """A new organisation with its first node: keys, ``org.json``, ``node.toml``, an API key. Gives the entry for a genesis.
+
+    Raises BadInput ``node-exists`` if there is one in the folder; a half-made one (interrupted before ``node.toml``) is made anew.
+    """
+    identity = _make(config, cost)
+    if (config.dir / ROOT_FILE).exists():
+        root = open_root(config)
+    else:
+        root = SigningKey.generate()
+        FileKeyStore.store(config.dir / ROOT_FILE, passphrase_of(config), {ROOT_KEY: root}, root_cost)
+    certificate = certificates.new_root(root, config.org, now=now)
+    validator = Validator(identity.node_id, multikey(identity.validator.public))
+    org = Org(config.org, multikey(root.public), certificate, validator, allocation=allocation)
+    write_org(config, org)
+    write_config(config)
+    return org
+
+
+def make_joining(config: NodeConfig) -> Identity:
+    """A further node of an organisation that exists: keys and ``node.toml``; raises as ``make_org``."""
+    identity = _make(config, NODE_COST)
+    write_config(config)
+    return identity
+
+
+def write_org(config: NodeConfig, org: Org) -> None:
+    """Write the organisation's entry for a genesis."""
+    write_file(config.dir / ORG_FILE, json.dumps(org_document(org), indent=2).encode() + b"\n")
+
+
+def write_config(config: NodeConfig) -> None:
+    """Write ``node.toml``; done last, since a folder with it holds a whole node."""
+    write_file(config.dir / FILE, to_toml(config).encode())
+
+
+def open_identity(config: NodeConfig) -> Identity:
+    """The node's keys; raises as ``FileKeyStore.open``, and Refused ``no-such-key``."""
+    return _identity(FileKeyStore.open(config.keys, passphrase_of(config)))
+
+
+def open_root(config: NodeConfig) -> SigningKey:
+    """The organisation's root key, if it lies in this folder; raises BadInput ``root-key-not-here``."""
+    path = config.dir / ROOT_FILE
+    if not path.exists():
+        raise BadInput("root-key-not-here", f"there is no root key in {config.dir}", hint="name the folder that has it with --dir")
+    return _exported(FileKeyStore.open(path, passphrase_of(config)), ROOT_KEY)
+
+
+def read_genesis(path: Path) -> Genesis:
+    """A genesis; raises BadInput ``cannot-read`` or ``genesis-malformed``."""
+    return parse(read_file(path, MAX_GENESIS_BYTES))
+
+
+def certify(config: NodeConfig, genesis: Genesis, *, now: float) -> Genesis:
+    """Give the node of ``make_org`` the genesis and a certificate from the root key in its folder.
+
+    Raises BadInput ``org-not-in-genesis`` or ``root-key-not-here``, Refused ``wrong-org-root``.
+    """
+    entry = genesis.org(config.org)
+    if entry is None:
+        hint = f"add it with `mesh genesis add GENESIS {config.dir / ORG_FILE}`"
+        raise BadInput("org-not-in-genesis", f"{config.org} is not in this genesis", hint=hint)
+    root = open_root(config)
+    if entry.root_key != multikey(root.public):
+        raise Refused("wrong-org-root", f"the genesis has another root key of {config.org} than {config.dir}")
+    identity = open_identity(config)
+    certificate = certificates.issue(root, mesh_id=genesis.mesh_id, org=config.org, node=identity.node.public, now=now)
+    install(config, genesis, certificate, now=now)
+    return genesis
+
+
+def install(config: NodeConfig, genesis: Genesis, certificate: bytes, *, now: float) -> None:
+    """Put a genesis and the node's certificate (DER) into the folder, once it is clear that they fit the node's key.
+
+    Raises Refused as ``verify_chain``, and Refused ``wrong-node-key`` if the certificate is another node's.
+    """
+    peer = certificates.verify_chain([certificate], trust_of(genesis), now)
+    if peer.org != config.org or peer.node != open_identity(config).node_id:
+        raise Refused("wrong-node-key", f"this certificate is for the node {peer.node}, not for the one in {config.dir}")
+    write_file(config.genesis, to_json(genesis))
+    write_file(config.certificate, certificates.pem(certificate))
+
+
+def spent(config: NodeConfig, now: float) -> dict[bytes, tuple[NodeId, int]]:
+    """Invitations that were answered: for which node, and until when to remember; those that have ended are left out."""
+    path = config.dir / SPENT_FILE
+    if not path.exists():
+        return {}
+    try:
+        rows = json.loads(read_file(path))
+        found = {bytes.fromhex(row["nonce"]): (NodeId(str(row["node"])), int(row["forget_after"])) for row in rows["spent"]}
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInput("cannot-read", f"{path} is no list of spent invitations", hint="restore it from a copy") from error
+    return {nonce: (node, until) for nonce, (node, until) in found.items() if until >= now}
+
+
+def remember_spent(config: NodeConfig, answered: Mapping[bytes, tuple[NodeId, int]]) -> None:
+    """Write down which invitations were answered; on disk when this returns."""
+    rows = [{"nonce": nonce.hex(), "node": node, "forget_after": until} for nonce, (node, until) in answered.items()]
+    write_file(config.dir / SPENT_FILE, json.dumps({"schema": "mesh.invitations/1", "spent": rows}, indent=1).encode(), 0o600)
+
+
+def _make(config: NodeConfig, cost: Cost) -> Identity:
+    if (config.dir / FILE).exists():
+        raise BadInput("node-exists", f"there is a node in {config.dir} already", hint="choose another folder with --dir")
+    try:
+        config.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.dir.chmod(0o700)
+        config.revocations.mkdir(exist_ok=True)
+    except OSError as error:
+        raise Failed("cannot-write", f"{config.dir} cannot be made: {error.strerror}") from error
+    if PASSPHRASE_VARIABLE not in os.environ and not config.passphrase_file.exists():
+        write_file(config.passphrase_file, secrets.token_urlsafe(32).encode() + b"\n", 0o600)
+    if config.keys.exists():
+        identity = open_identity(config)
+    else:
+        identity = _identity(FileKeyStore.create(config.keys, passphrase_of(config), (NODE_KEY, VALIDATOR_KEY), cost))
+    ring = KeyRing()
+    write_file(config.dir / API_KEY_FILE, ring.mint("admin", "admin").encode() + b"\n", 0o600)
+    ring.save(config.api_keys)
+    return identity
+
+
+def _identity(store: FileKeyStore) -> Identity:
+    return Identity(_exported(store, NODE_KEY), _exported(store, VALIDATOR_KEY))
+
+
+def _exported(store: FileKeyStore, name: str) -> SigningKey:
+    """The key store's ``export`` waits for nothing when the keys are in a file, so it is run to its end here."""
+    coroutine = store.export(name)
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        key = done.value
+        assert isinstance(key, SigningKey)
+        return key
+    raise Broken("internal", "a key file does not wait")
