@@ -1,0 +1,302 @@
+"""What can be decided for an organisation: frozen commands, and what they give.
+
+A command is applied at a time of its own (``at_ms``, the organisation's clock, which never goes back), and the same commands at the
+same times give the same state everywhere. Sizes are checked in ``state.py``.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from meshos.errors import KINDS, Broken, MeshError
+from meshos.ids import AgentId, OrgDid, Peer, TaskId
+
+Status: TypeAlias = Literal["completed", "failed", "cancelled", "expired", "outcome_unknown"]
+"""How a task ended. ``cancelled`` and ``expired``: the tool was told to stop, and what it had done by then stands."""
+
+STATUSES: tuple[Status, ...] = ("completed", "failed", "cancelled", "expired", "outcome_unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as it is recorded and sent: a MeshError's parts."""
+
+    kind: str
+    name: str
+    detail: str
+    hint: str = ""
+    outcome: Literal["done", "not_done", "unknown"] = "not_done"
+
+    @classmethod
+    def of(cls, error: MeshError) -> "Problem":
+        """The parts of ``error``; a class that is not of the tree is written as its nearest base."""
+        kind = next((name for name, known in KINDS.items() if isinstance(error, known)), "Broken")
+        return cls(kind, error.name, error.detail, error.hint, error.outcome)
+
+    def error(self) -> MeshError:
+        """The error again; of a class that this version does not know, Broken."""
+        return KINDS.get(self.kind, Broken)(self.name, self.detail, hint=self.hint, outcome=self.outcome)
+
+
+# -- agents ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool of an agent; ``rerun``: its annotations say read-only or idempotent, so that running it twice does no harm."""
+
+    name: str
+    rerun: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeployAgent:
+    """``by`` deploys ``agent``; gives its ``Agent``. ``version`` is above every earlier one, else Refused ``version-conflict``.
+
+    ``agent_file`` is the canonical form of what was deployed, ``folder`` where it came from on the node, ``record`` the signed
+    directory record, ``price_micro`` the price of one call in millionths of a MESH.
+    """
+
+    agent: AgentId
+    name: str
+    version: int
+    agent_file: bytes
+    folder: str
+    record: bytes
+    tools: tuple[Tool, ...]
+    price_micro: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawAgent:
+    """``by`` takes ``agent`` away; ``record`` is the signed tombstone of ``version``. Gives its ``Agent``. Running tasks go on."""
+
+    agent: AgentId
+    version: int
+    record: bytes
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """An agent as it is recorded."""
+
+    agent: AgentId
+    name: str
+    version: int
+    agent_file: bytes
+    folder: str
+    record: bytes
+    tools: tuple[Tool, ...]
+    price_micro: int
+    at_ms: int
+    withdrawn: bool
+
+
+# -- tasks -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RecordIntent:
+    """``caller`` wants ``tool`` of ``agent`` to run; on disk before it does. Gives Begun, Running or Ended.
+
+    Tasks of the same (caller's organisation, agent, ``key``) are one; ``chosen`` says that the caller chose the key. The same key
+    with another ``body_hash`` (32 bytes over tool and arguments) is refused as ``idempotency-conflict``.
+    """
+
+    task: TaskId
+    caller: Peer
+    agent: AgentId
+    tool: str
+    key: str
+    chosen: bool
+    body_hash: bytes
+    arguments: bytes
+    timeout_ms: int
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A task whose tool is to run or runs."""
+
+    task: TaskId
+    caller: Peer
+    agent: AgentId
+    tool: str
+    body_hash: bytes
+    rerun: bool
+    price_micro: int
+    at_ms: int
+    timeout_ms: int
+    trace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The intent is recorded: run the tool. ``now`` is the machine's time at that moment, to which deadlines compare."""
+
+    intent: Intent
+    now: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The same call came before, as ``task``, and has not ended: wait for it."""
+
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a task ended. ``result`` is None when there was none, or when it is recorded by its hash alone (``result_size`` > 0)."""
+
+    intent: Intent
+    status: Status
+    ended_ms: int
+    result: bytes | None
+    result_hash: bytes
+    result_size: int
+    problem: Problem | None
+    receipt: bytes
+    signature: bytes
+    countersignature: bytes
+    owed_micro: int
+    replica: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordOutcome:
+    """How ``task`` ended; the first one counts, and ``Ended`` gives what counts.
+
+    ``forget``: nothing was tried, so the key may be used again at once.
+    """
+
+    task: TaskId
+    status: Status
+    result: bytes | None = None
+    result_hash: bytes = b""
+    problem: Problem | None = None
+    receipt: bytes = b""
+    signature: bytes = b""
+    owed_micro: int = 0
+    replica: str = ""
+    forget: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReceipts:
+    """The caller's signatures over the receipts of its tasks (verified before); gives how many were recorded."""
+
+    signatures: tuple[tuple[TaskId, bytes], ...]
+
+
+# -- configuration ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SetConfig:
+    """``by`` sets ``name`` to ``value`` (None removes it); gives None."""
+
+    name: str
+    value: bytes | None
+    by: str
+
+
+Command: TypeAlias = DeployAgent | WithdrawAgent | RecordIntent | RecordOutcome | RecordReceipts | SetConfig
+COMMANDS = (DeployAgent, WithdrawAgent, RecordIntent, RecordOutcome, RecordReceipts, SetConfig)
+
+
+# -- questions, put like commands; they change nothing ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class GetAgent:
+    """Gives the Agent, or Refused ``agent-unknown``; a withdrawn one too."""
+
+    agent: AgentId
+
+
+@dataclass(frozen=True, slots=True)
+class ListAgents:
+    """Gives tuple[Agent, …], in the order of their ids, after ``after``."""
+
+    after: str = ""
+    limit: int = 100
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GetTask:
+    """Gives Running or Ended, or Refused ``task-unknown``."""
+
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class GetArguments:
+    """Gives the recorded arguments of an open task whose tool may run again, or None."""
+
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class GetConfig:
+    """Gives the value, or None."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetOwed:
+    """Gives what ``caller`` owes this organisation in millionths of a MESH."""
+
+    caller: OrgDid
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAudit:
+    """Gives tuple[AuditEntry, …] from number ``start`` on."""
+
+    start: int = 0
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Who did what to what, when."""
+
+    number: int
+    at_ms: int
+    by: str
+    what: str
+    subject: str
+
+
+Query: TypeAlias = GetAgent | ListAgents | GetTask | GetArguments | GetConfig | GetOwed | ReadAudit
+QUERIES = (GetAgent, ListAgents, GetTask, GetArguments, GetConfig, GetOwed, ReadAudit)
+
+
+# -- waiting, which the machine does and the state does not ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitOutcome:
+    """Gives Ended as soon as ``task`` has ended, or Refused ``task-unknown``."""
+
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class HoldTask:
+    """Whoever runs ``task`` holds it until it ended (gives Ended). A hold that is abandoned ends the task: as ``expired`` after
+    ``deadline`` (the machine's time), before it as ``cancelled``. So a task ends even if its Flow can do nothing any more.
+    """
+
+    task: TaskId
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListOrphans:
+    """Gives tuple[Intent, …]: tasks that were open when this node started, and still are."""

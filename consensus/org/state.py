@@ -1,0 +1,367 @@
+"""What a command does to an organisation's state: ``apply``, a pure function of the state, the command and its time.
+
+It gives the result and the writes; nothing is changed if it raises. Run over the same commands at the same times, every copy of
+the state is the same, byte for byte: that is what Raft will rely on.
+"""
+
+from dataclasses import replace
+
+from meshos.consensus.org.commands import (
+    STATUSES,
+    Agent,
+    AuditEntry,
+    Begun,
+    Command,
+    DeployAgent,
+    Ended,
+    Intent,
+    Problem,
+    RecordIntent,
+    RecordOutcome,
+    RecordReceipts,
+    Running,
+    SetConfig,
+    WithdrawAgent,
+)
+from meshos.consensus.org.entries import (
+    META,
+    Task,
+    agent_key,
+    arguments_key,
+    audit_key,
+    caller_key,
+    config_key,
+    dedup_key,
+    expiry_key,
+    open_key,
+    read_agent,
+    read_caller,
+    read_ended,
+    read_meta,
+    read_task,
+    result_key,
+    split_expiry,
+    task_key,
+    write_agent,
+    write_audit,
+    write_caller,
+    write_meta,
+    write_task,
+)
+from meshos.consensus.org.limits import (
+    AUTOMATIC_DEDUP_MS,
+    DEDUP_MS,
+    HOUR_MS,
+    MAX_AGENT_FILE_BYTES,
+    MAX_AGENTS,
+    MAX_AUDIT,
+    MAX_CONFIG_BYTES,
+    MAX_CONFIG_ENTRIES,
+    MAX_DETAIL_CHARS,
+    MAX_KEPT_BYTES,
+    MAX_NAME_CHARS,
+    MAX_OPEN_PER_CALLER,
+    MAX_OPEN_TASKS,
+    MAX_PATH_CHARS,
+    MAX_RECEIPT_BYTES,
+    MAX_RECEIPTS,
+    MAX_RECORD_BYTES,
+    MAX_RECORDED_ARGUMENTS_BYTES,
+    MAX_RECORDED_RESULT_BYTES,
+    MAX_TASKS,
+    MAX_TASKS_PER_CALLER,
+    MAX_TIMEOUT_MS,
+    MAX_TOOLS,
+    PURGED_PER_COMMAND,
+)
+from meshos.effects import Delete, Put, Write
+from meshos.errors import BadInput, Refused, busy
+from meshos.ids import AgentId, OrgDid, TaskId
+from meshos.storage.overlay import Overlay
+from meshos.storage.store import View
+
+Result = Agent | Begun | Running | Ended | int | None
+
+
+def apply(view: View, command: Command, at_ms: int) -> tuple[Result, tuple[Write, ...]]:
+    """What ``command`` gives at ``at_ms``, and what is to be written; raises MeshError and then changes nothing."""
+    change = _Change(view, at_ms)
+    result: Result
+    if isinstance(command, RecordIntent):
+        result = _record_intent(change, command)
+    elif isinstance(command, RecordOutcome):
+        result = _record_outcome(change, command)
+    elif isinstance(command, RecordReceipts):
+        result = _record_receipts(change, command)
+    elif isinstance(command, DeployAgent):
+        result = _deploy(change, command)
+    elif isinstance(command, WithdrawAgent):
+        result = _withdraw(change, command)
+    else:
+        _set_config(change, command)
+        result = None
+    return result, change.done()
+
+
+class _Change:
+    """The writes of one command, visible to its own later reads."""
+
+    def __init__(self, view: View, at_ms: int) -> None:
+        self.before = read_meta(view)
+        self.at_ms = max(at_ms, self.before.at_ms)
+        self.meta = replace(self.before, at_ms=self.at_ms)
+        self.view = Overlay(view)
+        self._writes: list[Write] = []
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._write(Put(key, value))
+
+    def delete(self, key: bytes) -> None:
+        self._write(Delete(key))
+
+    def audit(self, by: str, what: str, subject: str) -> None:
+        number = self.meta.audit
+        self.put(audit_key(number), write_audit(AuditEntry(number, self.at_ms, by, what, subject)))
+        if number >= MAX_AUDIT:
+            self.delete(audit_key(number - MAX_AUDIT))
+        self.meta = replace(self.meta, audit=number + 1)
+
+    def count(self, caller: OrgDid, *, tasks: int = 0, opened: int = 0, owed_micro: int = 0) -> None:
+        old = read_caller(self.view, caller)
+        new = replace(old, tasks=old.tasks + tasks, open=old.open + opened, owed_micro=old.owed_micro + owed_micro)
+        self.put(caller_key(caller), write_caller(new))
+        self.meta = replace(self.meta, tasks=self.meta.tasks + tasks, open=self.meta.open + opened)
+
+    def done(self) -> tuple[Write, ...]:
+        """All writes; none if nothing was changed (a repeated call costs no disk)."""
+        if not self._writes:
+            return ()
+        return (*self._writes, Put(META, write_meta(self.meta)))
+
+    def _write(self, write: Write) -> None:
+        self._writes.append(write)
+        self.view.lay([write])
+
+
+# -- tasks -----------------------------------------------------------------------------------------------------------
+
+
+def _record_intent(change: _Change, command: RecordIntent) -> Begun | Running | Ended:
+    key = dedup_key(command.caller.org, command.agent, command.key)
+    repeated = _repeated(change, key, command)
+    if repeated is not None:
+        return repeated
+    _check(len(command.task) <= MAX_NAME_CHARS and len(command.key) <= MAX_NAME_CHARS, "its id or key is too long")
+    _check(0 < command.timeout_ms <= MAX_TIMEOUT_MS, f"its timeout is not between 1 and {MAX_TIMEOUT_MS} ms")
+    if read_task(change.view, command.task) is not None:
+        raise Refused("task-exists", f"{command.task} is another task already", hint="choose ids at random")
+    agent = runnable(change.view, command.agent)
+    tool = next((tool for tool in agent.tools if tool.name == command.tool), None)
+    if tool is None:
+        known = ", ".join(sorted(tool.name for tool in agent.tools)[:8])
+        raise BadInput("tool-unknown", f"{agent.name} has no tool {command.tool[:80]!r}", hint=f"it has {known}")
+    _purge(change)
+    _room(change, command.caller.org)
+    intent = Intent(
+        command.task,
+        command.caller,
+        command.agent,
+        command.tool,
+        command.body_hash,
+        tool.rerun and len(command.arguments) <= MAX_RECORDED_ARGUMENTS_BYTES,
+        agent.price_micro,
+        change.at_ms,
+        command.timeout_ms,
+        command.trace,
+    )
+    expires_ms = change.at_ms + (DEDUP_MS if command.chosen else AUTOMATIC_DEDUP_MS)
+    change.put(task_key(command.task), write_task(Task(intent, key, expires_ms, None, False)))
+    change.put(key, command.task.encode())
+    change.put(expiry_key(expires_ms, command.task), b"")
+    change.put(open_key(command.task), b"")
+    if intent.rerun:
+        change.put(arguments_key(command.task), command.arguments)
+    change.count(command.caller.org, tasks=1, opened=1)
+    return Begun(intent)
+
+
+def _repeated(change: _Change, key: bytes, command: RecordIntent) -> Running | Ended | None:
+    """What is known of an earlier call with the same key, if it is remembered."""
+    found = change.view.get(key)
+    task = None if found is None else read_task(change.view, TaskId(found.decode()))
+    if task is None or (task.expires_ms <= change.at_ms and task.ended is not None):
+        return None
+    if task.intent.body_hash != command.body_hash:
+        raise Refused(
+            "idempotency-conflict",
+            f"the key {command.key[:80]!r} was used for another call of this agent",
+            hint="use a new key for a new call, or repeat the call unchanged",
+        )
+    return Running(task.intent.task) if task.ended is None else read_ended(change.view, task)
+
+
+def _record_outcome(change: _Change, command: RecordOutcome) -> Ended:
+    task = read_task(change.view, command.task)
+    if task is None:
+        raise no_task(command.task)
+    if task.ended is not None:
+        return read_ended(change.view, task)
+    _check(command.status in STATUSES, "no such status")
+    _check(max(len(command.receipt), len(command.signature), len(command.replica)) <= MAX_RECEIPT_BYTES, "its receipt is too long")
+    size = 0 if command.result is None else len(command.result)
+    kept = command.result is not None and size <= MAX_RECORDED_RESULT_BYTES and change.meta.kept + size <= MAX_KEPT_BYTES
+    ended = Ended(
+        task.intent,
+        command.status,
+        change.at_ms,
+        None,
+        command.result_hash,
+        size,
+        None if command.problem is None else _bounded(command.problem),
+        command.receipt,
+        command.signature,
+        b"",
+        command.owed_micro,
+        command.replica,
+    )
+    caller = task.intent.caller.org
+    if kept and command.result is not None:
+        change.put(result_key(command.task), command.result)
+        change.meta = replace(change.meta, kept=change.meta.kept + size)
+    change.put(task_key(command.task), write_task(replace(task, ended=ended, kept=kept)))
+    change.delete(open_key(command.task))
+    change.delete(arguments_key(command.task))
+    if command.forget:
+        change.delete(task.key)
+    change.count(caller, opened=-1, owed_micro=command.owed_micro)
+    return replace(ended, result=command.result)
+
+
+def _record_receipts(change: _Change, command: RecordReceipts) -> int:
+    _check(len(command.signatures) <= MAX_RECEIPTS, "too many receipts at once")
+    recorded = 0
+    for id_, signature in command.signatures:
+        task = read_task(change.view, id_)
+        _check(len(signature) <= MAX_RECEIPT_BYTES, "its signature is too long")
+        if task is not None and task.ended is not None and task.ended.receipt and not task.ended.countersignature:
+            change.put(task_key(id_), write_task(replace(task, ended=replace(task.ended, countersignature=signature))))
+            recorded += 1
+    return recorded
+
+
+def _room(change: _Change, caller: OrgDid) -> None:
+    """Raise ``busy`` when a table is full."""
+    mine = read_caller(change.view, caller)
+    if change.meta.open >= MAX_OPEN_TASKS or mine.open >= MAX_OPEN_PER_CALLER:
+        raise busy("the table of running tasks")
+    if change.meta.tasks >= MAX_TASKS or mine.tasks >= MAX_TASKS_PER_CALLER:
+        raise busy("the table of remembered tasks")
+
+
+def _purge(change: _Change) -> None:
+    """Forget a few tasks whose time is over. An open one (its node has not recovered yet) is looked at again later."""
+    due: list[bytes] = []
+    for key, _ in change.view.scan(b"expiry/"):
+        if len(due) == PURGED_PER_COMMAND or split_expiry(key)[0] > change.at_ms:
+            break
+        due.append(key)
+    for key in due:
+        change.delete(key)
+        id_ = split_expiry(key)[1]
+        task = read_task(change.view, id_)
+        if task is None:
+            continue
+        if task.ended is None:
+            change.put(expiry_key(change.at_ms + HOUR_MS, id_), b"")
+            continue
+        if change.view.get(task.key) == id_.encode():
+            change.delete(task.key)
+        if task.kept:
+            change.delete(result_key(id_))
+            change.meta = replace(change.meta, kept=change.meta.kept - task.ended.result_size)
+        change.delete(task_key(id_))
+        change.count(task.intent.caller.org, tasks=-1)
+
+
+# -- agents and configuration ------------------------------------------------------------------------------------------
+
+
+def runnable(view: View, agent: AgentId) -> Agent:
+    """The agent; raises Refused ``agent-unknown`` if it is not there or was withdrawn."""
+    found = read_agent(view, agent) if len(agent) <= MAX_NAME_CHARS else None
+    if found is None or found.withdrawn:
+        raise Refused("agent-unknown", f"no agent {agent[:80]!r} runs here", hint="look it up again with `mesh discover`")
+    return found
+
+
+def _deploy(change: _Change, command: DeployAgent) -> Agent:
+    _check(0 < len(command.name) <= MAX_NAME_CHARS and len(command.agent) <= MAX_NAME_CHARS, "its name is too long")
+    _check(len(command.agent_file) <= MAX_AGENT_FILE_BYTES, "its agent file is too large")
+    _check(len(command.record) <= MAX_RECORD_BYTES, "its record is too large")
+    _check(len(command.folder) <= MAX_PATH_CHARS, "its folder's path is too long")
+    _check(len(command.tools) <= MAX_TOOLS and all(len(tool.name) <= MAX_NAME_CHARS for tool in command.tools), "too many tools")
+    _check(command.price_micro >= 0, "its price is below zero")
+    old = read_agent(change.view, command.agent)
+    _next_version(old, command.version)
+    if old is None and sum(1 for _ in change.view.scan(b"agent/")) >= MAX_AGENTS:
+        raise busy("the table of agents")
+    agent = Agent(
+        command.agent,
+        command.name,
+        command.version,
+        command.agent_file,
+        command.folder,
+        command.record,
+        command.tools,
+        command.price_micro,
+        change.at_ms,
+        False,
+    )
+    change.put(agent_key(agent.agent), write_agent(agent))
+    change.audit(command.by, "deploy", agent.agent)
+    return agent
+
+
+def _withdraw(change: _Change, command: WithdrawAgent) -> Agent:
+    _check(len(command.record) <= MAX_RECORD_BYTES, "its record is too large")
+    old = runnable(change.view, command.agent)
+    _next_version(old, command.version)
+    agent = replace(old, version=command.version, record=command.record, at_ms=change.at_ms, withdrawn=True)
+    change.put(agent_key(agent.agent), write_agent(agent))
+    change.audit(command.by, "withdraw", agent.agent)
+    return agent
+
+
+def _next_version(old: Agent | None, version: int) -> None:
+    current = 0 if old is None else old.version
+    if version <= current:
+        raise Refused(
+            "version-conflict", f"version {version} is not above {current}", hint="somebody else deployed it meanwhile; try again"
+        )
+
+
+def _set_config(change: _Change, command: SetConfig) -> None:
+    _check(0 < len(command.name) <= MAX_NAME_CHARS, "its name is too long")
+    key = config_key(command.name)
+    if command.value is None:
+        change.delete(key)
+    else:
+        _check(len(command.value) <= MAX_CONFIG_BYTES, "its value is too large")
+        if change.view.get(key) is None and sum(1 for _ in change.view.scan(b"config/")) >= MAX_CONFIG_ENTRIES:
+            raise busy("the configuration")
+        change.put(key, command.value)
+    change.audit(command.by, "config", command.name)
+
+
+def _check(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise BadInput("bad-command", f"the command is outside its bounds: {otherwise}")
+
+
+def _bounded(problem: Problem) -> Problem:
+    return replace(problem, name=problem.name[:64], detail=problem.detail[:MAX_DETAIL_CHARS], hint=problem.hint[:MAX_DETAIL_CHARS])
+
+
+def no_task(task: str) -> Refused:
+    """The refusal of a question about a task that is not there."""
+    return Refused("task-unknown", f"no task {task[:80]!r} is remembered here", hint="tasks are remembered for 24 hours at most")
