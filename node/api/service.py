@@ -5,7 +5,7 @@ method raises the errors of ``meshos.errors`` and nothing else on purpose. Every
 gone, or the request's time is up), and passes that on to what it has begun.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from meshos.ids import AgentId, TaskId
@@ -17,7 +17,7 @@ from meshos.node.api.shapes import (
     Deployed,
     Discovered,
     DiscoverQuery,
-    Event,
+    EventStream,
     Explanation,
     Health,
     HostedAgent,
@@ -101,7 +101,7 @@ class NodeService(Protocol):
 
     # -- watching ----------------------------------------------------------------------------------------------------
 
-    def events(self, since: str | None) -> AsyncIterator[Event]:
+    def events(self, since: str | None) -> EventStream:
         """What happens from now on, or after the event ``since``; ``EventLog`` (event_log.py) does this."""
         ...
 

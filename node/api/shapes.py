@@ -4,7 +4,7 @@ Units stand at the end of a name (``_ms``, ``_s``, ``_micro`` for millionths of 
 What a tool takes and gives stays canonical CBOR in here: JSON begins and ends at the API.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -347,6 +347,18 @@ class Event:
     at_ms: int
     text: str
     data: Json
+
+
+class EventStream(Protocol):
+    """Events, one after another; ``aclose`` makes room for another reader."""
+
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+
+    async def __anext__(self) -> Event: ...
+
+    async def aclose(self) -> None:
+        """No more are wanted. Closing twice is no error."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,169 @@
+"""The bodies of POST requests: what is read, checked, and described in OpenAPI, in one place.
+
+Unknown members are refused, since a misspelt filter that is ignored would give a wrong answer.
+"""
+
+import base64
+import binascii
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from meshos.errors import BadInput
+from meshos.ids import AgentId
+from meshos.node.api import json_text, limits
+from meshos.node.api.amounts import micro
+from meshos.node.api.shapes import CallRequest, Deploy, DiscoverQuery, SentFile
+
+Text = Annotated[str, Field(max_length=limits.TEXT_CHARS)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Amount = Annotated[str, Field(max_length=40, description="MESH, decimal, at most 6 decimals", examples=["10", "0.25"])]
+Names = Annotated[list[Name], Field(max_length=64)]
+
+
+class Body(BaseModel):
+    """What all bodies have."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, ser_json_inf_nan="null")
+
+    idempotencyKey: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, description="A repetition with the same key gets the recorded answer; with another body it is refused (409)."
+    )
+
+
+class DeployBody(Body):
+    """POST /v1/agents: the agent file as JSON."""
+
+    agent: dict[str, object] = Field(description="The agent file's mapping (CONTRACT.md, 'The agent file').")
+    folder: Text | None = Field(default=None, description="The agent file's folder, if it lies on the node's machine.")
+    region: Name | None = None
+    replicas: Annotated[int, Field(ge=1, le=100)] | None = None
+
+    def shape(self) -> Deploy:
+        """What the service is asked."""
+        return Deploy(self.agent, self.folder, self.region, self.replicas, self.idempotencyKey)
+
+
+class Range(BaseModel):
+    """Bounds of a number, both included."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    min: float | None = None
+    max: float | None = None
+
+
+class Filters(BaseModel):
+    """What an agent must fulfil to be in the answer."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    trustScore: Range | None = Field(default=None, description="0 to 100")
+    certifications: Names = []
+    capabilities: Names = []
+    maxLatency: Annotated[float, Field(ge=0, description="milliseconds")] | None = None
+    maxPrice: Amount | None = None
+    region: Name | None = None
+
+
+class DiscoverBody(Body):
+    """POST /v1/discover."""
+
+    query: Annotated[str, Field(min_length=1, max_length=limits.TEXT_CHARS)]
+    filters: Filters = Filters()
+    limit: Annotated[int, Field(ge=1, le=limits.DISCOVER_LIMIT)] = 10
+    embeddings: bool = Field(default=False, description="Return each record's 768 numbers too.")
+
+    def shape(self) -> DiscoverQuery:
+        """What the service is asked."""
+        filters, trust = self.filters, self.filters.trustScore
+        return DiscoverQuery(
+            self.query,
+            self.limit,
+            min_trust=trust.min if trust else None,
+            max_trust=trust.max if trust else None,
+            certifications=tuple(filters.certifications),
+            capabilities=tuple(filters.capabilities),
+            region=filters.region,
+            max_latency_ms=filters.maxLatency,
+            max_price_micro=micro(filters.maxPrice) if filters.maxPrice is not None else None,
+            embeddings=self.embeddings,
+        )
+
+
+class FileBody(BaseModel):
+    """A file sent along."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    filename: Name
+    content: str = Field(description="base64")
+
+    def shape(self, name: str) -> SentFile:
+        """The decoded file; raises BadInput ``bad-request``."""
+        if self.filename in (".", "..") or any(sign in self.filename for sign in "/\\\0"):
+            raise BadInput("bad-request", f"the file name of {name!r} is a path", hint="send the last part of the path only")
+        try:
+            return SentFile(name, self.filename, base64.b64decode(self.content, validate=True))
+        except (binascii.Error, ValueError) as error:
+            raise BadInput("bad-request", f"the content of the file {name!r} is not base64") from error
+
+
+class TaskBody(Body):
+    """POST /v1/tasks."""
+
+    agentId: Name
+    type: Name = Field(description="One of the agent's tasks (the MCP tool's name).")
+    data: dict[str, object] = Field(default={}, description="The tool's arguments.")
+    timeout: Annotated[float, Field(gt=0, le=limits.TIMEOUT_S_MAX, description="seconds")] = limits.TIMEOUT_S_DEFAULT
+    priority: Annotated[int, Field(ge=0, le=9)] = 5
+    budget: Amount | None = Field(default=None, description="The most that this call may cost.")
+    wait: bool = Field(default=True, description="false: answer 202 as soon as the task is accepted.")
+    files: Annotated[dict[Name, FileBody], Field(max_length=16)] = {}
+
+    def shape(self) -> CallRequest:
+        """What the service is asked; raises BadInput."""
+        files = tuple(file.shape(name) for name, file in self.files.items())
+        if sum(len(file.content) for file in files) > limits.FILE_BYTES:
+            raise BadInput("too-large", f"the files are larger than {limits.FILE_BYTES} bytes together")
+        return CallRequest(
+            AgentId(self.agentId),
+            self.type,
+            json_text.arguments(self.data),
+            self.timeout,
+            priority=self.priority,
+            budget_micro=micro(self.budget) if self.budget is not None else None,
+            idempotency_key=self.idempotencyKey,
+            wait=self.wait,
+            files=files,
+        )
+
+
+class PublishBody(Body):
+    """POST /v1/publish: agents that run elsewhere."""
+
+    lines: Annotated[list[str], Field(max_length=limits.PUBLISH_LINES)] = Field(
+        description="Each the JSON text of one agent: an agent file's fields, an MCP server.json, or an A2A card."
+    )
+
+
+class KeyBody(Body):
+    """POST /v1/keys: a new API key."""
+
+    name: Name
+    role: Literal["admin", "operator", "caller", "read"]
+    budget: Amount | None = Field(default=None, description="MESH that it may spend in all; none: no limit.")
+
+
+AnyBody = TypeVar("AnyBody", bound=Body)
+
+
+def read(kind: type[AnyBody], body: bytes) -> AnyBody:
+    """The checked body; raises BadInput ``bad-request`` that says where it is wrong, and repeats nothing of it."""
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])[:120]
+        message = first["msg"][:1].lower() + first["msg"][1:200]
+        raise BadInput("bad-request", f"{place}: {message}" if place else f"the body is wrong: {message}") from error

@@ -1,0 +1,205 @@
+"""The answers as JSON objects, with the names of CONTRACT.md."""
+
+from datetime import UTC, datetime
+
+from meshos.node.api.amounts import text
+from meshos.node.api.keys import Key
+from meshos.node.api.shapes import (
+    AgentView,
+    Deployed,
+    Discovered,
+    Event,
+    Explanation,
+    Health,
+    HostedAgent,
+    MembersView,
+    MemberView,
+    Published,
+    StatusView,
+    TaskView,
+    Undeployed,
+)
+
+Object = dict[str, object]
+
+
+def rfc3339(ms: int) -> str:
+    """Milliseconds since 1970 as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def agent(view: AgentView) -> Object:
+    """The agent record."""
+    price, seen = view.pricing, view.availability
+    record: Object = {
+        "agentId": view.agent_id,
+        "meshId": view.mesh_id,
+        "name": view.name,
+        "description": view.description,
+        "capabilities": view.capabilities,
+        "specializations": view.specializations,
+        "models": view.models,
+        "certifications": view.certifications,
+        "trustScore": view.trust_score,
+        "pricing": {
+            "perQuery": None if price.per_query_micro is None else text(price.per_query_micro),
+            "perHour": None if price.per_hour_micro is None else text(price.per_hour_micro),
+        },
+        "availability": {"uptime": seen.uptime, "avgLatency": seen.avg_latency_ms, "region": seen.region},
+        "lastUpdated": rfc3339(view.last_updated_ms),
+        "tasks": [
+            {
+                "name": kind.name,
+                "description": kind.description,
+                "inputSchema": kind.input_schema,
+                "readOnly": kind.read_only,
+                "idempotent": kind.idempotent,
+            }
+            for kind in view.tasks
+        ],
+        "version": view.version,
+        "embeddingModel": view.embedding_model,
+        "trustEvidence": view.trust_evidence,
+        "signature": view.signature,
+    }
+    if view.embeddings is not None:
+        record["embeddings"] = view.embeddings
+    return record
+
+
+def hosted(agents: tuple[HostedAgent, ...]) -> Object:
+    """GET /v1/agents."""
+    return {
+        "agents": [
+            {
+                **agent(one.record),
+                "state": one.state,
+                "replicas": {"wanted": one.replicas_wanted, "running": one.replicas_running},
+                "note": one.note,
+            }
+            for one in agents
+        ]
+    }
+
+
+def deployed(one: Deployed) -> Object:
+    """POST /v1/agents."""
+    return {**agent(one.record), "replicasRunning": one.replicas_running, "nodes": one.nodes, "took_ms": round(one.took_ms, 1)}
+
+
+def undeployed(one: Undeployed) -> Object:
+    """DELETE /v1/agents/{id}."""
+    return {"agentId": one.agent_id, "name": one.name}
+
+
+def discovered(answer: Discovered) -> Object:
+    """POST /v1/discover."""
+    return {
+        "agents": [{**agent(one.record), "score": round(one.score, 4), "matched": one.matched} for one in answer.agents],
+        "complete": answer.complete,
+        "cellsAsked": answer.cells_asked,
+        "cellsMissing": answer.cells_missing,
+    }
+
+
+def published(answer: Published) -> Object:
+    """POST /v1/publish."""
+    return {
+        "accepted": answer.accepted,
+        "refused": [{"line": one.line, "name": one.name, "detail": one.detail} for one in answer.refused],
+    }
+
+
+def task_head(view: TaskView) -> Object:
+    """A task without its result."""
+    error = view.error
+    return {
+        "taskId": view.task_id,
+        "agentId": view.agent_id,
+        "status": view.status,
+        "error": None if error is None else {"name": error.name, "detail": error.detail, "hint": error.hint, "outcome": error.outcome},
+        "receipt": view.receipt,
+        "timing": {
+            "total_ms": round(view.timing.total_ms, 3),
+            "tool_ms": None if view.timing.tool_ms is None else round(view.timing.tool_ms, 3),
+        },
+        "node": view.node,
+        "cost": text(view.cost_micro),
+    }
+
+
+def member(view: MemberView) -> Object:
+    """One node."""
+    return {
+        "node_id": view.node_id,
+        "name": view.name,
+        "org": view.org,
+        "region": view.region,
+        "state": view.state,
+        "incarnation": view.incarnation,
+        "since_ms": round(view.since_ms),
+        "load": view.load,
+        "version": view.version,
+        "addresses": view.addresses,
+        "note": view.note,
+    }
+
+
+def members(view: MembersView) -> Object:
+    """GET /v1/members."""
+    return {"members": [member(one) for one in view.members], "seenBy": view.seen_by}
+
+
+def status(view: StatusView) -> Object:
+    """GET /v1/status. ``ledger`` and ``humans`` are null until there are such."""
+    return {
+        "node_id": view.node_id,
+        "name": view.name,
+        "org": view.org,
+        "region": view.region,
+        "version": view.version,
+        "genesis": view.genesis,
+        "health": "degraded" if view.problems else "healthy",
+        "problems": view.problems,
+        "up_ms": round(view.up_ms),
+        "members": dict(view.members),
+        "agents": {"hosted": view.agents_hosted, "running": view.agents_running},
+        "directory": {"records": view.records},
+        "tasks": {
+            "running": view.tasks_running,
+            "waiting": view.tasks_waiting,
+            "notes": view.waiting_notes,
+            "perSecond": round(view.calls_per_s, 2),
+            "p95_ms": view.call_p95_ms,
+        },
+        "ledger": None,
+        "humans": None,
+        "process": {"rssBytes": view.rss_bytes, "loopLag_ms": round(view.loop_lag_ms, 2)},
+    }
+
+
+def explanation(view: Explanation) -> Object:
+    """GET /v1/explain/{id}."""
+    return {"subject": view.subject, "kind": view.kind, "lines": view.lines, "facts": view.facts}
+
+
+def event(view: Event) -> Object:
+    """One event of GET /v1/events."""
+    return {"id": view.id, "kind": view.kind, "time": rfc3339(view.at_ms), "text": view.text, "data": view.data}
+
+
+def health(view: Health) -> Object:
+    """GET /healthz and /readyz."""
+    return {"ok": view.ok, "problems": view.problems}
+
+
+def key(one: Key) -> Object:
+    """An API key, without what opens it."""
+    return {
+        "id": one.id,
+        "name": one.name,
+        "role": one.role,
+        "budget": None if one.budget_micro is None else text(one.budget_micro),
+        "spent": text(one.spent_micro),
+        "agentId": one.agent,
+    }

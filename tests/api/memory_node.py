@@ -1,0 +1,317 @@
+"""A small node that lives in memory: the whole of ``NodeService``, with agents that are Python functions.
+
+It keeps the promises of the protocol (deduplication, cancellation, money held and settled, cells that may be missing), so
+that the API in front of it can be tested over real sockets before and beside a real mesh.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import trio
+
+from meshos import cbor
+from meshos.errors import BadInput, Failed, Refused
+from meshos.ids import AgentId, NodeId, OrgDid, TaskId, agent_id, parse_org_did
+from meshos.node.api.amounts import micro
+from meshos.node.api.event_log import EventLog
+from meshos.node.api.shapes import (
+    AgentView,
+    Availability,
+    Caller,
+    CallRequest,
+    Deploy,
+    Deployed,
+    Discovered,
+    DiscoverQuery,
+    EventStream,
+    Explanation,
+    Found,
+    Health,
+    HostedAgent,
+    Json,
+    MembersView,
+    MemberView,
+    Pricing,
+    Published,
+    RefusedLine,
+    StatusView,
+    TaskError,
+    TaskKind,
+    TaskView,
+    Timing,
+    Undeployed,
+)
+
+ORG = OrgDid("did:mesh:enterprise:alpha")
+Tool = Callable[[Mapping[str, object]], Awaitable[object]]
+
+
+async def echo(data: Mapping[str, object]) -> object:
+    """What it is given."""
+    return dict(data)
+
+
+async def sleep(data: Mapping[str, object]) -> object:
+    """Takes ``seconds``."""
+    await trio.sleep(float(str(data["seconds"])))
+    return "slept"
+
+
+async def text(data: Mapping[str, object]) -> object:
+    """A text of ``size`` characters, with quotes and umlauts in it."""
+    size = int(str(data["size"]))
+    return ('ab"ü\n' * (size // 5 + 1))[:size]
+
+
+async def refuse(data: Mapping[str, object]) -> object:
+    """Says no."""
+    raise Failed("task-failed", "the tool says no")
+
+
+async def crash(data: Mapping[str, object]) -> object:
+    """A bug of the node."""
+    raise ZeroDivisionError("a bug, on purpose")
+
+
+TOOLS: dict[str, Tool] = {"echo": echo, "sleep": sleep, "text": text, "refuse": refuse, "crash": crash}
+
+
+@dataclass(slots=True)
+class MemoryNode:
+    """See the module's text. What happened inside is in the public fields, for tests to look at."""
+
+    name: str = "alpha-1"
+    hosted: dict[AgentId, AgentView] = field(default_factory=dict)
+    tasks: dict[TaskId, TaskView] = field(default_factory=dict)
+    seen: dict[tuple[str, AgentId, str], tuple[bytes, TaskId]] = field(default_factory=dict)
+    runs: int = 0
+    cancelled: int = 0
+    callers: list[Caller] = field(default_factory=list)
+    cells_missing: int = 0
+    log: EventLog = field(default_factory=lambda: EventLog("run", lambda: 1_764_000_000_000))
+    scopes: dict[TaskId, trio.CancelScope] = field(default_factory=dict)
+    nursery: trio.Nursery | None = None
+
+    # -- agents ------------------------------------------------------------------------------------------------------
+
+    async def deploy(self, deploy: Deploy, caller: Caller) -> Deployed:
+        record = self._record(deploy.agent)
+        self.hosted[record.agent_id] = record
+        self.log.publish("agent-deployed", f"{record.name} runs", {"agentId": record.agent_id})
+        return Deployed(record, deploy.replicas or 1, (self.name,), 12.0)
+
+    def _record(self, file: Json) -> AgentView:
+        name = file.get("name")
+        if not isinstance(name, str):
+            raise BadInput("bad-agent-file", "the agent file has no name")
+        identity = agent_id(ORG, name)
+        before = self.hosted.get(identity)
+        price = file.get("pricing")
+        per_query = micro(str(price["perQuery"])) if isinstance(price, Mapping) and "perQuery" in price else None
+        return AgentView(
+            identity,
+            ORG,
+            name,
+            str(file.get("description", "")),
+            _texts(file.get("capabilities")),
+            _texts(file.get("specializations")),
+            _texts(file.get("models")),
+            _texts(file.get("certifications")),
+            50.0,
+            0,
+            Pricing(per_query),
+            Availability(None, None, str(file.get("region", "local"))),
+            tuple(TaskKind(tool, (function.__doc__ or "").strip(), {"type": "object"}, True, True) for tool, function in TOOLS.items()),
+            before.version + 1 if before else 1,
+            "all-MiniLM-L6-v2",
+            1_764_000_000_000,
+            "signed",
+        )
+
+    async def undeploy(self, agent_id: AgentId, caller: Caller) -> Undeployed:
+        record = self._find(agent_id)
+        del self.hosted[agent_id]
+        return Undeployed(agent_id, record.name)
+
+    def _find(self, agent_id: AgentId) -> AgentView:
+        record = self.hosted.get(agent_id)
+        if record is None:
+            raise Refused("no-such-agent", f"no agent {agent_id[:40]} is known here", hint="mesh discover finds agents")
+        return record
+
+    async def agents(self, caller: Caller) -> tuple[HostedAgent, ...]:
+        return tuple(HostedAgent(record, "running", 1, 1) for record in self.hosted.values())
+
+    async def agent(self, agent_id: AgentId, caller: Caller) -> AgentView:
+        return self._find(agent_id)
+
+    async def publish(self, lines: Sequence[str], caller: Caller) -> Published:
+        refused: list[RefusedLine] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                value = json.loads(line)
+                record = self._record(value if isinstance(value, dict) else {})
+                self.hosted[record.agent_id] = record
+            except (ValueError, BadInput) as error:
+                refused.append(RefusedLine(number, "bad-agent-file", str(error)))
+        return Published(len(lines) - len(refused), tuple(refused))
+
+    # -- discovery and tasks -----------------------------------------------------------------------------------------
+
+    async def discover(self, query: DiscoverQuery, caller: Caller) -> Discovered:
+        self.callers.append(caller)
+        words = set(re.findall(r"\w+", query.query.lower()))
+        found = []
+        for record in self.hosted.values():
+            if query.region not in (None, record.availability.region) or not set(query.certifications) <= set(record.certifications):
+                continue
+            if query.max_price_micro is not None and (record.pricing.per_query_micro or 0) > query.max_price_micro:
+                continue
+            if query.min_trust is not None and record.trust_score < query.min_trust:
+                continue
+            own = set(re.findall(r"\w+", f"{record.name} {record.description} {' '.join(record.capabilities)}".lower()))
+            shared = words & own
+            if shared:
+                shown = replace(record, embeddings=(0.0,) * 768) if query.embeddings else record
+                found.append(Found(shown, len(shared) / len(words), tuple(sorted(shared))))
+        found.sort(key=lambda one: -one.score)
+        return Discovered(tuple(found[: query.limit]), 1, self.cells_missing)
+
+    async def call(self, request: CallRequest, caller: Caller) -> TaskView:
+        self.callers.append(caller)
+        record = self._find(request.agent_id)
+        tool = TOOLS.get(request.task_type)
+        if tool is None:
+            raise Refused("no-such-task-type", f"{record.name} has no task {request.task_type[:40]!r}")
+        repeated = self._repeated(request, caller)
+        if repeated is not None:
+            return self.tasks[repeated]
+        price = record.pricing.per_query_micro or 0
+        if request.budget_micro is not None and price > request.budget_micro:
+            raise Refused("too-dear", "the agent asks more than this call may cost")
+        caller.purse.hold(price)
+        self.runs += 1
+        task = TaskId(f"t-{self.runs:032x}")
+        if request.idempotency_key is not None:
+            self.seen[(caller.name, request.agent_id, request.idempotency_key)] = (request.data, task)
+        self.tasks[task] = TaskView(task, request.agent_id, "running")
+        if request.wait:
+            return await self._run(task, request, tool, caller, price)
+        assert self.nursery is not None
+        self.nursery.start_soon(self._run, task, request, tool, caller, price)
+        return self.tasks[task]
+
+    def _repeated(self, request: CallRequest, caller: Caller) -> TaskId | None:
+        known = self.seen.get((caller.name, request.agent_id, request.idempotency_key or ""))
+        if known is None:
+            return None
+        if known[0] != request.data:
+            raise Refused("idempotency-conflict", "this idempotencyKey was already used with other data")
+        return known[1]
+
+    async def _run(self, task: TaskId, request: CallRequest, tool: Tool, caller: Caller, price: int) -> TaskView:
+        view, spent = TaskView(task, request.agent_id, "cancelled", timing=Timing(1.0)), 0
+        arguments = cbor.decode(request.data, max_bytes=1 << 20)
+        assert isinstance(arguments, dict)
+        files = {one.name: f"{one.filename}:{hashlib.sha256(one.content).hexdigest()}" for one in request.files}
+        try:
+            with trio.CancelScope() as scope:
+                self.scopes[task] = scope
+                with trio.move_on_after(request.timeout_s) as clock:
+                    try:
+                        result = cbor.encode(await tool({**arguments, **files}))
+                        view, spent = replace(view, status="completed", result=result, cost_micro=price, node=self.name), price
+                    except Failed as error:
+                        view = replace(view, status="failed", error=TaskError(error.name, error.detail))
+                if clock.cancelled_caught:
+                    view = replace(view, status="expired")
+        except trio.Cancelled:
+            self.cancelled += 1
+            raise
+        finally:
+            del self.scopes[task]
+            caller.purse.settle(price, spent)
+            self.tasks[task] = view
+        return view
+
+    async def task(self, task_id: TaskId, caller: Caller) -> TaskView:
+        view = self.tasks.get(task_id)
+        if view is None:
+            raise Refused("no-such-task", f"no task {task_id[:40]} is known here")
+        return view
+
+    async def cancel(self, task_id: TaskId, caller: Caller) -> TaskView:
+        await self.task(task_id, caller)
+        if task_id in self.scopes:
+            self.scopes[task_id].cancel()
+            while task_id in self.scopes:
+                await trio.sleep(0)
+        return self.tasks[task_id]
+
+    # -- the mesh ----------------------------------------------------------------------------------------------------
+
+    async def members(self) -> MembersView:
+        rows = [
+            MemberView(NodeId("12D3KooWalpha"), "alpha-1", ORG, "local", "alive", 1, 240_000, 0.12, "0.1.0", ("127.0.0.1:7101",)),
+            MemberView(
+                NodeId("12D3KooWgamma"), "gamma-1", OrgDid("did:mesh:enterprise:gamma"), "local", "suspect", 3, 3_000, note="2 probes lost"
+            ),
+        ]
+        return MembersView(tuple(rows), self.name)
+
+    async def status(self) -> StatusView:
+        return StatusView(
+            NodeId("12D3KooWalpha"),
+            self.name,
+            ORG,
+            "local",
+            "0.1.0",
+            "9f2c",
+            240_000,
+            (),
+            {"alive": 1, "suspect": 1},
+            len(self.hosted),
+            len(self.hosted),
+            len(self.hosted),
+            len(self.scopes),
+            0,
+        )
+
+    async def explain(self, subject: str, caller: Caller) -> Explanation:
+        task = self.tasks.get(TaskId(subject))
+        if task is None:
+            raise Refused("nothing-to-explain", f"nothing here is called {subject[:40]}")
+        return Explanation(subject, "task", (f"it {task.status} on {self.name}",), {"status": task.status})
+
+    async def did_document(self, did: str) -> Json:
+        try:
+            parse_org_did(did)
+        except ValueError as error:
+            raise BadInput("bad-did", str(error)) from error
+        if did != ORG:
+            raise Refused("no-such-did", "no organisation of this mesh has this DID")
+        return {"id": did, "@context": ["https://www.w3.org/ns/did/v1"]}
+
+    async def agent_card(self) -> Json:
+        return {"name": self.name, "skills": []}
+
+    # -- watching ----------------------------------------------------------------------------------------------------
+
+    def events(self, since: str | None) -> EventStream:
+        return self.log.read(since)
+
+    def metrics(self) -> bytes:
+        return b"# TYPE mesh_agents gauge\nmesh_agents %d\n" % len(self.hosted)
+
+    def healthy(self) -> Health:
+        return Health(True)
+
+    def ready(self) -> Health:
+        return Health(bool(self.hosted), () if self.hosted else ("no agent is deployed yet",))
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(str(one) for one in value) if isinstance(value, list) else ()
