@@ -1,0 +1,123 @@
+"""What membership holds and sends at most, and why; the relations between the limits are asserted."""
+
+DATAGRAM_BYTES = 1_120
+"""A datagram before it is boxed. A box adds a nonce (24), a tag (16) and the sender's public key (32)."""
+
+BOXED_BYTES = 1_200
+"""Passes every path that IPv6 and QUIC pass (RFC 9000, section 14) without fragments."""
+
+BOX_OVERHEAD_BYTES = 24 + 16 + 32
+
+STATEMENT_BYTES = 960
+"""A signed statement; a node's facts with ordinary names take 220 to 350."""
+
+UPDATES = 23
+"""Statements in one datagram: as many as the shortest (an accusation, some 180 bytes) leaves room for, with reserve. Up to 23 a
+CBOR array has a head of one byte."""
+
+HEAD_BYTES = 80
+"""What a datagram holds besides its updates: at most a type, a sequence number and a node id."""
+
+USER_SHARE_BYTES = 360
+"""Kept free in each datagram for facts and notes while some wait, so that a storm of accusations does not starve them; all
+the rest is kept from them, so that they do not starve accusations."""
+
+NAME_CHARS = 64
+ORG_CHARS = 84
+ROLE_CHARS = 16
+REGION_CHARS = 32
+VERSION_CHARS = 24
+ADDRESS_CHARS = 80
+API_CHARS = 120
+HEALTH_CHARS = 16
+NODE_CHARS = 64
+"""Texts of a statement, in bytes of UTF-8. A DID of an organisation has at most 9 + 10 + 1 + 63; a node id 52."""
+
+TOPIC_CHARS = 24
+NOTE_BYTES = 256
+TOPICS = 4
+"""Notes: small announcements of a node, the newest of each topic; with more topics the first ones by name stay."""
+
+NUMBER = 2**62
+"""Above every incarnation and revision, and below what CBOR and databases call a large integer."""
+
+MEMBERS = 4_096
+"""Members listed, dead ones included. A digest of each (8 bytes) fits one frame of a sync."""
+
+MEMBERS_OF_ORG = 1_024
+"""Of one organisation, which could otherwise fill the table with nodes of its own."""
+
+CREDENTIALS = 2 * MEMBERS
+"""Certificates remembered: of members, and of nodes met on a link whose facts have not come yet."""
+
+BURIED = 2 * MEMBERS
+"""Incarnations remembered of nodes that are no longer listed."""
+
+STALE = 8_192
+"""Superseded statements that are recognised by their bytes, without decoding them again."""
+
+QUEUE = 2 * MEMBERS
+"""News that waits to be gossiped, in each of the two classes; beyond it the most sent is dropped, since a sync brings it anyway."""
+
+WORDS_IN_HASTE = 8
+"""An organisation whose accusations stand open against more members than this, and than a quarter of all, has further ones
+relayed in the user share: it cannot crowd out the others' news."""
+
+SIGNING = 2 * MEMBERS
+"""Signatures asked for and not yet made."""
+
+PROBES = 64
+"""Probes under way at once: one a round, and those that confirm suspicions."""
+
+RELAYS = 256
+"""Probes under way on behalf of others; one more is answered with a nack at once."""
+
+REFUTATIONS = 4
+"""Refutations that a node may make at once when it is accused again and again; further ones wait for a suspicion's shortest time."""
+
+SYNCS = 2
+"""Syncs that this node has begun and that still run."""
+
+PAGE_BYTES = 40 * 1024
+"""Statements or certificates in one message of a sync: with the digests below a link's frame."""
+
+FRAME_BYTES = 63 * 1024
+"""One message of a sync: a frame of a link (64 KiB) less its envelope."""
+
+PAGES = 256
+"""Pages of one sync; then the next sync goes on."""
+
+DIGEST_BYTES = 8
+DIGESTS = 7_680
+"""Statements named in one request of a sync: those of a full table, and words and notes beside them."""
+
+CERTIFICATE_BYTES = 4 * 1024
+
+STORED_PEERS = 16
+"""Addresses written down, so that a node finds the mesh again after a restart without its seeds."""
+
+STORED_PEERS_S = 60.0
+"""They are written at most this often."""
+
+SKIPS = 8
+"""Members passed over in one round of probing because they were heard of lately."""
+
+assert DATAGRAM_BYTES + BOX_OVERHEAD_BYTES <= BOXED_BYTES
+assert HEAD_BYTES + STATEMENT_BYTES + 3 <= DATAGRAM_BYTES
+assert USER_SHARE_BYTES < DATAGRAM_BYTES - HEAD_BYTES - STATEMENT_BYTES // 2
+assert DIGESTS * DIGEST_BYTES + 1024 <= FRAME_BYTES and DIGESTS > MEMBERS
+assert PAGE_BYTES + 2 * STATEMENT_BYTES + MEMBERS * DIGEST_BYTES // 2 <= FRAME_BYTES
+assert MEMBERS_OF_ORG <= MEMBERS // 2
+assert CERTIFICATE_BYTES < PAGE_BYTES
+
+ASK_S = 5.0
+"""One question of a sync; the Flow's deadline is above it."""
+
+PUSH = 40
+"""Statements pushed at once: at their largest they fill a page."""
+
+NODES_ASKED = 256
+"""Nodes whose certificates are asked for at once; what does not fit a page is asked for again."""
+
+assert PUSH * STATEMENT_BYTES <= PAGE_BYTES
+assert NODES_ASKED * (NODE_CHARS + 3) + 1024 <= FRAME_BYTES
