@@ -215,7 +215,7 @@ class Api:
         """The key opens nothing any more."""
         identity = str(request.path_params["id"])
         if not self._keys.revoke(identity):
-            raise Refused("no-such-key", "there is no API key with this id", hint="GET /v1/keys lists them")
+            raise Refused("no-such-api-key", "there is no API key with this id", hint="GET /v1/keys lists them")
         await self._keep_keys()
         return JsonAnswer({"id": identity})
 

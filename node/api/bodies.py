@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from meshos.errors import BadInput
+from meshos.errors import BadInput, Refused
 from meshos.ids import AgentId
 from meshos.node.api import json_text, limits
 from meshos.node.api.amounts import micro
@@ -125,7 +125,7 @@ class TaskBody(Body):
         """What the service is asked; raises BadInput."""
         files = tuple(file.shape(name) for name, file in self.files.items())
         if sum(len(file.content) for file in files) > limits.FILE_BYTES:
-            raise BadInput("too-large", f"the files are larger than {limits.FILE_BYTES} bytes together")
+            raise Refused("too-large", f"the files are larger than {limits.FILE_BYTES} bytes together")
         return CallRequest(
             AgentId(self.agentId),
             self.type,

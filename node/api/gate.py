@@ -174,7 +174,7 @@ class Gate:
         key = self._keys.find(token.strip().decode("latin-1"))
         if key is None:
             self._strangers.count(address, now)
-            raise Refused("unknown-key", "this node does not know this API key", hint="use a key that this node has made")
+            raise Refused("unknown-api-key", "this node does not know this API key", hint="use a key that this node has made")
         return key
 
 

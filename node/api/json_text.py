@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 
 from meshos import cbor
-from meshos.errors import BadInput
+from meshos.errors import BadInput, Refused
 from meshos.node.api import limits
 
 _compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -25,14 +25,14 @@ def dumps(value: object) -> bytes:
 
 
 def arguments(value: dict[str, object]) -> bytes:
-    """Canonical CBOR of a task's arguments; raises BadInput ``bad-request`` or ``too-large``."""
+    """Canonical CBOR of a task's arguments; raises BadInput ``bad-request`` or Refused ``too-large``."""
     _check(value, limits.JSON_DEPTH)
     try:
         data = cbor.encode(value)
     except (UnicodeEncodeError, ValueError) as error:
         raise BadInput("bad-request", "data holds text that is not valid Unicode") from error
     if len(data) > limits.DATA_BYTES:
-        raise BadInput("too-large", f"data is {len(data)} bytes, at most {limits.DATA_BYTES} are taken", hint="send large input as a file")
+        raise Refused("too-large", f"data is {len(data)} bytes, at most {limits.DATA_BYTES} are taken", hint="send large input as a file")
     return data
 
 

@@ -99,7 +99,7 @@ class KeyRing:
         return token
 
     def take_in(self, token: str, name: str, role: Role, *, budget_micro: int | None = None) -> None:
-        """A key that was made elsewhere (``mesh init``); raises BadInput ``bad-key`` if it has not a key's form."""
+        """A key that was made elsewhere (``mesh init``); raises BadInput ``bad-api-key`` if it has not a key's form."""
         self._add(Key(_identity(token), name, role, _digest(token), budget_micro))
 
     def _add(self, key: Key) -> None:
@@ -187,7 +187,7 @@ def _digest(token: str) -> bytes:
 def _identity(token: str) -> str:
     parts = token.split("_", 2)
     if len(parts) != 3 or parts[0] != "mk" or len(parts[2]) < 32:
-        raise BadInput("bad-key", "this is not an API key", hint="keys look like mk_<id>_<secret>")
+        raise BadInput("bad-api-key", "this is not an API key", hint="keys look like mk_<id>_<secret>")
     return parts[1]
 
 

@@ -23,7 +23,7 @@ STATUS: dict[str, int] = {
     "rate-limited": 429,
     "result-too-large": 422,
     "too-large": 413,
-    "unknown-key": 401,
+    "unknown-api-key": 401,
     "wrong-host": 421,
 }
 """Names whose status says more than that of their class."""

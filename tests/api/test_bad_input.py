@@ -43,10 +43,10 @@ async def test_keys(live: Live) -> None:
         for header, name in [
             (None, "no-key"),
             ("Basic YTpi", "no-key"),
-            ("Bearer nonsense", "unknown-key"),
-            ("Bearer mk_000000000000_" + "x" * 43, "unknown-key"),
-            (f"Bearer {live.tokens['admin'][:-1]}", "unknown-key"),
-            (f"Bearer {live.tokens['admin']}x", "unknown-key"),
+            ("Bearer nonsense", "unknown-api-key"),
+            ("Bearer mk_000000000000_" + "x" * 43, "unknown-api-key"),
+            (f"Bearer {live.tokens['admin'][:-1]}", "unknown-api-key"),
+            (f"Bearer {live.tokens['admin']}x", "unknown-api-key"),
         ]:
             answer = await client.get("/v1/status", headers={"Authorization": header} if header else {})
             assert (answer.status_code, answer.json()["name"]) == (401, name), header
@@ -95,8 +95,8 @@ async def test_keys_are_made_used_and_revoked(live: Live) -> None:
             assert made["key"] not in json.dumps(listed)
             assert next(one for one in listed if one["id"] == made["id"])["spent"] == "2"
             assert (await client.delete(f"/v1/keys/{made['id']}")).status_code == 200
-            assert (await other.get("/v1/status")).json()["name"] == "unknown-key"
-        assert (await client.delete(f"/v1/keys/{made['id']}")).json()["name"] == "no-such-key"
+            assert (await other.get("/v1/status")).json()["name"] == "unknown-api-key"
+        assert (await client.delete(f"/v1/keys/{made['id']}")).json()["name"] == "no-such-api-key"
 
 
 async def test_an_address_that_guesses_keys_is_not_heard(live: Live) -> None:
@@ -105,7 +105,7 @@ async def test_an_address_that_guesses_keys_is_not_heard(live: Live) -> None:
             (await client.get("/v1/status", headers={"Authorization": "Bearer mk_1_2"})).json()["name"]
             for _ in range(int(limits.FAILED_KEYS_BURST) + 10)
         ]
-    assert names[0] == "unknown-key"
+    assert names[0] == "unknown-api-key"
     assert names[-1] == "rate-limited"
 
 
