@@ -82,7 +82,7 @@ class Boxes:
         return f"Boxes(of {node_id(PublicKey(self._own))})"
 
     def seal(self, to: NodeId, message: bytes) -> bytes:
-        """The datagram that only ``to`` can open; raises Refused ``too-large`` or ``bad-key``."""
+        """The datagram that only ``to`` can open; raises Refused ``too-large`` or ``bad-public-key``."""
         if len(message) > MAX_MESSAGE_BYTES:
             raise Refused("too-large", f"{len(message)} bytes for one datagram, at most {MAX_MESSAGE_BYTES} fit")
         keys = self._keys(public_key_of(to).raw)
@@ -94,7 +94,7 @@ class Boxes:
         """What is in a datagram to this node.
 
         ``is_known`` is asked before anything that costs more than a few microseconds is done for the sender.
-        Raises Refused ``bad-datagram``, ``stranger`` or ``bad-key``.
+        Raises Refused ``bad-datagram``, ``stranger`` or ``bad-public-key``.
         """
         sender = self.sender(datagram)
         if not is_known(sender):

@@ -204,7 +204,7 @@ def read_revocations(der: bytes, org: OrgDid, root: PublicKey) -> RevocationList
         raise Refused("crl-malformed", f"a revocation list of {len(der)} bytes, at most {CRL_BYTES} are read")
     try:
         listed = x509.load_der_x509_crl(der)
-        signed = listed.signature_algorithm_oid == SignatureAlgorithmOID.ED25519
+        signed = listed.signature_algorithm_oid == SignatureAlgorithmOID.ED25519 and _ends_in(der, listed.signature)
         signed = signed and verify_bytes(root, listed.tbs_certlist_bytes, listed.signature) and listed.issuer == _root_name(org)
         if not signed:
             raise Refused("wrong-org-root", f"this revocation list is not signed by the root of {org}")
@@ -224,11 +224,17 @@ def _loaded(der: bytes) -> x509.Certificate:
         raise _malformed(f"{len(der)} bytes, at most {CERTIFICATE_BYTES} are read")
     try:
         certificate = x509.load_der_x509_certificate(der)
-        if certificate.version is x509.Version.v3 and certificate.signature_algorithm_oid == SignatureAlgorithmOID.ED25519:
+        signed = certificate.signature_algorithm_oid == SignatureAlgorithmOID.ED25519 and _ends_in(der, certificate.signature)
+        if certificate.version is x509.Version.v3 and signed:
             return certificate
     except (*_MALFORMED, x509.InvalidVersion) as error:
         raise _malformed("these bytes are not a certificate") from error
     raise _malformed("it is not an X.509 version 3 certificate signed with Ed25519")
+
+
+def _ends_in(der: bytes, signature: bytes) -> bool:
+    """Whether the signature stands at the end as DER wants it: the parser also takes a bit string whose last bits do not count."""
+    return der.endswith(b"\x03\x41\x00" + signature)
 
 
 def _key_of(certificate: x509.Certificate) -> PublicKey:

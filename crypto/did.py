@@ -25,7 +25,7 @@ class OrgKeys:
 
 
 def keys_of(org: Org) -> OrgKeys:
-    """The keys of a founding organisation; raises Refused ``bad-key``."""
+    """The keys of a founding organisation; raises Refused ``bad-public-key``."""
     validator = None if org.validator is None else public_key_of_multikey(org.validator.key)
     return OrgKeys(public_key_of_multikey(org.root_key), validator, tuple(public_key_of_multikey(human.key) for human in org.human_keys))
 

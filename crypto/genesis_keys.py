@@ -27,7 +27,7 @@ def check_keys(genesis: Genesis) -> list[Problem]:
 
 
 def trust_of(genesis: Genesis, revocations: Iterable[RevocationList] = ()) -> Trust:
-    """The root keys of the founding organisations as the trust bundle of links; raises Refused ``bad-key``.
+    """The root keys of the founding organisations as the trust bundle of links; raises Refused ``bad-public-key``.
 
     Of two revocation lists of one organisation the one with the higher number counts.
     """

@@ -97,7 +97,7 @@ def invite(
 def read_invitation(token: str, *, now: float) -> Invitation:
     """What a token says, signed by the root key that it names: whether that is the organisation's is known from the genesis.
 
-    Raises Refused ``invitation-malformed``, ``bad-key``, ``bad-signature`` or ``invitation-expired``.
+    Raises Refused ``invitation-malformed``, ``bad-public-key``, ``bad-signature`` or ``invitation-expired``.
     """
     match _parts(token, _INVITATION_MARK, INVITATION_BYTES):
         case [bytes() as content, bytes() as signature]:

@@ -32,15 +32,15 @@ _MULTIKEY_PREFIX = bytes((0xED, 0x01))  # the multicodec of an Ed25519 public ke
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A checked Ed25519 public key; raises Refused ``bad-key`` for anything else."""
+    """A checked Ed25519 public key; raises Refused ``bad-public-key`` for anything else."""
 
     raw: bytes
 
     def __post_init__(self) -> None:
         if not isinstance(self.raw, bytes) or len(self.raw) != KEY_BYTES:
-            raise Refused("bad-key", f"an Ed25519 public key has {KEY_BYTES} bytes")
+            raise Refused("bad-public-key", f"an Ed25519 public key has {KEY_BYTES} bytes")
         if not bindings.crypto_core_ed25519_is_valid_point(self.raw):
-            raise Refused("bad-key", "these 32 bytes are not a canonical Ed25519 public key of full order")
+            raise Refused("bad-public-key", "these 32 bytes are not a canonical Ed25519 public key of full order")
 
     def __repr__(self) -> str:
         return f"PublicKey({multikey(self)})"
@@ -55,7 +55,7 @@ class SigningKey:
 
     def __init__(self, seed: bytes) -> None:
         if not isinstance(seed, bytes) or len(seed) != SEED_BYTES:
-            raise Refused("bad-key", f"an Ed25519 seed has {SEED_BYTES} bytes")
+            raise Refused("bad-public-key", f"an Ed25519 seed has {SEED_BYTES} bytes")
         raw, self._secret = bindings.crypto_sign_seed_keypair(seed)
         self.public = PublicKey(raw)
 
@@ -100,7 +100,7 @@ def node_id(public_key: PublicKey) -> NodeId:
 
 
 def public_key_of(node: NodeId) -> PublicKey:
-    """The key that a node id holds; raises Refused ``bad-key``."""
+    """The key that a node id holds; raises Refused ``bad-public-key``."""
     return _decoded(node, "", _PEER_ID_PREFIX, "node id")
 
 
@@ -110,12 +110,12 @@ def multikey(public_key: PublicKey) -> str:
 
 
 def public_key_of_multikey(text: str) -> PublicKey:
-    """The key that a Multikey holds; raises Refused ``bad-key``."""
+    """The key that a Multikey holds; raises Refused ``bad-public-key``."""
     return _decoded(text, "z", _MULTIKEY_PREFIX, "Multikey")
 
 
 def public_key_named(name: str) -> PublicKey:
-    """The key of a node id or of a Multikey, whichever ``name`` is; raises Refused ``bad-key``."""
+    """The key of a node id or of a Multikey, whichever ``name`` is; raises Refused ``bad-public-key``."""
     if name.startswith("z"):
         return public_key_of_multikey(name)
     return public_key_of(NodeId(name))
@@ -125,11 +125,11 @@ def public_key_named(name: str) -> PublicKey:
 def _decoded(text: str, base: str, prefix: bytes, what: str) -> PublicKey:
     """The key in ``text``. Only one text stands for a key: whatever decodes but encodes differently is refused."""
     if len(text) > NAME_CHARS:
-        raise Refused("bad-key", f"this {what} has {len(text)} characters, at most {NAME_CHARS} are read")
+        raise Refused("bad-public-key", f"this {what} has {len(text)} characters, at most {NAME_CHARS} are read")
     try:
         data = base58.decode(text[len(base) :])
     except ValueError as error:
-        raise Refused("bad-key", f"{text!r} is no {what}: {error}") from error
+        raise Refused("bad-public-key", f"{text!r} is no {what}: {error}") from error
     if not text.startswith(base) or not data.startswith(prefix) or len(data) != len(prefix) + KEY_BYTES:
-        raise Refused("bad-key", f"{text!r} is not the {what} of an Ed25519 key")
+        raise Refused("bad-public-key", f"{text!r} is not the {what} of an Ed25519 key")
     return PublicKey(data[len(prefix) :])

@@ -47,7 +47,7 @@ class KeyStore(Protocol):
         ...
 
     async def export(self, name: str) -> SigningKey:
-        """The key itself, for TLS and boxes, whose libraries must hold it; raises Refused ``key-not-exportable`` where it cannot leave."""
+        """The key itself, for TLS and boxes, whose libraries must hold it; a store whose keys cannot leave refuses."""
         ...
 
 

@@ -120,7 +120,7 @@ class Verifier(Protocol):
     """Knows whether a name has signed."""
 
     def verify(self, signer: str, domain: Domain, payload: bytes, signature: bytes) -> None:
-        """Return if it holds; raises Refused ``bad-signature``, ``bad-key`` or ``too-large``."""
+        """Return if it holds; raises Refused ``bad-signature``, ``bad-public-key`` or ``too-large``."""
         ...
 
     def verify_many(self, claims: Sequence[Claim]) -> list[bool]:

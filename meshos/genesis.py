@@ -2,7 +2,8 @@
 
 A genesis is a JSON file (``genesis.schema.json`` says its shape, ``genesis_check.py`` what must hold beyond it). Its hash
 names the mesh: it is in the domain of every signature, in every certificate's name and in every datagram, so nothing
-that was said in one mesh counts in another. Blanks, the order of keys and the order of organisations do not change it.
+that was said in one mesh counts in another. Blanks and the order of keys do not change it; organisations are in the order of
+their DIDs, which ``add`` keeps.
 
 Keys are text here (Multikeys and node ids), checked for their form only; ``crypto/genesis_keys.py`` checks the rest.
 Nothing here reads a file, a clock or randomness: bytes, times and seeds are arguments.
@@ -31,7 +32,7 @@ from meshos.genesis_content import (
     to_document,
     to_json,
 )
-from meshos.genesis_reading import Problem, parse, parse_org
+from meshos.genesis_reading import Problem, parse, parse_org, parse_problems
 
 __all__ = [
     "MAX_BYTES",
@@ -55,6 +56,7 @@ __all__ = [
     "org_document",
     "parse",
     "parse_org",
+    "parse_problems",
     "to_document",
     "to_json",
 ]

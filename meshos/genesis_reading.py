@@ -63,6 +63,11 @@ def read(data: bytes) -> tuple[g.Genesis | None, list[Problem]]:
     return genesis, []
 
 
+def parse_problems(data: bytes) -> list[Problem]:
+    """What is wrong with the shape of ``data`` alone; empty if ``parse`` would read it."""
+    return read(data)[1]
+
+
 def parse_org(data: bytes) -> g.Org:
     """One organisation's entry (``genesis.org_document``) from a file of its own; raises BadInput ``genesis-malformed``."""
     document, problem = load(data)
@@ -221,9 +226,19 @@ def _genesis(reader: _Reader, document: object) -> g.Genesis | None:
         "meta_coordinators": tuple(reader.did(item, where) for where, item in reader.items(top, "metaCoordinators", path, g.MAX_ORGS)),
         "orgs": tuple(_org(reader, item, where) for where, item in reader.items(top, "orgs", path, g.MAX_ORGS)),
     }
+    if not reader.problems:
+        _ordered(reader, [item["did"] for item in top["orgs"]], f"{path}.orgs[{{}}].did")  # type: ignore[attr-defined]
+        _ordered(reader, top["metaCoordinators"], f"{path}.metaCoordinators[{{}}]")  # type: ignore[arg-type]
     if reader.problems:
         return None
     return g.Genesis(placement_seed=bytes.fromhex(seed), **fields)  # type: ignore[arg-type]
+
+
+def _ordered(reader: _Reader, dids: list[str], path: str) -> None:
+    """One order for all, so that an index means the same in the file, in a message and in a node."""
+    for index in range(1, len(dids)):
+        if dids[index] < dids[index - 1]:
+            reader.say(path.format(index), f"must stand before {dids[index - 1]}: organisations are in the order of their DIDs")
 
 
 def _time(reader: _Reader, fields: dict[str, object], path: str) -> int:

@@ -81,7 +81,7 @@ def test_every_changed_or_lost_byte_is_noticed() -> None:
     for place in range(len(sealed)):
         changed = bytearray(sealed)
         changed[place] ^= 1
-        assert refusal(receiver, bytes(changed)) in ("bad-datagram", "bad-key")
+        assert refusal(receiver, bytes(changed)) in ("bad-datagram", "bad-public-key")
         assert refusal(receiver, sealed[:place]) == "bad-datagram"
     assert refusal(receiver, sealed + b"\0") == "bad-datagram"
     assert refusal(receiver, sealed + bytes(DATAGRAM_BYTES)) == "bad-datagram"
@@ -90,13 +90,13 @@ def test_every_changed_or_lost_byte_is_noticed() -> None:
 
 @given(st.binary(max_size=1_300))
 def test_noise_is_refused(noise: bytes) -> None:
-    assert refusal(Boxes(B, GENESIS), noise) in ("bad-datagram", "bad-key")
-    assert refusal(Boxes(B, GENESIS), b"\x4d" + noise) in ("bad-datagram", "bad-key")
+    assert refusal(Boxes(B, GENESIS), noise) in ("bad-datagram", "bad-public-key")
+    assert refusal(Boxes(B, GENESIS), b"\x4d" + noise) in ("bad-datagram", "bad-public-key")
 
 
 def test_a_weak_key_is_no_sender_and_no_receiver() -> None:
     """With a key of low order the shared secret would be known to everybody."""
-    assert refusal(Boxes(B, GENESIS), b"\x4d" + bytes(32) + bytes(60)) == "bad-key"
+    assert refusal(Boxes(B, GENESIS), b"\x4d" + bytes(32) + bytes(60)) == "bad-public-key"
 
 
 def test_a_stranger_costs_no_key_and_no_room() -> None:

@@ -106,6 +106,14 @@ def test_a_revocation_list_has_bounds() -> None:
         assert refusal(lambda end=end: read_revocations(der[:end], ACME, ACME_ROOT.public)) == "crl-malformed"  # type: ignore[misc]
 
 
+def test_a_certificate_has_one_form_only() -> None:
+    """A signature whose last bit is 0 may also be written as a bit string in which that bit does not count."""
+    signed = (issue(ACME_ROOT, mesh_id=MESH, org=ACME, node=NODE.public, now=NOW + number) for number in range(64))
+    der = next(item for item in signed if item[-1] & 1 == 0)
+    assert der[-65] == 0
+    assert chain_refusal(der[:-65] + b"\x01" + der[-64:]) == "certificate-malformed"
+
+
 def test_every_changed_or_lost_byte_is_noticed() -> None:
     for place in range(len(GOOD)):
         changed = bytearray(GOOD)

@@ -126,7 +126,7 @@ def test_every_lost_or_changed_character_is_noticed() -> None:
                 assert refusal(lambda bad=bad, read=read: read(bad, now=NOW)) in (  # type: ignore[misc]
                     "invitation-malformed",
                     "bad-signature",
-                    "bad-key",
+                    "bad-public-key",
                     "invitation-expired",
                 )
 

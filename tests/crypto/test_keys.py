@@ -60,7 +60,7 @@ def test_signatures_are_those_of_rfc_8032(seed: str, public: str, message: str, 
 def test_a_weak_public_key_is_refused(kind: str) -> None:
     with pytest.raises(Refused) as caught:
         PublicKey(WEAK[kind])
-    assert caught.value.name == "bad-key"
+    assert caught.value.name == "bad-public-key"
 
 
 def test_a_key_of_mixed_order_is_refused() -> None:
@@ -136,7 +136,7 @@ OTHER_TEXT = ["", "1", "z", GOOD[:-1], GOOD + "1", "1" + GOOD, GOOD.replace("K",
 def test_other_text_is_no_node_id(text: str) -> None:
     with pytest.raises(Refused) as caught:
         public_key_of(NodeId(text))
-    assert caught.value.name == "bad-key"
+    assert caught.value.name == "bad-public-key"
     with pytest.raises(Refused):
         public_key_of_multikey(text)
 
