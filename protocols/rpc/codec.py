@@ -186,11 +186,8 @@ class LinkCodec:
 
     def refuse(self, error: MeshError) -> None:
         """Drop what waits and tell the other side, as the last thing, why the connection is closed."""
-        for out in self._out.values():
-            for queue in (out.short, out.long, out.active):
-                queue.clear()
-            out.bytes = 0
-        self._parting = True
+        self.forget_unsent()
+        self._parting = self._said_goodbye = True
         self._urgent.append(frames.refusal_frame(error))
 
     def data_to_send(self, max_bytes: int) -> bytes:
@@ -211,6 +208,10 @@ class LinkCodec:
                 self._said_goodbye = True
         return b"".join(parts)
 
+    def urgent(self) -> bool:
+        """Whether a frame waits that carries no message."""
+        return bool(self._urgent) or self._answer is not None
+
     def waiting(self) -> int:
         """How many messages are not yet wholly in what ``data_to_send`` gave."""
         return sum(len(out) for out in self._out.values())
@@ -218,6 +219,13 @@ class LinkCodec:
     def unsent(self) -> list[tuple[Lane, Message]]:
         """Those messages, in the order in which they were queued; the other side cannot have read any of them."""
         return [(out.lane, item.message) for out in self._out.values() for queue in (out.active, out.short, out.long) for item in queue]
+
+    def forget_unsent(self) -> None:
+        """Drop what waits."""
+        for out in self._out.values():
+            for queue in (out.short, out.long, out.active):
+                queue.clear()
+            out.bytes = 0
 
     def _fill(self, out: _OutLane, parts: list[bytes | memoryview], room: int) -> int:
         """Frames of one lane into ``parts`` while a whole fragment fits into ``room``; gives what room is left."""

@@ -56,7 +56,9 @@ class Node:
 class Network:
     """Runs the nodes. ``names`` are their node ids."""
 
-    def __init__(self, names: str, services: dict[str, Service], *, faults: Faults | None = None, allowed: Allowed | None = None, seed: int = 0):
+    def __init__(
+        self, names: str, services: dict[str, Service], *, faults: Faults | None = None, allowed: Allowed | None = None, seed: int = 0
+    ):
         self.now = 0.0
         self.faults = faults or Faults()
         self.rng = random.Random(seed)
@@ -108,7 +110,12 @@ class Network:
     def run(self, until: float) -> None:
         """Everything that happens up to ``until``."""
         while True:
-            due = [(when, name, machine) for name, node in self.nodes.items() for machine, m in node.machines.items() if (when := m.deadline()) is not None]
+            due = [
+                (when, name, machine)
+                for name, node in self.nodes.items()
+                for machine, m in node.machines.items()
+                if (when := m.deadline()) is not None
+            ]
             timer = min(due, default=None)
             event = self._heap[0] if self._heap else None
             if timer is not None and (event is None or timer[0] <= event[0]):

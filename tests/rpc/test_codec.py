@@ -65,7 +65,9 @@ errors = st.builds(
     st.sampled_from(["done", "not_done", "unknown"]),
 )
 messages = st.one_of(
-    st.builds(Request, ids, st.from_regex(r"/meshos/[a-z]{1,20}/1", fullmatch=True), bodies, st.integers(0, 3_600_000), st.text(max_size=60)),
+    st.builds(
+        Request, ids, st.from_regex(r"/meshos/[a-z]{1,20}/1", fullmatch=True), bodies, st.integers(0, 3_600_000), st.text(max_size=60)
+    ),
     st.builds(Reply, ids, st.builds(Ok, bodies)),
     st.builds(Reply, ids, st.builds(Err, errors), st.booleans()),
     st.builds(Cancel, ids),

@@ -185,8 +185,8 @@ def test_a_lost_request_and_a_lost_reply_are_made_good_by_the_same_id() -> None:
     for seed in range(20):
         world = World()
         network = Network("ab", world.services, faults=Faults(loss=0.3), seed=seed)
-        asked = network.ask("a", ask("b", timeout_s=3.0, retries=8))
-        network.run(3.0)
+        asked = network.ask("a", ask("b", timeout_s=10.0, retries=20))
+        network.run(10.0)
         assert value_of(asked) == b"hello" and world.runs == {b"hello": 1}
 
 

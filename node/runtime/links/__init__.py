@@ -1,0 +1,1 @@
+"""Authenticated links to other nodes: connections, lanes, and what becomes of both."""

@@ -1,0 +1,212 @@
+"""One connection at work: a reader, a writer and a clock around a ``LinkCodec``.
+
+The writer sleeps until something is queued, and then writes all that is queued, as one piece up to WRITE_BYTES: whatever
+is sent in one turn of the event loop shares one system call. The reader hands each message on and stops reading while the
+mailbox is full, so that the peer's TCP window closes. A channel that *parts* sends what is queued and a goodbye, and ends
+when the other side has said its own.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import count
+from typing import TypeAlias
+
+import trio
+
+from meshos.errors import MeshError, Refused, Unreachable
+from meshos.flow import Lane
+from meshos.ids import NodeId, Peer
+from meshos.node.runtime.links.limits import (
+    BULK_IDLE_S,
+    HANDSHAKE_S,
+    IDLE_S,
+    KEEPALIVE_S,
+    LINGER_S,
+    PARTING_S,
+    READ_BYTES,
+    SILENT_S,
+    STALLED_S,
+    WRITE_BYTES,
+)
+from meshos.node.runtime.links.path import Connection
+from meshos.protocols.rpc.codec import LinkCodec, Partials
+from meshos.protocols.rpc.events import Message
+from meshos.protocols.rpc.frames import Hello
+
+Received: TypeAlias = Callable[["Channel", Lane, Message], Awaitable[None]]
+
+
+class Channel:
+    """See the module's text. ``greet``, then ``run``; ``send``, ``part`` and ``end`` at any time."""
+
+    def __init__(self, connection: Connection, own: Hello, path: str, partials: Partials) -> None:
+        self.connection = connection
+        self.path = path
+        self.codec = LinkCodec(own, dialled=connection.dialled, expect=connection.peer.node, partials=partials)
+        self.bulk_only = own.lanes == ("bulk",)
+        self.parting = False
+        self.rtt_s: float | None = None
+        self.bytes_in = self.bytes_out = 0
+        self.messages_in: dict[Lane, int] = {"control": 0, "work": 0, "bulk": 0}
+        self.messages_out: dict[Lane, int] = {"control": 0, "work": 0, "bulk": 0}
+        self._wake = trio.Event()
+        self._scope = trio.CancelScope()
+        self._error: MeshError | None = None
+        self._early: list[tuple[Lane, Message]] = []
+        now = trio.current_time()
+        self._heard_at = self._used_at = now
+        self._writing_since: float | None = None
+        self._parting_since: float | None = None
+        self._pings: dict[int, float] = {}
+
+    @property
+    def peer(self) -> Peer:
+        """Who is at the other end."""
+        return self.connection.peer
+
+    @property
+    def boot(self) -> bytes:
+        """Which start of the other side's process this is."""
+        assert self.codec.peer_hello is not None
+        return self.codec.peer_hello.boot
+
+    def dialler(self, me: NodeId) -> NodeId:
+        """The node that opened this connection."""
+        return me if self.connection.dialled else self.peer.node
+
+    # -- beginning ---------------------------------------------------------------------------------------------------
+
+    async def greet(self) -> None:
+        """Exchange hellos; raises what the codec refuses, or ``handshake-timeout``, with the connection closed."""
+        try:
+            with trio.fail_after(HANDSHAKE_S):
+                if self.connection.dialled:
+                    await self.connection.send(self.codec.data_to_send(WRITE_BYTES))
+                while self.codec.peer_hello is None:
+                    data = await self.connection.receive(READ_BYTES)
+                    if not data:
+                        raise Unreachable("link-lost", "the other side closed the connection without a hello", outcome="not_done")
+                    self._early += self.codec.receive_lanes(data)
+        except trio.TooSlowError as error:
+            await self.connection.close()
+            raise Unreachable("handshake-timeout", "no hello came in time", outcome="not_done") from error
+        except MeshError as error:
+            await self._refuse(error)
+            raise
+        except BaseException:
+            await self.connection.close()
+            raise
+
+    # -- at any time -------------------------------------------------------------------------------------------------
+
+    def send(self, lane: Lane, message: Message) -> None:
+        """Queue ``message``; raises Refused (see ``LinkCodec.send``)."""
+        self.codec.send(lane, message)
+        self.messages_out[lane] += 1
+        self._used_at = trio.current_time()
+        self._wake.set()
+
+    def part(self) -> None:
+        """End politely: what is queued still goes out, and what the other side has queued still comes in."""
+        if not self.parting:
+            self.parting = True
+            self._parting_since = trio.current_time()
+            self.codec.part()
+            self._wake.set()
+
+    def end(self, error: MeshError) -> None:
+        """End at once; ``run`` returns ``error``."""
+        if self._error is None:
+            self._error = error
+        self._scope.cancel()
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    async def run(self, received: Received) -> MeshError:
+        """Carry messages until the connection ends; gives the reason."""
+        with self._scope:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._keep)
+                    await self._read(received)
+                    nursery.cancel_scope.cancel()
+            except* MeshError as group:
+                if self._error is None:
+                    self._error = _first(group)
+        error = self._error or Unreachable("link-closed", f"the link to {self.peer.node} was closed")
+        with trio.CancelScope(shield=True):
+            await self._refuse(error)
+        self.codec.close()
+        return error
+
+    async def _read(self, received: Received) -> None:
+        for lane, message in self._early:
+            await received(self, lane, message)
+        self._early.clear()
+        self._wake.set()  # the acceptor's hello
+        while not (self.codec.goodbye and self.parting and not self.codec.waiting()):
+            data = await self.connection.receive(READ_BYTES)
+            if not data:
+                if not self.codec.goodbye:
+                    raise Unreachable("link-lost", f"{self.peer.node} closed the connection")
+                return
+            self.bytes_in += len(data)
+            self._heard_at = trio.current_time()
+            messages = self.codec.receive_lanes(data)
+            if self.codec.pong is not None:
+                self._ponged(self.codec.pong)
+            if self.codec.urgent():
+                self._wake.set()
+            for lane, message in messages:
+                self.messages_in[lane] += 1
+                self._used_at = self._heard_at
+                await received(self, lane, message)
+            if self.codec.goodbye:
+                self.part()
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            while data := self.codec.data_to_send(WRITE_BYTES):
+                self._writing_since = trio.current_time()
+                await self.connection.send(data)
+                self._writing_since = None
+                self.bytes_out += len(data)
+
+    async def _keep(self) -> None:
+        """Ping, and end what is silent, stalled, idle or has said goodbye for too long."""
+        for number in count(1):
+            self._pings = {number: trio.current_time()}
+            self.codec.ping(number)
+            self._wake.set()
+            await trio.sleep(KEEPALIVE_S)
+            now = trio.current_time()
+            if now - self._heard_at > SILENT_S:
+                raise Unreachable("link-silent", f"nothing came from {self.peer.node} for {SILENT_S:.0f} s")
+            if self._writing_since is not None and now - self._writing_since > STALLED_S:
+                raise Unreachable("link-stalled", f"{self.peer.node} has not read for {STALLED_S:.0f} s")
+            if self._parting_since is not None and now - self._parting_since > PARTING_S:
+                return self.end(Unreachable("link-closed", f"the link to {self.peer.node} was closed"))
+            if now - self._used_at > (BULK_IDLE_S if self.bulk_only else IDLE_S):
+                self.part()
+
+    def _ponged(self, number: int) -> None:
+        self.codec.pong = None
+        sent = self._pings.pop(number, None)
+        if sent is not None:
+            self.rtt_s = trio.current_time() - sent
+
+    async def _refuse(self, error: MeshError) -> None:
+        """Close; where we are the one that says no, tell the other side why, as far as it listens."""
+        if isinstance(error, Refused):
+            self.codec.refuse(error)
+            with trio.move_on_after(LINGER_S), suppress(MeshError):  # it may be gone: then closing is all that is left
+                await self.connection.send(self.codec.data_to_send(WRITE_BYTES))
+        await self.connection.close()
+
+
+def _first(group: BaseExceptionGroup[MeshError]) -> MeshError:
+    error = group.exceptions[0]
+    return error if isinstance(error, MeshError) else _first(error)

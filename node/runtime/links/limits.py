@@ -1,0 +1,58 @@
+"""The bounds of links, with their reasons and the relations between them. Times in seconds."""
+
+from meshos.protocols.rpc.limits import FRAME_BYTES, RESEND_MIN_S
+
+HANDSHAKE_S = 5.0
+"""TLS and certificates, and then the hellos: each has this long. A round trip around the world takes 0.3 s, and there are three."""
+
+DIAL_S = 15.0
+"""A dial in all: name, TCP, handshake, hellos."""
+
+UNAUTHENTICATED = 256
+"""Connections whose certificate is not yet checked (about 60 KiB each); beyond, they are closed as they come."""
+
+UNAUTHENTICATED_PER_ADDRESS = 32
+"""The same from one address: a testnet has all its nodes on one."""
+
+CONNECTIONS = 8192
+"""Authenticated connections of all peers together."""
+
+CONNECTIONS_PER_PEER = 8
+"""Two main ones while a simultaneous open is sorted out, two for bulk, and the ends of old ones."""
+
+KEEPALIVE_S = 5.0
+"""A ping goes out this often; it also measures the round trip."""
+
+SILENT_S = 15.0
+"""A peer from which nothing has come for so long is not there."""
+
+STALLED_S = 30.0
+"""A single write that takes longer means that the peer does not read."""
+
+IDLE_S = 600.0
+"""A link without a message for so long is closed, politely; the next request opens it again in a few round trips."""
+
+BULK_IDLE_S = 30.0
+
+PARTING_S = 5.0
+"""From our goodbye to the other side's; then the connection is cut."""
+
+LINGER_S = 1.0
+"""How long a refused peer has to read why."""
+
+LINGER_BYTES = 64 * 1024
+
+READ_BYTES = 128 * 1024
+"""What one read of a socket takes."""
+
+WRITE_BYTES = 128 * 1024
+"""What one write hands over: enough to keep the path full, little enough that control passes soon."""
+
+MAILBOX_PAUSE_S = 0.005
+"""While the mailbox is full nothing is read, and it is offered again this often."""
+
+assert WRITE_BYTES >= FRAME_BYTES and READ_BYTES >= FRAME_BYTES
+assert 2 * HANDSHAKE_S <= DIAL_S
+assert 2 * KEEPALIVE_S < SILENT_S < STALLED_S <= BULK_IDLE_S < IDLE_S
+assert UNAUTHENTICATED_PER_ADDRESS < UNAUTHENTICATED < CONNECTIONS
+assert MAILBOX_PAUSE_S < RESEND_MIN_S

@@ -1,0 +1,399 @@
+"""All links of a node: who is connected, over which connections, and the events that rpc hears of it.
+
+Theory of operation. A peer has at most one *main* connection that counts, with all lanes, and may have a *bulk* connection,
+dialled when the first large message is sent; where that cannot be had, bulk goes as the last lane of the main one. Both
+nodes may dial each other at once; then both keep the connection that the smaller node id dialled, and the other one
+parts politely, so that nothing on it is lost. A second connection from the same side, or from a new start of the
+process, means that the old one is dead.
+
+``LinkUp`` is told when a peer gets its first main connection, ``LinkDown`` when it has lost its last, or when a dial has
+failed; before that, ``NotSent`` for each message of which the peer cannot have read the end. Events go to ``deliver``,
+which says whether it took them: while it does not, no connection is read.
+
+Paths (TCP here) are tried in their order. ``cut`` is the fault hook of testnets: links to these nodes are dropped, and
+refused in both directions.
+"""
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import trio
+
+from meshos.effects import Ok
+from meshos.errors import MeshError, Refused, Unreachable, busy
+from meshos.flow import Lane
+from meshos.ids import NodeId, OrgDid, Peer
+from meshos.node.runtime.links.channel import Channel
+from meshos.node.runtime.links.limits import CONNECTIONS, CONNECTIONS_PER_PEER, DIAL_S, MAILBOX_PAUSE_S
+from meshos.node.runtime.links.path import Connection, Path
+from meshos.protocols.rpc.codec import Partials
+from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, MessageReceived, NotSent, OpenLink, Reply, Request, SendMessage
+from meshos.protocols.rpc.frames import Hello
+from meshos.protocols.rpc.limits import ALL_LINKS_PARTIAL_BYTES, OUTBOUND_BYTES, OUTBOUND_MESSAGES
+
+Deliver: TypeAlias = Callable[[object], bool]
+"""Puts an event into rpc's mailbox; False if it is full, in which case the event is offered again."""
+
+BULK: tuple[Lane, ...] = ("bulk",)
+
+
+@dataclass(slots=True)
+class _PeerLinks:
+    """What there is to one peer. ``bulk_waiting`` are the large messages that wait for their connection."""
+
+    channels: list[Channel] = field(default_factory=list)
+    main: Channel | None = None
+    bulk: Channel | None = None
+    dialling: bool = False
+    dialling_bulk: bool = False
+    bulk_waiting: list[Message] = field(default_factory=list)
+
+    def empty(self) -> bool:
+        return not (self.channels or self.dialling or self.dialling_bulk or self.bulk_waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """One connection, for metrics and ``mesh status``. ``rtt_s`` is the latest round trip, None before the first."""
+
+    node: NodeId
+    org: OrgDid
+    path: str
+    lanes: tuple[Lane, ...]
+    dialled: bool
+    rtt_s: float | None
+    bytes_in: int
+    bytes_out: int
+    messages_in: dict[Lane, int]
+    messages_out: dict[Lane, int]
+    queued: int
+
+
+class Links:
+    """Use: ``await nursery.start(links.run)``, then ``open_link`` and ``send_message`` carry out rpc's effects."""
+
+    def __init__(self, me: Peer, mesh: bytes, paths: Sequence[Path], deliver: Deliver) -> None:
+        self.me = me
+        self.cut: frozenset[NodeId] = frozenset()
+        self._mesh = mesh
+        self._boot = os.urandom(16)
+        self._paths = paths
+        self._deliver = deliver
+        self._peers: dict[NodeId, _PeerLinks] = {}
+        self._partials = Partials(ALL_LINKS_PARTIAL_BYTES)
+        self._connections = 0
+        self._counts: Counter[str] = Counter()
+        self._outbox: deque[object] = deque()
+        self._flushing = False
+        self._blocked = trio.Event()
+        self._nursery: trio.Nursery
+
+    # -- for the node ------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen on every path and carry messages until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._offer_again)
+            for path in self._paths:
+                await nursery.start(self._serve, path)
+            task_status.started()
+
+    def open_link(self, effect: OpenLink) -> None:
+        """Carry out ``OpenLink``: ``LinkUp`` or ``LinkDown`` follows, nothing if there is a link already."""
+        peer = self._peers.setdefault(effect.to, _PeerLinks())
+        if peer.main is None and not peer.dialling:
+            peer.dialling = True
+            self._nursery.start_soon(self._dial, effect.to, peer)
+
+    def send_message(self, effect: SendMessage) -> None:
+        """Carry out ``SendMessage``: ``NotSent`` follows if the message cannot be queued."""
+        peer = self._peers.get(effect.to)
+        if peer is None or peer.main is None:
+            self._tell(NotSent(effect.to, effect.message, "link-lost"))
+        elif effect.lane != "bulk":
+            self._send(peer.main, effect.lane, effect.message)
+        elif peer.bulk is not None:
+            self._send(peer.bulk, "bulk", effect.message)
+        else:
+            self._send_when_open(effect, peer)
+
+    def set_cut(self, cut: frozenset[NodeId]) -> None:
+        """From now on nothing passes between this node and those of ``cut`` (the fault hook of a testnet)."""
+        self.cut = cut
+        for node in sorted(cut & self._peers.keys()):
+            for channel in list(self._peers[node].channels):
+                channel.end(_cut_off(node))
+
+    def recheck(self) -> None:
+        """Let every peer prove again that it may be here, after certificates, roots or revocations have changed."""
+        for channel in [channel for peer in self._peers.values() for channel in peer.channels]:
+            try:
+                channel.connection.check()
+            except Refused as refusal:
+                self._counts[f"refused_{refusal.name}"] += 1
+                channel.end(refusal)
+
+    async def leave(self) -> None:
+        """Part from every peer politely; what is queued goes out first. Returns when all are gone or time is up."""
+        for peer in self._peers.values():
+            for channel in peer.channels:
+                channel.part()
+        with trio.move_on_after(2.0):
+            while self._connections:
+                await trio.sleep(0.01)
+
+    def states(self) -> list[LinkState]:
+        """Every connection, by peer."""
+        return [_state(channel) for node in sorted(self._peers) for channel in self._peers[node].channels]
+
+    def statistics(self) -> dict[str, float]:
+        """Counts since the start and sizes of the tables, for metrics."""
+        totals = {f"path_{key}": value for path in self._paths for key, value in path.statistics().items()}
+        return {
+            **totals,
+            **self._counts,
+            "connections": self._connections,
+            "peers": len(self._peers),
+            "links": sum(peer.main is not None for peer in self._peers.values()),
+            "partial_bytes": self._partials.used,
+            "undelivered": len(self._outbox),
+        }
+
+    # -- beginning ---------------------------------------------------------------------------------------------------
+
+    async def _serve(self, path: Path, *, task_status: trio.TaskStatus[None]) -> None:
+        async def accepted(connection: Connection) -> None:
+            await self._accept(connection, path.name)
+
+        await path.serve(accepted, task_status=task_status)
+
+    async def _accept(self, connection: Connection, path: str) -> None:
+        """An authenticated connection from outside, to its end. Its hello says whether it is for all lanes or for bulk."""
+        node = connection.peer.node
+        peer = self._peers.get(node)
+        if node in self.cut or self._connections >= CONNECTIONS or (peer and len(peer.channels) >= CONNECTIONS_PER_PEER):
+            self._counts["refused_connections"] += 1
+            await connection.close()
+            return
+        channel = Channel(connection, self._hello(), path, self._partials)
+        self._connections += 1
+        try:
+            await channel.greet()
+            await self._run(channel)
+        except MeshError as error:
+            self._counts[f"refused_{error.name}"] += 1
+        finally:
+            self._connections -= 1
+
+    async def _dial(self, to: NodeId, peer: _PeerLinks) -> None:
+        """Open a main connection; ``LinkDown`` if none can be had and none has come from the other side meanwhile."""
+        try:
+            channel = await self._connected(to, self._hello())
+        except MeshError as error:
+            peer.dialling = False
+            if peer.main is None:
+                refused = isinstance(error, Refused) and error.name != "busy"
+                self._tell(LinkDown(to, error.name, error.detail, refused))
+            self._forget(to)
+        else:
+            peer.dialling = False
+            self._nursery.start_soon(self._run_dialled, channel)
+
+    async def _dial_bulk(self, to: NodeId, peer: _PeerLinks) -> None:
+        """Open a bulk connection, and send what waits for it; over the main connection if it cannot be had."""
+        try:
+            channel = await self._connected(to, self._hello(BULK))
+        except MeshError as error:
+            self._counts[f"bulk_on_main_{error.name}"] += 1
+            target = peer.main
+        else:
+            self._nursery.start_soon(self._run_dialled, channel)
+            target = channel
+        peer.dialling_bulk = False
+        waiting, peer.bulk_waiting = peer.bulk_waiting, []
+        for message in waiting:
+            if target is None:
+                self._tell(NotSent(to, message, "link-lost"))
+            else:
+                self._send(target, "bulk", message)
+        self._forget(to)
+
+    async def _connected(self, to: NodeId, hello: Hello) -> Channel:
+        """A greeted channel to ``to`` over the first path that has one; raises the first error that says why not."""
+        if self._connections >= CONNECTIONS:
+            raise busy("the table of connections")
+        first: MeshError | None = None
+        for path in self._paths:
+            if to in self.cut:
+                raise _cut_off(to)
+            self._connections += 1
+            try:
+                with trio.fail_after(DIAL_S):
+                    channel = Channel(await path.dial(to), hello, path.name, self._partials)
+                    await channel.greet()
+                    return channel
+            except trio.TooSlowError:
+                first = first or Unreachable("handshake-timeout", f"{to} did not answer in time", outcome="not_done")
+            except MeshError as error:
+                first = first or error
+            self._connections -= 1
+        self._counts["dials_failed"] += 1
+        raise first or Unreachable("no-address", f"there is no path to {to}", outcome="not_done")
+
+    def _hello(self, lanes: tuple[Lane, ...] = ("control", "work", "bulk")) -> Hello:
+        return Hello(self._mesh, self.me.node, self._boot, lanes)
+
+    # -- one connection ----------------------------------------------------------------------------------------------
+
+    async def _run_dialled(self, channel: Channel) -> None:
+        try:
+            await self._run(channel)
+        finally:
+            self._connections -= 1
+
+    async def _run(self, channel: Channel) -> None:
+        """From the hellos to the end."""
+        node = channel.peer.node
+        if node in self.cut:
+            channel.end(_cut_off(node))
+        peer = self._peers.setdefault(node, _PeerLinks())
+        peer.channels.append(channel)
+        self._adopt(channel, peer)
+        error: MeshError = Unreachable("link-closed", "this node ended")
+        try:
+            error = await channel.run(self._received)
+        finally:
+            self._ended(channel, peer, error)
+
+    def _adopt(self, channel: Channel, peer: _PeerLinks) -> None:
+        """Decide which connection counts, now that there is one more."""
+        assert channel.codec.peer_hello is not None
+        if channel.bulk_only or channel.codec.peer_hello.lanes == BULK:
+            channel.bulk_only = True
+            peer.bulk = channel
+            return
+        old = peer.main
+        if old is None:
+            peer.main = channel
+            self._tell(LinkUp(channel.peer))
+            return
+        mine, other = old.dialler(self.me.node), channel.dialler(self.me.node)
+        if mine == other or old.boot != channel.boot:
+            lost = Unreachable("link-replaced", f"{channel.peer.node} has opened a new link")
+            self._drop(old, peer, lost)
+            old.end(lost)
+            peer.main = channel
+            self._tell(LinkUp(channel.peer))
+        elif other == min(self.me.node, channel.peer.node):
+            peer.main = channel
+            old.part()
+        else:
+            channel.part()
+
+    def _drop(self, channel: Channel, peer: _PeerLinks, error: MeshError) -> None:
+        """``channel`` counts no more: say what was not sent, and that there is no link if it was the main one."""
+        node = channel.peer.node
+        was_main = peer.main is channel
+        if was_main:
+            peer.main = None
+        if peer.bulk is channel:
+            peer.bulk = None
+        for _, message in channel.codec.unsent():
+            self._tell(NotSent(node, message, error.name))
+        channel.codec.forget_unsent()
+        if was_main:
+            self._tell(LinkDown(node, error.name, error.detail))
+
+    def _ended(self, channel: Channel, peer: _PeerLinks, error: MeshError) -> None:
+        self._counts[f"ended_{error.name}"] += 1
+        peer.channels.remove(channel)
+        self._drop(channel, peer, error)
+        self._forget(channel.peer.node)
+
+    def _forget(self, node: NodeId) -> None:
+        peer = self._peers.get(node)
+        if peer is not None and peer.empty():
+            del self._peers[node]
+
+    async def _received(self, channel: Channel, lane: Lane, message: Message) -> None:
+        self._tell(MessageReceived(channel.peer, message, lane))
+        while self._outbox:
+            await trio.sleep(MAILBOX_PAUSE_S)
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def _send(self, channel: Channel, lane: Lane, message: Message) -> None:
+        try:
+            channel.send(lane, message)
+        except Refused as refusal:
+            self._counts[f"not_sent_{refusal.name}"] += 1
+            self._tell(NotSent(channel.peer.node, message, refusal.name))
+
+    def _send_when_open(self, effect: SendMessage, peer: _PeerLinks) -> None:
+        waiting = sum(map(_size, peer.bulk_waiting))
+        if waiting + _size(effect.message) > OUTBOUND_BYTES["bulk"] or len(peer.bulk_waiting) >= OUTBOUND_MESSAGES["bulk"]:
+            self._counts["not_sent_busy"] += 1
+            self._tell(NotSent(effect.to, effect.message, "busy"))
+            return
+        peer.bulk_waiting.append(effect.message)
+        if not peer.dialling_bulk:
+            peer.dialling_bulk = True
+            self._nursery.start_soon(self._dial_bulk, effect.to, peer)
+
+    # -- telling rpc -------------------------------------------------------------------------------------------------
+
+    def _tell(self, event: object) -> None:
+        """Deliver ``event`` after all that was told before it."""
+        self._outbox.append(event)
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._flushing:
+            return  # told while telling: the loop below comes to it
+        self._flushing = True
+        try:
+            while self._outbox and self._deliver(self._outbox[0]):
+                self._outbox.popleft()
+        finally:
+            self._flushing = False
+        if self._outbox:
+            self._blocked.set()
+
+    async def _offer_again(self) -> None:
+        while True:
+            await self._blocked.wait()
+            self._counts["mailbox_full"] += 1
+            while self._outbox:
+                await trio.sleep(MAILBOX_PAUSE_S)
+                self._flush()
+            self._blocked = trio.Event()
+
+
+def _size(message: Message) -> int:
+    if isinstance(message, Request):
+        return len(message.body)
+    return len(message.outcome.value) if isinstance(message, Reply) and isinstance(message.outcome, Ok) else 0
+
+
+def _cut_off(node: NodeId) -> Unreachable:
+    return Unreachable("peer-unreachable", f"{node} is cut off by the fault hook", outcome="not_done")
+
+
+def _state(channel: Channel) -> LinkState:
+    return LinkState(
+        channel.peer.node,
+        channel.peer.org,
+        channel.path,
+        BULK if channel.bulk_only else ("control", "work", "bulk"),
+        channel.connection.dialled,
+        channel.rtt_s,
+        channel.bytes_in,
+        channel.bytes_out,
+        dict(channel.messages_in),
+        dict(channel.messages_out),
+        channel.codec.waiting(),
+    )
