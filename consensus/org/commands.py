@@ -7,7 +7,7 @@ same times give the same state everywhere. Sizes are checked in ``state.py``.
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from meshos.errors import KINDS, Broken, MeshError
+from meshos.errors import KINDS, Broken, Done, MeshError
 from meshos.ids import AgentId, OrgDid, Peer, TaskId
 
 Status: TypeAlias = Literal["completed", "failed", "cancelled", "expired", "outcome_unknown"]
@@ -24,7 +24,7 @@ class Problem:
     name: str
     detail: str
     hint: str = ""
-    outcome: Literal["done", "not_done", "unknown"] = "not_done"
+    outcome: Done = "not_done"
 
     @classmethod
     def of(cls, error: MeshError) -> "Problem":

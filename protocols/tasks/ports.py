@@ -1,10 +1,11 @@
-"""What the tasks Flow asks of the world: to call a tool of an agent that runs here (or elsewhere by URL).
+"""What the tasks Flow asks of the world: to call a tool of an agent that runs here (or elsewhere by URL), and to sign.
 
 Awaited as ``Port(CallTool(…))``; ``adapters/`` carries it out. Cancelling the Flow reaches the tool.
 """
 
 from dataclasses import dataclass
 
+from meshos.crypto.signing import Domain
 from meshos.ids import AgentId, TaskId
 
 
@@ -31,3 +32,11 @@ class ToolResult:
     value: bytes
     failed: bool
     replica: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignBytes:
+    """Have this node's key sign ``payload`` for ``domain``; gives the signature. A port, since the key may sit in a TPM or HSM."""
+
+    domain: Domain
+    payload: bytes

@@ -1,0 +1,181 @@
+"""The caller's side of a task: one request to the provider's node, its receipt checked and countersigned.
+
+The request may be repeated by rpc (same request id) and by the caller (same idempotency key); the provider owns deduplication. If nobody
+answers after the request may have arrived, nobody here knows whether the task was done, and the result says so:
+``outcome_unknown``. A repeated call with the same key then gets the recorded outcome.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshos.consensus.org.commands import Problem, Status
+from meshos.consensus.org.limits import MAX_TIMEOUT_MS
+from meshos.crypto.signing import Verifier
+from meshos.errors import BadInput, MeshError, Refused, Unreachable
+from meshos.flow import Ask, Port, Propose
+from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
+from meshos.protocols.rpc.limits import BODY_BYTES
+from meshos.protocols.tasks.hashing import sha256
+from meshos.protocols.tasks.limits import GRACE_S, MAX_NAME_CHARS
+from meshos.protocols.tasks.outbox import MACHINE, Countersigned, PutReceipts
+from meshos.protocols.tasks.ports import SignBytes
+from meshos.protocols.tasks.receipt import (
+    Receipt,
+    SignedReceipt,
+    caller_domain,
+    check_receipt,
+    decode_receipt,
+    provider_domain,
+    receipt_invalid,
+    request_hash,
+)
+from meshos.protocols.tasks.wire import TASK, TaskReply, TaskRequest, decode_reply, encode_request
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """Run ``tool`` of ``agent`` with ``arguments`` (canonical CBOR of a map).
+
+    ``task`` is a new id (``t-`` and 32 random hex digits). ``providers`` are nodes of ``provider_org``, tried in this order until one is
+    reached. ``key`` is the caller's idempotency key, or empty. ``timeout_s`` is the task's; the call takes at most GRACE_S longer.
+    """
+
+    task: TaskId
+    agent: AgentId
+    providers: tuple[NodeId, ...]
+    provider_org: OrgDid
+    tool: str
+    arguments: bytes
+    timeout_s: float
+    key: str = ""
+    priority: int = 5
+    budget_micro: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """How a task ended. ``task`` is the id of the first call with this key. ``result`` is canonical CBOR; times are the provider's."""
+
+    task: TaskId
+    agent: AgentId
+    status: Status
+    result: bytes | None
+    problem: Problem | None
+    receipt: SignedReceipt | None
+    started_ms: int
+    ended_ms: int
+    replayed: bool
+    replica: str
+
+
+class Calls:
+    """The caller's Flows of one node. ``org_of`` knows of which organisation a node is (None: not a known member)."""
+
+    def __init__(self, me: Peer, *, genesis_hash: bytes, verifier: Verifier, org_of: Callable[[NodeId], OrgDid | None]) -> None:
+        self._me = me
+        self._genesis_hash = genesis_hash
+        self._verifier = verifier
+        self._org_of = org_of
+
+    async def call(self, request: CallRequest) -> TaskResult:
+        """The Flow "call". Raises what was refused (nothing was done), Unreachable if nobody was reached, Refused ``receipt-invalid``
+        or ``result-not-kept`` (it was done). Every other end is a TaskResult.
+        """
+        timeout_ms = _checked(request)
+        body = encode_request(
+            TaskRequest(
+                request.task,
+                request.agent,
+                request.tool,
+                request.arguments,
+                request.key,
+                timeout_ms,
+                request.priority,
+                request.budget_micro,
+            )
+        )
+        try:
+            answered = await self._ask(request, body)
+        except Unreachable as error:
+            if error.outcome != "unknown":
+                raise
+            return TaskResult(request.task, request.agent, "outcome_unknown", None, Problem.of(error), None, 0, 0, False, "")
+        reply = decode_reply(answered)
+        if reply.gone:
+            raise Refused(
+                "result-not-kept",
+                f"{reply.task} was done before, and its result was too large to be recorded",
+                hint="call again with a new key if the tool may run twice",
+                outcome="done",
+            )
+        receipt = await self._countersign(request, reply) if reply.receipt else None
+        return TaskResult(
+            reply.task,
+            request.agent,
+            reply.status,
+            reply.result,
+            reply.problem,
+            receipt,
+            reply.started_ms,
+            reply.ended_ms,
+            reply.replayed,
+            reply.replica,
+        )
+
+    async def _ask(self, request: CallRequest, body: bytes) -> bytes:
+        """The reply of the first provider that is reached."""
+        last = Unreachable("no-provider", f"no node of {request.provider_org} is known", hint="look at `mesh members`", outcome="not_done")
+        for node in request.providers:
+            try:
+                return await Ask(node, TASK, body, request.timeout_s + GRACE_S, lane="work" if len(body) <= BODY_BYTES["work"] else "bulk")
+            except Unreachable as error:
+                if error.outcome != "not_done":
+                    raise
+                last = error
+        raise last
+
+    async def _countersign(self, request: CallRequest, reply: TaskReply) -> SignedReceipt:
+        """Check the provider's receipt, sign it, and have it sent back."""
+        result = reply.result or b""
+        receipt = decode_receipt(reply.receipt)
+        provider = receipt.provider.node
+        asked = request_hash(request.agent, request.tool, await sha256(request.arguments))
+        expected = Receipt(
+            reply.task,
+            self._me if not reply.replayed else Peer(receipt.caller.node, self._me.org),
+            Peer(provider, request.provider_org),
+            request.agent,
+            asked,
+            reply.status,
+            await sha256(result),
+            len(result),
+            receipt.price_micro,
+            receipt.at_ms,
+        )
+        check_receipt(receipt, expected)
+        if provider != self._me.node and self._org_of(provider) != request.provider_org:
+            raise receipt_invalid(f"{provider} is no node of {request.provider_org}")
+        try:
+            self._verifier.verify(provider, provider_domain(self._genesis_hash), reply.receipt, reply.signature)
+        except MeshError as error:
+            raise receipt_invalid(error.detail) from error
+        if receipt.caller != self._me:  # another node of ours called first, and signed
+            return SignedReceipt(reply.receipt, reply.signature)
+        signature = await Port[bytes](SignBytes(caller_domain(self._genesis_hash), reply.receipt))
+        await Propose[None](PutReceipts((Countersigned(provider, reply.task, signature),)), to=MACHINE)
+        return SignedReceipt(reply.receipt, reply.signature, signature)
+
+
+def _checked(request: CallRequest) -> int:
+    """The timeout in ms; raises BadInput ``bad-call``."""
+    timeout_ms = round(request.timeout_s * 1000)
+    if not 0 < timeout_ms <= MAX_TIMEOUT_MS:
+        raise BadInput("bad-call", f"a timeout is above 0 and at most {MAX_TIMEOUT_MS // 1000} s, not {request.timeout_s:g} s")
+    if not 0 <= request.priority <= 9:
+        raise BadInput("bad-call", f"a priority is 0 to 9, not {request.priority}")
+    for name, text in (("task", request.task), ("agent", request.agent), ("type", request.tool), ("idempotency key", request.key)):
+        if len(text) > MAX_NAME_CHARS or (not text and name != "idempotency key"):
+            raise BadInput("bad-call", f"the {name} has {len(text)} characters, 1 to {MAX_NAME_CHARS} are allowed")
+    if request.budget_micro is not None and request.budget_micro < 0:
+        raise BadInput("bad-call", "a budget is not below zero")
+    return timeout_ms

@@ -1,0 +1,278 @@
+"""The provider's side of a task: the services ``/meshos/task/1`` and ``/meshos/receipt/1``, and the recovery at start.
+
+Theory of operation (DESIGN.md, 'A task, exactly'). A call that is allowed is recorded before its tool runs (``RecordIntent``), and
+how it ended before anybody is told (``RecordOutcome``, with the signed receipt). A repeated call gets the recorded outcome, or
+waits for the one that runs. While the tool runs, the Flow holds the task (``HoldTask``), so that a cancelled Flow, which can do
+nothing any more, still ends it. A task whose node died in between is found open at the next start: a tool that may run again is
+run again, any other task ends as ``outcome_unknown``.
+
+The organisation's state is held by one of its nodes, the *holder*; another node of the organisation passes a call on to it, and says
+for whom.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from meshos import cbor
+from meshos.consensus.org.commands import (
+    AwaitOutcome,
+    Begun,
+    Ended,
+    GetArguments,
+    GetTask,
+    HoldTask,
+    Intent,
+    ListOrphans,
+    Problem,
+    RecordIntent,
+    RecordOutcome,
+    RecordReceipts,
+    Running,
+    Status,
+)
+from meshos.crypto.signing import Claim, Verifier
+from meshos.effects import Err, Ok
+from meshos.errors import Failed, MeshError, Refused, Unreachable
+from meshos.flow import Ask, Compute, Gather, Port, Propose
+from meshos.ids import AgentId, NodeId, Peer, TaskId
+from meshos.protocols.rpc.events import Inbound
+from meshos.protocols.rpc.limits import BODY_BYTES
+from meshos.protocols.tasks import receipt as receipts
+from meshos.protocols.tasks.hashing import sha256
+from meshos.protocols.tasks.limits import GRACE_S, INLINE_BYTES, MAX_ARGUMENTS_BYTES, MAX_RESULT_BYTES, RECOVERED_AT_ONCE, REPLY_MARGIN_S
+from meshos.protocols.tasks.outbox import decode_receipts, encode_receipts
+from meshos.protocols.tasks.payments import Payments
+from meshos.protocols.tasks.ports import CallTool, SignBytes, ToolResult
+from meshos.protocols.tasks.receipt import Receipt, caller_domain, decode_receipt, provider_domain, request_hash
+from meshos.protocols.tasks.wire import TASK, TaskRequest, decode_request, encode_reply, encode_request, result_too_large
+
+Policy = Callable[[Peer, AgentId, str], MeshError | None]
+"""Why this caller may not use this tool of this agent, or None."""
+
+
+def allow_all(caller: Peer, agent: AgentId, tool: str) -> MeshError | None:
+    """The policy of an organisation without one: whoever is a member of the mesh may call."""
+    return None
+
+
+class TaskServices:
+    """The services of one node. ``me`` is this node, ``holder`` the node that holds the organisation's state."""
+
+    def __init__(
+        self,
+        me: Peer,
+        *,
+        holder: NodeId,
+        genesis_hash: bytes,
+        verifier: Verifier,
+        payments: Payments,
+        policy: Policy = allow_all,
+    ) -> None:
+        self._me = me
+        self._holder = holder
+        self._genesis_hash = genesis_hash
+        self._verifier = verifier
+        self._payments = payments
+        self._policy = policy
+        self.unsigned = 0
+        """Outcomes that could not be signed, for the node's metrics."""
+
+    # -- /meshos/task/1 ----------------------------------------------------------------------------------------------
+
+    async def task(self, inbound: Inbound) -> bytes:
+        """The service ``/meshos/task/1``: run the task once, or say how it ended."""
+        request = decode_request(inbound.body)
+        caller = self._caller(inbound.peer, request.behalf)
+        if self._holder != self._me.node:
+            return await self._forward(
+                TASK, encode_request(replace(request, behalf=caller)), request.timeout_ms / 1000 + GRACE_S, request.behalf
+            )
+        refusal = self._policy(caller, request.agent, request.tool)
+        if refusal is not None:
+            raise refusal
+        await _check_arguments(request.arguments)
+        found = await Propose[Begun | Running | Ended](
+            RecordIntent(
+                request.task,
+                caller,
+                request.agent,
+                request.tool,
+                request.key or request.task,
+                bool(request.key),
+                request_hash(request.agent, request.tool, await sha256(request.arguments)),
+                request.arguments,
+                request.timeout_ms,
+                inbound.trace,
+            )
+        )
+        if isinstance(found, Running):
+            return encode_reply(await Propose[Ended](AwaitOutcome(found.task)), replayed=True)
+        if isinstance(found, Ended):
+            return encode_reply(found, replayed=True)
+        # Nothing may be awaited between the intent and the hold: a cancel would leave the task open.
+        hold = Propose[Ended](HoldTask(request.task, inbound.deadline))
+        _, outcome = await Gather(hold, self._to_an_end(request, found, inbound.deadline))
+        if isinstance(outcome, Err):
+            raise outcome.error
+        assert isinstance(outcome, Ok)
+        return encode_reply(outcome.value, replayed=False)
+
+    async def _to_an_end(self, request: TaskRequest, begun: Begun, deadline: float) -> Ended:
+        """``_begin``; a bug of ours on the way must not look as if the caller had cancelled."""
+        try:
+            return await self._begin(request, begun, deadline)
+        except Exception:
+            await Propose[Ended](RecordOutcome(request.task, "outcome_unknown"))
+            raise
+
+    async def _begin(self, request: TaskRequest, begun: Begun, deadline: float) -> Ended:
+        """Run a task whose intent is recorded, unless there is neither money nor time for it."""
+        intent = begun.intent
+        left_s = deadline - begun.now
+        timeout_s = min(request.timeout_ms / 1000, left_s - min(REPLY_MARGIN_S, left_s / 10))
+        try:
+            await self._payments.admit(intent, request.budget_micro)
+            if timeout_s <= 0:
+                raise Unreachable("deadline-exceeded", "no time was left to run the task", outcome="not_done")
+        except MeshError as error:
+            return await self._end(intent, _status_of(error, intent), problem=Problem.of(error), forget=True)
+        return await self._run(intent, request.arguments, timeout_s)
+
+    async def _run(self, intent: Intent, arguments: bytes, timeout_s: float) -> Ended:
+        """Call the tool and record how it ended."""
+        tool = CallTool(intent.agent, intent.task, intent.tool, arguments, timeout_s, intent.trace)
+        try:
+            given = await Port[ToolResult](tool)
+        except MeshError as error:
+            # A refusal came before anything was tried: the key is free for another try.
+            forget = error.outcome == "not_done" and not isinstance(error, Failed)
+            return await self._end(intent, _status_of(error, intent), problem=Problem.of(error), forget=forget)
+        if len(given.value) > MAX_RESULT_BYTES:
+            problem = Problem.of(result_too_large(len(given.value)))
+            return await self._end(intent, "failed", problem=problem, replica=given.replica)
+        if given.failed:
+            problem = Problem("Failed", "tool-failed", f"the tool {intent.tool} says that it failed", "its result says why", "done")
+            return await self._end(intent, "failed", value=given.value, problem=problem, replica=given.replica)
+        return await self._end(intent, "completed", value=given.value, replica=given.replica)
+
+    async def _end(
+        self,
+        intent: Intent,
+        status: Status,
+        *,
+        value: bytes | None = None,
+        problem: Problem | None = None,
+        replica: str = "",
+        forget: bool = False,
+    ) -> Ended:
+        """Sign the receipt and record the outcome."""
+        digest = await sha256(value or b"")
+        owed_micro = self._payments.due(intent, status)
+        payload = Receipt(
+            intent.task,
+            intent.caller,
+            self._me,
+            intent.agent,
+            intent.body_hash,
+            status,
+            digest,
+            len(value or b""),
+            owed_micro,
+            intent.at_ms,
+        ).payload()
+        try:
+            signature = await Port[bytes](SignBytes(provider_domain(self._genesis_hash), payload))
+        except MeshError:
+            # The tool has run: an outcome without a receipt is worth more than none. The provider is not paid for it.
+            payload, signature, owed_micro = b"", b"", 0
+            self.unsigned += 1
+        return await Propose[Ended](
+            RecordOutcome(intent.task, status, value, digest, problem, payload, signature, owed_micro, replica, forget)
+        )
+
+    # -- recovery ----------------------------------------------------------------------------------------------------
+
+    async def recover(self, _: object) -> int:
+        """A Flow to start once when the agents run: end every task that the last crash left open; gives how many."""
+        if self._holder != self._me.node:
+            return 0
+        orphans = await Propose[tuple[Intent, ...]](ListOrphans())
+        for start in range(0, len(orphans), RECOVERED_AT_ONCE):
+            for outcome in await Gather(*(self._recover(intent) for intent in orphans[start : start + RECOVERED_AT_ONCE])):
+                if isinstance(outcome, Err):
+                    raise outcome.error
+        return len(orphans)
+
+    async def _recover(self, intent: Intent) -> Ended:
+        arguments = await Propose[bytes | None](GetArguments(intent.task)) if intent.rerun else None
+        if arguments is not None:
+            return await self._run(intent, arguments, intent.timeout_ms / 1000)
+        problem = Problem(
+            "Unreachable",
+            "outcome-unknown",
+            "the node ended while the task ran, and its tool does not say that it may run twice",
+            "find out from the agent's side whether it was done before you call again",
+            "unknown",
+        )
+        return await self._end(intent, "outcome_unknown", problem=problem)
+
+    # -- /meshos/receipt/1 -------------------------------------------------------------------------------------------
+
+    async def receipt(self, inbound: Inbound) -> bytes:
+        """The service ``/meshos/receipt/1``: record the caller's signatures; gives how many were recorded, as CBOR."""
+        behalf, signatures = decode_receipts(inbound.body)
+        caller = self._caller(inbound.peer, behalf)
+        if self._holder != self._me.node:
+            return await self._forward(receipts.PROTOCOL, encode_receipts(signatures, behalf=caller), GRACE_S, behalf)
+        claims: list[Claim] = []
+        known: list[tuple[TaskId, bytes]] = []
+        for task, signature in signatures:
+            try:
+                found = await Propose[Running | Ended](GetTask(task))
+            except Refused:
+                continue  # forgotten meanwhile
+            if isinstance(found, Running) or not found.receipt or found.intent.caller.org != caller.org:
+                raise Refused("task-unknown", f"{caller.org} has no receipt of a task {task[:80]!r} here")
+            known.append((task, signature))
+            signer = decode_receipt(found.receipt).caller.node
+            claims.append(Claim(signer, caller_domain(self._genesis_hash), found.receipt, signature))
+        if not all(await Compute(lambda: self._verifier.verify_many(claims), cost_s=0.0001 * len(claims))):
+            raise Refused("bad-signature", "a receipt is not signed by the node that called")
+        return cbor.encode(await Propose[int](RecordReceipts(tuple(known))))
+
+    # -- who asks ----------------------------------------------------------------------------------------------------
+
+    def _caller(self, peer: Peer, behalf: Peer | None) -> Peer:
+        """Who is answered for: the peer, or whom a node of our own organisation speaks for."""
+        if behalf is None:
+            return peer
+        if peer.org != self._me.org:
+            raise Refused("not-on-behalf", f"{peer.node} may not speak for {behalf.node}: only nodes of one organisation pass calls on")
+        return behalf
+
+    async def _forward(self, protocol: str, body: bytes, timeout_s: float, behalf: Peer | None) -> bytes:
+        if behalf is not None:
+            raise Refused(
+                "not-holder", f"{self._me.node} does not hold this organisation's state", hint="wait until its nodes agree who does"
+            )
+        return await Ask(self._holder, protocol, body, timeout_s, lane="work" if len(body) <= BODY_BYTES["work"] else "bulk")
+
+
+def _status_of(error: MeshError, intent: Intent) -> Status:
+    """How a task ended whose tool gave ``error`` instead of a result."""
+    if error.name == "deadline-exceeded":
+        return "expired"
+    if error.name == "cancelled":
+        return "cancelled"
+    return "outcome_unknown" if error.outcome == "unknown" and not intent.rerun else "failed"
+
+
+async def _check_arguments(arguments: bytes) -> None:
+    """A map in canonical CBOR; raises Refused ``bad-encoding`` or ``bad-message``."""
+
+    def check() -> bool:
+        return isinstance(cbor.decode(arguments, max_bytes=MAX_ARGUMENTS_BYTES), dict)
+
+    is_map = check() if len(arguments) <= INLINE_BYTES else await Compute(check, cost_s=0.02)
+    if not is_map:
+        raise Refused("bad-message", "a task's data is not a map of the tool's arguments")
