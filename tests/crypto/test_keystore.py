@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +104,29 @@ def test_keys_are_never_overwritten(tmp_path: Path) -> None:
     assert error_of(lambda: created(tmp_path)).name == "keys-exist"
     assert error_of(lambda: store.add("node", SigningKey.generate())).name == "keys-exist"
     assert store.path.read_bytes() == before
+
+
+def test_of_many_that_create_at_once_one_does(tmp_path: Path) -> None:
+    path, count = tmp_path / "keys" / "node.keys", 8
+    together = threading.Barrier(count)
+    ended: list[str] = []
+
+    def create() -> None:
+        together.wait()
+        try:
+            made = FileKeyStore.create(path, WORD, ("node",), Cost(4, 4 * 1024 * 1024))
+            ended.append(repr(made._keys["node"]))
+        except BadInput as error:
+            ended.append(error.name)
+
+    threads = [threading.Thread(target=create) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = set(ended) - {"keys-exist"}
+    assert ended.count("keys-exist") == count - 1
+    assert repr(FileKeyStore.open(path, WORD)._keys["node"]) == winner
 
 
 @pytest.mark.parametrize("name", ["", "../up", "Node", "-", "a/b", "x" * 65, "a\n"])

@@ -282,7 +282,7 @@ HOSTILE = {
     "deep": b"[" * 200_000,
     "deep objects": b'{"a":' * 100_000,
     "huge": b" " * (g.MAX_BYTES + 1),
-    "twice": b'{"mesh":"a","mesh":"b"}',
+    "twice": g.to_json(MESH).replace(b'"mesh": "test"', b'"mesh": "other", "mesh": "test"'),
     "fraction": b'{"mesh":1.5}',
     "exponent": b'{"mesh":1e400}',
     "NaN": b'{"mesh":NaN}',
