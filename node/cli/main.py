@@ -13,6 +13,7 @@ import typer
 
 from meshos.errors import MeshError
 from meshos.node.cli import ending, genesis, init, org
+from meshos.node.cli.testnet import commands as testnet
 
 app = typer.Typer(
     name="mesh",
@@ -24,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 PLUGINS = "meshos.commands"
-for part in (init, genesis, org):
+for part in (init, genesis, org, testnet):
     part.register(app)
 
 

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshos.crypto import invitations
-from meshos.errors import BadInput
+from meshos.errors import BadInput, Refused
 from meshos.genesis import MAX_BYTES
 from meshos.ids import NodeId
 from meshos.node import folder
@@ -67,7 +67,7 @@ def joining(config: NodeConfig, token: str, genesis: Path | None) -> Made:
         content = folder.read_genesis(genesis)
         invited = invitations.read_invitation(token, now=time.time())
         if invited.genesis_hash != content.hash:
-            raise BadInput("wrong-genesis", f"the invitation is to another mesh than that of {genesis}", hint="ask for its genesis")
+            raise Refused("wrong-mesh", f"the invitation is to another mesh than that of {genesis}", hint="ask for its genesis")
         folder.write_file(config.genesis, folder.read_file(genesis, MAX_BYTES))
     identity = folder.make_joining(config)
     request = invitations.request(token, identity.node, now=time.time())

@@ -1,0 +1,302 @@
+"""``mesh testnet up|status|kill|stop|start|pause|resume|partition|heal|down``."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meshos.errors import BadInput, Refused
+from meshos.node.cli.output import JsonFlag, document, note, ok, progress, table, warn
+from meshos.node.cli.testnet import record
+
+if TYPE_CHECKING:
+    from meshos.node.cli.testnet.starting import Started
+
+DEFAULT_DIR = Path("testnet")
+BASE_PORT = 8100
+READY_S = 60.0
+MAX_ORGS = 24
+
+NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="A node's name, or an organisation's for all of its nodes.")]
+Dir = Annotated[Path | None, typer.Option("--dir", help="The testnet's folder; ./testnet if not given.")]
+
+app = typer.Typer(help="A whole mesh on this machine, one process a node, and chaos by hand.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def register(root: typer.Typer) -> None:
+    """Add ``mesh testnet``."""
+    root.add_typer(app, name="testnet")
+
+
+@app.callback()
+def _testnet(context: typer.Context, directory: Dir = None) -> None:
+    context.obj = directory
+
+
+def folder_of(context: typer.Context, given: Path | None) -> Path:
+    """``--dir`` of the command or of ``mesh testnet``; else the folder that lies here; else the one that we stand in."""
+    chosen = given or context.obj
+    if isinstance(chosen, Path):
+        return chosen
+    return Path() if (Path() / record.FILE).is_file() and not (DEFAULT_DIR / record.FILE).is_file() else DEFAULT_DIR
+
+
+@app.command(epilog="Example: mesh testnet up --detach")
+def up(
+    context: typer.Context,
+    orgs: Annotated[int | None, typer.Option(min=1, max=MAX_ORGS, help="Organisations, a node each; 4 if not given.")] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="Nodes of each organisation; only 1 for now.")] = 1,
+    directory: Dir = None,
+    base_port: Annotated[int, typer.Option(min=1024, max=60_000, help="API ports follow it; gossip at +100, links at +200.")] = BASE_PORT,
+    timing: Annotated[str, typer.Option(help="How fast the dead are noticed: local, fast, lan or wan. Only for a new testnet.")] = "local",
+    detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready and leave it running.")] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to become ready in.")] = READY_S,
+    as_json: JsonFlag = False,
+) -> None:
+    """Bring a whole mesh up on this machine; one that was taken down goes on with its data."""
+    from meshos.genesis import TIMINGS
+    from meshos.node.cli.testnet import making, starting
+
+    if replicas > 1:
+        told = "several nodes of one organisation cannot agree on its state yet"
+        raise Refused("replicas-not-yet", told, hint="use --replicas 1; agreement inside an organisation comes later")
+    if timing not in TIMINGS:
+        raise BadInput("usage", f"there is no timing called {timing!r}", hint=f"one of {', '.join(TIMINGS)}")
+    target = folder_of(context, directory)
+    with progress() as shown:
+        if not making.exists(target):
+            shown.at("making keys and the genesis")
+            making.make(target, orgs=orgs or 4, base_port=base_port, timing=timing)
+        with record.changing(target) as testnet:
+            if orgs is not None and orgs != len(testnet.nodes):
+                told = f"the testnet in {target} has {len(testnet.nodes)} organisations, not {orgs}"
+                raise BadInput("testnet-differs", told, hint="leave --orgs away to resume it, or choose another folder with --dir")
+            started = starting.start(testnet, testnet.nodes, timeout, shown)
+    _show_up(started, as_json)
+    if not detach:
+        _stay(target, started.children, as_json)
+
+
+def _show_up(started: "Started", as_json: bool) -> None:
+    testnet = started.testnet
+    if as_json:
+        extra = {"ready_ms": started.ready_ms, "took_ms": started.took_ms, "unacquainted": list(started.unacquainted)}
+        document("testnet-up", {key: value for key, value in testnet.body().items() if key != "schema"} | extra)
+        return
+    rows = [
+        (node.name, node.org, node.api, f"{started.ready_ms[node.name] / 1000:.1f} s" if node.name in started.ready_ms else "already")
+        for node in testnet.nodes
+    ]
+    table(("NODE", "ORG", "API", "READY"), rows)
+    count = len(testnet.nodes)
+    if started.unacquainted:
+        warn(f"{', '.join(started.unacquainted)} not seeing all others yet: mesh members --org {testnet.node(started.unacquainted[0]).org}")
+    else:
+        ok(f"{count} of {count} nodes see each other, after {started.took_ms / 1000:.1f} s")
+    note(f"Logs {testnet.dir}/*/node.log  Next mesh members")
+
+
+def _stay(target: Path, children: dict[str, subprocess.Popen[bytes]], as_json: bool) -> None:
+    """Stay until Ctrl-C or SIGTERM, saying which nodes end meanwhile; then take the testnet down."""
+    if not as_json:
+        note("Ctrl-C takes it down and keeps its data")
+
+    def leave(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, leave)
+    left = dict(children)
+    try:
+        while True:
+            for name in [name for name, child in left.items() if child.poll() is not None]:
+                note(f"x {name} ended with {left.pop(name).returncode}")
+            time.sleep(0.2)
+    finally:
+        _down(target, quiet=as_json)
+
+
+@app.command(epilog="Example: mesh testnet status")
+def status(context: typer.Context, directory: Dir = None, as_json: JsonFlag = False) -> None:
+    """The nodes of the testnet, as their processes are."""
+    from meshos.node.cli.testnet import processes
+
+    testnet = record.load(folder_of(context, directory))
+    states = {node.name: processes.state(node) for node in testnet.nodes}
+    ready = {node.name: states[node.name] == "running" and processes.is_ready(node) for node in testnet.nodes}
+    if as_json:
+        keys = ("name", "org", "node_id", "api", "gossip", "link", "region")
+        nodes = [
+            {key: getattr(node, key) for key in keys}
+            | {"state": states[node.name], "ready": ready[node.name], "pid": node.pid if states[node.name] != "stopped" else None}
+            for node in testnet.nodes
+        ]
+        document("testnet-status", {"dir": str(testnet.dir), "nodes": nodes})
+        return
+    rows = [
+        (node.name, node.org, states[node.name], "yes" if ready[node.name] else "no", _pid(node, states), node.api)
+        for node in testnet.nodes
+    ]
+    table(("NODE", "ORG", "PROCESS", "READY", "PID", "API"), rows)
+    following = "mesh members" if any(ready.values()) else "mesh testnet up --detach"
+    ok(f"{sum(ready.values())} of {len(testnet.nodes)} nodes ready; next: {following}")
+
+
+def _pid(node: record.Node, states: Mapping[str, str]) -> int | None:
+    return node.pid if states[node.name] != "stopped" else None
+
+
+@app.command(epilog="Example: mesh testnet kill gamma-1")
+def kill(context: typer.Context, name: NodeArgument, directory: Dir = None, as_json: JsonFlag = False) -> None:
+    """SIGKILL: the node has no chance to say goodbye."""
+    from meshos.node.cli.testnet import processes
+
+    def act(testnet: record.Testnet, nodes: tuple[record.Node, ...]) -> record.Testnet:
+        for node in nodes:
+            if processes.state(node) == "stopped":
+                raise processes.not_running(node)
+        processes.kill(nodes)
+        return _without_pids(testnet, nodes)
+
+    _change(context, directory, name, act, "kill", "killed; see what the others see: mesh members", as_json)
+
+
+@app.command(epilog="Example: mesh testnet stop gamma-1")
+def stop(context: typer.Context, name: NodeArgument, directory: Dir = None, as_json: JsonFlag = False) -> None:
+    """SIGTERM: the node leaves the mesh in order."""
+    from meshos.node.cli.testnet import processes
+
+    def act(testnet: record.Testnet, nodes: tuple[record.Node, ...]) -> record.Testnet:
+        for node in nodes:
+            if processes.state(node) == "stopped":
+                raise processes.not_running(node)
+        with progress() as shown:
+            for late in processes.stop(nodes, shown.at):
+                warn(f"{late} did not leave in {processes.STOP_S:g} s and was killed")
+        return _without_pids(testnet, nodes)
+
+    _change(context, directory, name, act, "stop", "left; next: mesh testnet start {name}", as_json)
+
+
+@app.command(epilog="Example: mesh testnet start gamma-1")
+def start(context: typer.Context, name: NodeArgument, directory: Dir = None, as_json: JsonFlag = False) -> None:
+    """Start a node that was stopped or killed, and wait until it is ready."""
+    from meshos.node.cli.testnet import starting
+
+    def act(testnet: record.Testnet, nodes: tuple[record.Node, ...]) -> record.Testnet:
+        with progress() as shown:
+            return starting.start(testnet, nodes, READY_S, shown).testnet
+
+    _change(context, directory, name, act, "start", "ready; next: mesh members", as_json)
+
+
+@app.command(epilog="Example: mesh testnet pause gamma-1")
+def pause(context: typer.Context, name: NodeArgument, directory: Dir = None, as_json: JsonFlag = False) -> None:
+    """SIGSTOP: the node stands still, as in a long garbage collection or a suspended machine."""
+    _signal(context, directory, name, signal.SIGSTOP, "pause", "paused; go on with: mesh testnet resume {name}", as_json)
+
+
+@app.command(epilog="Example: mesh testnet resume gamma-1")
+def resume(context: typer.Context, name: NodeArgument, directory: Dir = None, as_json: JsonFlag = False) -> None:
+    """SIGCONT: a paused node goes on."""
+    _signal(context, directory, name, signal.SIGCONT, "resume", "goes on; next: mesh members", as_json)
+
+
+@app.command(epilog="Example: mesh testnet partition alpha,beta/gamma,delta")
+def partition(
+    context: typer.Context,
+    sides: Annotated[str, typer.Argument(metavar="A,B/C,D", help="Organisations or nodes; those not named hear everybody.")],
+    directory: Dir = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Cut the mesh in two or more; `heal` mends it."""
+    from meshos.node.cli.testnet import partition as cutting
+
+    with record.changing(folder_of(context, directory)) as testnet:
+        wanted = cutting.cuts(cutting.sides(testnet, sides))
+        cutting.apply(testnet, wanted)
+    if as_json:
+        document("testnet-partition", {"cut": wanted})
+    else:
+        ok(f"cut: {sides}; mend it with: mesh testnet heal")
+
+
+@app.command(epilog="Example: mesh testnet heal")
+def heal(context: typer.Context, directory: Dir = None, as_json: JsonFlag = False) -> None:
+    """Let every running node hear every other again."""
+    from meshos.node.cli.testnet import partition as cutting
+    from meshos.node.cli.testnet import processes
+
+    with record.changing(folder_of(context, directory)) as testnet:
+        running = [node.name for node in testnet.nodes if processes.state(node) == "running"]
+        cutting.apply(testnet, {name: [] for name in running})
+    if as_json:
+        document("testnet-heal", {"healed": running})
+    else:
+        ok(f"healed {len(running)} of {len(testnet.nodes)} nodes; next: mesh members")
+
+
+@app.command(epilog="Example: mesh testnet down")
+def down(context: typer.Context, directory: Dir = None, as_json: JsonFlag = False) -> None:
+    """End all nodes and keep their data; `up` resumes them."""
+    target = folder_of(context, directory)
+    ended = _down(target, quiet=as_json)
+    if as_json:
+        document("testnet-down", {"dir": str(target.absolute()), "ended": ended})
+
+
+def _down(target: Path, *, quiet: bool) -> list[str]:
+    from meshos.node.cli.testnet import processes
+
+    with record.changing(target) as testnet:
+        running = [node for node in testnet.nodes if processes.state(node) != "stopped"]
+        with progress() as shown:
+            late = processes.stop(running, shown.at)
+        record.save(_without_pids(testnet, testnet.nodes))
+    for name in late:
+        warn(f"{name} did not leave in {processes.STOP_S:g} s and was killed")
+    if not quiet:
+        ok(f"{len(running)} nodes ended, data kept in {target}; next: mesh testnet up")
+    return [node.name for node in running]
+
+
+def _without_pids(testnet: record.Testnet, nodes: tuple[record.Node, ...]) -> record.Testnet:
+    for node in nodes:
+        testnet = testnet.with_pid(node.name, None)
+    return testnet
+
+
+def _signal(
+    context: typer.Context, directory: Path | None, name: str, number: signal.Signals, command: str, verdict: str, as_json: bool
+) -> None:
+    from meshos.node.cli.testnet import processes
+
+    def act(testnet: record.Testnet, nodes: tuple[record.Node, ...]) -> record.Testnet:
+        for node in nodes:
+            processes.send(node, number)
+        return testnet
+
+    _change(context, directory, name, act, command, verdict, as_json)
+
+
+def _change(
+    context: typer.Context,
+    directory: Path | None,
+    name: str,
+    act: Callable[[record.Testnet, tuple[record.Node, ...]], record.Testnet],
+    command: str,
+    verdict: str,
+    as_json: bool,
+) -> None:
+    """Do something to the nodes called ``name``, write the testnet down, and say so."""
+    with record.changing(folder_of(context, directory)) as testnet:
+        nodes = testnet.of(name)
+        record.save(act(testnet, nodes))
+    names = [node.name for node in nodes]
+    if as_json:
+        document(f"testnet-{command}", {"nodes": names})
+    else:
+        ok(f"{', '.join(names)} {verdict.replace('{name}', name)}")

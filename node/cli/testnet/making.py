@@ -1,0 +1,160 @@
+"""A new testnet: organisations, a genesis marked as a testnet, and a folder a node; nothing runs yet.
+
+Ports stand in blocks, so that they can be guessed: with the base 8100 node 1 has API 8101, gossip 8201 and links 8301. Everything is
+made in a folder beside the final one and renamed: an interruption leaves no half testnet behind.
+"""
+
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from meshos import genesis
+from meshos.crypto.keystore import TEST_COST
+from meshos.errors import BadInput, Refused
+from meshos.genesis import MESH
+from meshos.ids import org_did
+from meshos.node import folder
+from meshos.node.cli.testnet.record import FILE, Node, Testnet, save
+from meshos.node.config import Address, NodeConfig, Seed
+
+ORGS = (
+    *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"),
+    *("nu", "xi", "omicron", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"),
+)
+REGIONS = ("us-east-1", "eu-west-1", "ap-south-1", "us-west-2")
+"""A testnet's nodes pretend to stand in these, in turn."""
+BLOCK = 100
+"""Ports between one kind and the next."""
+MAX_SEEDS = 4
+ALLOCATION = 1_000_000 * MESH
+SOCKET_PATH_BYTES = 107
+"""The longest path of a Unix socket on Linux (sockaddr_un holds 108 with the final zero)."""
+
+assert len(ORGS) < BLOCK
+
+
+def make(final: Path, *, orgs: int, base_port: int, timing: str) -> Testnet:
+    """A testnet of ``orgs`` organisations in ``final``; raises BadInput ``file-exists`` or ``path-too-long``, Failed ``cannot-write``."""
+    final = final.absolute()
+    if final.exists() and (not final.is_dir() or any(final.iterdir())):
+        raise BadInput("file-exists", f"{final} exists and holds no testnet", hint="choose another folder with --dir")
+    names = ORGS[:orgs]
+    configs = {name: _config(final, name, number, base_port) for number, name in enumerate(names, 1)}
+    for config in configs.values():
+        if len(bytes(config.fault_socket)) > SOCKET_PATH_BYTES:
+            told = f"{config.fault_socket} is longer than the {SOCKET_PATH_BYTES} bytes that a local socket may have"
+            raise BadInput("path-too-long", told, hint="choose a shorter folder with --dir")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{final.name}-new-", dir=final.parent))
+    try:
+        there = {name: _config(fresh, name, number, base_port) for number, name in enumerate(names, 1)}
+        testnet = _make(there, configs, fresh, final, timing)
+        try:
+            fresh.rename(final)  # POSIX: replaces an empty folder, refuses another
+        except OSError as error:
+            raise BadInput(
+                "file-exists", f"{final} exists meanwhile and is not empty", hint="another command made it: run yours again"
+            ) from error
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    return testnet
+
+
+def _config(root: Path, org: str, number: int, base_port: int) -> NodeConfig:
+    def at(block: int) -> Address:
+        return Address("127.0.0.1", base_port + block * BLOCK + number)
+
+    name = f"{org}-1"
+    region = REGIONS[(number - 1) % len(REGIONS)]
+    return NodeConfig(root / name, name, org_did("enterprise", org), api=at(0), gossip=at(1), link=at(2), region=region)
+
+
+def _make(made: dict[str, NodeConfig], final_configs: dict[str, NodeConfig], fresh: Path, final: Path, timing: str) -> Testnet:
+    now = time.time()
+    entries = {
+        name: folder.make_org(config, now=now, allocation=ALLOCATION, cost=TEST_COST, root_cost=TEST_COST) for name, config in made.items()
+    }
+    content = genesis.new(
+        folder.template(),
+        mesh="testnet",
+        time_ms=int(now * 1_000),
+        placement_seed=secrets.token_bytes(32),
+        testnet=True,
+        timing=timing,
+        orgs=entries.values(),
+    )
+    folder.write_file(fresh / "genesis.json", genesis.to_json(content))
+    ids = {name: entry.validator.node for name, entry in entries.items() if entry.validator is not None}
+    all_seeds = [Seed(ids[name], config.gossip, config.link) for name, config in made.items()]
+    nodes = []
+    for name, config in made.items():
+        seeds = tuple(seed for seed in all_seeds if seed.node != ids[name])[:MAX_SEEDS]
+        folder.write_config(replace(config, seeds=seeds))
+        folder.certify(config, content, now=now)
+        nodes.append(
+            Node(
+                name=config.name,
+                org=name,
+                did=config.org,
+                node_id=ids[name],
+                api=f"http://{config.api}",
+                api_key=folder.read_file(config.dir / folder.API_KEY_FILE).decode().strip(),
+                p2p=(),
+                gossip=str(config.gossip),
+                link=str(config.link),
+                pid=None,
+                dir=str(final_configs[name].dir),
+                region=config.region,
+                validator=True,
+            )
+        )
+    testnet = Testnet(final, str(final / "genesis.json"), tuple(nodes))
+    save(testnet, fresh)
+    return testnet
+
+
+def check_ports(nodes: Sequence[Node]) -> None:
+    """See that every port of these nodes can be had; raises Refused ``port-taken`` naming all that cannot."""
+    taken = []
+    for node in nodes:
+        for kind, what, at in zip(_KINDS, ("API", "gossip", "links"), (node.api, node.gossip, node.link), strict=True):
+            host, _, port = at.removeprefix("http://").rpartition(":")
+            if not _free(kind, host, int(port)):
+                taken.append(f"{port} ({what} of {node.name})")
+    if taken:
+        told = f"taken on this machine: port {', '.join(taken[:6])}{' and more' if len(taken) > 6 else ''}"
+        raise Refused("port-taken", told, hint="end what uses them, or make another testnet with --dir and --base-port")
+
+
+def free_base_port(orgs: int, wanted: int) -> int:
+    """``wanted``, or the next base port from which all blocks are free; raises Refused ``port-taken``."""
+    for base in range(wanted, 60_000, 4 * BLOCK):
+        ports = [(kind, base + block * BLOCK + n) for block, kind in enumerate(_KINDS) for n in range(1, orgs + 1)]
+        if all(_free(kind, "127.0.0.1", port) for kind, port in ports):
+            return base
+    raise Refused("port-taken", f"no free ports for {orgs} nodes above {wanted}", hint="end other testnets: mesh testnet down")
+
+
+_KINDS = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_STREAM)
+
+
+def _free(kind: socket.SocketKind, host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        if kind == socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def exists(directory: Path) -> bool:
+    """Whether there is a testnet in the folder."""
+    return (directory / FILE).is_file()

@@ -1,0 +1,135 @@
+"""``testnet.json``: the nodes of a testnet, where they are and how to ask them; kept current by every command that changes one."""
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from meshos.errors import BadInput, Failed
+
+FILE = "testnet.json"
+MAX_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node, as CONTRACT.md names its fields. ``pid`` is None while it does not run; ``api_key`` is its admin key."""
+
+    name: str
+    org: str
+    did: str
+    node_id: str
+    api: str
+    api_key: str
+    p2p: tuple[str, ...]
+    gossip: str
+    link: str
+    pid: int | None
+    dir: str
+    region: str
+    validator: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Testnet:
+    """All of the file. ``dir`` is where it lies."""
+
+    __test__ = False  # for pytest, to which the name looks like a test
+
+    dir: Path
+    genesis: str
+    nodes: tuple[Node, ...]
+
+    def node(self, name: str) -> Node:
+        """The node of this name; raises BadInput ``no-such-node``."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise BadInput("no-such-node", f"no node of this testnet is called {name[:80]!r}", hint=f"it has {', '.join(self.names())}")
+
+    def of(self, name: str) -> tuple[Node, ...]:
+        """The node of this name, or all nodes of the organisation of this name or DID; raises BadInput ``no-such-node``."""
+        found = tuple(node for node in self.nodes if name in (node.name, node.org, node.did))
+        return found or (self.node(name),)
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all nodes."""
+        return tuple(node.name for node in self.nodes)
+
+    def with_pid(self, name: str, pid: int | None) -> "Testnet":
+        """The same, with another process behind one node."""
+        nodes = tuple(replace(node, pid=pid) if node.name == name else node for node in self.nodes)
+        return replace(self, nodes=nodes)
+
+    def body(self) -> dict[str, object]:
+        """What the file holds."""
+        return {"schema": "mesh.testnet/1", "genesis": self.genesis, "nodes": [asdict(node) for node in self.nodes]}
+
+
+def load(folder: Path) -> Testnet:
+    """The testnet in ``folder``; raises BadInput ``no-testnet`` or ``cannot-read``."""
+    folder = folder.absolute()
+    path = folder / FILE
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise BadInput("no-testnet", f"there is no testnet in {folder}", hint="`mesh testnet up` makes one; --dir names another") from error
+    except OSError as error:
+        raise BadInput("cannot-read", f"{path} cannot be read: {error.strerror}") from error
+    try:
+        document = json.loads(data)
+        nodes = tuple(_node(row) for row in document["nodes"])
+        return Testnet(folder, str(document["genesis"]), nodes)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadInput("cannot-read", f"{path} does not describe a testnet", hint="remove the folder and begin again") from error
+
+
+def _node(row: dict[str, object]) -> Node:
+    texts = {key: row[key] for key in ("name", "org", "did", "node_id", "api", "api_key", "gossip", "link", "dir", "region")}
+    pid, p2p = row["pid"], row["p2p"]
+    if not all(isinstance(text, str) for text in texts.values()) or not isinstance(p2p, list):
+        raise TypeError("a text that is none")
+    if not (pid is None or (isinstance(pid, int) and pid > 1)):
+        raise TypeError("a process id that is none")
+    return Node(**{key: str(text) for key, text in texts.items()}, pid=pid, p2p=tuple(map(str, p2p)), validator=row["validator"] is True)
+
+
+def save(testnet: Testnet, folder: Path | None = None) -> None:
+    """Write the file, whole or not at all, for its owner only (it holds API keys); raises Failed ``cannot-write``."""
+    path = (folder or testnet.dir) / FILE
+    fresh = path.with_name(f".{FILE}.{secrets.token_hex(6)}")
+    try:
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(testnet.body(), file, indent=2)
+            file.write("\n")
+        os.replace(fresh, path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise Failed("cannot-write", f"{path} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[Testnet]:
+    """The testnet in ``folder``, while no other command changes it; raises as ``load``."""
+    with locked(folder):
+        yield load(folder)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other commands from changing the testnet in ``folder``; waits for one that does."""
+    path = folder.absolute()
+    if not path.is_dir():
+        raise BadInput("no-testnet", f"there is no testnet in {path}", hint="`mesh testnet up` makes one; --dir names another")
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,92 @@
+"""Bring a testnet's nodes up and wait until they can be asked and know each other."""
+
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meshos.errors import Failed, Unreachable
+from meshos.node.cli.output import Progress
+from meshos.node.cli.testnet import processes
+from meshos.node.cli.testnet.making import check_ports
+from meshos.node.cli.testnet.record import Node, Testnet, save
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The testnet as it runs now. ``ready_ms`` has the time to /readyz of each node that was started, by its name."""
+
+    testnet: Testnet
+    ready_ms: dict[str, int]
+    unacquainted: tuple[str, ...]
+    """Nodes that do not see all others alive yet."""
+    children: dict[str, subprocess.Popen[bytes]]
+    took_ms: int = 0
+
+
+def start(testnet: Testnet, wanted: Sequence[Node], timeout_s: float, shown: Progress) -> Started:
+    """Start those of ``wanted`` that do not run and wait for them.
+
+    Raises Refused ``port-taken`` before anything starts; Failed ``node-did-not-start`` or Unreachable ``not-ready``, after which
+    whatever was started here is ended again.
+    """
+    began = time.monotonic()
+    starting = [node for node in wanted if processes.state(node) == "stopped"]
+    check_ports(starting)
+    children: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for node in starting:
+            child = processes.start(node)
+            children[node.name] = child
+            testnet = testnet.with_pid(node.name, child.pid)
+            save(testnet)
+        ready = _wait_ready(testnet, children, began, timeout_s, shown)
+        unacquainted = _wait_acquainted(testnet, children, began + timeout_s, shown)
+    except BaseException:
+        processes.kill([testnet.node(name) for name in children])
+        for name in children:
+            testnet = testnet.with_pid(name, None)
+        save(testnet)
+        raise
+    return Started(testnet, ready, unacquainted, children, _ms_since(began))
+
+
+def _wait_ready(
+    testnet: Testnet, children: dict[str, subprocess.Popen[bytes]], began: float, timeout_s: float, shown: Progress
+) -> dict[str, int]:
+    ready: dict[str, int] = {}
+    while len(ready) < len(children):
+        for name, child in children.items():
+            node = testnet.node(name)
+            if child.poll() is not None:
+                told = f"{name} ended with {child.returncode}: {processes.why_it_ended(node)}"
+                raise Failed("node-did-not-start", told, hint=f"its log is {node.dir}/{processes.LOG}")
+            if name not in ready and processes.is_ready(node):
+                ready[name] = _ms_since(began)
+        missing = [name for name in children if name not in ready]
+        if missing and time.monotonic() > began + timeout_s:
+            logs = f"{testnet.node(missing[0]).dir}/{processes.LOG}"
+            raise Unreachable(
+                "not-ready", f"{', '.join(missing)} not ready after {timeout_s:g} s", hint=f"look at {logs}", outcome="not_done"
+            )
+        if missing:
+            shown.at(f"{len(ready)} of {len(children)} nodes ready")
+            time.sleep(processes.POLL_S)
+    return ready
+
+
+def _wait_acquainted(testnet: Testnet, children: dict[str, subprocess.Popen[bytes]], until: float, shown: Progress) -> tuple[str, ...]:
+    """Wait until every node that runs sees all of them alive; the names of those that do not when the time is over."""
+    running = [node for node in testnet.nodes if processes.state(node) == "running"]
+    left = running if children else []
+    while left:
+        left = [node for node in left if processes.alive_members(node) < len(running)]
+        if not left or time.monotonic() > until:
+            break
+        shown.at(f"{len(running) - len(left)} of {len(running)} nodes see all others")
+        time.sleep(processes.POLL_S)
+    return tuple(node.name for node in left)
+
+
+def _ms_since(began: float) -> int:
+    return int((time.monotonic() - began) * 1_000)
