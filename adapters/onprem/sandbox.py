@@ -1,0 +1,262 @@
+"""What an agent's process may see and use: the plan that the launcher carries out, and which layers this machine gives.
+
+An agent sees everything world-readable but the nodes' folders, writes only into its private folder, and reaches no process
+but its own. Several layers hold that, each by itself; what a machine does not give is missing from ``layers``:
+
+``own-uid``          root only: a uid that nothing else has, derived from the agent's id
+``user-namespace``   not root: the way to the two below
+``mount-namespace``  hidden folders are covered; an interpreter in a closed home folder is shown all the same
+``pid-namespace``    it sees and reaches its own processes only, and none survives it
+``landlock``         reading and writing by rules of the kernel, signals to others refused (ABI 6)
+``rlimits``, ``no-new-privs``, ``clean-environment``: always
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import trio
+
+import meshos
+from meshos.adapters.onprem import limits as bounds
+from meshos.errors import BadInput, Refused
+from meshos.ids import AgentId
+
+FIRST_UID, UIDS = 1_900_000_000, 1 << 20
+"""A range that systemd's list of uids leaves unused (systemd.io/UIDS-GIDS), large enough that two agents seldom share one."""
+
+ALWAYS = ("rlimits", "no-new-privs", "clean-environment")
+_SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What this machine gives: found once by ``probe``."""
+
+    root: bool
+    layers: tuple[str, ...]
+    landlock_abi: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything the launcher needs; its JSON goes through a pipe, so that no token stands in a command line."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    folder: str
+    uid: int
+    layers: tuple[str, ...]
+    hidden: tuple[str, ...]
+    needed: tuple[str, ...]
+    readable: tuple[str, ...]
+    writable: tuple[str, ...]
+    devices: tuple[str, ...]
+    limits: Mapping[str, int]
+    nice: int = bounds.NICE
+
+    def to_json(self) -> bytes:
+        """One line."""
+        return json.dumps({name: getattr(self, name) for name in self.__dataclass_fields__}, default=list).encode() + b"\n"
+
+
+def launcher_command(control: int, status: int) -> list[str]:
+    """How the launcher is started: isolated, without site-packages, from wherever this package lies; it inherits two pipes."""
+    root = str(Path(meshos.__file__).resolve().parent.parent)
+    code = f"import sys; sys.path.insert(0, {root!r}); from meshos.adapters.onprem.launch import main; main({control}, {status})"
+    return [sys.executable, "-I", "-S", "-c", code]
+
+
+def agent_uid(agent: AgentId) -> int:
+    """The uid of an agent, the same on every start."""
+    return FIRST_UID + int.from_bytes(hashlib.sha256(b"meshos/agent-uid/1\0" + agent.encode()).digest()[:8], "big") % UIDS
+
+
+async def probe(folder: Path) -> Host:
+    """Try each layer in a process of its own. ``folder`` is any folder that exists."""
+    question = json.dumps({"probe": True, "uid": FIRST_UID, "folder": str(folder)}).encode() + b"\n"
+    control_read, control_write = os.pipe()
+    status_read, status_write = os.pipe()
+    try:
+        os.write(control_write, question)
+        run = partial(trio.run_process, stdin=subprocess.DEVNULL, capture_stderr=True, check=False, pass_fds=(control_read, status_write))
+        done = await run(launcher_command(control_read, status_write), env={})
+        os.close(status_write)
+        status_write = -1
+        answer = json.loads(os.read(status_read, 65536) or b"{}")
+    finally:
+        for fd in (control_read, control_write, status_read, status_write):
+            if fd >= 0:
+                os.close(fd)
+    if "layers" not in answer:
+        raise Refused("sandbox-broken", f"the launcher of agents does not run here: {bytes(done.stderr or b'')[-200:]!r}")
+    return Host(os.geteuid() == 0, tuple(answer["layers"]), int(answer["landlock_abi"]))
+
+
+def make_plan(
+    host: Host,
+    agent: AgentId,
+    command: tuple[str, ...],
+    variables: Mapping[str, str],
+    *,
+    folder: Path,
+    private: Path,
+    hidden: tuple[Path, ...],
+    memory_bytes: int,
+) -> Plan:
+    """The plan for one replica. Makes its private folder (``home``: writable, ``inbox``: files sent along).
+
+    Raises Refused: ``agent-not-here`` (no such program or folder), ``sandbox-too-weak`` (root, but no way to stop being it).
+    """
+    uid = agent_uid(agent)
+    folder, private = folder.resolve(), private.resolve()
+    if not folder.is_dir():
+        raise Refused("agent-not-here", f"the agent's folder {folder} is not on this machine", hint="deploy it from where its file lies")
+    if any(folder == path or path in folder.parents for path in hidden):
+        raise BadInput("bad-runtime", f"the agent's folder {folder} lies in a node's folder", hint="keep agents elsewhere")
+    layers = host.layers
+    if host.root and "own-uid" not in layers:
+        raise Refused("sandbox-too-weak", "this node runs as root and cannot give agents another uid", hint="run it as an ordinary user")
+    program = find_program(command[0], folder)
+    needed = _needed(program, folder, private)
+    veiled = [str(path) for path in hidden]
+    if "own-uid" in layers:
+        closed = sorted({ancestor for path in needed for ancestor in _closed_ancestors(path, uid)})
+        if closed and "mount-namespace" not in layers:
+            raise Refused("sandbox-too-weak", f"an agent's own uid cannot enter {closed[0]}", hint=f"chmod o+x {closed[0]}")
+        veiled += closed
+    home, inbox = _make_private(private, uid if "own-uid" in layers else None)
+    covered = "mount-namespace" in layers
+    return Plan(
+        command=(program, *command[1:]),
+        env=_environment(variables, home),
+        folder=str(folder),
+        uid=uid,
+        layers=(*layers, *ALWAYS),
+        hidden=tuple(veiled),
+        needed=tuple(needed),
+        readable=("/",) if covered else (*readable_roots(hidden), *needed, str(inbox)),
+        writable=(str(home), *(("/dev/shm",) if covered else ())),
+        devices=_DEVICES,
+        limits=_limits(memory_bytes, own_uid="own-uid" in layers),
+    )
+
+
+def find_program(name: str, folder: Path) -> str:
+    """The program's path; ``python`` is the node's interpreter. Raises Refused ``agent-not-here``."""
+    if name in ("python", "python3"):
+        return sys.executable
+    if "/" in name:
+        path = folder / name
+        found = str(path) if path.is_file() and os.access(path, os.X_OK) else None
+    else:
+        found = shutil.which(name, path=_search_path())
+    if found is None:
+        raise Refused("agent-not-here", f"the program {name[:80]!r} is not on this machine", hint="install it here, or give its path")
+    return found
+
+
+def _search_path() -> str:
+    return os.pathsep.join((str(Path(sys.executable).parent), *_SYSTEM_PATH))
+
+
+def _environment(variables: Mapping[str, str], home: Path) -> dict[str, str]:
+    """A clean environment: nothing of the node's own, no secret of whoever started it."""
+    return {
+        "PATH": _search_path(),
+        "HOME": str(home),
+        "TMPDIR": str(home / "tmp"),
+        "XDG_CACHE_HOME": str(home / ".cache"),
+        "USER": "agent",
+        "LOGNAME": "agent",
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **variables,
+    }
+
+
+def _limits(memory_bytes: int, *, own_uid: bool) -> dict[str, int]:
+    """rlimits, each a process's own. RLIMIT_DATA counts private writable memory, which is what grows when memory leaks."""
+    rlimits = {
+        "RLIMIT_DATA": memory_bytes,
+        "RLIMIT_NOFILE": bounds.MAX_OPEN_FILES,
+        "RLIMIT_FSIZE": bounds.MAX_FILE_SIZE_BYTES,
+        "RLIMIT_CORE": 0,
+    }
+    if own_uid:  # the kernel counts processes a uid, so that with a shared one it would count the user's own
+        rlimits["RLIMIT_NPROC"] = bounds.MAX_PROCESSES
+    return rlimits
+
+
+def _needed(program: str, folder: Path, private: Path) -> list[str]:
+    """Folders that must be seen even where they lie in a hidden or closed one, outermost first."""
+    real = Path(program).resolve()
+    paths = {Path(sys.prefix), Path(sys.base_prefix), folder, private}
+    for binary in (Path(program), real):
+        paths.add(binary.parent.parent if binary.parent.name == "bin" else binary.parent)
+    for path in list(paths):
+        paths.add(path.resolve())
+    paths -= {Path("/"), Path("/usr"), Path("/usr/local")}
+    return sorted((str(path) for path in paths), key=lambda p: (p.count("/"), p))
+
+
+def _closed_ancestors(path: str, uid: int) -> list[str]:
+    """The outermost folder on the way to ``path`` that ``uid`` may not enter, as a list of none or one."""
+    for ancestor in reversed(Path(path).parents):
+        info = ancestor.stat()
+        searchable = info.st_mode & (stat.S_IXUSR if info.st_uid == uid else stat.S_IXOTH)
+        if not searchable:
+            return [str(ancestor)]
+    return []
+
+
+def _make_private(private: Path, uid: int | None) -> tuple[Path, Path]:
+    home, inbox = private / "home", private / "inbox"
+    for path in (home, home / "tmp", inbox):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if uid is not None:
+        os.chmod(private, 0o711)
+        os.chmod(inbox, 0o711)
+        for path in (home, home / "tmp"):
+            os.chown(path, uid, uid, follow_symlinks=False)
+    return home, inbox
+
+
+def readable_roots(hidden: tuple[Path, ...]) -> tuple[str, ...]:
+    """Where there is no mount namespace: paths whose subtrees hold all that is world-readable, without the hidden folders.
+
+    Descends only where it must: to a hidden folder, and into folders closed to others, of which nothing is given.
+    The home folder of the node's user is left out wholly, since the agent there shares the user's uid.
+    """
+    avoid = {path.resolve() for path in hidden} | {Path.home()}
+    found: list[str] = []
+
+    def visit(folder: Path) -> None:
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError:
+            return
+        for entry in entries:
+            if entry in avoid or entry.is_symlink():
+                continue
+            if any(entry in path.parents for path in avoid):
+                visit(entry)
+                continue
+            try:
+                mode = entry.stat().st_mode
+            except OSError:
+                continue
+            if mode & stat.S_IROTH:
+                found.append(str(entry))
+
+    visit(Path("/"))
+    return tuple(found)
