@@ -110,12 +110,9 @@ class Network:
     def run(self, until: float) -> None:
         """Everything that happens up to ``until``."""
         while True:
-            due = [
-                (when, name, machine)
-                for name, node in self.nodes.items()
-                for machine, m in node.machines.items()
-                if (when := m.deadline()) is not None
-            ]
+            machines = [(name, machine) for name, node in self.nodes.items() for machine in node.machines]
+            deadlines = [(self.nodes[name].machines[machine].deadline(), name, machine) for name, machine in machines]
+            due = [each for each in deadlines if each[0] is not None]
             timer = min(due, default=None)
             event = self._heap[0] if self._heap else None
             if timer is not None and (event is None or timer[0] <= event[0]):

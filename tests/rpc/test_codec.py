@@ -96,7 +96,7 @@ def test_every_message_arrives_once_and_whole_however_the_bytes_are_cut(sent: li
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 2**32))
 def test_garbage_is_refused_by_name_or_waits_for_more_and_never_crashes(garbage: bytes, seed: int) -> None:
-    a, b = pair()
+    a, _ = pair()
     a.send("work", Request(ID, "/meshos/x/1", b"body" * 20, 1000))
     data = bytearray(pump(a))
     for _ in range(random.Random(seed).randrange(1, 4)):  # honest bytes with a few of them changed
