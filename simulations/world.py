@@ -16,14 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from meshos.crypto.signing import Domain, Signer
+from meshos.crypto.signing import Domain, Signer, Verifier
 from meshos.effects import Completed, Err, Machine, Ok, Report, Sign, Signed, Tell, Write
 from meshos.errors import MeshError, Refused
 from meshos.flow import Compute, Port
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.core import Core
-from meshos.protocols.membership.events import DatagramReceived, SendDatagram
+from meshos.protocols.membership.admission import admit
+from meshos.protocols.membership.events import Message, PeerProved, SendDatagram
+from meshos.protocols.membership.machine import Membership
 from meshos.protocols.rpc.events import LinkDown, LinkUp, MessageReceived, NotSent, OpenLink, SendMessage
 from meshos.simulations.network import Network, NetworkFaults
 from meshos.storage.disk import DiskFailed
@@ -51,6 +53,8 @@ class Spec:
     build: Callable[["SimNode"], Mapping[str, Machine]]
     stores: tuple[str, ...] = ()  # the machines that have a disk
     signer: Signer | None = None
+    verifier: Verifier | None = None
+    certificate: bytes = b""
     ports: Mapping[type, Callable[[object], object]] = field(default_factory=dict)  # what Port(effect) gives, by its type
 
 
@@ -89,6 +93,18 @@ class SimNode:
         )
         self.wake = float("inf")
         self.rearm()
+
+    def receive(self, sender: NodeId, source: str, message: Message) -> None:
+        """A datagram reaches this node's socket."""
+        if self.paused and self.alive:
+            if len(self.kept) < SOCKET_BUFFER:
+                self.kept.append(partial(self.receive, sender, source, message))
+        elif self.alive:
+            membership, verifier = self.core.machine("membership"), self.spec.verifier
+            assert isinstance(membership, Membership) and verifier is not None
+            event = admit(membership, verifier, sender, source, message)
+            if event is not None:
+                self.deliver("membership", event)
 
     # -- the driver's side of Core -----------------------------------------------------------------------------------
 
@@ -249,8 +265,15 @@ class Links:
         if (node.name, to) not in self._up:
             self._numbers += 1
             self._up[node.name, to] = self._up[to, node.name] = self._numbers
-            other.deliver("rpc", LinkUp(self._world.peer(node.name)))
-        node.deliver("rpc", LinkUp(self._world.peer(to)))
+            self._told(other, node)
+        self._told(node, other)
+
+    def _told(self, node: SimNode, other: SimNode) -> None:
+        """``node`` learns that it has a link to ``other``, whose certificate the handshake proved."""
+        peer = self._world.peer(other.name)
+        if other.spec.certificate:
+            node.deliver("membership", PeerProved(peer, other.spec.certificate))
+        node.deliver("rpc", LinkUp(peer))
 
     def send(self, node: SimNode, effect: SendMessage) -> None:
         """In order; what is sent into a cut breaks the link after its timeout."""
@@ -349,9 +372,8 @@ class World:
         target = self.nodes.get(effect.to)
         if target is None:
             return
-        event = DatagramReceived(node.name, effect.address, effect.message)
         for delay in self.network.datagram(node.name, effect.to):
-            self.after(delay, target.deliver, "membership", event)
+            self.after(delay, target.receive, node.name, effect.address, effect.message)
 
     def notify(self, node: SimNode, effect: object) -> None:
         """An effect that no part of the world carries out: for whoever watches."""

@@ -19,6 +19,9 @@ from meshos.protocols.rpc.frames import refusal_frame
 AddressOf: TypeAlias = Callable[[NodeId], tuple[str, int] | None]
 """Where a node listens, as far as it is known."""
 
+Proved: TypeAlias = Callable[[Peer, bytes], None]
+"""Hears who a handshake has proved to be there, and by which certificate (DER): membership believes nobody else."""
+
 
 class TcpConnection:
     """See ``path.Connection``."""
@@ -48,11 +51,19 @@ class TcpPath:
     name = "tcp"
 
     def __init__(
-        self, credentials: Credentials, host: str, port: int, address_of: AddressOf, *, wall_clock: Callable[[], float] = time.time
+        self,
+        credentials: Credentials,
+        host: str,
+        port: int,
+        address_of: AddressOf,
+        *,
+        proved: Proved | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.host = host
         self.port = port
         self._address_of = address_of
+        self._proved = proved
         self._wall_clock = wall_clock
         self._counts: Counter[str] = Counter()
         self._waiting: Counter[str] = Counter()  # unauthenticated connections by address
@@ -110,7 +121,10 @@ class TcpPath:
         def check() -> Peer:
             return verify_chain([certificate], self._credentials.trust, self._wall_clock())
 
-        return TcpConnection(tls, check(), check)
+        peer = check()
+        if self._proved is not None:
+            self._proved(peer, certificate)
+        return TcpConnection(tls, peer, check)
 
     async def _take(self, stream: trio.SocketStream, accepted: Accepted) -> None:
         """One connection from outside, from its first byte to its end."""
