@@ -1,0 +1,358 @@
+"""Calls, end to end over the real Flows and machines: results, errors, repetition, cancelling, deadlines, receipts, forwarding."""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+
+from meshos import cbor
+from meshos.consensus.org.commands import Ended, GetOwed, GetTask, Running, WithdrawAgent
+from meshos.consensus.org.queries import open_intents
+from meshos.crypto.signing import Domain
+from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier
+from meshos.errors import Broken, MeshError, Refused, Unreachable
+from meshos.flow_machine import CancelFlow, StartFlow
+from meshos.ids import NodeId, TaskId
+from meshos.protocols.rpc.events import Inbound
+from meshos.protocols.tasks import outbox, wire
+from meshos.protocols.tasks.receipt import PROTOCOL, caller_domain, decode_receipt, provider_domain, request_hash
+from meshos.protocols.tasks.wire import TaskRequest, decode_reply, encode_request
+from tests.tasks.driver import ACME, AGENT, CALLER, GENESIS, PRICE, PROVIDER, SECOND, STRANGER, World
+
+ECHO = cbor.encode({"echo": cbor.encode({"x": 1})})
+
+
+def test_a_call_and_its_receipt() -> None:
+    world = World()
+    result = world.call("read")
+    assert (result.status, result.result, result.problem, result.replayed, result.replica) == ("completed", ECHO, None, False, "replica-0")
+    assert result.receipt is not None
+    receipt = decode_receipt(result.receipt.payload)
+    assert (receipt.caller, receipt.provider, receipt.task, receipt.price_micro) == (CALLER, PROVIDER, result.task, PRICE)
+    assert receipt.result_hash == hashlib.sha256(ECHO).digest()
+    assert receipt.request_hash == request_hash(AGENT, "read", hashlib.sha256(cbor.encode({"x": 1})).digest())
+    verifier = SimulatedVerifier(world.simulated)
+    verifier.verify(PROVIDER.node, provider_domain(GENESIS), result.receipt.payload, result.receipt.signature)
+    verifier.verify(CALLER.node, caller_domain(GENESIS), result.receipt.payload, result.receipt.countersignature)
+    world.run()
+    recorded = world.propose(world.provider, GetTask(result.task))
+    assert isinstance(recorded, Ended)
+    assert recorded.countersignature == result.receipt.countersignature, "the caller's signature came back to the provider"
+    assert world.propose(world.provider, GetOwed(ACME)) == PRICE
+
+
+def test_the_same_node_calls_its_own_agent() -> None:
+    world = World()
+    result = world.call("pay", node=world.provider)
+    assert (result.status, result.result) == ("completed", ECHO)
+    assert result.receipt is not None and result.receipt.countersignature
+    world.run()
+    assert world.propose(world.provider, GetTask(result.task)).countersignature
+
+
+def test_another_node_of_the_organisation_passes_the_call_on() -> None:
+    world = World()
+    result = world.call("pay", providers=(SECOND.node,))
+    assert result.status == "completed"
+    assert result.receipt is not None
+    receipt = decode_receipt(result.receipt.payload)
+    assert (receipt.caller, receipt.provider) == (CALLER, PROVIDER)
+    world.run()
+    assert world.propose(world.provider, GetTask(result.task)).countersignature
+
+
+def test_the_next_provider_is_asked_when_one_is_gone() -> None:
+    world = World()
+    result = world.call("pay", providers=(NodeId("nobody"), PROVIDER.node))
+    assert result.status == "completed"
+    with pytest.raises(Unreachable) as caught:
+        world.call("pay", providers=(NodeId("nobody"),))
+    assert caught.value.outcome == "not_done"
+    with pytest.raises(Unreachable, match="no-provider"):
+        world.call("pay", providers=())
+    assert len(world.executions) == 1
+
+
+# -- repetition --------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_key_runs_once_and_another_body_conflicts() -> None:
+    world = World()
+    first = world.call("pay", key="k")
+    again = world.call("pay", key="k")
+    assert (again.task, again.result, again.replayed) == (first.task, first.result, True)
+    assert again.receipt == first.receipt
+    for changes in ({"arguments": cbor.encode({"x": 2})}, {"tool": "read"}):
+        with pytest.raises(Refused, match="idempotency-conflict"):
+            world.call(**({"tool": "pay", "key": "k"} | changes))
+    assert len(world.executions) == 1
+    assert world.call("pay", key="other").replayed is False
+    assert world.call("pay").task != world.call("pay").task
+    assert world.propose(world.provider, GetOwed(ACME)) == 4 * PRICE
+
+
+def test_the_same_key_of_another_organisation_is_another_call() -> None:
+    world = World()
+    world.call("pay", key="k")
+    assert not world.call("pay", key="k", node=world.nodes[STRANGER.node], arguments=cbor.encode({"x": 5})).replayed
+    assert len(world.executions) == 2
+
+
+def test_repeated_while_it_runs() -> None:
+    world = World()
+    flows = [world.begin_call("slow", key="k", timeout_s=60.0) for _ in range(3)]
+    world.run(until=lambda: len(world.executions) == 1)
+    results = [world.result(flow) for flow in flows]
+    assert {result.status for result in results} == {"completed"}
+    assert len({result.task for result in results}) == 1
+    assert sorted(result.replayed for result in results) == [False, True, True]
+    assert len(world.executions) == 1
+
+
+def test_a_large_result_is_not_kept() -> None:
+    world = World()
+    result = world.call("big", key="k")
+    assert result.status == "completed"
+    assert result.result is not None and len(result.result) == (2 << 20) + 5
+    with pytest.raises(Refused, match="result-not-kept") as caught:
+        world.call("big", key="k")
+    assert caught.value.outcome == "done"
+    assert len(world.executions) == 1
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_tool_that_says_it_failed() -> None:
+    result = World().call("sad")
+    assert (result.status, result.result) == ("failed", ECHO)
+    assert result.problem is not None and result.problem.name == "tool-failed"
+
+
+def test_an_agent_that_crashes() -> None:
+    """Of a tool that may not run twice nobody knows what it did; of one that may, a new call is the answer."""
+    world = World()
+    result = world.call("crash")
+    assert result.status == "outcome_unknown"
+    assert result.problem is not None and result.problem.name == "agent-crashed"
+    assert world.call("crash-read").status == "failed"
+    assert world.propose(world.provider, GetOwed(ACME)) == 0
+
+
+def test_a_bug_is_no_cancel() -> None:
+    world = World()
+    world.bugs_expected = True
+    with pytest.raises(Broken, match="internal"):
+        world.call("broken", key="k")
+    assert world.call("broken", key="k").status == "outcome_unknown"
+    assert open_intents(world.provider.overlay) == ()
+
+
+def test_an_outcome_that_cannot_be_signed_is_still_an_outcome() -> None:
+    world = World()
+    world.broken_signer = PROVIDER.node
+    result = world.call("pay", key="k")
+    assert (result.status, result.receipt) == ("completed", None)
+    assert world.provider.services.unsigned == 1
+    assert world.propose(world.provider, GetOwed(ACME)) == 0
+    assert world.call("pay", key="k").replayed
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"agent": "a-none"}, "agent-unknown"),
+        ({"tool": "none"}, "unknown-tool"),
+        ({"arguments": cbor.encode([1])}, "bad-message"),
+        ({"arguments": b"\xff"}, "bad-encoding"),
+        ({"arguments": b"\xa2\x61b\x01\x61a\x01"}, "bad-encoding"),
+        ({"arguments": bytes(17 << 20)}, "arguments-too-large"),
+        ({"timeout_s": 0.0}, "bad-call"),
+        ({"timeout_s": 1e9}, "bad-call"),
+        ({"priority": 10}, "bad-call"),
+        ({"key": "k" * 129}, "bad-call"),
+        ({"budget_micro": -1}, "bad-call"),
+        ({"providers": (STRANGER.node,)}, "agent-unknown"),
+    ],
+)
+def test_refused_before_anything_is_tried(changes: dict[str, object], name: str) -> None:
+    world = World()
+    with pytest.raises(MeshError) as caught:
+        world.call(**({"tool": "pay"} | changes))  # type: ignore[arg-type]
+    assert (caught.value.name, caught.value.outcome) == (name, "not_done")
+    assert world.executions == []
+    assert open_intents(world.provider.overlay) == ()
+
+
+def test_over_budget_leaves_the_key_free() -> None:
+    world = World()
+    result = world.call("pay", key="k", budget_micro=PRICE - 1)
+    assert result.status == "failed"
+    assert result.problem is not None and (result.problem.name, result.problem.outcome) == ("over-budget", "not_done")
+    assert world.executions == []
+    assert world.call("pay", key="k", budget_micro=PRICE).status == "completed"
+
+
+def test_a_withdrawn_agent_and_a_policy() -> None:
+    world = World(policy=lambda caller, agent, tool: Refused("not-allowed", "no") if caller.org == STRANGER.org else None)
+    with pytest.raises(Refused, match="not-allowed"):
+        world.call("read", node=world.nodes[STRANGER.node])
+    assert world.call("read").status == "completed"
+    world.propose(world.provider, WithdrawAgent(AGENT, 2, b"tombstone", "tests"))
+    with pytest.raises(Refused, match="agent-unknown"):
+        world.call("read")
+
+
+# -- cancelling and deadlines --------------------------------------------------------------------------------------------
+
+
+def test_cancelling_reaches_the_tool() -> None:
+    world = World()
+    flow = world.begin_call("slow", key="k", timeout_s=60.0)
+    world.run(until=lambda: bool(world.executions))
+    world.caller.post("flows", CancelFlow(flow))
+    with pytest.raises(Refused, match="cancelled"):
+        world.result(flow)
+    world.run()
+    assert [run.how for run in world.executions] == ["cancelled"]
+    assert open_intents(world.provider.overlay) == ()
+    assert world.call("slow", key="k", timeout_s=60.0).status == "cancelled"
+
+
+def test_cancelled_at_any_moment_no_task_stays_open() -> None:
+    world = World()
+    world.call("pay")
+    world.run()
+    total = world.provider.effects
+    for k in range(1, total + 1):
+        world = World()
+        flow = world.begin_call("pay", key="k")
+        world.run(until=lambda world=world, k=k: world.provider.effects >= k)  # type: ignore[misc]
+        world.caller.post("flows", CancelFlow(flow))
+        world.run()
+        assert open_intents(world.provider.overlay) == (), f"cancelled after effect {k}"
+        assert world.provider.org.statistics() == {"held": 0, "waiting": 0, "orphans": 0}
+        assert all(run.how in ("ended", "cancelled") for run in world.executions)
+        again = world.call("pay", key="k")
+        assert again.status in ("completed", "cancelled")
+        assert len(world.executions) <= 1
+
+
+def test_the_task_expires() -> None:
+    world = World()
+    before = world.now
+    result = world.call("slow", timeout_s=2.0)
+    assert result.status == "expired"
+    assert result.problem is not None and result.problem.name == "deadline-exceeded"
+    assert 1.9 <= world.now - before <= 2.1, "the provider's own word, before the caller stops waiting"
+    assert [run.how for run in world.executions] == ["cancelled"]
+
+
+def test_a_tool_that_cannot_be_stopped_by_its_own_timeout() -> None:
+    """The deadline of the request ends the provider's Flow; its hold ends the task."""
+    world = World()
+    result = world.call("stuck", timeout_s=2.0, key="k")
+    assert result.status == "outcome_unknown"
+    world.run(seconds=5)
+    assert world.call("stuck", timeout_s=2.0, key="k").status == "expired"
+    assert [run.how for run in world.executions] == ["cancelled"]
+
+
+def test_no_time_left() -> None:
+    world = World()
+    body = encode_request(TaskRequest(TaskId("t-1"), AGENT, "pay", cbor.encode({}), "", 1000, 5, None))
+    world.provider.post("flows", StartFlow("late", wire.TASK, Inbound(CALLER, wire.TASK, body, world.now), world.now + 5, "outside"))
+    reply = decode_reply(world.result("late"))  # type: ignore[arg-type]
+    assert reply.status == "expired"
+    assert world.executions == []
+
+
+# -- receipts and strangers ----------------------------------------------------------------------------------------------
+
+
+def test_a_provider_that_cheats() -> None:
+    """A changed result, a changed status, a receipt of another call, a signature of another."""
+    world = World()
+    for changed in ("result", "status", "signature", "receipt"):
+        kept: list[bytes] = []
+
+        def tamper(body: bytes, changed: str = changed, kept: list[bytes] = kept) -> bytes:
+            reply = decode_reply(body)
+            intent = world.propose(world.provider, GetTask(reply.task))
+            ended = replace(intent, result=reply.result)
+            if changed == "result":
+                ended = replace(ended, result=cbor.encode({"echo": b"forged"}))
+            elif changed == "status":
+                ended = replace(ended, status="failed")
+            elif changed == "signature":
+                ended = replace(ended, signature=SimulatedSigner(world.simulated, "other").sign(provider_domain(GENESIS), ended.receipt))
+            else:
+                other = decode_receipt(ended.receipt)
+                payload = replace(other, request_hash=b"x" * 32).payload()
+                signature = SimulatedSigner(world.simulated, PROVIDER.node).sign(provider_domain(GENESIS), payload)
+                ended = replace(ended, receipt=payload, signature=signature)
+            return wire.encode_reply(ended, replayed=False)
+
+        flow = world.begin_call("read")
+        world.tamper = tamper
+        with pytest.raises(Refused, match="receipt-invalid") as caught:
+            world.result(flow)
+        world.tamper = None
+        assert caught.value.outcome == "done"
+
+
+def _serve(world: World, peer: object, protocol: str, body: bytes) -> bytes:
+    world.flows += 1
+    inbound = Inbound(peer, protocol, body, world.now + 10)  # type: ignore[arg-type]
+    world.provider.post("flows", StartFlow(world.flows, protocol, inbound, world.now + 10, "outside"))
+    value = world.result(world.flows)
+    assert isinstance(value, bytes)
+    return value
+
+
+def test_only_the_own_organisation_speaks_for_others() -> None:
+    world = World()
+    request = TaskRequest(TaskId("t-1"), AGENT, "pay", cbor.encode({}), "", 1000, 5, None, behalf=CALLER)
+    with pytest.raises(Refused, match="not-on-behalf"):
+        _serve(world, STRANGER, wire.TASK, encode_request(request))
+    assert decode_reply(_serve(world, SECOND, wire.TASK, encode_request(request))).status == "completed"
+
+
+def test_receipts_of_strangers_and_forgers() -> None:
+    world = World()
+    world.caller.machines["receipts"] = outbox.ReceiptOutbox()  # nobody takes them: they stay unsent
+    result = world.call("read")
+    good = SimulatedSigner(world.simulated, CALLER.node).sign(caller_domain(GENESIS), result.receipt.payload)  # type: ignore[union-attr]
+    wrong_domain = SimulatedSigner(world.simulated, CALLER.node).sign(Domain(GENESIS, PROTOCOL), result.receipt.payload)  # type: ignore[union-attr]
+    with pytest.raises(Refused, match="task-unknown"):
+        _serve(world, STRANGER, PROTOCOL, outbox.encode_receipts([(result.task, good)], behalf=None))
+    with pytest.raises(Refused, match="bad-signature"):
+        _serve(world, CALLER, PROTOCOL, outbox.encode_receipts([(result.task, wrong_domain)], behalf=None))
+    assert world.propose(world.provider, GetTask(result.task)).countersignature == b""
+    signatures = [(result.task, good), (TaskId("t-forgotten"), good)]
+    assert cbor.decode(_serve(world, CALLER, PROTOCOL, outbox.encode_receipts(signatures, behalf=None)), max_bytes=9) == 1
+    assert cbor.decode(_serve(world, CALLER, PROTOCOL, outbox.encode_receipts(signatures, behalf=None)), max_bytes=9) == 0
+    assert world.propose(world.provider, GetTask(result.task)).countersignature == good
+
+
+def test_receipts_are_sent_again() -> None:
+    world = World()
+    flow = world.begin_call("read")
+    world.run(until=lambda: flow in world.ended)
+    world.provider.crash()
+    world.run(seconds=3)
+    world.provider.start()
+    world.run(seconds=120)
+    assert world.propose(world.provider, GetTask(world.result(flow).task)).countersignature
+    assert world.caller.machines["receipts"].statistics() == {"waiting": 0, "dropped": 0}  # type: ignore[attr-defined]
+
+
+def test_a_task_of_before_is_not_asked_twice() -> None:
+    world = World()
+    assert isinstance(world.propose(world.provider, GetTask(world.call("read").task)), Ended)
+    flow = world.begin_call("slow", timeout_s=60.0, task=TaskId("t-abc"))
+    world.run(until=lambda: len(world.executions) == 2)
+    assert isinstance(world.propose(world.provider, GetTask(TaskId("t-abc"))), Running)
+    with pytest.raises(Refused, match="task-exists"):
+        world.call("read", task=TaskId("t-abc"), node=world.nodes[STRANGER.node])
+    assert world.result(flow).status == "completed"
