@@ -24,16 +24,9 @@ def of_error(error: MeshError, argv: Sequence[str]) -> int:
     """Say what was wrong and give the exit code; with ``--json`` the problem document is what stdout gets."""
     print(f"mesh: {clean(str(error))}", file=sys.stderr, flush=True)
     if "--json" in argv:
-        problem = {
-            "schema": f"mesh.{command_of(argv)}/1",
-            "type": f"https://mesh.invalid/errors/{error.name}",
-            "title": error.name,
-            "detail": error.detail,
-            "name": error.name,
-            "hint": error.hint,
-            "outcome": error.outcome,
-            "exit": error.exit_code,
-        }
+        from meshos.node.api.problems import document
+
+        problem = {"schema": f"mesh.{command_of(argv)}/1"} | document(error, request_id="")
         print(json.dumps(problem, ensure_ascii=False, indent=2))
     return error.exit_code
 

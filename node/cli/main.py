@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from meshos.errors import MeshError
-from meshos.node.cli import ending, genesis, init, org
+from meshos.node.cli import client, demo, doctor, ending, genesis, init, org
 from meshos.node.cli.testnet import commands as testnet
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 PLUGINS = "meshos.commands"
-for part in (init, genesis, org, testnet):
+for part in (demo, testnet, client, init, genesis, org, doctor):
     part.register(app)
 
 
