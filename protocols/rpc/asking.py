@@ -34,8 +34,11 @@ from meshos.protocols.rpc.timers import Timers
 
 Send: TypeAlias = Callable[[NodeId, Lane, Message], None]
 
-PERMANENT = frozenset({"bad-message", "message-too-large"})
+PERMANENT = frozenset({"bad-rpc-message", "message-too-large"})
 """Reasons of NotSent after which trying again is no use."""
+
+NOT_TAKEN = PERMANENT | {"busy", "link-closing"}
+"""Reasons of NotSent with which this side of the link itself said no."""
 
 
 def ttl_ms(left_s: float) -> int:
@@ -146,7 +149,7 @@ class Asking:
         self._opening.pop(event.node, None)
         for asked in self._of(event.node):
             if asked.state != "resting":
-                kind = Refused if event.refused else Unreachable
+                kind = Refused if event.refused or event.reason == "busy" else Unreachable
                 detail = event.detail or f"the link to {event.node} ended"
                 error = kind(event.reason, detail, outcome=asked.outcome)
                 if event.refused:
@@ -161,7 +164,8 @@ class Asking:
             return
         asked.sent -= 1
         if asked.state == "sent":
-            error = Refused(reason, f"the request could not be put on the link to {asked.ask.to}", outcome=asked.outcome)
+            kind = Refused if reason in NOT_TAKEN else Unreachable
+            error = kind(reason, f"the request did not go out to {asked.ask.to}", outcome=asked.outcome)
             if reason in PERMANENT:
                 self._finish(asked, Err(error))
             else:

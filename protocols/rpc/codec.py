@@ -158,7 +158,7 @@ class LinkCodec:
     # -- sending -----------------------------------------------------------------------------------------------------
 
     def send(self, lane: Lane, message: Message) -> None:
-        """Queue ``message``; raises Refused ``busy`` when the lane is full, ``message-too-large``, ``bad-message``."""
+        """Queue ``message``; raises Refused ``busy`` when the lane is full, ``message-too-large``, ``bad-rpc-message``."""
         out = self._out[lane]
         head, body = encode_message(message)
         if len(body) > BODY_BYTES[lane]:
@@ -373,7 +373,7 @@ class LinkCodec:
             raise Refused("bad-frame", "a message whose first piece and its sizes do not agree")
         message = decode_head(bytes(content[HEAD_LENGTH.size : body_begin]))
         if total > body_begin and not may_have_body(message):
-            raise Refused("bad-message", "a body where there can be none")
+            raise Refused("bad-rpc-message", "a body where there can be none")
         if total - body_begin > BODY_BYTES[lane]:
             raise Refused("message-too-large", f"a body of {total - body_begin} bytes on the {lane} lane")
         piece = content[body_begin:]

@@ -33,7 +33,7 @@ _DONE = frozenset(get_args(Done))
 
 
 def encode_message(message: Message) -> tuple[bytes, bytes]:
-    """``(length and head, body)``; raises Refused ``bad-message`` for what the other side would not accept."""
+    """``(length and head, body)``; raises Refused ``bad-rpc-message`` for what the other side would not accept."""
     body = b""
     head: list[object]
     if isinstance(message, Request):
@@ -52,7 +52,7 @@ def encode_message(message: Message) -> tuple[bytes, bytes]:
 
 
 def decode_head(head: bytes) -> Message:
-    """The message without its body; raises Refused ``bad-message``, ``bad-encoding`` or ``too-large``."""
+    """The message without its body; raises Refused ``bad-rpc-message``, ``bad-encoding`` or ``too-large``."""
     fields = cbor.decode(head, max_bytes=MESSAGE_HEAD_BYTES)
     if not isinstance(fields, list) or len(fields) < 2:
         raise _bad("its head is no list")
@@ -107,4 +107,4 @@ def _error(kind_name: str, name: str, detail: str, outcome: str) -> MeshError:
 
 
 def _bad(what: str) -> Refused:
-    return Refused("bad-message", f"this is no rpc message: {what}")
+    return Refused("bad-rpc-message", f"this is no rpc message: {what}")

@@ -178,7 +178,7 @@ def test_truncated_messages_are_refused() -> None:
     refused("bad-frame", first(b"", keep=5))
     refused("bad-frame", frames.header(3, FIRST, "work", 0) + b"abc")
     refused("bad-frame", first(b"x" * 50, total=20))
-    refused("bad-message", frames.header(7, FIRST, "work", 0) + (3).to_bytes(4, "big") + b"\0\1\x80")
+    refused("bad-rpc-message", frames.header(7, FIRST, "work", 0) + (3).to_bytes(4, "big") + b"\0\1\x80")
 
 
 def test_replayed_skipped_and_unordered_frames_are_refused() -> None:
@@ -215,7 +215,7 @@ def test_nothing_follows_a_goodbye_and_odd_control_frames_are_refused() -> None:
 def test_bodies_only_where_there_can_be_one() -> None:
     head, _ = encode_message(Cancel(ID))
     data = frames.header(4 + len(head) + 1, FIRST, "control", 0) + (len(head) + 1).to_bytes(4, "big") + head + b"x"
-    refused("bad-message", data)
+    refused("bad-rpc-message", data)
 
 
 def test_a_flood_of_pings_costs_one_pong() -> None:
@@ -277,9 +277,9 @@ def test_what_is_too_large_for_its_lane_or_for_the_wire_is_not_sent() -> None:
     for lane in ("control", "work", "bulk"):
         with pytest.raises(Refused, match="message-too-large"):
             a.send(lane, Reply(ID, Ok(bytes(limits.BODY_BYTES[lane] + 1))))  # type: ignore[arg-type]
-    with pytest.raises(Refused, match="bad-message"):
+    with pytest.raises(Refused, match="bad-rpc-message"):
         a.send("work", Request(ID, "p" * 200, b"", 1000))
-    with pytest.raises(Refused, match="bad-message"):
+    with pytest.raises(Refused, match="bad-rpc-message"):
         a.send("work", Request(ID, "/p/1", b"", -1))
     assert a.waiting() == 0
 

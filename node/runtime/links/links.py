@@ -196,8 +196,7 @@ class Links:
         except MeshError as error:
             peer.dialling = False
             if peer.main is None:
-                refused = isinstance(error, Refused) and error.name != "busy"
-                self._tell(LinkDown(to, error.name, error.detail, refused))
+                self._tell(_link_down(to, error))
             self._forget(to)
         else:
             peer.dialling = False
@@ -306,7 +305,7 @@ class Links:
             self._tell(NotSent(node, message, error.name))
         channel.codec.forget_unsent()
         if was_main:
-            self._tell(LinkDown(node, error.name, error.detail))
+            self._tell(_link_down(node, error))
 
     def _ended(self, channel: Channel, peer: _PeerLinks, error: MeshError) -> None:
         self._counts[f"ended_{error.name}"] += 1
@@ -377,6 +376,10 @@ def _size(message: Message) -> int:
     if isinstance(message, Request):
         return len(message.body)
     return len(message.outcome.value) if isinstance(message, Reply) and isinstance(message.outcome, Ok) else 0
+
+
+def _link_down(node: NodeId, error: MeshError) -> LinkDown:
+    return LinkDown(node, error.name, error.detail, isinstance(error, Refused) and error.name != "busy")
 
 
 def _cut_off(node: NodeId) -> Unreachable:
