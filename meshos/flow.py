@@ -109,14 +109,16 @@ class Gather:
     """Run several Flows or operations side by side; give one Outcome for each, in their order.
 
     Ends when ``need`` of them have succeeded (default: all), when too many have failed for that, or when all ended.
-    Those still running then are cancelled, and their place holds ``ABANDONED``.
+    Those still running then are cancelled, and their place holds ``ABANDONED``. With ``each`` True it ends only when all
+    have ended, whatever became of the others.
     """
 
-    __slots__ = ("children", "need")
+    __slots__ = ("children", "each", "need")
 
-    def __init__(self, *children: Awaitable[Any], need: int | None = None) -> None:
+    def __init__(self, *children: Awaitable[Any], need: int | None = None, each: bool = False) -> None:
         self.children = children
         self.need = len(children) if need is None else need
+        self.each = each
 
     def __await__(self) -> Generator["Gather", object, list[Outcome[Any]]]:
         return cast("list[Outcome[Any]]", (yield self))

@@ -230,7 +230,7 @@ class Flows:
         assert gather is not None
         succeeded = sum(isinstance(result, Ok) for result in parent.results)
         open_ = sum(result is None for result in parent.results)
-        if succeeded < gather.need and succeeded + open_ >= gather.need and open_:
+        if open_ and (gather.each or succeeded < gather.need <= succeeded + open_):
             return
         for child in parent.children:
             if not child.ended:

@@ -132,6 +132,18 @@ def test_gather_gives_up_once_its_need_cannot_be_met() -> None:
     assert bench.abandoned == [C] and bench.quiet()
 
 
+def test_gather_of_each_waits_for_all_whatever_becomes_of_the_others() -> None:
+    async def work() -> list[object]:
+        return await Gather(ask(A), ask(B), each=True)
+
+    bench = Bench(work)
+    bench.fail(0.1, A)
+    assert not bench.ended and bench.abandoned == []
+    bench.answer(0.2, B, b"b")
+    outcomes = bench.value
+    assert isinstance(outcomes, list) and isinstance(outcomes[0], Err) and outcomes[1] == Ok(b"b")
+
+
 def test_gather_of_nothing_ends_at_once() -> None:
     async def work() -> list[object]:
         return await Gather()
