@@ -1,25 +1,21 @@
-"""MESH in text and in millionths: CONTRACT.md's strings of decimal MESH with at most 6 decimals."""
+"""MESH in requests: CONTRACT.md's strings of decimal MESH with at most 6 decimals (what is written comes from tasks.amounts)."""
 
 import re
 
 from meshos.errors import BadInput
+from meshos.protocols.tasks.amounts import MICRO, mesh
 
 _AMOUNT = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,6}))?")
+
+text = mesh
+"""The shortest decimal text of an amount in millionths."""
 
 
 def micro(text: str) -> int:
     """Millionths of MESH in ``text`` ("10", "0.25", "10 MESH"); raises BadInput ``bad-amount``."""
     match = _AMOUNT.fullmatch(text.strip().removesuffix("MESH").rstrip())
     if match is None:
-        raise BadInput(
-            "bad-amount", f"{text[:40]!r} is not an amount of MESH", hint='write it like "10" or "0.25", with at most 6 decimals'
-        )
+        hint = 'write it like "10" or "0.25", with at most 6 decimals'
+        raise BadInput("bad-amount", f"{text[:40]!r} is not an amount of MESH", hint=hint)
     whole, decimals = match.groups()
-    return int(whole) * 1_000_000 + int((decimals or "").ljust(6, "0"))
-
-
-def text(micro_mesh: int) -> str:
-    """The shortest decimal text of ``micro_mesh`` millionths."""
-    sign = "-" if micro_mesh < 0 else ""
-    whole, rest = divmod(abs(micro_mesh), 1_000_000)
-    return f"{sign}{whole}.{rest:06d}".rstrip("0").rstrip(".") if rest else f"{sign}{whole}"
+    return int(whole) * MICRO + int((decimals or "").ljust(6, "0"))

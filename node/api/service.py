@@ -48,7 +48,11 @@ class NodeService(Protocol):
         ...
 
     async def agent(self, agent_id: AgentId, caller: Caller) -> AgentView:
-        """The record of any org's agent; raises Refused ``no-such-agent``."""
+        """The record of any org's agent; raises Refused ``no-such-agent``.
+
+        ``agent_id`` may be the beginning of an id; BadInput ``ambiguous-id`` if several begin with it. The same holds for
+        the ids of ``task``, ``cancel`` and ``explain``.
+        """
         ...
 
     async def publish(self, lines: Sequence[str], caller: Caller) -> Published:

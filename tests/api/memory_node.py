@@ -146,7 +146,10 @@ class MemoryNode:
         return tuple(HostedAgent(record, "running", 1, 1) for record in self.hosted.values())
 
     async def agent(self, agent_id: AgentId, caller: Caller) -> AgentView:
-        return self._find(agent_id)
+        found = [identity for identity in self.hosted if identity.startswith(agent_id)]
+        if len(found) > 1:
+            raise BadInput("ambiguous-id", f"{len(found)} agents' ids begin with {agent_id[:40]}", hint="write more of it")
+        return self._find(found[0] if found else agent_id)
 
     async def publish(self, lines: Sequence[str], caller: Caller) -> Published:
         refused: list[RefusedLine] = []

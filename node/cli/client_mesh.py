@@ -1,0 +1,108 @@
+"""members, status, explain."""
+
+from collections.abc import Mapping
+
+from meshos.node.cli.client_connection import Client, Target
+from meshos.node.cli.client_text import duration, number, org_name, percent, plural, rows_of, table_of, texts_of
+from meshos.node.cli.output import block, document, note, say, signed_state, table
+
+STATES = ("alive", "suspect", "dead", "left")
+
+
+def members(target: Target, *, quiet: bool, as_json: bool) -> None:
+    """See ``client.members``."""
+    with Client(target) as client:
+        answer = client.get("v1", "members")
+    rows = rows_of(answer.get("members"))
+    if as_json:
+        document("members", answer)
+    elif quiet:
+        for row in rows:
+            say(str(row.get("node_id")))
+    else:
+        noted = any(row.get("note") for row in rows)
+        columns = ["NODE", "ORG", "STATE", "SINCE", "LOAD", *(["NOTE"] if noted else [])]
+        table(columns, [[*_member(row), *([row.get("note") or " "] if noted else [])] for row in rows], right=("SINCE", "LOAD"))
+        counts = {state: sum(row.get("state") == state for row in rows) for state in STATES}
+        parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        note(f"{plural(len(rows), 'member')}: {parts or 'none'}, as {answer.get('seenBy') or target.name} sees it")
+
+
+def _member(row: Mapping[str, object]) -> tuple[object, ...]:
+    state = str(row.get("state"))
+    load = percent(row.get("load")) if state == "alive" else "-"
+    return (row.get("name"), org_name(row.get("org")), signed_state(state), duration(row.get("since_ms")), load)
+
+
+def status(target: Target, *, as_json: bool) -> int:
+    """See ``client.status``."""
+    with Client(target) as client:
+        answer = client.get("v1", "status")
+    if as_json:
+        document("status", answer)
+    else:
+        block("\n".join(status_lines(answer)))
+    return 0 if answer.get("health") == "healthy" else 1
+
+
+def status_lines(answer: Mapping[str, object]) -> list[str]:
+    """The node in a few lines."""
+    problems = texts_of(answer.get("problems"))
+    tasks, hosted, process = table_of(answer.get("tasks")), table_of(answer.get("agents")), table_of(answer.get("process"))
+    counts = table_of(answer.get("members"))
+    seen = ", ".join(f"{counts[state]} {state}" for state in STATES if counts.get(state)) or "none"
+    waiting = ", ".join(texts_of(tasks.get("notes")))
+    known = table_of(answer.get("directory")).get("records", 0)
+    memory = number(process.get("rssBytes"))
+    lines = [
+        f"{answer.get('name')} of {org_name(answer.get('org'))}, {answer.get('health')}, up {duration(answer.get('up_ms'))}",
+        *[f"! {problem}" for problem in problems],
+        f"Members  {seen}",
+        f"Agents   {hosted.get('running', 0)} of {hosted.get('hosted', 0)} running; the directory knows {known}",
+        f"Tasks    {tasks.get('running', 0)} running, {tasks.get('waiting', 0)} waiting{': ' + waiting if waiting else ''}",
+        f"Ledger   {'none: not in this version' if answer.get('ledger') is None else answer.get('ledger')}",
+        f"Humans   {'no approval waits' if answer.get('humans') is None else answer.get('humans')}",
+        f"Process  {'-' if not memory else f'{memory / 1048576:.0f} MiB'}, loop lag {duration(process.get('loopLag_ms'))}",
+    ]
+    return lines
+
+
+def list_errors(*, as_json: bool) -> None:
+    """All error names with what they mean."""
+    from meshos import catalogue
+
+    entries = catalogue.entries()
+    if as_json:
+        document("explain", {"names": list(entries)})
+    else:
+        table(("NAME", "EXIT", "MEANS"), [(name, entry.exit_code, entry.means) for name, entry in entries.items()], right=("EXIT",))
+
+
+def explain_error(name: str, *, as_json: bool) -> bool:
+    """Print what the error ``name`` means; False if ``name`` is an id of something, which a node has to explain."""
+    from meshos import catalogue
+
+    if name not in catalogue.entries() and _is_id(name):
+        return False
+    entry = catalogue.explain(name)
+    if as_json:
+        document("explain", {"name": name, "kind": entry.kind, "exit": entry.exit_code, "means": entry.means, "do": entry.do})
+    else:
+        say(entry.means)
+        say(f"Do: {entry.do}")
+    return True
+
+
+def _is_id(text: str) -> bool:
+    """Whether ``text`` looks like the id of a task, an agent, a node or an org."""
+    return text.startswith(("t-", "a-", "12D3KooW", "did:")) or any(sign.isdigit() for sign in text)
+
+
+def explain(target: Target, subject: str, *, as_json: bool) -> None:
+    """Ask the node why."""
+    with Client(target) as client:
+        answer = client.get("v1", "explain", subject)
+    if as_json:
+        document("explain", answer)
+    else:
+        block("\n".join(texts_of(answer.get("lines"))))

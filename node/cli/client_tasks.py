@@ -1,0 +1,136 @@
+"""call: run a task and print its result alone."""
+
+import base64
+import json
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshos.errors import BadInput, Failed, MeshError, Unreachable
+from meshos.node.cli.client_connection import MAX_TEXT, Client, Target, full_id
+from meshos.node.cli.client_text import duration, mesh, short, table_of
+from meshos.node.cli.output import clean, document, ok, say
+
+GRACE_S = 10.0
+"""Beyond the task's own time: the node waits 5 s longer itself, so that its own answer comes first."""
+MAX_DATA = 1024 * 1024
+MAX_FILES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says."""
+
+    agent: str
+    task: str
+    data: str
+    files: tuple[str, ...]
+    timeout_s: float
+    priority: int
+    budget: str | None
+
+
+def call(target: Target, asked: Asked, *, quiet: bool, as_json: bool) -> int:
+    """See ``client.call``."""
+    body: dict[str, object] = {
+        "type": asked.task,
+        "data": _data(asked.data),
+        "timeout": asked.timeout_s,
+        "priority": asked.priority,
+        "idempotencyKey": secrets.token_hex(16),
+    }
+    if asked.budget is not None:
+        body["budget"] = asked.budget
+    if asked.files:
+        body["files"] = _files(asked.files)
+    with Client(target) as client:
+        body["agentId"] = full_id(client, asked.agent)
+        answer = client.post("v1", "tasks", body=body, timeout_s=asked.timeout_s + GRACE_S)
+    error = _error(answer)
+    if as_json:
+        document("call", answer)
+        return error.exit_code if error is not None else 0
+    if error is not None:
+        raise error
+    if quiet:
+        say(str(answer.get("taskId")))
+        return 0
+    _print(answer.get("result"))
+    timing = table_of(answer.get("timing"))
+    cost = answer.get("cost")
+    price = "" if cost in (None, "", "0") else f", {mesh(cost)}"
+    ok(f"{duration(timing.get('total_ms'))} on {answer.get('node') or target.name}{price}; mesh explain {short(answer.get('taskId'))}")
+    return 0
+
+
+def _print(result: object) -> None:
+    """The result as it is; on a terminal without what could play tricks with it."""
+    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+    if sys.stdout.isatty():
+        text = clean(text, keep_lines=True)
+    sys.stdout.write(text.encode("utf-8", "replace").decode() + ("" if text.endswith("\n") else "\n"))
+    sys.stdout.flush()
+
+
+def _error(answer: Mapping[str, object]) -> MeshError | None:
+    """What the end of the task means for the command; None for a result."""
+    status = answer.get("status")
+    if status == "completed":
+        return None
+    told = table_of(answer.get("error"))
+    detail = clean(str(told.get("detail") or ""))[:MAX_TEXT]
+    explain = f"mesh explain {short(answer.get('taskId'))}"
+    if status == "outcome_unknown":
+        hint = f"look before you repeat it; {explain}"
+        return Unreachable("outcome-unknown", detail or "it is unknown whether the task was done", hint=hint, outcome="unknown")
+    if status == "expired":
+        return Failed("task-expired", detail or "the task was not done in its time", hint=f"give it a longer --timeout; {explain}")
+    if status == "cancelled":
+        return Failed("task-cancelled", detail or "the task was cancelled", hint=explain)
+    name = clean(str(told.get("name") or ""))[:80]
+    hint = clean(str(told.get("hint") or ""))[:MAX_TEXT] or explain
+    return Failed(name, detail or "the task failed", hint=hint, outcome="done") if name else Failed("task-failed", detail, hint=hint)
+
+
+def _data(text: str) -> dict[str, object]:
+    """The task's arguments; raises BadInput ``bad-data`` or ``cannot-read``."""
+    source = "--data"
+    if text == "@-":
+        source, text = "stdin", sys.stdin.read(MAX_DATA + 1)
+    elif text.startswith("@"):
+        source = text[1:]
+        text = _bytes(Path(source), MAX_DATA).decode("utf-8", "replace")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        place = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise BadInput("bad-data", f"{source}{place}: this is not JSON", hint="""write it like '{"name": "value"}'""") from error
+    if not isinstance(value, dict):
+        raise BadInput("bad-data", f"{source}: a task's arguments are a JSON object", hint="""write it like '{"name": "value"}'""")
+    return value
+
+
+def _files(given: tuple[str, ...]) -> dict[str, object]:
+    files: dict[str, object] = {}
+    left = MAX_FILES
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise BadInput("bad-data", f"--file {text[:80]!r} names no argument", hint="write it like --file document=patent.pdf")
+        content = _bytes(Path(path), left)
+        left -= len(content)
+        files[name] = {"filename": Path(path).name, "content": base64.b64encode(content).decode()}
+    return files
+
+
+def _bytes(path: Path, most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise BadInput("cannot-read", f"{path} cannot be read: {error.strerror}", hint="check the path") from error
+    if len(data) > most:
+        raise BadInput("cannot-read", f"{path} is larger than the {most} bytes that may still be sent", hint="send less along")
+    return data

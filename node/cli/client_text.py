@@ -1,0 +1,66 @@
+"""How the answers of a node read to a person: durations, amounts, short ids, and careful access to what came over the wire."""
+
+from collections.abc import Mapping
+from typing import cast
+
+SHORT_ID = 10
+"""Characters of an id in a table: ``a-`` and 8 hex digits are unique among ten thousand agents as good as always."""
+
+
+def short(identity: object) -> str:
+    """The beginning of an id that is enough to name it."""
+    return str(identity)[:SHORT_ID]
+
+
+def org_name(did: object) -> str:
+    """``alpha`` of ``did:mesh:enterprise:alpha``."""
+    return str(did).rpartition(":")[2]
+
+
+def duration(ms: object) -> str:
+    """Milliseconds in the largest unit that says enough: ``412 ms``, ``3 s``, ``4 m``, ``2 h``, ``5 d``."""
+    value = number(ms)
+    if value is None:
+        return "-"
+    if value < 1000:
+        return f"{value:.0f} ms"
+    for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m")):
+        if value >= size:
+            return f"{value / size:.0f} {unit}"
+    return f"{value / 1000:.0f} s"
+
+
+def number(value: object) -> float | None:
+    """``value`` if it is a number."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def percent(share: object) -> str:
+    """``12%`` of 0.12."""
+    value = number(share)
+    return "-" if value is None else f"{value * 100:.0f}%"
+
+
+def mesh(amount: object) -> str:
+    """``10 MESH`` of "10"; ``free`` where nothing is asked."""
+    return "free" if amount in (None, "", "0") else f"{amount} MESH"
+
+
+def table_of(value: object) -> Mapping[str, object]:
+    """``value`` if it is an object, else an empty one: an older node may not send it."""
+    return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
+
+
+def rows_of(value: object) -> list[Mapping[str, object]]:
+    """The objects in ``value``."""
+    return [cast("Mapping[str, object]", one) for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def texts_of(value: object) -> list[str]:
+    """The texts in ``value``."""
+    return [str(one) for one in value] if isinstance(value, list) else []
+
+
+def plural(count: object, one: str) -> str:
+    """``1 task``, ``2 tasks``."""
+    return f"{count} {one}" if count == 1 else f"{count} {one}s"

@@ -1,0 +1,276 @@
+"""What the client commands print, where, and how they end."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli_client.conftest import AGENT, ROOT, Mesh, Node
+
+
+def test_deploy_prints_the_id_alone_and_says_what_is_next(mesh: Mesh, tmp_path: Path) -> None:
+    file = tmp_path / "clock.yaml"
+    file.write_text(AGENT)
+    ran = mesh("deploy", "--agent", str(file))
+    assert ran.code == 0
+    assert len(ran.out.strip()) == 18
+    assert "ok Clock version" in ran.err
+    assert ran.err.strip().splitlines()[-1] == 'Next mesh discover "tells the time in another city"'
+    quiet = mesh("deploy", "--agent", str(file), "-q")
+    assert (quiet.out, quiet.err) == (ran.out, "")
+    document = json.loads(mesh("deploy", "--agent", str(file), "--json").out)
+    assert next(iter(document)) == "schema"
+    assert document["schema"] == "mesh.deploy/1"
+    assert document["agentId"] == ran.out.strip()
+
+
+def test_a_wrong_agent_file_shows_the_line(mesh: Mesh, tmp_path: Path) -> None:
+    file = tmp_path / "clock.yaml"
+    file.write_text(AGENT.replace("2 MESH", "2 MSH"))
+    ran = mesh("deploy", "--agent", str(file))
+    assert ran.code == 2
+    assert ran.out == ""
+    assert "clock.yaml:4:" in ran.err
+    assert "[bad-price]" in ran.err
+    assert "^" in ran.err
+    assert ran.err.strip().splitlines()[-1].startswith("mesh: ")
+
+
+def test_files_that_cannot_be_read(mesh: Mesh, tmp_path: Path) -> None:
+    assert "[cannot-read]" in mesh("deploy", "--agent", "nowhere.yaml").err
+    (tmp_path / "big.yaml").write_bytes(b"#" * 100_000)
+    assert "[cannot-read]" in mesh("deploy", "--agent", "big.yaml").err
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    ran = mesh("deploy", "--agent", "binary.yaml")
+    assert (ran.code, "[cannot-read]" in ran.err) == (2, True)
+    assert mesh("publish", "nowhere.jsonl").code == 2
+
+
+def test_discover_is_a_table_with_reasons(mesh: Mesh, clock: str) -> None:
+    ran = mesh("discover", "time in a city")
+    assert ran.code == 0
+    head, row = ran.out.splitlines()
+    assert head.split() == ["SCORE", "TRUST", "PRICE", "LATENCY", "ID", "NAME", "ORG", "WHY"]
+    assert row.split() == ["0.75", "50", "2", "MESH", "-", clock[:10], "Clock", "alpha", "city,", "in,", "time"]
+    assert ran.err == f"Next mesh call {clock[:10]} echo --data JSON\n"
+    assert mesh("discover", "time in a city", "-q").out == clock + "\n"
+
+
+def test_discover_passes_its_filters_on(mesh: Mesh, clock: str) -> None:
+    assert mesh("discover", "time", "--max-price", "1").out == "none\n"
+    assert mesh("discover", "time", "--region", "eu-1").out == "none\n"
+    assert mesh("discover", "time", "--min-trust", "80").out == "none\n"
+    assert mesh("discover", "time", "--certification", "HIPAA").out == "none\n"
+    assert clock[:10] in mesh("discover", "time", "--max-price", "2", "--region", "us-east-1", "--min-trust", "10").out
+    wrong = mesh("discover", "time", "--max-price", "cheap")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "[bad-amount]" in wrong.err
+
+
+def test_a_partial_answer_says_so_on_stderr(mesh: Mesh, partial_node: Node) -> None:
+    ran = mesh("discover", "anything", to=partial_node)
+    assert "! partial: 0 of 1 cells answered" in ran.err
+    assert "partial" not in ran.out
+
+
+def test_call_prints_the_result_alone(mesh: Mesh, clock: str) -> None:
+    ran = mesh("call", clock, "echo", "--data", '{"ü": [1, null], "city": "Graz"}')
+    assert ran.code == 0
+    assert ran.out == '{"ü": [1, null], "city": "Graz"}\n'
+    assert ran.err.startswith("ok 1 ms on alpha-1, 2 MESH; mesh explain t-")
+    assert mesh("call", clock[:6], "text", "--data", '{"size": 4}').out == 'ab"ü\n'
+
+
+def test_call_reads_files_and_stdin(mesh: Mesh, clock: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.json").write_text('{"a": 1}')
+    assert mesh("call", clock, "echo", "--data", "@x.json").out == '{"a": 1}\n'
+    (tmp_path / "stdin").write_text('{"b": 2}')
+    with (tmp_path / "stdin").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert mesh("call", clock, "echo", "--data", "@-").out == '{"b": 2}\n'
+    (tmp_path / "patent.pdf").write_bytes(b"hello")
+    assert "patent.pdf:2cf24dba" in mesh("call", clock, "echo", "--file", "document=patent.pdf").out
+
+
+def test_call_ends_as_its_task_did(mesh: Mesh, clock: str) -> None:
+    failed = mesh("call", clock, "refuse")
+    assert (failed.code, failed.out) == (1, "")
+    assert failed.err.startswith("mesh: the tool says no; mesh explain t-")
+    assert failed.err.rstrip().endswith("[task-failed]")
+    expired = mesh("call", clock, "sleep", "--data", '{"seconds": 60}', "--timeout", "0.05")
+    assert (expired.code, "[task-expired]" in expired.err) == (1, True)
+    document = mesh("call", clock, "refuse", "--json")
+    assert document.code == 1
+    assert json.loads(document.out)["status"] == "failed"
+
+
+@pytest.mark.parametrize("data", ["", "{", "[]", "1", '{"a": NaN', "@nowhere.json"])
+def test_wrong_arguments_are_refused_before_anything_is_sent(mesh: Mesh, clock: str, data: str) -> None:
+    ran = mesh("call", clock, "echo", "--data", data)
+    assert (ran.code, ran.out) == (2, "")
+    assert "[bad-data]" in ran.err or "[cannot-read]" in ran.err
+    assert mesh("call", clock, "echo", "--file", "patent.pdf").code == 2
+
+
+def test_agents_undeploy_and_ids_by_their_beginning(mesh: Mesh, clock: str) -> None:
+    ran = mesh("agents")
+    assert ran.out.splitlines()[1].split()[:4] == [clock[:10], "Clock", "running", "1/1"]
+    assert mesh("agents", "-q").out.strip() == clock
+    assert "[no-such-agent]" in mesh("undeploy", "a-ffffffff").err
+    assert mesh("undeploy", clock[:8]).err == "ok Clock is gone; nobody finds it any more\n"
+    assert mesh("agents").out == "none\n"
+    gone = mesh("call", clock, "echo")
+    assert (gone.code, "[no-such-agent]" in gone.err) == (4, True)
+
+
+def test_publish_counts_lines_as_the_file_does(mesh: Mesh, tmp_path: Path) -> None:
+    lines = ['{"name": "One"}', "", "{", *[json.dumps({"name": f"Agent {i}"}) for i in range(150)], '{"nameless": 1}']
+    (tmp_path / "agents.jsonl").write_text("\n".join(lines))
+    ran = mesh("publish", "agents.jsonl")
+    assert ran.code == 0
+    assert "! agents.jsonl:3:" in ran.err
+    assert "! agents.jsonl:154:" in ran.err
+    assert ran.err.splitlines()[-1] == "ok 151 agents published, 2 lines refused"
+    document = json.loads(mesh("publish", "agents.jsonl", "--json").out)
+    assert document["accepted"] == 151
+    assert [one["line"] for one in document["refused"]] == [3, 154]
+    (tmp_path / "bad.jsonl").write_text("{")
+    assert mesh("publish", "bad.jsonl").code == 1
+    for identity in mesh("agents", "-q").out.split():
+        mesh("undeploy", identity)
+
+
+def test_members_and_status(mesh: Mesh) -> None:
+    ran = mesh("members")
+    rows = ran.out.splitlines()
+    assert rows[0].split() == ["NODE", "ORG", "STATE", "SINCE", "LOAD", "NOTE"]
+    assert rows[1].split() == ["alpha-1", "alpha", "+", "alive", "4", "m", "12%"]
+    assert rows[2].split() == ["gamma-1", "gamma", "?", "suspect", "3", "s", "-", "2", "probes", "lost"]
+    assert ran.err == "2 members: 1 alive, 1 suspect, as alpha-1 sees it\n"
+    status = mesh("status")
+    assert status.code == 0
+    assert status.out.startswith("alpha-1 of alpha, healthy, up 4 m\n")
+    assert json.loads(mesh("members", "--json").out)["schema"] == "mesh.members/1"
+
+
+def test_explain(mesh: Mesh, clock: str) -> None:
+    ran = mesh("explain", "budget-exceeded", to=None)
+    assert ran.code == 0
+    assert "Do: " in ran.out
+    assert "budget-exceeded" in mesh("explain", "--list", to=None).out
+    assert "[unknown-name]" in mesh("explain", "nonsense", to=None).err
+    task = json.loads(mesh("call", clock, "echo", "--json").out)["taskId"]
+    assert mesh("explain", task).out == "it completed on alpha-1\n"
+    assert mesh("explain", "t-0").code == 4
+
+
+def test_which_node_is_asked(mesh: Mesh, node: Node, tmp_path: Path) -> None:
+    nobody = mesh("members", to=None)
+    assert (nobody.code, "[no-node-named]" in nobody.err) == (2, True)
+    assert mesh("members", "--node", node.url, "--api-key", node.key, to=None).code == 0
+    assert mesh("members", "--node", node.url.removeprefix("http://"), "--api-key", node.key, to=None).code == 0
+    assert "[no-key]" in mesh("members", "--node", node.url, to=None).err
+    (tmp_path / "testnet").mkdir()
+    row = {
+        "name": "beta-1",
+        "org": "beta",
+        "did": "did:mesh:enterprise:beta",
+        "node_id": "x",
+        "api": node.url,
+        "api_key": node.key,
+        "p2p": [],
+        "gossip": "",
+        "link": "",
+        "pid": 12345,
+        "dir": "",
+        "region": "local",
+        "validator": True,
+    }
+    dead = {**row, "name": "alpha-1", "org": "alpha", "pid": None, "api": "http://127.0.0.1:1"}
+    (tmp_path / "testnet" / "testnet.json").write_text(json.dumps({"schema": "mesh.testnet/1", "genesis": "g", "nodes": [dead, row]}))
+    assert mesh("members", to=None).code == 0, "the first that runs"
+    assert mesh("members", "--org", "beta", to=None).code == 0
+    assert mesh("members", "--node", "beta-1", to=None).code == 0
+    assert mesh("members", "--node", node.url, to=None).code == 0, "its key comes from the folder"
+    assert mesh("members", "--dir", "testnet", to=None).code == 0
+    assert "[unreachable]" in mesh("members", "--org", "alpha", to=None).err
+    assert mesh("members", "--org", "nobody", to=None).code == 2
+
+
+@pytest.mark.parametrize("address", ["http://", "ftp://x:1", "http://127.0.0.1:99999", "http://example.org:80", "http://[::1", "x:y"])
+def test_addresses_that_are_none(mesh: Mesh, address: str) -> None:
+    ran = mesh("members", "--node", address, to=None)
+    assert (ran.code, "[bad-node]" in ran.err) == (2, True), ran.err
+
+
+def test_nobody_answers(mesh: Mesh) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        ran = mesh("members", "--node", url, to=None)
+    assert ran.code == 3
+    assert ran.err == f"mesh: no node answers at {url[7:]}; run `mesh testnet up` or pass --node [unreachable]\n"
+    problem = json.loads(mesh("members", "--node", url, "--json", to=None).out)
+    assert (problem["name"], problem["outcome"], problem["exit"]) == ("unreachable", "not_done", 3)
+
+
+@pytest.mark.parametrize(
+    ("reply", "name"),
+    [
+        (b"", "no-answer"),
+        (b"SSH-2.0-OpenSSH\r\n", "no-answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "bad-answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "bad-answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", "no-answer"),
+        (b'HTTP/1.1 500 x\r\nContent-Length: 20\r\n\r\n{"detail":"\\u001b[2J"}'[:-2], "bad-answer"),
+    ],
+)
+def test_something_else_answers(mesh: Mesh, reply: bytes, name: str) -> None:
+    code = "\n".join(
+        [
+            "import socket",
+            "listening = socket.create_server(('127.0.0.1', 0))",
+            "print(listening.getsockname()[1], flush=True)",
+            "client = listening.accept()[0]",
+            "client.recv(9999)",
+            f"client.sendall({reply!r})",
+        ]
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        ran = mesh("members", "--node", f"http://127.0.0.1:{server.stdout.readline().strip()}", to=None)
+    assert ran.code == 3
+    assert f"[{name}]" in ran.err
+    assert "\x1b" not in ran.err
+
+
+def test_strangers_cannot_play_with_the_terminal(mesh: Mesh, tmp_path: Path) -> None:
+    nasty = {"name": "\x1b[31mEvil\u202e\x07 [bold]x[/bold]", "description": "time \x1b]0;title\x07"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(nasty))
+    mesh("publish", "a.jsonl")
+    for words in (["discover", "time"], ["agents"]):
+        out = mesh(*words).out
+        assert "Evil" in out
+        assert "[bold]x[/bold]" in out
+        assert not any(sign in out for sign in "\x1b\x07\u202e")
+    for identity in mesh("agents", "-q").out.split():
+        mesh("undeploy", identity)
+
+
+def test_client_commands_load_nothing_of_the_node(node: Node) -> None:
+    """Pydantic is there because Typer itself reads options with it."""
+    code = (
+        "import sys; from meshos.node.cli import client, main\n"
+        "if not any(c.callback is client.discover for c in main.app.registered_commands): client.register(main.app)\n"
+        "main.run(sys.argv[1:]); heavy = {'numpy','trio','fastapi','httpx','hypercorn','libp2p','mcp','cryptography','web3'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))"
+    )
+    environment = {"PATH": "/usr/bin:/bin", "MESH_NODE": node.url, "MESH_API_KEY": node.key}
+
+    ran = subprocess.run(
+        [sys.executable, "-c", code, "discover", "time"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "HEAVY []" in ran.stdout, ran.stdout
