@@ -1,4 +1,136 @@
 """Every bound of the directory in one place, with its reason, and how the bounds hang together."""
 
+from meshos.protocols.rpc.limits import BODY_BYTES
+
+# -- one record ------------------------------------------------------------------------------------------------------
+
+NAME_CHARS = 128
+"""An agent's name; those of the MCP registry (`io.github.owner/server`) have up to 110."""
+
+DESCRIPTION_CHARS = 4_096
+WORD_CHARS = 64
+WORDS = 64
+"""Entries of a list (capabilities, models, ...) and their length: as in the agent file."""
+
+TASKS = 256
+"""The largest servers of the registries have some 200 tools."""
+
+TASK_DESCRIPTION_CHARS = 2_048
+SCHEMA_BYTES = 16 << 10
+
+RECORD_BYTES = 64 << 10
+"""A sealed record. Real cards have 1 to 3 KiB; 40 tools with schemas some 30."""
+
+PROOF_BYTES = 4 << 10
+"""The certificate that says whose node has signed; some 500 bytes."""
+
+SIGNER_CHARS = 128
+MODEL_CHARS = 64
+MAX_NUMBER = 2**53
+"""Versions, times, prices: what every language reads exactly."""
+
+DENSE_BYTES = 2 * 384
+"""The sentence model's half of the vector as 16-bit floats: their rounding of 1/2048 moves no cosine by more than .001."""
+
+TEXT_CHARS = 4_096
+"""Of a record's text, what is given to the model and to the words."""
+
+# -- what a node holds -----------------------------------------------------------------------------------------------
+
+ORG_RECORDS = 10_000
+"""Records of one organisation: a crawled registry has a few thousand."""
+
+ROOM = 10_000
+"""Records that fit besides: no organisation alone can fill the directory."""
+
+TOTAL_RECORDS = ORG_RECORDS + ROOM
+"""Records of all organisations beyond what each is sure of: 30 MB of vectors, some 60 MB of records."""
+
+ORG_SURE = 250
+"""Records that an organisation may have even when the directory is full."""
+
+ORG_ENTRIES = 2 * ORG_RECORDS
+"""Records, tombstones and marks of one organisation; who publishes and withdraws new names all day waits for the old to lapse."""
+
+TTL_S = 24 * 3600.0
+"""How long a record lives from when it was received, unless its owner renews it (by a higher version)."""
+
+RENEW_S = TTL_S / 3
+"""Age at which an owner renews: two attempts may fail."""
+
+TOMBSTONE_S = 3 * TTL_S
+"""A tombstone, or the mark of a lapsed version, outlives every copy of the record that another node may have received later."""
+
+# -- keeping alike ---------------------------------------------------------------------------------------------------
+
+BUCKETS = 256
+"""By the first two hex digits of the agent's id; 40 entries each at 10,000."""
+
+BUCKET_DIGEST_BYTES = 16
+SYNC_S = 2.0
+"""Between two rounds with a peer. Alike directories cost one round trip of 100 bytes."""
+
+ITEMS_A_PAGE = 1_000
+"""Entries listed in one reply, some 45 bytes each."""
+
+IDS_A_PAGE = 64
+PAGE_BYTES = 96 << 10
+"""Sealed records in one reply; also what is verified in one go in a worker thread, and merged in one step (some 50 records, 2 ms)."""
+
+PAGES_A_ROUND = 400
+"""After so many pages a round ends, and the next peer is asked for what is still missing."""
+
+HINT_ITEMS = 64
+"""New entries named in an announcement; of more, the receiver only learns that it should ask."""
+
+HINT_PEERS = 64
+"""Members told at once; in a larger mesh the rounds carry the news on."""
+
+SYNC_TIMEOUT_S = 5.0
+HINT_TIMEOUT_S = 2.0
+
+# -- checking vectors ------------------------------------------------------------------------------------------------
+
+SAMPLED = 4
+"""Vectors of a page computed again at once, 15 ms each, chosen so that the publisher cannot know which."""
+
+IDLE_CHECKS = 4
+"""Vectors computed again at a time when nobody searches."""
+
+IDLE_S = 0.5
+"""Pause between those, so that they take an eighth of a processor: 2,000 records in 4 minutes."""
+
+RANKS_HIGH = 3
+"""Before a record is among the first so many of an answer for the first time, its vector is checked."""
+
+ALIKE = 0.98
+"""The cosine above which two vectors are of the same text: rounding and another machine's arithmetic leave .999."""
+
+CHEATS_TOLERATED = 2
+"""With more vectors that did not fit, all records of the organisation are checked before they are taken in."""
+
+REMEMBERED_ORGS = 4_096
+"""Organisations whose cheats are counted."""
+
+# -- asking ----------------------------------------------------------------------------------------------------------
+
+QUERY_CHARS = 2_000
+FOUND = 100
+"""Records in an answer."""
+
+PUBLISHED_AT_ONCE = 32
+"""Records embedded and signed in one go, half a second of a worker thread."""
+
+LINES = 10_000
+LINE_CHARS = 256 << 10
+"""Lines of a publication, and their length before they are decoded."""
+
 WORDS_CACHED = 20_000
 """Hashed words remembered: more than the vocabulary of 10,000 real cards' frequent words, a few megabytes."""
+
+assert RECORD_BYTES <= PAGE_BYTES <= BODY_BYTES["work"] // 2
+assert DENSE_BYTES + PROOF_BYTES + 4 * DESCRIPTION_CHARS < RECORD_BYTES
+assert ORG_SURE < ORG_RECORDS < ORG_ENTRIES and TOTAL_RECORDS - ORG_RECORDS >= 10_000
+assert RENEW_S < TTL_S < TOMBSTONE_S and TOMBSTONE_S >= 2 * TTL_S
+assert BODY_BYTES["work"] > ITEMS_A_PAGE * 64 and HINT_ITEMS <= IDS_A_PAGE
+assert SAMPLED <= IDS_A_PAGE and SYNC_S < SYNC_TIMEOUT_S

@@ -103,7 +103,7 @@ class Snapshot:
         wanted = dense
         if self.common is not None:
             wanted = dense - (self.common @ dense) @ self.common
-            wanted = wanted / max(float(np.linalg.norm(wanted)), 1e-9)
+            wanted = (wanted / max(float(np.linalg.norm(wanted)), 1e-9)).astype(np.float32)
         return np.concatenate([(segment.dense @ wanted) * stretch for (segment, _), stretch in zip(self.parts, self.stretch, strict=True)])
 
     def lexical(self, query: str) -> tuple[Floats, Floats]:
@@ -224,7 +224,8 @@ def _stretch(segment: Segment, common: Floats | None) -> Floats:
         return np.ones(len(segment), np.float32)
     along = segment.dense @ common.T
     left = np.maximum(1 - np.einsum("ij,ij->i", along, along), 1e-6)
-    return (1 / np.sqrt(left)).astype(np.float32)
+    stretch: Floats = (1 / np.sqrt(left)).astype(np.float32)
+    return stretch
 
 
 def _asked(query: str) -> dict[str, str]:

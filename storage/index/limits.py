@@ -23,7 +23,7 @@ DENSE_SHARE = 0.7
 """Weight of meaning against words. .6 to .8 are alike on queries that were made automatically (docs/decisions/0007-ranking.md)."""
 
 SCORE_FADE = 3.0
-"""How many deviations below the best a document's score has fallen to 1/e of the best's. For the eye only: the order does not depend on it."""
+"""So many deviations below the best, a document's score is 1/e of the best's. For the eye: the order does not depend on it."""
 
 COMMON_DIRECTIONS = 4
 """How many of the collection's strongest directions are taken off (Mu and Viswanath 2018: about dimension / 100)."""

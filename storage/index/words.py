@@ -35,8 +35,8 @@ def stem(word: str) -> str:
 def corrected(text: str, count: Callable[[str], int], known: Callable[[str], bool], *, most: int) -> str:
     """``text`` with up to ``most`` unknown words replaced by the commonest known word one slip away.
 
-    ``count`` says in how many documents a word stands, ``known`` whether it is a word at all. A slip is a letter too many, too few, wrong, or two swapped
-    (Damerau 1964); the first letter is taken to be right.
+    ``count`` says in how many documents a word stands, ``known`` whether it is a word at all. A slip is a letter too
+    many, too few, wrong, or two swapped (Damerau 1964); the first letter is taken to be right.
     """
     tries = 0
 

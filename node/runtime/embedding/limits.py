@@ -4,7 +4,7 @@ MAX_TOKENS = 256
 """What the model was trained to read (its `max_seq_length`); further words of a text do not count."""
 
 MAX_CHARS = 4_096
-"""A text is cut here before it is split into tokens: 256 tokens are some 1,100 characters, and 4,096 of any language are more than enough."""
+"""A text is cut here before it is split into tokens: 256 tokens of English are some 1,100 characters."""
 
 BATCH_TOKENS = 256
 """Tokens that go through the layers together, some six cards. Larger batches were not faster, and hold a worker thread longer."""

@@ -1,0 +1,61 @@
+"""The Flow that keeps a directory in order for as long as the node runs: rounds with peers, vectors to check, records to renew."""
+
+import zlib
+
+from meshos.errors import Failed, Refused, Unreachable
+from meshos.flow import Compute, Flow, Propose, Sleep
+from meshos.protocols.directory import limits
+from meshos.protocols.directory.commands import MACHINE, Judge, ReadUnchecked, item_of
+from meshos.protocols.directory.parts import Parts
+from meshos.protocols.directory.publishing import renew
+from meshos.protocols.directory.record import Sealed
+from meshos.protocols.directory.sync import sync_with
+
+_STEPS = round(limits.SYNC_S / limits.IDLE_S)
+_RENEW_EVERY = 30
+"""Rounds between two looks for records to renew: a minute, of the eight hours that there is time."""
+
+
+async def keep(parts: Parts) -> None:
+    """Never ends. What fails for a peer (it is gone, it is busy, it sends nonsense) is tried again with another."""
+    turn = zlib.crc32(parts.node.encode())
+    while True:
+        peers = sorted(parts.peers())
+        if peers:
+            await _tolerant(sync_with(parts, peers[turn % len(peers)]))
+        turn += 1
+        if turn % _RENEW_EVERY == 0:
+            await _tolerant(renew(parts))
+        for _ in range(_STEPS):
+            searches = parts.shelf.searches
+            await Sleep(limits.IDLE_S)
+            if parts.shelf.behind():
+                await Compute(parts.shelf.catch_up, cost_s=0.001)
+            if parts.shelf.searches == searches:
+                await _tolerant(check_some(parts))
+
+
+async def check_some(parts: Parts) -> int:
+    """Compute a few vectors again that nobody here has checked; how many. Raises Failed ``model-missing``."""
+    waiting: tuple[Sealed, ...] = await Propose(ReadUnchecked(limits.IDLE_CHECKS), MACHINE)
+    await judge(parts, waiting)
+    return len(waiting)
+
+
+async def judge(parts: Parts, records: tuple[Sealed, ...]) -> frozenset[bytes]:
+    """Check the vectors of ``records`` and have those that do not fit removed; their digests. Raises Failed ``model-missing``."""
+    if not records:
+        return frozenset()
+    wrong: frozenset[bytes] = await Compute(lambda: parts.checker.misfits(records), cost_s=0.015 * len(records))
+    good = tuple(item_of(sealed) for sealed in records if sealed.digest not in wrong)
+    bad = tuple(item_of(sealed) for sealed in records if sealed.digest in wrong)
+    await Propose(Judge(good, bad), MACHINE)
+    return wrong
+
+
+async def _tolerant(work: Flow[int]) -> None:
+    """``work``, whose failure is no news: a peer out of reach, a missing model, an overloaded neighbour. It comes again."""
+    try:
+        await work
+    except (Unreachable, Refused, Failed):
+        return

@@ -1,0 +1,334 @@
+"""The directory machine: which agents' records this node holds. One cell, and every node is in it.
+
+Theory of operation. Entries come from this node's own owner (``Publish``, ``Withdraw``) or were fetched from another node and verified
+(``Merge``). Which stays is decided in ``holdings``. Everything taken in is persisted before it is answered for, and told to the index
+(``IndexChanged``), which lives off the event loop. A record lives ``TTL_S`` from when it was received, here or by another
+holder; its owner renews it by a higher version. A tombstone and the mark of a lapsed version live three times as long, so that the
+copies that others received later lapse before them. Times mean nothing after a restart, so that each entry's life begins anew then.
+
+The machine starts two Flows of ``sync``: ``KEEP`` once, and ``TELL`` for what this node has published.
+"""
+
+import heapq
+import itertools
+from collections import Counter
+
+from meshos import cbor
+from meshos.effects import Completed, Delete, Err, Ok, Outcome, Persist, Put, Tell, Tick, Write
+from meshos.errors import MeshError, Refused
+from meshos.flow import Propose
+from meshos.flow_machine import Abandon, FlowEnded, Perform, StartFlow
+from meshos.ids import AgentId, OrgDid
+from meshos.protocols.directory import limits
+from meshos.protocols.directory.commands import (
+    MACHINE,
+    Command,
+    Digest,
+    Find,
+    Held,
+    IndexChanged,
+    Item,
+    Items,
+    Judge,
+    Merge,
+    Merged,
+    Publish,
+    Read,
+    ReadDigest,
+    ReadDue,
+    ReadItems,
+    ReadUnchecked,
+    Want,
+    Wanted,
+    Withdraw,
+    is_record,
+    item_of,
+)
+from meshos.protocols.directory.holdings import Holding, Holdings, Kind
+from meshos.protocols.directory.record import AgentRecord, Sealed, parse
+from meshos.storage.store import View
+
+KEEP = "directory-keep"
+TELL = "directory-tell"
+
+_PREFIX = b"e/"
+_STORED_BYTES = limits.RECORD_BYTES + 1024
+_RESTART_S = 5.0
+
+
+class Directory:
+    """See the module's text. ``node`` is this node's id, by which it knows the entries that it has signed itself."""
+
+    def __init__(self, node: str, view: View) -> None:
+        self._node = node
+        self._view = view
+        self._held = Holdings()
+        self._expiries: list[tuple[float, AgentId, bytes]] = []
+        self._unchecked: dict[AgentId, None] = {}
+        self._cheats: Counter[OrgDid] = Counter()
+        self._tells = 0
+        self._begun = False
+        self._keep_again: float | None = None
+        self._writes: list[Write] = []
+        self._put: dict[AgentId, Sealed] = {}
+        self._drop: dict[AgentId, None] = {}
+        self._effects: list[object] = []
+
+    # -- the machine -------------------------------------------------------------------------------------------------
+
+    def step(self, now: float, event: object) -> list[object]:
+        """See ``meshos.effects.Machine``."""
+        self._writes, self._put, self._drop, self._effects = [], {}, {}, []
+        if not self._begun:
+            self._begin(now)
+        if isinstance(event, Perform) and isinstance(event.operation, Propose):
+            answer = self._answer(now, event.operation.command)
+            self._effects.append(Tell(event.reply_to, Completed(event.op, answer)))
+        elif isinstance(event, FlowEnded):
+            if event.flow == KEEP:
+                self._keep_again = now + _RESTART_S
+        elif not isinstance(event, Tick | Abandon):
+            raise TypeError(f"Directory has no use for {event!r}")
+        self._lapse(now)
+        if self._keep_again is not None and self._keep_again <= now:
+            self._keep()
+        before: list[object] = [Persist(tuple(self._writes))] if self._writes else []
+        if self._put or self._drop:
+            before.append(IndexChanged(tuple(self._put.values()), tuple(self._drop)))
+        return before + self._effects
+
+    def deadline(self) -> float | None:
+        """When the next entry lapses; at once, before the first step."""
+        if not self._begun:
+            return 0.0
+        due = [when for when in (self._keep_again, self._expiries[0][0] if self._expiries else None) if when is not None]
+        return min(due) if due else None
+
+    def statistics(self) -> dict[str, int]:
+        """How much is held, how many vectors wait to be checked, how many did not fit."""
+        return {
+            "records": self._held.records,
+            "entries": len(self._held),
+            "unchecked": len(self._unchecked),
+            "cheats": sum(self._cheats.values()),
+        }
+
+    # -- beginning ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, now: float) -> None:
+        """Everything that was held is held again."""
+        self._begun = True
+        for key, value in self._view.scan(_PREFIX):
+            stored = cbor.decode(value, max_bytes=_STORED_BYTES)
+            assert isinstance(stored, list)
+            kind, org, version, digest, checked, data = stored
+            assert isinstance(data, bytes) and isinstance(version, int) and isinstance(digest, bytes)
+            sealed = parse(data) if data else None
+            agent = AgentId(key[len(_PREFIX) :].decode())
+            own = sealed is not None and sealed.signer == self._node
+            name: Kind = "record" if kind == "record" else "tombstone" if kind == "tombstone" else "mark"
+            self._hold(now, Holding(agent, OrgDid(str(org)), name, version, digest, now, 0.0, bool(checked), own))
+            if sealed is not None and is_record(sealed):
+                self._put[agent] = sealed
+        self._keep()
+
+    def _keep(self) -> None:
+        self._keep_again = None
+        self._effects.append(Tell("flows", StartFlow(KEEP, KEEP, None, None, MACHINE)))
+
+    # -- commands ----------------------------------------------------------------------------------------------------
+
+    def _answer(self, now: float, command: object) -> Outcome[object]:
+        try:
+            return Ok(self._obey(now, command))
+        except MeshError as error:
+            return Err(error)
+
+    def _obey(self, now: float, command: object) -> object:
+        match command:
+            case Publish(entries) | Withdraw(entries):
+                return self._publish(now, entries)
+            case Merge(entries, checked):
+                return self._merge(now, entries, checked)
+            case ReadDigest():
+                root, buckets = self._held.digests()
+                return Digest(root, b"".join(buckets))
+            case ReadItems(buckets, after):
+                return Items(*self._held.items(buckets, after, limits.ITEMS_A_PAGE))
+            case Want(items):
+                return self._want(items)
+            case Read(ids, max_bytes):
+                return self._read(ids, max_bytes)
+            case Find(ids, brief):
+                return tuple(self._find(agent, brief=brief) for agent in ids)
+            case ReadUnchecked(count):
+                return self._read_unchecked(count)
+            case Judge():
+                self._judge(now, command)
+                return None
+            case ReadDue(count):
+                return self._read_due(now, count)
+            case _:
+                raise TypeError(f"Directory has no use for {command!r}; it knows {Command}")
+
+    def _publish(self, now: float, entries: tuple[Sealed, ...]) -> Merged:
+        """Our own: their vectors need no check here, and an old version is a mistake of ours that has to be heard of."""
+        merged = self._merge(now, entries, frozenset(sealed.digest for sealed in entries), own=True)
+        refused = {place for place, _ in merged.refused}
+        news = [item_of(sealed) for place, sealed in enumerate(entries) if place not in refused]
+        if news:
+            self._tells += 1
+            named = tuple(news) if len(news) <= limits.HINT_ITEMS else ()
+            self._effects.append(Tell("flows", StartFlow((TELL, self._tells), TELL, named, now + limits.SYNC_TIMEOUT_S, MACHINE)))
+        return merged
+
+    def _merge(self, now: float, entries: tuple[Sealed, ...], checked: frozenset[bytes], *, own: bool = False) -> Merged:
+        news, refused = 0, []
+        for place, sealed in enumerate(entries):
+            try:
+                news += self._take(now, sealed, checked=sealed.digest in checked, own=own)
+            except Refused as error:
+                refused.append((place, error))
+        return Merged(news, tuple(refused))
+
+    def _take(self, now: float, sealed: Sealed, *, checked: bool, own: bool) -> bool:
+        """Hold ``sealed`` if it is newer than what is held; whether it was."""
+        entry = sealed.entry
+        agent = entry.agent_id
+        kind: Kind = "record" if isinstance(entry, AgentRecord) else "tombstone"
+        old = self._held.get(agent)
+        mine = sealed.signer == self._node
+        new = Holding(agent, entry.mesh_id, kind, entry.version, sealed.digest, now, 0.0, checked or kind != "record", mine)
+        if old is not None and new.rank() <= old.rank():
+            if own and new.digest != old.digest:
+                raise Refused("old-version", f"version {old.version} of {entry.name[:60]!r} is there already", hint="raise the version")
+            return False
+        if kind == "record" or old is None:
+            self._held.check_room(entry.mesh_id, old if kind == "record" else None)
+        self._hold(now, new)
+        self._write(new, sealed.to_bytes())
+        if kind == "record":
+            self._put[agent] = sealed
+            self._drop.pop(agent, None)
+        elif old is not None and old.kind == "record":
+            self._put.pop(agent, None)
+            self._drop[agent] = None
+        return True
+
+    def _want(self, items: tuple[Item, ...]) -> Wanted:
+        ids = []
+        for item in items:
+            held = self._held.get(item.id)
+            if held is None or item.version > held.version:
+                ids.append(item.id)
+            elif item.version == held.version and held.kind != "mark" and item.digest != held.digest:
+                ids.append(item.id)  # which of the two stays is decided when it is here
+        return Wanted(tuple(ids), frozenset(org for org, count in self._cheats.items() if count > limits.CHEATS_TOLERATED))
+
+    def _read(self, ids: tuple[AgentId, ...], max_bytes: int) -> tuple[bytes, ...]:
+        found: list[bytes] = []
+        for agent in ids:
+            held = self._held.get(agent)
+            if held is None or held.kind == "mark":
+                continue
+            data = self._bytes(held)
+            max_bytes -= len(data)
+            if max_bytes < 0 and found:
+                break
+            found.append(data)
+        return tuple(found)
+
+    def _find(self, agent: AgentId, *, brief: bool) -> Held | None:
+        held = self._held.get(agent)
+        if held is None:
+            return None
+        return Held(held.version, held.checked, None if brief or held.kind == "mark" else parse(self._bytes(held)))
+
+    def _read_unchecked(self, count: int) -> tuple[Sealed, ...]:
+        """The oldest unchecked; each goes to the end of the line, so that one that cannot be checked does not block the others."""
+        agents = list(itertools.islice(self._unchecked, count))
+        for agent in agents:
+            del self._unchecked[agent]
+            self._unchecked[agent] = None
+        return tuple(parse(self._bytes(held)) for agent in agents if (held := self._held.get(agent)) is not None)
+
+    def _judge(self, now: float, judge: Judge) -> None:
+        for item in judge.good:
+            held = self._held.get(item.id)
+            if held is not None and held.digest == item.digest and not held.checked:
+                held.checked = True
+                self._unchecked.pop(item.id, None)
+                self._write(held, self._bytes(held))
+        for item in judge.bad:
+            held = self._held.get(item.id)
+            if held is not None and held.digest == item.digest and held.kind == "record":
+                self._count_cheat(held.org)
+                self._mark(now, held)
+        for org in judge.refused:
+            self._count_cheat(org)
+
+    def _count_cheat(self, org: OrgDid) -> None:
+        if org in self._cheats or len(self._cheats) < limits.REMEMBERED_ORGS:
+            self._cheats[org] += 1
+
+    def _read_due(self, now: float, count: int) -> tuple[Sealed, ...]:
+        due: list[Sealed] = []
+        for holding in self._held.own_records():
+            if len(due) == count:
+                break
+            if now - holding.since >= limits.RENEW_S:
+                due.append(parse(self._bytes(holding)))
+        return tuple(due)
+
+    # -- holding and lapsing -----------------------------------------------------------------------------------------
+
+    def _hold(self, now: float, holding: Holding) -> None:
+        holding.since = now
+        holding.expires = now + (limits.TTL_S if holding.kind == "record" else limits.TOMBSTONE_S)
+        self._held.put(holding)
+        heapq.heappush(self._expiries, (holding.expires, holding.id, holding.digest))
+        if len(self._expiries) > 2 * len(self._held) + 1_000:  # most belong to versions long replaced
+            self._expiries = [when for when in self._expiries if (held := self._held.get(when[1])) is not None and held.expires == when[0]]
+            heapq.heapify(self._expiries)
+        self._unchecked.pop(holding.id, None)
+        if holding.kind == "record" and not holding.checked:
+            self._unchecked[holding.id] = None
+
+    def _lapse(self, now: float) -> None:
+        while self._expiries and self._expiries[0][0] <= now:
+            when, agent, digest = heapq.heappop(self._expiries)
+            held = self._held.get(agent)
+            if held is None or held.digest != digest or held.expires != when:
+                continue  # it was renewed or replaced, and has another place in the heap
+            if held.kind == "record":
+                self._mark(now, held)
+            else:
+                self._held.drop(agent)
+                self._unchecked.pop(agent, None)
+                self._writes.append(Delete(_PREFIX + agent.encode()))
+
+    def _mark(self, now: float, held: Holding) -> None:
+        """The record goes; that its version is not wanted any more is remembered."""
+        mark = Holding(held.id, held.org, "mark", held.version, held.digest, now, 0.0, True, held.own)
+        self._hold(now, mark)
+        self._write(mark, b"")
+        self._put.pop(held.id, None)
+        self._drop[held.id] = None
+
+    def _write(self, held: Holding, data: bytes) -> None:
+        value = cbor.encode([held.kind, held.org, held.version, held.digest, held.checked, data])
+        self._writes.append(Put(_PREFIX + held.id.encode(), value))
+
+    def _bytes(self, held: Holding) -> bytes:
+        """The sealed bytes of what is held: from this step's writes, or from the Store."""
+        key = _PREFIX + held.id.encode()
+        for write in reversed(self._writes):
+            if isinstance(write, Put) and write.key == key:
+                value: bytes | None = write.value
+                break
+        else:
+            value = self._view.get(key)
+        assert value is not None, f"{held.id} is held but not stored"
+        stored = cbor.decode(value, max_bytes=_STORED_BYTES)
+        assert isinstance(stored, list) and isinstance(stored[5], bytes)
+        return stored[5]

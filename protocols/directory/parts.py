@@ -1,0 +1,41 @@
+"""What the Flows of the directory work with; the composition root fills it in, in a node and in the simulator alike."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from meshos.ids import AgentId, NodeId, OrgDid
+from meshos.protocols.directory.checking import Checker
+from meshos.protocols.directory.shelf import Shelf
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the mesh has measured of an agent. None: nothing yet. ``uptime`` is 0..1, ``avg_latency_ms`` in milliseconds."""
+
+    trust_score: float = 50.0
+    trust_evidence: int = 0
+    uptime: float | None = None
+    avg_latency_ms: float | None = None
+
+
+Measures: TypeAlias = Callable[[AgentId], Measured]
+"""Called in worker threads too: it reads, and changes nothing."""
+
+
+def unmeasured(agent: AgentId) -> Measured:
+    """The measures of a mesh that has measured nothing."""
+    return Measured()
+
+
+@dataclass(slots=True)
+class Parts:
+    """``peers`` gives the other nodes that are alive, now. ``busy_with`` are those that a round is under way with."""
+
+    node: NodeId
+    org: OrgDid
+    checker: Checker
+    shelf: Shelf
+    peers: Callable[[], Sequence[NodeId]]
+    measures: Measures = unmeasured
+    busy_with: set[NodeId] = field(default_factory=set)

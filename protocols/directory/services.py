@@ -1,0 +1,44 @@
+"""The directory's Flows by name, for the table of services of a node."""
+
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
+
+from meshos.flow_machine import Service
+from meshos.protocols.directory.keeping import keep
+from meshos.protocols.directory.machine import KEEP, TELL
+from meshos.protocols.directory.parts import Parts
+from meshos.protocols.directory.publishing import publish, withdraw
+from meshos.protocols.directory.record import PROTOCOL
+from meshos.protocols.directory.search import discover
+from meshos.protocols.directory.sync import hinted, serve, tell
+from meshos.protocols.directory.wire import HINT
+
+DISCOVER = "discover"
+"""Given a ``search.DiscoverRequest``, returns a ``search.DiscoverAnswer``."""
+
+PUBLISH = "directory-publish"
+"""Given a ``publishing.Publication``, returns a ``publishing.Published``."""
+
+WITHDRAW = "directory-withdraw"
+"""Given a ``publishing.Withdrawal``, returns a ``publishing.Published``."""
+
+
+def services(parts: Parts) -> dict[str, Service]:
+    """For other nodes ``PROTOCOL`` and ``HINT``; for this one those of which a constant here names the argument.
+
+    ``KEEP`` and ``TELL`` are started by the directory machine itself.
+    """
+
+    def keep_on(_: object) -> Coroutine[Any, Any, object]:
+        return keep(parts)
+
+    return {
+        PROTOCOL: serve,
+        HINT: partial(hinted, parts),
+        KEEP: keep_on,
+        TELL: partial(tell, parts),
+        DISCOVER: partial(discover, parts),
+        PUBLISH: partial(publish, parts),
+        WITHDRAW: partial(withdraw, parts),
+    }

@@ -1,0 +1,153 @@
+"""The messages of ``/meshos/directory/1`` and of its announcement, both ways: canonical CBOR, each field checked.
+
+A request is one of three questions: is your directory like mine (its root); what do you list in these buckets; give me these entries.
+"""
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from meshos import cbor
+from meshos.cbor import Value
+from meshos.errors import Refused
+from meshos.ids import AgentId
+from meshos.protocols.directory import limits
+from meshos.protocols.directory.commands import Item, Items
+
+HINT = "/meshos/directory-hint/1"
+
+_MESSAGE_BYTES = 512 << 10
+_ID = re.compile(r"a-[0-9a-f]{16}")
+_ID_CHARS = 18
+
+
+@dataclass(frozen=True, slots=True)
+class AskDigest:
+    """Are our directories alike? ``root`` is the asker's."""
+
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AskItems:
+    """What do you list in these buckets after this id?"""
+
+    buckets: tuple[int, ...]
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskEntries:
+    """Give me these."""
+
+    ids: tuple[AgentId, ...]
+
+
+Request: TypeAlias = AskDigest | AskItems | AskEntries
+
+
+def encode_request(request: Request) -> bytes:
+    """A request's bytes."""
+    match request:
+        case AskDigest(root):
+            return cbor.encode(["digest", root])
+        case AskItems(buckets, after):
+            return cbor.encode(["items", list(buckets), after])
+        case AskEntries(ids):
+            return cbor.encode(["entries", list(ids)])
+
+
+def decode_request(data: bytes) -> Request:
+    """The request in ``data``; raises Refused ``too-large``, ``bad-encoding`` or ``bad-message``."""
+    match cbor.decode(data, max_bytes=16 << 10):
+        case ["digest", bytes() as root] if len(root) == limits.BUCKET_DIGEST_BYTES:
+            return AskDigest(root)
+        case ["items", list() as buckets, str() as after] if len(after) <= _ID_CHARS:
+            numbers = tuple(number for number in buckets if isinstance(number, int) and not isinstance(number, bool))
+            if len(numbers) == len(buckets) and numbers == tuple(sorted(set(numbers))) and all(0 <= n < limits.BUCKETS for n in numbers):
+                return AskItems(numbers, after)
+        case ["entries", list() as ids] if len(ids) <= limits.IDS_A_PAGE:
+            return AskEntries(tuple(_id(agent) for agent in ids))
+    raise _bad("a request")
+
+
+def encode_digests(buckets: bytes | None) -> bytes:
+    """The answer to AskDigest: the digests of all buckets, or None where the directories are alike."""
+    return cbor.encode(buckets)
+
+
+def decode_digests(data: bytes) -> list[bytes] | None:
+    """The digest of each bucket of the other side, None where all are alike."""
+    value = cbor.decode(data, max_bytes=_MESSAGE_BYTES)
+    size = limits.BUCKET_DIGEST_BYTES
+    if value is None:
+        return None
+    if not isinstance(value, bytes) or len(value) != limits.BUCKETS * size:
+        raise _bad("an answer with digests")
+    return [value[start : start + size] for start in range(0, len(value), size)]
+
+
+def encode_items(items: Items) -> bytes:
+    """The answer to AskItems."""
+    return cbor.encode([items.more, [[item.id, item.version, item.digest] for item in items.items]])
+
+
+def decode_items(data: bytes) -> Items:
+    """The items in ``data``, rising by id."""
+    match cbor.decode(data, max_bytes=_MESSAGE_BYTES):
+        case [bool() as more, list() as items] if len(items) <= limits.ITEMS_A_PAGE:
+            found = tuple(_item(item) for item in items)
+            if all(one.id < other.id for one, other in itertools.pairwise(found)) and (found or not more):
+                return Items(found, more)
+    raise _bad("a list of entries")
+
+
+def encode_hint(items: Sequence[Item]) -> bytes:
+    """An announcement of new entries; of none: there are many, ask me."""
+    return cbor.encode([[item.id, item.version, item.digest] for item in items])
+
+
+def decode_hint(data: bytes) -> tuple[Item, ...]:
+    """The announced entries."""
+    match cbor.decode(data, max_bytes=16 << 10):
+        case list() as items if len(items) <= limits.HINT_ITEMS:
+            return tuple(_item(item) for item in items)
+    raise _bad("an announcement")
+
+
+def encode_entries(entries: Sequence[bytes]) -> bytes:
+    """The answer to AskEntries: sealed entries."""
+    return cbor.encode(list(entries))
+
+
+def decode_entries(data: bytes) -> tuple[bytes, ...]:
+    """The sealed entries in ``data``, themselves not read yet."""
+    match cbor.decode(data, max_bytes=_MESSAGE_BYTES):
+        case list() as entries if len(entries) <= limits.IDS_A_PAGE:
+            found = tuple(entry for entry in entries if isinstance(entry, bytes))
+            if len(found) == len(entries):
+                return found
+    raise _bad("a page of entries")
+
+
+def _item(value: Value) -> Item:
+    match value:
+        case [agent, int() as version, bytes() as digest] if not isinstance(version, bool) and 0 <= version <= limits.MAX_NUMBER:
+            if len(digest) == 16:
+                return Item(_id(agent), version, digest)
+    raise _bad("an entry of a list")
+
+
+def _id(value: Value) -> AgentId:
+    if isinstance(value, str) and _ID.fullmatch(value):
+        return AgentId(value)
+    raise _bad("an agent's id")
+
+
+def _bad(what: str) -> Refused:
+    return Refused("bad-message", f"{what} of the directory cannot be read")
+
+
+assert limits.PAGE_BYTES + 64 * 16 < _MESSAGE_BYTES and limits.ITEMS_A_PAGE * 64 < _MESSAGE_BYTES
