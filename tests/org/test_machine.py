@@ -1,0 +1,209 @@
+"""The organisation's machine: durable before answered, waiting, holds, orphans, time."""
+
+from random import Random
+
+import pytest
+
+from meshos.consensus.org import machine as org_machine
+from meshos.consensus.org.commands import (
+    AwaitOutcome,
+    Begun,
+    Ended,
+    GetTask,
+    HoldTask,
+    ListOrphans,
+    RecordIntent,
+    RecordOutcome,
+    Running,
+    SetConfig,
+)
+from meshos.consensus.org.machine import OrgMachine, WallTime
+from meshos.effects import Completed, Err, Ok, Persist, Tell, Tick
+from meshos.errors import MeshError
+from meshos.flow import Propose
+from meshos.flow_machine import Abandon, Perform
+from meshos.ids import TaskId
+from meshos.storage.memory import MemoryStore
+from tests.org.test_state import AT, DEPLOY, pay_intent
+
+TASK = TaskId("t-1")
+
+
+class _Driver:
+    """Steps one machine over one store; ``answers`` holds what each operation was answered."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore(Random(0))
+        self.now = 5.0
+        self.ops = 0
+        self.restart()
+        self.ask(DEPLOY)
+
+    def restart(self, wall_ms: int = AT) -> None:
+        self.machine = OrgMachine(self.store, now=self.now, wall_ms=wall_ms)
+        self.answers: dict[int, object] = {}
+
+    def step(self, event: object) -> list[object]:
+        effects = self.machine.step(self.now, event)
+        kinds = [type(effect) for effect in effects]
+        assert kinds == sorted(kinds, key=lambda kind: kind is not Persist), "what is persisted comes before what is told"
+        for effect in effects:
+            if isinstance(effect, Persist):
+                self.store.write(effect.writes)
+            else:
+                assert isinstance(effect, Tell) and isinstance(effect.event, Completed)
+                assert effect.event.op not in self.answers, "answered once"
+                self.answers[effect.event.op] = effect.event.outcome
+        return effects
+
+    def begin(self, command: object) -> int:
+        self.ops += 1
+        self.step(Perform(self.ops, Propose(command), None))
+        return self.ops
+
+    def ask(self, command: object) -> object:
+        outcome = self.answers[self.begin(command)]
+        return outcome.value if isinstance(outcome, Ok) else outcome
+
+    def abandon(self, op: int, command: object) -> list[object]:
+        return self.step(Abandon(op, Propose(command)))
+
+    def name(self, op: int) -> str:
+        outcome = self.answers[op]
+        assert isinstance(outcome, Err)
+        return outcome.error.name
+
+
+def test_a_question_costs_no_disk() -> None:
+    driver = _Driver()
+    driver.ask(pay_intent())
+    effects = driver.machine.step(driver.now, Perform(99, Propose(GetTask(TASK)), None))
+    assert [type(effect) for effect in effects] == [Tell]
+    effects = driver.machine.step(driver.now, Perform(98, Propose(pay_intent("t-2")), None))
+    assert [type(effect) for effect in effects] == [Tell], "nor does a repeated call"
+
+
+def test_begun_says_the_machines_time() -> None:
+    driver = _Driver()
+    begun = driver.ask(pay_intent())
+    assert isinstance(begun, Begun)
+    assert begun.now == driver.now
+
+
+def test_all_who_wait_are_told_once() -> None:
+    driver = _Driver()
+    driver.ask(pay_intent())
+    waiting = [driver.begin(HoldTask(TASK, None)), driver.begin(AwaitOutcome(TASK)), driver.begin(AwaitOutcome(TASK))]
+    gone = driver.begin(AwaitOutcome(TASK))
+    driver.abandon(gone, AwaitOutcome(TASK))
+    assert driver.machine.statistics() == {"held": 1, "waiting": 2, "orphans": 0}
+    ended = driver.ask(RecordOutcome(TASK, "completed", b"result"))
+    assert isinstance(ended, Ended)
+    assert all(driver.answers[op] == Ok(ended) for op in waiting)
+    assert gone not in driver.answers
+    assert driver.ask(AwaitOutcome(TASK)) == ended
+    assert driver.ask(HoldTask(TASK, None)) == ended
+    assert driver.machine.statistics() == {"held": 0, "waiting": 0, "orphans": 0}
+
+
+@pytest.mark.parametrize(("deadline", "status"), [(None, "cancelled"), (6.0, "cancelled"), (5.0, "expired")])
+def test_an_abandoned_hold_ends_the_task(deadline: float | None, status: str) -> None:
+    driver = _Driver()
+    driver.ask(pay_intent())
+    hold, waiting = driver.begin(HoldTask(TASK, deadline)), driver.begin(AwaitOutcome(TASK))
+    effects = driver.abandon(hold, HoldTask(TASK, deadline))
+    assert any(isinstance(effect, Persist) for effect in effects)
+    outcome = driver.answers[waiting]
+    assert isinstance(outcome, Ok) and isinstance(outcome.value, Ended)
+    assert outcome.value.status == status
+    assert driver.abandon(hold, HoldTask(TASK, deadline)) == [], "a second word changes nothing"
+    assert driver.ask(RecordOutcome(TASK, "completed", b"too late")) == outcome.value
+
+
+def test_an_abandoned_hold_of_an_ended_task_changes_nothing() -> None:
+    driver = _Driver()
+    driver.ask(pay_intent())
+    hold = driver.begin(HoldTask(TASK, None))
+    ended = driver.ask(RecordOutcome(TASK, "completed"))
+    assert driver.abandon(hold, HoldTask(TASK, None)) == []
+    assert driver.ask(GetTask(TASK)) == ended
+
+
+def test_an_intent_that_was_abandoned_before_it_was_held() -> None:
+    """The Flow was cancelled while its intent was on the way to the disk."""
+    driver = _Driver()
+    op = driver.begin(pay_intent())
+    repeated = driver.begin(pay_intent("t-2"))
+    assert driver.abandon(repeated, pay_intent("t-2")) == [], "who only repeated it cancels nothing"
+    driver.abandon(op, pay_intent())
+    ended = driver.ask(GetTask(TASK))
+    assert isinstance(ended, Ended) and ended.status == "cancelled"
+
+
+def test_an_intent_that_is_held_is_not_cancelled_by_its_own_proposal() -> None:
+    driver = _Driver()
+    op = driver.begin(pay_intent())
+    driver.begin(HoldTask(TASK, None))
+    assert driver.abandon(op, pay_intent()) == []
+    assert driver.ask(GetTask(TASK)) == Running(TASK)
+
+
+def test_orphans_are_the_tasks_of_before() -> None:
+    driver = _Driver()
+    driver.ask(pay_intent("t-1"))
+    driver.ask(pay_intent("t-2", key="ended"))
+    driver.ask(RecordOutcome(TaskId("t-2"), "completed"))
+    driver.restart()
+    driver.ask(pay_intent("t-3", key="new"))
+    orphans = driver.ask(ListOrphans())
+    assert isinstance(orphans, tuple)
+    assert [intent.task for intent in orphans] == ["t-1"]
+    waiting = driver.begin(AwaitOutcome(TASK))
+    driver.ask(RecordOutcome(TASK, "outcome_unknown"))
+    assert isinstance(driver.answers[waiting], Ok), "a repeated call waits for the recovery"
+    assert driver.ask(ListOrphans()) == ()
+
+
+def test_time() -> None:
+    driver = _Driver()
+    driver.now += 2.5
+    begun = driver.ask(pay_intent())
+    assert isinstance(begun, Begun) and begun.intent.at_ms == AT + 2500
+    driver.step(WallTime(AT + 60_000))
+    driver.now += 1
+    ended = driver.ask(RecordOutcome(TASK, "completed"))
+    assert isinstance(ended, Ended) and ended.ended_ms == AT + 61_000
+    driver.restart(wall_ms=AT - 3_600_000)
+    begun = driver.ask(pay_intent("t-2", key="2"))
+    assert isinstance(begun, Begun) and begun.intent.at_ms == AT + 61_000, "a clock that is an hour late"
+
+
+def test_what_it_does_not_know() -> None:
+    driver = _Driver()
+    assert driver.name(driver.begin("what?")) == "unknown-command"
+    assert driver.name(driver.begin(AwaitOutcome(TaskId("t-none")))) == "task-unknown"
+    assert driver.name(driver.begin(HoldTask(TaskId("t-none"), None))) == "task-unknown"
+    assert driver.name(driver.begin(SetConfig("", b"", "bob"))) == "bad-command"
+    assert driver.step(Tick()) == []
+    assert driver.machine.deadline() is None
+    assert driver.abandon(12345, AwaitOutcome(TASK)) == []
+    with pytest.raises(TypeError, match="no use"):
+        driver.step("an event of somebody else")
+
+
+def test_waiting_is_bounded_and_holding_is_not_kept_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(org_machine, "MAX_WAITING", 2)
+    driver = _Driver()
+    driver.ask(pay_intent())
+    for _ in range(2):
+        driver.begin(AwaitOutcome(TASK))
+    assert driver.name(driver.begin(AwaitOutcome(TASK))) == "busy"
+    hold = driver.begin(HoldTask(TASK, None))
+    assert hold not in driver.answers
+
+
+def test_errors_are_of_the_tree() -> None:
+    driver = _Driver()
+    outcome = driver.answers[driver.begin(pay_intent(tool="none"))]
+    assert isinstance(outcome, Err) and isinstance(outcome.error, MeshError)
+    assert isinstance(pay_intent(), RecordIntent)
