@@ -53,7 +53,8 @@ class Timing:
     """See ``gossip_interval_s``."""
 
     retransmit_mult: int = 4
-    """A piece of news is sent ``retransmit_mult * ceil(log10(n+1))`` times (SWIM, section 4.1) before it is dropped from the queue."""
+    """A piece of news is sent ``ceil(retransmit_mult * log10(n+1))`` times, at least ``retransmit_mult`` (SWIM, section 4.1), by each
+    node that hears of it."""
 
     sync_interval_s: float = 30.0
     """Push/pull anti-entropy with one random member this often, at rest; times 1 + ceil(log2(n/32)) above 32 members."""

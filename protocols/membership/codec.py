@@ -22,6 +22,7 @@ Everything that is refused raises Refused: ``too-large``, ``bad-encoding``, ``ba
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 from meshos import cbor
 from meshos.errors import Refused
@@ -76,8 +77,9 @@ def statement(payload: bytes, signature: bytes) -> Statement:
     return decode_statement(cbor.encode([payload, signature]))
 
 
+@lru_cache(maxsize=limits.DECODED)
 def decode_statement(blob: bytes) -> Statement:
-    """Read a statement; the signature is not verified here."""
+    """Read a statement; the signature is not verified here. The same statement comes by many ways, hence the cache."""
     outer = cbor.decode(blob, max_bytes=limits.STATEMENT_BYTES)
     if not (isinstance(outer, list) and len(outer) == 2):
         raise _bad("it is not a payload and a signature")

@@ -87,6 +87,14 @@ class PeerProved:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkLost:
+    """The link to ``node`` broke, or could not be opened. No evidence against it, but a reason to probe it now: a process that was
+    killed resets its connections within milliseconds, while its turn in the round may be seconds away."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class Expelled:
     """``node``'s certificate was revoked: forget the node and take no word from it."""
 

@@ -27,7 +27,7 @@ class Judgement:
         self._state = state
         self._accuse = accuse
         self._confirm = confirm
-        self._orgs_changed = False
+        self.orgs_changed = False
         self.accused: dict[NodeId, Member] = {}  # live members that somebody suspects
         self.lost: dict[NodeId, Member] = {}  # the dead: they may come back
 
@@ -69,8 +69,8 @@ class Judgement:
 
     def finish(self) -> None:
         """At the end of a step: fewer reachable organisations may make one word enough."""
-        while self._orgs_changed:
-            self._orgs_changed = False
+        while self.orgs_changed:
+            self.orgs_changed = False
             for member in list(self.accused.values()):
                 if member.node in self.accused:
                     self._settle(member)
@@ -195,7 +195,7 @@ class Judgement:
         member.state, member.routable = now_is, routable
         reachable = live and routable
         if reachable != was_reachable and table.count_reachable(member.org, 1 if reachable else -1):
-            self._orgs_changed = True
+            self.orgs_changed = True
 
     def _forget(self, member: Member) -> None:
         state = self._state

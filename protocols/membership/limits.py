@@ -53,6 +53,10 @@ CREDENTIALS = 2 * MEMBERS
 BURIED = 2 * MEMBERS
 """Incarnations remembered of nodes that are no longer listed."""
 
+DECODED = 4_096
+"""Decoded statements remembered by their bytes (under 2 KiB each): between the check for news and the merge, and, in a
+simulation, among all nodes."""
+
 STALE = 8_192
 """Superseded statements that are recognised by their bytes, without decoding them again."""
 

@@ -13,6 +13,7 @@ A step that meets no news costs a few microseconds, and none costs more than in 
 
 import random
 from collections.abc import Callable, Sequence
+from heapq import heappop
 
 from meshos.crypto.signing import Domain
 from meshos.effects import Completed, Err, Ok, Signed, Tell, Tick
@@ -74,6 +75,7 @@ class Membership:
         self._heap = state.timers.heap
         self._late_s = timing.probe_timeout_s / 2
         self._gossip_timer: Timer | None = None
+        self._news, self._user_news = state.queue.membership.at, state.queue.user.at
         self._started = False
         self._handlers: dict[type, Callable[[object], None]] = self._all_handlers()
 
@@ -98,10 +100,12 @@ class Membership:
             handler(event)
         if heap and heap[0][0] <= now:
             state.timers.run(now)
-        self._judgement.finish()
-        if self._gossip_timer is None and len(state.queue):
+        if self._judgement.orgs_changed:
+            self._judgement.finish()
+        if self._gossip_timer is None and (self._news or self._user_news) and state.table.ring.members:
             self._gossip_timer = state.timers.set(now + state.timing.gossip_interval_s * state.rng.random(), self._gossip)
-        state.timers.due()  # drops what was called off, so that the next step does not take it for lateness
+        while heap and heap[0][2] is None:
+            heappop(heap)  # called off: not to be taken for lateness by the next step
         return out
 
     def deadline(self) -> float | None:
@@ -182,6 +186,7 @@ class Membership:
             Perform: self._perform,
             Abandon: lambda event: None,  # a command is carried out in the step that brings it
             ev.PeerProved: self._peer_proved,
+            ev.LinkLost: self._link_lost,
             ev.Expelled: self._expelled,
             ev.FactsChanged: lambda event: voice.change_facts(event.facts),
             ev.Announce: lambda event: voice.announce(event.topic, event.body),
@@ -224,6 +229,11 @@ class Membership:
 
     def _peer_proved(self, event: ev.PeerProved) -> None:
         self._table.admit(commands.Certified(event.peer.node, event.peer.org, event.certificate))
+
+    def _link_lost(self, event: ev.LinkLost) -> None:
+        member = self._table.members.get(event.node)
+        if member is not None and member.place >= 0 and not self._voice.leaving:
+            self._prober.confirm(member)
 
     def _expelled(self, event: ev.Expelled) -> None:
         table = self._table
@@ -290,7 +300,7 @@ class Membership:
     def _gossip(self, _: object) -> None:
         state = self._state
         self._gossip_timer = None
-        for member in state.table.ring.sample(state.timing.gossip_fanout):
+        for member in state.table.ring.following(state.timing.gossip_fanout):
             updates = state.queue.take(ROOM)
             if not updates:
                 return

@@ -12,13 +12,14 @@ from meshos.protocols.membership.member import Member
 class Ring:
     """The members that may be probed: not this node, not the dead, not those that left."""
 
-    __slots__ = ("_next", "_random", "_rng", "members")
+    __slots__ = ("_gossip", "_next", "_random", "_rng", "members")
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._random = rng.random
         self.members: list[Member] = []
         self._next = 0
+        self._gossip = 0
 
     def __len__(self) -> int:
         return len(self.members)
@@ -56,6 +57,20 @@ class Ring:
         member = members[self._next]
         self._next += 1
         return member
+
+    def following(self, count: int) -> list[Member]:
+        """The next ``count`` routable members in turn, for gossip: news that is sent a few times goes to different ones each time,
+        which among few members misses far fewer than drawing lots does. The order is as random as the ring's."""
+        members = self.members
+        chosen: list[Member] = []
+        for _ in range(min(len(members), 3 * count)):
+            self._gossip = (self._gossip + 1) % len(members)
+            member = members[self._gossip]
+            if member.routable:
+                chosen.append(member)
+                if len(chosen) == count:
+                    break
+        return chosen
 
     def sample(self, count: int, but: Member | None = None) -> list[Member]:
         """Up to ``count`` different routable members at random, without ``but``; no more than a few draws each."""
