@@ -140,7 +140,7 @@ def test_keys_are_forgotten_and_nothing_is_left(chosen: bool, kept_ms: int) -> N
     assert isinstance(org.run(pay_intent("t-x", key="k0", chosen=chosen), later_ms=kept_ms - 1), Ended)
     assert isinstance(org.run(pay_intent("t-x", key="k0", chosen=chosen), later_ms=1), Begun), "24 h are over"
     assert org.run(pay_intent("t-y", key="k0", chosen=chosen)) == Running(TaskId("t-x")), (
-        "the new one is remembered, also while old ones go"
+        "the new one is remembered"
     )
     org.run(RecordOutcome(TaskId("t-x"), "failed"))
     org.run(pay_intent("t-z", key="kz", chosen=chosen))

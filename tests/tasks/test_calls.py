@@ -238,6 +238,29 @@ def test_cancelled_at_any_moment_no_task_stays_open() -> None:
         assert len(world.executions) <= 1
 
 
+def test_cancelled_between_any_two_events_no_task_stays_open() -> None:
+    """The provider hears of the cancel at once, also while the intent is on its way to the disk."""
+    statuses = set()
+    for k in range(1, 60):
+        world = World()
+        world.run()
+        flow = world.begin_call("pay", key="k")
+        for _ in range(k):
+            if world.queue:
+                world.queue.popleft()()
+        for key in list(world.pending):
+            world.provider.post("flows", CancelFlow(key))
+            world.queue.rotate(1)
+        world.run(until=lambda flow=flow, world=world: flow in world.ended)  # type: ignore[misc]
+        world.run()
+        assert open_intents(world.provider.overlay) == (), f"cancelled after event {k}"
+        assert world.provider.org.statistics() == {"held": 0, "waiting": 0, "orphans": 0}
+        again = world.call("pay", key="k")
+        assert len(world.executions) <= 1
+        statuses.add((again.status, len(world.executions)))
+    assert statuses == {("completed", 1), ("cancelled", 0), ("cancelled", 1)}
+
+
 def test_the_task_expires() -> None:
     world = World()
     before = world.now
