@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from typing import Literal, TypeAlias, cast
 
-from meshos.effects import Completed, Err, Outcome, Tell
+from meshos.effects import Completed, Err, Ok, Outcome, Tell
 from meshos.errors import BadInput, Done, MeshError, Refused, Unreachable, busy
 from meshos.flow import Ask, Lane
 from meshos.flow_machine import Abandon, Perform
@@ -179,6 +179,8 @@ class Asking:
         elif reply.final:
             self.seconds += self.now - asked.since
             self._finish(asked, reply.outcome)
+            if isinstance(reply.outcome, Ok) and len(reply.outcome.value) > BODY_BYTES["work"]:
+                self._call_off(asked)  # the other side need not keep so large a reply any longer
         elif asked.state == "sent" and isinstance(reply.outcome, Err):
             error = reply.outcome.error
             if error.outcome == "not_done":  # this try was not taken in; others may be on their way

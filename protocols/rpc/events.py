@@ -37,7 +37,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The asker does not wait for ``id`` any more."""
+    """The asker does not wait for ``id`` any more: it has given up, or has its (large) reply."""
 
     id: bytes
 

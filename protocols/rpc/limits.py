@@ -85,6 +85,10 @@ OPEN_AGAIN_S = 10.0
 SERVED_PER_PEER = 1024
 SERVED = 8192
 
+SERVED_BYTES_PER_PEER = 192 * MIB
+SERVED_BYTES = 768 * MIB
+"""Bodies of the requests that run here, of one peer and of all: one of the largest, and many of the usual."""
+
 RECORD_GRACE_S = 10.0
 """A recorded reply is kept until the asker's deadline (it does not repeat the id after it), and this long beyond."""
 
@@ -110,6 +114,7 @@ assert 2 * ACTIVE_MESSAGES["bulk"] * BODY_BYTES["bulk"] - 4 * MIB <= ALL_LINKS_P
 assert PROTOCOL_CHARS + TRACE_CHARS < MESSAGE_HEAD_BYTES and 4 * (ERROR_NAME_CHARS + ERROR_DETAIL_CHARS) < MESSAGE_HEAD_BYTES
 assert BODY_BYTES["bulk"] <= LARGE_RECORD_BYTES, "the largest reply can be recorded"
 assert SERVED_PER_PEER >= ASKS_PER_PEER, "who keeps to the limits when asking is not refused when served"
+assert BODY_BYTES["bulk"] < SERVED_BYTES_PER_PEER < SERVED_BYTES, "the largest request can be served"
 assert RECORDS_PER_PEER >= SERVED_PER_PEER and RECORDS >= SERVED
 assert HOP_MARGIN_MIN_MS / 1000 < BACKOFF_BASE_S < RESEND_MIN_S < OPEN_AGAIN_S
 assert OUTBOUND_MESSAGES["work"] >= ASKS_PER_PEER + SERVED_PER_PEER

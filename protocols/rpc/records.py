@@ -71,6 +71,14 @@ class Records:
         if size:
             self._keep_body(key, size)
 
+    def release(self, key: Key) -> None:
+        """Take the body of a record away: nobody waits for it, or there is no room."""
+        record = self._records[key]
+        if record.size:
+            self._release(key, record)
+            gone = Refused("reply-not-kept", "this was done, and its reply is no longer kept", outcome="done")
+            record.reply = Reply(key[1], Err(gone))
+
     def sweep(self, now: float) -> None:
         """Forget what has expired."""
         while self._expiry and self._expiry[0][0] <= now:
@@ -85,10 +93,7 @@ class Records:
         self._bodies[large][key] = None
         self._bytes[large] += size
         while self._bytes[large] > limit:
-            oldest = next(iter(self._bodies[large]))
-            self._release(oldest, self._records[oldest])
-            gone = Refused("reply-not-kept", "this was done, and its reply is no longer kept", outcome="done")
-            self._records[oldest].reply = Reply(oldest[1], Err(gone))
+            self.release(next(iter(self._bodies[large])))
 
     def _release(self, key: Key, record: _Record) -> None:
         """The body of ``record`` does not count any more."""

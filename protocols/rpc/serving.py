@@ -15,7 +15,7 @@ from meshos.flow_machine import CancelFlow, FlowEnded, StartFlow
 from meshos.ids import NodeId, Peer
 from meshos.protocols.rpc.asking import Send
 from meshos.protocols.rpc.events import Cancel, Inbound, Reply, Request
-from meshos.protocols.rpc.limits import BODY_BYTES, RECORD_GRACE_S, SERVED, SERVED_PER_PEER
+from meshos.protocols.rpc.limits import BODY_BYTES, RECORD_GRACE_S, SERVED, SERVED_BYTES, SERVED_BYTES_PER_PEER, SERVED_PER_PEER
 from meshos.protocols.rpc.records import Key, Records
 
 Allowed: TypeAlias = Mapping[str, Callable[[Peer], bool]]
@@ -31,14 +31,24 @@ def reply_lane(asked_on: Lane, outcome: Outcome[bytes]) -> Lane:
 
 
 class _Running:
-    __slots__ = ("cancelled", "deadline", "lane", "peer", "protocol")
+    __slots__ = ("cancelled", "deadline", "lane", "peer", "protocol", "size")
 
-    def __init__(self, peer: Peer, protocol: str, lane: Lane, deadline: float) -> None:
+    def __init__(self, peer: Peer, protocol: str, size: int, lane: Lane, deadline: float) -> None:
         self.peer = peer
         self.protocol = protocol
+        self.size = size
         self.lane = lane
         self.deadline = deadline
         self.cancelled = False
+
+
+class _Load:
+    """What runs for one peer."""
+
+    __slots__ = ("bytes", "requests")
+
+    def __init__(self) -> None:
+        self.requests = self.bytes = 0
 
 
 class Serving:
@@ -53,7 +63,8 @@ class Serving:
         self._send = send
         self._linked = linked
         self._running: dict[Key, _Running] = {}
-        self._of_peer: dict[NodeId, int] = {}
+        self._of_peer: dict[NodeId, _Load] = {}
+        self._bytes = 0
 
     def request(self, peer: Peer, request: Request, lane: Lane) -> None:
         """One try of a request has come."""
@@ -70,14 +81,17 @@ class Serving:
         if refusal is not None:
             self.counts["refused"] += 1
             self._answer(peer.node, lane, Reply(request.id, Err(refusal)))
-        elif len(self._running) >= SERVED or self._of_peer.get(peer.node, 0) >= SERVED_PER_PEER:
+        elif self._full(peer.node, len(request.body)):
             self.counts["not_taken_in"] += 1
             self._answer(peer.node, lane, Reply(request.id, Err(busy("the table of requests that run here")), final=False))
         else:
             self._start(key, peer, request, lane)
 
     def cancel(self, peer: Peer, cancel: Cancel) -> None:
-        """The asker waits no more. A cancel may overtake its request, so an unknown id is remembered as cancelled."""
+        """The asker waits no more, whether it has its answer or not: stop, and keep no body for it.
+
+        A cancel may overtake its request, so an unknown id is remembered as cancelled.
+        """
         key = (peer.node, cancel.id)
         running = self._running.get(key)
         if running is not None:
@@ -85,6 +99,8 @@ class Serving:
                 running.cancelled = True
                 self.counts["cancelled"] += 1
                 self.effects.append(Tell("flows", CancelFlow(key)))
+        elif self.records.get(key) is not None:
+            self.records.release(key)
         else:
             cancelled = Refused("cancelled", "it was cancelled by whoever asked for it")
             self.records.put(key, Reply(cancel.id, Err(cancelled)), self.now + RECORD_GRACE_S)
@@ -95,8 +111,11 @@ class Serving:
         running = self._running.pop(key, None)  # type: ignore[call-overload]  # every FlowId that we hear of is a Key of ours
         assert running is not None and isinstance(key, tuple), event
         node = running.peer.node
-        self._of_peer[node] -= 1
-        if not self._of_peer[node]:
+        load = self._of_peer[node]
+        load.requests -= 1
+        load.bytes -= running.size
+        self._bytes -= running.size
+        if not load.requests:
             del self._of_peer[node]
         reply = Reply(key[1], self._checked(running.protocol, event.outcome))
         self.records.put((node, key[1]), reply, max(self.now, running.deadline) + RECORD_GRACE_S)
@@ -124,11 +143,21 @@ class Serving:
             return Unreachable("deadline-exceeded", "the request came when its time was over", outcome="not_done")
         return None
 
+    def _full(self, node: NodeId, size: int) -> bool:
+        load = self._of_peer.get(node)
+        if load is not None and (load.requests >= SERVED_PER_PEER or load.bytes + size > SERVED_BYTES_PER_PEER):
+            return True
+        return len(self._running) >= SERVED or self._bytes + size > SERVED_BYTES
+
     def _start(self, key: Key, peer: Peer, request: Request, lane: Lane) -> None:
         deadline = self.now + request.ttl_ms / 1000
         self.counts["served"] += 1
-        self._running[key] = _Running(peer, request.protocol, lane, deadline)
-        self._of_peer[peer.node] = self._of_peer.get(peer.node, 0) + 1
+        size = len(request.body)
+        self._running[key] = _Running(peer, request.protocol, size, lane, deadline)
+        load = self._of_peer.setdefault(peer.node, _Load())
+        load.requests += 1
+        load.bytes += size
+        self._bytes += size
         inbound = Inbound(peer, request.protocol, request.body, deadline, request.trace)
         self.effects.append(Tell("flows", StartFlow(key, request.protocol, inbound, deadline, "rpc", request.trace)))
 

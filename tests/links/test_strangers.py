@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -321,4 +322,26 @@ async def test_too_many_connections_of_one_peer(nursery: trio.Nursery, monkeypat
         async with authenticated(mesh, server) as (second, other, _):
             assert (await last_words(second, other)).name == "link-lost"
         await counted(server, "refused_connections")
+    nursery.cancel_scope.cancel()
+
+
+async def test_clients_that_hang_up_at_once_disturb_nothing(nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    for _ in range(30):
+        stream = await raw(server)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+        await stream.aclose()
+    await counted(server, "path_tcp_refused_link-lost", 30)
+    await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("address", [("127.0.0.1", 70_000), ("a\0b", 1), ("\u2100" * 80, 1), ("", -1), ("256.1.1.1", 1)])
+async def test_an_address_that_is_none_is_unreachable(address: tuple[str, int], nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    mesh.address_of = lambda node: address  # type: ignore[method-assign]
+    server.path._address_of = mesh.address_of
+    with pytest.raises(Unreachable) as caught:
+        await server.ask(mesh.node().id, ECHO)
+    assert caught.value.name == "peer-unreachable" and caught.value.outcome == "not_done"
     nursery.cancel_scope.cancel()

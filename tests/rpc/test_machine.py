@@ -308,6 +308,26 @@ def test_old_bodies_give_way_but_their_ids_stay(monkeypatch: pytest.MonkeyPatch)
     assert network.nodes["b"].machines["rpc"].statistics()["record_bytes"] <= 2500
 
 
+def test_a_large_reply_is_let_go_once_it_has_arrived() -> None:
+    network = Network("ab", World().services)
+    size = limits.BODY_BYTES["work"] + 1
+    asked = network.ask("a", ask("b", BIG, str(size).encode()))
+    network.run(1.0)
+    assert value_of(asked) == bytes(size)
+    statistics = network.nodes["b"].machines["rpc"].statistics()
+    assert (statistics["records"], statistics["record_bytes"]) == (1, 0)
+
+
+def test_the_bodies_of_running_requests_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshos.protocols.rpc.serving.SERVED_BYTES_PER_PEER", 2500)
+    network = Network("ab", World().services)
+    asks = [network.ask("a", ask("b", SLOW, bytes([n]) * 1000, retries=0)) for n in range(3)]
+    network.run(1.0)
+    assert [isinstance(each.ends[0][1].outcome, Ok) for each in asks] == [True, True, False]
+    assert error_of(asks[2]).name == "busy"
+    quiet(network)
+
+
 def test_records_are_bounded_per_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meshos.protocols.rpc.records.RECORDS_PER_PEER", 10)
     network = Network("ab", World().services)

@@ -7,7 +7,6 @@ when the other side has said its own.
 """
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from itertools import count
 from typing import TypeAlias
 
@@ -37,14 +36,15 @@ Received: TypeAlias = Callable[["Channel", Lane, Message], Awaitable[None]]
 
 
 class Channel:
-    """See the module's text. ``greet``, then ``run``; ``send``, ``part`` and ``end`` at any time."""
+    """See the module's text. ``greet``, then ``run``; ``send``, ``part`` and ``end`` at any time. ``parted`` hears of a parting."""
 
-    def __init__(self, connection: Connection, own: Hello, path: str, partials: Partials) -> None:
+    def __init__(self, connection: Connection, own: Hello, path: str, partials: Partials, parted: Callable[["Channel"], None]) -> None:
         self.connection = connection
         self.path = path
         self.codec = LinkCodec(own, dialled=connection.dialled, expect=connection.peer.node, partials=partials)
         self.bulk_only = own.lanes == ("bulk",)
         self.parting = False
+        self._parted = parted
         self.rtt_s: float | None = None
         self.bytes_in = self.bytes_out = 0
         self.messages_in: dict[Lane, int] = {"control": 0, "work": 0, "bulk": 0}
@@ -113,6 +113,7 @@ class Channel:
             self._parting_since = trio.current_time()
             self.codec.part()
             self._wake.set()
+            self._parted(self)
 
     def end(self, error: MeshError) -> None:
         """End at once; ``run`` returns ``error``."""
@@ -171,7 +172,11 @@ class Channel:
             self._wake = trio.Event()
             while data := self.codec.data_to_send(WRITE_BYTES):
                 self._writing_since = trio.current_time()
-                await self.connection.send(data)
+                try:
+                    await self.connection.send(data)
+                except MeshError:
+                    await trio.sleep(LINGER_S)  # the reader may still find why the other side closed, which says more
+                    raise
                 self._writing_since = None
                 self.bytes_out += len(data)
 
@@ -202,8 +207,7 @@ class Channel:
         """Close; where we are the one that says no, tell the other side why, as far as it listens."""
         if isinstance(error, Refused):
             self.codec.refuse(error)
-            with trio.move_on_after(LINGER_S), suppress(MeshError):  # it may be gone: then closing is all that is left
-                await self.connection.send(self.codec.data_to_send(WRITE_BYTES))
+            await self.connection.close_after(self.codec.data_to_send(WRITE_BYTES))
         await self.connection.close()
 
 

@@ -85,6 +85,7 @@ class Links:
         self._peers: dict[NodeId, _PeerLinks] = {}
         self._partials = Partials(ALL_LINKS_PARTIAL_BYTES)
         self._connections = 0
+        self._accepted: Counter[NodeId] = Counter()  # connections from outside, by peer
         self._counts: Counter[str] = Counter()
         self._outbox: deque[object] = deque()
         self._flushing = False
@@ -116,7 +117,7 @@ class Links:
             self._tell(NotSent(effect.to, effect.message, "link-lost"))
         elif effect.lane != "bulk":
             self._send(peer.main, effect.lane, effect.message)
-        elif peer.bulk is not None:
+        elif peer.bulk is not None and not peer.bulk.parting:
             self._send(peer.bulk, "bulk", effect.message)
         else:
             self._send_when_open(effect, peer)
@@ -174,13 +175,13 @@ class Links:
     async def _accept(self, connection: Connection, path: str) -> None:
         """An authenticated connection from outside, to its end. Its hello says whether it is for all lanes or for bulk."""
         node = connection.peer.node
-        peer = self._peers.get(node)
-        if node in self.cut or self._connections >= CONNECTIONS or (peer and len(peer.channels) >= CONNECTIONS_PER_PEER):
+        if node in self.cut or self._connections >= CONNECTIONS or self._accepted[node] >= CONNECTIONS_PER_PEER:
             self._counts["refused_connections"] += 1
             await connection.close()
             return
-        channel = Channel(connection, self._hello(), path, self._partials)
+        channel = Channel(connection, self._hello(), path, self._partials, self._parted)
         self._connections += 1
+        self._accepted[node] += 1
         try:
             await channel.greet()
             await self._run(channel)
@@ -188,6 +189,9 @@ class Links:
             self._counts[f"refused_{error.name}"] += 1
         finally:
             self._connections -= 1
+            self._accepted[node] -= 1
+            if not self._accepted[node]:
+                del self._accepted[node]
 
     async def _dial(self, to: NodeId, peer: _PeerLinks) -> None:
         """Open a main connection; ``LinkDown`` if none can be had and none has come from the other side meanwhile."""
@@ -232,7 +236,7 @@ class Links:
             self._connections += 1
             try:
                 with trio.fail_after(DIAL_S):
-                    channel = Channel(await path.dial(to), hello, path.name, self._partials)
+                    channel = Channel(await path.dial(to), hello, path.name, self._partials, self._parted)
                     await channel.greet()
                     return channel
             except trio.TooSlowError:
@@ -306,6 +310,13 @@ class Links:
         channel.codec.forget_unsent()
         if was_main:
             self._tell(_link_down(node, error))
+
+    def _parted(self, channel: Channel) -> None:
+        """``channel`` takes nothing more: what comes next needs a new link. What it holds still goes out."""
+        peer = self._peers.get(channel.peer.node)
+        if peer is not None and peer.main is channel:
+            peer.main = None
+            self._tell(LinkDown(channel.peer.node, "link-closed", f"the link to {channel.peer.node} is being closed"))
 
     def _ended(self, channel: Channel, peer: _PeerLinks, error: MeshError) -> None:
         self._counts[f"ended_{error.name}"] += 1

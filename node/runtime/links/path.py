@@ -33,6 +33,10 @@ class Connection(Protocol):
         """Raises Refused if the peer would not be let in any more (its certificate was revoked or has ended)."""
         ...
 
+    async def close_after(self, last: bytes) -> None:
+        """Send ``last``, give the other side a moment to read it, and close: for refusals. Never raises a MeshError."""
+        ...
+
     async def close(self) -> None:
         """Close at once. Closing twice is no error."""
         ...

@@ -41,6 +41,9 @@ class TcpConnection:
     def check(self) -> None:
         self._check()
 
+    async def close_after(self, last: bytes) -> None:
+        await self._tls.close_after(last)
+
     async def close(self) -> None:
         await self._tls.close()
 
@@ -94,8 +97,8 @@ class TcpPath:
         try:
             with trio.fail_after(DIAL_S - HANDSHAKE_S):
                 return await self._connect(to, *address)
-        except OSError as error:
-            detail = f"{to} does not answer at {address[0]}:{address[1]} ({error.strerror or 'no connection'})"
+        except (OSError, ValueError, OverflowError) as error:  # the latter two for what is no address at all
+            detail = f"{to} does not answer at {address[0]}:{address[1]} ({getattr(error, 'strerror', None) or 'no connection'})"
             raise Unreachable("peer-unreachable", detail, outcome="not_done") from error
         except trio.TooSlowError as error:
             raise Unreachable("handshake-timeout", f"{to} did not finish the handshake in time", outcome="not_done") from error
@@ -128,7 +131,11 @@ class TcpPath:
 
     async def _take(self, stream: trio.SocketStream, accepted: Accepted) -> None:
         """One connection from outside, from its first byte to its end."""
-        address = str(stream.socket.getpeername()[0]) if stream.socket.fileno() >= 0 else ""
+        try:
+            address = str(stream.socket.getpeername()[0])
+        except OSError:
+            self._counts["refused_link-lost"] += 1
+            return  # it has hung up already
         if self._waiting.total() >= UNAUTHENTICATED or self._waiting[address] >= UNAUTHENTICATED_PER_ADDRESS:
             self._counts["refused_too_many"] += 1
             return
