@@ -21,6 +21,8 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_ADDRESSES = 16
 """Of one name; the first that connects is used."""
+_NEVER = tuple(map(ipaddress.ip_network, ("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "64:ff9b:1::/48")))
+"""Special-purpose networks (RFC 6890) of which some versions of ``ipaddress`` let parts pass as global."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
@@ -47,6 +49,8 @@ class EgressPolicy:
         plain = _unwrapped(address)
         if any(plain in network for network in self.allow if network.version == plain.version):
             return True
+        if any(plain in network for network in _NEVER if network.version == plain.version):
+            return False
         return plain.is_global and not plain.is_multicast and not plain.is_reserved
 
 

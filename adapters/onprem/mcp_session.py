@@ -21,7 +21,7 @@ from meshos.adapters.onprem import limits
 from meshos.adapters.onprem.lines import Line, LineReader, TooLong
 from meshos.adapters.onprem.mcp_values import KNOWN_PROTOCOLS, PROTOCOL, Json, Message, garbage, too_large, tool_result, tools_of
 from meshos.cbor import Value
-from meshos.errors import Done, Failed, MeshError, Unreachable, busy
+from meshos.errors import Done, Failed, MeshError, busy
 from meshos.protocols.tasks.tools import Tool
 
 MAX_GARBAGE_LINES = 1_000
@@ -86,7 +86,7 @@ class McpSession:
 
     async def run(self) -> MeshError:
         """Read and write until the server closes its output; then why, as the error that open calls ended with."""
-        ended: MeshError = Unreachable("agent-crashed", "the agent closed its output")
+        ended: MeshError = Failed("agent-crashed", "the agent closed its output", outcome="unknown")
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)

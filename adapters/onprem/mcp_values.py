@@ -9,7 +9,7 @@ from typing import TypeAlias, cast
 
 from meshos import cbor
 from meshos.adapters.onprem import limits
-from meshos.errors import BadInput, Failed
+from meshos.errors import BadInput, Failed, Refused
 from meshos.protocols.tasks.tools import Tool
 
 PROTOCOL = "2025-11-25"
@@ -40,7 +40,7 @@ def check_plain(value: Json, depth: int = cbor.MAX_DEPTH) -> None:
 def tool_result(result: Json) -> tuple[bytes, bool]:
     """``(value, failed)`` of a tools/call result: structured content, else text, else the content list, as canonical CBOR.
 
-    Raises Failed ``agent-garbage`` or ``result-too-large``.
+    Raises Failed ``agent-garbage``, Refused ``result-too-large``.
     """
     if not isinstance(result, dict):
         raise garbage("its answer to a call is no object")
@@ -63,11 +63,11 @@ def tool_result(result: Json) -> tuple[bytes, bool]:
     return data, failed
 
 
-def too_large(size: int) -> Failed:
+def too_large(size: int) -> Refused:
     """A result beyond the bound; the tool ran, its answer was dropped."""
     most = limits.MAX_RESULT_BYTES >> 20
     detail = f"the tool's answer has {size >> 20} MiB, at most {most} are passed on"
-    return Failed("result-too-large", detail, hint="have the tool return a part, or a place to fetch it from", outcome="done")
+    return Refused("result-too-large", detail, hint="have the tool return a part, or a place to fetch it from", outcome="done")
 
 
 def _text_of(item: Json) -> str | None:

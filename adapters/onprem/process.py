@@ -47,7 +47,7 @@ class AgentProcess:
                     fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, limits.PIPE_BYTES)
             with trio.CancelScope(shield=True):  # a process must not be born unseen; launching takes milliseconds
                 launcher = await trio.lowlevel.open_process(
-                    sandbox.launcher_command(ctl_r, sta_w),
+                    sandbox.launcher_command(ctl_r, sta_w, plan.label),
                     stdin=in_r,
                     stdout=out_w,
                     stderr=err_w,

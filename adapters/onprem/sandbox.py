@@ -62,6 +62,7 @@ class Plan:
     writable: tuple[str, ...]
     devices: tuple[str, ...]
     limits: Mapping[str, int]
+    label: str = ""
     nice: int = bounds.NICE
 
     def to_json(self) -> bytes:
@@ -69,11 +70,14 @@ class Plan:
         return json.dumps({name: getattr(self, name) for name in self.__dataclass_fields__}, default=list).encode() + b"\n"
 
 
-def launcher_command(control: int, status: int) -> list[str]:
-    """How the launcher is started: isolated, without site-packages, from wherever this package lies; it inherits two pipes."""
+def launcher_command(control: int, status: int, label: str = "") -> list[str]:
+    """How the launcher is started: isolated, without site-packages, from wherever this package lies; it inherits two pipes.
+
+    ``label`` does nothing; it says in a list of processes for whom this one is.
+    """
     root = str(Path(meshos.__file__).resolve().parent.parent)
     code = f"import sys; sys.path.insert(0, {root!r}); from meshos.adapters.onprem.launch import main; main({control}, {status})"
-    return [sys.executable, "-I", "-S", "-c", code]
+    return [sys.executable, "-I", "-S", "-c", code, label]
 
 
 def agent_uid(agent: AgentId) -> int:
@@ -127,6 +131,7 @@ def make_plan(
     if host.root and "own-uid" not in layers:
         raise Refused("sandbox-too-weak", "this node runs as root and cannot give agents another uid", hint="run it as an ordinary user")
     program = find_program(command[0], folder)
+    home, inbox = _make_private(private, uid if "own-uid" in layers else None)
     needed = _needed(program, folder, private)
     veiled = [str(path) for path in hidden]
     if "own-uid" in layers:
@@ -134,7 +139,6 @@ def make_plan(
         if closed and "mount-namespace" not in layers:
             raise Refused("sandbox-too-weak", f"an agent's own uid cannot enter {closed[0]}", hint=f"chmod o+x {closed[0]}")
         veiled += closed
-    home, inbox = _make_private(private, uid if "own-uid" in layers else None)
     covered = "mount-namespace" in layers
     return Plan(
         command=(program, *command[1:]),
@@ -148,6 +152,7 @@ def make_plan(
         writable=(str(home), *(("/dev/shm",) if covered else ())),
         devices=_DEVICES,
         limits=_limits(memory_bytes, own_uid="own-uid" in layers),
+        label=str(private),
     )
 
 
@@ -199,9 +204,10 @@ def _limits(memory_bytes: int, *, own_uid: bool) -> dict[str, int]:
 
 def _needed(program: str, folder: Path, private: Path) -> list[str]:
     """Folders that must be seen even where they lie in a hidden or closed one, outermost first."""
-    real = Path(program).resolve()
-    paths = {Path(sys.prefix), Path(sys.base_prefix), folder, private}
-    for binary in (Path(program), real):
+    paths = {folder, private}
+    if Path(sys.prefix) in Path(program).parents:
+        paths |= {Path(sys.prefix), Path(sys.base_prefix)}
+    for binary in (Path(program), Path(program).resolve()):
         paths.add(binary.parent.parent if binary.parent.name == "bin" else binary.parent)
     for path in list(paths):
         paths.add(path.resolve())

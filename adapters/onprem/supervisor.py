@@ -81,6 +81,7 @@ class Replica:
         self._stop = trio.CancelScope()
         self._finished = trio.Event()
         self._error: MeshError | None = None
+        self._last_error: MeshError | None = None
         self._restarts = self._restarts_in_a_row = self._calls = self._failures = self._garbage = 0
         self._start_s = 0.0
         self._layers: tuple[str, ...] = ()
@@ -93,6 +94,7 @@ class Replica:
             with self._stop:
                 while True:
                     lived_s, served = await self._live()
+                    self._last_error = self._error
                     if not served and must_start:
                         self._become("failed")
                         return
@@ -153,7 +155,7 @@ class Replica:
             log_bytes=self._log.written,
             start_s=self._start_s,
             layers=self._layers,
-            last_error=f"{self._error.name}: {self._error.detail}" if self._error else "",
+            last_error=f"{self._last_error.name}: {self._last_error.detail}" if self._last_error else "",
         )
 
     def _on_its_way(self) -> bool:
