@@ -70,23 +70,22 @@ def doctor(
         rows.append((check.name, finding, (time.monotonic() - began) * 1_000))
     failed = [name for name, finding, _ in rows if finding.verdict == "fail"]
     if as_json:
-        keys = [
-            {"check": name, "verdict": f.verdict, "sentence": f.sentence, "mend": f.mend, "took_ms": round(took, 1)}
-            for name, f, took in rows
-        ]
-        document("doctor", {"ok": not failed, "checks": keys})
+        document("doctor", {"ok": not failed, "checks": [_row(name, finding, took) for name, finding, took in rows]})
         raise typer.Exit(Failed.exit_code if failed else 0)
-    table(
-        ("CHECK", "VERDICT", "FOUND", "TIME"), [(name, f.verdict, f.sentence, f"{took:.0f} ms") for name, f, took in rows], right=("TIME",)
-    )
+    shown = [(name, finding.verdict, finding.sentence, f"{took:.0f} ms") for name, finding, took in rows]
+    table(("CHECK", "VERDICT", "FOUND", "TIME"), shown, right=("TIME",))
     for name, finding, _ in rows:
         if finding.mend and finding.verdict in ("warn", "fail"):
             note(f"{'x' if finding.verdict == 'fail' else '!'} {name}: {finding.mend}")
     if failed:
         raise Failed("doctor-found", f"{len(failed)} of {len(rows)} checks failed: {', '.join(failed)}", hint="mend them as said above")
-    ok(
-        f"{sum(f.verdict == 'pass' for _, f, _ in rows)} checks passed; next: {'mesh run --dir ' + str(directory) if config else 'mesh demo'}"
-    )
+    passed = sum(finding.verdict == "pass" for _, finding, _ in rows)
+    ok(f"{passed} checks passed; next: {f'mesh run --dir {directory}' if config else 'mesh demo'}")
+
+
+def _row(name: str, finding: Finding, took_ms: float) -> dict[str, object]:
+    shown = {"check": name, "verdict": finding.verdict, "sentence": finding.sentence, "mend": finding.mend}
+    return shown | {"took_ms": round(took_ms, 1)}
 
 
 def _config(directory: Path) -> tuple[NodeConfig | None, Finding | None]:

@@ -77,6 +77,9 @@ def init(
 
 def run(directory: DirOption = DEFAULT_DIR) -> None:
     """Run a node in the foreground until SIGTERM or Ctrl-C, then leave cleanly."""
+    from meshos.node.config import load
+
+    load(directory)  # what is wrong with the folder is said before the node's libraries are loaded
     from meshos.node.compose import run as run_node
 
     code = run_node(directory.absolute())

@@ -69,6 +69,8 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            return _reader_gone()
         return error.code if isinstance(error.code, int) else 0
     except BaseException as error:
         return ending.of_bug(error, argv)
@@ -85,7 +87,12 @@ def _reader_gone() -> int:
 
 def main() -> None:
     """The console script ``mesh``."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _reader_gone()
+    sys.exit(code)
 
 
 if __name__ == "__main__":
