@@ -1,5 +1,9 @@
-"""Build ``build/view/meshos``: links that show the top-level folders as ``meshos.<folder>``, as mypy does not run ``__path__`` code."""
+"""Build ``build/view``, what mypy reads: links that show the top-level folders as ``meshos.<folder>``, as it runs no ``__path__`` code.
 
+trio is linked there too: libp2p brings trio-typing, whose old stubs would otherwise hide the types that trio itself has.
+"""
+
+import importlib.util
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +28,11 @@ def build() -> None:
         link = VIEW / name
         if not link.is_symlink():
             link.symlink_to(target)
+    trio = importlib.util.find_spec("trio")
+    assert trio is not None and trio.origin is not None
+    link = VIEW.parent / "trio"
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path(trio.origin).parent)
 
 
 if __name__ == "__main__":
