@@ -17,14 +17,15 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cbor2
+
 from meshos import cbor
 from meshos.consensus.org.commands import Agent, AuditEntry, Ended, Intent, Problem, Tool
-from meshos.errors import Broken, MeshError
+from meshos.errors import Broken
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.storage.store import View
 
 META = b"meta"
-_ENTRY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +211,14 @@ def _list(view: View, key: bytes) -> list[Any] | None:
 
 
 def _decode(value: bytes) -> list[Any]:
-    """A list that was written here, and so has the types that are expected; anything else is a bug or a damaged disk."""
+    """A list that was written here, and so has the types that are expected; anything else is a bug or a damaged disk.
+
+    Not ``cbor.decode``: that encodes again to refuse what a stranger may send, and doubles the time of a call's commands.
+    """
     try:
-        found = cbor.decode(value, max_bytes=_ENTRY_BYTES)
-    except MeshError as error:
-        raise Broken("state-broken", f"an entry of the organisation's state cannot be read: {error.detail}") from error
-    assert isinstance(found, list)
+        found = cbor2.loads(value)
+    except (cbor2.CBORDecodeError, ValueError) as error:
+        raise Broken("state-broken", "an entry of the organisation's state cannot be read") from error
+    if not isinstance(found, list):
+        raise Broken("state-broken", f"an entry of the organisation's state is of the type {type(found).__name__}")
     return found

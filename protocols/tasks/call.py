@@ -134,7 +134,7 @@ class Calls:
                 last = error
         raise last
 
-    async def _countersign(self, request: CallRequest, reply: TaskReply) -> SignedReceipt:
+    async def _countersign(self, request: CallRequest, reply: TaskReply) -> SignedReceipt | None:
         """Check the provider's receipt, sign it, and have it sent back."""
         result = reply.result or b""
         receipt = decode_receipt(reply.receipt)
@@ -153,7 +153,10 @@ class Calls:
             receipt.at_ms,
         )
         check_receipt(receipt, expected)
-        if provider != self._me.node and self._org_of(provider) != request.provider_org:
+        org = self._me.org if provider == self._me.node else self._org_of(provider)
+        if org is None and reply.replayed:
+            return None  # signed by a node that is no member any more: nobody can say now of which organisation it was
+        if org != request.provider_org:
             raise receipt_invalid(f"{provider} is no node of {request.provider_org}")
         try:
             self._verifier.verify(provider, provider_domain(self._genesis_hash), reply.receipt, reply.signature)

@@ -139,9 +139,7 @@ def test_keys_are_forgotten_and_nothing_is_left(chosen: bool, kept_ms: int) -> N
         org.run(RecordOutcome(TaskId(f"t-{number}"), "completed", b"result", b"", None, b"r", b"s", 0, ""))
     assert isinstance(org.run(pay_intent("t-x", key="k0", chosen=chosen), later_ms=kept_ms - 1), Ended)
     assert isinstance(org.run(pay_intent("t-x", key="k0", chosen=chosen), later_ms=1), Begun), "24 h are over"
-    assert org.run(pay_intent("t-y", key="k0", chosen=chosen)) == Running(TaskId("t-x")), (
-        "the new one is remembered"
-    )
+    assert org.run(pay_intent("t-y", key="k0", chosen=chosen)) == Running(TaskId("t-x")), "the new one is remembered"
     org.run(RecordOutcome(TaskId("t-x"), "failed"))
     org.run(pay_intent("t-z", key="kz", chosen=chosen))
     assert org.run(pay_intent("t-y", key="k0", chosen=chosen)) == answer(org.store, GetTask(TaskId("t-x")))
@@ -271,7 +269,7 @@ def test_time_never_goes_back() -> None:
 
 def test_damage_is_named() -> None:
     org = _State()
-    for damage in (b"", b"\x9f", b"\x80\x00"):
+    for damage in (b"", b"\x9f", b"\x01", b"\xa0"):
         org.store.write([])
         org.store._map._values[b"agent/a-1"] = damage
         with pytest.raises(Broken, match="state-broken"):
