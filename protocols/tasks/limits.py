@@ -33,6 +33,9 @@ OUTBOX_RECEIPTS = 10_000
 OUTBOX_BATCH = MAX_RECEIPTS
 """Receipts sent to one provider at once."""
 
+LINGER_S = 0.25
+"""How long a receipt waits for others, unless a batch is full: alone, each would cost both sides a third of a call's work."""
+
 OUTBOX_PROVIDERS = 8
 """Providers that are sent to side by side."""
 

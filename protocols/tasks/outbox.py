@@ -18,6 +18,7 @@ from meshos.ids import NodeId, OrgDid, Peer, TaskId
 from meshos.protocols.tasks.fields import Fields
 from meshos.protocols.tasks.limits import (
     HEAD_BYTES,
+    LINGER_S,
     OUTBOX_BATCH,
     OUTBOX_PROVIDERS,
     OUTBOX_RECEIPTS,
@@ -49,7 +50,9 @@ class PutReceipts:
 
 @dataclass(frozen=True, slots=True)
 class TakeReceipts:
-    """Gives tuple[Countersigned, …] as soon as some are due: up to OUTBOX_BATCH for each of up to OUTBOX_PROVIDERS providers."""
+    """Gives tuple[Countersigned, …] once a batch is full or the oldest has waited LINGER_S: up to OUTBOX_BATCH for each of up to
+    OUTBOX_PROVIDERS providers.
+    """
 
 
 class ReceiptOutbox:
@@ -58,6 +61,7 @@ class ReceiptOutbox:
     def __init__(self) -> None:
         self._due: deque[Countersigned] = deque()
         self._later: deque[tuple[float, Countersigned]] = deque()
+        self._since = 0.0  # when the oldest of those came that are due
         self._taker: tuple[str, int] | None = None
         self.dropped = 0
 
@@ -80,16 +84,19 @@ class ReceiptOutbox:
         elif not isinstance(event, Tick):
             raise TypeError(f"ReceiptOutbox has no use for {event!r}")
         while self._later and self._later[0][0] <= now:
-            self._due.append(self._later.popleft()[1])
-        if self._taker is not None and self._due:
+            self._add(self._later[0][0], self._later.popleft()[1])
+        if self._taker is not None and (len(self._due) >= OUTBOX_BATCH or (self._due and now >= self._since + LINGER_S)):
             machine, op = self._taker
             self._taker = None
             effects.append(Tell(machine, Completed(op, Ok(self._take()))))
         return effects
 
     def deadline(self) -> float | None:
-        """When the earliest that was put off is due."""
-        return self._later[0][0] if self._later else None
+        """When those that wait for others have waited long enough, or the earliest that was put off is due."""
+        times = [self._later[0][0]] if self._later else []
+        if self._taker is not None and self._due:
+            times.append(self._since + LINGER_S)
+        return min(times, default=None)
 
     def statistics(self) -> dict[str, int]:
         """Receipts that wait, and those that were given up."""
@@ -102,10 +109,15 @@ class ReceiptOutbox:
             elif receipt.tries:
                 self._put_off(now + RETRY_S * 2 ** (receipt.tries - 1), receipt)
             else:
-                self._due.append(receipt)
+                self._add(now, receipt)
         while len(self._due) + len(self._later) > OUTBOX_RECEIPTS:
             (self._due if self._due else self._later).popleft()
             self.dropped += 1
+
+    def _add(self, now: float, receipt: Countersigned) -> None:
+        if not self._due:
+            self._since = now
+        self._due.append(receipt)
 
     def _put_off(self, when: float, receipt: Countersigned) -> None:
         """Keep ``_later`` in the order of time; what is put off is nearly always the latest."""
