@@ -4,6 +4,7 @@ Import-light on purpose: a command that only asks a node never loads the node, a
 of other parts (``sim``) join by the entry point group ``meshos.commands``, as a function that gets the app, when they are named.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -43,14 +44,29 @@ def _options(
 
 
 def add_plugins(argv: Sequence[str]) -> None:
-    """Load the commands of other parts: the one that ``argv`` names, or all where a list of commands is asked for."""
-    named = next((word for word in argv if not word.startswith("-")), None)
-    known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    if named in known:
+    """Load the commands of other parts: the one that ``argv`` names, or all where a list of commands is asked for.
+
+    While a shell completes a word only their names are added: it waits for 200 ms, and one of them may load the whole node.
+    """
+    completing = "_MESH_COMPLETE" in os.environ
+    words = os.environ.get("COMP_WORDS", "").split()[1:] if completing else argv
+    named = next((word for word in words if not word.startswith("-")), None)
+    if named in _known():
         return
     for entry in metadata.entry_points(group=PLUGINS):
-        if named is None or named == entry.name:
+        if named == entry.name or (named is None and not completing):
             entry.load()(app)
+        elif completing:
+            app.command(name=entry.name)(_later)
+
+
+def _known() -> set[str]:
+    names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    return names | {group.name or "" for group in app.registered_groups}
+
+
+def _later() -> None:
+    """Stands for a command of another part while a shell completes its name."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -79,8 +95,6 @@ def run(argv: Sequence[str]) -> int:
 
 def _reader_gone() -> int:
     """Whoever read our output has enough: end quietly, as other programs do in a pipe."""
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshos.errors import BadInput, Refused
+from meshos.errors import BadInput, MeshError, Refused
 from meshos.node.cli.output import JsonFlag, document, note, ok, progress, table, warn
 from meshos.node.cli.testnet import record
 
@@ -21,7 +21,19 @@ BASE_PORT = 8100
 READY_S = 60.0
 MAX_ORGS = 24
 
-NodeArgument = Annotated[str, typer.Argument(metavar="NODE", help="A node's name, or an organisation's for all of its nodes.")]
+
+def _names(context: typer.Context, incomplete: str) -> list[str]:
+    """Nodes and organisations that a shell may complete to; nothing where there is no testnet."""
+    try:
+        nodes = record.load(folder_of(context, context.params.get("directory"))).nodes
+    except MeshError:
+        return []
+    return sorted(name for name in {name for node in nodes for name in (node.name, node.org)} if name.startswith(incomplete))
+
+
+NodeArgument = Annotated[
+    str, typer.Argument(metavar="NODE", help="A node's name, or an organisation's for all of its nodes.", autocompletion=_names)
+]
 Dir = Annotated[Path | None, typer.Option("--dir", help="The testnet's folder; ./testnet if not given.")]
 
 app = typer.Typer(help="A whole mesh on this machine, one process a node, and chaos by hand.", no_args_is_help=True, rich_markup_mode=None)
