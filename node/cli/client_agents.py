@@ -92,7 +92,7 @@ def agents(target: Target, *, quiet: bool, as_json: bool) -> None:
         for row in rows:
             say(str(row.get("agentId")))
     else:
-        shown = []
+        shown: list[tuple[object, ...]] = []
         for row in rows:
             replicas = table_of(row.get("replicas"))
             tasks = ", ".join(str(one.get("name")) for one in rows_of(row.get("tasks")))

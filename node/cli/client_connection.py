@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 import typer
 
-from meshos.errors import KINDS, BadInput, Broken, Done, MeshError, Refused, Unreachable
+from meshos.errors import KINDS, BadInput, Broken, Done, MeshError, Unreachable
 from meshos.node.cli.output import clean
 
 NodeOption = Annotated[
@@ -211,15 +211,15 @@ def error_of(problem: Mapping[str, object]) -> MeshError:
     kind = next((kind for kind in KINDS.values() if kind.exit_code == exit_code), Broken)
     name, detail, hint = (clean(str(problem.get(part) or ""))[:MAX_TEXT] for part in ("name", "detail", "hint"))
     outcome = problem.get("outcome")
-    known: Done | None = cast(Done, outcome) if outcome in ("done", "not_done", "unknown") else None
+    known: Done | None = outcome if outcome in ("done", "not_done", "unknown") else None
     return kind(name or "internal", detail or "the node gave no reason", hint=hint, outcome=known)
 
 
 def full_id(client: Client, prefix: str) -> str:
-    """The id of the agent that ``prefix`` begins; raises Refused ``no-such-agent`` or BadInput ``ambiguous-id``."""
+    """The id of the agent that ``prefix`` begins; raises what the node says (``no-such-agent``, ``ambiguous-id``)."""
     if len(prefix) == 18 and prefix.startswith("a-"):
         return prefix
     found = client.get("v1", "agents", prefix).get("agentId")
     if not isinstance(found, str):
-        raise Refused("no-such-agent", f"no agent's id begins with {prefix[:40]!r}", hint="mesh discover finds agents")
+        raise Unreachable("bad-answer", "the node answered with an agent that has no id", hint="look at --node", outcome="not_done")
     return found

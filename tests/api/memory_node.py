@@ -76,6 +76,7 @@ async def crash(data: Mapping[str, object]) -> object:
     raise ZeroDivisionError("a bug, on purpose")
 
 
+SCHEMA: Json = {"type": "object", "properties": {"document": {"type": "string"}, "note": {}}, "required": ["document"]}
 TOOLS: dict[str, Tool] = {"echo": echo, "sleep": sleep, "text": text, "refuse": refuse, "crash": crash}
 
 
@@ -124,7 +125,7 @@ class MemoryNode:
             0,
             Pricing(per_query),
             Availability(None, None, str(file.get("region", "local"))),
-            tuple(TaskKind(tool, (function.__doc__ or "").strip(), {"type": "object"}, True, True) for tool, function in TOOLS.items()),
+            tuple(TaskKind(tool, (function.__doc__ or "").strip(), SCHEMA, True, True) for tool, function in TOOLS.items()),
             before.version + 1 if before else 1,
             "all-MiniLM-L6-v2",
             1_764_000_000_000,

@@ -1,0 +1,151 @@
+"""The client for programs without an event loop."""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from mesh_os import operations
+from mesh_os.config import AgentConfig
+from mesh_os.connection import options, run
+from mesh_os.operations import TASK_S, AnyAgent, Terms
+from mesh_os.records import AgentRecord, Found, Json, Task
+
+
+class MeshOS:
+    """A mesh, through one of its nodes. ``api_key`` and ``node`` default to MESH_API_KEY and MESH_NODE.
+
+    ``timeout`` (seconds) holds for everything but tasks and deployments, which have their own. May be used by several threads.
+    """
+
+    def __init__(self, api_key: str | None = None, node: str | None = None, *, timeout: float = 30.0) -> None:
+        self._http = httpx.Client(**options(api_key, node, timeout))
+
+    def __enter__(self) -> "MeshOS":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def deploy_agent(self, config: AgentConfig) -> "Agent":
+        """Deploy an agent on the node's organisation; deploying it again raises its version."""
+        return Agent(self, run(self._http, operations.deploy(config)))
+
+    def undeploy_agent(self, agent: AnyAgent) -> None:
+        """End an agent."""
+        run(self._http, operations.undeploy(agent))
+
+    def agents(self) -> "list[Agent]":
+        """The agents of the node's organisation."""
+        return [Agent(self, record) for record in run(self._http, operations.agents())]
+
+    def agent(self, agent_id: str) -> AgentRecord:
+        """The record of any organisation's agent."""
+        return run(self._http, operations.agent(agent_id))
+
+    def discover(self, query: str, *, filters: Mapping[str, Any] | None = None, limit: int = 10, embeddings: bool = False) -> Found:
+        """Agents of all organisations that fit ``query``, best first. ``filters`` as in the HTTP API: trustScore {min, max},
+        certifications, capabilities, maxLatency (ms), maxPrice (MESH), region."""
+        return run(self._http, operations.discover(query, filters, limit, embeddings))
+
+    def call(
+        self,
+        agent: AnyAgent,
+        type: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        files: Mapping[str, Any] | None = None,
+        timeout: float = TASK_S,
+        priority: int = 5,
+        budget: str | None = None,
+        wait: bool = True,
+        idempotency_key: str | None = None,
+    ) -> Task:
+        """Run a task and give all that is known of it; a task that failed is an answer, ``.value()`` raises for it."""
+        terms = Terms(timeout, priority, budget, wait, idempotency_key)
+        return run(self._http, operations.call(agent, type, data or {}, files or {}, terms))
+
+    def task(self, task_id: str) -> Task:
+        """A task, running or ended."""
+        return run(self._http, operations.task(task_id))
+
+    def cancel(self, task_id: str) -> Task:
+        """Stop a task."""
+        return run(self._http, operations.cancel(task_id))
+
+    def publish(self, lines: Sequence[str]) -> Json:
+        """Publish agents that run elsewhere, each a JSON text; gives ``{accepted, refused: [{line, name}]}``."""
+        return run(self._http, operations.publish(lines))
+
+    def members(self) -> Json:
+        """The nodes of the mesh."""
+        return run(self._http, operations.look("members"))
+
+    def status(self) -> Json:
+        """How the node does."""
+        return run(self._http, operations.look("status"))
+
+    def federate(self, mesh_id: str) -> "Federation":
+        """Work with the organisation ``mesh_id`` (a DID)."""
+        return Federation(self, mesh_id)
+
+    def _collaborate(self, agent: AgentRecord, task: Mapping[str, Any], terms: Terms) -> Any:
+        return run(self._http, operations.collaborate(agent, task, terms))
+
+    def _execute(self, mesh_id: str, task: Mapping[str, Any], terms: Terms) -> Any:
+        return run(self._http, operations.execute(mesh_id, task, terms))
+
+
+class Agent:
+    """An agent of ours that runs."""
+
+    def __init__(self, mesh: MeshOS, record: AgentRecord) -> None:
+        self._mesh = mesh
+        self.record = record
+
+    def __repr__(self) -> str:
+        return f"Agent({self.name!r}, {self.agentId})"
+
+    @property
+    def agentId(self) -> str:
+        """Its id."""
+        return self.record.agentId
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.record.name
+
+    def collaborate_with(
+        self,
+        other: "AgentRecord | Agent",
+        task: Mapping[str, Any],
+        *,
+        timeout: float = TASK_S,
+        priority: int = 5,
+        budget: str | None = None,
+    ) -> Any:
+        """Have ``other`` do ``task``, given as ``{type: value}`` or ``{"type", "data", "files"}``; its result. Raises if there is none."""
+        record = other.record if isinstance(other, Agent) else other
+        return self._mesh._collaborate(record, task, Terms(timeout, priority, budget))
+
+    def undeploy(self) -> None:
+        """End it."""
+        self._mesh.undeploy_agent(self.record)
+
+
+class Federation:
+    """Another organisation, whose agents do tasks for us."""
+
+    def __init__(self, mesh: MeshOS, mesh_id: str) -> None:
+        self._mesh = mesh
+        self.meshId = mesh_id
+
+    def execute_task(self, task: Mapping[str, Any], *, timeout: float = TASK_S, priority: int = 5, budget: str | None = None) -> Any:
+        """Have the organisation's agent that fits best do ``task``; its result. Raises if there is none."""
+        return self._mesh._execute(self.meshId, task, Terms(timeout, priority, budget))
