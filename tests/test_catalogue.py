@@ -11,7 +11,7 @@ from meshos import catalogue
 from meshos.errors import KINDS, BadInput, Broken
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("meshos", "crypto", "storage", "consensus", "protocols", "adapters", "node", "simulations")
+FOLDERS = ("meshos", "crypto", "storage", "consensus", "protocols", "adapters", "node", "simulations", "bench")
 FILES = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py")) if "__pycache__" not in file.parts]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("crypto", "storage", "consensus", "protocols", "adapters", "node", "simulations")
+FOLDERS = ("crypto", "storage", "consensus", "protocols", "adapters", "node", "simulations", "bench")
 
 
 def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
