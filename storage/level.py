@@ -22,7 +22,6 @@ from meshos.storage.disk import DiskFailed, disk_failed, said
 from meshos.storage.folder import folder_in_use, lock_folder
 from meshos.storage.limits import (
     BLOCK_CACHE_BYTES,
-    MAX_BATCH_BYTES,
     MAX_KEY_BYTES,
     MAX_OPEN_FILES,
     MAX_VALUE_BYTES,
@@ -224,10 +223,11 @@ def _corrupt(path: Path, error: Exception) -> Failed:
 
 
 def _check_size(writes: Sequence[Write]) -> None:
-    """A write beyond the limits is a bug of whoever decided it: what comes from outside was bounded long before."""
-    total = 0
+    """A write beyond the limits is a bug of whoever decided it: what comes from outside was bounded long before.
+
+    Each write counts and not their sum: a driver joins what several steps persist into one batch.
+    """
     for write in writes:
         size = len(write.value) if isinstance(write, Put) else 0
-        total += size + len(write.key)
-        if len(write.key) > MAX_KEY_BYTES or size > MAX_VALUE_BYTES or total > MAX_BATCH_BYTES:
-            raise Broken("store-limit", f"a batch with a key of {len(write.key)} and a value of {size} bytes, {total} in all, is too large")
+        if len(write.key) > MAX_KEY_BYTES or size > MAX_VALUE_BYTES:
+            raise Broken("store-limit", f"a write with a key of {len(write.key)} and a value of {size} bytes is too large")

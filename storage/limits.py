@@ -6,11 +6,9 @@ SCHEMA = 1
 MAX_KEY_BYTES = 1024
 """A key is an index path (a few ids of at most 128 bytes), never content."""
 
-MAX_VALUE_BYTES = 192 << 20
-"""The largest value is a recorded task result (128 MiB, see protocols/tasks/limits.py) with room for what is stored around it."""
-
-MAX_BATCH_BYTES = 256 << 20
-"""One batch is held whole in memory, twice (the caller's and LevelDB's)."""
+MAX_VALUE_BYTES = 128 << 20
+"""More than anything that is stored: the largest is a recorded task result of 1 MiB (consensus/org/limits.py). LevelDB holds a batch
+in memory twice."""
 
 WRITE_BUFFER_BYTES = 8 << 20
 """LevelDB's memtable: what is replayed at an open (about 0.1 s), and what a database holds in memory, twice."""
@@ -33,5 +31,5 @@ MAX_SEGMENTS = 4096
 MAX_PENDING_BATCHES = 4096
 """Batches that an Overlay holds while they are on their way to the disk; a driver that is so far behind does not drain on."""
 
-assert MAX_KEY_BYTES < MAX_VALUE_BYTES < MAX_BATCH_BYTES
-assert SEGMENT_BYTES <= MAX_RECORD_BYTES < MAX_BATCH_BYTES
+assert MAX_KEY_BYTES < MAX_VALUE_BYTES
+assert SEGMENT_BYTES <= MAX_RECORD_BYTES < MAX_VALUE_BYTES

@@ -43,7 +43,7 @@ from meshos.protocols.tasks.limits import GRACE_S, INLINE_BYTES, MAX_ARGUMENTS_B
 from meshos.protocols.tasks.outbox import decode_receipts, encode_receipts
 from meshos.protocols.tasks.payments import Payments
 from meshos.protocols.tasks.ports import CallTool, SignBytes, ToolResult
-from meshos.protocols.tasks.receipt import Receipt, caller_domain, decode_receipt, provider_domain, request_hash
+from meshos.protocols.tasks.receipt import Receipt, caller_domain, provider_domain, request_hash
 from meshos.protocols.tasks.wire import TASK, TaskRequest, decode_request, encode_reply, encode_request, result_too_large
 
 Policy = Callable[[Peer, AgentId, str], MeshError | None]
@@ -234,8 +234,7 @@ class TaskServices:
             if isinstance(found, Running) or not found.receipt or found.intent.caller.org != caller.org:
                 raise Refused("task-unknown", f"{caller.org} has no receipt of a task {task[:80]!r} here")
             known.append((task, signature))
-            signer = decode_receipt(found.receipt).caller.node
-            claims.append(Claim(signer, caller_domain(self._genesis_hash), found.receipt, signature))
+            claims.append(Claim(found.intent.caller.node, caller_domain(self._genesis_hash), found.receipt, signature))
         if not all(await Compute(lambda: self._verifier.verify_many(claims), cost_s=0.0001 * len(claims))):
             raise Refused("bad-signature", "a receipt is not signed by the node that called")
         return cbor.encode(await Propose[int](RecordReceipts(tuple(known))))

@@ -102,8 +102,8 @@ class Snapshot:
         """For each row, dead ones too, how near its meaning is to the question's."""
         wanted = dense
         if self.common is not None:
-            wanted = dense - (self.common @ dense) @ self.common
-            wanted = (wanted / max(float(np.linalg.norm(wanted)), 1e-9)).astype(np.float32)
+            wanted = np.asarray(dense - (self.common @ dense) @ self.common, np.float32)
+            wanted /= np.float32(max(float(np.linalg.norm(wanted)), 1e-9))
         return np.concatenate([(segment.dense @ wanted) * stretch for (segment, _), stretch in zip(self.parts, self.stretch, strict=True)])
 
     def lexical(self, query: str) -> tuple[Floats, Floats]:
