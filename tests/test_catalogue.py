@@ -86,7 +86,7 @@ def test_names_and_texts_are_in_order() -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
             faults.append(f"{name} is not kebab-case")
         for what, text in (("means", entry.means), ("do", entry.do)):
-            if len(text) < 15 or not text.rstrip().endswith((".", "`", ")")) or text != text.strip():
+            if len(text) < 15 or not text.rstrip().endswith((".", "?", "`", ")")) or text != text.strip():
                 faults.append(f"[{name}] {what} is no whole sentence: {text!r}")
     assert not faults, "\n".join(faults)
 

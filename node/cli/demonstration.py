@@ -23,7 +23,7 @@ from meshos.node.cli.testnet import making, processes, record
 from meshos.node.cli.testnet.commands import BASE_PORT, DEFAULT_DIR
 
 ORGS = 4
-STEPS = 6
+STEPS = 7
 VICTIM = "delta-1"
 SEEN_DEAD_S = 60.0
 EXAMPLES = "examples"
@@ -37,9 +37,11 @@ class Sample:
     org: str
 
 
-SAMPLES = (Sample("clock.yaml", "alpha"), Sample("ledgerbook.yaml", "beta"))
+SAMPLES = (Sample("time/agent.yaml", "alpha"), Sample("units/agent.yaml", "beta"), Sample("concierge/agent.yaml", "alpha"))
 QUESTION = "what time is it in another city"
 TASK = "convert_time"
+ERRAND_BY = "Concierge"
+ERRAND = '{"request": "how many miles is a marathon", "arguments": {"value": 42.195, "from_unit": "km", "to_unit": "mile"}}'
 DATA = '{"source_timezone": "Europe/Berlin", "time": "09:30", "target_timezone": "Asia/Tokyo"}'
 
 
@@ -86,7 +88,7 @@ def _workplace(keep: bool) -> Iterator[Path]:
 
 def examples() -> Path:
     """The agents that ship with Mesh OS."""
-    return Path(str(resources.files("meshos.examples").joinpath(SAMPLES[0].file))).resolve().parent
+    return Path(str(resources.files("meshos.examples").joinpath(SAMPLES[0].file))).resolve().parent.parent
 
 
 def _tell(story: "_Story", ports: list[str]) -> None:
@@ -101,6 +103,10 @@ def _tell(story: "_Story", ports: list[str]) -> None:
         raise Failed("demo-failed", f"gamma found no agent for {QUESTION!r}", hint="run again with --keep and look at mesh agents")
     agent = str(found["agents"][0]["agentId"])
     story.step("gamma calls it", "call", agent, TASK, "--data", DATA, "--org", "gamma")
+    hosted = json.loads(story.ask("agents", "--org", "alpha", "--json"))["agents"]
+    concierge = next(str(one["agentId"]) for one in hosted if one["name"] == ERRAND_BY)
+    story.step("and one that", "call", concierge, "delegate", "--data", ERRAND, "--org", "gamma", same=True)
+    story.verdict("alpha's agent found beta's by itself and had it do the work")
     story.step("Kill a node", "testnet", "kill", VICTIM)
     story.verdict(f"seen dead by all others after {_seen_dead(story.place / DEFAULT_DIR):.1f} s")
     story.step("What beta sees", "members", "--org", "beta", same=True)
