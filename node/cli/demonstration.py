@@ -23,7 +23,7 @@ from meshos.node.cli.testnet import making, processes, record
 from meshos.node.cli.testnet.commands import BASE_PORT, DEFAULT_DIR
 
 ORGS = 4
-STEPS = 7
+STEPS = 6
 VICTIM = "delta-1"
 SEEN_DEAD_S = 60.0
 EXAMPLES = "examples"
