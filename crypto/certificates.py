@@ -140,6 +140,14 @@ def pem(der: bytes) -> bytes:
     return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
 
 
+def from_pem(text: bytes) -> bytes:
+    """The DER of one certificate in PEM; raises Refused ``certificate-malformed``."""
+    try:
+        return x509.load_pem_x509_certificate(text).public_bytes(Encoding.DER)
+    except ValueError as error:
+        raise _malformed("it is no certificate in PEM") from error
+
+
 def private_key_pem(key: SigningKey, password: bytes) -> bytes:
     """The key as encrypted PKCS #8, for TLS libraries that take a file and a password; draw the password for this one use."""
     return _private(key).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))

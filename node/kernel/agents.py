@@ -1,16 +1,15 @@
-"""Deploying, withdrawing and publishing: Flows over the agent's host, the organisation's state, and the directory.
+"""Deploying, withdrawing and starting again: Flows over the agent's host, the organisation's state, and the directory.
 
 The order is chosen by what a crash in between leaves behind. A deployment starts the agent first (only its own server knows its
 tools), then records it for the organisation, then publishes: what is found runs, and what is recorded is published again at the next
 start. A withdrawal records first, then takes the record out of the directory, then stops the process.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshos.consensus.org.commands import Agent, DeployAgent, GetAgent, ListAgents, WithdrawAgent
 from meshos.consensus.org.commands import Tool as HostedTool
-from meshos.effects import Err, Ok
 from meshos.errors import MeshError, Refused
 from meshos.flow import Compute, Gather, Port, Propose
 from meshos.ids import AgentId, NodeId, Peer, agent_id
@@ -62,26 +61,11 @@ class UndeployAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishAsked:
-    """Records of agents that run elsewhere, with their line numbers."""
-
-    profiles: tuple[tuple[int, Profile], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Deployment:
     """What a deployment gives."""
 
     agent: Agent
     record: Sealed
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """How many were taken, and the line and error of each that was not."""
-
-    accepted: int
-    refused: tuple[tuple[int, MeshError], ...]
 
 
 class AgentFlows:
@@ -134,23 +118,6 @@ class AgentFlows:
         await Port[None](StopAgent(asked.agent))
         return gone
 
-    async def publish(self, asked: PublishAsked) -> Publication:
-        """Sign and publish records of agents that run elsewhere; each stands or falls by itself."""
-        accepted = 0
-        refused: list[tuple[int, MeshError]] = []
-        for start in range(0, len(asked.profiles), PAGE):
-            page = asked.profiles[start : start + PAGE]
-            sealed: list[tuple[int, Sealed]] = []
-            for (line, _), outcome in zip(page, await self._sealed_page(page), strict=True):
-                if isinstance(outcome, Ok):
-                    sealed.append((line, outcome.value))
-                else:
-                    refused.append((line, outcome.error))
-            merged = await Propose[Merged](Publish(tuple(each for _, each in sealed)), to="directory")
-            refused += [(sealed[place][0], error) for place, error in merged.refused]
-            accepted += len(sealed) - len(merged.refused)
-        return Publication(accepted, tuple(sorted(refused, key=lambda row: row[0])))
-
     async def start_all(self) -> None:
         """After a restart: run what is recorded, and publish what the crash may have kept from being published."""
         if self._holder != self._me.node:
@@ -193,24 +160,6 @@ class AgentFlows:
         checked(profile)
         vectors = await Compute(lambda: self._embedder.embed([profile.text()]), cost_s=EMBED_COST_S)
         return await self._signed(AgentRecord(self._me.org, profile, version, self._wall_ms(), self._embedder.name, packed(vectors[0])))
-
-    async def _sealed_page(self, page: Sequence[tuple[int, Profile]]) -> Sequence[Ok[Sealed] | Err]:
-        """Like ``_sealed`` for many, with their texts embedded in one batch."""
-        texts = [profile.text() for _, profile in page]
-        vectors = await Compute(lambda: self._embedder.embed(texts), cost_s=EMBED_COST_S * len(texts))
-        ids = tuple(agent_id(self._me.org, profile.name) for _, profile in page)
-        held = await Propose[tuple[Held | None, ...]](Find(ids), to="directory")
-        now_ms = self._wall_ms()
-
-        async def one(place: int, profile: Profile) -> Sealed:
-            known = held[place]
-            version = 1 if known is None else known.version + 1
-            return await self._signed(
-                AgentRecord(self._me.org, checked(profile), version, now_ms, self._embedder.name, packed(vectors[place]))
-            )
-
-        outcomes: list[Ok[Sealed] | Err] = await Gather(*(one(place, profile) for place, (_, profile) in enumerate(page)), each=True)
-        return outcomes
 
     async def _signed(self, entry: Entry) -> Sealed:
         signature = await Port[EntrySignature](SignEntry(body_of(entry)))

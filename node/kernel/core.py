@@ -111,7 +111,8 @@ class Core:
                 if slot.syncing:
                     self._put_aside(slot, event)
                     continue
-                if self._step(now, slot, event, effects := []):
+                effects: list[object] = []
+                if self._step(now, slot, event, effects):
                     self._begin_sync(slot, effects)
                 else:
                     self._release(effects)

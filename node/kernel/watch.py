@@ -29,16 +29,17 @@ class Happened:
 
 
 class Watch:
-    """See the module's text. Starts the Flow ``START`` once; ``ready`` says that it has ended."""
+    """See the module's text. Starts the Flow ``START`` and those of ``also`` once; ``ready`` says that ``START`` has ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, also: tuple[str, ...] = ()) -> None:
+        self._also = also
         self.ready = False
         self.changes = 0
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
         if isinstance(event, Begin):
-            return [Tell("flows", StartFlow(START, START, None, None, MACHINE))]
+            return [Tell("flows", StartFlow(name, name, None, None, MACHINE)) for name in (START, *self._also)]
         if isinstance(event, MemberChanged):
             self.changes += 1
             return [_member(event)]

@@ -87,7 +87,7 @@ async def discover(parts: Parts, request: DiscoverRequest) -> DiscoverAnswer:
 
 async def ask_cells(cells: Sequence[Cell], request: DiscoverRequest) -> DiscoverAnswer:
     """Ask all ``cells`` side by side, and merge what they found: of an agent that several know the highest version counts."""
-    outcomes: list[Outcome[Sequence[Found]]] = await Gather(*(cell(request) for cell in cells))
+    outcomes: list[Outcome[Sequence[Found]]] = await Gather(*(cell(request) for cell in cells), each=True)
     answers = [outcome.value for outcome in outcomes if isinstance(outcome, Ok)]
     if not answers:
         raise next(outcome.error for outcome in outcomes if not isinstance(outcome, Ok))

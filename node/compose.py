@@ -1,0 +1,415 @@
+"""The composition root: one node, put together from its folder, run until it is told to leave.
+
+Order of starting: what can be refused is looked at first (configuration, keys, genesis, certificate, the folder's lock, the ports),
+then machines, then ports, then the world is told (``Started``). Order of leaving: goodbye to the mesh, then no new requests, then
+links, then agents, then the disk. A second signal ends the process at once.
+"""
+
+import gc
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from importlib.metadata import version
+from pathlib import Path
+
+import trio
+
+from meshos.adapters.onprem.egress import LOOPBACK, EgressPolicy
+from meshos.adapters.onprem.provider import AgentSpec, OnPremConfig, OnPremProvider
+from meshos.crypto import certificates
+from meshos.crypto.boxes import Boxes
+from meshos.crypto.certificates import Trust, read_revocations, verify_chain
+from meshos.crypto.genesis_keys import trust_of
+from meshos.crypto.keys import SigningKey, node_id, public_key_of_multikey
+from meshos.crypto.keystore import FileKeyStore
+from meshos.crypto.signing import Domain, Ed25519Verifier
+from meshos.errors import BadInput, MeshError, Refused
+from meshos.genesis import Genesis
+from meshos.ids import AgentId, NodeId, OrgDid, Peer
+from meshos.node import folder
+from meshos.node.api.app import build
+from meshos.node.api.event_log import EventLog
+from meshos.node.api.keys import DEPTH, KeyRing
+from meshos.node.api.server import Listen, keep_keys, serve
+from meshos.node.config import NodeConfig, load, parse_address
+from meshos.node.facade.facade import About, Facade
+from meshos.node.facade.measuring import Measurements
+from meshos.node.facade.metrics import Metrics
+from meshos.node.kernel.agents import StartAgent, StopAgent
+from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
+from meshos.node.kernel.watch import MACHINE as KERNEL
+from meshos.node.kernel.watch import Begin, Happened
+from meshos.node.runtime import logs
+from meshos.node.runtime.embedding.minilm import LazyMiniLM
+from meshos.node.runtime.fault_hook import FaultHook
+from meshos.node.runtime.gossip import Gossip
+from meshos.node.runtime.host import Host
+from meshos.node.runtime.links.links import Links
+from meshos.node.runtime.links.tcp import TcpPath
+from meshos.node.runtime.links.tls import Credentials
+from meshos.presets import PRESETS
+from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
+from meshos.protocols.directory.record import domain as entry_domain
+from meshos.protocols.membership.commands import Certified
+from meshos.protocols.membership.events import FactsChanged, Leave, LeaveCompleted, PeerProved, SendDatagram, Started
+from meshos.protocols.membership.machine import Seed
+from meshos.protocols.membership.statements import NodeFacts
+from meshos.protocols.rpc.events import OpenLink, SendMessage
+from meshos.protocols.tasks.ports import CallTool, SignBytes
+from meshos.protocols.tasks.tools import Tool
+from meshos.storage.level import LevelStore
+from meshos.storage.overlay import Overlay
+
+logger = logging.getLogger("meshos.node")
+
+VERSION = version("meshos")
+
+AGENT_BUDGET_MICRO = 100_000_000
+"""What an agent's own key may spend while its process lives, in millionths of a MESH."""
+LOAD_STEP_PERMILLE = 100
+"""A change of load smaller than this is not worth telling the mesh."""
+LEAVE_S = 5.0
+ORG_CACHE_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What a node's folder holds, read and checked."""
+
+    config: NodeConfig
+    genesis: Genesis
+    keys: FileKeyStore
+    node: SigningKey
+    me: Peer
+    certificate: bytes
+    trust: Trust
+
+
+def run(directory: Path) -> int:
+    """Run the node in ``directory`` until it has left; the exit code. Raises MeshError for whatever keeps it from running."""
+    config = load(directory)
+    logs.set_up(config.name)
+    try:
+        return trio.run(_run, config, strict_exception_groups=True)
+    except BaseExceptionGroup as group:
+        known = group.subgroup(MeshError)
+        unknown = group.split(MeshError)[1]
+        if unknown is not None or known is None:
+            raise
+        raise _first(known) from group
+
+
+def _first(group: BaseExceptionGroup[MeshError]) -> MeshError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+async def open_folder(config: NodeConfig) -> Folder:
+    """Everything that is looked at before anything starts; raises MeshError."""
+    genesis = folder.read_genesis(config.genesis)
+    entry = genesis.org(config.org)
+    if entry is None:
+        raise BadInput("org-not-in-genesis", f"{config.org} is not in {config.genesis}", hint="give the node the genesis of its mesh")
+    keys = FileKeyStore.open(config.keys, folder.passphrase_of(config))
+    node = await keys.export(folder.NODE_KEY)
+    trust = trust_of(genesis, _revocations(config, genesis))
+    certificate = certificates.from_pem(folder.read_file(config.certificate))
+    me = verify_chain([certificate], trust, time.time())
+    if me.org != config.org or me.node != node_id(node.public):
+        raise Refused("wrong-node-key", f"the certificate in {config.certificate} is for {me.node} of {me.org}, not for this node")
+    return Folder(config, genesis, keys, node, me, certificate, trust)
+
+
+def _revocations(config: NodeConfig, genesis: Genesis) -> list[certificates.RevocationList]:
+    """Every list in the folder; one that is not its organisation's is refused by name, with its file."""
+    found = []
+    for path in sorted(config.revocations.glob("*.crl")) if config.revocations.is_dir() else []:
+        der = folder.read_file(path)
+        for org in genesis.orgs:
+            try:
+                found.append(read_revocations(der, org.did, public_key_of_multikey(org.root_key)))
+                break
+            except MeshError as error:
+                refusal = error
+        else:
+            raise Refused("crl-malformed", f"{path} is no revocation list of an organisation of this mesh: {refusal.detail}")
+    return found
+
+
+class _Node:
+    """One running node: the parts that effects reach, and the handlers that carry them out."""
+
+    def __init__(self, opened: Folder, level: LevelStore, nursery: trio.Nursery) -> None:
+        self.opened = opened
+        self.config, self.genesis = opened.config, opened.genesis
+        self.nursery = nursery
+        self.left = trio.Event()
+        self.events = EventLog(os.urandom(4).hex(), lambda: int(time.time() * 1000))
+        self.ring = KeyRing.load(self.config.api_keys)
+        self.agent_keys: dict[AgentId, str] = {}
+        self.api_url = ""
+        self.measurements = Measurements()
+        self.stores = {name: level.prefixed(name) for name in STORED}
+        self.overlays = {name: Overlay(store) for name, store in self.stores.items()}
+        self.facts = _facts(opened)
+        self.verifier = Ed25519Verifier()
+        self.assembly = self._assemble()
+        self.hook = FaultHook(self._id_of, self._cut)
+        boxes = Boxes(opened.node, self.genesis.hash)
+        self.gossip = Gossip(boxes, self.assembly.membership, self.verifier, self._to("membership"), self.hook.is_cut)
+        credentials = Credentials(opened.node, opened.certificate, self.genesis.hash, opened.trust, _roots(self.genesis))
+        link = self.config.link
+        self.tcp = TcpPath(credentials, link.host, link.port, self._address_of, proved=self._proved)
+        self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._to_rpc)
+        egress = EgressPolicy.of(LOOPBACK) if self.genesis.testnet else EgressPolicy()
+        hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
+        self.provider = OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress))
+        self.host = self._host()
+        self.metrics = Metrics(
+            {
+                "host": self.host.statistics,
+                "flows": self.assembly.flows.statistics,
+                "rpc": self.assembly.rpc.statistics,
+                "membership": self.assembly.membership.statistics,
+                "directory": self.assembly.directory.statistics,
+                "receipts": self.assembly.receipts.statistics,
+                "gossip": self.gossip.statistics,
+                "links": self.links.statistics,
+            }
+        )
+
+    def _assemble(self) -> Assembly:
+        opened = self.opened
+        validators = {entry.did: entry.validator.node for entry in self.genesis.orgs if entry.validator is not None}
+        trust = opened.trust
+
+        @lru_cache(maxsize=1024)
+        def proved_org(signer: str, proof: bytes, period: int) -> OrgDid:
+            peer = verify_chain([proof], trust, time.time())
+            if peer.node != signer:
+                raise Refused("wrong-node-key", f"the certificate is {peer.node}'s, the signature {signer[:80]}'s")
+            return peer.org
+
+        return assemble(
+            Outside(
+                certified=Certified(opened.me.node, opened.me.org, opened.certificate),
+                facts=self.facts,
+                genesis_hash=self.genesis.hash,
+                timing=PRESETS[self.config.timing or self.genesis.timing],
+                seeds=[Seed(seed.node, str(seed.link)) for seed in self.config.seeds if seed.node != opened.me.node],
+                verifier=self.verifier,
+                check_certificate=lambda der: verify_chain([der], trust, time.time()),
+                org_of=lambda signer, proof: proved_org(signer, proof, int(time.time()) // ORG_CACHE_S),
+                holder_of=validators.get,
+                rng=random.SystemRandom(),
+                secret=os.urandom(32),
+                views=self.overlays,
+                now=trio.current_time(),
+                wall_ms=lambda: int(time.time() * 1000),
+                embedder=LazyMiniLM(),
+                measures=self.measurements.of,
+            )
+        )
+
+    def _host(self) -> Host:
+        return Host(
+            self.assembly.machines,
+            stores={name: (store, self.overlays[name]) for name, store in self.stores.items()},
+            handlers={
+                OpenLink: self.links.open_link,
+                SendMessage: self.links.send_message,
+                SendDatagram: self.gossip.send,
+                IndexChanged: self.assembly.shelf.changed,
+                Happened: self._happened,
+                LeaveCompleted: lambda _: self.left.set(),
+            },
+            ports={
+                CallTool: self.provider.call,
+                SignBytes: self._sign_bytes,
+                SignEntry: self._sign_entry,
+                StartAgent: self._start_agent,
+                StopAgent: self._stop_agent,
+            },
+            sign=self._sign,
+        )
+
+    # -- what machines hear ------------------------------------------------------------------------------------------
+
+    def _to(self, machine: str) -> Callable[[object], None]:
+        return lambda event: self.host.deliver(machine, event)
+
+    def _to_rpc(self, event: object) -> bool:
+        self.host.deliver("rpc", event)
+        return True
+
+    def _proved(self, peer: Peer, certificate: bytes) -> None:
+        self.host.deliver("membership", PeerProved(peer, certificate))
+
+    # -- what machines want done -------------------------------------------------------------------------------------
+
+    def _happened(self, effect: Happened) -> None:
+        fields = dict(effect.fields)
+        self.events.publish(effect.kind, effect.text, fields)
+        logger.info(effect.kind, extra=fields)
+
+    async def _sign(self, domain: object, payload: bytes) -> bytes:
+        assert isinstance(domain, Domain)
+        return await self.opened.keys.sign(folder.NODE_KEY, domain, payload)
+
+    async def _sign_bytes(self, effect: SignBytes) -> bytes:
+        return await self._sign(effect.domain, effect.payload)
+
+    async def _sign_entry(self, effect: SignEntry) -> EntrySignature:
+        signature = await self._sign(entry_domain(self.genesis.hash), effect.body)
+        return EntrySignature(self.opened.me.node, signature, self.opened.certificate)
+
+    async def _start_agent(self, effect: StartAgent) -> tuple[Tool, ...]:
+        """Run it with a key of its own; the key of what it replaces opens nothing any more."""
+        name = f"agent {effect.file.name}"[:64]
+        token = self.ring.mint(name, "agent", budget_micro=AGENT_BUDGET_MICRO, depth=DEPTH - 1, agent=effect.agent, kept=False)
+        env = {"MESH_NODE": self.api_url, "MESH_API_KEY": token}
+        spec = AgentSpec(effect.agent, effect.file, Path(effect.folder), env)
+        try:
+            tools = await self.provider.start(spec, must_start=effect.must_start)
+        except BaseException:
+            self.ring.revoke(token.split("_")[1])
+            raise
+        self._revoke(effect.agent)
+        self.agent_keys[effect.agent] = token.split("_")[1]
+        return tools
+
+    async def _stop_agent(self, effect: StopAgent) -> None:
+        await self.provider.stop(effect.agent)
+        self._revoke(effect.agent)
+
+    def _revoke(self, agent: AgentId) -> None:
+        key = self.agent_keys.pop(agent, None)
+        if key is not None:
+            self.ring.revoke(key)
+
+    # -- who is where ------------------------------------------------------------------------------------------------
+
+    def _address_of(self, node: NodeId) -> tuple[str, int] | None:
+        text = self.assembly.membership.link_address(node)
+        if text is None:
+            return None
+        try:
+            address = parse_address(text)
+        except ValueError:
+            return None
+        return address.host, address.port
+
+    def _id_of(self, name: str) -> NodeId | None:
+        return next((view.node_id for view in self.assembly.membership.members() if view.name == name), None)
+
+    def _cut(self, cut: frozenset[NodeId]) -> None:
+        self.links.set_cut(cut)
+        logger.warning("partition", extra={"cut": len(cut)})
+
+    # -- living ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open every port, begin, and come back when the node serves."""
+        config = self.config
+        self.gossip.open(config.gossip.host, config.gossip.port)
+        await self.nursery.start(self.host.run)
+        await self.nursery.start(self.provider.run)
+        try:
+            await self.nursery.start(self.links.run)
+        except OSError as error:
+            detail = f"port {config.link.port} on {config.link.host} cannot be had: {error.strerror}"
+            raise Refused("port-taken", detail, hint="end what uses it, or choose another") from error
+        await self.nursery.start(self.gossip.run)
+        if self.genesis.testnet:
+            await self.nursery.start(self.hook.serve, config.fault_socket)
+        await self._serve_api()
+        self.host.deliver("membership", Started())
+        self.host.deliver(KERNEL, Begin())
+        self.nursery.start_soon(self._tell_load)
+
+    async def _serve_api(self) -> None:
+        config, opened = self.config, self.opened
+        listen = Listen(config.api.host, config.api.port, config.api_tls_certificate, config.api_tls_key)
+        scheme = "http" if listen.certificate is None else "https"
+        about = About(opened.me, config.name, config.region, VERSION, self.genesis, f"{scheme}://{config.api}", trio.current_time())
+        facade = Facade(about, self.host, self.assembly, self.provider, self.events, self.measurements, self.metrics, self.nursery)
+        app = build(facade, self.ring, save_keys=partial(self.ring.save, config.api_keys))
+        self.api_url = await self.nursery.start(partial(serve, app, listen))
+        self.nursery.start_soon(keep_keys, self.ring, config.api_keys)
+
+    async def _tell_load(self) -> None:
+        """Tell the mesh how busy this machine is, when that has changed."""
+        timing = PRESETS[self.config.timing or self.genesis.timing]
+        while True:
+            await trio.sleep(timing.facts_interval_s)
+            load = min(1000, int(1000 * os.getloadavg()[0] / (os.cpu_count() or 1)))
+            if abs(load - self.facts.load_permille) >= LOAD_STEP_PERMILLE:
+                self.facts = replace(self.facts, load_permille=load)
+                self.host.deliver("membership", FactsChanged(self.facts))
+
+    async def leave(self) -> None:
+        """Say goodbye, and part from every peer."""
+        self.host.deliver("membership", Leave())
+        with trio.move_on_after(LEAVE_S):
+            await self.left.wait()
+        await self.links.leave()
+
+
+def _facts(opened: Folder) -> NodeFacts:
+    config = opened.config
+    return NodeFacts(
+        org=opened.me.org,
+        name=config.name,
+        gossip=str(config.advertised_gossip),
+        link=str(config.advertised_link),
+        api=str(config.api),
+        region=config.region,
+        version=VERSION,
+    )
+
+
+def _roots(genesis: Genesis) -> tuple[bytes, ...]:
+    return tuple(entry.root_certificate for entry in genesis.orgs)
+
+
+async def _run(config: NodeConfig) -> int:
+    opened = await open_folder(config)
+    with ExitStack() as stack:
+        level = LevelStore(config.data)
+        stack.callback(level.close)
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+                node = _Node(opened, level, nursery)
+                await node.start()
+                _say_hello(node)
+                gc.collect()
+                gc.freeze()  # a full collection over what lives for ever would stop the loop for 100 ms (DESIGN.md)
+                await anext(aiter(signals))
+                print("leaving, again to force", flush=True)
+                nursery.start_soon(_force, signals)
+                await node.leave()
+                nursery.cancel_scope.cancel()
+    print("left", flush=True)
+    return 0
+
+
+async def _force(signals: AsyncIterator[int]) -> None:
+    async for _ in signals:
+        os._exit(130)
+
+
+def _say_hello(node: _Node) -> None:
+    """Facts, then ``ready``; from here on the log."""
+    config = node.config
+    print(f"{config.name} of {config.org}, mesh {node.genesis.mesh}")
+    print(f"  node id  {node.opened.me.node}")
+    print(f"  API      {node.api_url}")
+    print(f"  links    {config.link}   gossip {config.gossip}")
+    print(f"  sandbox  {', '.join(node.provider.layers()) or 'none'}")
+    print("ready", flush=True)

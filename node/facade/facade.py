@@ -1,0 +1,413 @@
+"""The node as the API sees it (``node/api/service.py``): each method starts a Flow, or looks at a machine.
+
+Nothing is decided here. What a method reads of a machine is read in the event loop's thread, between two steps.
+"""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import trio
+
+from meshos import cbor
+from meshos.adapters.onprem.provider import OnPremProvider
+from meshos.consensus.org.commands import Agent, Ended, GetTask, ListAgents, Running
+from meshos.crypto import did
+from meshos.errors import BadInput, Refused
+from meshos.genesis import Genesis
+from meshos.ids import AgentId, OrgDid, Peer, TaskId
+from meshos.node.api import shapes
+from meshos.node.api.event_log import EventLog
+from meshos.node.facade import views
+from meshos.node.facade.measuring import Measurements
+from meshos.node.facade.metrics import Metrics
+from meshos.node.facade.tasks import Tasks, new_task_id
+from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
+from meshos.node.kernel.assembly import ASK_DIRECTORY, ASK_ORG, CALL, DEPLOY, UNDEPLOY, Assembly
+from meshos.node.runtime.host import Host
+from meshos.protocols.directory.cards import read_lines
+from meshos.protocols.directory.commands import Find, Held
+from meshos.protocols.directory.publishing import Publication, Published
+from meshos.protocols.directory.record import AgentRecord, Sealed, parse
+from meshos.protocols.directory.search import DiscoverAnswer, DiscoverRequest, Filters
+from meshos.protocols.directory.services import DISCOVER, PUBLISH
+from meshos.protocols.tasks.agent_file import McpCommand, parse_canonical, parse_mapping
+from meshos.protocols.tasks.call import CallRequest, TaskResult
+from meshos.protocols.tasks.limits import GRACE_S
+
+LOOK_S = 5.0
+"""A question to this node's own machines."""
+DEPLOY_S = 120.0
+"""Starting a server, reading its tools, embedding, recording."""
+PUBLISH_S = 600.0
+"""10,000 records at 16 ms a vector, and some."""
+DISCOVER_S = 30.0
+"""The first question loads the model."""
+ALONE_S = 5.0
+"""A node that has found nobody by then serves its own organisation; `mesh status` says that it is alone."""
+LAG_PROBLEM_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the facade says of its node. ``started`` is trio's clock at the start."""
+
+    me: Peer
+    name: str
+    region: str
+    version: str
+    genesis: Genesis
+    api: str
+    started: float
+
+
+class Facade:
+    """A ``NodeService``; see the module's text."""
+
+    def __init__(
+        self,
+        about: About,
+        host: Host,
+        assembly: Assembly,
+        provider: OnPremProvider,
+        events: EventLog,
+        measurements: Measurements,
+        metrics: Metrics,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._about = about
+        self._host = host
+        self._assembly = assembly
+        self._provider = provider
+        self._events = events
+        self._measurements = measurements
+        self._metrics = metrics
+        self._nursery = nursery
+        self._tasks = Tasks()
+
+    # -- agents ------------------------------------------------------------------------------------------------------
+
+    async def deploy(self, deploy: shapes.Deploy, caller: shapes.Caller) -> shapes.Deployed:
+        """See ``NodeService.deploy``."""
+        began = trio.current_time()
+        file = parse_mapping(deploy.agent, "$.agent")
+        if deploy.region is not None:
+            file = replace(file, region=deploy.region)
+        if deploy.replicas is not None:
+            file = replace(file, replicas=deploy.replicas)
+        if isinstance(file.runtime, McpCommand) and deploy.folder is None:
+            raise BadInput(
+                "bad-value", "an agent that is started here needs the folder its file lies in", hint="run `mesh deploy` on this machine"
+            )
+        asked = DeployAsked(file, file.canonical(), deploy.folder or "", caller.name)
+        done: Deployment = await self._host.flow(DEPLOY, asked, timeout_s=DEPLOY_S, trace=caller.trace)
+        replicas = self._provider.statistics().get(done.agent.agent, ())
+        view = self._view(done.record)
+        self._events.publish("agent", f"{view.name} is deployed", {"agent": view.agent_id, "version": view.version})
+        ready = sum(replica.state == "ready" for replica in replicas)
+        return shapes.Deployed(view, ready, (self._about.name,), (trio.current_time() - began) * 1000)
+
+    async def undeploy(self, agent_id: AgentId, caller: shapes.Caller) -> shapes.Undeployed:
+        """See ``NodeService.undeploy``."""
+        try:
+            gone: Agent = await self._host.flow(UNDEPLOY, UndeployAsked(agent_id, caller.name), timeout_s=DEPLOY_S, trace=caller.trace)
+        except Refused as error:
+            if error.name == "agent-unknown":
+                raise _no_such_agent(agent_id) from error
+            raise
+        self._events.publish("agent", f"{gone.name} is withdrawn", {"agent": agent_id})
+        return shapes.Undeployed(agent_id, gone.name)
+
+    async def agents(self, caller: shapes.Caller) -> tuple[shapes.HostedAgent, ...]:
+        """See ``NodeService.agents``."""
+        found: list[shapes.HostedAgent] = []
+        statistics = self._provider.statistics()
+        after = ""
+        while page := await self._ask_org(ListAgents(after)):
+            for agent in page:
+                sealed = await self._held(agent.agent)
+                file = parse_canonical(agent.agent_file)
+                view = self._view(sealed if sealed is not None else parse(agent.record))
+                elsewhere = not isinstance(file.runtime, McpCommand)
+                found.append(views.hosted(view, statistics.get(agent.agent, ()), file.replicas, elsewhere=elsewhere))
+            after = page[-1].agent
+        return tuple(found)
+
+    async def agent(self, agent_id: AgentId, caller: shapes.Caller) -> shapes.AgentView:
+        """See ``NodeService.agent``."""
+        return self._view(await self._record(agent_id))
+
+    async def publish(self, lines: Sequence[str], caller: shapes.Caller) -> shapes.Published:
+        """See ``NodeService.publish``."""
+        cards, refused = await trio.to_thread.run_sync(read_lines, lines)
+        publication = Publication(tuple(card.profile for card in cards), _wall_ms())
+        done: Published = await self._host.flow(PUBLISH, publication, timeout_s=PUBLISH_S, trace=caller.trace)
+        rows = [shapes.RefusedLine(row.line, row.error.name, row.error.detail) for row in refused]
+        rows += [shapes.RefusedLine(cards[place].line, error.name, error.detail) for place, error in done.refused]
+        return shapes.Published(len(done.accepted), tuple(sorted(rows, key=lambda row: row.line)))
+
+    # -- discovery and tasks -----------------------------------------------------------------------------------------
+
+    async def discover(self, query: shapes.DiscoverQuery, caller: shapes.Caller) -> shapes.Discovered:
+        """See ``NodeService.discover``."""
+        filters = Filters(
+            query.min_trust,
+            query.max_trust,
+            query.certifications,
+            query.capabilities,
+            query.region,
+            query.max_latency_ms,
+            query.max_price_micro,
+        )
+        request = DiscoverRequest(query.query, query.limit, filters)
+        answer: DiscoverAnswer = await self._host.flow(DISCOVER, request, timeout_s=DISCOVER_S, trace=caller.trace)
+        agents = tuple(
+            shapes.Found(
+                views.agent_view(found.sealed, found.record, found.measured, embeddings=query.embeddings), found.score, found.matched
+            )
+            for found in answer.agents
+        )
+        return shapes.Discovered(agents, answer.cells_asked, answer.cells_missing)
+
+    async def call(self, request: shapes.CallRequest, caller: shapes.Caller) -> shapes.TaskView:
+        """See ``NodeService.call``."""
+        sealed = await self._record(request.agent_id)
+        assert isinstance(sealed.entry, AgentRecord)
+        task = new_task_id()
+        work = partial(self._call, task, request, sealed.entry, caller)
+        if request.wait:
+            return await self._tasks.run(task, request.agent_id, work)
+        self._nursery.start_soon(self._tasks.run_unattended, task, request.agent_id, work)
+        return shapes.TaskView(task, request.agent_id, "running")
+
+    async def _call(self, task: TaskId, request: shapes.CallRequest, record: AgentRecord, caller: shapes.Caller) -> shapes.TaskView:
+        price = record.profile.per_query
+        caller.purse.hold(price)
+        spent = 0
+        began = trio.current_time()
+        try:
+            asked = CallRequest(
+                task,
+                request.agent_id,
+                self._assembly.providers_of(record.mesh_id),
+                record.mesh_id,
+                request.task_type,
+                _arguments(request),
+                request.timeout_s,
+                key=_key(caller, request),
+                priority=request.priority,
+                budget_micro=request.budget_micro,
+            )
+            timeout_s = request.timeout_s + 2 * GRACE_S
+            result: TaskResult = await self._host.flow(CALL, asked, timeout_s=timeout_s, trace=caller.trace)
+            total_ms = (trio.current_time() - began) * 1000
+            view = views.task_view(result, total_ms, self._names())
+            spent = 0 if result.replayed else view.cost_micro
+            if not result.replayed:
+                self._measurements.ended(request.agent_id, result.status, total_ms)
+                self._metrics.called(total_ms)
+            return view
+        finally:
+            caller.purse.settle(price, spent)
+
+    async def task(self, task_id: TaskId, caller: shapes.Caller) -> shapes.TaskView:
+        """See ``NodeService.task``."""
+        found = self._tasks.find(task_id)
+        if found is not None:
+            return found
+        try:
+            served = await self._ask_org(GetTask(task_id))
+        except Refused as error:
+            raise Refused(
+                "no-such-task", f"no task {task_id[:80]!r} is known to this organisation", hint="ask the node that called it"
+            ) from error
+        if isinstance(served, Running):
+            return shapes.TaskView(task_id, AgentId(""), "running")
+        assert isinstance(served, Ended)
+        return views.served_view(served, served.intent.agent, self._about.name)
+
+    async def cancel(self, task_id: TaskId, caller: shapes.Caller) -> shapes.TaskView:
+        """See ``NodeService.cancel``."""
+        return await self._tasks.cancel(task_id)
+
+    # -- the mesh ----------------------------------------------------------------------------------------------------
+
+    async def members(self) -> shapes.MembersView:
+        """See ``NodeService.members``."""
+        names, now = self._names(), trio.current_time()
+        found = tuple(views.member_view(view, names, now) for view in self._assembly.membership.members())
+        return shapes.MembersView(found, self._about.name)
+
+    async def status(self) -> shapes.StatusView:
+        """See ``NodeService.status``."""
+        about = self._about
+        states = [view.state for view in self._assembly.membership.members()]
+        replicas = self._provider.statistics()
+        running = sum(any(replica.state == "ready" for replica in each) for each in replicas.values())
+        calls_per_s, p95_ms = self._metrics.calls()
+        return shapes.StatusView(
+            node_id=about.me.node,
+            name=about.name,
+            org=about.me.org,
+            region=about.region,
+            version=about.version,
+            genesis=about.genesis.hash.hex(),
+            up_ms=(trio.current_time() - about.started) * 1000,
+            problems=self._problems(),
+            members={state: states.count(state) for state in ("alive", "suspect", "dead", "left")},
+            agents_hosted=len(replicas),
+            agents_running=running,
+            records=self._assembly.directory.statistics()["records"],
+            tasks_running=self._tasks.statistics()["running"],
+            tasks_waiting=0,
+            calls_per_s=calls_per_s,
+            call_p95_ms=p95_ms,
+            rss_bytes=_rss_bytes(),
+            loop_lag_ms=self._host.lag_s * 1000,
+        )
+
+    async def explain(self, subject: str, caller: shapes.Caller) -> shapes.Explanation:
+        """See ``NodeService.explain``."""
+        for view in self._assembly.membership.members():
+            if subject in (view.node_id, view.name):
+                shown = views.member_view(view, self._names(), trio.current_time())
+                said = shown.note or "nobody accuses it"
+                line = (
+                    f"{shown.name} of {shown.org} is {shown.state} as {self._about.name} sees it, incarnation {shown.incarnation}: {said}"
+                )
+                return shapes.Explanation(subject, "member", (line,), {"state": shown.state, "incarnation": shown.incarnation})
+        if subject.startswith("t-"):
+            return _explain_task(await self.task(TaskId(subject), caller))
+        held = await self._held(AgentId(subject))
+        if held is not None:
+            return _explain_agent(self._view(held))
+        raise Refused("nothing-to-explain", f"{subject[:80]!r} is no agent, task, node or error known here", hint="give an id or a name")
+
+    async def did_document(self, did_: str) -> shapes.Json:
+        """See ``NodeService.did_document``."""
+        entry = self._about.genesis.org(OrgDid(did_))
+        if entry is None:
+            raise Refused("no-such-did", f"{did_[:80]!r} is no organisation of this mesh")
+        return did.document(entry.did, did.keys_of(entry))
+
+    async def agent_card(self) -> shapes.Json:
+        """See ``NodeService.agent_card``."""
+        about = self._about
+        told = f"A node of {about.me.org} in the mesh {about.genesis.mesh}: finds agents of all organisations and runs tasks on them."
+        return {
+            "name": about.name,
+            "description": told,
+            "url": f"{about.api}/mcp",
+            "version": about.version,
+            "provider": {"organization": about.me.org, "url": about.api},
+            "capabilities": {"streaming": False, "pushNotifications": False},
+            "defaultInputModes": ["application/json"],
+            "defaultOutputModes": ["application/json"],
+            "skills": [],
+        }
+
+    # -- watching ----------------------------------------------------------------------------------------------------
+
+    def events(self, since: str | None) -> shapes.EventStream:
+        """See ``NodeService.events``."""
+        return self._events.read(since)
+
+    def metrics(self) -> bytes:
+        """See ``NodeService.metrics``."""
+        return self._metrics.text()
+
+    def healthy(self) -> shapes.Health:
+        """See ``NodeService.healthy``."""
+        return shapes.Health(True)
+
+    def ready(self) -> shapes.Health:
+        """See ``NodeService.ready``."""
+        problems = []
+        if not self._assembly.watch.ready:
+            problems.append("its agents are being started")
+        if not self._assembly.membership.joined and trio.current_time() - self._about.started < ALONE_S:
+            problems.append("it has not found the other nodes yet")
+        return shapes.Health(not problems, tuple(problems))
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    def _problems(self) -> tuple[str, ...]:
+        problems = list(self.ready().problems)
+        if not self._assembly.membership.joined:
+            problems.append("it is alone: none of its seeds answers")
+        if self._host.lag_s > LAG_PROBLEM_S:
+            problems.append(f"its event loop is {self._host.lag_s * 1000:.0f} ms behind")
+        return tuple(problems)
+
+    def _names(self) -> dict[str, str]:
+        return {view.node_id: view.name for view in self._assembly.membership.members()}
+
+    def _view(self, sealed: Sealed) -> shapes.AgentView:
+        assert isinstance(sealed.entry, AgentRecord)
+        return views.agent_view(sealed, sealed.entry, self._measurements.of(sealed.entry.agent_id))
+
+    async def _ask_org(self, query: object) -> Any:
+        return await self._host.flow(ASK_ORG, query, timeout_s=LOOK_S)
+
+    async def _held(self, agent_id: AgentId) -> Sealed | None:
+        (held,) = await self._host.flow(ASK_DIRECTORY, Find((agent_id,)), timeout_s=LOOK_S)
+        assert held is None or isinstance(held, Held)
+        return held.sealed if held is not None and held.sealed is not None and isinstance(held.sealed.entry, AgentRecord) else None
+
+    async def _record(self, agent_id: AgentId) -> Sealed:
+        sealed = await self._held(agent_id)
+        if sealed is None:
+            raise _no_such_agent(agent_id)
+        return sealed
+
+
+def _no_such_agent(agent_id: AgentId) -> Refused:
+    return Refused("no-such-agent", f"no agent {agent_id[:80]!r} is known to this node", hint="look for it with `mesh discover`")
+
+
+def _arguments(request: shapes.CallRequest) -> bytes:
+    """The tool's arguments with the files laid among them, each as a map of its name and content."""
+    if not request.files:
+        return request.data
+    arguments = cbor.decode(request.data, max_bytes=len(request.data))
+    assert isinstance(arguments, dict)
+    files: Mapping[str, cbor.Value] = {file.name: {"filename": file.filename, "content": file.content} for file in request.files}
+    return cbor.encode({**arguments, **files})
+
+
+def _key(caller: shapes.Caller, request: shapes.CallRequest) -> str:
+    """The idempotency key is the caller's own: two API keys of one organisation never meet in it."""
+    return f"{caller.key_id}/{request.idempotency_key}" if request.idempotency_key else ""
+
+
+def _explain_agent(view: shapes.AgentView) -> shapes.Explanation:
+    seen = view.availability
+    lines = [
+        f"{view.name} of {view.mesh_id}, version {view.version}, signed by its owner",
+        f"trust {view.trust_score:.0f}: {view.trust_evidence} receipts and proofs stand behind it (none gives 50)",
+        "this node has not called it yet"
+        if seen.avg_latency_ms is None
+        else f"this node measured {seen.avg_latency_ms:.0f} ms a call, and {100 * (seen.uptime or 0):.0f} % of its calls answered",
+    ]
+    return shapes.Explanation(view.agent_id, "agent", tuple(lines), {"trustScore": view.trust_score, "version": view.version})
+
+
+def _explain_task(view: shapes.TaskView) -> shapes.Explanation:
+    lines = [f"{view.task_id} on {view.agent_id} {view.status.replace('_', ' ')}" + (f", by {view.node}" if view.node else "")]
+    if view.timing.tool_ms is not None:
+        lines.append(f"{view.timing.total_ms:.0f} ms in all, {view.timing.tool_ms:.0f} ms of them at its provider")
+    if view.error is not None:
+        lines.append(f"{view.error.detail} [{view.error.name}]")
+    return shapes.Explanation(view.task_id, "task", tuple(lines), {"status": view.status})
+
+
+def _rss_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _wall_ms() -> int:
+    return int(time.time() * 1000)
