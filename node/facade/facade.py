@@ -4,6 +4,7 @@ Nothing is decided here. What a method reads of a machine is read in the event l
 """
 
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +50,7 @@ DISCOVER_S = 30.0
 ALONE_S = 5.0
 """A node that has found nobody by then serves its own organisation; `mesh status` says that it is alone."""
 LAG_PROBLEM_S = 0.25
+_AGENT = re.compile(r"a-[0-9a-f]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +179,12 @@ class Facade:
         sealed = await self._record(request.agent_id)
         assert isinstance(sealed.entry, AgentRecord)
         task = new_task_id()
-        work = partial(self._call, task, request, sealed.entry, caller)
+        agent = sealed.entry.agent_id
+        work = partial(self._call, task, replace(request, agent_id=agent), sealed.entry, caller)
         if request.wait:
-            return await self._tasks.run(task, request.agent_id, work)
-        self._nursery.start_soon(self._tasks.run_unattended, task, request.agent_id, work)
-        return shapes.TaskView(task, request.agent_id, "running")
+            return await self._tasks.run(task, agent, work)
+        self._nursery.start_soon(self._tasks.run_unattended, task, agent, work)
+        return shapes.TaskView(task, agent, "running")
 
     async def _call(self, task: TaskId, request: shapes.CallRequest, record: AgentRecord, caller: shapes.Caller) -> shapes.TaskView:
         price = record.profile.per_query
@@ -358,7 +361,11 @@ class Facade:
         return held.sealed if held is not None and held.sealed is not None and isinstance(held.sealed.entry, AgentRecord) else None
 
     async def _record(self, agent_id: AgentId) -> Sealed:
-        sealed = await self._held(agent_id)
+        """The record of an agent by its id, or by what its id begins with where only one does."""
+        found = self._assembly.directory.beginning(agent_id, 4) if _AGENT.fullmatch(agent_id) else []
+        if len(found) > 1:
+            raise BadInput("ambiguous-id", f"{agent_id} could be {', '.join(found[:3])}", hint="write more of the id")
+        sealed = await self._held(found[0]) if found else None
         if sealed is None:
             raise _no_such_agent(agent_id)
         return sealed

@@ -66,6 +66,12 @@ class Holdings:
         """What is held of an agent."""
         return self._buckets[bucket_of(agent)].get(agent)
 
+    def records_beginning(self, prefix: str, most: int) -> list[AgentId]:
+        """Up to ``most`` agents with a record whose ids begin so, in the order of their ids."""
+        buckets = [self._buckets[bucket_of(AgentId(prefix))]] if len(prefix) >= 4 else self._buckets
+        held = (holding for bucket in buckets for holding in bucket.items())
+        return sorted(agent for agent, holding in held if holding.kind == "record" and agent.startswith(prefix))[:most]
+
     def __len__(self) -> int:
         return sum(self._entries.values())
 

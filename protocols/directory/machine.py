@@ -104,6 +104,10 @@ class Directory:
         due = [when for when in (self._keep_again, self._expiries[0][0] if self._expiries else None) if when is not None]
         return min(due) if due else None
 
+    def beginning(self, prefix: str, most: int) -> list[AgentId]:
+        """For the API, read-only: up to ``most`` agents whose ids begin with ``prefix``."""
+        return self._held.records_beginning(prefix, most)
+
     def statistics(self) -> dict[str, int]:
         """How much is held, how many vectors wait to be checked, how many did not fit."""
         return {
