@@ -365,7 +365,7 @@ class LinkCodec:
             raise Refused("bad-frame", "a message that begins with less than its head")
         (total,) = _SIZE.unpack_from(payload)
         (head_length,) = HEAD_LENGTH.unpack_from(payload, _SIZE.size)
-        if total > _MOST[lane] or head_length > MESSAGE_HEAD_BYTES:
+        if head_length > MESSAGE_HEAD_BYTES or total - head_length > BODY_BYTES[lane] + HEAD_LENGTH.size:
             raise Refused("message-too-large", f"a message of {total} bytes on the {lane} lane")
         content = payload[_SIZE.size :]
         body_begin = HEAD_LENGTH.size + head_length
@@ -374,8 +374,6 @@ class LinkCodec:
         message = decode_head(bytes(content[HEAD_LENGTH.size : body_begin]))
         if total > body_begin and not may_have_body(message):
             raise Refused("bad-rpc-message", "a body where there can be none")
-        if total - body_begin > BODY_BYTES[lane]:
-            raise Refused("message-too-large", f"a body of {total - body_begin} bytes on the {lane} lane")
         piece = content[body_begin:]
         if len(content) == total:
             return with_body(message, bytes(piece))

@@ -184,6 +184,29 @@ async def test_a_link_that_is_cut_in_mid_message_is_opened_again_and_the_same_id
     nursery.cancel_scope.cancel()
 
 
+async def test_what_never_left_is_not_done_and_what_left_is_unknown(nursery: trio.Nursery) -> None:
+    _, a, b = await pair(nursery)
+    await a.ask(b.id, ECHO)
+    b.full = True
+    outcomes: list[str] = []
+
+    async def ask() -> None:
+        try:
+            await a.ask(b.id, SIZE, bytes(15_000), timeout_s=30)
+        except MeshError as error:
+            outcomes.append(error.outcome)
+
+    async with trio.open_nursery() as asking:
+        for _ in range(1000):
+            asking.start_soon(ask)
+        await until(lambda: b.links.statistics()["undelivered"] >= 1 and a.links.states()[0].queued > 0)
+        queued = a.links.states()[0].queued
+        a.links.set_cut(frozenset({b.id}))
+    assert len(a.of(NotSent)) <= queued and {event.reason for event in a.of(NotSent)} == {"peer-unreachable"}
+    assert outcomes.count("not_done") == len(a.of(NotSent)) > 0 and outcomes.count("unknown") == 1000 - len(a.of(NotSent)) > 0
+    nursery.cancel_scope.cancel()
+
+
 async def test_the_fault_hook_keeps_two_nodes_apart_and_heals(nursery: trio.Nursery) -> None:
     _, a, b = await pair(nursery)
     await a.ask(b.id, ECHO)
@@ -192,6 +215,7 @@ async def test_the_fault_hook_keeps_two_nodes_apart_and_heals(nursery: trio.Nurs
     for node, to in ((a, b), (b, a)):
         with pytest.raises(Unreachable):
             await node.ask(to.id, ECHO)
+    assert len(a.of(LinkUp)) == len(b.of(LinkUp)) == 1, "not even for a moment"
     a.links.set_cut(frozenset())
     assert await b.ask(a.id, ECHO, b"again") == b"did:mesh:university:beta again"
     nursery.cancel_scope.cancel()

@@ -9,11 +9,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshos.effects import Completed, Report, Tell, Tick
+from meshos.effects import Completed, Err, Report, Tell, Tick
 from meshos.flow import Ask
 from meshos.flow_machine import Flows, Perform, Service
 from meshos.ids import NodeId, OrgDid, Peer
-from meshos.protocols.rpc.events import LinkDown, LinkUp, MessageReceived, NotSent, OpenLink, Reply, SendMessage
+from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, MessageReceived, NotSent, OpenLink, Reply, SendMessage
 from meshos.protocols.rpc.machine import Rpc
 from meshos.protocols.rpc.serving import Allowed
 
@@ -83,7 +83,7 @@ class Network:
         """One step of one machine, and what follows from it at once."""
         node = self.nodes[name]
         for effect in node.machines[machine].step(self.now, event):
-            self.log.append(f"{self.now:.6f} {name} {effect!r}")
+            self.log.append(f"{self.now:.6f} {name} {_brief(effect)}")
             if isinstance(effect, Tell) and effect.machine == "test":
                 completed = effect.event
                 assert isinstance(completed, Completed)
@@ -165,3 +165,17 @@ class Network:
         for _ in range(copies):
             received = MessageReceived(self.nodes[name].peer, message, effect.lane)
             self._at(0.001 + self.rng.random() * self.faults.jitter_s, "event", to, received)
+
+
+def _brief(effect: object) -> str:
+    """An effect in a line, without its bodies."""
+    if isinstance(effect, SendMessage):
+        message = effect.message
+        return f"SendMessage to={effect.to} lane={effect.lane} {type(message).__name__} id={message.id.hex()} {_word(message)}"
+    if isinstance(effect, Tell):
+        return f"Tell {effect.machine} {type(effect.event).__name__}"
+    return repr(effect)
+
+
+def _word(message: Message) -> str:
+    return message.outcome.error.name if isinstance(message, Reply) and isinstance(message.outcome, Err) else "-"

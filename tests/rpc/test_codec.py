@@ -247,6 +247,17 @@ def test_control_passes_work_and_small_messages_pass_large_ones() -> None:
     assert order == [0, 1, 2], "equal messages end in the order in which they began"
 
 
+def test_small_messages_without_end_do_not_keep_a_large_one_from_passing() -> None:
+    a, b = pair()
+    a.send("work", Request(b"l" * 16, "/meshos/large/1", b"L" * 300_000, 1000))
+    received: list[Message] = []
+    for _ in range(60):
+        for number in range(10):
+            a.send("work", Request(number.to_bytes(16, "big"), "/meshos/small/1", b"s" * 10_000, 1000))
+        received += b.receive(a.data_to_send(limits.FRAME_BYTES))
+    assert any(message.id == b"l" * 16 for message in received) and a.waiting()
+
+
 def test_equal_large_messages_share_a_lane_evenly() -> None:
     a, b = pair()
     for n in range(4):
