@@ -3,6 +3,7 @@
 import socket
 import ssl
 import struct
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -103,6 +104,18 @@ async def test_a_revoked_client_is_refused_and_a_link_ends_when_its_certificate_
     with pytest.raises(Refused) as caught:
         await client.ask(server.id, ECHO, b"after")
     assert caught.value.name == "certificate-revoked" and caught.value.outcome == "not_done"
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_link_ends_when_its_certificate_has_ended(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshos.node.runtime.links.links.RECHECK_S", 0.02)
+    mesh, server = await listening(nursery)
+    client = mesh.node(BETA)
+    await client.start(nursery)
+    assert await client.ask(server.id, ECHO, b"today") == b"today"
+    server.path._wall_clock = lambda: time.time() + 2 * DAY_S
+    await until(lambda: server.of(LinkDown))
+    assert server.of(LinkDown)[0].reason == "certificate-expired" and server.of(LinkDown)[0].refused
     nursery.cancel_scope.cancel()
 
 

@@ -34,6 +34,9 @@ IDLE_S = 600.0
 
 BULK_IDLE_S = 30.0
 
+RECHECK_S = 300.0
+"""Certificates of linked peers are looked at again this often: one that has ended ends its links within this."""
+
 PARTING_S = 5.0
 """From our goodbye to the other side's; then the connection is cut."""
 

@@ -27,7 +27,7 @@ from meshos.errors import MeshError, Refused, Unreachable, busy
 from meshos.flow import Lane
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.runtime.links.channel import Channel
-from meshos.node.runtime.links.limits import CONNECTIONS, CONNECTIONS_PER_PEER, DIAL_S, MAILBOX_PAUSE_S
+from meshos.node.runtime.links.limits import CONNECTIONS, CONNECTIONS_PER_PEER, DIAL_S, MAILBOX_PAUSE_S, RECHECK_S
 from meshos.node.runtime.links.path import Connection, Path
 from meshos.protocols.rpc.codec import Partials
 from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, MessageReceived, NotSent, OpenLink, Reply, Request, SendMessage
@@ -99,6 +99,7 @@ class Links:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._offer_again)
+            nursery.start_soon(self._recheck_often)
             for path in self._paths:
                 await nursery.start(self._serve, path)
             task_status.started()
@@ -131,18 +132,30 @@ class Links:
 
     def recheck(self) -> None:
         """Let every peer prove again that it may be here, after certificates, roots or revocations have changed."""
-        for channel in [channel for peer in self._peers.values() for channel in peer.channels]:
-            try:
-                channel.connection.check()
-            except Refused as refusal:
-                self._counts[f"refused_{refusal.name}"] += 1
-                channel.end(refusal)
+        for channel in self._channels():
+            self._recheck(channel)
+
+    async def _recheck_often(self) -> None:
+        while True:
+            await trio.sleep(RECHECK_S)
+            for channel in self._channels():
+                self._recheck(channel)
+                await trio.lowlevel.checkpoint()  # each is a signature check: not all of them in one go
+
+    def _recheck(self, channel: Channel) -> None:
+        try:
+            channel.connection.check()
+        except Refused as refusal:
+            self._counts[f"refused_{refusal.name}"] += 1
+            channel.end(refusal)
+
+    def _channels(self) -> list[Channel]:
+        return [channel for peer in self._peers.values() for channel in peer.channels]
 
     async def leave(self) -> None:
         """Part from every peer politely; what is queued goes out first. Returns when all are gone or time is up."""
-        for peer in self._peers.values():
-            for channel in peer.channels:
-                channel.part()
+        for channel in self._channels():
+            channel.part()
         with trio.move_on_after(2.0):
             while self._connections:
                 await trio.sleep(0.01)
