@@ -232,7 +232,6 @@ def _become_agent(plan: Plan) -> NoReturn:
             hard = resource.getrlimit(kind)[1]
             bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(kind, (bound, bound))
-        os.nice(plan["nice"])
         os.umask(0o077)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.chdir(plan["folder"])

@@ -38,8 +38,6 @@ LAST_WORDS_BYTES = 2_048
 MAX_OPEN_FILES = 1_024
 MAX_PROCESSES = 256
 MAX_FILE_SIZE_BYTES = 4 << 30
-NICE = 5
-"""Agents give way to the node, whose gossip has deadlines."""
 
 START_TIMEOUT_S = 30.0
 """From the launch to the list of tools. Real servers take 0.6 to 1.3 s on a quiet machine; a busy one ten times that."""

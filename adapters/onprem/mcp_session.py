@@ -118,11 +118,10 @@ class McpSession:
 
     async def _read(self) -> None:
         while True:
+            await trio.lowlevel.wait_readable(self._read_fd)
             try:
                 chunk = os.read(self._read_fd, limits.READ_CHUNK_BYTES)
-                await trio.lowlevel.checkpoint()
             except BlockingIOError:
-                await trio.lowlevel.wait_readable(self._read_fd)
                 continue
             if not chunk:
                 return

@@ -63,7 +63,7 @@ class Plan:
     devices: tuple[str, ...]
     limits: Mapping[str, int]
     label: str = ""
-    nice: int = bounds.NICE
+    """For whom it is, to be seen in a list of processes."""
 
     def to_json(self) -> bytes:
         """One line."""
@@ -139,7 +139,9 @@ def make_plan(
         if closed and "mount-namespace" not in layers:
             raise Refused("sandbox-too-weak", f"an agent's own uid cannot enter {closed[0]}", hint=f"chmod o+x {closed[0]}")
         veiled += closed
-    covered = "mount-namespace" in layers
+    covered, own_uid = "mount-namespace" in layers, "own-uid" in layers
+    if not own_uid and "landlock" not in layers:
+        veiled.append(str(Path.home().resolve()))
     return Plan(
         command=(program, *command[1:]),
         env=_environment(variables, home),
@@ -148,10 +150,10 @@ def make_plan(
         layers=(*layers, *ALWAYS),
         hidden=tuple(veiled),
         needed=tuple(needed),
-        readable=("/",) if covered else (*readable_roots(hidden), *needed, str(inbox)),
+        readable=("/",) if covered and own_uid else (*readable_roots(hidden), *needed, str(inbox)),
         writable=(str(home), *(("/dev/shm",) if covered else ())),
         devices=_DEVICES,
-        limits=_limits(memory_bytes, own_uid="own-uid" in layers),
+        limits=_limits(memory_bytes, own_uid=own_uid),
         label=str(private),
     )
 
@@ -238,23 +240,24 @@ def _make_private(private: Path, uid: int | None) -> tuple[Path, Path]:
 
 
 def readable_roots(hidden: tuple[Path, ...]) -> tuple[str, ...]:
-    """Where there is no mount namespace: paths whose subtrees hold all that is world-readable, without the hidden folders.
+    """For an agent that shares the user's uid: paths whose subtrees hold what is world-readable, without the hidden folders.
 
-    Descends only where it must: to a hidden folder, and into folders closed to others, of which nothing is given.
-    The home folder of the node's user is left out wholly, since the agent there shares the user's uid.
+    Descends only where it must: to a hidden folder, and into the user's home, where hidden entries (``.ssh``, ``.config``) are left
+    out even if others could read them. Below a path that is given, modes are not looked at again.
     """
-    avoid = {path.resolve() for path in hidden} | {Path.home()}
+    avoid, home = {path.resolve() for path in hidden}, Path.home().resolve()
     found: list[str] = []
 
     def visit(folder: Path) -> None:
         try:
-            entries = sorted(folder.iterdir())
+            closed = not folder.stat().st_mode & stat.S_IXOTH
+            entries = [] if closed else sorted(folder.iterdir())
         except OSError:
             return
         for entry in entries:
-            if entry in avoid or entry.is_symlink():
+            if entry in avoid or entry.is_symlink() or (folder == home and entry.name.startswith(".")):
                 continue
-            if any(entry in path.parents for path in avoid):
+            if entry == home or entry in home.parents or any(entry in path.parents for path in avoid):
                 visit(entry)
                 continue
             try:

@@ -42,7 +42,7 @@ def _ask_node(path: str, body: Record, timeout_s: float) -> Record:
 
 
 def _words(text: object) -> set[str]:
-    return {word for word in re.findall(r"[a-z0-9]{3,}", str(text).lower().replace("_", " "))}
+    return set(re.findall(r"[a-z0-9]{3,}", str(text).lower().replace("_", " ")))
 
 
 def _fitness(task: Record, request: str, arguments: Record) -> tuple[bool, int]:
@@ -54,7 +54,7 @@ def _fitness(task: Record, request: str, arguments: Record) -> tuple[bool, int]:
     return callable_, len(_words(request) & (_words(task.get("name")) | _words(task.get("description"))))
 
 
-@server.tool(annotations=ToolAnnotations(readOnlyHint=True))
+@server.tool(annotations=ToolAnnotations(read_only_hint=True))
 def find(request: str, limit: int = 5) -> list[dict[str, object]]:
     """Find agents, of any organisation, that can do what is asked for in plain words."""
     answer = _ask_node("/v1/discover", {"query": request, "limit": max(1, min(limit, 20))}, 15)

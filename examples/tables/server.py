@@ -5,6 +5,7 @@ import io
 import math
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +15,17 @@ from mcp.types import ToolAnnotations
 
 MAX_CHARACTERS = 32 << 20
 MAX_ROWS = 500_000
-SURE = ToolAnnotations(readOnlyHint=True, idempotentHint=True, openWorldHint=False)
+SURE = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 server = MCPServer("tables")
+
+MEASURES: dict[str, Callable[[list[float]], float]] = {
+    "sum": math.fsum,
+    "mean": statistics.fmean,
+    "median": statistics.median,
+    "min": min,
+    "max": max,
+    "count": len,
+}
 
 Rows = list[dict[str, str]]
 
@@ -93,8 +103,7 @@ def summarise_by(
             skipped += 1
         else:
             groups[key].append(number or 0.0)
-    work = {"sum": math.fsum, "mean": statistics.fmean, "median": statistics.median, "min": min, "max": max, "count": len}[how]
-    found = sorted(((key, work(numbers)) for key, numbers in groups.items()), key=lambda pair: -float(pair[1]))
+    found = sorted(((key, MEASURES[how](numbers)) for key, numbers in groups.items()), key=lambda pair: -float(pair[1]))
     return {"how": f"{how} of {value} by {group}", "groups": [{"group": key, "value": result} for key, result in found], "skipped": skipped}
 
 

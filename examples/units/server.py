@@ -6,7 +6,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 
-SURE = ToolAnnotations(readOnlyHint=True, idempotentHint=True, openWorldHint=False)
+SURE = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
 server = MCPServer("units")
 
 

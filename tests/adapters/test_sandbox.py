@@ -33,6 +33,14 @@ async def test_it_cannot_read_the_nodes_key(bench: Bench) -> None:
         assert str(said).startswith("refused") or said in ("read: []", "read: ['agents']"), said
 
 
+async def test_a_nodes_folder_is_hidden_even_where_its_modes_are_open(bench: Bench) -> None:
+    bench.node.chmod(0o755)
+    (bench.node / "key").chmod(0o644)
+    agent = await bench.start()
+    assert "private key" not in str(await bench.call(agent, "read", path=str(bench.node / "key")))
+    assert "key" not in str(await bench.call(agent, "read", path=str(bench.node)))
+
+
 async def test_it_cannot_look_into_the_node_or_signal_it(bench: Bench) -> None:
     agent = await bench.start()
     assert str(await bench.call(agent, "read", path=f"/proc/{os.getpid()}/environ")).startswith("refused")
@@ -203,6 +211,21 @@ def test_an_ordinary_users_node_holds_the_same(open_folders: tuple[Path, Path], 
     if "landlock" in layers or "pid-namespace" in layers:
         assert str(said["environ"]).startswith("refused")
     assert said["left_while_it_runs"] and not said["left_after_stop"] and not said["left_after_crash"]
+
+
+def test_what_an_agent_with_the_users_own_uid_may_read(open_folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    node, agents = open_folders
+    home = node.parent / "home"
+    for name in (".ssh", ".config", "project", "closed"):
+        (home / name).mkdir(parents=True, mode=0o755)
+    (home / "closed").chmod(0o700)
+    monkeypatch.setenv("HOME", str(home))
+    readable = sandbox.readable_roots((node,))
+    assert "/usr" in readable and str(agents) in readable and str(home / "project") in readable
+    for path in (node, node / "key", home / ".ssh", home / ".config", home / "closed"):
+        assert [root for root in readable if path.is_relative_to(root)] == []
+    home.chmod(0o700)
+    assert [root for root in sandbox.readable_roots((node,)) if Path(root).is_relative_to(home)] == []
 
 
 @pytest.mark.skipif(not ROOT, reason="only root gives agents another uid")
