@@ -1,8 +1,8 @@
 """Lines of a publication: agents that run elsewhere, in three forms, to profiles and the addresses they are called at.
 
-One JSON object a line: the fields of the agent file (CONTRACT.md); an MCP registry's ``server.json`` (github.com/modelcontextprotocol/registry,
-2025-07-09 and later), told by ``$schema``, ``packages`` or ``remotes``; an A2A agent card (a2a-protocol.org, 0.3), told by ``skills``. A
-bad line is refused with its number and a name, the others are taken.
+One JSON object a line: the fields of the agent file (CONTRACT.md); a ``server.json`` of an MCP registry
+(github.com/modelcontextprotocol/registry, 2025-07-09 and later), told by ``$schema``, ``packages`` or ``remotes``; an A2A agent card
+(a2a-protocol.org, 0.3), told by ``skills``. A bad line is refused with its number and a name, the others are taken.
 """
 
 import json
@@ -55,15 +55,15 @@ def read_lines(lines: Sequence[str]) -> tuple[list[Card], list[RefusedLine]]:
 
 
 def read_card(line: str) -> tuple[Profile, AgentFile | None]:
-    """One card. Raises BadInput ``bad-json``, what the agent file raises, or Refused ``bad-record``."""
+    """One card. Raises BadInput ``bad-line``, what the agent file raises, or Refused ``bad-record``."""
     if len(line) > limits.LINE_CHARS:
-        raise BadInput("bad-json", f"the line has {len(line)} characters, at most {limits.LINE_CHARS} are read")
+        raise BadInput("bad-line", f"the line has {len(line)} characters, at most {limits.LINE_CHARS} are read")
     try:
         card = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise BadInput("bad-json", "the line is no JSON object", hint="one object a line, without line ends in it") from error
+        raise BadInput("bad-line", "the line is no JSON object", hint="one object a line, without line ends in it") from error
     if not isinstance(card, dict):
-        raise BadInput("bad-json", "the line is JSON, but no object", hint="one object a line")
+        raise BadInput("bad-line", "the line is JSON, but no object", hint="one object a line")
     inner = card.get("server")
     if isinstance(inner, dict):  # a registry's list wraps each server
         card = inner

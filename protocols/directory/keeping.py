@@ -12,7 +12,7 @@ from meshos.protocols.directory.record import Sealed
 from meshos.protocols.directory.sync import sync_with
 
 _STEPS = round(limits.SYNC_S / limits.IDLE_S)
-_RENEW_EVERY = 30
+RENEW_EVERY = 30
 """Rounds between two looks for records to renew: a minute, of the eight hours that there is time."""
 
 
@@ -24,7 +24,7 @@ async def keep(parts: Parts) -> None:
         if peers:
             await _tolerant(sync_with(parts, peers[turn % len(peers)]))
         turn += 1
-        if turn % _RENEW_EVERY == 0:
+        if turn % RENEW_EVERY == 0:
             await _tolerant(renew(parts))
         for _ in range(_STEPS):
             searches = parts.shelf.searches

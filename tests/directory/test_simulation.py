@@ -1,0 +1,192 @@
+"""Directories of several nodes in virtual time: news spread, faults heal, cheats and withdrawals reach everybody."""
+
+import pytest
+
+from meshos.errors import BadInput, Refused
+from meshos.ids import agent_id
+from meshos.protocols.directory import keeping, limits
+from meshos.protocols.directory.profile import Profile
+from meshos.protocols.directory.publishing import Publication
+from meshos.protocols.directory.search import DiscoverRequest, Filters
+from meshos.protocols.directory.services import PUBLISH
+from meshos.simulations.network import NetworkFaults
+from tests.directory.world import NOW_MS, Mesh, org, sealed_record
+
+CLOCK = Profile("clock", "Tells the time in any city of the world.", capabilities=("time",), region="eu-west-1", per_query=5)
+CHESS = Profile("chess", "Plays chess against people and analyses games.", certifications=("FIDE",), region="us-east-1")
+
+
+def test_a_new_record_is_with_all_eight_nodes_within_two_seconds() -> None:
+    mesh = Mesh(1, nodes=8)
+    mesh.run(1)
+    published = mesh.publish(3, CLOCK)  # runs one second
+    assert published.accepted == (agent_id(org(3), "clock"),) and not published.refused
+    assert [mesh.held(number)["records"] for number in range(8)] == [1] * 8 and mesh.alike()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_directories_become_alike_through_loss_doubling_and_a_crash(seed: int) -> None:
+    mesh = Mesh(seed, nodes=4, faults=NetworkFaults(loss=0.15, duplication=0.1, spike=0.2))
+    for number in range(4):
+        profiles = tuple(Profile(f"agent-{number}-{serial}", f"Does thing {serial}.") for serial in range(5))
+        mesh.start(number, PUBLISH, Publication(profiles, NOW_MS))
+    mesh.run(0.2 + 0.1 * seed)
+    victim = mesh.world.nodes[mesh.ids[seed % 4]]
+    victim.crash()
+    mesh.run(5)
+    victim.start()
+    mesh.run(60)
+    assert mesh.alike()
+    assert mesh.held(0)["records"] >= 15  # a crash may take what the victim had not published yet, and nothing else
+
+
+def test_a_node_that_was_away_catches_up_in_pages() -> None:
+    mesh = Mesh(5, nodes=3)
+    mesh.run(0.5)
+    away = mesh.world.nodes[mesh.ids[2]]
+    away.crash()
+    mesh.publish(0, *(Profile(f"agent {serial}", f"Does thing number {serial}. " * 40) for serial in range(200)), seconds=5)
+    mesh.run(5)
+    away.start()
+    mesh.run(10)
+    assert mesh.held(2)["records"] == 200 and mesh.alike()
+
+
+def test_what_was_held_is_held_and_found_again_after_a_crash() -> None:
+    mesh = Mesh(6, nodes=2)
+    mesh.publish(0, CLOCK, CHESS)
+    node = mesh.world.nodes[mesh.ids[0]]
+    mesh.world.nodes[mesh.ids[1]].crash()
+    node.crash()
+    node.start()
+    mesh.run(1)
+    answer = mesh.discover(0, DiscoverRequest("a game of chess"))
+    assert answer.agents[0].record.name == "chess" and answer.complete
+
+
+def test_deploying_again_raises_the_version_and_replaces_the_record_everywhere() -> None:
+    mesh = Mesh(7)
+    mesh.publish(0, CLOCK)
+    mesh.publish(0, Profile("clock", "Counts sheep."))
+    mesh.run(1)
+    (found,) = mesh.discover(3, DiscoverRequest("sheep")).agents
+    assert (found.record.version, found.record.profile.description) == (2, "Counts sheep.") and mesh.alike()
+
+
+def test_a_withdrawn_record_is_gone_everywhere_and_comes_back_only_by_its_owner() -> None:
+    mesh = Mesh(8)
+    mesh.publish(0, CLOCK)
+    away = mesh.world.nodes[mesh.ids[3]]
+    away.crash()  # it still holds the record, and must not bring it back
+    mesh.withdraw(0, "clock")
+    mesh.run(5)
+    away.start()
+    mesh.run(20)
+    assert [mesh.held(number)["records"] for number in range(4)] == [0] * 4 and mesh.alike()
+    assert not mesh.discover(2, DiscoverRequest("what time is it")).agents
+    mesh.publish(0, CLOCK)
+    mesh.run(1)
+    assert mesh.discover(2, DiscoverRequest("what time is it")).agents[0].record.version == 3
+
+
+def test_withdrawing_what_is_not_there_is_refused() -> None:
+    mesh = Mesh(9, nodes=2)
+    mesh.publish(0, CLOCK)
+    for number, name in ((0, "nobody"), (1, "clock")):  # the other org's agent is not ours to bury
+        with pytest.raises(Refused, match="no-such-agent"):
+            mesh.withdraw(number, name)
+
+
+def test_a_record_whose_vector_is_not_of_its_text_is_refused_and_counted() -> None:
+    mesh = Mesh(10, nodes=3)
+    mesh.run(1)
+    for serial in range(4):
+        cheat = sealed_record(f"cheat {serial}", by=0, forged=True)
+        mesh.slip_in(0, cheat)
+        mesh.run(3)
+    honest = mesh.publish(1, CLOCK)
+    mesh.run(3)
+    assert honest.accepted
+    for number in (1, 2):
+        assert mesh.held(number)["records"] == 1 and mesh.held(number)["cheats"] >= 4
+        assert mesh.machine(number)._want(()).suspected == {org(0)}
+
+
+def test_a_cheat_that_escaped_the_sample_is_found_when_it_would_rank_high(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SAMPLED", 0)
+    monkeypatch.setattr(limits, "IDLE_CHECKS", 0)
+    mesh = Mesh(11, nodes=2)
+    mesh.run(1)
+    cheat = sealed_record("cheat", by=0, forged=True)
+    mesh.slip_in(0, cheat)
+    mesh.publish(0, CLOCK)
+    mesh.run(3)
+    assert mesh.held(1) == {"records": 2, "entries": 2, "unchecked": 2, "cheats": 0}
+    answer = mesh.discover(1, DiscoverRequest("quite another text about something else"))
+    assert [found.record.name for found in answer.agents] == ["clock"]
+    assert mesh.held(1) == {"records": 1, "entries": 2, "unchecked": 0, "cheats": 1}
+    mesh.run(20)
+    assert mesh.held(1)["records"] == 1  # a mark keeps it from being fetched again
+
+
+def test_vectors_that_were_not_sampled_are_checked_when_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SAMPLED", 0)
+    mesh = Mesh(12, nodes=2)
+    mesh.publish(0, *(Profile(f"agent {serial}", f"Does thing {serial}.") for serial in range(20)))
+    mesh.run(1)
+    assert mesh.held(0)["unchecked"] == 0 and mesh.held(1)["unchecked"] > 0
+    mesh.run(10)
+    assert mesh.held(1) == {"records": 20, "entries": 20, "unchecked": 0, "cheats": 0}
+
+
+def test_records_lapse_unless_their_owner_renews_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("TTL_S", 60.0), ("RENEW_S", 20.0), ("TOMBSTONE_S", 180.0)):
+        monkeypatch.setattr(limits, name, seconds)
+    monkeypatch.setattr(keeping, "RENEW_EVERY", 2)
+    mesh = Mesh(13, nodes=3)
+    mesh.publish(0, CLOCK)
+    mesh.publish(1, CHESS)
+    mesh.run(2)
+    mesh.world.nodes[mesh.ids[1]].crash()
+    mesh.run(limits.TTL_S + 60)
+    assert mesh.held(2)["records"] == 1
+    (found,) = mesh.discover(2, DiscoverRequest("chess or time")).agents
+    assert found.record.name == "clock" and found.record.version > 1
+    mesh.run(limits.TOMBSTONE_S)
+    assert mesh.held(2)["entries"] == 1  # the mark has gone too
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        (Filters(), {"clock", "chess"}),
+        (Filters(region="EU-west-1"), {"clock"}),
+        (Filters(capabilities=("Time",)), {"clock"}),
+        (Filters(certifications=("fide",)), {"chess"}),
+        (Filters(certifications=("fide", "HIPAA")), set()),
+        (Filters(max_price_micro=4), {"chess"}),
+        (Filters(trust_min=50, trust_max=50), {"clock", "chess"}),
+        (Filters(trust_min=51), set()),
+        (Filters(trust_max=49), set()),
+        (Filters(max_latency_ms=1000), set()),  # nothing was measured yet, so nothing is promised
+    ],
+)
+def test_filters_come_before_ranking(filters: Filters, names: set[str]) -> None:
+    mesh = Mesh(14, nodes=1)
+    mesh.publish(0, CLOCK, CHESS)
+    answer = mesh.discover(0, DiscoverRequest("something", filters=filters))
+    assert {found.record.name for found in answer.agents} == names
+
+
+@pytest.mark.parametrize(("query", "limit"), [("", 10), (" \n", 10), ("x" * 2001, 10), ("x", 0), ("x", 101)])
+def test_a_question_that_makes_no_sense_is_refused(query: str, limit: int) -> None:
+    mesh = Mesh(15, nodes=1)
+    with pytest.raises(BadInput, match="bad-query"):
+        mesh.discover(0, DiscoverRequest(query, limit))
+
+
+def test_a_bad_profile_is_refused_by_its_place_and_the_others_are_taken() -> None:
+    mesh = Mesh(16, nodes=1)
+    published = mesh.publish(0, CLOCK, Profile("", "no name"), Profile("bell\a", "rings"), CHESS)
+    assert len(published.accepted) == 2
+    assert [(place, error.name) for place, error in published.refused] == [(1, "bad-record"), (2, "bad-record")]
