@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from meshos.node.cli.testnet.commands import BASE_PORT, DEFAULT_DIR
 ORGS = 4
 STEPS = 6
 VICTIM = "delta-1"
-SEEN_DEAD_S = 60.0
+AWAITED_S = 60.0
 EXAMPLES = "examples"
 
 
@@ -93,37 +93,51 @@ def examples() -> Path:
 
 def _tell(story: "_Story", ports: list[str]) -> None:
     story.step("Start a mesh", "testnet", "up", "--detach", *ports)
-    for sample in SAMPLES:
-        story.step(
-            f"{sample.org} deploys", "deploy", "--agent", story.example(sample.file), "--org", sample.org, same=sample is not SAMPLES[0]
-        )
+    for number, sample in enumerate(SAMPLES):
+        file = story.example(sample.file)
+        story.step(f"{sample.org} deploys", "deploy", "--agent", file, "--org", sample.org, same=number > 0)
+    testnet = record.load(story.place / DEFAULT_DIR)
+    agents = _hosted(testnet)
+    took = _until(testnet, f"know all {len(agents)} agents", lambda node: all(_knows(node, agent) for agent in agents.values()))
+    story.verdict(f"all {len(testnet.nodes)} nodes know all {len(agents)} agents, {took:.1f} s later")
     story.step("gamma finds", "discover", QUESTION, "--org", "gamma", "--limit", "3")
-    found = json.loads(story.ask("discover", QUESTION, "--org", "gamma", "--limit", "1", "--json"))
-    if not found["agents"]:
-        raise Failed("demo-failed", f"gamma found no agent for {QUESTION!r}", hint="run again with --keep and look at mesh agents")
-    agent = str(found["agents"][0]["agentId"])
-    story.step("gamma calls it", "call", agent, TASK, "--data", DATA, "--org", "gamma")
-    hosted = json.loads(story.ask("agents", "--org", "alpha", "--json"))["agents"]
-    concierge = next(str(one["agentId"]) for one in hosted if one["name"] == ERRAND_BY)
-    story.step("and one that", "call", concierge, "delegate", "--data", ERRAND, "--org", "gamma", same=True)
+    found = json.loads(story.ask("discover", QUESTION, "--org", "gamma", "--limit", "1", "--json"))["agents"]
+    if not found or TASK not in [task["name"] for task in found[0]["tasks"]]:
+        raise Failed(
+            "demo-failed", f"what gamma found for {QUESTION!r} cannot {TASK}", hint="run again with --keep and look at mesh agents"
+        )
+    story.step("gamma calls it", "call", str(found[0]["agentId"]), TASK, "--data", DATA, "--org", "gamma")
+    story.step("and a concierge", "call", agents[ERRAND_BY], "delegate", "--data", ERRAND, "--org", "gamma", same=True)
     story.verdict("alpha's agent found beta's by itself and had it do the work")
     story.step("Kill a node", "testnet", "kill", VICTIM)
-    story.verdict(f"seen dead by all others after {_seen_dead(story.place / DEFAULT_DIR):.1f} s")
+    others = replace(testnet, nodes=tuple(node for node in testnet.nodes if node.name != VICTIM))
+    story.verdict(f"seen dead by all others after {_until(others, f'see {VICTIM} dead', _holds_dead):.1f} s")
     story.step("What beta sees", "members", "--org", "beta", same=True)
     story.step("It comes back", "testnet", "start", VICTIM)
 
 
-def _seen_dead(folder: Path) -> float:
-    """Seconds until every other node holds the killed one for dead; raises Failed ``demo-failed`` if that takes too long."""
-    testnet = record.load(folder)
-    others = [node for node in testnet.nodes if node.name != VICTIM]
+def _hosted(testnet: record.Testnet) -> dict[str, str]:
+    """The ids of the agents that run, by their names."""
+    answers = [processes.get(node, "/v1/agents") for node in testnet.nodes]
+    bodies = [answer[1] for answer in answers if answer is not None and isinstance(answer[1], dict)]
+    return {str(agent["name"]): str(agent["agentId"]) for body in bodies for agent in body.get("agents", [])}
+
+
+def _until(testnet: record.Testnet, what: str, holds: Callable[[record.Node], bool]) -> float:
+    """Seconds until every node of ``testnet`` does what is awaited; raises Failed ``demo-failed`` if that takes too long."""
+    left = list(testnet.nodes)
     began = time.monotonic()
-    while time.monotonic() < began + SEEN_DEAD_S:
-        others = [node for node in others if not _holds_dead(node)]
-        if not others:
+    while time.monotonic() < began + AWAITED_S:
+        left = [node for node in left if not holds(node)]
+        if not left:
             return time.monotonic() - began
         time.sleep(processes.POLL_S)
-    raise Failed("demo-failed", f"{others[0].name} does not see {VICTIM} dead after {SEEN_DEAD_S:g} s", hint="mesh explain demo-failed")
+    raise Failed("demo-failed", f"{left[0].name} does not {what} after {AWAITED_S:g} s", hint="mesh explain demo-failed")
+
+
+def _knows(node: record.Node, agent: str) -> bool:
+    answer = processes.get(node, f"/v1/agents/{agent}")
+    return answer is not None and answer[0] == 200
 
 
 def _holds_dead(node: record.Node) -> bool:

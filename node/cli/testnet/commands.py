@@ -107,6 +107,8 @@ def _show_up(started: "Started", as_json: bool) -> None:
     count = len(testnet.nodes)
     if started.unacquainted:
         warn(f"{', '.join(started.unacquainted)} not seeing all others yet: mesh members --org {testnet.node(started.unacquainted[0]).org}")
+    elif not started.children:
+        ok(f"all {count} nodes run already")
     else:
         ok(f"{count} of {count} nodes see each other, after {started.took_ms / 1000:.1f} s")
     note(f"Logs {testnet.dir}/*/node.log  Next mesh members")
