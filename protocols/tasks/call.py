@@ -101,6 +101,8 @@ class Calls:
                 raise
             return TaskResult(request.task, request.agent, "outcome_unknown", None, Problem.of(error), None, 0, 0, False, "")
         reply = decode_reply(answered)
+        if not reply.replayed and reply.task != request.task:
+            raise receipt_invalid(f"the answer is of {reply.task}, which is another task")
         if reply.gone:
             raise Refused(
                 "result-not-kept",

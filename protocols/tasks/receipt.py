@@ -103,13 +103,14 @@ def request_hash(agent: AgentId, tool: str, arguments_hash: bytes) -> bytes:
 
 
 def check_receipt(receipt: Receipt, expected: Receipt) -> None:
-    """Whether it says what the caller knows: ``expected``, where task, provider's node, price and time are the provider's to say.
+    """Whether it says what the caller knows: ``expected``, where the provider's node, price and time are its to say.
 
     Raises Refused ``receipt-invalid``.
     """
     wrong = [
         name
         for name, same in (
+            ("task", receipt.task == expected.task),
             ("caller", receipt.caller == expected.caller),
             ("provider", receipt.provider.org == expected.provider.org),
             ("agent", receipt.agent == expected.agent),

@@ -30,6 +30,7 @@ from meshos.consensus.org.commands import (
     Tool,
     WithdrawAgent,
 )
+from meshos.consensus.org.entries import read_caller, read_meta
 from meshos.consensus.org.limits import (
     AUTOMATIC_DEDUP_MS,
     DEDUP_MS,
@@ -319,8 +320,8 @@ def test_any_commands(commands: list[tuple[Command, int]]) -> None:
         assert outcomes[0] == outcomes[1]
         assert list(one.store.scan(b"")) == list(two.store.scan(b""))
         keys = [key for key, _ in one.store.scan(b"")]
-        meta = state.read_meta(one.store)
-        callers = [state.read_caller(one.store, org) for org in (BETA.org, GAMMA.org)]
+        meta = read_meta(one.store)
+        callers = [read_caller(one.store, org) for org in (BETA.org, GAMMA.org)]
         counted = {prefix: sum(key.startswith(prefix) for key in keys) for prefix in (b"task/", b"open/", b"expiry/", b"key/")}
         assert meta.tasks == counted[b"task/"] == counted[b"expiry/"] == sum(caller.tasks for caller in callers)
         assert meta.open == counted[b"open/"] == sum(caller.open for caller in callers) == len(open_intents(one.store))

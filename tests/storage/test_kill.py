@@ -13,7 +13,7 @@ from meshos.storage.log import Log
 from tests.storage.writer import KEYS, body, log_batch
 
 ROOT = Path(__file__).parents[2]
-KILLS = 12
+KILLS = 8
 
 
 def _write_until_killed(base: str, folder: Path, first: int, acknowledge: int) -> int:

@@ -16,7 +16,7 @@ from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier, Simulate
 from meshos.effects import Completed, Err, Machine, Ok, Outcome, Persist, Report, Tell, Tick
 from meshos.errors import Failed, Unreachable
 from meshos.flow import Ask, Compute, Port, Propose
-from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Flows, Perform, StartFlow
+from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Flows, Perform, Service, StartFlow
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.protocols.rpc.events import Inbound
 from meshos.protocols.tasks import outbox, receipt, wire
@@ -36,8 +36,8 @@ SECOND = Peer(NodeId("second"), BETA)
 STRANGER = Peer(NodeId("stranger"), OrgDid("did:mesh:community:gamma"))
 AGENT = AgentId("a-0123456789abcdef")
 PRICE = 2_000_000
-TOOLS = (Tool("read", True), Tool("pay", False), Tool("slow", False), Tool("stuck", False), Tool("sad", False), Tool("crash", False))
-TOOLS += (Tool("crash-read", True), Tool("big", True), Tool("broken", False))
+RERUN = ("read", "crash-read", "big")
+TOOLS = tuple(Tool(name, name in RERUN) for name in (*RERUN, "pay", "slow", "stuck", "sad", "crash", "broken"))
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Node:
             self.peer, holder=self.holder, genesis_hash=GENESIS, verifier=verifier, payments=OwedOnly(), policy=self.policy
         )
         calls = Calls(self.peer, genesis_hash=GENESIS, verifier=verifier, org_of=world.org_of)
-        table = {
+        table: dict[str, Service] = {
             wire.TASK: self.services.task,
             receipt.PROTOCOL: self.services.receipt,
             "recover": self.services.recover,
@@ -109,9 +109,9 @@ class Node:
 
     def _step(self, machine: str, event: object) -> None:
         effects = self.machines[machine].step(self.world.now, event)
-        for effect in [effect for effect in effects if isinstance(effect, Persist)]:
-            self.overlay.lay(effect.writes)
-            self.store.begin(effect.writes)
+        for persist in [effect for effect in effects if isinstance(effect, Persist)]:
+            self.overlay.lay(persist.writes)
+            self.store.begin(persist.writes)
             if self._died():
                 return
             self.store.sync()
@@ -258,7 +258,9 @@ class World:
 
     def call(self, tool: str = "read", **changes: Any) -> TaskResult:
         """One call from the caller to its end; gives the result or raises."""
-        return self.result(self.begin_call(tool, **changes))
+        result = self.result(self.begin_call(tool, **changes))
+        assert isinstance(result, TaskResult)
+        return result
 
     def begin_call(self, tool: str = "read", *, node: Node | None = None, **changes: Any) -> int:
         """Begin a call; ``world.result`` waits for it."""

@@ -20,11 +20,12 @@ from meshos.consensus.org.commands import DeployAgent, GetAgent, Tool
 from meshos.consensus.org.machine import OrgMachine
 from meshos.crypto.keys import SigningKey, node_id
 from meshos.crypto.signing import Ed25519Verifier, sign
+from meshos.effects import Machine
 from meshos.errors import Refused
 from meshos.flow import Propose
-from meshos.flow_machine import Flows
+from meshos.flow_machine import Flows, Service
 from meshos.ids import AgentId, OrgDid, Peer, TaskId
-from meshos.node.runtime.host import Host
+from meshos.node.runtime.host import Host, PortHandler
 from meshos.protocols.rpc.machine import Rpc
 from meshos.protocols.tasks import outbox, receipt, wire
 from meshos.protocols.tasks.call import CallRequest, Calls, TaskResult
@@ -55,7 +56,7 @@ class TaskNode:
         verifier = Ed25519Verifier()
         self.services = TaskServices(self.me, holder=self.me.node, genesis_hash=GENESIS, verifier=verifier, payments=OwedOnly())
         calls = Calls(self.me, genesis_hash=GENESIS, verifier=verifier, org_of=lambda node: ORG if node == self.me.node else None)
-        flows = {
+        flows: dict[str, Service] = {
             wire.TASK: self.services.task,
             receipt.PROTOCOL: self.services.receipt,
             "recover": self.services.recover,
@@ -64,13 +65,13 @@ class TaskNode:
             "propose": _propose,
         }
         allowed = dict.fromkeys((wire.TASK, receipt.PROTOCOL), lambda peer: True)
-        machines = {
+        machines: dict[str, Machine] = {
             "flows": Flows(flows, limit=1000),
             "rpc": Rpc(self.me, allowed, random.Random(secrets.randbits(64))),
             "org": OrgMachine(overlay, now=trio.current_time(), wall_ms=time.time_ns() // 1_000_000),
             "receipts": outbox.ReceiptOutbox(),
         }
-        ports = {CallTool: self._call_tool, SignBytes: self._sign}
+        ports: dict[type, PortHandler] = {CallTool: self._call_tool, SignBytes: self._sign}
         self.host = Host(machines, stores={"org": (store, overlay)}, handlers={}, ports=ports, sign=_never)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -98,7 +99,7 @@ class TaskNode:
         value = cbor.decode(call.arguments, max_bytes=1000)
         assert isinstance(value, dict)
         with (self.folder / "ran").open("a") as ran:
-            ran.write(f"{value['n']}\n")
+            ran.write(f"{value['n']!r}\n")
         return ToolResult(call.arguments, False, "replica-0")
 
     async def _sign(self, effect: SignBytes) -> bytes:

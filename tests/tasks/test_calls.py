@@ -296,7 +296,7 @@ def test_no_time_left() -> None:
 def test_a_provider_that_cheats() -> None:
     """A changed result, a changed status, a receipt of another call, a signature of another."""
     world = World()
-    for changed in ("result", "status", "signature", "receipt"):
+    for changed in ("result", "status", "signature", "receipt", "task", "receipt of another task"):
         kept: list[bytes] = []
 
         def tamper(body: bytes, changed: str = changed, kept: list[bytes] = kept) -> bytes:
@@ -309,9 +309,12 @@ def test_a_provider_that_cheats() -> None:
                 ended = replace(ended, status="failed")
             elif changed == "signature":
                 ended = replace(ended, signature=SimulatedSigner(world.simulated, "other").sign(provider_domain(GENESIS), ended.receipt))
+            elif changed == "task":
+                ended = replace(ended, intent=replace(ended.intent, task=TaskId("t-another")))
             else:
                 other = decode_receipt(ended.receipt)
-                payload = replace(other, request_hash=b"x" * 32).payload()
+                forged = {"request_hash": b"x" * 32} if changed == "receipt" else {"task": TaskId("t-another")}
+                payload = replace(other, **forged).payload()
                 signature = SimulatedSigner(world.simulated, PROVIDER.node).sign(provider_domain(GENESIS), payload)
                 ended = replace(ended, receipt=payload, signature=signature)
             return wire.encode_reply(ended, replayed=False)

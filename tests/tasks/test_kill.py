@@ -37,8 +37,8 @@ def test_kill_during_calls(tmp_path: Path) -> None:
         node.wait()
         for line in lines:
             if line.endswith(b"\n"):
-                number, rest = line.decode().split(" ", 1)
-                acknowledged[int(number)] = rest
+                shown, rest = line.decode().split(" ", 1)
+                acknowledged[int(shown)] = rest
         assert max(acknowledged) >= first, "the node ended by itself"
         first = max(acknowledged) + 1  # the call under way is repeated with its key
     ran = _ran(tmp_path)
