@@ -110,4 +110,4 @@ async def bench(folders: tuple[Path, Path], pace: Pace, nursery: trio.Nursery) -
 
 def impatient(pace: Pace) -> Pace:
     """Health checks at a test's speed."""
-    return replace(pace, ping_interval_s=0.2, ping_timeout_s=0.5, busy_timeout_s=3)
+    return replace(pace, ping_interval_s=0.2, ping_timeout_s=0.5, busy_timeout_s=2)

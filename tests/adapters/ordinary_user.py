@@ -34,7 +34,8 @@ def left(top: Path) -> list[str]:
 async def main(node: Path, agents: Path, mode: str) -> None:
     pace = Pace(grace=Grace(1, 1, 5), backoff_first_s=0.05)
     provider = OnPremProvider(OnPremConfig(node / "agents", hidden=(node,), pace=pace))
-    file = parse_mapping({"name": "one", "description": "d", "runtime": {"mcp": {"command": ["python", "hostile.py"]}}})
+    command = ["python", "hostile.py", "stubborn"]  # it stays when its input ends and ignores SIGTERM
+    file = parse_mapping({"name": "one", "description": "d", "runtime": {"mcp": {"command": command}}})
     agent = AgentId("a-one")
     said: dict[str, object] = {}
 

@@ -96,8 +96,10 @@ async def test_a_crash_ends_the_call_with_its_last_words_and_the_next_call_works
     )
 
 
-async def test_killed_from_outside(bench: Bench) -> None:
+@pytest.mark.parametrize(("whom", "says"), [("agent", "killed by signal 9"), ("launcher", "killed with its launcher")])
+async def test_killed_from_outside(bench: Bench, whom: str, says: str) -> None:
     agent = await bench.start()
+    before = processes_of(bench.agents)
     async with trio.open_nursery() as nursery:
         seen: list[MeshError] = []
 
@@ -107,10 +109,13 @@ async def test_killed_from_outside(bench: Bench) -> None:
         nursery.start_soon(wait)
         while not bench.provider.statistics()[agent][0].in_flight:
             await trio.sleep(0.01)
-        for pid in processes_of(bench.agents):
-            os.kill(pid, signal.SIGKILL)
-    assert seen[0].name == "agent-crashed" and "signal 9" in seen[0].detail
+        for pid in before:
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() if whom == "launcher" else os.readlink(f"/proc/{pid}/cwd") == str(bench.agents):
+                os.kill(pid, signal.SIGKILL)
+    assert seen[0].name == "agent-crashed" and says in seen[0].detail, seen[0]
     assert await bench.call(agent, "echo") == {}
+    assert not set(before) & set(processes_of(bench.agents))
 
 
 async def test_it_is_given_up_after_so_many_crashes_and_says_so(bench: Bench) -> None:
@@ -135,7 +140,24 @@ class TestHealth:
 
     async def test_a_server_that_is_busy_is_not_taken_for_hung(self, bench: Bench) -> None:
         agent = await bench.start("mute-pings")
-        assert await bench.call(agent, "sleep", seconds=1.5) == "slept"
+        assert await bench.call(agent, "sleep", seconds=1) == "slept"
+
+
+class TestIdleHealth:
+    @pytest.fixture
+    def pace(self) -> object:
+        return replace(impatient(QUICK), busy_timeout_s=10_000)
+
+    async def test_one_that_is_stopped_while_nobody_calls_is_seen_too(self, bench: Bench) -> None:
+        agent = await bench.start()
+        for pid in processes_of(bench.agents):
+            if os.readlink(f"/proc/{pid}/cwd") == str(bench.agents):
+                os.kill(pid, signal.SIGSTOP)
+        with trio.fail_after(30):
+            while not bench.provider.statistics()[agent][0].restarts:
+                await trio.sleep(0.02)
+        assert bench.provider.statistics()[agent][0].last_error.startswith("agent-hung")
+        assert await bench.call(agent, "echo") == {}
 
 
 async def test_many_calls_at_once_each_get_their_own_answer(bench: Bench) -> None:
