@@ -75,11 +75,11 @@ class Holdings:
     def __len__(self) -> int:
         return sum(self._entries.values())
 
-    def check_room(self, org: OrgDid, held: Holding | None) -> None:
-        """Return if one more record of ``org`` fits in place of ``held``; raises Refused ``org-full`` or ``directory-full``."""
+    def check_room(self, org: OrgDid, kind: Kind, held: Holding | None) -> None:
+        """Return if an entry of ``org`` fits in place of ``held``; raises Refused ``org-full`` or ``directory-full``."""
         if held is None and self._entries[org] >= limits.ORG_ENTRIES:
             raise Refused("org-full", f"{org} has {limits.ORG_ENTRIES} records and withdrawn ones here", hint="wait until the latter lapse")
-        if held is not None and held.kind == "record":
+        if kind != "record" or (held is not None and held.kind == "record"):
             return
         if self._records[org] >= limits.ORG_RECORDS:
             raise Refused("org-full", f"{org} has {limits.ORG_RECORDS} records here, and may have no more", hint="withdraw some")

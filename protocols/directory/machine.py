@@ -207,8 +207,7 @@ class Directory:
             if own and new.digest != old.digest:
                 raise Refused("old-version", f"version {old.version} of {entry.name[:60]!r} is there already", hint="raise the version")
             return False
-        if kind == "record" or old is None:
-            self._held.check_room(entry.mesh_id, old if kind == "record" else None)
+        self._held.check_room(entry.mesh_id, kind, old)
         self._hold(now, new)
         self._write(new, sealed.to_bytes())
         if kind == "record":

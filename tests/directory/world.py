@@ -78,7 +78,7 @@ class Mesh:
         self.world.noticed = self._noticed
         for number, node in enumerate(self.ids):
             signer: Signer = SimulatedSigner(WORLD, node)
-            ports = {SignEntry: lambda effect, signer=signer: _sign(effect, signer)}
+            ports = {SignEntry: lambda _, effect, signer=signer: _sign(effect, signer)}
             self.world.add(
                 Spec(node, org(number), self._build, stores=("directory",), signer=signer, verifier=VERIFIER, ports=ports)
             ).start()

@@ -1,0 +1,196 @@
+"""The directory machine alone: merging in any order ends alike, bounds hold, and nothing is answered before it is written."""
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meshos.effects import Completed, Err, Ok, Persist, Tell
+from meshos.flow import Propose
+from meshos.flow_machine import Perform
+from meshos.ids import AgentId
+from meshos.protocols.directory import limits
+from meshos.protocols.directory.commands import (
+    Digest,
+    Find,
+    Held,
+    IndexChanged,
+    Items,
+    Judge,
+    Merge,
+    Merged,
+    Publish,
+    Read,
+    ReadDigest,
+    ReadItems,
+    Want,
+    Wanted,
+    item_of,
+)
+from meshos.protocols.directory.machine import Directory
+from meshos.protocols.directory.record import Sealed, Tombstone
+from meshos.storage.memory import MemoryStore
+from tests.directory.world import NOW_MS, org, sealed_record, signed
+
+
+class Alone:
+    """One machine on a disk in memory."""
+
+    def __init__(self, node: str = "n7-a") -> None:
+        self.store = MemoryStore(random.Random(1))
+        self.node = node
+        self.machine = Directory(node, self.store)
+        self.now = 0.0
+        self.changes: list[IndexChanged] = []
+        self.last: list[object] = []
+
+    def do(self, command: object) -> Any:
+        self.last = self.machine.step(self.now, Perform(1, Propose(command, "directory"), None, "test"))
+        answer = None
+        for effect in self.last:
+            if isinstance(effect, Persist):
+                self.store.write(effect.writes)
+            elif isinstance(effect, IndexChanged):
+                self.changes.append(effect)
+            elif isinstance(effect, Tell) and isinstance(effect.event, Completed):
+                answer = effect.event.outcome
+        if isinstance(answer, Err):
+            raise answer.error
+        assert isinstance(answer, Ok)
+        return answer.value
+
+    def indexed(self) -> set[str]:
+        held: dict[str, Sealed] = {}
+        for change in self.changes:
+            for agent in change.drop:
+                held.pop(agent, None)
+            held |= {sealed.entry.agent_id: sealed for sealed in change.put}
+        return {sealed.digest.hex() for sealed in held.values()}
+
+
+def entry(agent: int, version: int, dead: bool, by: int) -> Sealed:
+    if dead:
+        return signed(Tombstone(org(by), f"agent {agent}", version, NOW_MS), f"n{by}-a")
+    return sealed_record(f"agent {agent}", by=by, version=version, text=f"text {version % 2}")
+
+
+entries = st.lists(st.builds(entry, st.integers(0, 3), st.integers(1, 3), st.booleans(), st.integers(0, 1)), max_size=12)
+
+
+@given(entries, st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_the_order_and_repetition_of_merges_make_no_difference(found: list[Sealed], shuffle: random.Random) -> None:
+    one, other = Alone(), Alone()
+    one.do(Merge(tuple(found)))
+    mixed = found + found[: len(found) // 2]
+    shuffle.shuffle(mixed)
+    for sealed in mixed:
+        other.do(Merge((sealed,)))
+    assert one.do(ReadDigest()) == other.do(ReadDigest())
+    assert one.indexed() == other.indexed()
+    again = Alone()
+    again.store = one.store
+    again.machine = Directory(again.node, one.store)  # a restart
+    assert again.do(ReadDigest()) == one.do(ReadDigest()) and again.indexed() == one.indexed()
+
+
+def test_it_is_written_before_it_is_answered_or_indexed() -> None:
+    alone = Alone()
+    alone.do(Merge((sealed_record(),)))
+    assert [type(effect).__name__ for effect in alone.last[:2]] == ["Persist", "IndexChanged"]
+
+
+def test_a_replayed_older_version_changes_nothing() -> None:
+    alone = Alone()
+    alone.do(Merge((sealed_record(version=2),)))
+    before: Digest = alone.do(ReadDigest())
+    assert alone.do(Merge((sealed_record(version=1),))) == Merged(0)
+    assert alone.do(ReadDigest()) == before and not any(isinstance(effect, Persist) for effect in alone.last)
+
+
+def test_publishing_an_old_version_of_ones_own_is_told() -> None:
+    alone = Alone("n0-a")
+    alone.do(Publish((sealed_record(version=2),)))
+    merged: Merged = alone.do(Publish((sealed_record(version=1),)))
+    assert [(place, error.name) for place, error in merged.refused] == [(0, "old-version")]
+
+
+def test_only_what_is_missing_or_newer_is_wanted() -> None:
+    alone = Alone()
+    held, newer, strange = sealed_record("a"), sealed_record("b", version=2), sealed_record("c")
+    alone.do(Merge((held, sealed_record("b"))))
+    wanted: Wanted = alone.do(Want(tuple(map(item_of, (held, newer, strange)))))
+    assert wanted.ids == (newer.entry.agent_id, strange.entry.agent_id)
+
+
+def test_pages_are_bounded_and_lead_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ITEMS_A_PAGE", 7)
+    alone = Alone()
+    all_ = {sealed.entry.agent_id: sealed for sealed in (sealed_record(f"agent {number}") for number in range(30))}
+    alone.do(Merge(tuple(all_.values())))
+    after, seen = "", []
+    more = True
+    while more:
+        page: Items = alone.do(ReadItems(tuple(range(256)), after))
+        assert len(page.items) <= 7
+        seen += [item.id for item in page.items]
+        more, after = page.more, seen[-1]
+    assert seen == sorted(all_)
+    some: tuple[bytes, ...] = alone.do(Read(tuple(seen), 3000))
+    assert 1 <= len(some) < 30 and sum(map(len, some)) <= 3000
+    assert len(alone.do(Read(tuple(seen), 1))) == 1  # one always fits, or a large record could never travel
+
+
+def test_an_organisation_cannot_fill_the_directory_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("ORG_RECORDS", 5), ("TOTAL_RECORDS", 8), ("ORG_SURE", 2), ("ORG_ENTRIES", 7)):
+        monkeypatch.setattr(limits, name, value)
+    alone = Alone()
+
+    def publish(by: int, count: int) -> list[str]:
+        merged: Merged = alone.do(Merge(tuple(sealed_record(f"agent {number}", by=by) for number in range(count))))
+        return [error.name for _, error in merged.refused]
+
+    assert publish(0, 7) == ["org-full"] * 2
+    assert publish(1, 5) == ["directory-full"] * 2
+    assert publish(2, 3) == ["directory-full"]  # two are sure
+    assert alone.machine.statistics()["records"] == 10
+    update: Merged = alone.do(Merge((sealed_record("agent 0", by=0, version=2),)))
+    assert update == Merged(1)  # who has a record may renew it
+    for number in range(2):
+        alone.do(Merge((signed(Tombstone(org(0), f"agent {number}", 3, NOW_MS), "n0-a"),)))
+    strangers = tuple(signed(Tombstone(org(0), f"never {number}", 3, NOW_MS), "n0-a") for number in range(5))
+    merged = alone.do(Merge(strangers))
+    assert [error.name for _, error in merged.refused] == ["org-full"] * 3  # five entries of seven were there already
+
+
+def test_a_condemned_version_is_not_taken_again_but_a_later_one_is() -> None:
+    alone = Alone()
+    cheat = sealed_record(forged=True)
+    alone.do(Merge((cheat,)))
+    alone.do(Judge((), (item_of(cheat),)))
+    assert alone.do(Want((item_of(cheat),))) == Wanted((), frozenset())
+    assert alone.do(Merge((cheat,))) == Merged(0) and not alone.indexed()
+    found: tuple[Held | None, ...] = alone.do(Find((cheat.entry.agent_id,)))
+    assert found == (Held(1, True, None),)
+    assert alone.do(Merge((sealed_record(version=2),))) == Merged(1)
+
+
+def test_a_judgement_of_a_version_that_was_replaced_does_not_touch_the_new_one() -> None:
+    alone = Alone()
+    old, new = sealed_record(version=1), sealed_record(version=2)
+    alone.do(Merge((new,)))
+    alone.do(Judge((), (item_of(old),)))
+    assert alone.machine.statistics()["records"] == 1
+
+
+def test_what_it_does_not_know_is_a_bug_and_not_an_answer() -> None:
+    with pytest.raises(TypeError):
+        Alone().do("a string")
+    with pytest.raises(TypeError):
+        Alone().machine.step(0.0, "a string")
+
+
+def test_an_unknown_agent_is_none() -> None:
+    assert Alone().do(Find((AgentId("a-0000000000000000"),))) == (None,)
