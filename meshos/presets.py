@@ -52,7 +52,7 @@ class Timing:
     gossip_fanout: int = 3
     """See ``gossip_interval_s``."""
 
-    retransmit_mult: int = 4
+    retransmit_mult: int = 6
     """A piece of news is sent ``ceil(retransmit_mult * log10(n+1))`` times, at least ``retransmit_mult`` (SWIM, section 4.1), by each
     node that hears of it."""
 

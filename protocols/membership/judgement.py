@@ -147,7 +147,9 @@ class Judgement:
             return "left"
         if member.state == "dead" and not fresh:
             return "dead"
-        words = member.open_words() if member.words else {}
+        if not member.words:
+            return "alive" if member.evidence_at is None else "suspect"
+        words = member.open_words()
         killers = [org for org, word in words.items() if word.kind is Kind.DEAD]
         if len(killers) >= 2:
             return "dead"

@@ -103,6 +103,9 @@ STORED_PEERS = 16
 STORED_PEERS_S = 60.0
 """They are written at most this often."""
 
+REMINDED = 2
+"""Suspects pinged beside each round's probe, so that a refutation that was lost is asked for again."""
+
 SKIPS = 8
 """Members passed over in one round of probing because they were heard of lately."""
 

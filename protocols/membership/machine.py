@@ -70,7 +70,7 @@ class Membership:
         self._table = state.table
         self._voice = Voice(state, facts, view, self._say)
         self._judgement = Judgement(state, self._voice.accuse, self._confirm)
-        self._prober = Prober(state, self._judgement.probe_failed, self._found)
+        self._prober = Prober(state, self._judgement.accused, self._judgement.probe_failed, self._found)
         self._syncing = Syncing(state, self._judgement, seeds, view, self._prober.ping_lost)
         self._heap = state.timers.heap
         self._late_s = timing.probe_timeout_s / 2
@@ -218,6 +218,8 @@ class Membership:
                 address = member.address  # where it says it is, signed: a forged source gains nothing
                 if member.words:
                     first = member.told()
+            if message.updates:  # type: ignore[union-attr]
+                first = (*self._answer(message.updates[0]), *first)  # type: ignore[union-attr]
             updates = state.queue.take(ROOM, first)
             state.out.append(ev.SendDatagram(sender, address, ev.Ack(message.sequence, updates)))  # type: ignore[union-attr]
         elif kind is ev.Ack:
@@ -226,6 +228,17 @@ class Membership:
             self._prober.nacked(sender, message.sequence)  # type: ignore[union-attr]
         elif kind is ev.PingRequest and member is not None:
             self._prober.asked(member, message)  # type: ignore[arg-type]
+
+    def _answer(self, blob: bytes) -> tuple[bytes, ...]:
+        """Our newest incarnation, for one that pings us as a suspect of an older one: our refutation did not reach it."""
+        me = self._table.members.get(self._table.me)
+        try:
+            said = codec.decode_statement(blob)
+        except Refused:
+            return ()  # nothing was said
+        if me is None or said.subject != me.node or said.signer == me.node or said.incarnation >= me.incarnation:
+            return ()
+        return (me.alive.blob,)
 
     def _peer_proved(self, event: ev.PeerProved) -> None:
         self._table.admit(commands.Certified(event.peer.node, event.peer.org, event.certificate))

@@ -11,14 +11,14 @@ Members that were heard of within half a round are passed over once, so that the
 over twice in a row, since being heard does not prove that one can be reached.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from meshos.effects import Completed, Ok, Tell
 from meshos.flow import Ask
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import NodeId
 from meshos.protocols.membership.events import Ack, Nack, Ping, PingRequest, SendDatagram
-from meshos.protocols.membership.limits import PROBES, RELAYS, SKIPS
+from meshos.protocols.membership.limits import PROBES, RELAYS, REMINDED, SKIPS
 from meshos.protocols.membership.member import Member
 from meshos.protocols.membership.state import ROOM, State
 from meshos.protocols.membership.timers import Timer, call_off
@@ -58,10 +58,13 @@ class Relay:
 
 
 class Prober:
-    """``failed(member)`` is called when a probe has failed, ``found(member)`` when one that was held for dead answers."""
+    """``accused`` are the suspects. ``failed(member)`` is called when a probe has failed, ``found(member)`` when one that was held for dead answers."""
 
-    def __init__(self, state: State, failed: Callable[[Member], None], found: Callable[[Member], None]) -> None:
+    def __init__(
+        self, state: State, accused: Mapping[NodeId, Member], failed: Callable[[Member], None], found: Callable[[Member], None]
+    ) -> None:
         self._state = state
+        self._accused = accused
         self._failed = failed
         self._found = found
         self._probes: dict[int, Probe] = {}
@@ -86,7 +89,7 @@ class Prober:
             self._probe(member)
 
     def ping_lost(self, member: Member) -> None:
-        """Ping one that is held for dead; if it is there, it learns what is said of it."""
+        """Ping one that is held for dead or suspected; if it is there, it learns what is said of it."""
         if len(self._pinged_lost) >= PROBES:
             del self._pinged_lost[next(iter(self._pinged_lost))]
         sequence = self._next_sequence()
@@ -163,6 +166,14 @@ class Prober:
         member = self._choose()
         if member is not None and len(self._probes) < PROBES:
             self._probe(member)
+        if self._accused:
+            self._remind()
+
+    def _remind(self) -> None:
+        """Ping some of those that this node itself suspects: who is there after all answers with its newest incarnation."""
+        suspects = [member for member in self._accused.values() if member.evidence_at is not None]
+        for _ in range(min(REMINDED, len(suspects))):
+            self.ping_lost(suspects[int(self._state.rng.random() * len(suspects))])
 
     def _choose(self) -> Member | None:
         ring = self._state.table.ring
@@ -206,7 +217,8 @@ class Prober:
         if probe.nacks < len(probe.helpers) or not probe.helpers:
             state.awareness.worse()
         self._end(probe)
-        self._failed(probe.member)
+        if probe.member.heard <= probe.began:  # else it is there: its own datagram has come meanwhile
+            self._failed(probe.member)
 
     def _end(self, probe: Probe) -> None:
         del self._probes[probe.sequence]

@@ -42,6 +42,7 @@ class Authority:
         self._secret = secret
         self._verifier = SimulatedVerifier(secret)
         self._domain = Domain(bytes(32), "certificate")
+        self._good: dict[bytes, Peer] = {}
 
     def issue(self, node: NodeId, of: OrgDid) -> Certified:
         payload = cbor.encode([node, of])
@@ -49,6 +50,11 @@ class Authority:
         return Certified(node, of, cbor.encode([payload, signature]))
 
     def check(self, certificate: bytes) -> Peer:
+        if certificate not in self._good:
+            self._good[certificate] = self._read(certificate)
+        return self._good[certificate]
+
+    def _read(self, certificate: bytes) -> Peer:
         outer = cbor.decode(certificate, max_bytes=4096)
         assert isinstance(outer, list)
         payload, signature = outer
