@@ -6,6 +6,7 @@ it was surely not done; above, only the other side knows.
 """
 
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Literal, TypeAlias, cast
 
@@ -83,7 +84,7 @@ class _PeerAsked:
     __slots__ = ("budget", "ids")
 
     def __init__(self, now: float) -> None:
-        self.ids: dict[bytes, None] = {}
+        self.ids: OrderedDict[bytes, None] = OrderedDict()  # in the order of asking
         self.budget = RetryBudget(now)
 
 
@@ -98,6 +99,8 @@ class Asking:
         self._rng = rng
         self._send = send
         self._linked = linked
+        self._process = rng.randbytes(ID_BYTES - 8)
+        self._count = 0
         self._asked: dict[bytes, _Asked] = {}
         self._by_op: dict[tuple[str, int], bytes] = {}
         self._peers: dict[NodeId, _PeerAsked] = {}
@@ -118,7 +121,8 @@ class Asking:
             self.counts["failed"] += 1
             self.effects.append(Tell(event.reply_to, Completed(event.op, Err(refusal))))
             return
-        asked = _Asked(event, ask, self._rng.randbytes(ID_BYTES), deadline, self.now)
+        self._count += 1
+        asked = _Asked(event, ask, self._process + self._count.to_bytes(8, "big"), deadline, self.now)
         peer = self._peers.get(ask.to)
         if peer is None:
             peer = self._peers[ask.to] = _PeerAsked(self.now)
@@ -259,7 +263,9 @@ class Asking:
         asked.sent += 1
         repeatable = asked.retries_left and len(asked.ask.body) <= RESEND_BODY_BYTES
         self._wake(asked, self.now + resend_s(asked.deadline - self.now, asked.retries_left) if repeatable else asked.deadline)
-        request = Request(asked.id, asked.ask.protocol, asked.ask.body, left, asked.trace)
+        oldest = next(iter(self._peers[to].ids))
+        floor = int.from_bytes(oldest[-8:], "big")
+        request = Request(asked.id, asked.ask.protocol, asked.ask.body, left, asked.trace, floor)
         self._send(to, request_lane(asked.ask.lane, len(asked.ask.body)), request)
 
     def _resend(self, asked: _Asked) -> None:

@@ -13,13 +13,19 @@ from meshos.ids import NodeId, Peer
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One try of a request. ``id`` (16 bytes) is the same for each try; ``ttl_ms`` is the time left when it was sent."""
+    """One try of a request. ``id`` is the same for each try; ``ttl_ms`` is the time left when it was sent.
+
+    The id is 8 random bytes of the asking process and a count of its requests. ``floor`` is the count of the oldest request
+    to this peer that still waits: older ones never come again, and their replies need not be kept (as in RIFL, Lee et
+    al., SOSP 2015, section 3.3).
+    """
 
     id: bytes
     protocol: str
     body: bytes
     ttl_ms: int
     trace: str = ""
+    floor: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ Theory of operation. A Flow's ``Ask`` comes in as ``Perform`` and leaves as one 
 request of a peer becomes a Flow, whose end is recorded and sent back; serving.py has the rules. What a node asks of
 itself takes the same way without a link: its messages go through ``_loop`` within the same step.
 
-The promises: every Ask completes exactly once, at or before its deadline (it is woken there); a service runs at most
-once per id while the record is kept; ``not_done`` is said only of what surely was not done. They hold if links
-deliver a message at most once; where the network doubles messages, the last one is as good as the asker's knowledge.
+The promises: every Ask completes exactly once, at or before its deadline (it is woken there); a service runs at most once
+per id while the record is kept, and not at all once the asker has settled it; ``not_done`` is said only of what surely was
+not done. They hold if links deliver a message at most once; where the network doubles messages, the last one is as good as
+the asker's knowledge.
 """
 
 import random
@@ -62,7 +63,7 @@ class Rpc:
         while self._loop:
             lane, message = self._loop.popleft()
             self._received(self.me, lane, message)
-        if self._sweep_at is None and (len(self._serving.records) or self._asking.remembers()):
+        if self._sweep_at is None and (self._serving.records.remembers() or self._asking.remembers()):
             self._sweep_at = now + SWEEP_S
         effects = self._effects[:]
         self._effects.clear()
@@ -102,7 +103,7 @@ class Rpc:
         if self._sweep_at is not None and self._sweep_at <= now:
             self._serving.records.sweep(now)
             more = self._asking.sweep()
-            self._sweep_at = now + SWEEP_S if more or len(self._serving.records) else None
+            self._sweep_at = now + SWEEP_S if more or self._serving.records.remembers() else None
 
     def _linked(self, node: NodeId) -> bool:
         return node == self.me.node or node in self._links

@@ -2,7 +2,7 @@
 
 The body stays outside of the CBOR, so that 64 MiB are neither copied nor checked for canonical form. Heads are lists:
 
-    ["q", id, protocol, ttl_ms, trace]              a request, its body follows
+    ["q", id, protocol, ttl_ms, trace, floor]       a request, its body follows
     ["r", id]                                       a reply, its body follows
     ["e", id, class, name, detail, outcome, final]  a reply that is an error; no body
     ["c", id]                                       a cancel; no body
@@ -37,8 +37,8 @@ def encode_message(message: Message) -> tuple[bytes, bytes]:
     body = b""
     head: list[object]
     if isinstance(message, Request):
-        head, body = ["q", message.id, message.protocol, message.ttl_ms, message.trace], message.body
-        _check_request(message.protocol, message.ttl_ms, message.trace)
+        head, body = ["q", message.id, message.protocol, message.ttl_ms, message.trace, message.floor], message.body
+        _check_request(message)
     elif isinstance(message, Cancel):
         head = ["c", message.id]
     elif isinstance(message.outcome, Ok):
@@ -60,9 +60,10 @@ def decode_head(head: bytes) -> Message:
     if not isinstance(request_id, bytes) or len(request_id) != ID_BYTES:
         raise _bad("its id is not 16 bytes")
     match kind, rest:
-        case "q", [str(protocol), int(ttl_ms), str(trace)]:
-            _check_request(protocol, ttl_ms, trace)
-            return Request(request_id, protocol, b"", ttl_ms, trace)
+        case "q", [str(protocol), int(ttl_ms), str(trace), int(floor)]:
+            request = Request(request_id, protocol, b"", ttl_ms, trace, floor)
+            _check_request(request)
+            return request
         case "r", []:
             return Reply(request_id, Ok(b""))
         case "e", [str(kind_name), str(name), str(detail), str(outcome), bool(final)]:
@@ -80,17 +81,20 @@ def may_have_body(message: Message) -> bool:
 def with_body(message: Message, body: bytes) -> Message:
     """``message`` as ``decode_head`` gave it, with the body that followed."""
     if isinstance(message, Request):
-        return Request(message.id, message.protocol, body, message.ttl_ms, message.trace)
+        return Request(message.id, message.protocol, body, message.ttl_ms, message.trace, message.floor)
     if isinstance(message, Reply) and isinstance(message.outcome, Ok):
         return Reply(message.id, Ok(body), message.final)
     return message
 
 
-def _check_request(protocol: str, ttl_ms: int, trace: str) -> None:
-    if not protocol or len(protocol) > PROTOCOL_CHARS or not protocol.isascii() or len(trace) > TRACE_CHARS:
+def _check_request(request: Request) -> None:
+    protocol, ttl_ms, floor = request.protocol, request.ttl_ms, request.floor
+    if not protocol or len(protocol) > PROTOCOL_CHARS or not protocol.isascii() or len(request.trace) > TRACE_CHARS:
         raise _bad("its protocol name or its trace is too long")
     if isinstance(ttl_ms, bool) or not 0 <= ttl_ms <= _TTL_MAX_MS:
         raise _bad(f"its time to live is not 0 to {_TTL_MAX_MS} ms")
+    if isinstance(floor, bool) or not 0 <= floor < 1 << 64:
+        raise _bad("its floor is no count")
 
 
 def _error_fields(error: MeshError) -> tuple[str, str, str, str]:

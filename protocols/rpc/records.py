@@ -1,8 +1,9 @@
 """The recorded replies of the serving side: why a repeated request is answered, and not done twice.
 
-A record is kept until its asker has no reason to repeat the id any more (its deadline, and a grace), within bounds on number
-and bytes. When bytes are short, the oldest replies lose their body but not their id: a repeated request then learns
-that it was done, and that the reply is gone. Only when there are too many records is the oldest forgotten altogether.
+A record is kept until its asker has no reason to repeat the id any more: until it says so by the floor of a later request,
+else for its deadline and a grace, within bounds on number and bytes. When bytes are short, the oldest replies lose their
+body but not their id: a repeated request then learns that it was done, and that the reply is gone. Only when there are
+too many records is the oldest forgotten altogether.
 """
 
 import heapq
@@ -14,7 +15,7 @@ from meshos.effects import Err, Ok
 from meshos.errors import Refused
 from meshos.ids import NodeId
 from meshos.protocols.rpc.events import Reply
-from meshos.protocols.rpc.limits import BODY_BYTES, LARGE_RECORD_BYTES, RECORD_BYTES, RECORDS, RECORDS_PER_PEER
+from meshos.protocols.rpc.limits import BODY_BYTES, LARGE_RECORD_BYTES, RECORD_BYTES, RECORD_GRACE_S, RECORDS, RECORDS_PER_PEER
 
 Key: TypeAlias = tuple[NodeId, bytes]
 """Who asked, and the id of the request: ids of different peers cannot meet."""
@@ -28,12 +29,25 @@ class _Record:
     number: int
 
 
+class _OfPeer:
+    """What is remembered of one peer: the keys of its records, oldest first, and how far its present process has come."""
+
+    __slots__ = ("counts", "floor", "heard_at", "keys", "process")
+
+    def __init__(self) -> None:
+        self.keys: OrderedDict[Key, None] = OrderedDict()
+        self.process = b""
+        self.floor = 0
+        self.counts: list[int] = []  # a heap: the counts in the ids of this process that were recorded
+        self.heard_at = 0.0
+
+
 class Records:
     """Replies by (peer, id)."""
 
     def __init__(self) -> None:
         self._records: OrderedDict[Key, _Record] = OrderedDict()  # oldest first, here and below
-        self._of_peer: dict[NodeId, OrderedDict[Key, None]] = {}
+        self._of_peer: dict[NodeId, _OfPeer] = {}
         self._expiry: list[tuple[float, int, Key]] = []
         self._bodies: dict[bool, OrderedDict[Key, None]] = {False: OrderedDict(), True: OrderedDict()}  # by whether large
         self._bytes: dict[bool, int] = {False: 0, True: 0}
@@ -55,15 +69,18 @@ class Records:
         """Keep ``reply`` until ``until``; a reply that is already there stays."""
         if key in self._records:
             return
-        mine = self._of_peer.setdefault(key[0], OrderedDict())
-        if len(mine) >= RECORDS_PER_PEER:
-            self._drop(next(iter(mine)))
+        mine = self._of_peer.setdefault(key[0], _OfPeer())
+        if len(mine.keys) >= RECORDS_PER_PEER:
+            self._drop(next(iter(mine.keys)))
         elif len(self._records) >= RECORDS:
             self._drop(next(iter(self._records)))
         size = len(reply.outcome.value) if isinstance(reply.outcome, Ok) else 0
         self._number += 1
         self._records[key] = _Record(reply, until, size, self._number)
-        self._of_peer.setdefault(key[0], OrderedDict())[key] = None
+        mine.keys[key] = None
+        mine.heard_at = max(mine.heard_at, until - RECORD_GRACE_S)
+        if key[1][:-8] == mine.process:
+            heapq.heappush(mine.counts, _count(key))
         heapq.heappush(self._expiry, (until, self._number, key))
         if len(self._expiry) > 2 * len(self._records) + 64:
             self._expiry = [(record.until, record.number, each) for each, record in self._records.items()]
@@ -79,6 +96,24 @@ class Records:
             gone = Refused("reply-not-kept", "this was done, and its reply is no longer kept", outcome="done")
             record.reply = Reply(key[1], Err(gone))
 
+    def settled(self, key: Key, floor: int, now: float) -> bool:
+        """Whether the asker waits for this id no more. Its ``floor`` lets go of the records below."""
+        mine = self._of_peer.setdefault(key[0], _OfPeer())
+        mine.heard_at = max(mine.heard_at, now)
+        process = key[1][:-8]
+        if process != mine.process:
+            mine.process, mine.floor, mine.counts = process, 0, []
+        mine.floor = max(mine.floor, floor)
+        while mine.counts and mine.counts[0] < mine.floor:
+            old = (key[0], process + heapq.heappop(mine.counts).to_bytes(8, "big"))
+            if old in self._records:
+                self._drop(old)
+        return _count(key) < mine.floor
+
+    def remembers(self) -> bool:
+        """Whether there is anything that a sweep will one day forget."""
+        return bool(self._of_peer)
+
     def sweep(self, now: float) -> None:
         """Forget what has expired."""
         while self._expiry and self._expiry[0][0] <= now:
@@ -86,6 +121,9 @@ class Records:
             record = self._records.get(key)
             if record is not None and record.number == number:
                 self._drop(key)
+        gone = [node for node, mine in self._of_peer.items() if not mine.keys and mine.heard_at + RECORD_GRACE_S <= now]
+        for node in gone:
+            del self._of_peer[node]
 
     def _keep_body(self, key: Key, size: int) -> None:
         large = size > BODY_BYTES["work"]
@@ -105,8 +143,9 @@ class Records:
 
     def _drop(self, key: Key) -> None:
         record = self._records.pop(key)
-        mine = self._of_peer[key[0]]
-        del mine[key]
-        if not mine:
-            del self._of_peer[key[0]]
+        del self._of_peer[key[0]].keys[key]
         self._release(key, record)
+
+
+def _count(key: Key) -> int:
+    return int.from_bytes(key[1][-8:], "big")

@@ -30,6 +30,10 @@ def reply_lane(asked_on: Lane, outcome: Outcome[bytes]) -> Lane:
     return "control" if asked_on == "control" and size <= BODY_BYTES["control"] else "work"
 
 
+COUNTED = ("served", "repeated", "joined", "refused", "not_taken_in", "cancelled", "replies_not_sent", "stale")
+"""What ``Serving`` counts; ``stale`` are requests that the asker had settled before they came."""
+
+
 class _Running:
     __slots__ = ("cancelled", "deadline", "lane", "peer", "protocol", "size")
 
@@ -57,7 +61,7 @@ class Serving:
     def __init__(self, allowed: Allowed, send: Send, linked: Callable[[NodeId], bool], effects: list[object]) -> None:
         self.now = 0.0
         self.effects = effects
-        self.counts = dict.fromkeys(("served", "repeated", "joined", "refused", "not_taken_in", "cancelled", "replies_not_sent"), 0)
+        self.counts = dict.fromkeys(COUNTED, 0)
         self.records = Records()
         self._allowed = allowed
         self._send = send
@@ -76,6 +80,9 @@ class Serving:
         if recorded is not None:
             self.counts["repeated"] += 1
             self._answer(peer.node, lane, recorded)
+            return
+        if self.records.settled(key, request.floor, self.now):
+            self.counts["stale"] += 1
             return
         refusal = self._refusal(peer, request)
         if refusal is not None:

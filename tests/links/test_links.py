@@ -306,7 +306,7 @@ async def test_nothing_is_left_when_all_is_quiet(nursery: trio.Nursery) -> None:
     await a.links.leave()
     await until(lambda: not a.links._peers and not b.links._peers)
     for node in (a, b):
-        assert not node.links._connections and not node.links._outbox and not node.reports
+        assert not node.links._connections and not node.links._mailbox and not node.reports
         assert not node.rpc.statistics()["in_flight"] and not node.rpc.statistics()["running"]
     assert len(b.of(MessageReceived)) == 50
     nursery.cancel_scope.cancel()

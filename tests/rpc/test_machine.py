@@ -191,6 +191,36 @@ def test_a_repeated_id_gets_the_recorded_reply_and_a_running_one_is_joined() -> 
     assert world.runs[b"once"] == 2, "the id of another peer is another request"
 
 
+def test_what_the_asker_has_settled_is_not_kept_and_never_runs_again() -> None:
+    world = World()
+    network = Network("ab", world.services)
+    for n in range(100):
+        assert value_of(_answered(network, ask("b", body=str(n).encode()))) == str(n).encode()
+    statistics = network.nodes["b"].machines["rpc"].statistics()
+    assert statistics["records"] == 1, "the last one, of which nobody has said yet that it arrived"
+    late = Request(_first_id(network), ECHO, b"0", 1000)
+    network.step("b", "rpc", MessageReceived(network.nodes["a"].peer, late))
+    assert world.runs[b"0"] == 1
+    slow = network.ask("a", ask("b", SLOW))
+    for n in range(5):
+        _answered(network, ask("b", body=b"after %d" % n), 0.01)
+    assert network.nodes["b"].machines["rpc"].statistics()["records"] == 5, "while an older one waits, all later ones are kept"
+    network.run(network.now + 1)
+    assert value_of(slow) == b"hello"
+    quiet(network)
+
+
+def _answered(network: Network, request: Ask, seconds: float = 0.1) -> Asked:
+    asked = network.ask("a", request)
+    network.run(network.now + seconds)
+    return asked
+
+
+def _first_id(network: Network) -> bytes:
+    line = next(line for line in network.log if " Request id=" in line)
+    return bytes.fromhex(line.split("id=")[1].split(" ")[0])
+
+
 def test_a_lost_request_and_a_lost_reply_are_made_good_by_the_same_id() -> None:
     for seed in range(20):
         world = World()

@@ -15,10 +15,9 @@ refused in both directions.
 """
 
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import trio
 
@@ -27,15 +26,13 @@ from meshos.errors import MeshError, Refused, Unreachable, busy
 from meshos.flow import Lane
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.runtime.links.channel import Channel
-from meshos.node.runtime.links.limits import CONNECTIONS, CONNECTIONS_PER_PEER, DIAL_S, MAILBOX_PAUSE_S, RECHECK_S
+from meshos.node.runtime.links.limits import CONNECTIONS, CONNECTIONS_PER_PEER, DIAL_S, RECHECK_S
+from meshos.node.runtime.links.mailbox import Deliver, Mailbox
 from meshos.node.runtime.links.path import Connection, Path
 from meshos.protocols.rpc.codec import Partials
 from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, MessageReceived, NotSent, OpenLink, Reply, Request, SendMessage
 from meshos.protocols.rpc.frames import Hello
 from meshos.protocols.rpc.limits import ALL_LINKS_PARTIAL_BYTES, OUTBOUND_BYTES, OUTBOUND_MESSAGES
-
-Deliver: TypeAlias = Callable[[object], bool]
-"""Puts an event into rpc's mailbox; False if it is full, in which case the event is offered again."""
 
 BULK: tuple[Lane, ...] = ("bulk",)
 
@@ -81,15 +78,12 @@ class Links:
         self._mesh = mesh
         self._boot = os.urandom(16)
         self._paths = paths
-        self._deliver = deliver
+        self._mailbox = Mailbox(deliver)
         self._peers: dict[NodeId, _PeerLinks] = {}
         self._partials = Partials(ALL_LINKS_PARTIAL_BYTES)
         self._connections = 0
         self._accepted: Counter[NodeId] = Counter()  # connections from outside, by peer
         self._counts: Counter[str] = Counter()
-        self._outbox: deque[object] = deque()
-        self._flushing = False
-        self._blocked = trio.Event()
         self._nursery: trio.Nursery
 
     # -- for the node ------------------------------------------------------------------------------------------------
@@ -98,7 +92,7 @@ class Links:
         """Listen on every path and carry messages until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._offer_again)
+            nursery.start_soon(self._mailbox.run)
             nursery.start_soon(self._recheck_often)
             for path in self._paths:
                 await nursery.start(self._serve, path)
@@ -115,7 +109,7 @@ class Links:
         """Carry out ``SendMessage``: ``NotSent`` follows if the message cannot be queued."""
         peer = self._peers.get(effect.to)
         if peer is None or peer.main is None:
-            self._tell(NotSent(effect.to, effect.message, "link-lost"))
+            self._mailbox.tell(NotSent(effect.to, effect.message, "link-lost"))
         elif effect.lane != "bulk":
             self._send(peer.main, effect.lane, effect.message)
         elif peer.bulk is not None and not peer.bulk.parting:
@@ -174,7 +168,8 @@ class Links:
             "peers": len(self._peers),
             "links": sum(peer.main is not None for peer in self._peers.values()),
             "partial_bytes": self._partials.used,
-            "undelivered": len(self._outbox),
+            "undelivered": len(self._mailbox),
+            "mailbox_full": self._mailbox.times_full,
         }
 
     # -- beginning ---------------------------------------------------------------------------------------------------
@@ -213,7 +208,7 @@ class Links:
         except MeshError as error:
             peer.dialling = False
             if peer.main is None:
-                self._tell(_link_down(to, error))
+                self._mailbox.tell(_link_down(to, error))
             self._forget(to)
         else:
             peer.dialling = False
@@ -233,7 +228,7 @@ class Links:
         waiting, peer.bulk_waiting = peer.bulk_waiting, []
         for message in waiting:
             if target is None:
-                self._tell(NotSent(to, message, "link-lost"))
+                self._mailbox.tell(NotSent(to, message, "link-lost"))
             else:
                 self._send(target, "bulk", message)
         self._forget(to)
@@ -295,7 +290,7 @@ class Links:
         old = peer.main
         if old is None:
             peer.main = channel
-            self._tell(LinkUp(channel.peer))
+            self._mailbox.tell(LinkUp(channel.peer))
             return
         mine, other = old.dialler(self.me.node), channel.dialler(self.me.node)
         if mine == other or old.boot != channel.boot:
@@ -303,7 +298,7 @@ class Links:
             self._drop(old, peer, lost)
             old.end(lost)
             peer.main = channel
-            self._tell(LinkUp(channel.peer))
+            self._mailbox.tell(LinkUp(channel.peer))
         elif other == min(self.me.node, channel.peer.node):
             peer.main = channel
             old.part()
@@ -319,17 +314,17 @@ class Links:
         if peer.bulk is channel:
             peer.bulk = None
         for _, message in channel.codec.unsent():
-            self._tell(NotSent(node, message, error.name))
+            self._mailbox.tell(NotSent(node, message, error.name))
         channel.codec.forget_unsent()
         if was_main:
-            self._tell(_link_down(node, error))
+            self._mailbox.tell(_link_down(node, error))
 
     def _parted(self, channel: Channel) -> None:
         """``channel`` takes nothing more: what comes next needs a new link. What it holds still goes out."""
         peer = self._peers.get(channel.peer.node)
         if peer is not None and peer.main is channel:
             peer.main = None
-            self._tell(LinkDown(channel.peer.node, "link-closed", f"the link to {channel.peer.node} is being closed"))
+            self._mailbox.tell(LinkDown(channel.peer.node, "link-closed", f"the link to {channel.peer.node} is being closed"))
 
     def _ended(self, channel: Channel, peer: _PeerLinks, error: MeshError) -> None:
         self._counts[f"ended_{error.name}"] += 1
@@ -343,9 +338,8 @@ class Links:
             del self._peers[node]
 
     async def _received(self, channel: Channel, lane: Lane, message: Message) -> None:
-        self._tell(MessageReceived(channel.peer, message, lane))
-        while self._outbox:
-            await trio.sleep(MAILBOX_PAUSE_S)
+        self._mailbox.tell(MessageReceived(channel.peer, message, lane))
+        await self._mailbox.room()
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
@@ -354,46 +348,18 @@ class Links:
             channel.send(lane, message)
         except Refused as refusal:
             self._counts[f"not_sent_{refusal.name}"] += 1
-            self._tell(NotSent(channel.peer.node, message, refusal.name))
+            self._mailbox.tell(NotSent(channel.peer.node, message, refusal.name))
 
     def _send_when_open(self, effect: SendMessage, peer: _PeerLinks) -> None:
         waiting = sum(map(_size, peer.bulk_waiting))
         if waiting + _size(effect.message) > OUTBOUND_BYTES["bulk"] or len(peer.bulk_waiting) >= OUTBOUND_MESSAGES["bulk"]:
             self._counts["not_sent_busy"] += 1
-            self._tell(NotSent(effect.to, effect.message, "busy"))
+            self._mailbox.tell(NotSent(effect.to, effect.message, "busy"))
             return
         peer.bulk_waiting.append(effect.message)
         if not peer.dialling_bulk:
             peer.dialling_bulk = True
             self._nursery.start_soon(self._dial_bulk, effect.to, peer)
-
-    # -- telling rpc -------------------------------------------------------------------------------------------------
-
-    def _tell(self, event: object) -> None:
-        """Deliver ``event`` after all that was told before it."""
-        self._outbox.append(event)
-        self._flush()
-
-    def _flush(self) -> None:
-        if self._flushing:
-            return  # told while telling: the loop below comes to it
-        self._flushing = True
-        try:
-            while self._outbox and self._deliver(self._outbox[0]):
-                self._outbox.popleft()
-        finally:
-            self._flushing = False
-        if self._outbox:
-            self._blocked.set()
-
-    async def _offer_again(self) -> None:
-        while True:
-            await self._blocked.wait()
-            self._counts["mailbox_full"] += 1
-            while self._outbox:
-                await trio.sleep(MAILBOX_PAUSE_S)
-                self._flush()
-            self._blocked = trio.Event()
 
 
 def _size(message: Message) -> int:
