@@ -152,10 +152,10 @@ class Index:
         return self._snapshot
 
     def update(self, put: Sequence[Document], drop: Sequence[str] = ()) -> None:
-        """Take in ``put`` (the last of a key counts, and replaces what was there), take out ``drop``."""
+        """Take out ``drop``, then take in ``put`` (the last of a key counts, and replaces what was there)."""
         with self._lock:
             fresh = {document.key: document for document in put}
-            parts = self._without([key for key in (*fresh, *drop) if key in self._where])
+            parts = self._without([key for key in {**fresh, **dict.fromkeys(drop)} if key in self._where])
             if fresh:
                 segment = build([*fresh.values()])
                 parts.append((segment, np.ones(len(segment), np.bool_)))

@@ -1,0 +1,176 @@
+"""The index: exact against a plain computation, after any updates, and while other threads update."""
+
+import math
+import threading
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meshos.protocols.directory.vector import DIMENSION, HASHED, hashed, similarity, whole
+from meshos.storage.index.index import Index
+from meshos.storage.index.limits import K1, B
+from meshos.storage.index.segment import Document
+from meshos.storage.index.words import corrected, stem, words
+
+VOCABULARY = ["read", "write", "chess", "time", "city", "image", "invoice", "weather"]
+
+
+def unit(seed: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    vector = np.random.default_rng(seed).normal(size=8).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+documents = st.builds(
+    lambda key, text, seed: Document(f"k{key}", " ".join(text), unit(seed), key),
+    st.integers(0, 9),
+    st.lists(st.sampled_from(VOCABULARY), max_size=12),
+    st.integers(0, 50),
+)
+steps = st.lists(st.tuples(st.lists(documents, max_size=6), st.lists(st.integers(0, 9).map(lambda key: f"k{key}"), max_size=3)), max_size=8)
+
+
+def plain_bm25(held: dict[str, Document], query: str) -> dict[str, float]:
+    counts = {key: Counter(map(stem, words(document.text))) for key, document in held.items()}
+    mean = max(1.0, sum(count.total() for count in counts.values()) / len(counts))
+    scores = dict.fromkeys(held, 0.0)
+    for term in {stem(word) for word in words(query)}:
+        having = [key for key, count in counts.items() if term in count]
+        rarity = math.log(1 + (len(held) - len(having) + 0.5) / (len(having) + 0.5))
+        for key in having:
+            count = counts[key][term]
+            scores[key] += rarity * count * (K1 + 1) / (count + K1 * (1 - B + B * counts[key].total() / mean))
+    return scores
+
+
+@given(steps)
+@settings(max_examples=40, deadline=None)
+def test_scores_are_those_of_a_plain_computation_after_any_updates(found: list[tuple[list[Document], list[str]]]) -> None:
+    index, held = Index(), dict[str, Document]()
+    for put, drop in found:
+        index.update(put, drop)
+        fresh = {document.key: document for document in put}
+        for key in (*fresh, *drop):
+            held.pop(key, None)
+        held |= fresh
+    snapshot = index.snapshot()
+    assert snapshot.size == len(held)
+    hits = snapshot.search("chess time", unit(99), 20)
+    assert {hit.key for hit in hits} == set(held)
+    if not held:
+        return
+    lexical, _ = snapshot.lexical("chess time")
+    meaning = snapshot.meaning(unit(99))
+    expected = plain_bm25(held, "chess time")
+    row = 0
+    for segment, alive in snapshot.parts:
+        for key, lives in zip(segment.keys, alive, strict=True):
+            if lives:
+                assert lexical[row] == pytest.approx(expected[key], rel=1e-4, abs=1e-5)
+                assert meaning[row] == pytest.approx(float(held[key].dense @ unit(99)), abs=1e-5)
+            row += 1
+    scores = [hit.score for hit in hits]
+    assert scores == sorted(scores, reverse=True) and all(0 <= score <= 1 for score in scores)
+    assert all(set(hit.words) == {word for word in ("chess", "time") if word in held[hit.key].text.split()} for hit in hits)
+
+
+def test_a_filter_finds_everything_that_passes_it() -> None:
+    index = Index()
+    index.update([Document(f"k{number}", "read write", unit(number), number) for number in range(1000)])
+    hits = index.snapshot().search("read", unit(5), 100, keep=lambda tag: isinstance(tag, int) and tag % 50 == 0)
+    assert sorted(hit.key for hit in hits) == sorted(f"k{number}" for number in range(0, 1000, 50))
+
+
+def test_an_empty_index_finds_nothing_and_a_question_without_words_still_ranks_by_meaning() -> None:
+    index = Index()
+    assert index.snapshot().search("anything", unit(1), 5) == []
+    index.update([Document(f"k{number}", "read", unit(number)) for number in range(20)])
+    assert index.snapshot().search("???", unit(7), 1)[0].key == "k7"
+
+
+def test_directions_that_all_share_are_taken_off_once_there_are_enough() -> None:
+    random = np.random.default_rng(3)
+    shared = random.normal(size=64)
+    rows = random.normal(size=(600, 64)) * 0.2 + shared * random.normal(size=(600, 1))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    index = Index()
+    index.update([Document(f"k{number}", "read", row) for number, row in enumerate(rows)])
+    snapshot = index.snapshot()
+    assert snapshot.common is not None
+    assert np.allclose(snapshot.common @ snapshot.common.T, np.eye(len(snapshot.common)), atol=1e-5)
+    wanted = rows[17]
+    scores = snapshot.meaning(wanted)
+    assert scores.max() == pytest.approx(1, abs=1e-4)
+    assert float(np.median(np.abs(scores))) < 0.3 < 0.7 < float(np.median(np.abs(rows @ wanted)))
+
+
+def test_searches_are_whole_while_another_thread_updates() -> None:
+    index = Index()
+    index.update([Document(f"k{number}", "read write", unit(number), 0) for number in range(50)])
+    wrong: list[object] = []
+    stop = threading.Event()
+
+    def search() -> None:
+        while not stop.is_set():
+            hits = index.snapshot().search("read", unit(1), 50)
+            generations = {hit.tag for hit in hits}
+            if len(hits) != 50 or len(generations) != 1:  # each update replaces all fifty at once
+                wrong.append((len(hits), generations))
+
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for generation in range(1, 40):
+        index.update([Document(f"k{number}", "read write", unit(number), generation) for number in range(50)])
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("readFile and write_file2", ["read", "file", "and", "write", "file2"]),
+        ("CircleCI", ["circle", "ci"]),
+        ("Übung für 12306", ["übung", "für", "12306"]),
+        ("", []),
+        ("x" * 100, ["x" * 40]),
+    ],
+)
+def test_words(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
+
+
+def test_words_of_a_long_text_are_bounded() -> None:
+    assert len(words("word " * 10_000)) == 2_000
+
+
+def test_a_slip_is_mended_and_what_is_known_is_left_alone() -> None:
+    held = {"weather": 9, "whether": 1, "pokemon": 2, "graph": 3}
+
+    def mended(text: str, most: int = 8) -> str:
+        return corrected(text, lambda word: held.get(word, 0), lambda word: word == "what", most=most)
+
+    assert mended("wether for Pokmon") == "weather for pokemon"
+    assert mended("what a grpah, a grap, a grraph, a gtaph!") == "what a graph, a graph, a graph, a graph!"
+    assert mended("Weather unknownword rgaph") == "Weather unknownword rgaph"  # the first letter is taken to be right
+    assert mended("wether wether", most=1) == "weather wether"
+
+
+@given(st.text(max_size=80))
+@settings(max_examples=80, deadline=None)
+def test_the_hashed_half_has_length_one_and_is_the_same_again(text: str) -> None:
+    vector = hashed(text)
+    assert vector.shape == (HASHED,) and np.array_equal(vector, hashed(text))
+    assert float(np.linalg.norm(vector)) == pytest.approx(1 if words(text) else 0, abs=1e-5)
+
+
+def test_the_hashed_half_knows_like_words_and_the_whole_has_768_numbers() -> None:
+    weather = hashed("weather forecast")
+    near, far = similarity(weather, hashed("wether forecasts")), similarity(weather, hashed("play chess"))
+    assert near > 0.5 > abs(far) + 0.2
+    assert whole(np.zeros(384, np.float32), "weather").shape == (DIMENSION,)
+    assert hashed("chess")[:8].tolist() == pytest.approx(hashed("Chess")[:8].tolist())
