@@ -289,6 +289,7 @@ async def test_stderr_without_end_fills_no_disk(bench: Bench) -> None:
         while bench.provider.statistics()[agent][0].log_bytes < 3 * limits.LOG_FILE_BYTES:
             await trio.sleep(0.02)
     assert await bench.call(agent, "echo") == {}
+    await bench.provider.stop(agent)
     files = sorted(log.parent.glob("*.log*"))
     assert [file.name for file in files] == ["0.log", "0.log.1"]
     assert all(file.stat().st_size <= limits.LOG_FILE_BYTES and file.stat().st_mode & 0o077 == 0 for file in files)
