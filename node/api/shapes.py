@@ -242,7 +242,7 @@ TaskStatus = Literal["running", "completed", "failed", "cancelled", "expired", "
 
 @dataclass(frozen=True, slots=True)
 class TaskError:
-    """Why a task has no result: an error of the catalogue, or the tool's own word (name ``task-failed``)."""
+    """Why a task has no result: an error of the catalogue, or the tool's own word (name ``tool-failed``)."""
 
     name: str
     detail: str

@@ -91,7 +91,7 @@ def _error(answer: Mapping[str, object]) -> MeshError | None:
         return Failed("task-cancelled", detail or "the task was cancelled", hint=explain)
     name = clean(str(told.get("name") or ""))[:80]
     hint = clean(str(told.get("hint") or ""))[:MAX_TEXT] or explain
-    return Failed(name, detail or "the task failed", hint=hint, outcome="done") if name else Failed("task-failed", detail, hint=hint)
+    return Failed(name, detail or "the task failed", hint=hint, outcome="done") if name else Failed("tool-failed", detail, hint=hint)
 
 
 def _data(text: str) -> dict[str, object]:

@@ -68,7 +68,7 @@ async def text(data: Mapping[str, object]) -> object:
 
 async def refuse(data: Mapping[str, object]) -> object:
     """Says no."""
-    raise Failed("task-failed", "the tool says no")
+    raise Failed("tool-failed", "the tool says no")
 
 
 async def crash(data: Mapping[str, object]) -> object:

@@ -99,7 +99,7 @@ def test_call_ends_as_its_task_did(mesh: Mesh, clock: str) -> None:
     failed = mesh("call", clock, "refuse")
     assert (failed.code, failed.out) == (1, "")
     assert failed.err.startswith("mesh: the tool says no; mesh explain t-")
-    assert failed.err.rstrip().endswith("[task-failed]")
+    assert failed.err.rstrip().endswith("[tool-failed]")
     expired = mesh("call", clock, "sleep", "--data", '{"seconds": 60}', "--timeout", "0.05")
     assert (expired.code, "[task-expired]" in expired.err) == (1, True)
     document = mesh("call", clock, "refuse", "--json")

@@ -133,7 +133,7 @@ def test_errors_have_names_and_say_whether_anything_was_done(mesh: MeshOS, node:
     agent = mesh.deploy_agent(CONFIG)
     with pytest.raises(Failed) as failed:
         agent.collaborate_with(agent, {"refuse": {}})
-    assert (failed.value.name, failed.value.detail, failed.value.outcome) == ("task-failed", "the tool says no", "done")
+    assert (failed.value.name, failed.value.detail, failed.value.outcome) == ("tool-failed", "the tool says no", "done")
     with pytest.raises(Failed) as expired:
         mesh.call(agent.record, "sleep", {"seconds": 60}, timeout=0.05).value()
     assert expired.value.name == "task-expired"
@@ -240,7 +240,7 @@ async def use(node: Node) -> None:
         assert await agent.collaborate_with(found[0], {"echo": {"a": 1}}) == {"a": 1}
         assert (await mesh.status())["name"] == "alpha-1"
         assert len((await mesh.members())["members"]) == 2
-        with pytest.raises(Failed, match="task-failed"):
+        with pytest.raises(Failed, match="tool-failed"):
             await agent.collaborate_with(agent, {"refuse": {}})
         await mesh.publish(['{"name": "echo", "description": "echo"}'])
         assert await mesh.federate(found[0].meshId).execute_task({"echo": {"b": 2}}) == {"b": 2}
