@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from meshos.node.cli.client_connection import Client, Target
+from meshos.node.cli.client_connection import Client, Target, full_id
 from meshos.node.cli.client_text import duration, number, org_name, percent, plural, rows_of, table_of, texts_of
 from meshos.node.cli.output import block, document, note, say, signed_state, table
 
@@ -101,7 +101,8 @@ def _is_id(text: str) -> bool:
 def explain(target: Target, subject: str, *, as_json: bool) -> None:
     """Ask the node why."""
     with Client(target) as client:
-        answer = client.get("v1", "explain", subject)
+        whole = full_id(client, subject) if subject.startswith("a-") else subject
+        answer = client.get("v1", "explain", whole)
     if as_json:
         document("explain", answer)
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from meshos.errors import BadInput, Failed, MeshError, Unreachable
 from meshos.node.cli.client_connection import MAX_TEXT, Client, Target, full_id
-from meshos.node.cli.client_text import duration, mesh, short, table_of
+from meshos.node.cli.client_text import duration, mesh, table_of
 from meshos.node.cli.output import clean, document, ok, say
 
 GRACE_S = 10.0
@@ -61,7 +61,7 @@ def call(target: Target, asked: Asked, *, quiet: bool, as_json: bool) -> int:
     timing = table_of(answer.get("timing"))
     cost = answer.get("cost")
     price = "" if cost in (None, "", "0") else f", {mesh(cost)}"
-    ok(f"{duration(timing.get('total_ms'))} on {answer.get('node') or target.name}{price}; mesh explain {short(answer.get('taskId'))}")
+    ok(f"{duration(timing.get('total_ms'))} on {answer.get('node') or target.name}{price}; mesh explain {answer.get('taskId')}")
     return 0
 
 
@@ -81,7 +81,7 @@ def _error(answer: Mapping[str, object]) -> MeshError | None:
         return None
     told = table_of(answer.get("error"))
     detail = clean(str(told.get("detail") or ""))[:MAX_TEXT]
-    explain = f"mesh explain {short(answer.get('taskId'))}"
+    explain = f"mesh explain {answer.get('taskId')}"
     if status == "outcome_unknown":
         hint = f"look before you repeat it; {explain}"
         return Unreachable("outcome-unknown", detail or "it is unknown whether the task was done", hint=hint, outcome="unknown")

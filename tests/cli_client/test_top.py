@@ -114,7 +114,7 @@ def test_once_and_json(mesh: Mesh, clock: str) -> None:
 def screen(node: Node, size: tuple[int, int], look: Callable[[Top, Pilot[None]], Awaitable[None]]) -> None:
     async def main() -> None:
         target = Target(urlsplit(node.url), node.key, "alpha-1")
-        app = Top(Feed(target), refresh_s=0.05)
+        app = Top(Feed(target), refresh_s=0.5)
         async with app.run_test(size=size) as pilot:
             await until(pilot, lambda: "alive" in text(app, "#head"))
             await look(app, pilot)
@@ -123,7 +123,7 @@ def screen(node: Node, size: tuple[int, int], look: Callable[[Top, Pilot[None]],
 
 
 async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not true():
             await pilot.pause(0.02)
 
