@@ -5,7 +5,7 @@ A schedule is data, so that a run can be written down, replayed and made smaller
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Protocol, TypeAlias
 
@@ -152,7 +152,8 @@ def _from_row(number: int, row: object) -> tuple[float, AnyFault]:
     given = {key: _as_tuple(value) for key, value in row.items() if key not in ("at", "fault")}
     if set(given) != wanted:
         raise BadInput("bad-schedule", f"fault {number} ({row['fault']}) has the fields {', '.join(sorted(wanted)) or 'none'}")
-    return float(at), kind(**given)
+    make: Callable[..., AnyFault] = kind
+    return float(at), make(**given)
 
 
 def _as_tuple(value: object) -> object:

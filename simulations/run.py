@@ -1,6 +1,7 @@
 """One run: a scenario, a seed, a schedule of faults; what was checked, and the verdict."""
 
 import json
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,6 +116,9 @@ def run(
             checker.finish(world)
     except Violation as violation:
         report.verdict, report.message = violation.kind, violation.message
+    except Exception as error:  # whatever a machine raises is a bug of ours, and the run's verdict
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        report.verdict, report.message = "crashed", f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
     report.at_s, report.steps = world.now, world.steps
     report.packets, report.lost = world.network.sent, world.network.lost
     report.digest = recorder.digest() if recorder is not None else ""

@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from meshos.crypto.signing import Domain, Signer, Verifier
 from meshos.effects import Completed, Err, Machine, Ok, Report, Sign, Signed, Tell, Write
@@ -30,6 +31,7 @@ from meshos.protocols.rpc.events import LinkDown, LinkUp, MessageReceived, NotSe
 from meshos.simulations.network import Network, NetworkFaults
 from meshos.storage.disk import DiskFailed
 from meshos.storage.memory import MemoryStore
+from meshos.storage.overlay import Overlay
 
 SOCKET_BUFFER = 1024
 """Events that a paused node keeps; datagrams beyond it are lost, as in a full receive buffer."""
@@ -55,7 +57,8 @@ class Spec:
     signer: Signer | None = None
     verifier: Verifier | None = None
     certificate: bytes = b""
-    ports: Mapping[type, Callable[[object], object]] = field(default_factory=dict)  # what Port(effect) gives, by its type
+    first: tuple[tuple[str, object], ...] = ()  # what each life begins with: (machine, event)
+    ports: Mapping[type, Callable[["SimNode", Any], object]] = field(default_factory=dict)  # what Port(effect) gives, by its type
 
 
 class SimNode:
@@ -67,12 +70,14 @@ class SimNode:
         self.name = spec.node
         self.rng = world.generator(f"node/{spec.node}")
         self.stores = {name: MemoryStore(world.generator(f"disk/{spec.node}/{name}")) for name in spec.stores}
+        self.views: dict[str, Overlay] = {}
         self.drift = 1.0  # how fast its clock runs
         self.epoch = 0  # counts its lives: what was meant for an earlier one is dropped
         self.alive = False
         self.paused = False
         self.kept: list[Callable[[], None]] = []
         self.wake = float("inf")  # the heap has a wake-up for this node at this time
+        self.handlers: dict[type, Callable[[Any], None]] = {}  # effects for parts of this node; ``build`` fills it
         self.core: Core
 
     def now(self) -> float:
@@ -83,6 +88,7 @@ class SimNode:
         """Build its machines from its disks and begin."""
         self.epoch += 1
         self.alive, self.paused, self.kept = True, False, []
+        self.views = {name: Overlay(store) for name, store in self.stores.items()}
         observe = self.world.observer
         self.core = Core(
             self.spec.build(self),
@@ -92,6 +98,8 @@ class SimNode:
             observe=None if observe is None else lambda machine, event, effects: observe(self, machine, event, effects),
         )
         self.wake = float("inf")
+        for machine, event in self.spec.first:
+            self.deliver(machine, event)
         self.rearm()
 
     def receive(self, sender: NodeId, source: str, message: Message) -> None:
@@ -146,6 +154,7 @@ class SimNode:
                 self.rearm()
 
     def _stage(self, machine: str, writes: Sequence[Write]) -> None:
+        self.views[machine].lay(writes)
         self.stores[machine].begin(writes)
 
     def _sync(self, machine: str) -> None:
@@ -159,6 +168,7 @@ class SimNode:
             return
         try:
             self.stores[machine].sync()
+            self.views[machine].settle(self.views[machine].pending)
             self.core.synced(self.now(), machine)
         except DiskFailed:
             self.crash()
@@ -181,6 +191,8 @@ class SimNode:
             world.after(world.sign_s, self._later, self.epoch, effect.machine, Signed(effect.op, signature))
         elif type(effect) is Report:
             raise Violation("crashed", f"{self.name}: {effect.machine}: {effect.error!r}") from effect.error
+        elif type(effect) in self.handlers:
+            self.handlers[type(effect)](effect)
         elif type(effect) is not Abandon:
             world.notify(self, effect)
 
@@ -194,7 +206,7 @@ class SimNode:
                 port = self.spec.ports.get(type(operation.effect))
                 if port is None:
                     raise Refused("no-port", f"{type(operation.effect).__name__} has no port in this scenario")
-                cost, value = self.world.port_s, port(operation.effect)
+                cost, value = self.world.port_s, port(self, operation.effect)
             outcome: Ok[object] | Err = Ok(value)
         except MeshError as error:
             cost, outcome = self.world.port_s, Err(error)

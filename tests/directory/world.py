@@ -95,7 +95,7 @@ class Mesh:
         return {
             "flows": Flows(services(parts), limit=1000),
             "rpc": Rpc(Peer(me, node.spec.org), {PROTOCOL: anybody, HINT: anybody}, node.rng),
-            "directory": Directory(me, node.stores["directory"]),
+            "directory": Directory(me, node.views["directory"]),
         }
 
     def _noticed(self, node: SimNode, effect: object) -> None:

@@ -1,24 +1,21 @@
 """A mesh in virtual time: the simulator's world, real cores, the real rpc machine and Flows, and membership on top."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from itertools import pairwise
 
 from meshos import cbor
 from meshos.crypto.signing import Domain
 from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier, SimulatedWorld
 from meshos.effects import Machine, Tell
-from meshos.errors import Refused
 from meshos.flow_machine import Flows
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.presets import LAN, Timing
 from meshos.protocols.membership import events as ev
-from meshos.protocols.membership.codec import decode_statement, encode_datagram
+from meshos.protocols.membership.admission import admit
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed, domain
 from meshos.protocols.membership.probing import PROBE_PROTOCOL
-from meshos.protocols.membership.statements import NodeFacts, Statement
-from meshos.protocols.membership.sync import PROTOCOL, claim, services
+from meshos.protocols.membership.statements import NodeFacts
+from meshos.protocols.membership.sync import PROTOCOL, services
 from meshos.protocols.rpc.events import LinkDown, LinkUp
 from meshos.protocols.rpc.machine import Rpc
 from meshos.simulations.network import NetworkFaults
@@ -101,8 +98,6 @@ class EdgeWorld(World):
         super().__init__(seed, faults)
         self.secret = SimulatedWorld(seed)
         self.verifier = SimulatedVerifier(self.secret)
-        self.verified = 0
-        self.decoded: dict[bytes, Statement] = {}
 
     def send_datagram(self, node: SimNode, effect: ev.SendDatagram) -> None:
         target = self.nodes.get(effect.to)
@@ -113,15 +108,11 @@ class EdgeWorld(World):
     def _arrive(self, target: SimNode, sender: NodeId, message: ev.Message) -> None:
         if not target.alive:
             return
-        good: tuple[Statement, ...] = ()
-        if message.updates:
-            machine = target.core.machine("membership")
-            assert isinstance(machine, Membership)
-            if machine.admitted(sender):
-                fresh = machine.updates_to_verify(message)
-                self.verified += len(fresh)
-                good = tuple(said for said in fresh if self.verifier.verify_many([claim(DOMAIN, said)])[0])
-        target.deliver("membership", ev.DatagramReceived(sender, f"{sender}:1", message, good))
+        machine = target.core.machine("membership")
+        assert isinstance(machine, Membership)
+        event = admit(machine, self.verifier, sender, f"{sender}:1", message)
+        if event is not None:
+            target.deliver("membership", event)
 
 
 class Mesh:
@@ -168,7 +159,7 @@ class Mesh:
             timing=self.timing,
             seeds=self.seeds,
             rng=node.rng,
-            view=node.stores["membership"],
+            view=node.views["membership"],
             subscribers=("kernel",) if self.keep else (),
         )
         flows = Flows(services(self.world.verifier, DOMAIN, self.authority.check), limit=10_000)
@@ -226,10 +217,3 @@ class Mesh:
 
     def heal(self) -> None:
         self.world.network.faults.heal()
-
-
-def sizes(messages: Sequence[ev.Message]) -> list[int]:
-    return [len(encode_datagram(message)) for message in messages]
-
-
-__all__ = ["Mesh", "Refused", "decode_statement", "pairwise", "replace"]

@@ -25,7 +25,7 @@ class Bench:
             self.world.add(Spec(node, ORG, self._build, stores=("org",))).start()
 
     def _build(self, node: SimNode) -> Mapping[str, Machine]:
-        return machines(node.name, node.stores["org"], node.rng, self.services[node.name])
+        return machines(node.name, node.views["org"], node.rng, self.services[node.name])
 
     def _noticed(self, node: SimNode, effect: object) -> None:
         assert isinstance(effect, FlowEnded)

@@ -1,0 +1,47 @@
+"""Certificates of a simulated world: ``[[node, organisation], the organisation's signature]``, and who checks them."""
+
+from meshos import cbor
+from meshos.crypto.signing import Domain
+from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier, SimulatedWorld
+from meshos.errors import Refused
+from meshos.ids import NodeId, OrgDid, Peer
+from meshos.protocols.membership.commands import Certified
+
+GENESIS = bytes(32)
+MAX_BYTES = 4096
+
+
+class Authority:
+    """Every organisation's root in one."""
+
+    def __init__(self, seed: int) -> None:
+        self.secret = SimulatedWorld(seed)
+        self.verifier = SimulatedVerifier(self.secret)
+        self._domain = Domain(GENESIS, "certificate")
+
+    def signer(self, node: NodeId) -> SimulatedSigner:
+        """What ``node`` signs with."""
+        return SimulatedSigner(self.secret, node)
+
+    def issue(self, node: NodeId, org: OrgDid) -> Certified:
+        """``org`` certifies ``node``."""
+        payload = cbor.encode([node, org])
+        signature = SimulatedSigner(self.secret, org).sign(self._domain, payload)
+        return Certified(node, org, cbor.encode([payload, signature]))
+
+    def check(self, certificate: bytes) -> Peer:
+        """Whom a certificate names; raises Refused ``certificate-malformed`` or ``bad-signature``."""
+        match cbor.decode(certificate, max_bytes=MAX_BYTES):
+            case [bytes() as payload, bytes() as signature]:
+                match cbor.decode(payload, max_bytes=MAX_BYTES):
+                    case [str() as node, str() as org]:
+                        self.verifier.verify(org, self._domain, payload, signature)
+                        return Peer(NodeId(node), OrgDid(org))
+        raise Refused("certificate-malformed", "this is no certificate of a simulated world")
+
+    def org_of(self, signer: str, proof: bytes) -> OrgDid:
+        """For which organisation ``signer`` speaks by ``proof``."""
+        peer = self.check(proof)
+        if peer.node != signer:
+            raise Refused("wrong-node-key", f"the certificate is {peer.node}'s, the signature {signer[:80]}'s")
+        return peer.org

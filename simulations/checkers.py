@@ -1,0 +1,80 @@
+"""What must hold in a mesh, watched from outside: apart from faults, and with nothing taken from the machines' own judgement."""
+
+from meshos.ids import NodeId, OrgDid
+from meshos.node.kernel.assembly import Assembly
+from meshos.protocols.membership.events import MemberChanged
+from meshos.simulations.mesh import Mesh
+from meshos.simulations.world import SimNode, Violation, World
+
+
+class MembershipChecker:
+    """Safety: incarnations never go back; nobody is dead on the word of one organisation while others can be heard; nobody
+    who is alive and never hurt is dead. Liveness: in the end every living node sees exactly the living ones, alive."""
+
+    def __init__(self, mesh: Mesh, *, hurtless: bool = False) -> None:
+        self._mesh = mesh
+        self._hurtless = hurtless
+        self._seen: dict[tuple[NodeId, int, NodeId], int] = {}
+        self._own: dict[NodeId, tuple[int, int]] = {}
+        self.figures: dict[str, float] = {"deaths declared": 0}
+
+    def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
+        """See ``Checker``."""
+        if machine == "kernel" and type(event) is MemberChanged:
+            self._changed(node, event)
+
+    def _changed(self, node: SimNode, event: MemberChanged) -> None:
+        key = (node.name, node.epoch, event.node)
+        if event.incarnation < self._seen.get(key, 0):
+            raise Violation("safety", f"{node.name} takes {event.node} back to incarnation {event.incarnation} from {self._seen[key]}")
+        self._seen[key] = event.incarnation
+        if event.node == node.name:
+            epoch, incarnation = self._own.get(node.name, (0, 0))
+            if node.epoch != epoch and event.incarnation <= incarnation:
+                raise Violation("safety", f"{node.name} uses incarnation {event.incarnation} again after a restart")
+            self._own[node.name] = (node.epoch, event.incarnation)
+        if event.state == "dead" and event.before != "dead":
+            self.figures["deaths declared"] += 1
+            self._dead(node, event)
+
+    def _dead(self, node: SimNode, event: MemberChanged) -> None:
+        membership = self._mesh.membership(node.name)
+        view = membership.member(event.node)
+        assert view is not None
+        orgs: set[OrgDid] = {accusation.org for accusation in view.accusations if accusation.dead}
+        others = [other for other in membership.members() if other.org not in (view.org, node.spec.org)]
+        reachable = {other.org for other in others if other.state == "alive" and other.routable}
+        if len(orgs) < 2 and len(reachable - orgs) >= 2:
+            raise Violation("safety", f"{event.node} is dead for {node.name} on the word of {len(orgs)} organisation")
+        if self._hurtless and self._mesh.world.nodes[event.node].alive:
+            raise Violation("safety", f"{event.node} lives, nothing hurts it, and {node.name} declares it dead")
+
+    def finish(self, world: World) -> None:
+        """See ``Checker``."""
+        living = self._mesh.living()
+        for node in living:
+            views = self._mesh.membership(node).members()
+            seen = sorted(view.node_id for view in views if view.state == "alive" and view.routable)
+            if seen != living:
+                missing = [other for other in living if other not in seen]
+                extra = [other for other in seen if other not in living]
+                raise Violation("stuck", f"{node} does not see {missing[:5]} alive" if missing else f"{node} still sees {extra[:5]} alive")
+
+
+class QuietChecker:
+    """In the end nothing is under way that should have ended: no Flow but the lasting ones, no request, no record of a peer lost."""
+
+    def __init__(self, mesh: Mesh, lasting: int) -> None:
+        self._mesh = mesh
+        self._lasting = lasting
+
+    def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
+        """See ``Checker``."""
+
+    def finish(self, world: World) -> None:
+        """See ``Checker``."""
+        for node in self._mesh.living():
+            assembly: Assembly = self._mesh.assemblies[node]
+            flows = assembly.flows.statistics()["flows"]
+            if flows > self._lasting + 2 * len(self._mesh.ids):  # syncs of membership and directory may be under way
+                raise Violation("stuck", f"{node} still has {flows} flows")

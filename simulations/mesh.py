@@ -1,0 +1,158 @@
+"""Whole meshes for scenarios: nodes put together by the same assembly as in a process, with simulated keys, agents and model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from meshos import cbor
+from meshos.crypto.signing import Domain
+from meshos.effects import Machine
+from meshos.flow_machine import Flows
+from meshos.ids import NodeId, OrgDid, Peer, org_did
+from meshos.node.kernel.agents import StartAgent, StopAgent
+from meshos.node.kernel.assembly import STORED, Assembly, Outside, any_member, assemble
+from meshos.node.kernel.watch import MACHINE as KERNEL
+from meshos.node.kernel.watch import Begin, Watch
+from meshos.presets import Timing
+from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
+from meshos.protocols.directory.embedder import HashedEmbedder
+from meshos.protocols.directory.record import domain as entry_domain
+from meshos.protocols.membership.events import Started
+from meshos.protocols.membership.machine import Membership, Seed
+from meshos.protocols.membership.machine import domain as membership_domain
+from meshos.protocols.membership.probing import PROBE_PROTOCOL
+from meshos.protocols.membership.statements import NodeFacts
+from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
+from meshos.protocols.membership.sync import services as membership_services
+from meshos.protocols.rpc.machine import Rpc
+from meshos.protocols.tasks.ports import CallTool, SignBytes, ToolResult
+from meshos.protocols.tasks.tools import Tool
+from meshos.simulations.authority import GENESIS, Authority
+from meshos.simulations.run import node_ids
+from meshos.simulations.world import SimNode, Spec, World
+
+SEEDS = 3
+"""The first nodes are everybody's seeds."""
+
+
+@dataclass(slots=True)
+class Agents:
+    """Every simulated agent's tool runs, by (agent, task): what really happened, whatever the nodes believe."""
+
+    runs: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def call(self, node: SimNode, effect: CallTool) -> ToolResult:
+        """Run a tool: it has run from now on, also if its node dies before the result is told."""
+        key = (effect.agent, effect.task)
+        self.runs[key] = self.runs.get(key, 0) + 1
+        return ToolResult(cbor.encode({"ran": effect.tool}), False, "0")
+
+
+TOOLS = (
+    Tool("once", "does something that must not be done twice", cbor.encode({"type": "object"})),
+    Tool("look", "only looks", cbor.encode({"type": "object"}), read_only=True),
+)
+
+
+class Mesh:
+    """``count`` nodes, each the only one of its organisation or one of several where ``orgs`` is smaller."""
+
+    def __init__(self, world: World, count: int, *, timing: Timing, orgs: int | None = None, whole: bool) -> None:
+        self.world = world
+        self.timing = timing
+        self.authority = Authority(world.seed)
+        self.agents = Agents()
+        self.ids = node_ids(count)
+        self.org_of = {node: _org(number % (orgs or count)) for number, node in enumerate(self.ids)}
+        self.holder = {org: node for node, org in reversed(self.org_of.items())}
+        self.seeds = [Seed(node, f"{node}:2") for node in self.ids[:SEEDS]]
+        self.assemblies: dict[NodeId, Assembly] = {}
+        build: Callable[[SimNode], Mapping[str, Machine]] = self._whole if whole else self._membership_only
+        for node in self.ids:
+            world.add(
+                Spec(
+                    node,
+                    self.org_of[node],
+                    build,
+                    stores=STORED if whole else ("membership",),
+                    signer=self.authority.signer(node),
+                    verifier=self.authority.verifier,
+                    certificate=self.authority.issue(node, self.org_of[node]).certificate,
+                    first=(("membership", Started()), (KERNEL, Begin())) if whole else (("membership", Started()),),
+                    ports=self._ports(),
+                )
+            )
+
+    def membership(self, node: NodeId) -> Membership:
+        """The membership machine of a living node."""
+        machine = self.world.nodes[node].core.machine("membership")
+        assert isinstance(machine, Membership)
+        return machine
+
+    def living(self) -> list[NodeId]:
+        """Those whose process runs."""
+        return [node for node in self.ids if self.world.nodes[node].alive]
+
+    # -- building ----------------------------------------------------------------------------------------------------
+
+    def _membership_only(self, node: SimNode) -> Mapping[str, Machine]:
+        domain = membership_domain(GENESIS)
+        membership = Membership(
+            self.authority.issue(node.name, node.spec.org),
+            _facts(node),
+            domain=domain,
+            timing=self.timing,
+            seeds=self.seeds,
+            rng=node.rng,
+            view=node.views["membership"],
+            subscribers=(KERNEL,),
+        )
+        flows = Flows(membership_services(self.authority.verifier, domain, self.authority.check), limit=1000)
+        rpc = Rpc(Peer(node.name, node.spec.org), {MEMBERSHIP: any_member, PROBE_PROTOCOL: any_member}, node.rng)
+        return {"membership": membership, "flows": flows, "rpc": rpc, KERNEL: Watch()}
+
+    def _whole(self, node: SimNode) -> Mapping[str, Machine]:
+        assembly = assemble(
+            Outside(
+                certified=self.authority.issue(node.name, node.spec.org),
+                facts=_facts(node),
+                genesis_hash=GENESIS,
+                timing=self.timing,
+                seeds=self.seeds,
+                verifier=self.authority.verifier,
+                check_certificate=self.authority.check,
+                org_of=self.authority.org_of,
+                holder_of=self.holder.get,
+                rng=node.rng,
+                secret=node.rng.randbytes(32),
+                views=node.views,
+                now=node.now(),
+                wall_ms=lambda: 1_700_000_000_000 + int(self.world.now * 1000),
+                embedder=HashedEmbedder(),
+            )
+        )
+        self.assemblies[node.name] = assembly
+        node.handlers[IndexChanged] = assembly.shelf.changed
+        return assembly.machines
+
+    def _ports(self) -> dict[type, Callable[[SimNode, Any], object]]:
+        return {
+            CallTool: self.agents.call,
+            SignBytes: lambda node, effect: self._sign(node, effect.domain, effect.payload),
+            SignEntry: lambda node, effect: EntrySignature(
+                node.name, self._sign(node, entry_domain(GENESIS), effect.body), self.authority.issue(node.name, node.spec.org).certificate
+            ),
+            StartAgent: lambda node, effect: TOOLS,
+            StopAgent: lambda node, effect: None,
+        }
+
+    def _sign(self, node: SimNode, domain: Domain, payload: bytes) -> bytes:
+        return self.authority.signer(node.name).sign(domain, payload)
+
+
+def _org(number: int) -> OrgDid:
+    return org_did("enterprise", f"org{number + 1:03d}")
+
+
+def _facts(node: SimNode) -> NodeFacts:
+    return NodeFacts(node.spec.org, node.name, f"{node.name}:1", f"{node.name}:2", "", "local", "node", "0")

@@ -1,0 +1,47 @@
+"""The scenarios that ``mesh sim run`` knows: which mesh, which work, which checkers."""
+
+import difflib
+from collections.abc import Sequence
+
+from meshos.errors import BadInput
+from meshos.presets import LAN
+from meshos.simulations.checkers import MembershipChecker
+from meshos.simulations.mesh import Mesh
+from meshos.simulations.run import Checker, Scenario
+from meshos.simulations.work import CallChecker, CallWork, DirectoryChecker, DirectoryWork
+from meshos.simulations.world import World
+
+
+def _membership(world: World, nodes: int) -> Sequence[Checker]:
+    return [MembershipChecker(Mesh(world, nodes, timing=LAN, orgs=min(nodes, 8), whole=False))]
+
+
+def _directory(world: World, nodes: int) -> Sequence[Checker]:
+    mesh = Mesh(world, nodes, timing=LAN, whole=True)
+    work = DirectoryWork(mesh)
+    return [MembershipChecker(mesh), DirectoryChecker(mesh, work)]
+
+
+def _calls(world: World, nodes: int) -> Sequence[Checker]:
+    mesh = Mesh(world, nodes, timing=LAN, whole=True)
+    work = CallWork(mesh)
+    return [MembershipChecker(mesh), CallChecker(mesh, work)]
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("membership", "who is alive, under crashes, pauses, partitions, loss", _membership, 30, 120.0, 10.0, 60.0),
+        Scenario("directory", "records published and withdrawn everywhere, found everywhere in the end", _directory, 8, 180.0, 10.0, 90.0),
+        Scenario("calls", "tasks across organisations: none run twice, every caller told the truth", _calls, 6, 120.0, 10.0, 60.0),
+    )
+}
+
+
+def scenario_named(name: str) -> Scenario:
+    """The scenario; raises BadInput ``unknown-scenario``."""
+    if name not in SCENARIOS:
+        meant = difflib.get_close_matches(name, SCENARIOS, 1)
+        hint = f"did you mean {meant[0]}?" if meant else "`mesh sim list` names them"
+        raise BadInput("unknown-scenario", f"there is no scenario {name[:60]!r}", hint=hint)
+    return SCENARIOS[name]

@@ -1,0 +1,266 @@
+"""Work for scenarios: what users ask of the nodes while faults happen, and the checkers that know what was answered."""
+
+import random
+from dataclasses import dataclass, field
+
+from meshos import cbor
+from meshos.effects import Err, Ok, Outcome
+from meshos.flow_machine import FlowEnded, StartFlow
+from meshos.ids import AgentId, NodeId, TaskId, agent_id
+from meshos.node.kernel.agents import DeployAsked
+from meshos.node.kernel.assembly import ASK_DIRECTORY, CALL, DEPLOY
+from meshos.node.kernel.core import OUTSIDE
+from meshos.protocols.directory.commands import Digest, ReadDigest
+from meshos.protocols.directory.profile import Profile
+from meshos.protocols.directory.publishing import Publication, Withdrawal
+from meshos.protocols.directory.services import PUBLISH, WITHDRAW
+from meshos.protocols.tasks.agent_file import parse_mapping
+from meshos.protocols.tasks.call import CallRequest, TaskResult
+from meshos.simulations.mesh import Mesh
+from meshos.simulations.world import SimNode, Violation, World
+
+NOW_MS = 1_700_000_000_000
+
+
+class Asking:
+    """Starts Flows on nodes as the API would, and hears how they end; a Flow whose node crashes never ends."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._numbers = 0
+        self.ended: dict[int, Outcome[object]] = {}
+        world.noticed = self._noticed
+
+    def ask(self, node: SimNode, service: str, argument: object, timeout_s: float) -> int:
+        """The number under which ``ended`` will have the outcome."""
+        self._numbers += 1
+        node.deliver("flows", StartFlow(self._numbers, service, argument, node.now() + timeout_s, OUTSIDE))
+        return self._numbers
+
+    def _noticed(self, node: SimNode, effect: object) -> None:
+        if isinstance(effect, FlowEnded) and isinstance(effect.flow, int):
+            self.ended[effect.flow] = effect.outcome
+
+
+# -- the directory ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Owner:
+    """What one node wants of its own few records, one operation after the other."""
+
+    node: SimNode
+    rng: random.Random
+    number: int = 0
+    epoch: int = 0
+    wants: tuple[str, bool] = ("", False)
+    sure: dict[str, bool | None] = field(default_factory=dict)
+
+
+class DirectoryWork:
+    """Every node publishes and withdraws a handful of names at random; ``sure`` says what was acknowledged last (None: unknown)."""
+
+    NAMES = 5
+    EVERY_S = 2.0
+
+    def __init__(self, mesh: Mesh, *, until_s: float = 100.0) -> None:
+        self.mesh, self.world = mesh, mesh.world
+        self.asking = Asking(mesh.world)
+        self.until_s = until_s
+        self.owners = [_Owner(mesh.world.nodes[node], mesh.world.generator(f"owner/{node}")) for node in mesh.ids]
+        for owner in self.owners:
+            mesh.world.at(3.0 + owner.rng.random(), self._next, owner)
+
+    def _next(self, owner: _Owner) -> None:
+        self.settle(owner)
+        if self.world.now > self.until_s:
+            return
+        self.world.after(owner.rng.expovariate(1 / self.EVERY_S), self._next, owner)
+        node = owner.node
+        if owner.number or not node.alive or node.paused:
+            return
+        name = f"agent {owner.rng.randrange(self.NAMES)}"
+        present = owner.rng.random() < 0.7 or owner.sure.get(name) is not True
+        owner.wants, owner.epoch = (name, present), node.epoch
+        argument: object = Withdrawal((name,), NOW_MS)
+        if present:
+            profile = Profile(name, f"does thing {owner.rng.randrange(1000)} for whoever asks")
+            argument = Publication((profile,), NOW_MS)
+        owner.number = self.asking.ask(node, PUBLISH if present else WITHDRAW, argument, 20.0)
+
+    def settle(self, owner: _Owner) -> None:
+        """What became of the operation under way: acknowledged, refused (nothing changed), or unknown."""
+        if not owner.number:
+            return
+        name, present = owner.wants
+        outcome = self.asking.ended.get(owner.number)
+        if outcome is None and owner.epoch == owner.node.epoch:
+            return
+        if isinstance(outcome, Ok):
+            owner.sure[name] = present
+        elif outcome is None or (isinstance(outcome, Err) and outcome.error.outcome != "not_done"):
+            owner.sure[name] = None
+        owner.number = 0
+
+
+class DirectoryChecker:
+    """In the end every living node holds the same, and every acknowledged record, and no withdrawn one."""
+
+    def __init__(self, mesh: Mesh, work: DirectoryWork) -> None:
+        self._mesh, self._work = mesh, work
+        self.figures: dict[str, float] = {}
+
+    def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
+        """See ``Checker``."""
+
+    def finish(self, world: World) -> None:
+        """See ``Checker``."""
+        work = self._work
+        for owner in work.owners:
+            work.settle(owner)
+        numbers = {node: work.asking.ask(world.nodes[node], ASK_DIRECTORY, ReadDigest(), 5.0) for node in self._mesh.living()}
+        world.run(world.now + 5)
+        roots: dict[bytes, list[NodeId]] = {}
+        for node, number in numbers.items():
+            outcome = work.asking.ended.get(number)
+            if not isinstance(outcome, Ok) or not isinstance(outcome.value, Digest):
+                raise Violation("stuck", f"{node} does not answer for its directory")
+            roots.setdefault(outcome.value.root, []).append(node)
+        if len(roots) > 1:
+            raise Violation("stuck", f"the directories differ: {[nodes[:4] for nodes in roots.values()]}")
+        checked = 0
+        for owner in work.owners:
+            for name, present in owner.sure.items():
+                agent = agent_id(owner.node.spec.org, name)
+                for node in self._mesh.living():
+                    held = bool(self._mesh.assemblies[node].directory.beginning(agent, 1))
+                    if present is not None and held != present:
+                        what = "lacks the acknowledged" if present else "still holds the withdrawn"
+                        raise Violation("safety", f"{node} {what} {name!r} of {owner.node.spec.org}")
+                checked += present is not None
+        self.figures["records checked"] = checked
+
+
+# -- calls -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Asked:
+    request: CallRequest
+    node: SimNode
+    epoch: int
+    number: int
+    at: float
+
+
+class CallWork:
+    """One agent an organisation; random nodes call random agents, some calls twice with one key."""
+
+    EVERY_S = 0.5
+    TIMEOUT_S = 5.0
+
+    def __init__(self, mesh: Mesh, *, until_s: float = 100.0) -> None:
+        self.mesh, self.world = mesh, mesh.world
+        self.asking = Asking(mesh.world)
+        self.until_s = until_s
+        self.rng = mesh.world.generator("calls")
+        self.asked: list[_Asked] = []
+        self.agents: dict[AgentId, NodeId] = {}
+        for org, holder in mesh.holder.items():
+            self.agents[agent_id(org, "Worker")] = holder
+            mesh.world.at(3.0, self._deploy, mesh.world.nodes[holder])
+        mesh.world.at(6.0, self._call)
+
+    def _deploy(self, node: SimNode) -> None:
+        file = parse_mapping({"name": "Worker", "description": "works", "runtime": {"mcp": {"command": ["worker"]}}})
+        self.asking.ask(node, DEPLOY, DeployAsked(file, file.canonical(), "/", "tester"), 30.0)
+
+    def _call(self) -> None:
+        if self.world.now > self.until_s:
+            return
+        self.world.after(self.rng.expovariate(1 / self.EVERY_S), self._call)
+        node = self.world.nodes[self.rng.choice(self.mesh.ids)]
+        if not node.alive or node.paused:
+            return
+        agent = self.rng.choice(sorted(self.agents))
+        key = f"key-{len(self.asked)}" if self.rng.random() < 0.5 else ""
+        request = self.request(node, agent, key)
+        self._ask(node, request)
+        if key and self.rng.random() < 0.5:
+            self.world.after(self.rng.uniform(0.0, 3.0), self._again, node, request)
+
+    def _again(self, node: SimNode, request: CallRequest) -> None:
+        if node.alive and not node.paused:
+            self._ask(node, self.request(node, request.agent, request.key, request.tool, request.arguments))
+
+    def request(self, node: SimNode, agent: AgentId, key: str, tool: str = "", arguments: bytes = b"") -> CallRequest:
+        org = self.mesh.org_of[self.agents[agent]]
+        return CallRequest(
+            TaskId(f"t-{self.rng.getrandbits(128):032x}"),
+            agent,
+            self.mesh.assemblies[node.name].providers_of(org),
+            org,
+            tool or self.rng.choice(("once", "look")),
+            arguments or cbor.encode({"n": self.rng.randrange(1000)}),
+            self.TIMEOUT_S,
+            key=key,
+        )
+
+    def _ask(self, node: SimNode, request: CallRequest) -> None:
+        number = self.asking.ask(node, CALL, request, self.TIMEOUT_S + 3)
+        self.asked.append(_Asked(request, node, node.epoch, number, self.world.now))
+
+
+class CallChecker:
+    """No tool that must not run twice ran twice; what was said to be done was done, and what was said not to be was not; every call
+    ended in its time; and once the faults are over every call succeeds."""
+
+    FINAL_S = 20.0
+
+    def __init__(self, mesh: Mesh, work: CallWork) -> None:
+        self._mesh, self._work = mesh, work
+        self.figures: dict[str, float] = {}
+
+    def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
+        """See ``Checker``."""
+
+    def finish(self, world: World) -> None:
+        """See ``Checker``."""
+        work = self._work
+        finals = []
+        for node in self._mesh.living():
+            for agent in sorted(work.agents):
+                request = work.request(world.nodes[node], agent, "", "once")
+                finals.append((node, agent, work.asking.ask(world.nodes[node], CALL, request, work.TIMEOUT_S + 3)))
+        world.run(world.now + self.FINAL_S)
+        for asked in work.asked:
+            self._check(asked)
+        for node, agent, number in finals:
+            outcome = work.asking.ended.get(number)
+            if not (isinstance(outcome, Ok) and isinstance(outcome.value, TaskResult) and outcome.value.status == "completed"):
+                raise Violation("stuck", f"after healing, a call from {node} to {agent} ends as {outcome}")
+        self.figures["calls"] = len(work.asked)
+        self.figures["calls completed"] = sum(self._status(asked) == "completed" for asked in work.asked)
+
+    def _status(self, asked: _Asked) -> str:
+        outcome = self._work.asking.ended.get(asked.number)
+        return outcome.value.status if isinstance(outcome, Ok) and isinstance(outcome.value, TaskResult) else ""
+
+    def _check(self, asked: _Asked) -> None:
+        request = asked.request
+        runs = self._mesh.agents.runs
+        own = runs.get((request.agent, request.task), 0)
+        if request.tool == "once" and own > 1:
+            raise Violation("safety", f"{request.task}: a tool that must not run twice ran {own} times")
+        outcome = self._work.asking.ended.get(asked.number)
+        if outcome is None:
+            if asked.epoch == asked.node.epoch:
+                raise Violation("stuck", f"{request.task}: the call from {asked.node.name} never ended")
+            return
+        if isinstance(outcome, Ok):
+            result = outcome.value
+            assert isinstance(result, TaskResult)
+            if result.status == "completed" and not runs.get((request.agent, result.task)):
+                raise Violation("safety", f"{result.task} is said to be completed, and its tool never ran")
+        elif outcome.error.outcome == "not_done" and own:
+            raise Violation("safety", f"{request.task} is said not to be done ({outcome.error.name}), and its tool ran")
