@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from meshos.effects import Completed, Err, Machine, Persist, Tell, Tick, Write
 from meshos.errors import busy
-from meshos.flow_machine import Perform
+from meshos.flow_machine import Abandon, Perform
 
 OUTSIDE = "outside"
 """Who asks for a Flow without being a machine: the API, a scenario. What is told to it goes to the driver."""
@@ -162,7 +162,7 @@ class Core:
 
     def _put_aside(self, slot: _Slot, event: object) -> None:
         """Wait for the disk, up to the limit; beyond it, whoever waits for an answer gets ``busy``."""
-        if len(slot.backlog) < BACKLOG_LIMIT:
+        if len(slot.backlog) < BACKLOG_LIMIT or isinstance(event, Abandon):  # at most one for each Perform that was taken
             slot.backlog.append(event)
             return
         self.refused += 1

@@ -134,12 +134,13 @@ class Host:
         kind = type(effect)
         if kind is Perform:
             assert isinstance(effect, Perform)
-            self._nursery.start_soon(self._perform, effect)
+            scope = self._running[effect.reply_to, effect.op] = trio.CancelScope()
+            self._nursery.start_soon(self._perform, effect, scope)
         elif kind is Abandon:
             assert isinstance(effect, Abandon)
-            scope = self._running.get((effect.reply_to, effect.op))
-            if scope is not None:
-                scope.cancel()
+            under_way = self._running.get((effect.reply_to, effect.op))
+            if under_way is not None:
+                under_way.cancel()
         elif kind is FlowEnded:
             assert isinstance(effect, FlowEnded)
             waiting = self._waiting.get(effect.flow) if isinstance(effect.flow, int) else None
@@ -158,20 +159,20 @@ class Host:
                 raise Broken("internal", f"no port carries out {kind.__name__}")
             handler(effect)
 
-    async def _perform(self, perform: Perform) -> None:
-        key = (perform.reply_to, perform.op)
-        with trio.CancelScope() as scope:
-            self._running[key] = scope
+    async def _perform(self, perform: Perform, scope: trio.CancelScope) -> None:
+        outcome: Outcome[object] | None = None
+        with scope:
             try:
-                outcome: Outcome[object] = Ok(await self._do(perform))
+                if not scope.cancel_called:  # it may have been abandoned before this task began to run
+                    outcome = Ok(await self._do(perform))
             except MeshError as error:
                 outcome = Err(error)
             except Exception as error:
                 logger.error("bug", exc_info=error, extra={"operation": type(perform.operation).__name__})
                 outcome = Err(Broken("internal", f"a bug of ours, {type(error).__name__}; the log of this node has it"))
             finally:
-                del self._running[key]
-        if not scope.cancelled_caught:
+                del self._running[perform.reply_to, perform.op]
+        if outcome is not None:
             self.deliver(perform.reply_to, Completed(perform.op, outcome))
 
     async def _do(self, perform: Perform) -> object:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from meshos.effects import Completed, Err, Machine, Persist, Put, Tell, Write
 from meshos.flow import Propose
-from meshos.flow_machine import Perform
+from meshos.flow_machine import Abandon, Perform
 from meshos.node.kernel import core as core_module
 from meshos.node.kernel.core import OUTSIDE, Core
 
@@ -113,3 +113,6 @@ def test_a_stalled_disk_fills_the_backlog_and_then_refuses_by_name() -> None:
     (answer,) = asker.heard
     assert isinstance(answer, Completed) and isinstance(answer.outcome, Err) and answer.outcome.error.name == "busy"
     assert driver.core.refused == 1
+    driver.core.deliver(0, "a", Abandon(7, perform.operation, "asker"))
+    driver.core.synced(1, "a")
+    assert isinstance(a.heard[-1], Abandon), "who gives up is heard even then, or what it holds would be held for ever"

@@ -8,7 +8,8 @@ import trio
 from meshos.effects import Completed, Ok, Persist, Put, Tell, Write
 from meshos.errors import Broken, MeshError, Refused
 from meshos.flow import Compute, Port, Propose
-from meshos.flow_machine import Flows, Perform
+from meshos.flow_machine import CancelFlow, Flows, Perform, StartFlow
+from meshos.node.kernel.core import OUTSIDE
 from meshos.node.runtime.host import Host, PortHandler
 from meshos.storage.disk import DiskFailed
 from meshos.storage.overlay import Overlay
@@ -117,6 +118,26 @@ async def test_cancelling_a_flow_cancels_what_its_port_is_doing() -> None:
             await ended.wait()
         assert host.statistics()["operations"] == 0 or await _drained(host)
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_abandoned_before_its_task_ran_is_never_begun() -> None:
+    begun: list[object] = []
+
+    async def port(effect: Work) -> object:
+        begun.append(effect)
+        return None
+
+    async def work() -> object:
+        return await Port[object](Work())
+
+    host = host_of(work, {Work: port})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.run)
+        host.deliver("flows", StartFlow("f", "work", None, None, OUTSIDE))
+        host.deliver("flows", CancelFlow("f"))  # no task has run in between
+        assert await _drained(host)
+        nursery.cancel_scope.cancel()
+    assert begun == []
 
 
 async def _drained(host: Host) -> bool:
