@@ -1,6 +1,6 @@
 # Every habit is one command. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-packaging check lint types fmt bench lock clean
+.PHONY: help setup demo test test-packaging check lint types seeds fmt bench lock clean
 SHELL := bash
 BIN := .venv/bin
 STAMP := .venv/.set-up
@@ -26,7 +26,7 @@ test: $(STAMP) ## the tests (PYTEST_ARGS="-k name" for some)
 test-packaging: $(STAMP) ## wheel and sdist, installed by the lock into empty environments (minutes)
 	@$(BIN)/python -m pytest -m slow tests/test_packaging.py
 
-check: $(STAMP) lint types test ## format, lint, types, floors, tests
+check: $(STAMP) lint types test seeds ## format, lint, types, floors, tests, twenty seeds
 	@echo "ok everything checked. Next: git commit"
 
 lint: $(STAMP) ## format and lint, changing nothing
@@ -38,6 +38,9 @@ types: $(STAMP) ## mypy --strict
 	@$(BIN)/python tools/view.py
 	@$(BIN)/mypy -p meshos
 	@$(BIN)/mypy tools/view.py
+
+seeds: $(STAMP) ## twenty seeds of the simulator
+	@$(BIN)/mesh sim run --seeds 1..20
 
 fmt: $(STAMP) ## format, and mend what ruff can mend
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
