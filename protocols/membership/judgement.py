@@ -1,6 +1,6 @@
 """What this node concludes from what was said about a member, and from its own probes.
 
-Two conclusions, and they differ (docs/decisions/0002-membership.md):
+Two conclusions, and they differ (docs/decisions/0003-membership.md):
 
 - *routable* is this node's own. It ends when this node's own suspicion runs out, and that begins with its own failed probe (direct,
   indirect and over the link): the word of others makes it probe at once and shortens the wait, but replaces no probe.

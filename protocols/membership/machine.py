@@ -76,7 +76,7 @@ class Membership:
         self._late_s = timing.probe_timeout_s / 2
         self._gossip_timer: Timer | None = None
         self._news, self._user_news = state.queue.membership.at, state.queue.user.at
-        self._started = False
+        self._started = self._begun = False
         self._handlers: dict[type, Callable[[object], None]] = self._all_handlers()
 
     # -- the machine -------------------------------------------------------------------------------------------------
@@ -273,6 +273,9 @@ class Membership:
         """Take over a verified statement; whether it was news."""
         state, table = self._state, self._table
         member = table.members.get(said.subject)
+        if said.subject == table.me and said.signer == table.me and not own:
+            self._voice.heard_of_an_earlier_life(said)
+            return False
         former = None if member is None else member.incarnation
         former_words = tuple(member.open_words()) if member is not None and member.words else ()
         verdict = table.absorb(said, state.now)
@@ -290,15 +293,15 @@ class Membership:
         self._judgement.heard(member, said, former, former_words)
         if said.kind is Kind.NOTE:
             state.tell(ev.NoteReceived(said.subject, said.topic, said.body))
-        if said.subject == table.me and not own:
-            self._voice.heard_about_me(said, member)
+        if said.subject == table.me and said.signer != table.me:
+            self._voice.accused(said, member)
         return True
 
     def _say(self, said: Statement) -> None:
         """A statement of ours, signed."""
-        first = self._table.me not in self._table.members
         self._hear(said, None, own=True)
-        if first and self._table.me in self._table.members:
+        if not self._begun and self._table.me in self._table.members:
+            self._begun = True
             self._syncing.begin()
             self._prober.begin()
 

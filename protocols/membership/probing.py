@@ -58,7 +58,8 @@ class Relay:
 
 
 class Prober:
-    """``accused`` are the suspects. ``failed(member)`` is called when a probe has failed, ``found(member)`` when one that was held for dead answers."""
+    """``accused`` are the suspects. ``failed(member)`` is called when a probe has failed, ``found(member)`` when one that was held for
+    dead answers."""
 
     def __init__(
         self, state: State, accused: Mapping[NodeId, Member], failed: Callable[[Member], None], found: Callable[[Member], None]

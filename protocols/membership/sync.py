@@ -10,7 +10,7 @@ One asks, the other's service ``/meshos/membership/1`` answers. Bodies are canon
 The asker says what it holds (8 bytes a statement), gets what it lacks page by page, and pushes what the other wants. Statements
 are verified in a worker thread before the machine meets them; a page with a signature that does not hold is refused as a whole.
 Whoever lacks the certificate of a subject or accuser asks for it, checks it, and only then counts what that node says
-(docs/decisions/0002-membership.md).
+(docs/decisions/0003-membership.md).
 """
 
 from collections.abc import Callable, Mapping, Sequence

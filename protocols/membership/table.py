@@ -1,6 +1,6 @@
 """Who is who: members, the certificates that vouch for their organisations, and every statement held.
 
-The rule that keeps organisations apart (docs/decisions/0002-membership.md): a node's organisation is what its certificate says,
+The rule that keeps organisations apart (docs/decisions/0003-membership.md): a node's organisation is what its certificate says,
 and a certificate is checked by this node before anything about or by that node counts. A statement about or by a node whose
 certificate is not here yet is a *stranger's*: it changes nothing, and is a reason to sync with whoever sent it.
 """

@@ -62,16 +62,16 @@ class Voice:
 
     # -- about itself ------------------------------------------------------------------------------------------------
 
-    def heard_about_me(self, said: Statement, me: Member) -> None:
-        """Somebody said something about this node, or repeated what it said in an earlier life."""
-        if self.leaving:
-            return
-        if said.kind in (Kind.SUSPECT, Kind.DEAD):
-            if said.incarnation == me.incarnation == self.incarnation:
-                self._state.awareness.worse()
-                self._refute(me)
-        elif said.kind is not Kind.NOTE and said.incarnation >= self.incarnation:
-            # Our own words from a life that our disk does not remember, or of another node with our key.
+    def accused(self, said: Statement, me: Member) -> None:
+        """Somebody holds this node for suspect or dead."""
+        if not self.leaving and said.incarnation == me.incarnation == self.incarnation:
+            self._state.awareness.worse()
+            self._refute(me)
+
+    def heard_of_an_earlier_life(self, said: Statement) -> None:
+        """Our own words from others: of a life that our disk does not remember, or of another node with our key."""
+        newer = said.incarnation > self.incarnation or (said.kind is Kind.LEFT and said.incarnation == self.incarnation)
+        if newer and not self.leaving and self.incarnation:
             self._rise_to(said.incarnation + 1)
 
     def change_facts(self, facts: NodeFacts) -> None:
@@ -109,7 +109,8 @@ class Voice:
         if self._tokens < 1 and not urgent:
             if not self._waiting_to_refute:
                 self._waiting_to_refute = True
-                state.timers.set(state.now + (1 - self._tokens) * pause, self._refute_late, me)
+                wait = max((1 - self._tokens) * pause, pause / 100)  # never so short that the clock does not move
+                state.timers.set(state.now + wait, self._refute_late, me)
             return
         self._tokens = max(0.0, self._tokens - 1)
         self._refuted = state.now
