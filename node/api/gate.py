@@ -78,6 +78,7 @@ class Gate:
         self._inner, self._keys, self._need, self._measures, self._settings = inner, keys, need, measures, settings
         self._strangers = Strangers(limits.STRANGERS, limits.FAILED_KEYS_PER_S, limits.FAILED_KEYS_BURST)
         self.running = 0
+        measures.running.set_function(lambda: self.running)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

@@ -22,7 +22,7 @@ from hypercorn.typing import ASGIFramework
 
 from meshos.errors import BadInput, Refused
 from meshos.node.api import limits
-from meshos.node.api.gate import Application
+from meshos.node.api.gate import Application, Settings
 from meshos.node.api.keys import KeyRing
 
 SAVE_S = 1.0
@@ -45,6 +45,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def settings(listen: Listen) -> Settings:
+    """What the gate expects of requests that come here: loopback's own names, or any where TLS proves the name."""
+    return Settings() if is_loopback(listen.host) else Settings(hosts=None)
 
 
 def open_socket(listen: Listen) -> socket.socket:

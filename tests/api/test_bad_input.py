@@ -229,6 +229,10 @@ async def test_refused_bodies_never_hold_a_connection(live: Live) -> None:
         except trio.BrokenResourceError:
             pass
     await stream.aclose()
+    async with live.client() as client:
+        with trio.fail_after(10):
+            while "mesh_api_requests_running 1.0" not in (await client.get("/metrics")).text:
+                await trio.sleep(0.05)
 
 
 async def test_header_floods(live: Live) -> None:

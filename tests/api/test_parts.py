@@ -22,11 +22,11 @@ from meshos.errors import BadInput, Refused
 from meshos.node.api import amounts, json_text, limits
 from meshos.node.api.app import build
 from meshos.node.api.event_log import EventLog
-from meshos.node.api.gate import Settings
 from meshos.node.api.keys import KeyRing
 from meshos.node.api.rates import Bucket, Strangers
 from meshos.node.api.replays import Answer, Replays
 from meshos.node.api.server import Listen, keep_keys, open_socket, serve
+from meshos.node.api.server import settings as settings_of
 from tests.api.memory_node import MemoryNode
 
 
@@ -225,6 +225,12 @@ async def test_readers_of_events_are_counted() -> None:
     log.read(None)
 
 
+def test_only_loopback_checks_for_its_own_names() -> None:
+    assert settings_of(Listen("127.0.0.1")).hosts == {"localhost", "127.0.0.1", "[::1]"}
+    assert settings_of(Listen("::1")).hosts is not None
+    assert settings_of(Listen("192.0.2.1")).hosts is None
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.org"])
 def test_beyond_loopback_only_with_tls(host: str) -> None:
     with pytest.raises(BadInput, match="plain-api"):
@@ -255,7 +261,7 @@ async def test_tls_with_both_versions_and_a_plain_client_refused(tmp_path: Path,
     certificate, key = _certificate(tmp_path)
     ring = KeyRing()
     headers = {"Authorization": f"Bearer {ring.mint('a', 'admin')}"}
-    app = build(MemoryNode(), ring, settings=Settings(hosts=None))
+    app = build(MemoryNode(), ring, settings=settings_of(Listen("0.0.0.0")))
     listen = Listen("127.0.0.1", 0, certificate, key)
     url = await nursery.start(lambda task_status: serve(app, listen, task_status=task_status))
     url = url.replace("127.0.0.1", "localhost")
