@@ -1,5 +1,6 @@
 """What an owner says of an agent: the fields of a record that the owner writes and signs, checked and bounded."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,8 +27,11 @@ class Profile:
     tasks: tuple[Tool, ...] = ()
 
     def text(self) -> str:
-        """What is searched, and what the vector is made of: the most telling first, since the model reads 256 tokens."""
-        parts = [f"{self.name}. {self.description}"]
+        """What is searched, and what the vector is made of: the most telling first, since the model reads 256 tokens.
+
+        The description goes before the name, whose punctuation and "mcp-server" would colour the whole sentence.
+        """
+        parts = [f"{self.description} {_UNSPOKEN.sub(' ', self.name).strip()}"]
         if self.capabilities or self.specializations:
             parts.append(", ".join((*self.capabilities, *self.specializations)))
         parts += (f"{task.name}: {task.description}" for task in self.tasks)
@@ -48,6 +52,8 @@ class Profile:
             "tasks": [_task_fields(task) for task in self.tasks],
         }
 
+
+_UNSPOKEN = re.compile(r"[\W_]+")
 
 PROFILE_FIELDS = frozenset(Profile("", "").fields())
 

@@ -7,9 +7,10 @@ segments; O'Neil et al. 1996), and then replaces the snapshot by one assignment.
 Ranking is exact: every row gets both scores. With 10,000 rows of 384 numbers that is 2 to 3 ms, less than the sentence model needs for
 the question, and a filter costs no recall. An approximate graph (hnswlib) pays from some 100,000 rows on and is not used.
 
-*Words*: BM25 over stems. *Meaning*: the cosine with the question's vector, after the few directions that all documents share have been
-taken off (Mu and Viswanath 2018): what every card says ("enables ... to ...") tells none from another. Both are scaled by
-their mean and deviation over all rows before they are added, since dividing by the maximum lets one lucky word decide.
+*Meaning* is the cosine with the question's vector. *Words* is BM25 over stems, divided by the most that this very question could
+reach (Bruch et al. 2023, "theoretical" normalisation): so a question of which no card has the telling words is decided by
+meaning, which dividing by the best score found would not allow. Words that every question has ("what", "my") are rare in cards, hence would
+weigh most; they are left out.
 """
 
 import math
@@ -19,20 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meshos.storage.index.limits import (
-    COMMON_DIRECTIONS,
-    COMMON_FROM,
-    COMMON_GROWTH,
-    DEAD_SHARE,
-    DENSE_SHARE,
-    K1,
-    QUERY_WORDS,
-    SCORE_FADE,
-    SPELLED_WORDS,
-    B,
-)
+from meshos.storage.index.limits import DEAD_SHARE, K1, LEXICAL_WEIGHT, QUERY_WORDS, SPELLED_WORDS, B
 from meshos.storage.index.segment import Document, Floats, Mask, Segment, build, merge
-from meshos.storage.index.words import corrected, stem, words
+from meshos.storage.index.words import FUNCTION_WORDS, corrected, stem, words
 
 Part = tuple[Segment, Mask]
 
@@ -55,8 +45,6 @@ class Snapshot:
     parts: tuple[Part, ...]
     size: int
     mean_length: float
-    common: Floats | None
-    stretch: tuple[Floats, ...]
 
     def spelled(self, query: str, known: Callable[[str], bool] = lambda word: False) -> str:
         """``query`` with misspelt words replaced by indexed ones a slip away: what to give to the sentence model and to ``search``.
@@ -70,61 +58,43 @@ class Snapshot:
         if not self.size:
             return []
         alive = np.concatenate([mask for _, mask in self.parts])
-        meaning, lexical, share = self.meaning(dense), *self.lexical(query)
-        fused = DENSE_SHARE * _scaled(meaning, alive) + (1 - DENSE_SHARE) * _scaled(lexical, alive)
+        meaning = self.meaning(dense)
+        fused = meaning + LEXICAL_WEIGHT * self.lexical(query)
         rows = np.flatnonzero(alive)
-        order = rows[np.argsort(-fused[rows], kind="stable")]
-        hits: list[tuple[int, Segment, int]] = []
-        for row in order:
+        asked = _asked(query)
+        hits: list[Hit] = []
+        for row in rows[np.argsort(-fused[rows], kind="stable")]:
             segment, local = self._at(int(row))
             if keep is None or keep(segment.tags[local]):
-                hits.append((int(row), segment, local))
+                score = min(1.0, max(0.0, float(fused[row]) / (1 + LEXICAL_WEIGHT)))
+                close = max(0.0, float(meaning[row]))
+                had = tuple(word for term, word in asked.items() if _has(segment, term, local))
+                hits.append(Hit(segment.keys[local], segment.tags[local], round(score, 4), round(close, 4), had))
                 if len(hits) == limit:
                     break
-        if not hits:
-            return []
-        raw = [max(0.0, float(segment.dense[local] @ dense)) for _, segment, local in hits]
-        best = DENSE_SHARE * raw[0] + (1 - DENSE_SHARE) * float(share[hits[0][0]])
-        top = float(fused[hits[0][0]])
-        asked = _asked(query)
-        return [
-            Hit(
-                segment.keys[local],
-                segment.tags[local],
-                round(min(1.0, best * math.exp((float(fused[row]) - top) / SCORE_FADE)), 4),
-                round(close, 4),
-                tuple(word for term, word in asked.items() if _has(segment, term, local)),
-            )
-            for (row, segment, local), close in zip(hits, raw, strict=True)
-        ]
+        return hits
 
     def meaning(self, dense: Floats) -> Floats:
-        """For each row, dead ones too, how near its meaning is to the question's."""
-        wanted = dense
-        if self.common is not None:
-            wanted = np.asarray(dense - (self.common @ dense) @ self.common, np.float32)
-            wanted /= np.float32(max(float(np.linalg.norm(wanted)), 1e-9))
-        return np.concatenate([(segment.dense @ wanted) * stretch for (segment, _), stretch in zip(self.parts, self.stretch, strict=True)])
+        """For each row, dead ones too, the cosine with the question's vector."""
+        return np.concatenate([segment.dense @ dense for segment, _ in self.parts])
 
-    def lexical(self, query: str) -> tuple[Floats, Floats]:
-        """For each row, dead ones too: its BM25 score, and which share of the question's weight its words carry."""
+    def lexical(self, query: str) -> Floats:
+        """For each row, dead ones too, its BM25 score as a share (0..1) of the most that any text could reach for this question."""
         total = np.zeros(sum(len(segment) for segment, _ in self.parts), np.float32)
-        share = np.zeros_like(total)
-        weight = 0.0
+        most = 0.0
         for term in _asked(query):
             found = [(segment.postings(term), alive) for segment, alive in self.parts]
             count = sum(int(alive[at[0]].sum()) for at, alive in found if at is not None)
             rarity = math.log(1 + (self.size - count + 0.5) / (count + 0.5))
-            weight += rarity
+            most += rarity * (K1 + 1)
             start = 0
             for (segment, _), (at, _alive) in zip(self.parts, found, strict=True):
                 if at is not None:
                     rows, counts = at
                     length = K1 * (1 - B + B * segment.lengths[rows] / self.mean_length)
                     total[start + rows] += rarity * (K1 + 1) * counts / (counts + length)
-                    share[start + rows] += rarity
                 start += len(segment)
-        return total, share / weight if weight else share
+        return total / np.float32(most) if most else total
 
     def _count(self, word: str) -> int:
         return sum(segment.spellings.get(word, 0) for segment, _ in self.parts)
@@ -143,9 +113,7 @@ class Index:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._where: dict[str, tuple[Segment, int]] = {}
-        self._common: Floats | None = None
-        self._common_of = 0
-        self._snapshot = _snapshot((), None)
+        self._snapshot = _snapshot(())
 
     def snapshot(self) -> Snapshot:
         """What is indexed now."""
@@ -161,7 +129,7 @@ class Index:
                 parts.append((segment, np.ones(len(segment), np.bool_)))
                 self._locate(segment)
             parts = self._tidied(parts)
-            self._snapshot = _snapshot(tuple(parts), self._directions(parts))
+            self._snapshot = _snapshot(tuple(parts))
 
     def _without(self, keys: Sequence[str]) -> list[Part]:
         """The parts with the rows of ``keys`` marked dead, in copies of their masks."""
@@ -198,40 +166,18 @@ class Index:
         for row, key in enumerate(segment.keys):
             self._where[key] = (segment, row)
 
-    def _directions(self, parts: Sequence[Part]) -> Floats | None:
-        """The strongest directions of the collection, found again when it has grown much."""
-        size = len(self._where)
-        if size < COMMON_FROM:
-            self._common, self._common_of = None, 0
-        elif size > COMMON_GROWTH * self._common_of:
-            dense = np.concatenate([segment.dense[alive] for segment, alive in parts])
-            _, vectors = np.linalg.eigh(np.cov(dense, rowvar=False))
-            self._common = np.ascontiguousarray(vectors[:, -COMMON_DIRECTIONS:].T, np.float32)
-            self._common_of = size
-        return self._common
 
-
-def _snapshot(parts: tuple[Part, ...], common: Floats | None) -> Snapshot:
+def _snapshot(parts: tuple[Part, ...]) -> Snapshot:
     size = sum(int(alive.sum()) for _, alive in parts)
     length = sum(float(segment.lengths[alive].sum()) for segment, alive in parts)
-    stretch = tuple(_stretch(segment, common) for segment, _ in parts)
-    return Snapshot(parts, size, max(1.0, length / size if size else 1.0), common, stretch)
-
-
-def _stretch(segment: Segment, common: Floats | None) -> Floats:
-    """By how much each row grows to length 1 again once the common directions are off."""
-    if common is None:
-        return np.ones(len(segment), np.float32)
-    along = segment.dense @ common.T
-    left = np.maximum(1 - np.einsum("ij,ij->i", along, along), 1e-6)
-    stretch: Floats = (1 / np.sqrt(left)).astype(np.float32)
-    return stretch
+    return Snapshot(parts, size, max(1.0, length / size if size else 1.0))
 
 
 def _asked(query: str) -> dict[str, str]:
-    """The stems of a question, each with the first word it came from."""
+    """The stems of a question's telling words, each with the first word it came from; of all its words if none is telling."""
+    found = words(query)
     asked: dict[str, str] = {}
-    for word in words(query):
+    for word in [word for word in found if word not in FUNCTION_WORDS] or found:
         if len(asked) == QUERY_WORDS:
             break
         asked.setdefault(stem(word), word)
@@ -241,12 +187,3 @@ def _asked(query: str) -> dict[str, str]:
 def _has(segment: Segment, term: str, row: int) -> bool:
     found = segment.postings(term)
     return found is not None and bool((found[0] == row).any())
-
-
-def _scaled(scores: Floats, alive: Mask) -> Floats:
-    """Scores in deviations from their mean over the rows alive."""
-    living = scores[alive]
-    spread = float(living.std())
-    if spread < 1e-6:
-        return np.zeros_like(scores)
-    return (scores - np.float32(living.mean())) / np.float32(spread)

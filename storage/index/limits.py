@@ -19,24 +19,12 @@ K1 = 1.2
 B = 0.75
 """BM25's saturation and length normalisation (Robertson and Zaragoza 2009, section 3.2), at their customary values."""
 
-DENSE_SHARE = 0.7
-"""Weight of meaning against words. .6 to .8 are alike on queries that were made automatically (docs/decisions/0007-ranking.md)."""
-
-SCORE_FADE = 3.0
-"""So many deviations below the best, a document's score is 1/e of the best's. For the eye: the order does not depend on it."""
-
-COMMON_DIRECTIONS = 4
-"""How many of the collection's strongest directions are taken off (Mu and Viswanath 2018: about dimension / 100)."""
-
-COMMON_FROM = 500
-"""Records needed before directions are common to all rather than of a few."""
-
-COMMON_GROWTH = 1.25
-"""The directions are found again when the collection has grown by this factor."""
+LEXICAL_WEIGHT = 1.0
+"""Weight of the words' share against the cosine. .5 to 1.5 are alike on questions and cards kept apart from the frozen ones."""
 
 DEAD_SHARE = 0.5
 """A segment with more dead rows than this is written anew."""
 
-assert 0 <= DENSE_SHARE <= 1
+assert LEXICAL_WEIGHT > 0
 assert SPELLED_WORDS <= QUERY_WORDS <= WORDS_READ
 assert SPELLED_CHARS[1] <= WORD_CHARS

@@ -12,6 +12,18 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _SUFFIXES = ("ings", "ing", "ies", "es", "ed", "s")
 
 
+_FUNCTION_WORDS = """
+a about after all also am an and any anybody anyone anything are as at be because been before being between both but by can could
+did do does doing done down during each for from had has have having he her here him his how i if in into is it its just me might
+more most must my no nor not now of off on once one only or other our out over own please same she should so some somebody someone
+something such than that the their them then there these they this those through to too under until up us very was we were what
+when where which while who whom whose why will with within without would you your
+"""
+
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
+"""English words that tell what a sentence is, not what it is about."""
+
+
 def words(text: str) -> list[str]:
     """The lower-case words of ``text`` in order; ``camelCase`` counts as two. At most ``WORDS_READ``, each at most ``WORD_CHARS``."""
     found: list[str] = []
