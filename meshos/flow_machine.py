@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from meshos.effects import Completed, Err, Ok, Outcome, Report, Tell, Tick
 from meshos.errors import Broken, MeshError, Refused, Unreachable, busy
-from meshos.flow import Ask, Cancelled, Compute, Gather, Operation, Port, Propose, Sleep
+from meshos.flow import Ask, Cancelled, Compute, Gather, Port, Propose, Sleep
 
 FlowId: TypeAlias = Hashable
 """Chosen by whoever starts a Flow; unique among those that run."""
@@ -283,7 +283,7 @@ class Flows:
         else:
             self._begin(task, operation)
 
-    def _begin(self, task: _Task, operation: Operation) -> None:
+    def _begin(self, task: _Task, operation: object) -> None:
         if isinstance(operation, Gather):
             self._fan_out(task, operation)
         elif isinstance(operation, Sleep):

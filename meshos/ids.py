@@ -22,7 +22,6 @@ TaskId = NewType("TaskId", str)
 """A task: ``t-`` and 32 hex digits."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Who is at the other end, as its certificate proved: a node, and the organisation that answers for it."""
@@ -46,9 +45,7 @@ def parse_org_did(did: str) -> tuple[str, str]:
     """``(kind, name)`` of an organisation's DID; raises ValueError with the rule that was broken."""
     match = _DID.fullmatch(did)
     if match is None:
-        raise ValueError(
-            f"{did[:80]!r} is not did:mesh:<kind>:<name> with a name of 1 to 63 lower-case letters, digits or inner dashes"
-        )
+        raise ValueError(f"{did[:80]!r} is not did:mesh:<kind>:<name> with a name of 1 to 63 lower-case letters, digits or inner dashes")
     kind, name = match.groups()
     if kind not in ORG_KINDS:
         raise ValueError(f"{kind!r} is not a kind of organisation; one of {', '.join(ORG_KINDS)}")

@@ -1,6 +1,6 @@
 """A write-ahead log: numbered batches in segment files, each on disk when ``append`` returns.
 
-Plain segment files were chosen over LevelDB after measuring both side by side (``storage/bench.py``; docs/decisions). A segment's
+Plain segment files were chosen over LevelDB after measuring both side by side (``bench/storage_bases.py``; docs/decisions). A segment's
 space is reserved when it is made: so a full disk is met there and not in the middle of a batch, and a sync need not move the file's end.
 
     <folder>/in-use.lock              held while the log is open

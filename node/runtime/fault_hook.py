@@ -38,8 +38,9 @@ class FaultHook:
             path.chmod(0o600)
             server.listen(4)
             listener = trio.SocketListener(server)
+            task_status.started()
             try:
-                await trio.serve_listeners(self._one, [listener], task_status=task_status)
+                await trio.serve_listeners(self._one, [listener])
             finally:
                 path.unlink(missing_ok=True)
 

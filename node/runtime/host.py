@@ -46,7 +46,7 @@ class Host:
         stores: Mapping[str, tuple[Store, Overlay]],
         handlers: Mapping[type, Handler],
         ports: Mapping[type, PortHandler],
-        sign: Callable[[str, bytes], Awaitable[bytes]],
+        sign: Callable[[object, bytes], Awaitable[bytes]],
         observe: Callable[[str, object, list[object]], None] | None = None,
     ) -> None:
         self.core = Core(machines, carry_out=self._carry_out, stage=self._stage, sync=self._sync, observe=observe)

@@ -4,7 +4,7 @@ The nodes are in one process and hand each other their messages; real links are 
 """
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -119,7 +119,6 @@ async def test_a_deadline_ends_the_work_on_the_other_node_too(tmp_path: Path) ->
 
 async def test_cancelling_the_task_that_waits_reaches_the_other_node(tmp_path: Path) -> None:
     async with running(tmp_path) as bench:
-        begun: Callable[[], Awaitable[object]] = lambda: bench.hosts[IDS[0]].flow("wait_for", IDS[1], timeout_s=60)
         with trio.move_on_after(0.2):
-            await begun()
+            await bench.hosts[IDS[0]].flow("wait_for", IDS[1], timeout_s=60)
         await until(lambda: bench.services[IDS[1]].cancelled == 1 and bench.quiet())

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from meshos.storage.bench import measure
+from meshos.bench.storage_bases import measure
 
 
 def test_both_bases_are_measured(tmp_path: Path) -> None:
