@@ -218,8 +218,8 @@ class Membership:
                 address = member.address  # where it says it is, signed: a forged source gains nothing
                 if member.words:
                     first = member.told()
-            if message.updates:  # type: ignore[union-attr]
-                first = (*self._answer(message.updates[0]), *first)  # type: ignore[union-attr]
+            if message.updates:
+                first = (*self._answer(message.updates[0]), *first)
             updates = state.queue.take(ROOM, first)
             state.out.append(ev.SendDatagram(sender, address, ev.Ack(message.sequence, updates)))  # type: ignore[union-attr]
         elif kind is ev.Ack:

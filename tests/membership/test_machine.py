@@ -223,11 +223,26 @@ def test_lifeguard_4_2_a_confirmed_suspicion_runs_out_early() -> None:
     assert lone.state(a) == ("suspect", False)
 
 
-def test_lifeguard_4_3_a_suspect_learns_of_it_from_the_next_ping() -> None:
+def test_lifeguard_4_3_a_suspect_learns_of_it_from_every_ping_also_when_it_is_no_news_any_more() -> None:
     lone, (a, b, *_) = met()
     lone.hear(b, lone.word(Kind.SUSPECT, a, 1, b))
-    ping = next(sent for sent in lone.sent(ev.Ping) if sent.to == a)
-    assert describe(codec.decode_statement(ping.message.updates[0])) == "p0 suspect 1 by p1"
+    silence(lone, NodeId("nobody"), 30)
+    assert lone.machine.statistics()["queued"] == 0
+    effects = silence(lone, NodeId("nobody"), 30)
+    pings = [sent for sent in lone.sent(ev.Ping, effects) if sent.to == a]
+    assert pings and all(told([ping]) == {"p0 suspect 1 by p1"} for ping in pings)
+    lone.hear(a, message=ev.Ping(9))
+    assert told(list(lone.sent(ev.Ack))) == {"p0 suspect 1 by p1"}
+
+
+def test_one_that_pings_with_an_old_suspicion_is_answered_with_the_newest_incarnation() -> None:
+    lone, (a, b, *_) = met()
+    lone.hear(b, lone.word(Kind.SUSPECT, ME, 1, b))
+    silence(lone, NodeId("nobody"), 30)
+    lone.hear(a, message=ev.Ping(9, (lone.word(Kind.SUSPECT, ME, 1, a).blob,)))
+    assert told(list(lone.sent(ev.Ack))) == {"me alive 2"}
+    lone.hear(a, message=ev.Ping(9))
+    assert told(list(lone.sent(ev.Ack))) == set()
 
 
 # -- incarnations ----------------------------------------------------------------------------------------------------

@@ -73,6 +73,7 @@ def test_both_sides_of_a_partition_see_their_side_and_merge_after(seed: int) -> 
         step=1,
     )
     assert all(mesh.all_see(node, "alive", side) for side in (one, other) for node in side)
+    mesh.run(60)  # nothing of before is under way any more
     mesh.heal()
     mesh.run_until(mesh.converged, within=60, step=0.5)
 
