@@ -86,7 +86,7 @@ def _anybody(peer: Peer) -> bool:
     return True
 
 
-async def _no_signature(domain: str, payload: bytes) -> bytes:
+async def _no_signature(domain: object, payload: bytes) -> bytes:
     raise NotImplementedError("nothing is signed in this benchmark")
 
 

@@ -16,7 +16,7 @@ from meshos.errors import Failed
 
 COMMAND = (sys.executable, "-m", "meshos.node.cli.main")
 TIMEOUT_S = 180.0
-EXAMPLES = Path(__file__).resolve().parent / "agents"
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 @dataclass(frozen=True, slots=True)
