@@ -43,6 +43,7 @@ from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
 from meshos.node.kernel.agents import StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
+from meshos.node.kernel.hearing import heard
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Happened
 from meshos.node.runtime import logs
@@ -166,7 +167,7 @@ class _Node:
         credentials = Credentials(opened.node, opened.certificate, self.genesis.hash, opened.trust, _roots(self.genesis))
         link = self.config.link
         self.tcp = TcpPath(credentials, link.host, link.port, self._address_of, proved=self._proved)
-        self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._to_rpc)
+        self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._from_links)
         egress = EgressPolicy.of(LOOPBACK) if self.genesis.testnet else EgressPolicy()
         hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
         self.provider = OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress))
@@ -244,8 +245,9 @@ class _Node:
     def _to(self, machine: str) -> Callable[[object], None]:
         return lambda event: self.host.deliver(machine, event)
 
-    def _to_rpc(self, event: object) -> bool:
-        self.host.deliver("rpc", event)
+    def _from_links(self, event: object) -> bool:
+        for machine, heard_event in heard(event):
+            self.host.deliver(machine, heard_event)
         return True
 
     def _proved(self, peer: Peer, certificate: bytes) -> None:

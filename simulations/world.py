@@ -24,6 +24,7 @@ from meshos.flow import Compute, Port
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.core import Core
+from meshos.node.kernel.hearing import heard
 from meshos.protocols.membership.admission import admit
 from meshos.protocols.membership.events import Message, PeerProved, SendDatagram
 from meshos.protocols.membership.machine import Membership
@@ -134,8 +135,12 @@ class SimNode:
     def rearm(self) -> None:
         """Make sure that the heap wakes this node at its deadline."""
         due = self.core.deadline()
-        if due is not None and due / self.drift < self.wake:
-            self.wake = max(self.world.now, due / self.drift)
+        if due is None:
+            return
+        if self.drift != 1.0:
+            due /= self.drift
+        if due < self.wake:
+            self.wake = due if due > self.world.now else self.world.now
             self.world.at(self.wake, self._wake_up, self.epoch, self.wake)
 
     def _wake_up(self, epoch: int, wake: float) -> None:
@@ -144,10 +149,12 @@ class SimNode:
         self.wake = float("inf")
         if not self.paused:
             # The product of a time and a drift may fall short of the deadline by a rounding: never wake too early.
-            due = self.core.deadline()
-            now = self.now()
+            due, now = self.core.deadline(), self.now()
+            if due is None or due > now + 1e-9:
+                self.rearm()  # what this wake-up was for was called off meanwhile
+                return
             try:
-                self.core.tick(due if due is not None and now < due <= now + 1e-9 else now)
+                self.core.tick(max(due, now))
             except DiskFailed:
                 self.crash()
             else:
@@ -272,7 +279,7 @@ class Links:
         if other is None or not other.alive or not (passes(node.name, to) and passes(to, node.name)):
             refused = other is not None and not other.alive and passes(node.name, to)
             delay = 0.0 if refused else self._world.network.faults.link_timeout_s
-            self._world.after(delay, node._later, epoch, "rpc", LinkDown(to, "unreachable"))
+            self._world.after(delay, self._lost, node, epoch, to, "unreachable")
             return
         if (node.name, to) not in self._up:
             self._numbers += 1
@@ -313,8 +320,15 @@ class Links:
         del self._up[one, other], self._up[other, one]
         self._arrives.pop((one, other), None)
         self._arrives.pop((other, one), None)
-        self._world.nodes[one].deliver("rpc", LinkDown(other, "link-lost"))
-        self._world.nodes[other].deliver("rpc", LinkDown(one, "link-lost"))
+        for node, peer in ((self._world.nodes[one], other), (self._world.nodes[other], one)):
+            self._lost(node, node.epoch, peer, "link-lost")
+
+    def _lost(self, node: SimNode, epoch: int, peer: NodeId, reason: str) -> None:
+        """``node`` learns that it has no link to ``peer``."""
+        if epoch == node.epoch:
+            for machine, event in heard(LinkDown(peer, reason)):
+                if machine in node.stores or machine == "rpc":  # a scenario's nodes need not have membership
+                    node.deliver(machine, event)
 
     def node_gone(self, node: SimNode) -> None:
         """A process that died resets its connections, as far as the reset gets through."""

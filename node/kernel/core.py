@@ -29,12 +29,13 @@ BACKLOG_LIMIT = 4096
 class _Slot:
     """One machine, and what it waits for."""
 
-    __slots__ = ("backlog", "deadline", "machine", "name", "syncing", "withheld")
+    __slots__ = ("backlog", "deadline", "machine", "must_sync", "name", "syncing", "withheld")
 
     def __init__(self, name: str, machine: Machine) -> None:
         self.name = name
         self.machine = machine
         self.deadline = machine.deadline()
+        self.must_sync = False  # something was staged and is not being written yet
         self.syncing = False
         self.withheld: list[object] = []
         self.backlog: deque[object] = deque()
@@ -54,6 +55,7 @@ class Core:
     ) -> None:
         """``observe(machine, event, effects)`` sees every step: the recorder in a node, the checkers in a simulation."""
         self._slots = {name: _Slot(name, machine) for name, machine in machines.items()}
+        self._in_order = tuple(self._slots.values())
         self._carry_out = carry_out
         self._stage = stage
         self._sync = sync
@@ -88,7 +90,7 @@ class Core:
 
     def tick(self, now: float) -> None:
         """Tell every machine whose deadline has passed."""
-        for slot in self._slots.values():
+        for slot in self._in_order:
             if slot.deadline is not None and slot.deadline <= now and not slot.syncing:
                 self._queue.append((slot, Tick()))
         if not self._pumping:
@@ -96,8 +98,12 @@ class Core:
 
     def deadline(self) -> float | None:
         """When to call ``tick`` at the latest."""
-        due = [slot.deadline for slot in self._slots.values() if slot.deadline is not None and not slot.syncing]
-        return min(due) if due else None
+        earliest: float | None = None
+        for slot in self._in_order:
+            due = slot.deadline
+            if due is not None and not slot.syncing and (earliest is None or due < earliest):
+                earliest = due
+        return earliest
 
     def _pump(self, now: float, together: _Slot | None = None) -> None:
         """Step until nothing waits. The events of ``together`` at the queue's head share one sync."""
@@ -111,39 +117,37 @@ class Core:
                 if slot.syncing:
                     self._put_aside(slot, event)
                     continue
-                effects: list[object] = []
-                if self._step(now, slot, event, effects):
+                effects = self._step(now, slot, event)
+                if slot.must_sync:
                     self._begin_sync(slot, effects)
-                else:
+                elif effects:
                     self._release(effects)
         finally:
             self._pumping = False
 
     def _step_together(self, now: float, slot: _Slot) -> None:
         effects: list[object] = []
-        must_sync = False
         while self._queue and self._queue[0][0] is slot:
-            must_sync |= self._step(now, slot, self._queue.popleft()[1], effects)
-        if must_sync:
+            effects += self._step(now, slot, self._queue.popleft()[1])
+        if slot.must_sync:
             self._begin_sync(slot, effects)
         else:
             self._release(effects)
 
-    def _step(self, now: float, slot: _Slot, event: object, effects: list[object]) -> bool:
-        """Step once, add what it caused to ``effects``; whether something of it must be on disk first."""
+    def _step(self, now: float, slot: _Slot, event: object) -> list[object]:
+        """Step once and give what it caused; ``must_sync`` if something of it must be on disk first."""
         caused = slot.machine.step(now, event)
         slot.deadline = slot.machine.deadline()
         if self._observe is not None:
             self._observe(slot.name, event, caused)
-        must_sync = False
         for effect in caused:
             if type(effect) is Persist:
                 self._stage(slot.name, effect.writes)
-                must_sync = True
-        effects += caused
-        return must_sync
+                slot.must_sync = True
+        return caused
 
     def _begin_sync(self, slot: _Slot, effects: list[object]) -> None:
+        slot.must_sync = False
         slot.syncing = True
         slot.withheld = effects
         self._sync(slot.name)
