@@ -16,6 +16,8 @@ from meshos.errors import Failed
 
 COMMAND = (sys.executable, "-m", "meshos.node.cli.main")
 TIMEOUT_S = 180.0
+BASE_PORTS = range(11_000, 32_000, 400)
+"""Below the ports that Linux gives to outgoing connections (32768 and up), in steps of what a testnet takes."""
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
@@ -68,7 +70,7 @@ def testnet(*, orgs: int = 4, timing: str = "local") -> Iterator[Live]:
     with tempfile.TemporaryDirectory(prefix="mesh-bench-") as parent:
         Path(parent).chmod(0o755)
         folder = Path(parent) / "testnet"
-        port = random.randrange(20, 55) * 1000
+        port = random.choice(BASE_PORTS)
         arguments = ("testnet", "up", "--orgs", str(orgs), "--timing", timing, "--base-port", str(port), "--dir", str(folder))
         try:
             yield Live(folder, command(*arguments, "--detach", "--json"))

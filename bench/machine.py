@@ -7,6 +7,7 @@ reached in the run. On a shared machine that is often not so; then the report sa
 import os
 import platform
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -63,6 +64,44 @@ def rss_mib(pid: int) -> float:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def open_files(pid: int) -> int:
-    """How many file descriptors a process holds."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def open_files(pid: int) -> list[str]:
+    """What the file descriptors of a process stand for: a path, ``socket:[…]``, ``pipe:[…]``, ``anon_inode:…``."""
+    folder = f"/proc/{pid}/fd"
+    found = []
+    for name in os.listdir(folder):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.append(os.readlink(f"{folder}/{name}"))
+    return found
+
+
+def threads(pid: int) -> int:
+    """How many threads a process has."""
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def cpu_ms(pid: int) -> float:
+    """Milliseconds of processor time that a process has used, in user and kernel mode, without its children (proc(5))."""
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started and those that they have, which still run or wait to be buried."""
+    parents: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                parents.setdefault(int(_stat(int(name))[1]), []).append(int(name))
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        below = parents.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on: a command's name may hold spaces and brackets."""
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()

@@ -14,6 +14,12 @@ def echo(text: str) -> str:
     return text
 
 
+@server.tool(annotations=ToolAnnotations(read_only_hint=True, idempotent_hint=True), structured_output=False)
+def repeat(text: str, times: int) -> str:
+    """Give ``text`` back ``times`` times, one after the other: a large result of any size. It is sent once, as text."""
+    return text * times
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--http"]:
         server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[2]))
