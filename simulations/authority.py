@@ -18,6 +18,7 @@ class Authority:
         self.secret = SimulatedWorld(seed)
         self.verifier = SimulatedVerifier(self.secret)
         self._domain = Domain(GENESIS, "certificate")
+        self._good: dict[bytes, Peer] = {}  # a thousand nodes check a thousand certificates each
 
     def signer(self, node: NodeId) -> SimulatedSigner:
         """What ``node`` signs with."""
@@ -31,6 +32,11 @@ class Authority:
 
     def check(self, certificate: bytes) -> Peer:
         """Whom a certificate names; raises Refused ``certificate-malformed`` or ``bad-signature``."""
+        if certificate not in self._good:
+            self._good[certificate] = self._read(certificate)
+        return self._good[certificate]
+
+    def _read(self, certificate: bytes) -> Peer:
         match cbor.decode(certificate, max_bytes=MAX_BYTES):
             case [bytes() as payload, bytes() as signature]:
                 match cbor.decode(payload, max_bytes=MAX_BYTES):

@@ -2,22 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from meshos import cbor
 from meshos.crypto.signing import Domain
-from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier, SimulatedWorld
-from meshos.effects import Machine, Tell
+from meshos.crypto.simulated import SimulatedSigner
+from meshos.effects import Machine
 from meshos.flow_machine import Flows
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.presets import LAN, Timing
 from meshos.protocols.membership import events as ev
-from meshos.protocols.membership.admission import admit
-from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed, domain
 from meshos.protocols.membership.probing import PROBE_PROTOCOL
 from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.membership.sync import PROTOCOL, services
-from meshos.protocols.rpc.events import LinkDown, LinkUp
 from meshos.protocols.rpc.machine import Rpc
+from meshos.simulations.authority import Authority
 from meshos.simulations.network import NetworkFaults
 from meshos.simulations.world import SimNode, Spec, World
 
@@ -30,51 +27,6 @@ def org(number: int) -> OrgDid:
 
 def facts(node: NodeId, of: OrgDid) -> NodeFacts:
     return NodeFacts(of, f"name-of-{node}", f"{node}:1", f"{node}:2", "", "eu-west", "node", "0.1.0")
-
-
-class Authority:
-    """Certificates of a simulated world: ``[node, org, the org's signature]``."""
-
-    def __init__(self, secret: SimulatedWorld) -> None:
-        self._secret = secret
-        self._verifier = SimulatedVerifier(secret)
-        self._domain = Domain(bytes(32), "certificate")
-        self._good: dict[bytes, Peer] = {}
-
-    def issue(self, node: NodeId, of: OrgDid) -> Certified:
-        payload = cbor.encode([node, of])
-        signature = SimulatedSigner(self._secret, of).sign(self._domain, payload)
-        return Certified(node, of, cbor.encode([payload, signature]))
-
-    def check(self, certificate: bytes) -> Peer:
-        if certificate not in self._good:
-            self._good[certificate] = self._read(certificate)
-        return self._good[certificate]
-
-    def _read(self, certificate: bytes) -> Peer:
-        outer = cbor.decode(certificate, max_bytes=4096)
-        assert isinstance(outer, list)
-        payload, signature = outer
-        assert isinstance(payload, bytes) and isinstance(signature, bytes)
-        inner = cbor.decode(payload, max_bytes=4096)
-        assert isinstance(inner, list)
-        node, of = inner
-        self._verifier.verify(str(of), self._domain, payload, signature)
-        return Peer(NodeId(str(node)), OrgDid(str(of)))
-
-
-class ProvingRpc(Rpc):
-    """The rpc machine, and what the node's edge does beside it when a link is up: tell membership who proved to be there."""
-
-    prove: Callable[[Peer], ev.PeerProved]
-
-    def step(self, now: float, event: object) -> list[object]:
-        effects = list(super().step(now, event))
-        if type(event) is LinkUp:
-            effects.append(Tell("membership", self.prove(event.peer)))
-        elif type(event) is LinkDown:
-            effects.append(Tell("membership", ev.LinkLost(event.node)))
-        return effects
 
 
 class Kernel:
@@ -91,30 +43,6 @@ class Kernel:
         return None
 
 
-class EdgeWorld(World):
-    """The world, with the node's edge at the end of each datagram: only news is verified, and only what is verified gets in."""
-
-    def __init__(self, seed: int, faults: NetworkFaults | None = None) -> None:
-        super().__init__(seed, faults)
-        self.secret = SimulatedWorld(seed)
-        self.verifier = SimulatedVerifier(self.secret)
-
-    def send_datagram(self, node: SimNode, effect: ev.SendDatagram) -> None:
-        target = self.nodes.get(effect.to)
-        if target is not None:
-            for delay in self.network.datagram(node.name, effect.to):
-                self.after(delay, self._arrive, target, node.name, effect.message)
-
-    def _arrive(self, target: SimNode, sender: NodeId, message: ev.Message) -> None:
-        if not target.alive:
-            return
-        machine = target.core.machine("membership")
-        assert isinstance(machine, Membership)
-        event = admit(machine, self.verifier, sender, f"{sender}:1", message)
-        if event is not None:
-            target.deliver("membership", event)
-
-
 class Mesh:
     """``nodes`` nodes of ``orgs`` organisations in turn; the first two are everybody's seeds."""
 
@@ -129,9 +57,9 @@ class Mesh:
         start: bool = True,
         keep: bool = True,
     ) -> None:
-        self.world = EdgeWorld(seed, faults)
+        self.world = World(seed, faults)
         self.timing = timing
-        self.authority = Authority(self.world.secret)
+        self.authority = Authority(seed)
         width = len(str(nodes - 1))
         self.ids = [NodeId(f"n{number:0{width}}") for number in range(nodes)]
         self.org = {node: org(number % orgs) for number, node in enumerate(self.ids)}
@@ -140,8 +68,18 @@ class Mesh:
         self.told: dict[NodeId, list[object]] = {node: [] for node in self.ids}
         self.keep = keep
         for node in self.ids:
-            signer = SimulatedSigner(self.world.secret, node)
-            self.world.add(Spec(node, self.org[node], self._build, stores=("membership",), signer=signer))
+            signer = SimulatedSigner(self.authority.secret, node)
+            self.world.add(
+                Spec(
+                    node,
+                    self.org[node],
+                    self._build,
+                    stores=("membership",),
+                    signer=signer,
+                    verifier=self.authority.verifier,
+                    certificate=self.certified[node].certificate,
+                )
+            )
         if start:
             for node in self.ids:
                 self.start(node)
@@ -150,8 +88,7 @@ class Mesh:
         def anybody(_: Peer) -> bool:
             return True
 
-        rpc = ProvingRpc(Peer(node.name, node.spec.org), {PROTOCOL: anybody, PROBE_PROTOCOL: anybody}, node.rng)
-        rpc.prove = lambda peer: ev.PeerProved(peer, self.certified[peer.node].certificate)
+        rpc = Rpc(Peer(node.name, node.spec.org), {PROTOCOL: anybody, PROBE_PROTOCOL: anybody}, node.rng)
         membership = Membership(
             self.certified[node.name],
             facts(node.name, node.spec.org),
@@ -162,7 +99,7 @@ class Mesh:
             view=node.views["membership"],
             subscribers=("kernel",) if self.keep else (),
         )
-        flows = Flows(services(self.world.verifier, DOMAIN, self.authority.check), limit=10_000)
+        flows = Flows(services(self.authority.verifier, DOMAIN, self.authority.check), limit=10_000)
         return {"membership": membership, "flows": flows, "rpc": rpc, "kernel": Kernel(self.told[node.name])}
 
     def start(self, node: NodeId) -> None:

@@ -123,7 +123,7 @@ def test_no_incarnation_is_announced_twice_whenever_the_node_is_killed(seed: int
                 signed.setdefault(said.incarnation, set()).add(life)
             return super().sign(domain, payload)
 
-    mesh.world.nodes[victim].spec.signer = Notary(mesh.world.secret, victim)
+    mesh.world.nodes[victim].spec.signer = Notary(mesh.authority.secret, victim)
     mesh.world.disk_range_s = (0.001, 0.05)
     mesh.world.sign_s = 0.02
     rng = random.Random(seed)
@@ -147,7 +147,7 @@ def accuse(mesh: Mesh, accuser: NodeId, subject: NodeId, view: ev.MemberView | N
     if view is None or not mesh.world.nodes[accuser].alive:
         return
     payload = codec.word_payload(Kind.DEAD, subject, view.incarnation, accuser)
-    said = codec.statement(payload, SimulatedSigner(mesh.world.secret, accuser).sign(DOMAIN, payload))
+    said = codec.statement(payload, SimulatedSigner(mesh.authority.secret, accuser).sign(DOMAIN, payload))
     for node in mesh.living():
         mesh.world.nodes[node].deliver("membership", ev.DatagramReceived(accuser, "liar:1", ev.Gossip((said.blob,)), (said,)))
 
@@ -250,11 +250,11 @@ def test_a_quiet_mesh_sends_two_datagrams_a_node_and_second() -> None:
 def test_a_page_with_a_signature_that_does_not_hold_is_refused_as_a_whole() -> None:
     mesh = Mesh(3, start=False)
     payload = codec.left_payload(mesh.ids[0], 1)
-    good = codec.statement(payload, SimulatedSigner(mesh.world.secret, mesh.ids[0]).sign(DOMAIN, payload))
+    good = codec.statement(payload, SimulatedSigner(mesh.authority.secret, mesh.ids[0]).sign(DOMAIN, payload))
     bad = codec.statement(payload, bytes(64))
-    assert len(verified(mesh.world.verifier, DOMAIN, [good.blob])) == 1
+    assert len(verified(mesh.authority.verifier, DOMAIN, [good.blob])) == 1
     with pytest.raises(Refused, match="bad-signature"):
-        verified(mesh.world.verifier, DOMAIN, [good.blob, bad.blob])
+        verified(mesh.authority.verifier, DOMAIN, [good.blob, bad.blob])
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
