@@ -41,7 +41,8 @@ class Checker:
                 refused.append(error)
             else:
                 good.append(sealed)
-        chosen = self.sample(good, suspected)
+        # A model that is not loaded yet is not waited for: the records are taken in unchecked, which the keeping Flow mends.
+        chosen = self.sample(good, suspected) if self.embedder.loaded or suspected else []
         try:
             wrong = self.misfits(chosen)
         except Failed:

@@ -17,6 +17,11 @@ class Embedder(Protocol):
         """The model's name, which stands in every record and in genesis."""
         ...
 
+    @property
+    def loaded(self) -> bool:
+        """Whether ``embed`` answers at once; the first call may otherwise take seconds on a busy machine."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One row of 384 numbers and length 1 for each text; raises Failed ``model-missing`` or ``model-broken``."""
         ...
@@ -30,6 +35,7 @@ class HashedEmbedder:
     """Hashed words in the place of a model: for simulations, where meaning does not matter and time does. Deterministic."""
 
     name = "hashed-words"
+    loaded = True
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See ``Embedder``; a text without words gets the first unit vector."""

@@ -122,6 +122,11 @@ class LazyMiniLM:
     name = MODEL
     dimension = DIMENSION
 
+    @property
+    def loaded(self) -> bool:
+        """Whether somebody needed it already."""
+        return self._model is not None
+
     def embed(self, texts: Sequence[str]) -> Matrix:
         """As ``MiniLM.embed``; the first call loads. Raises Failed ``model-missing`` or ``model-broken``."""
         return self.load().embed(texts)
