@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,23 +24,22 @@ from meshos.adapters.onprem.egress import LOOPBACK, EgressPolicy
 from meshos.adapters.onprem.provider import AgentSpec, OnPremConfig, OnPremProvider
 from meshos.crypto import certificates
 from meshos.crypto.boxes import Boxes
-from meshos.crypto.certificates import Trust, read_revocations, verify_chain
-from meshos.crypto.genesis_keys import trust_of
-from meshos.crypto.keys import SigningKey, node_id, public_key_of_multikey
+from meshos.crypto.keys import SigningKey, node_id
 from meshos.crypto.keystore import FileKeyStore
 from meshos.crypto.signing import Domain, Ed25519Verifier
 from meshos.errors import BadInput, MeshError, Refused
 from meshos.genesis import Genesis
-from meshos.ids import AgentId, NodeId, OrgDid, Peer
+from meshos.ids import AgentId, NodeId, Peer
 from meshos.node import folder
 from meshos.node.api.app import build
 from meshos.node.api.event_log import EventLog
 from meshos.node.api.keys import DEPTH, KeyRing
-from meshos.node.api.server import Listen, keep_keys, serve
+from meshos.node.api.server import Listen, keep_keys, serve, settings
 from meshos.node.config import NodeConfig, load, parse_address
 from meshos.node.facade.facade import About, Facade
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
+from meshos.node.facade.serving import Serving
 from meshos.node.kernel.agents import StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
 from meshos.node.kernel.hearing import heard
@@ -54,15 +53,17 @@ from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.runtime.links.tls import Credentials
+from meshos.node.trust import TrustBook
 from meshos.presets import PRESETS
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
 from meshos.protocols.directory.record import domain as entry_domain
 from meshos.protocols.membership.commands import Certified
-from meshos.protocols.membership.events import FactsChanged, Leave, LeaveCompleted, PeerProved, SendDatagram, Started
+from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, LeaveCompleted, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.machine import Seed
 from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.rpc.events import OpenLink, SendMessage
-from meshos.protocols.tasks.ports import CallTool, SignBytes
+from meshos.protocols.tasks.limits import MAX_DEPTH
+from meshos.protocols.tasks.ports import CallTool, SignBytes, ToolResult
 from meshos.protocols.tasks.tools import Tool
 from meshos.storage.level import LevelStore
 from meshos.storage.overlay import Overlay
@@ -76,7 +77,8 @@ AGENT_BUDGET_MICRO = 100_000_000
 LOAD_STEP_PERMILLE = 100
 """A change of load smaller than this is not worth telling the mesh."""
 LEAVE_S = 5.0
-ORG_CACHE_S = 600
+
+assert DEPTH <= MAX_DEPTH, "what a key allows can be said on the wire"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Folder:
     node: SigningKey
     me: Peer
     certificate: bytes
-    trust: Trust
+    trust: TrustBook
 
 
 def run(directory: Path) -> int:
@@ -119,28 +121,12 @@ async def open_folder(config: NodeConfig) -> Folder:
         raise BadInput("org-not-in-genesis", f"{config.org} is not in {config.genesis}", hint="give the node the genesis of its mesh")
     keys = FileKeyStore.open(config.keys, folder.passphrase_of(config))
     node = await keys.export(folder.NODE_KEY)
-    trust = trust_of(genesis, _revocations(config, genesis))
+    trust = TrustBook(genesis, config.revocations)
     certificate = certificates.from_pem(folder.read_file(config.certificate))
-    me = verify_chain([certificate], trust, time.time())
+    me = trust.check(certificate)
     if me.org != config.org or me.node != node_id(node.public):
         raise Refused("wrong-node-key", f"the certificate in {config.certificate} is for {me.node} of {me.org}, not for this node")
     return Folder(config, genesis, keys, node, me, certificate, trust)
-
-
-def _revocations(config: NodeConfig, genesis: Genesis) -> list[certificates.RevocationList]:
-    """Every list in the folder; one that is not its organisation's is refused by name, with its file."""
-    found = []
-    for path in sorted(config.revocations.glob("*.crl")) if config.revocations.is_dir() else []:
-        der = folder.read_file(path)
-        for org in genesis.orgs:
-            try:
-                found.append(read_revocations(der, org.did, public_key_of_multikey(org.root_key)))
-                break
-            except MeshError as error:
-                refusal = error
-        else:
-            raise Refused("crl-malformed", f"{path} is no revocation list of an organisation of this mesh: {refusal.detail}")
-    return found
 
 
 class _Node:
@@ -156,6 +142,7 @@ class _Node:
         self.agent_keys: dict[AgentId, str] = {}
         self.api_url = ""
         self.measurements = Measurements()
+        self.serving = Serving()
         self.stores = {name: level.prefixed(name) for name in STORED}
         self.overlays = {name: Overlay(store) for name, store in self.stores.items()}
         self.facts = _facts(opened)
@@ -164,9 +151,8 @@ class _Node:
         self.hook = FaultHook(self._id_of, self._cut)
         boxes = Boxes(opened.node, self.genesis.hash)
         self.gossip = Gossip(boxes, self.assembly.membership, self.verifier, self._to("membership"), self.hook.is_cut)
-        credentials = Credentials(opened.node, opened.certificate, self.genesis.hash, opened.trust, _roots(self.genesis))
         link = self.config.link
-        self.tcp = TcpPath(credentials, link.host, link.port, self._address_of, proved=self._proved)
+        self.tcp = TcpPath(self._credentials(), link.host, link.port, self._address_of, proved=self._proved)
         self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._from_links)
         egress = EgressPolicy.of(LOOPBACK) if self.genesis.testnet else EgressPolicy()
         hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
@@ -188,15 +174,6 @@ class _Node:
     def _assemble(self) -> Assembly:
         opened = self.opened
         validators = {entry.did: entry.validator.node for entry in self.genesis.orgs if entry.validator is not None}
-        trust = opened.trust
-
-        @lru_cache(maxsize=1024)
-        def proved_org(signer: str, proof: bytes, period: int) -> OrgDid:
-            peer = verify_chain([proof], trust, time.time())
-            if peer.node != signer:
-                raise Refused("wrong-node-key", f"the certificate is {peer.node}'s, the signature {signer[:80]}'s")
-            return peer.org
-
         return assemble(
             Outside(
                 certified=Certified(opened.me.node, opened.me.org, opened.certificate),
@@ -205,8 +182,8 @@ class _Node:
                 timing=PRESETS[self.config.timing or self.genesis.timing],
                 seeds=[Seed(seed.node, str(seed.link)) for seed in self.config.seeds if seed.node != opened.me.node],
                 verifier=self.verifier,
-                check_certificate=lambda der: verify_chain([der], trust, time.time()),
-                org_of=lambda signer, proof: proved_org(signer, proof, int(time.time()) // ORG_CACHE_S),
+                check_certificate=opened.trust.check,
+                org_of=opened.trust.org_of,
                 holder_of=validators.get,
                 rng=random.SystemRandom(),
                 secret=os.urandom(32),
@@ -231,7 +208,7 @@ class _Node:
                 LeaveCompleted: lambda _: self.left.set(),
             },
             ports={
-                CallTool: self.provider.call,
+                CallTool: self._call_tool,
                 SignBytes: self._sign_bytes,
                 SignEntry: self._sign_entry,
                 StartAgent: self._start_agent,
@@ -271,6 +248,10 @@ class _Node:
         signature = await self._sign(entry_domain(self.genesis.hash), effect.body)
         return EntrySignature(self.opened.me.node, signature, self.opened.certificate)
 
+    async def _call_tool(self, effect: CallTool) -> ToolResult:
+        with self.serving.call(effect.agent, effect.depth):
+            return await self.provider.call(effect)
+
     async def _start_agent(self, effect: StartAgent) -> tuple[Tool, ...]:
         """Run it with a key of its own; the key of what it replaces opens nothing any more."""
         name = f"agent {effect.file.name}"[:64]
@@ -307,6 +288,10 @@ class _Node:
             return None
         return address.host, address.port
 
+    def _credentials(self) -> Credentials:
+        opened = self.opened
+        return Credentials(opened.node, opened.certificate, self.genesis.hash, opened.trust.trust, _roots(self.genesis))
+
     def _id_of(self, name: str) -> NodeId | None:
         return next((view.node_id for view in self.assembly.membership.members() if view.name == name), None)
 
@@ -340,8 +325,10 @@ class _Node:
         listen = Listen(config.api.host, config.api.port, config.api_tls_certificate, config.api_tls_key)
         scheme = "http" if listen.certificate is None else "https"
         about = About(opened.me, config.name, config.region, VERSION, self.genesis, f"{scheme}://{config.api}", trio.current_time())
-        facade = Facade(about, self.host, self.assembly, self.provider, self.events, self.measurements, self.metrics, self.nursery)
-        app = build(facade, self.ring, save_keys=partial(self.ring.save, config.api_keys))
+        facade = Facade(
+            about, self.host, self.assembly, self.provider, self.events, self.measurements, self.metrics, self.serving, self.nursery
+        )
+        app = build(facade, self.ring, settings=settings(listen), save_keys=partial(self.ring.save, config.api_keys))
         self.api_url = await self.nursery.start(partial(serve, app, listen))
         self.nursery.start_soon(keep_keys, self.ring, config.api_keys)
 
@@ -354,6 +341,21 @@ class _Node:
             if abs(load - self.facts.load_permille) >= LOAD_STEP_PERMILLE:
                 self.facts = replace(self.facts, load_permille=load)
                 self.host.deliver("membership", FactsChanged(self.facts))
+
+    async def reload(self) -> None:
+        """Read the revocation lists again. Whoever is on one now loses its links and its place in the mesh, for good: a node that is
+        to come back needs another key. Lists that cannot be read change nothing."""
+        try:
+            await trio.to_thread.run_sync(self.opened.trust.reload)
+        except MeshError as error:
+            logger.error("not-reloaded", extra={"err": error.name, "detail": error.detail})
+            return
+        self.tcp.trust(self._credentials())
+        expelled = self.opened.trust.revoked(self.assembly.membership.certificates())
+        for node in expelled:
+            self.host.deliver("membership", Expelled(node))
+        self.links.recheck()
+        logger.info("reloaded", extra={"lists": len(self.opened.trust.trust.revoked), "expelled": ",".join(expelled)})
 
     async def leave(self) -> None:
         """Say goodbye, and part from every peer."""
@@ -385,14 +387,14 @@ async def _run(config: NodeConfig) -> int:
     with ExitStack() as stack:
         level = LevelStore(config.data)
         stack.callback(level.close)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 node = _Node(opened, level, nursery)
                 await node.start()
                 _say_hello(node)
                 gc.collect()
                 gc.freeze()  # a full collection over what lives for ever would stop the loop for 100 ms (DESIGN.md)
-                await anext(aiter(signals))
+                await _until_asked_to_leave(signals, node)
                 print("leaving, again to force", flush=True)
                 nursery.start_soon(_force, signals)
                 await node.leave()
@@ -401,9 +403,19 @@ async def _run(config: NodeConfig) -> int:
     return 0
 
 
+async def _until_asked_to_leave(signals: AsyncIterator[int], node: _Node) -> None:
+    """SIGHUP: read the revocation lists again; where it means that the terminal has gone, leave with it."""
+    in_terminal = os.isatty(0)
+    async for number in signals:
+        if number != signal.SIGHUP or (in_terminal and not os.isatty(0)):
+            return
+        await node.reload()
+
+
 async def _force(signals: AsyncIterator[int]) -> None:
-    async for _ in signals:
-        os._exit(130)
+    async for number in signals:
+        if number != signal.SIGHUP:
+            os._exit(130)
 
 
 def _say_hello(node: _Node) -> None:

@@ -234,6 +234,14 @@ class GetTask:
 
 
 @dataclass(frozen=True, slots=True)
+class FindTasks:
+    """Gives tuple[TaskId, …]: at most ``limit`` tasks whose id begins with ``prefix``, in their order."""
+
+    prefix: str
+    limit: int = 4
+
+
+@dataclass(frozen=True, slots=True)
 class GetArguments:
     """Gives the recorded arguments of an open task whose tool may run again, or None."""
 
@@ -273,8 +281,8 @@ class AuditEntry:
     subject: str
 
 
-Query: TypeAlias = GetAgent | ListAgents | GetTask | GetArguments | GetConfig | GetOwed | ReadAudit
-QUERIES = (GetAgent, ListAgents, GetTask, GetArguments, GetConfig, GetOwed, ReadAudit)
+Query: TypeAlias = GetAgent | ListAgents | GetTask | FindTasks | GetArguments | GetConfig | GetOwed | ReadAudit
+QUERIES = (GetAgent, ListAgents, GetTask, FindTasks, GetArguments, GetConfig, GetOwed, ReadAudit)
 
 
 # -- waiting, which the machine does and the state does not ------------------------------------------------------------

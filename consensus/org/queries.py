@@ -6,6 +6,7 @@ from meshos.consensus.org.commands import (
     Agent,
     AuditEntry,
     Ended,
+    FindTasks,
     GetAgent,
     GetArguments,
     GetConfig,
@@ -27,6 +28,7 @@ from meshos.consensus.org.entries import (
     read_ended,
     read_meta,
     read_task,
+    task_key,
 )
 from meshos.consensus.org.limits import MAX_AUDIT, MAX_NAME_CHARS, MAX_PAGE
 from meshos.consensus.org.state import no_task
@@ -34,7 +36,7 @@ from meshos.errors import Refused
 from meshos.ids import TaskId
 from meshos.storage.store import View
 
-Answer = Agent | tuple[Agent, ...] | Running | Ended | bytes | int | tuple[AuditEntry, ...] | None
+Answer = Agent | tuple[Agent, ...] | tuple[TaskId, ...] | Running | Ended | bytes | int | tuple[AuditEntry, ...] | None
 
 
 def answer(view: View, query: Query) -> Answer:
@@ -44,6 +46,8 @@ def answer(view: View, query: Query) -> Answer:
         if task is None:
             raise no_task(query.task)
         return Running(task.intent.task) if task.ended is None else read_ended(view, task)
+    if isinstance(query, FindTasks):
+        return _tasks(view, query)
     if isinstance(query, GetAgent):
         agent = read_agent(view, query.agent) if len(query.agent) <= MAX_NAME_CHARS else None
         if agent is None:
@@ -67,6 +71,14 @@ def _agents(view: View, query: ListAgents) -> tuple[Agent, ...]:
     after = b"agent/" + query.after.encode()
     found = (decode_agent(value) for key, value in view.scan(b"agent/") if key > after)
     return tuple(islice((agent for agent in found if query.withdrawn or not agent.withdrawn), min(query.limit, MAX_PAGE)))
+
+
+def _tasks(view: View, query: FindTasks) -> tuple[TaskId, ...]:
+    if len(query.prefix) > MAX_NAME_CHARS:
+        return ()
+    start = task_key(TaskId(""))
+    keys = (key for key, _ in view.scan(task_key(TaskId(query.prefix))))
+    return tuple(TaskId(key.removeprefix(start).decode()) for key in islice(keys, min(query.limit, MAX_PAGE)))
 
 
 def open_intents(view: View) -> tuple[Intent, ...]:

@@ -15,16 +15,17 @@ import trio
 
 from meshos import cbor
 from meshos.adapters.onprem.provider import OnPremProvider
-from meshos.consensus.org.commands import Agent, Ended, GetTask, ListAgents, Running
+from meshos.consensus.org.commands import Agent, Ended, FindTasks, GetTask, ListAgents, Running
 from meshos.crypto import did
 from meshos.errors import BadInput, Refused
 from meshos.genesis import Genesis
-from meshos.ids import AgentId, OrgDid, Peer, TaskId
+from meshos.ids import AgentId, OrgDid, Peer, TaskId, parse_org_did
 from meshos.node.api import shapes
 from meshos.node.api.event_log import EventLog
 from meshos.node.facade import views
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
+from meshos.node.facade.serving import Serving
 from meshos.node.facade.tasks import Tasks, new_task_id
 from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
 from meshos.node.kernel.assembly import ASK_DIRECTORY, ASK_ORG, CALL, DEPLOY, UNDEPLOY, Assembly
@@ -51,6 +52,9 @@ ALONE_S = 5.0
 """A node that has found nobody by then serves its own organisation; `mesh status` says that it is alone."""
 LAG_PROBLEM_S = 0.25
 _AGENT = re.compile(r"a-[0-9a-f]{1,16}")
+_TASK = re.compile(r"t-[0-9a-f]{12,32}")
+"""The beginning of a task's id. A task is shown to whoever knows its id, so it must not be guessed: 48 bits, a million tasks and
+a thousand questions a second (node/api/limits.py) make one hit in three days of asking without a pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class Facade:
         events: EventLog,
         measurements: Measurements,
         metrics: Metrics,
+        serving: Serving,
         nursery: trio.Nursery,
     ) -> None:
         self._about = about
@@ -87,6 +92,7 @@ class Facade:
         self._events = events
         self._measurements = measurements
         self._metrics = metrics
+        self._serving = serving
         self._nursery = nursery
         self._tasks = Tasks()
 
@@ -143,7 +149,7 @@ class Facade:
         return self._view(await self._record(agent_id))
 
     async def publish(self, lines: Sequence[str], caller: shapes.Caller) -> shapes.Published:
-        """See ``NodeService.publish``."""
+        """See ``NodeService.publish``. The records are found; calling one is ``agent-not-served`` until its owner deploys it."""
         cards, refused = await trio.to_thread.run_sync(read_lines, lines)
         publication = Publication(tuple(card.profile for card in cards), _wall_ms())
         done: Published = await self._host.flow(PUBLISH, publication, timeout_s=PUBLISH_S, trace=caller.trace)
@@ -180,13 +186,16 @@ class Facade:
         assert isinstance(sealed.entry, AgentRecord)
         task = new_task_id()
         agent = sealed.entry.agent_id
-        work = partial(self._call, task, replace(request, agent_id=agent), sealed.entry, caller)
+        depth = self._serving.depth_after(caller)
+        work = partial(self._call, task, replace(request, agent_id=agent), sealed.entry, caller, depth)
         if request.wait:
             return await self._tasks.run(task, agent, work)
         self._nursery.start_soon(self._tasks.run_unattended, task, agent, work)
         return shapes.TaskView(task, agent, "running")
 
-    async def _call(self, task: TaskId, request: shapes.CallRequest, record: AgentRecord, caller: shapes.Caller) -> shapes.TaskView:
+    async def _call(
+        self, task: TaskId, request: shapes.CallRequest, record: AgentRecord, caller: shapes.Caller, depth: int
+    ) -> shapes.TaskView:
         price = record.profile.per_query
         caller.purse.hold(price)
         spent = 0
@@ -203,9 +212,9 @@ class Facade:
                 key=_key(caller, request),
                 priority=request.priority,
                 budget_micro=request.budget_micro,
+                depth=depth,
             )
-            timeout_s = request.timeout_s + 2 * GRACE_S
-            result: TaskResult = await self._host.flow(CALL, asked, timeout_s=timeout_s, trace=caller.trace)
+            result = await self._run(asked, record, caller)
             total_ms = (trio.current_time() - began) * 1000
             view = views.task_view(result, total_ms, self._names())
             spent = 0 if result.replayed else view.cost_micro
@@ -216,8 +225,21 @@ class Facade:
         finally:
             caller.purse.settle(price, spent)
 
+    async def _run(self, asked: CallRequest, record: AgentRecord, caller: shapes.Caller) -> TaskResult:
+        try:
+            result: TaskResult = await self._host.flow(CALL, asked, timeout_s=asked.timeout_s + 2 * GRACE_S, trace=caller.trace)
+        except Refused as error:
+            if error.name != "agent-unknown":
+                raise
+            what = f"{record.mesh_id} tells of {record.profile.name!r} and does not serve it to others"
+            raise Refused(
+                "agent-not-served", what, hint="its owner makes it callable with `mesh deploy`, its address as runtime"
+            ) from error
+        return result
+
     async def task(self, task_id: TaskId, caller: shapes.Caller) -> shapes.TaskView:
         """See ``NodeService.task``."""
+        task_id = await self._whole(task_id)
         found = self._tasks.find(task_id)
         if found is not None:
             return found
@@ -234,7 +256,16 @@ class Facade:
 
     async def cancel(self, task_id: TaskId, caller: shapes.Caller) -> shapes.TaskView:
         """See ``NodeService.cancel``."""
-        return await self._tasks.cancel(task_id)
+        return await self._tasks.cancel(await self._whole(task_id))
+
+    async def _whole(self, task_id: TaskId) -> TaskId:
+        """The task whose id begins so, where only one does; what was given, where none is known."""
+        if not _TASK.fullmatch(task_id):
+            return task_id
+        found = sorted({*self._tasks.beginning(task_id), *await self._ask_org(FindTasks(task_id))})
+        if len(found) > 1:
+            raise BadInput("ambiguous-id", f"{task_id} could be {', '.join(found[:3])}", hint="write more of the id")
+        return TaskId(found[0]) if found else task_id
 
     # -- the mesh ----------------------------------------------------------------------------------------------------
 
@@ -291,6 +322,10 @@ class Facade:
 
     async def did_document(self, did_: str) -> shapes.Json:
         """See ``NodeService.did_document``."""
+        try:
+            parse_org_did(did_)
+        except ValueError as error:
+            raise BadInput("bad-did", str(error), hint="`mesh members` shows the organisations of this mesh") from error
         entry = self._about.genesis.org(OrgDid(did_))
         if entry is None:
             raise Refused("no-such-did", f"{did_[:80]!r} is no organisation of this mesh")

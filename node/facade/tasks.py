@@ -70,6 +70,10 @@ class Tasks:
             return TaskView(task, running.agent, "running")
         return self._ended.get(task)
 
+    def beginning(self, prefix: str) -> list[TaskId]:
+        """The tasks that were called here and whose id begins so."""
+        return [task for tasks in (self._running, self._ended) for task in tasks if task.startswith(prefix)]
+
     async def cancel(self, task: TaskId) -> TaskView:
         """Stop it and wait until it has ended; one that has ended stays as it is. Raises Refused ``no-such-task``."""
         running = self._running.get(task)

@@ -144,6 +144,10 @@ class Membership:
         member = self._table.members.get(node)
         return None if member is None else self._view(member)
 
+    def certificates(self) -> tuple[commands.Certified, ...]:
+        """The checked certificates that are held, this node's own among them."""
+        return tuple(self._table.credentials.values())
+
     def link_address(self, node: NodeId) -> str | None:
         """Where ``node``'s link is: as it says itself, or as the seeds have it."""
         member = self._table.members.get(node)

@@ -16,7 +16,7 @@ from meshos.flow import Ask, Port, Propose
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.protocols.rpc.limits import BODY_BYTES
 from meshos.protocols.tasks.hashing import sha256
-from meshos.protocols.tasks.limits import GRACE_S, MAX_NAME_CHARS
+from meshos.protocols.tasks.limits import GRACE_S, MAX_DEPTH, MAX_NAME_CHARS
 from meshos.protocols.tasks.outbox import MACHINE, Countersigned, PutReceipts
 from meshos.protocols.tasks.ports import SignBytes
 from meshos.protocols.tasks.receipt import (
@@ -38,6 +38,7 @@ class CallRequest:
 
     ``task`` is a new id (``t-`` and 32 random hex digits). ``providers`` are nodes of ``provider_org``, tried in this order until one is
     reached. ``key`` is the caller's idempotency key, or empty. ``timeout_s`` is the task's; the call takes at most GRACE_S longer.
+    ``depth`` is how many calls may follow it.
     """
 
     task: TaskId
@@ -50,6 +51,7 @@ class CallRequest:
     key: str = ""
     priority: int = 5
     budget_micro: int | None = None
+    depth: int = MAX_DEPTH - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Calls:
                 timeout_ms,
                 request.priority,
                 request.budget_micro,
+                depth=request.depth,
             )
         )
         try:
@@ -183,4 +186,6 @@ def _checked(request: CallRequest) -> int:
             raise BadInput("bad-call", f"the {name} has {len(text)} characters, 1 to {MAX_NAME_CHARS} are allowed")
     if request.budget_micro is not None and request.budget_micro < 0:
         raise BadInput("bad-call", "a budget is not below zero")
+    if not 0 <= request.depth < MAX_DEPTH:
+        raise BadInput("bad-call", f"a depth is 0 to {MAX_DEPTH - 1}, not {request.depth}")
     return timeout_ms

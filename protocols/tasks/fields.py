@@ -72,6 +72,10 @@ class Fields:
             return True
         return False
 
+    def has(self, name: str) -> bool:
+        """Whether the field is there: those that came later may be missing in what an older version sends."""
+        return name in self._left
+
     def end(self) -> None:
         """Nothing else may be there."""
         if self._left:

@@ -3,6 +3,9 @@
 from meshos.consensus.org.limits import MAX_RECEIPT_BYTES, MAX_RECEIPTS, MAX_TIMEOUT_MS
 from meshos.protocols.rpc.limits import BODY_BYTES, TTL_MAX_S
 
+MAX_DEPTH = 8
+"""How many calls may follow one another (an agent that is called may call agents); docs/decisions/0004-depth.md says what counts."""
+
 HEAD_BYTES = 16 << 10
 """All of a request or reply but the arguments or the result: ids, times, an error, a receipt."""
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from meshos.crypto.signing import Domain
 from meshos.ids import AgentId, TaskId
+from meshos.protocols.tasks.limits import MAX_DEPTH
 
 
 @dataclass(frozen=True, slots=True)
 class CallTool:
-    """Call ``tool`` of ``agent`` with ``arguments`` (canonical CBOR of a map)."""
+    """Call ``tool`` of ``agent`` with ``arguments`` (canonical CBOR of a map). ``depth``: how many calls may follow it."""
 
     agent: AgentId
     task: TaskId
@@ -19,6 +20,7 @@ class CallTool:
     arguments: bytes
     timeout_s: float
     trace: str = ""
+    depth: int = MAX_DEPTH - 1
 
 
 @dataclass(frozen=True, slots=True)

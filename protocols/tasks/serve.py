@@ -39,7 +39,15 @@ from meshos.protocols.rpc.events import Inbound
 from meshos.protocols.rpc.limits import BODY_BYTES
 from meshos.protocols.tasks import receipt as receipts
 from meshos.protocols.tasks.hashing import sha256
-from meshos.protocols.tasks.limits import GRACE_S, INLINE_BYTES, MAX_ARGUMENTS_BYTES, MAX_RESULT_BYTES, RECOVERED_AT_ONCE, REPLY_MARGIN_S
+from meshos.protocols.tasks.limits import (
+    GRACE_S,
+    INLINE_BYTES,
+    MAX_ARGUMENTS_BYTES,
+    MAX_DEPTH,
+    MAX_RESULT_BYTES,
+    RECOVERED_AT_ONCE,
+    REPLY_MARGIN_S,
+)
 from meshos.protocols.tasks.outbox import decode_receipts, encode_receipts
 from meshos.protocols.tasks.payments import Payments
 from meshos.protocols.tasks.ports import CallTool, SignBytes, ToolResult
@@ -136,11 +144,11 @@ class TaskServices:
                 raise Unreachable("deadline-exceeded", "no time was left to run the task", outcome="not_done")
         except MeshError as error:
             return await self._end(intent, _status_of(error, intent), problem=Problem.of(error), forget=True)
-        return await self._run(intent, request.arguments, timeout_s)
+        return await self._run(intent, request.arguments, timeout_s, request.depth)
 
-    async def _run(self, intent: Intent, arguments: bytes, timeout_s: float) -> Ended:
+    async def _run(self, intent: Intent, arguments: bytes, timeout_s: float, depth: int) -> Ended:
         """Call the tool and record how it ended."""
-        tool = CallTool(intent.agent, intent.task, intent.tool, arguments, timeout_s, intent.trace)
+        tool = CallTool(intent.agent, intent.task, intent.tool, arguments, timeout_s, intent.trace, depth)
         try:
             given = await Port[ToolResult](tool)
         except MeshError as error:
@@ -206,7 +214,7 @@ class TaskServices:
     async def _recover(self, intent: Intent) -> Ended:
         arguments = await Propose[bytes | None](GetArguments(intent.task)) if intent.rerun else None
         if arguments is not None:
-            return await self._run(intent, arguments, intent.timeout_ms / 1000)
+            return await self._run(intent, arguments, intent.timeout_ms / 1000, MAX_DEPTH - 1)
         problem = Problem(
             "Unreachable",
             "outcome-unknown",

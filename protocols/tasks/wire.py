@@ -14,7 +14,7 @@ from meshos.consensus.org.limits import MAX_RECEIPT_BYTES, MAX_TIMEOUT_MS
 from meshos.errors import KINDS, Done, Refused
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.protocols.tasks.fields import Fields
-from meshos.protocols.tasks.limits import HEAD_BYTES, MAX_ARGUMENTS_BYTES, MAX_RESULT_BYTES
+from meshos.protocols.tasks.limits import HEAD_BYTES, MAX_ARGUMENTS_BYTES, MAX_DEPTH, MAX_RESULT_BYTES
 
 TASK = "/meshos/task/1"
 _LENGTH = struct.Struct(">I")
@@ -24,7 +24,7 @@ _OUTCOMES: tuple[Done, ...] = ("done", "not_done", "unknown")
 @dataclass(frozen=True, slots=True)
 class TaskRequest:
     """``key`` is empty when the caller chose none: then the task's id stands for it. ``behalf`` is set by a node that forwards within its
-    own organisation: for whom.
+    own organisation: for whom. ``depth`` is how many calls may still follow this one: those that its agent makes while it serves it.
     """
 
     task: TaskId
@@ -36,6 +36,7 @@ class TaskRequest:
     priority: int
     budget_micro: int | None
     behalf: Peer | None = None
+    depth: int = MAX_DEPTH - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ def encode_request(request: TaskRequest) -> bytes:
         "priority": request.priority,
         "budget": request.budget_micro,
         "behalf": None if behalf is None else [behalf.node, behalf.org],
+        "depth": request.depth,
     }
     return _join(head, request.arguments)
 
@@ -92,6 +94,7 @@ def decode_request(body: bytes) -> TaskRequest:
         fields.number("priority", 9),
         budget,
         None if behalf is None else Peer(NodeId(behalf[0]), OrgDid(behalf[1])),
+        fields.number("depth", MAX_DEPTH - 1) if fields.has("depth") else MAX_DEPTH - 1,
     )
     fields.end()
     if not request.task.startswith("t-") or not request.agent or not request.tool or not request.timeout_ms:

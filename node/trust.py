@@ -1,0 +1,75 @@
+"""Whom a node believes: the organisations' roots of the genesis, and the revocation lists in the node's folder, read again when asked.
+
+Everything that looks at a certificate asks here, so that a revoked one counts nowhere any more: links, membership, the directory.
+"""
+
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from meshos.crypto.certificates import RevocationList, Trust, describe, read_revocations, verify_chain
+from meshos.crypto.genesis_keys import trust_of
+from meshos.crypto.keys import public_key_of_multikey
+from meshos.errors import MeshError, Refused
+from meshos.genesis import Genesis
+from meshos.ids import NodeId, OrgDid, Peer
+from meshos.node import folder
+from meshos.protocols.membership.commands import Certified
+
+PROOFS = 1024
+"""Checked proofs that are remembered; a directory's records come from few nodes."""
+PROOF_S = 600
+"""How long a checked proof counts without being looked at again (certificates end meanwhile)."""
+
+
+class TrustBook:
+    """``trust`` is what holds now. Raises as ``reload``."""
+
+    def __init__(self, genesis: Genesis, revocations: Path) -> None:
+        self._genesis = genesis
+        self._revocations = revocations
+        self._proved = lru_cache(maxsize=PROOFS)(self._prove)
+        self.trust: Trust
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the lists again (blocking). Raises Refused ``crl-malformed``, or what the disk raises, and then keeps what held."""
+        self.trust = trust_of(self._genesis, _lists(self._revocations, self._genesis))
+        self._proved.cache_clear()
+
+    def check(self, der: bytes) -> Peer:
+        """Whose certificate this is; raises as ``verify_chain``."""
+        return verify_chain([der], self.trust, time.time())
+
+    def org_of(self, signer: str, proof: bytes) -> OrgDid:
+        """The organisation of ``signer``, whose certificate ``proof`` is; raises as ``check``, or Refused ``wrong-node-key``."""
+        return self._proved(signer, proof, int(time.time()) // PROOF_S)
+
+    def revoked(self, certified: Iterable[Certified]) -> list[NodeId]:
+        """Those of these nodes whose certificate is on its organisation's list."""
+        lists = self.trust.revoked
+        return [one.node for one in certified if one.org in lists and describe(one.certificate).serial in lists[one.org].serials]
+
+    def _prove(self, signer: str, proof: bytes, period: int) -> OrgDid:
+        del period  # part of the key, so that nothing is remembered for longer
+        peer = self.check(proof)
+        if peer.node != signer:
+            raise Refused("wrong-node-key", f"the certificate is {peer.node}'s, the signature {signer[:80]}'s")
+        return peer.org
+
+
+def _lists(directory: Path, genesis: Genesis) -> list[RevocationList]:
+    """Every list in the folder; one that is of no organisation of this mesh is refused by name, with its file."""
+    found = []
+    for path in sorted(directory.glob("*.crl")) if directory.is_dir() else []:
+        der = folder.read_file(path)
+        for org in genesis.orgs:
+            try:
+                found.append(read_revocations(der, org.did, public_key_of_multikey(org.root_key)))
+                break
+            except MeshError as error:
+                refusal = error
+        else:
+            raise Refused("crl-malformed", f"{path} is no revocation list of an organisation of this mesh: {refusal.detail}")
+    return found
