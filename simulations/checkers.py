@@ -1,5 +1,6 @@
 """What must hold in a mesh, watched from outside: apart from faults, and with nothing taken from the machines' own judgement."""
 
+from meshos.effects import Signed
 from meshos.ids import NodeId, OrgDid
 from meshos.node.kernel.assembly import Assembly
 from meshos.protocols.membership.events import MemberChanged
@@ -22,20 +23,25 @@ class MembershipChecker:
         """See ``Checker``."""
         if machine == "kernel" and type(event) is MemberChanged:
             self._changed(node, event)
+        elif machine == "membership" and type(event) is Signed:
+            self._spoke(node)
 
     def _changed(self, node: SimNode, event: MemberChanged) -> None:
         key = (node.name, node.epoch, event.node)
         if event.incarnation < self._seen.get(key, 0):
             raise Violation("safety", f"{node.name} takes {event.node} back to incarnation {event.incarnation} from {self._seen[key]}")
         self._seen[key] = event.incarnation
-        if event.node == node.name:
-            epoch, incarnation = self._own.get(node.name, (0, 0))
-            if node.epoch != epoch and event.incarnation <= incarnation:
-                raise Violation("safety", f"{node.name} uses incarnation {event.incarnation} again after a restart")
-            self._own[node.name] = (node.epoch, event.incarnation)
         if event.state == "dead" and event.before != "dead":
             self.figures["deaths declared"] += 1
             self._dead(node, event)
+
+    def _spoke(self, node: SimNode) -> None:
+        """``node`` has signed something of its own: in each life its incarnation is above those of all lives before."""
+        incarnation = self._mesh.membership(node.name).incarnation
+        epoch, highest = self._own.get(node.name, (0, 0))
+        if node.epoch != epoch and incarnation <= highest:
+            raise Violation("safety", f"{node.name} uses incarnation {incarnation} again after a restart")
+        self._own[node.name] = (node.epoch, max(incarnation, highest))
 
     def _dead(self, node: SimNode, event: MemberChanged) -> None:
         membership = self._mesh.membership(node.name)

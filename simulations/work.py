@@ -235,12 +235,27 @@ class CallChecker:
         world.run(world.now + self.FINAL_S)
         for asked in work.asked:
             self._check(asked)
+        self._check_keys()
         for node, agent, number in finals:
             outcome = work.asking.ended.get(number)
             if not (isinstance(outcome, Ok) and isinstance(outcome.value, TaskResult) and outcome.value.status == "completed"):
                 raise Violation("stuck", f"after healing, a call from {node} to {agent} ends as {outcome}")
         self.figures["calls"] = len(work.asked)
         self.figures["calls completed"] = sum(self._status(asked) == "completed" for asked in work.asked)
+
+    def _check_keys(self) -> None:
+        """Calls with one key are one task, whatever their ids: its tool ran once at most."""
+        runs: dict[tuple[str, str, str], int] = {}
+        for asked in self._work.asked:
+            request = asked.request
+            if request.key and request.tool == "once":
+                key = (asked.node.spec.org, request.agent, request.key)
+                runs[key] = runs.get(key, 0) + self._mesh.agents.runs.get((request.agent, request.task), 0)
+        for (org, agent, key), count in runs.items():
+            if count > 1:
+                raise Violation(
+                    "safety", f"calls of {org} to {agent} with the key {key!r} ran a tool {count} times that must not run twice"
+                )
 
     def _status(self, asked: _Asked) -> str:
         outcome = self._work.asking.ended.get(asked.number)

@@ -1,0 +1,192 @@
+"""Runs of the simulator: the same seed gives the same bytes anywhere, files replay, verdicts have exit codes, checkers can fail."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from meshos.errors import BadInput
+from meshos.ids import NodeId
+from meshos.presets import LAN
+from meshos.protocols.tasks import serve
+from meshos.simulations.checkers import MembershipChecker
+from meshos.simulations.faults import (
+    CALM,
+    Crash,
+    Drift,
+    Heal,
+    OneWay,
+    Partition,
+    Pause,
+    Restart,
+    Resume,
+    Schedule,
+    Weather,
+    from_json,
+    to_json,
+)
+from meshos.simulations.mesh import Mesh
+from meshos.simulations.run import Checker, Report, Scenario, load, run
+from meshos.simulations.scenarios import SCENARIOS, scenario_named
+from meshos.simulations.world import World
+from meshos.storage.memory import MemoryStore
+
+MESH = (sys.executable, "-m", "meshos.node.cli.main")
+
+
+def mesh(*arguments: str, cwd: Path, hash_seed: str = "0") -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    return subprocess.run([*MESH, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+def test_two_processes_with_other_hash_seeds_write_the_same_bytes(scenario: str, tmp_path: Path) -> None:
+    outputs, logs = [], []
+    for hash_seed in ("1", "4711"):
+        log = tmp_path / f"{hash_seed}.jsonl"
+        arguments = ("sim", "run", scenario, "--seed", "3", "--nodes", "4", "--until", "40", "--log", str(log), "--json")
+        done = mesh(*arguments, cwd=tmp_path, hash_seed=hash_seed)
+        outputs.append(done.stdout)
+        logs.append(log.read_bytes())
+    assert outputs[0] == outputs[1] and logs[0] == logs[1]
+    assert len(logs[0].splitlines()) > 100 and json.loads(outputs[0])["schema"] == "mesh.sim-run/1"
+
+
+def test_another_seed_is_another_run() -> None:
+    membership = scenario_named("membership")
+    digests = {run(membership, seed, nodes=4, until_s=30, record=True).digest for seed in (1, 2, 1)}
+    assert len(digests) == 2
+
+
+@dataclass(frozen=True, slots=True)
+class Amnesia:
+    """A disk comes back empty: what a node must never suffer unnoticed, and so a violation to be found."""
+
+    node: str
+    machine: str
+
+    def do(self, world: World) -> None:
+        node = world.nodes[NodeId(self.node)]
+        node.crash()
+        node.stores[self.machine] = MemoryStore(world.generator("amnesia"))
+        node.start()
+
+
+def test_the_membership_checker_finds_an_incarnation_that_is_used_again() -> None:
+    schedule: Schedule = [(20.0, Amnesia("n002", "membership"))]  # type: ignore[list-item]
+    report = run(scenario_named("membership"), 1, nodes=5, until_s=60, schedule=schedule)
+    assert report.verdict == "safety" and "incarnation" in report.message
+
+
+def test_the_membership_checker_finds_a_mesh_that_does_not_come_together() -> None:
+    schedule: Schedule = [(20.0, Partition((("n001", "n002"), ("n003", "n004"))))]
+    report = run(scenario_named("membership"), 1, nodes=4, until_s=60, schedule=schedule)
+    assert report.verdict == "stuck"
+
+
+def test_the_call_checker_finds_a_tool_that_ran_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider is broken: it forgets the callers' idempotency keys."""
+    decode = serve.decode_request
+    assert run(scenario_named("calls"), 1, nodes=4, schedule=[]).verdict == "ok"
+    monkeypatch.setattr(serve, "decode_request", lambda body: replace(decode(body), key=""))
+    report = run(scenario_named("calls"), 1, nodes=4, schedule=[])
+    assert report.verdict == "safety" and "must not run twice" in report.message
+
+
+def test_what_a_machine_raises_is_the_verdict_of_the_run() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Bug:
+        def do(self, world: World) -> None:
+            world.nodes[NodeId("n001")].core.deliver(world.now, "membership", "no event of membership's")
+
+    report = run(scenario_named("membership"), 1, nodes=3, until_s=30, schedule=[(5.0, Bug())])  # type: ignore[list-item]
+    assert report.verdict == "crashed" and "TypeError" in report.message
+
+
+def test_a_failed_run_is_written_down_replays_and_has_its_exit_code(tmp_path: Path) -> None:
+    cut = [(20.0, Partition((("n001", "n002"), ("n003", "n004"))))]
+    path = tmp_path / "cut.json"
+    report = run(scenario_named("membership"), 1, nodes=4, until_s=60, schedule=list(cut), record=True)
+    path.write_text(json.dumps(report.to_json()))
+    assert load(path) == ("membership", 1, 4, 60.0, cut, report.digest)
+    done = mesh("sim", "replay", str(path), cwd=tmp_path)
+    assert done.returncode == 10 and "stuck" in done.stdout and "not the same steps" not in done.stderr
+    assert (tmp_path / "sim" / "membership-1.json").exists()
+
+
+def test_a_file_of_another_run_is_noticed_and_a_bad_one_is_undecided(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    report = run(scenario_named("membership"), 1, nodes=3, until_s=20, record=True)
+    path.write_text(json.dumps({**report.to_json(), "digest": "0" * 32}))
+    done = mesh("sim", "replay", str(path), cwd=tmp_path)
+    assert done.returncode == 0 and "not the same steps" in done.stderr
+    path.write_text("{}")
+    assert mesh("sim", "replay", str(path), cwd=tmp_path).returncode == 125
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        '{"version": 1}',
+        '{"version": 2}',
+        '{"version": 1, "scenario": "membership", "seed": "x", "nodes": 1, "until_s": 1, "schedule": []}',
+    ],
+)
+def test_a_bad_run_file_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(BadInput) as caught:
+        load(path)
+    assert caught.value.name == "bad-run-file"
+
+
+def test_a_schedule_survives_its_file() -> None:
+    schedule: Schedule = [
+        (0.0, Drift("n001", 1.0005)),
+        (1.0, Crash("n001")),
+        (2.0, Restart("n001")),
+        (3.0, Pause("n002")),
+        (4.0, Resume("n002")),
+        (5.0, Partition((("n001",), ("n002", "n003")))),
+        (6.0, OneWay("n001", ("n002", "n003"))),
+        (7.0, Heal()),
+        (8.0, Weather(0.1, 0.2, 0.3, 0.4)),
+        (9.0, CALM),
+    ]
+    assert from_json(json.loads(json.dumps(to_json(schedule)))) == schedule
+
+
+@pytest.mark.parametrize(
+    "rows", [None, [1], [{"at": 1}], [{"at": "x", "fault": "heal"}], [{"at": 1, "fault": "crash"}], [{"at": 1, "fault": "heal", "x": 1}]]
+)
+def test_a_bad_schedule_is_refused_by_name(rows: object) -> None:
+    with pytest.raises(BadInput) as caught:
+        from_json(rows)
+    assert caught.value.name == "bad-schedule"
+
+
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+@pytest.mark.parametrize("seed", (1, 2))
+def test_seeds(scenario: str, seed: int) -> None:
+    """A few seeds of each scenario; `mesh sim run --seeds` runs as many as one likes."""
+    chosen = replace(scenario_named(scenario), nodes=min(scenario_named(scenario).nodes, 8))
+    report: Report = run(chosen, seed)
+    assert report.verdict == "ok", f"{report.message}; again: mesh sim run {scenario} --seed {seed} --nodes {chosen.nodes}"
+
+
+def test_nobody_is_declared_dead_while_nothing_happens() -> None:
+    def populate(world: World, nodes: int) -> Sequence[Checker]:
+        return [MembershipChecker(Mesh(world, nodes, timing=LAN, orgs=5, whole=False), hurtless=True)]
+
+    quiet = Scenario("quiet", "", populate, 20, 120.0, 0.0, 0.0)
+    assert run(quiet, 1, schedule=[]).verdict == "ok"
+    rain: Schedule = [(10.0, Weather(0.05, 0.02, 0.02, 0.2))]
+    assert run(quiet, 2, schedule=rain).verdict == "ok"
