@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -93,7 +94,9 @@ def test_a_testnet_lives_through_everything_that_the_commands_do(mesh: Mesh, tmp
 
 def test_ctrl_c_takes_a_testnet_in_the_foreground_down(tmp_path: Path, base_port: int, taken_down: None) -> None:
     command = [sys.executable, "-m", "meshos.node.cli.main", "testnet", "up", "--orgs", "1", "--base-port", str(base_port)]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as up:
+    # Whoever runs the tests in the background has SIGINT ignored, and a child would inherit that.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as up:
         assert up.stderr is not None
         told = []
         for line in up.stderr:
@@ -103,7 +106,10 @@ def test_ctrl_c_takes_a_testnet_in_the_foreground_down(tmp_path: Path, base_port
         (node,) = record.load(tmp_path / "testnet").nodes
         assert processes.state(node) == "running", told
         up.send_signal(signal.SIGINT)
-        assert up.wait(PATIENCE_S) == 130
+        try:
+            assert up.wait(PATIENCE_S) == 130
+        finally:
+            up.kill()
         assert "Traceback" not in up.stderr.read()
     assert processes.state(node) == "stopped" and record.load(tmp_path / "testnet").nodes[0].pid is None
 
