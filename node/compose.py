@@ -249,8 +249,19 @@ class _Node:
         return EntrySignature(self.opened.me.node, signature, self.opened.certificate)
 
     async def _call_tool(self, effect: CallTool) -> ToolResult:
-        with self.serving.call(effect.agent, effect.depth):
-            return await self.provider.call(effect)
+        """Call it, count it as under way, and log how it ended."""
+        began, ended = trio.current_time(), "cancelled"
+        try:
+            with self.serving.call(effect.agent, effect.depth):
+                result = await self.provider.call(effect)
+            ended = "failed" if result.failed else "completed"
+            return result
+        except MeshError as error:
+            ended = error.name
+            raise
+        finally:
+            told = {"trace": effect.trace, "task": effect.task, "agent": effect.agent, "tool": effect.tool}
+            logger.info("served", extra={**told, "ended": ended, "dur_ms": round((trio.current_time() - began) * 1000, 2)})
 
     async def _start_agent(self, effect: StartAgent) -> tuple[Tool, ...]:
         """Run it with a key of its own; the key of what it replaces opens nothing any more."""

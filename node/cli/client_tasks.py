@@ -61,8 +61,13 @@ def call(target: Target, asked: Asked, *, quiet: bool, as_json: bool) -> int:
     timing = table_of(answer.get("timing"))
     cost = answer.get("cost")
     price = "" if cost in (None, "", "0") else f", {mesh(cost)}"
-    ok(f"{duration(timing.get('total_ms'))} on {answer.get('node') or target.name}{price}; mesh explain {answer.get('taskId')}")
+    ok(f"{duration(timing.get('total_ms'))} on {answer.get('node') or target.name}{price}; mesh explain {_short(answer.get('taskId'))}")
     return 0
+
+
+def _short(task: object) -> str:
+    """The beginning of a task's id that a node takes for it: longer than an agent's, since nobody may guess one."""
+    return str(task)[:14]
 
 
 def _print(result: object) -> None:

@@ -3,6 +3,7 @@
 Nothing is decided here. What a method reads of a machine is read in the event loop's thread, between two steps.
 """
 
+import logging
 import os
 import re
 import time
@@ -17,7 +18,7 @@ from meshos import cbor
 from meshos.adapters.onprem.provider import OnPremProvider
 from meshos.consensus.org.commands import Agent, Ended, FindTasks, GetTask, ListAgents, Running
 from meshos.crypto import did
-from meshos.errors import BadInput, Refused
+from meshos.errors import BadInput, MeshError, Refused
 from meshos.genesis import Genesis
 from meshos.ids import AgentId, OrgDid, Peer, TaskId, parse_org_did
 from meshos.node.api import shapes
@@ -39,6 +40,8 @@ from meshos.protocols.directory.services import DISCOVER, PUBLISH
 from meshos.protocols.tasks.agent_file import McpCommand, parse_canonical, parse_mapping
 from meshos.protocols.tasks.call import CallRequest, TaskResult
 from meshos.protocols.tasks.limits import GRACE_S
+
+logger = logging.getLogger("meshos.tasks")
 
 LOOK_S = 5.0
 """A question to this node's own machines."""
@@ -226,16 +229,23 @@ class Facade:
             caller.purse.settle(price, spent)
 
     async def _run(self, asked: CallRequest, record: AgentRecord, caller: shapes.Caller) -> TaskResult:
+        """Call, and log how it ended."""
+        began, ended = trio.current_time(), "cancelled"
         try:
             result: TaskResult = await self._host.flow(CALL, asked, timeout_s=asked.timeout_s + 2 * GRACE_S, trace=caller.trace)
-        except Refused as error:
+            ended = result.status
+            return result
+        except MeshError as error:
+            ended = error.name
             if error.name != "agent-unknown":
                 raise
             what = f"{record.mesh_id} tells of {record.profile.name!r} and does not serve it to others"
             raise Refused(
                 "agent-not-served", what, hint="its owner makes it callable with `mesh deploy`, its address as runtime"
             ) from error
-        return result
+        finally:
+            told = {"req": caller.request_id, "trace": caller.trace, "task": asked.task, "agent": asked.agent, "tool": asked.tool}
+            logger.info("called", extra={**told, "ended": ended, "dur_ms": round((trio.current_time() - began) * 1000, 2)})
 
     async def task(self, task_id: TaskId, caller: shapes.Caller) -> shapes.TaskView:
         """See ``NodeService.task``."""
