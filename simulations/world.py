@@ -18,17 +18,17 @@ from functools import partial
 from typing import Any
 
 from meshos.crypto.signing import Domain, Signer, Verifier
-from meshos.effects import Completed, Err, Machine, Ok, Report, Sign, Signed, Tell, Write
+from meshos.effects import Completed, Err, Machine, Ok, Report, Sign, Signed, Write
 from meshos.errors import MeshError, Refused
 from meshos.flow import Compute, Port
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.core import Core
-from meshos.node.kernel.hearing import heard
 from meshos.protocols.membership.admission import admit
-from meshos.protocols.membership.events import Message, PeerProved, SendDatagram
+from meshos.protocols.membership.events import Message, SendDatagram
 from meshos.protocols.membership.machine import Membership
-from meshos.protocols.rpc.events import LinkDown, LinkUp, MessageReceived, NotSent, OpenLink, SendMessage
+from meshos.protocols.rpc.events import OpenLink, SendMessage
+from meshos.simulations.links import Links
 from meshos.simulations.network import Network, NetworkFaults
 from meshos.storage.disk import DiskFailed
 from meshos.storage.memory import MemoryStore
@@ -248,96 +248,6 @@ class SimNode:
         self._wake_up(self.epoch, self.wake)
 
 
-class Links:
-    """Who has a link to whom, and what is on it: in order, and reliable until it breaks."""
-
-    def __init__(self, world: "World") -> None:
-        self._world = world
-        self._up: dict[tuple[NodeId, NodeId], int] = {}  # ordered pair -> number of the connection
-        self._arrives: dict[tuple[NodeId, NodeId], float] = {}  # when the last message of a direction arrives
-        self._opening: set[tuple[NodeId, NodeId]] = set()
-        self._numbers = 0
-
-    def open(self, node: SimNode, to: NodeId) -> None:
-        """Dial: two round trips for TCP and TLS 1.3, then both sides know."""
-        if (node.name, to) in self._up:
-            node.deliver("rpc", LinkUp(self._world.peer(to)))
-            return
-        if (node.name, to) in self._opening:
-            return
-        self._opening.add((node.name, to))
-        network = self._world.network
-        delay = sum(network.stream_delay() for _ in range(4))
-        self._world.after(delay, self._opened, node, node.epoch, to)
-
-    def _opened(self, node: SimNode, epoch: int, to: NodeId) -> None:
-        self._opening.discard((node.name, to))
-        if epoch != node.epoch:
-            return
-        other = self._world.nodes.get(to)
-        passes = self._world.network.passes
-        if other is None or not other.alive or not (passes(node.name, to) and passes(to, node.name)):
-            refused = other is not None and not other.alive and passes(node.name, to)
-            delay = 0.0 if refused else self._world.network.faults.link_timeout_s
-            self._world.after(delay, self._lost, node, epoch, to, "unreachable")
-            return
-        if (node.name, to) not in self._up:
-            self._numbers += 1
-            self._up[node.name, to] = self._up[to, node.name] = self._numbers
-            self._told(other, node)
-        self._told(node, other)
-
-    def _told(self, node: SimNode, other: SimNode) -> None:
-        """``node`` learns that it has a link to ``other``, whose certificate the handshake proved."""
-        peer = self._world.peer(other.name)
-        if other.spec.certificate:
-            node.deliver("membership", PeerProved(peer, other.spec.certificate))
-        node.deliver("rpc", LinkUp(peer))
-
-    def send(self, node: SimNode, effect: SendMessage) -> None:
-        """In order; what is sent into a cut breaks the link after its timeout."""
-        pair = (node.name, effect.to)
-        connection = self._up.get(pair)
-        world = self._world
-        if connection is None:
-            world.after(0.0, node._later, node.epoch, "rpc", NotSent(effect.to, effect.message, "no-link"))
-            return
-        if not world.network.passes(*pair):
-            world.after(world.network.faults.link_timeout_s, self._break, pair, connection)
-            return
-        arrives = max(world.now + world.network.stream_delay(), self._arrives.get(pair, 0.0))
-        self._arrives[pair] = arrives
-        world.at(arrives, self._arrive, pair, connection, effect)
-
-    def _arrive(self, pair: tuple[NodeId, NodeId], connection: int, effect: SendMessage) -> None:
-        if self._up.get(pair) == connection:
-            self._world.nodes[pair[1]].deliver("rpc", MessageReceived(self._world.peer(pair[0]), effect.message, effect.lane))
-
-    def _break(self, pair: tuple[NodeId, NodeId], connection: int) -> None:
-        if self._up.get(pair) != connection:
-            return
-        one, other = pair
-        del self._up[one, other], self._up[other, one]
-        self._arrives.pop((one, other), None)
-        self._arrives.pop((other, one), None)
-        for node, peer in ((self._world.nodes[one], other), (self._world.nodes[other], one)):
-            self._lost(node, node.epoch, peer, "link-lost")
-
-    def _lost(self, node: SimNode, epoch: int, peer: NodeId, reason: str) -> None:
-        """``node`` learns that it has no link to ``peer``."""
-        if epoch == node.epoch:
-            for machine, event in heard(LinkDown(peer, reason)):
-                if machine in node.stores or machine == "rpc":  # a scenario's nodes need not have membership
-                    node.deliver(machine, event)
-
-    def node_gone(self, node: SimNode) -> None:
-        """A process that died resets its connections, as far as the reset gets through."""
-        for pair, connection in [(pair, number) for pair, number in self._up.items() if pair[0] == node.name]:
-            passes = self._world.network.passes(*pair)
-            delay = self._world.network.delay() if passes else self._world.network.faults.link_timeout_s
-            self._world.after(delay, self._break, pair, connection)
-
-
 class World:
     """Virtual time, the nodes, and what happens next."""
 
@@ -405,6 +315,3 @@ class World:
         """An effect that no part of the world carries out: for whoever watches."""
         if self.noticed is not None:
             self.noticed(node, effect)
-
-
-__all__ = ["Links", "SimNode", "Spec", "Tell", "Violation", "World"]
