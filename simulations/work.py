@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from meshos import cbor
 from meshos.effects import Err, Ok, Outcome
 from meshos.flow_machine import FlowEnded, StartFlow
-from meshos.ids import AgentId, NodeId, TaskId, agent_id
+from meshos.ids import AgentId, NodeId, OrgDid, TaskId, agent_id
 from meshos.node.kernel.agents import DeployAsked
 from meshos.node.kernel.assembly import ASK_DIRECTORY, CALL, DEPLOY
 from meshos.node.kernel.core import OUTSIDE
@@ -245,12 +245,12 @@ class CallChecker:
 
     def _check_keys(self) -> None:
         """Calls with one key are one task, whatever their ids: its tool ran once at most."""
-        runs: dict[tuple[str, str, str], int] = {}
+        runs: dict[tuple[OrgDid, AgentId, str], int] = {}
         for asked in self._work.asked:
             request = asked.request
             if request.key and request.tool == "once":
-                key = (asked.node.spec.org, request.agent, request.key)
-                runs[key] = runs.get(key, 0) + self._mesh.agents.runs.get((request.agent, request.task), 0)
+                task = (asked.node.spec.org, request.agent, request.key)
+                runs[task] = runs.get(task, 0) + self._mesh.agents.runs.get((request.agent, request.task), 0)
         for (org, agent, key), count in runs.items():
             if count > 1:
                 raise Violation(

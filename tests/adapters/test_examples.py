@@ -31,9 +31,9 @@ async def deploy(bench: Bench, name: str, **env: str) -> set[str]:
     return {tool.name for tool in tools}
 
 
-def test_there_are_five_and_each_is_listed() -> None:
+def test_each_is_listed() -> None:
     readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
-    assert NAMES == ["concierge", "git", "tables", "time", "units"]
+    assert NAMES == ["concierge", "echo", "git", "tables", "time", "units"]
     assert all(f"| `{name}` |" in readme for name in NAMES)
     assert len({example(name).name for name in NAMES}) == len(NAMES)
 
@@ -42,6 +42,11 @@ async def test_world_clock(bench: Bench) -> None:
     assert await deploy(bench, "time") == {"get_current_time", "convert_time"}
     said = await bench.call(AGENT, "get_current_time", timezone="Asia/Tokyo")
     assert "Asia/Tokyo" in json.dumps(said) and "+09:00" in json.dumps(said)
+
+
+async def test_echo(bench: Bench) -> None:
+    assert "echo" in await deploy(bench, "echo")
+    assert "hello" in json.dumps(await bench.call(AGENT, "echo", text="hello"))
 
 
 async def test_repository_reader(bench: Bench) -> None:
