@@ -29,10 +29,9 @@ from meshos.node.facade.metrics import Metrics
 from meshos.node.facade.serving import Serving
 from meshos.node.facade.tasks import Tasks, new_task_id
 from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
-from meshos.node.kernel.assembly import ASK_DIRECTORY, ASK_ORG, CALL, DEPLOY, UNDEPLOY, Assembly
+from meshos.node.kernel.assembly import ASK_ORG, CALL, DEPLOY, UNDEPLOY, Assembly
 from meshos.node.runtime.host import Host
 from meshos.protocols.directory.cards import read_lines
-from meshos.protocols.directory.commands import Find, Held
 from meshos.protocols.directory.publishing import Publication, Published
 from meshos.protocols.directory.record import AgentRecord, Sealed, parse
 from meshos.protocols.directory.search import DiscoverAnswer, DiscoverRequest, Filters
@@ -139,7 +138,7 @@ class Facade:
         after = ""
         while page := await self._ask_org(ListAgents(after)):
             for agent in page:
-                sealed = await self._held(agent.agent)
+                sealed = self._assembly.directory.record(agent.agent)
                 file = parse_canonical(agent.agent_file)
                 view = self._view(sealed if sealed is not None else parse(agent.record))
                 elsewhere = not isinstance(file.runtime, McpCommand)
@@ -149,7 +148,7 @@ class Facade:
 
     async def agent(self, agent_id: AgentId, caller: shapes.Caller) -> shapes.AgentView:
         """See ``NodeService.agent``."""
-        return self._view(await self._record(agent_id))
+        return self._view(self._record(agent_id))
 
     async def publish(self, lines: Sequence[str], caller: shapes.Caller) -> shapes.Published:
         """See ``NodeService.publish``. The records are found; calling one is ``agent-not-served`` until its owner deploys it."""
@@ -185,7 +184,7 @@ class Facade:
 
     async def call(self, request: shapes.CallRequest, caller: shapes.Caller) -> shapes.TaskView:
         """See ``NodeService.call``."""
-        sealed = await self._record(request.agent_id)
+        sealed = self._record(request.agent_id)
         assert isinstance(sealed.entry, AgentRecord)
         task = new_task_id()
         agent = sealed.entry.agent_id
@@ -325,7 +324,7 @@ class Facade:
                 return shapes.Explanation(subject, "member", (line,), {"state": shown.state, "incarnation": shown.incarnation})
         if subject.startswith("t-"):
             return _explain_task(await self.task(TaskId(subject), caller))
-        held = await self._held(AgentId(subject))
+        held = self._find(AgentId(subject))
         if held is not None:
             return _explain_agent(self._view(held))
         raise Refused("nothing-to-explain", f"{subject[:80]!r} is no agent, task, node or error known here", hint="give an id or a name")
@@ -400,20 +399,18 @@ class Facade:
     async def _ask_org(self, query: object) -> Any:
         return await self._host.flow(ASK_ORG, query, timeout_s=LOOK_S)
 
-    async def _held(self, agent_id: AgentId) -> Sealed | None:
-        (held,) = await self._host.flow(ASK_DIRECTORY, Find((agent_id,)), timeout_s=LOOK_S)
-        assert held is None or isinstance(held, Held)
-        return held.sealed if held is not None and held.sealed is not None and isinstance(held.sealed.entry, AgentRecord) else None
+    def _record(self, agent_id: AgentId) -> Sealed:
+        sealed = self._find(agent_id)
+        if sealed is None:
+            raise _no_such_agent(agent_id)
+        return sealed
 
-    async def _record(self, agent_id: AgentId) -> Sealed:
+    def _find(self, agent_id: AgentId) -> Sealed | None:
         """The record of an agent by its id, or by what its id begins with where only one does."""
         found = self._assembly.directory.beginning(agent_id, 4) if _AGENT.fullmatch(agent_id) else []
         if len(found) > 1:
             raise BadInput("ambiguous-id", f"{agent_id} could be {', '.join(found[:3])}", hint="write more of the id")
-        sealed = await self._held(found[0]) if found else None
-        if sealed is None:
-            raise _no_such_agent(agent_id)
-        return sealed
+        return self._assembly.directory.record(found[0]) if found else None
 
 
 def _no_such_agent(agent_id: AgentId) -> Refused:

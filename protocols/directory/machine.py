@@ -66,6 +66,7 @@ class Directory:
         self._expiries: list[tuple[float, AgentId, bytes]] = []
         self._unchecked: dict[AgentId, None] = {}
         self._cheats: Counter[OrgDid] = Counter()
+        self._parsed: dict[bytes, Sealed] = {}  # by digest, the latest asked for last
         self._tells = 0
         self._begun = False
         self._keep_again: float | None = None
@@ -107,6 +108,19 @@ class Directory:
     def beginning(self, prefix: str, most: int) -> list[AgentId]:
         """For the API, read-only: up to ``most`` agents whose ids begin with ``prefix``."""
         return self._held.records_beginning(prefix, most)
+
+    def record(self, agent: AgentId) -> Sealed | None:
+        """For the API, read-only: the record that is held of an agent. The last PARSED that were asked for are kept ready."""
+        held = self._held.get(agent)
+        if held is None or held.kind != "record":
+            return None
+        sealed = self._parsed.pop(held.digest, None)
+        if sealed is None:
+            sealed = parse(self._bytes(held))
+        self._parsed[held.digest] = sealed
+        if len(self._parsed) > limits.PARSED:
+            del self._parsed[next(iter(self._parsed))]
+        return sealed
 
     def statistics(self) -> dict[str, int]:
         """How much is held, how many vectors wait to be checked, how many did not fit."""
