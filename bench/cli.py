@@ -1,6 +1,7 @@
 """``mesh bench NAME``: joins the command line by the entry point ``meshos.commands``."""
 
 import importlib
+import signal
 from typing import Annotated
 
 import typer
@@ -38,6 +39,7 @@ def bench(
         return
     if name not in BENCHMARKS:
         raise BadInput("unknown-benchmark", f"there is no benchmark {name[:40]!r}", hint=f"one of {', '.join(BENCHMARKS)}")
+    signal.signal(signal.SIGTERM, _leave)
     report = Report(name, f"mesh bench {name}{' --short' if short else ''}", this_machine())
     report.noise = calibration()
     importlib.import_module(f"meshos.bench.{name}").measure(report, short=short)
@@ -45,3 +47,8 @@ def bench(
     report.print(as_json=json_)
     if any(row.met is False for row in report.rows):
         raise typer.Exit(1)
+
+
+def _leave(number: int, frame: object) -> None:
+    """What a benchmark has started is ended by its ``finally``, also when it is told to end."""
+    raise typer.Exit(128 + number)

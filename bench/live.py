@@ -77,3 +77,11 @@ def testnet(*, orgs: int = 4, timing: str = "local") -> Iterator[Live]:
         finally:
             if (folder / "testnet.json").exists():
                 command("testnet", "down", "--dir", str(folder), "--json")
+
+
+def metrics(node: LiveNode) -> dict[str, float]:
+    """What the node tells Prometheus, without figures that have labels."""
+    with node.client() as client:
+        text = client.get("/metrics").raise_for_status().text
+    pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#") and "{" not in line)
+    return {name: float(value) for name, value in pairs}

@@ -173,7 +173,7 @@ def _stop_in_turn(groups: Sequence[Sequence[int]], seconds: float) -> int:
     """For so long, stop the processes of one group after the other; how many times one was stopped."""
     until = time.monotonic() + seconds
     stops = 0
-    while time.monotonic() + EVERY_S <= until:
+    while time.monotonic() + STOPPED_S < until:
         began = time.monotonic()
         pids = groups[stops % len(groups)]
         try:

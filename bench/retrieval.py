@@ -1,4 +1,4 @@
-"""`mesh bench discovery`: how well agents are found, and how quickly.
+"""How well agents are found, on frozen questions over the real cards; `mesh bench discovery` reports it.
 
 Quality is the mean reciprocal rank of the first right card among the first ten (MRR@10) on the frozen questions of
 `tests/directory/questions.jsonl`, beside two rankings that anybody could build: BM25 over name and description (k1 1.2, b .75), once over
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshos.errors import BadInput
-from meshos.node.runtime.embedding.minilm import MODEL, MiniLM
+from meshos.node.runtime.embedding.minilm import MiniLM
 from meshos.protocols.directory.profile import Profile
 from meshos.storage.index.index import Index
 from meshos.storage.index.segment import Document
@@ -52,7 +52,7 @@ class Question:
 
 def checkout() -> Path:
     """The folder that holds the tests, and with them the questions."""
-    return Path(__file__).resolve().parents[2]
+    return Path(__file__).resolve().parents[1]
 
 
 def data_folder() -> Path | None:
@@ -120,10 +120,30 @@ def interval(ours: Floats, theirs: Floats, seed: int = 1) -> tuple[float, float]
     return float(low), float(high)
 
 
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """MRR@10 by the rankings of LABELS; ``ratios`` has ours over each of the others, and the ends of its 95 % interval."""
+
+    questions: int
+    cards: int
+    mrr: dict[str, float]
+    by_style: dict[str, dict[str, float]]
+    ratios: dict[str, tuple[float, float, float]]
+
+    def better(self) -> str:
+        """The ranking that comes nearest to ours."""
+        return max(self.ratios, key=lambda name: self.mrr[name])
+
+    def met(self) -> bool:
+        """Whether ours is BAR times the best of the others, and surely better than it."""
+        ratio, low, _ = self.ratios[self.better()]
+        return ratio >= BAR and low > 1
+
+
 def quality(
     cards: dict[str, str], questions: Sequence[Question], model: MiniLM, index: Index, vectors: dict[str, NDArray[np.float32]]
-) -> dict[str, object]:
-    """MRR@10 of ours and of the two others, and the ratio to the better of them with its interval."""
+) -> Quality:
+    """Rank the cards for every question in all ways."""
     names = list(cards)
     snapshot = index.snapshot()
 
@@ -141,60 +161,67 @@ def quality(
         "minilm": reciprocal_ranks(questions, meaning(vectors["name first"])),
         "minilm_our_text": reciprocal_ranks(questions, meaning(vectors["ours"])),
     }
-    means = {name: float(values.mean()) for name, values in ranks.items()}
-    better = max((name for name in ranks if name != "ours"), key=lambda name: means[name])
-    low, high = interval(ranks["ours"], ranks[better])
-    return {
-        "questions": len(questions),
-        "cards": len(cards),
-        "mrr_at_10": {name: round(mean, 4) for name, mean in means.items()},
-        "by_style": {
-            style: {name: round(float(values[chosen].mean()), 3) for name, values in ranks.items()}
-            for style in sorted({question.style for question in questions})
-            if (chosen := np.array([question.style == style for question in questions])).any()
-        },
-        "better_of_the_others": better,
-        "ratio": round(means["ours"] / means[better], 4),
-        "ratio_95": [round(low, 4), round(high, 4)],
-        "ratios": {name: _ratio(ranks["ours"], theirs) for name, theirs in ranks.items() if name != "ours"},
-        "bar": BAR,
-        "met": means["ours"] / means[better] >= BAR and low > 1,
-    }
+    styles = {style: np.array([question.style == style for question in questions]) for style in sorted({one.style for one in questions})}
+    return Quality(
+        questions=len(questions),
+        cards=len(cards),
+        mrr={name: float(values.mean()) for name, values in ranks.items()},
+        by_style={style: {name: float(values[at].mean()) for name, values in ranks.items()} for style, at in styles.items()},
+        ratios={name: _ratio(ranks["ours"], theirs) for name, theirs in ranks.items() if name != "ours"},
+    )
 
 
-def _ratio(ours: Floats, theirs: Floats) -> list[float]:
+def _ratio(ours: Floats, theirs: Floats) -> tuple[float, float, float]:
     """The ratio of the means, and the ends of its interval."""
-    low, high = interval(ours, theirs)
-    return [round(float(ours.mean() / max(theirs.mean(), 1e-9)), 4), round(low, 4), round(high, 4)]
+    return float(ours.mean() / max(theirs.mean(), 1e-9)), *interval(ours, theirs)
 
 
-def speed(questions: Sequence[Question], model: MiniLM, index: Index) -> dict[str, float]:
-    """Milliseconds from the question to the ranking, the sentence model included, one question at a time."""
+def times_ms(questions: Sequence[Question], model: MiniLM, index: Index) -> list[float]:
+    """Milliseconds from each question to its ranking, the sentence model included, one question at a time."""
     snapshot = index.snapshot()
-    whole, search = [], []
+    taken = []
     for question in questions:
         start = time.perf_counter()
         spelled = snapshot.spelled(question.text, model.knows)
-        vector = model.embed([spelled])[0]
-        between = time.perf_counter()
-        snapshot.search(spelled, vector, TOP)
-        end = time.perf_counter()
-        whole.append(1e3 * (end - start))
-        search.append(1e3 * (end - between))
-    p50, p95 = np.percentile(whole, [50, 95])
-    return {"p50_ms": round(float(p50), 2), "p95_ms": round(float(p95), 2), "search_p95_ms": round(float(np.percentile(search, 95)), 2)}
+        snapshot.search(spelled, model.embed([spelled])[0], TOP)
+        taken.append(1e3 * (time.perf_counter() - start))
+    return taken
 
 
-def measure() -> dict[str, object]:
-    """Everything, as one JSON document. Raises BadInput ``no-cards`` where the real cards or the questions are not to be found."""
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The real cards, by name, and the frozen questions."""
+
+    cards: dict[str, str]
+    questions: list[Question]
+
+
+def material() -> Material:
+    """Raises BadInput ``no-cards`` where the real cards or the questions are not to be found."""
     folder = data_folder()
     frozen = checkout() / "tests" / "directory" / "questions.jsonl"
     if folder is None or not frozen.is_file():
         raise BadInput(
-            "no-cards", "the real cards or the frozen questions are not here", hint="set MESHOS_DATA to the folder that holds agents/"
+            "no-cards",
+            "the real cards (agents/servers.jsonl) or the frozen questions (tests/directory/questions.jsonl) are not here",
+            hint="run it in a checkout, and set MESHOS_DATA to the folder that holds agents/",
         )
-    cards = read_cards(folder)
-    questions = read_questions(frozen)
+    return Material(read_cards(folder), read_questions(frozen))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All figures of one run."""
+
+    quality: Quality
+    embedding_ms: float
+    """Of one card."""
+    times_ms: list[float]
+
+
+def measure(given: Material) -> Found:
+    """Embed all cards, index them, ask all questions."""
+    cards, questions = given.cards, given.questions
     model = MiniLM()
     start = time.perf_counter()
     texts = [Profile(name, text).text() for name, text in cards.items()]
@@ -203,33 +230,5 @@ def measure() -> dict[str, object]:
     index = Index()
     index.update([Document(name, text, row) for name, text, row in zip(cards, texts, dense, strict=True)])
     vectors = {"ours": dense, "name first": model.embed([f"{name}. {text}" for name, text in cards.items()])}
-    speed(questions[:20], model, index)
-    return {
-        "model": MODEL,
-        "embedding_ms_per_card": round(embedding_ms, 2),
-        "quality": quality(cards, questions, model, index, vectors),
-        "speed": speed(questions, model, index),
-    }
-
-
-def run(as_json: bool) -> int:
-    """Print what was measured; 0 if the bar is met, 1 if not."""
-    result = measure()
-    found, took = result["quality"], result["speed"]
-    assert isinstance(found, dict) and isinstance(took, dict)
-    if as_json:
-        print(json.dumps({"schema": "mesh.bench.discovery/1", **result}))
-        return 0 if found["met"] else 1
-    mrr = found["mrr_at_10"]
-    print(f"MRR@10 on {found['questions']} frozen questions over {found['cards']} cards")
-    for name, label in LABELS.items():
-        ratio = found["ratios"].get(name)
-        print(f"  {label:16} {mrr[name]:.3f}" + (f"   ours is {ratio[0]:.3f} x ({ratio[1]:.3f} to {ratio[2]:.3f})" if ratio else ""))
-    low, high = found["ratio_95"]
-    verdict = "ok" if found["met"] else "missed"
-    print(f"{verdict}  {found['ratio']:.3f} x {found['better_of_the_others']} (95 %: {low:.3f} to {high:.3f})")
-    print(f"The bar is {BAR} times the best of the others, with a lower bound above 1")
-    print(
-        f"One question with its embedding: p50 {took['p50_ms']} ms, p95 {took['p95_ms']} ms (search alone p95 {took['search_p95_ms']} ms)"
-    )
-    return 0 if found["met"] else 1
+    times_ms(questions[:20], model, index)
+    return Found(quality(cards, questions, model, index, vectors), embedding_ms, times_ms(questions, model, index))

@@ -1,0 +1,111 @@
+"""Finding agents: how good the ranking is beside BM25 and MiniLM alone, and how long an answer takes at the API of a running mesh.
+
+Quality: ``meshos.bench.retrieval``. Time: 2,000 real cards are published at one organisation by ``mesh publish``; when another
+organisation's node holds them all and has checked their vectors, it is asked the frozen questions, one at a time.
+"""
+
+import itertools
+import json
+import time
+from pathlib import Path
+
+import httpx
+
+from meshos.bench import retrieval
+from meshos.bench.live import Live, metrics, testnet
+from meshos.bench.report import Report, Row, percentile, row
+from meshos.errors import Failed
+
+CARDS, CARDS_SHORT = 2_000, 200
+QUESTIONS, QUESTIONS_SHORT, WARM_UP = 500, 100, 20
+P95_BAR_MS = 100.0
+SPREAD_S = 900.0
+"""How long the cards may take to reach the other organisation, their vectors checked."""
+
+
+def measure(report: Report, *, short: bool) -> None:
+    """Quality, then time at the API; a short run embeds few cards, so it says nothing of quality."""
+    material = retrieval.material()
+    records = CARDS_SHORT if short else CARDS
+    if short:
+        report.notes.append("quality is not measured in a short run: embedding all cards takes minutes")
+    else:
+        _quality(report, retrieval.measure(material))
+    with testnet() as live:
+        asked, published_s, spread_s = _ask(live, material, records, QUESTIONS_SHORT if short else QUESTIONS)
+    what = f"discover at the API of another org, {records} records, warm"
+    report.rows += [
+        row(what, asked, "ms", bar=f"p95 < {P95_BAR_MS:g} ms", met=percentile(asked, 0.95) < P95_BAR_MS),
+        Row(f"mesh publish of {records} cards, embedding included", published_s, "s"),
+        Row("from then until another org holds and has checked them all", spread_s, "s"),
+    ]
+
+
+def _quality(report: Report, found: retrieval.Found) -> None:
+    quality, labels = found.quality, retrieval.LABELS
+    asked = f"{quality.questions} frozen questions over {quality.cards} cards"
+    report.rows += [Row(f"MRR@10, {labels[name]}", mrr, "", count=quality.questions) for name, mrr in quality.mrr.items()]
+    usual = max(("bm25", "minilm"), key=lambda name: quality.mrr[name])
+    for name, (ratio, low, high) in sorted(quality.ratios.items(), key=lambda item: -item[1][0]):
+        bound = name in (usual, quality.better())
+        report.rows.append(
+            Row(
+                f"ours over {labels[name]}, 95 % from {low:.3f} to {high:.3f}",
+                ratio,
+                "x",
+                bar=f">= {retrieval.BAR:g}, lower bound > 1" if bound else "",
+                met=(ratio >= retrieval.BAR and low > 1) if bound else None,
+            )
+        )
+    styles = [
+        f"{style} {values['ours']:.3f} (BM25 {values['bm25']:.3f}, MiniLM {values['minilm']:.3f})"
+        for style, values in quality.by_style.items()
+    ]
+    report.notes.append(f"{asked}; by style: {', '.join(styles)}")
+    report.rows += [
+        row("question to ranking inside one process, with its embedding", found.times_ms, "ms"),
+        Row("embedding of one card", found.embedding_ms, "ms", count=quality.cards),
+    ]
+
+
+def _ask(live: Live, material: retrieval.Material, records: int, questions: int) -> tuple[list[float], float, float]:
+    """Milliseconds of each question, seconds of the publication, and seconds until the asked node had it all."""
+    cards = dict(itertools.islice(material.cards.items(), records))
+    file = live.folder.parent / "cards.jsonl"
+    _write(file, cards)
+    before = metrics(live.nodes()[1])["mesh_directory_records"]
+    began = time.perf_counter()
+    published = live.mesh("publish", str(file), "--org", "alpha")
+    published_s = time.perf_counter() - began
+    if published["accepted"] != len(cards):
+        raise Failed(
+            "bench-command-failed", f"{published['accepted']} of {len(cards)} cards were published: {str(published['refused'])[:300]}"
+        )
+    asked = live.nodes()[1]
+    while (now := metrics(asked))["mesh_directory_records"] < before + len(cards) or now["mesh_directory_unchecked"]:
+        if time.perf_counter() - began > SPREAD_S:
+            raise Failed("bench-command-failed", f"{asked.name} holds {now['mesh_directory_records']:g} records after {SPREAD_S:g} s")
+        time.sleep(0.2)
+    spread_s = time.perf_counter() - began - published_s
+    taken = []
+    with asked.client() as client:
+        for number, question in enumerate(itertools.islice(itertools.cycle(material.questions), questions + WARM_UP)):
+            took = _asked_ms(client, question.text)
+            if number >= WARM_UP:
+                taken.append(took)
+    return taken, published_s, spread_s
+
+
+def _write(file: Path, cards: dict[str, str]) -> None:
+    """As lines of an MCP registry: what these cards were taken from."""
+    lines = [json.dumps({"name": name, "description": text, "packages": []}) for name, text in cards.items()]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _asked_ms(client: httpx.Client, question: str) -> float:
+    began = time.perf_counter()
+    answer = client.post("/v1/discover", json={"query": question, "limit": 10})
+    took = (time.perf_counter() - began) * 1000
+    if len(answer.raise_for_status().json()["agents"]) != 10:
+        raise Failed("bench-command-failed", f"a question found fewer than ten agents: {answer.text[:200]}")
+    return took
