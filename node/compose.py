@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
@@ -70,6 +71,8 @@ from meshos.storage.overlay import Overlay
 
 logger = logging.getLogger("meshos.node")
 
+Error = TypeVar("Error", bound=Exception)
+
 VERSION = version("meshos")
 
 AGENT_BUDGET_MICRO = 100_000_000
@@ -108,7 +111,7 @@ def run(directory: Path) -> int:
         raise _first(known) from group
 
 
-def _first(group: BaseExceptionGroup[MeshError]) -> MeshError:
+def _first(group: BaseExceptionGroup[Error]) -> Error:
     first = group.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
@@ -320,9 +323,9 @@ class _Node:
         await self.nursery.start(self.provider.run)
         try:
             await self.nursery.start(self.links.run)
-        except OSError as error:
-            detail = f"port {config.link.port} on {config.link.host} cannot be had: {error.strerror}"
-            raise Refused("port-taken", detail, hint="end what uses it, or choose another") from error
+        except* OSError as errors:  # it comes out of the nursery that the links run in
+            detail = f"port {config.link.port} on {config.link.host} cannot be had: {_first(errors)}"
+            raise Refused("port-taken", detail, hint="end what uses it, or choose another") from errors
         await self.nursery.start(self.gossip.run)
         if self.genesis.testnet:
             await self.nursery.start(self.hook.serve, config.fault_socket)

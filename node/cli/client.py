@@ -82,7 +82,11 @@ def publish(
     org: OrgOption = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Publish agents that run elsewhere; a bad line is named and left out. Exits 1 if not one line was taken."""
+    """Publish the records of agents that run elsewhere, so that they are found; a bad line is named and left out.
+
+    A published agent is not served to others: calling it is refused as `agent-not-served`. To make it callable, deploy it with an agent
+    file whose runtime is its address (`mcp: {url: ...}`). Exits 1 if not one line was taken.
+    """
     from meshos.node.cli import client_agents
 
     return client_agents.publish(find(node, api_key, directory, org), file, as_json=as_json)

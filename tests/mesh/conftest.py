@@ -7,17 +7,19 @@ from pathlib import Path
 import pytest
 
 from meshos.node.cli.testnet import making, processes, record
-from tests.mesh.testnet import AGENTS, EXAMPLES, Net, free_base, until
+from tests.mesh.testnet import AGENTS, EXAMPLES, Net, free_base
 
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """The ids of what runs: echo and concierge at alpha, units at beta, probe at gamma."""
+    """The ids of what runs: echo and concierge at alpha, units at beta, probe at gamma (and at alpha and beta)."""
 
     echo: str
     units: str
     probe: str
     concierge: str
+    probe_of_alpha: str
+    probe_of_beta: str
 
 
 def bring_up(folder: Path, orgs: int, *more: object) -> Net:
@@ -47,13 +49,15 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
 @pytest.fixture(scope="session")
 def agents(net: Net) -> Agents:
     """Deployed, and known to all nodes."""
-    found = Agents(
-        net.deploy("alpha", EXAMPLES / "echo" / "agent.yaml"),
-        net.deploy("beta", EXAMPLES / "units" / "agent.yaml"),
-        net.deploy("gamma", AGENTS / "probe" / "agent.yaml"),
-        net.deploy("alpha", EXAMPLES / "concierge" / "agent.yaml"),
+    probe = AGENTS / "probe" / "agent.yaml"
+    found = net.deploy_all(
+        {
+            ("alpha", EXAMPLES / "echo" / "agent.yaml"): "echo",
+            ("beta", EXAMPLES / "units" / "agent.yaml"): "units",
+            ("gamma", probe): "probe",
+            ("alpha", EXAMPLES / "concierge" / "agent.yaml"): "concierge",
+            ("alpha", probe): "probe_of_alpha",
+            ("beta", probe): "probe_of_beta",
+        }
     )
-    for org in ("alpha", "beta", "gamma", "delta"):
-        for agent in (found.echo, found.units, found.probe, found.concierge):
-            until(lambda org=org, agent=agent: net.knows(org, agent), f"{org} never heard of {agent}")
-    return found
+    return Agents(**found)

@@ -1,5 +1,6 @@
 """A testnet of four organisations does what it is for: agents are found, called, stopped, and never run twice by mistake."""
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.mesh.conftest import Agents
-from tests.mesh.testnet import Net, until
+from tests.mesh.testnet import EXAMPLES, Net, until
 
 MIB = 1 << 20
 
@@ -59,6 +60,16 @@ def test_a_result_above_128_mib_is_refused_by_name_and_harms_nobody(net: Net, ag
     answer = net.call("delta", agents.probe, "big", {"size": 128 * MIB + 1}, timeout=60)
     assert (answer["status"], answer["error"]["name"], answer["error"]["outcome"]) == ("failed", "result-too-large", "done")
     assert value(net.call("delta", agents.echo, "echo", {"text": "still here"})) == "still here"
+
+
+def test_an_agent_is_deployed_by_the_command_and_ended_by_it(net: Net, tmp_path: Path) -> None:
+    file = tmp_path / "echo" / "agent.yaml"
+    shutil.copytree(EXAMPLES / "echo", file.parent)
+    file.write_text(file.read_text().replace("name: Echo", "name: Short Lived"))
+    agent = net.deploy("delta", file)
+    until(lambda: net.knows("alpha", agent), "alpha never heard of it")
+    net.must("undeploy", agent, "--org", "delta")
+    until(lambda: not net.knows("alpha", agent), "alpha never heard that it is gone")
 
 
 def test_a_tool_that_says_no_has_failed_and_the_command_says_so(net: Net, agents: Agents) -> None:
@@ -164,8 +175,10 @@ def test_the_concierge_finds_and_calls_another_organisations_agent(net: Net, age
     assert answer["result"]["doneBy"]["agentId"] == agents.units and "1000" in str(answer["result"]["result"])
 
 
-def test_calls_follow_one_another_across_organisations_only_so_deep(net: Net, agents: Agents, ring: list[str]) -> None:
+def test_calls_follow_one_another_across_organisations_only_so_deep(net: Net, agents: Agents) -> None:
     """A person's key allows 8 calls in a row: 7 agents that pass it on, and one that does it."""
+    probes = [agents.probe, agents.probe_of_alpha, agents.probe_of_beta]
+    ring = [probes[place % 3] for place in range(8)]
 
     def through(agents_after_the_first: list[str]) -> Any:
         data = {"agents": [*agents_after_the_first, agents.echo], "tool": "echo", "data": {"text": "deep"}}
@@ -177,16 +190,3 @@ def test_calls_follow_one_another_across_organisations_only_so_deep(net: Net, ag
     assert refused["status"] == "failed" and "too-deep" in str(refused["result"])
     again = net.call("delta", ring[7], "pass_on", {"agents": [agents.echo], "tool": "echo", "data": {"text": "shallow"}})
     assert "shallow" in str(again["result"]), "what was refused leaves nothing behind"
-
-
-@pytest.fixture(scope="module")
-def ring(net: Net, agents: Agents) -> list[str]:
-    """Probes of three organisations in turn, eight places."""
-    from tests.mesh.testnet import AGENTS
-
-    file = AGENTS / "probe" / "agent.yaml"
-    probes = [agents.probe, net.deploy("alpha", file), net.deploy("beta", file)]
-    for org in ("alpha", "beta", "gamma", "delta"):
-        for agent in probes:
-            until(lambda org=org, agent=agent: net.knows(org, agent))
-    return [probes[place % 3] for place in range(8)]

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -12,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ruamel.yaml import YAML
 
 from meshos.node.cli.testnet import making, processes, record
 
@@ -40,11 +43,11 @@ class Answer:
     headers: Mapping[str, str]
 
 
-def mesh(*words: object, cwd: Path) -> Done:
-    """Run ``mesh`` with these words."""
+def mesh(*words: object, cwd: Path, env: Mapping[str, str] | None = None) -> Done:
+    """Run ``mesh`` with these words, and with ``env`` beside what is there."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MESH_")}
     command = [sys.executable, "-m", "meshos.node.cli.main", *map(str, words)]
-    done = subprocess.run(command, cwd=cwd, env=clean, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(command, cwd=cwd, env=clean | dict(env or {}), capture_output=True, text=True, timeout=180, check=False)
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -90,6 +93,15 @@ class Net:
         """What the node has logged."""
         return (Path(self.node(org).dir) / processes.LOG).read_text(encoding="utf-8", errors="replace")
 
+    def metrics(self, org: str) -> dict[str, float]:
+        """The figures that are not 0, without their prefix ``mesh_``."""
+        node = self.node(org)
+        request = urllib.request.Request(node.api + "/metrics", headers={"Authorization": f"Bearer {node.api_key}"})
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=PATIENCE_S) as answer:
+            lines = answer.read().decode().splitlines()
+        rows = [line.removeprefix("mesh_").rpartition(" ") for line in lines if line.startswith("mesh_")]
+        return {name: float(value) for name, _, value in rows if float(value)}
+
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def ask(self, org: str, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
@@ -112,6 +124,27 @@ class Net:
     def deploy(self, org: str, file: Path) -> str:
         """Deploy by the command; gives the agent's id."""
         return self.must("deploy", "--agent", file, "--org", org, "--quiet").strip()
+
+    def deploy_all(self, wanted: Mapping[tuple[str, Path], str]) -> dict[str, str]:
+        """Deploy by the API, all at once: maps (organisation, agent file) to a name; gives each name's agent id, known to all nodes."""
+        found: dict[str, str] = {}
+
+        def deploy(org: str, file: Path, name: str) -> None:
+            agent = YAML(typ="safe").load(file)
+            answer = self.ask(org, "POST", "/v1/agents", {"agent": agent, "folder": str(file.parent)})
+            assert answer.status == 201, answer.body
+            found[name] = answer.body["agentId"]
+
+        threads = [threading.Thread(target=deploy, args=(*where, name)) for where, name in wanted.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == len(wanted), f"only {sorted(found)} were deployed"
+        for node in self.nodes():
+            for agent in found.values():
+                until(lambda node=node, agent=agent: self.knows(node.org, agent), f"{node.name} never heard of {agent}")
+        return found
 
     def knows(self, org: str, agent: str) -> bool:
         """Whether ``org``'s node has the agent's record."""
