@@ -83,5 +83,10 @@ def metrics(node: LiveNode) -> dict[str, float]:
     """What the node tells Prometheus, without figures that have labels."""
     with node.client() as client:
         text = client.get("/metrics").raise_for_status().text
+    return figures(text)
+
+
+def figures(text: str) -> dict[str, float]:
+    """Name and value of every line of Prometheus' text format that has no labels."""
     pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#") and "{" not in line)
     return {name: float(value) for name, value in pairs}

@@ -54,13 +54,19 @@ class Agent:
     def _read(self, lines: IO[str]) -> None:
         with lines:
             for line in lines:
-                for event, state in _SEEN.items():
-                    _, found, rest = line.partition(event)
-                    if found:
-                        name = rest.split()[0]
-                        self.said[name] = (state, time.monotonic())
-                        if state == "failed":
-                            self.failures.append(name)
+                for name, state in news(line):
+                    self.said[name] = (state, time.monotonic())
+                    if state == "failed":
+                        self.failures.append(name)
+
+
+def news(line: str) -> list[tuple[str, str]]:
+    """Who is what by a line of serf's log: ``… [INFO] serf: EventMemberFailed: NAME ADDRESS``; mostly nothing."""
+    for event, state in _SEEN.items():
+        _, found, rest = line.partition(f" serf: {event} ")
+        if found and rest.split():
+            return [(rest.split()[0], state)]
+    return []
 
 
 @contextmanager
