@@ -12,7 +12,7 @@ from meshos.consensus.org.commands import STATUSES, Ended, Intent, Problem
 from meshos.errors import KINDS, MeshError, Refused
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.protocols.tasks import wire
-from meshos.protocols.tasks.limits import HEAD_BYTES, MAX_ARGUMENTS_BYTES, OUTBOX_BATCH
+from meshos.protocols.tasks.limits import HEAD_BYTES, MAX_ARGUMENTS_BYTES, MAX_DEPTH, OUTBOX_BATCH
 from meshos.protocols.tasks.outbox import decode_receipts, encode_receipts
 from meshos.protocols.tasks.receipt import Receipt, decode_receipt
 from meshos.protocols.tasks.wire import TaskRequest, decode_reply, decode_request, encode_reply, encode_request
@@ -31,6 +31,7 @@ REQUESTS = st.builds(
     st.integers(0, 9),
     st.one_of(st.none(), NUMBERS),
     st.one_of(st.none(), PEERS),
+    st.integers(0, MAX_DEPTH - 1),
 )
 REQUEST = TaskRequest(TaskId("t-1"), AgentId("a-1"), "tool", b"\xa0", "", 1000, 5, None)
 INTENT = Intent(TaskId("t-1"), Peer(NodeId("n"), OrgDid("o")), AgentId("a-1"), "tool", b"", False, 0, 7, 1000, "")
@@ -50,6 +51,26 @@ PROBLEMS = st.builds(
 @given(REQUESTS)
 def test_requests(request: TaskRequest) -> None:
     assert decode_request(encode_request(request)) == request
+
+
+@pytest.mark.parametrize("depth", [-1, MAX_DEPTH, True, "7", None])
+def test_a_depth_out_of_its_bounds(depth: object) -> None:
+    with pytest.raises(Refused, match="bad-message"):
+        decode_request(_with_depth({"depth": depth}))
+
+
+def test_a_request_of_before_there_was_a_depth() -> None:
+    assert decode_request(_with_depth({})).depth == MAX_DEPTH - 1
+
+
+def _with_depth(fields: dict[str, object]) -> bytes:
+    body = encode_request(REQUEST)
+    (length,) = struct.unpack_from(">I", body)
+    head = cbor.decode(body[4 : 4 + length], max_bytes=HEAD_BYTES)
+    assert isinstance(head, dict)
+    del head["depth"]
+    changed = cbor.encode({**head, **fields})
+    return struct.pack(">I", len(changed)) + changed + body[4 + length :]
 
 
 @settings(max_examples=100, deadline=None)
