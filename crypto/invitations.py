@@ -204,6 +204,8 @@ def _parts(text: str, mark: str, max_bytes: int) -> cbor.Value:
         data = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
         raise _malformed("it was cut off or changed") from error
+    if base64.urlsafe_b64encode(data).decode().rstrip("=") != body:
+        raise _malformed("it was changed")  # the last character has bits to spare, which have to be zero
     return _decoded(data, max_bytes)
 
 

@@ -131,6 +131,14 @@ def test_every_lost_or_changed_character_is_noticed() -> None:
                 )
 
 
+def test_the_spare_bits_of_the_last_character_are_zero() -> None:
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    spare = {0: 0, 2: 4, 3: 2}[len(TOKEN.partition(".")[2]) % 4]  # RFC 4648, section 3.5
+    last = alphabet.index(TOKEN[-1])
+    for bits in range(1, 2**spare):
+        assert refusal(lambda bits=bits: read_invitation(TOKEN[:-1] + alphabet[last | bits], now=NOW)) == "invitation-malformed"  # type: ignore[misc]
+
+
 def test_blanks_from_pasting_do_not_count() -> None:
     assert read_invitation(f"  {TOKEN}\n", now=NOW) == read_invitation(TOKEN, now=NOW)
 

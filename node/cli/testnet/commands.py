@@ -1,7 +1,6 @@
 """``mesh testnet up|status|kill|stop|start|pause|resume|partition|heal|down``."""
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -88,9 +87,10 @@ def up(
                 told = f"the testnet in {target} has {len(testnet.nodes)} organisations, not {orgs}"
                 raise BadInput("testnet-differs", told, hint="leave --orgs away to resume it, or choose another folder with --dir")
             started = starting.start(testnet, testnet.nodes, timeout, shown)
-    _show_up(started, as_json)
-    if not detach:
-        _stay(target, started.children, as_json)
+    if detach:
+        _show_up(started, as_json)
+    else:
+        _stay(target, started, as_json)
 
 
 def _show_up(started: "Started", as_json: bool) -> None:
@@ -114,17 +114,18 @@ def _show_up(started: "Started", as_json: bool) -> None:
     note(f"Logs {testnet.dir}/*/node.log  Next mesh members")
 
 
-def _stay(target: Path, children: dict[str, subprocess.Popen[bytes]], as_json: bool) -> None:
-    """Stay until Ctrl-C or SIGTERM, saying which nodes end meanwhile; then take the testnet down."""
-    if not as_json:
-        note("Ctrl-C takes it down and keeps its data")
+def _stay(target: Path, started: "Started", as_json: bool) -> None:
+    """Show it, and stay until Ctrl-C or SIGTERM, saying which nodes end meanwhile; then take the testnet down, whatever happened."""
 
     def leave(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, leave)
-    left = dict(children)
+    left = dict(started.children)
     try:
+        signal.signal(signal.SIGTERM, leave)
+        _show_up(started, as_json)
+        if not as_json:
+            note("Ctrl-C takes it down and keeps its data")
         while True:
             for name in [name for name, child in left.items() if child.poll() is not None]:
                 note(f"x {name} ended with {left.pop(name).returncode}")
