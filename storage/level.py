@@ -17,7 +17,7 @@ from pathlib import Path
 import plyvel
 
 from meshos.effects import Put, Write
-from meshos.errors import Broken, Failed, Refused
+from meshos.errors import Broken, Refused
 from meshos.storage.disk import DiskFailed, disk_failed, said
 from meshos.storage.folder import folder_in_use, lock_folder
 from meshos.storage.limits import (
@@ -218,8 +218,8 @@ def _items(items: "plyvel.Iterator", path: Path, cut: int) -> Iterator[tuple[byt
         raise disk_failed(error, path) from error
 
 
-def _corrupt(path: Path, error: Exception) -> Failed:
-    return Failed("store-corrupt", f"the database in {path} is damaged: {said(error)}", hint="restore the folder from a copy")
+def _corrupt(path: Path, error: Exception) -> DiskFailed:
+    return DiskFailed("store-corrupt", f"the database in {path} is damaged: {said(error)}", hint="restore the folder from a copy")
 
 
 def _check_size(writes: Sequence[Write]) -> None:

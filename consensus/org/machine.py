@@ -34,6 +34,7 @@ from meshos.errors import MeshError, Refused, busy
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import TaskId
+from meshos.storage.disk import DiskFailed
 from meshos.storage.store import View
 
 _Asker = tuple[str, int]
@@ -97,6 +98,8 @@ class OrgMachine:
                 result = self._apply(now, command)
             else:
                 raise Refused("unknown-command", f"an organisation's state has no command {type(command).__name__}")
+        except DiskFailed:
+            raise  # the node ends: nobody else is answered for what its own disk did
         except MeshError as error:
             self._answer(asker, Err(error))
             return

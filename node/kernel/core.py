@@ -17,13 +17,20 @@ from collections.abc import Callable, Mapping, Sequence
 
 from meshos.effects import Completed, Err, Machine, Persist, Tell, Tick, Write
 from meshos.errors import busy
-from meshos.flow_machine import Abandon, Perform
+from meshos.flow_machine import Perform
+from meshos.protocols.membership.events import DatagramReceived
+from meshos.storage.limits import MAX_PENDING_BATCHES
 
 OUTSIDE = "outside"
 """Who asks for a Flow without being a machine: the API, a scenario. What is told to it goes to the driver."""
 
 BACKLOG_LIMIT = 4096
-"""Events that may wait for one machine's disk. A sync takes milliseconds, so that a full backlog means a stalled disk."""
+"""Requests and datagrams that may wait for one machine's disk. A sync takes milliseconds: a full backlog means a stalled disk."""
+
+DRAIN = 1024
+"""Events that share one sync; the others wait for the next."""
+
+assert DRAIN <= MAX_PENDING_BATCHES, "each step of a drain may stage a batch, and a View shows all of them"
 
 
 class _Slot:
@@ -127,7 +134,9 @@ class Core:
 
     def _step_together(self, now: float, slot: _Slot) -> None:
         effects: list[object] = []
-        while self._queue and self._queue[0][0] is slot:
+        for _ in range(DRAIN):
+            if not self._queue or self._queue[0][0] is not slot:
+                break
             effects += self._step(now, slot, self._queue.popleft()[1])
         if slot.must_sync:
             self._begin_sync(slot, effects)
@@ -165,8 +174,9 @@ class Core:
                 self._carry_out(effect)
 
     def _put_aside(self, slot: _Slot, event: object) -> None:
-        """Wait for the disk, up to the limit; beyond it, whoever waits for an answer gets ``busy``."""
-        if len(slot.backlog) < BACKLOG_LIMIT or isinstance(event, Abandon):  # at most one for each Perform that was taken
+        """Wait for the disk. Beyond the limit, requests get ``busy`` and datagrams are lost, as datagrams may be; answers to what this
+        machine itself has asked for are bounded by what it asked, and always kept."""
+        if len(slot.backlog) < BACKLOG_LIMIT or not isinstance(event, Perform | DatagramReceived):
             slot.backlog.append(event)
             return
         self.refused += 1

@@ -7,6 +7,7 @@ for each operation of a port. Worker threads do what is slow and pure (``Compute
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import trio
@@ -63,6 +64,8 @@ class Host:
         self._to_write: dict[str, trio.MemorySendChannel[list[Sequence[Write]]]] = {}
         self._waiting: dict[int, tuple[trio.Event, list[Outcome[object]]]] = {}
         self._flows = 0
+        self._broken = trio.Event()
+        self._error: BaseException | None = None
         self.lag_s = 0.0
         self.lag_alarms = 0
 
@@ -78,11 +81,26 @@ class Host:
                 nursery.start_soon(self._write_disk, name, store, overlay, receive)
             nursery.start_soon(self._keep_time)
             task_status.started()
+            await self._broken.wait()
+            assert self._error is not None
+            raise self._error
+
+    def _enter(self, step: Callable[[], None]) -> None:
+        """Into the core. Whatever comes out of it ends the node (``run`` raises it), and not whoever happened to bring the event: a
+        machine that was interrupted within a step is not to be trusted with another."""
+        if self._error is not None:
+            return
+        try:
+            step()
+        except Exception as error:
+            self._error = error
+            self._broken.set()
+        else:
+            self._check_timer()
 
     def deliver(self, machine: str, event: object) -> None:
         """``event`` has happened for ``machine``."""
-        self.core.deliver(trio.current_time(), machine, event)
-        self._check_timer()
+        self._enter(lambda: self.core.deliver(trio.current_time(), machine, event))
 
     async def flow(self, service: str, argument: object, *, timeout_s: float, trace: str = "") -> Any:
         """Run a Flow to its end and give its value, or raise its MeshError. Cancelling this cancels the Flow."""
@@ -126,7 +144,7 @@ class Host:
             if self.lag_s > LAG_ALARM_S:
                 self.lag_alarms += 1
                 logger.warning("loop-lag", extra={"dur_ms": round(self.lag_s * 1000)})
-            self.core.tick(now)
+            self._enter(partial(self.core.tick, now))
 
     # -- effects -----------------------------------------------------------------------------------------------------
 
@@ -208,5 +226,4 @@ class Host:
             writes = [write for batch in staged for write in batch]
             await trio.to_thread.run_sync(store.write, writes, limiter=limiter)
             overlay.settle(len(staged))
-            self.core.synced(trio.current_time(), machine)
-            self._check_timer()
+            self._enter(lambda: self.core.synced(trio.current_time(), machine))

@@ -101,6 +101,19 @@ def test_a_machine_that_syncs_is_not_ticked_and_does_not_keep_the_driver_awake()
     assert driver.core.deadline() == 5.0
 
 
+def test_many_events_after_a_stall_share_syncs_within_the_bound_of_a_view() -> None:
+    a = Scripted({"go": [WRITE], **{f"{n}": [WRITE] for n in range(core_module.DRAIN + 10)}})
+    driver = Driver(a=a)
+    driver.core.deliver(0, "a", "go")
+    for n in range(core_module.DRAIN + 10):
+        driver.core.deliver(0, "a", f"{n}")
+    driver.core.synced(1, "a")
+    assert len(driver.staged) == 1 + core_module.DRAIN and driver.syncs == ["a", "a"]
+    driver.core.synced(2, "a")
+    assert len(driver.staged) == 1 + core_module.DRAIN + 10 and driver.syncs == ["a", "a", "a"]
+    assert a.heard == ["go", *(f"{n}" for n in range(core_module.DRAIN + 10))], "in the order of arrival"
+
+
 def test_a_stalled_disk_fills_the_backlog_and_then_refuses_by_name() -> None:
     a, asker = Scripted({"go": [WRITE]}), Scripted({})
     driver = Driver(a=a, asker=asker)

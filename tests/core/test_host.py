@@ -147,6 +147,22 @@ async def _drained(host: Host) -> bool:
     return True
 
 
+async def test_a_machine_that_breaks_ends_the_node_and_not_whoever_brought_the_event() -> None:
+    class Breaks:
+        def step(self, now: float, event: object) -> list[object]:
+            raise Refused("any-name", "a MeshError too, which a link or the API would take for its own")
+
+        def deadline(self) -> float | None:
+            return None
+
+    host = Host({"flows": Flows({}, limit=1), "org": Breaks()}, stores={}, handlers={}, ports={}, sign=never_signs)
+    with pytest.RaisesGroup(pytest.RaisesExc(Refused), flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.run)
+            host.deliver("org", "an event")
+            host.deliver("org", "another: the core is not entered again")
+
+
 async def test_compute_runs_in_a_thread_of_its_own() -> None:
     async def work() -> object:
         return await Compute(trio.lowlevel.in_trio_run)
