@@ -2,6 +2,7 @@
 
 import json
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -64,13 +65,26 @@ def command(*arguments: str) -> dict[str, object]:
     return document
 
 
+def free_base() -> int:
+    """A base port, chosen at random, after which nobody listens where a testnet's first node would."""
+    while True:
+        base = random.choice(BASE_PORTS)
+        if not any(_listened(base + offset) for offset in (1, 101, 201)):
+            return base
+
+
+def _listened(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def testnet(*, orgs: int = 4, timing: str = "local") -> Iterator[Live]:
     """A running testnet; its processes are ended and its folder removed, whatever happens."""
     with tempfile.TemporaryDirectory(prefix="mesh-bench-") as parent:
         Path(parent).chmod(0o755)
         folder = Path(parent) / "testnet"
-        port = random.choice(BASE_PORTS)
+        port = free_base()
         arguments = ("testnet", "up", "--orgs", str(orgs), "--timing", timing, "--base-port", str(port), "--dir", str(folder))
         try:
             yield Live(folder, command(*arguments, "--detach", "--json"))

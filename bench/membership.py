@@ -8,7 +8,6 @@ ours, are killed in turn with ours and stopped together with ours, so that both 
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 import httpx
 
 from meshos.bench import serf
-from meshos.bench.live import BASE_PORTS, Live, LiveNode, testnet
+from meshos.bench.live import Live, LiveNode, free_base, testnet
 from meshos.bench.report import Report, row
 from meshos.errors import Failed
 
@@ -52,7 +51,7 @@ def measure(report: Report, *, short: bool) -> None:
 def _peers(preset: str) -> Iterator[list[serf.Agent]]:
     """serf's agents; none where it is not installed."""
     with ExitStack() as stack:
-        yield stack.enter_context(serf.cluster(NODES, preset, random.choice(BASE_PORTS))) if serf.installed() else []
+        yield stack.enter_context(serf.cluster(NODES, preset, free_base())) if serf.installed() else []
 
 
 # -- killed nodes ----------------------------------------------------------------------------------------------------

@@ -71,12 +71,15 @@ def news(line: str) -> list[tuple[str, str]]:
 
 @contextmanager
 def cluster(count: int, preset: str, base_port: int) -> Iterator[list[Agent]]:
-    """``count`` agents that know each other; all are ended at the end. Raises Failed ``peer-not-ready``."""
+    """``count`` agents that know each other; all are ended at the end. Raises Failed ``peer-not-ready``.
+
+    They gossip on the ports after ``base_port``, and listen to commands 100 further on.
+    """
     agents: list[Agent] = []
     try:
         for number in range(count):
-            join = base_port if number else base_port + 1
-            agents.append(Agent(f"serf-{number + 1}", base_port + number, join, PROFILES[preset]))
+            join = base_port + 1 if number else base_port + 2
+            agents.append(Agent(f"serf-{number + 1}", base_port + 1 + number, join, PROFILES[preset]))
         wait_until_all_say(agents, [agent.name for agent in agents], "alive", 60.0)
         yield agents
     finally:
