@@ -36,6 +36,7 @@ from meshos.genesis import Genesis, Org, Validator, org_document, parse, to_json
 from meshos.ids import NodeId
 from meshos.node.api.keys import KeyRing
 from meshos.node.config import FILE, NodeConfig, to_toml
+from meshos.storage.files import write_whole
 
 NODE_KEY = "node"
 VALIDATOR_KEY = "validator"
@@ -85,17 +86,10 @@ def read_file(path: Path, max_bytes: int = MAX_SMALL_BYTES) -> bytes:
 
 def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a whole file or nothing, on disk when this returns; raises Failed ``cannot-write``."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
+        write_whole(path, data, mode)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
         raise Failed("cannot-write", f"{path} cannot be written: {error.strerror}") from error
 
 

@@ -8,7 +8,6 @@ processes live as long as the processes, in memory.
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,8 @@ from meshos.node.api import limits
 from meshos.node.api.amounts import text
 from meshos.node.api.rates import Bucket
 from meshos.node.api.shapes import Role
+from meshos.storage.disk import disk_failed
+from meshos.storage.files import write_whole
 
 Right = Literal["find", "call", "look", "operate", "keys"]
 
@@ -129,7 +130,7 @@ class KeyRing:
     # -- the file ----------------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Write the kept keys to ``path``, whole or not at all, readable by the node's user only (blocking)."""
+        """Write the kept keys to ``path``, whole or not at all, readable by the node's user only (blocking). Raises DiskFailed."""
         rows = [
             {
                 "id": key.id,
@@ -143,13 +144,11 @@ class KeyRing:
             for key in self._keys.values()
             if key.kept
         ]
-        fresh = path.with_name(path.name + ".new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"schema": "meshos.api-keys/1", "keys": rows}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
+        document = {"schema": "meshos.api-keys/1", "keys": rows}
+        try:
+            write_whole(path, json.dumps(document, indent=1).encode(), 0o600)
+        except OSError as error:
+            raise disk_failed(error, path) from error
 
     @classmethod
     def load(cls, path: Path) -> "KeyRing":
