@@ -62,6 +62,15 @@ def deliver(inbox: Path, task: TaskId, arguments: Mapping[str, Value]) -> tuple[
     return delivered, folder
 
 
+def empty(agents: Path) -> None:
+    """Take away what the calls of a node that was killed left in its agents' inboxes (``agents``/agent/replica/inbox; blocking).
+
+    For the start of a node only: later a call may be under way whose files these are, also while its agent is started again.
+    """
+    for left in list(agents.glob("*/*/inbox/*")):
+        remove(left)
+
+
 def remove(folder: Path) -> None:
     """Take a delivery away; what is gone already is no error."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -78,6 +78,7 @@ class OnPremProvider:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Find out what sandbox this machine gives, then keep agents alive until cancelled. Raises Refused ``sandbox-broken``."""
         await trio.to_thread.run_sync(partial(self.config.data.mkdir, mode=0o711, parents=True, exist_ok=True))
+        await trio.to_thread.run_sync(inbox.empty, self.config.data)
         self._host = await sandbox.probe(self.config.data)
         try:
             async with trio.open_nursery() as nursery:
