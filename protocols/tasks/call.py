@@ -3,6 +3,11 @@
 The request may be repeated by rpc (same request id) and by the caller (same idempotency key); the provider owns deduplication. If nobody
 answers after the request may have arrived, nobody here knows whether the task was done, and the result says so:
 ``outcome_unknown``. A repeated call with the same key then gets the recorded outcome.
+
+Nothing the provider says of itself is believed without proof. What it says of the task's id counts only where the caller chose a key: then
+the recorded outcome may be of an earlier task. A completed result stands on the provider's signed receipt, which must hold and cost no
+more than the caller agreed to; without one it is ``receipt-invalid``, whatever the reason. A provider that could not sign has recorded
+the outcome all the same, so a repeated call runs nothing again. Any other end owes nothing and needs no receipt.
 """
 
 from collections.abc import Callable
@@ -38,7 +43,8 @@ class CallRequest:
 
     ``task`` is a new id (``t-`` and 32 random hex digits). ``providers`` are nodes of ``provider_org``, tried in this order until one is
     reached. ``key`` is the caller's idempotency key, or empty. ``timeout_s`` is the task's; the call takes at most GRACE_S longer.
-    ``depth`` is how many calls may follow it.
+    ``depth`` is how many calls may follow it. ``price_micro`` is the price of one call as the caller saw it, ``budget_micro`` what the
+    caller gives at most (both in millionths of a MESH, None: not known, not checked): the lower one is the most that is agreed to.
     """
 
     task: TaskId
@@ -52,11 +58,19 @@ class CallRequest:
     priority: int = 5
     budget_micro: int | None = None
     depth: int = MAX_DEPTH - 1
+    price_micro: int | None = None
+
+    @property
+    def most_micro(self) -> int | None:
+        """The most that the call may cost, or None if the caller set no bound."""
+        return min((bound for bound in (self.price_micro, self.budget_micro) if bound is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """How a task ended. ``task`` is the id of the first call with this key. ``result`` is canonical CBOR; times are the provider's."""
+    """How a task ended. ``task`` is the id of the first call with this key, ``replayed`` says that this was another one than this call.
+    ``result`` is canonical CBOR; times are the provider's.
+    """
 
     task: TaskId
     agent: AgentId
@@ -93,7 +107,7 @@ class Calls:
                 request.key,
                 timeout_ms,
                 request.priority,
-                request.budget_micro,
+                request.most_micro,  # so that an honest provider whose price has risen refuses before it runs anything
                 depth=request.depth,
             )
         )
@@ -104,7 +118,8 @@ class Calls:
                 raise
             return TaskResult(request.task, request.agent, "outcome_unknown", None, Problem.of(error), None, 0, 0, False, "")
         reply = decode_reply(answered)
-        if not reply.replayed and reply.task != request.task:
+        replayed = reply.task != request.task
+        if replayed and not (reply.replayed and request.key):
             raise receipt_invalid(f"the answer is of {reply.task}, which is another task")
         if reply.gone:
             raise Refused(
@@ -113,7 +128,9 @@ class Calls:
                 hint="call again with a new key if the tool may run twice",
                 outcome="done",
             )
-        receipt = await self._countersign(request, reply) if reply.receipt else None
+        if reply.status == "completed" and not reply.receipt:
+            raise receipt_invalid("it sent none, and says that the task is completed")
+        receipt = await self._countersign(request, reply, replayed) if reply.receipt else None
         return TaskResult(
             reply.task,
             request.agent,
@@ -123,7 +140,7 @@ class Calls:
             receipt,
             reply.started_ms,
             reply.ended_ms,
-            reply.replayed,
+            replayed,
             reply.replica,
         )
 
@@ -139,15 +156,15 @@ class Calls:
                 last = error
         raise last
 
-    async def _countersign(self, request: CallRequest, reply: TaskReply) -> SignedReceipt | None:
-        """Check the provider's receipt, sign it, and have it sent back."""
+    async def _countersign(self, request: CallRequest, reply: TaskReply, replayed: bool) -> SignedReceipt:
+        """Check the provider's receipt, sign it, and have it sent back. Raises Refused ``receipt-invalid``; nothing is signed then."""
         result = reply.result or b""
         receipt = decode_receipt(reply.receipt)
         provider = receipt.provider.node
         asked = request_hash(request.agent, request.tool, await sha256(request.arguments))
         expected = Receipt(
             reply.task,
-            self._me if not reply.replayed else Peer(receipt.caller.node, self._me.org),
+            self._me if not replayed else Peer(receipt.caller.node, self._me.org),
             Peer(provider, request.provider_org),
             request.agent,
             asked,
@@ -158,9 +175,10 @@ class Calls:
             receipt.at_ms,
         )
         check_receipt(receipt, expected)
+        most = request.most_micro if reply.status == "completed" else 0
+        if most is not None and receipt.price_micro > most:
+            raise receipt_invalid(f"its price of {receipt.price_micro} millionths of a MESH is above the {most} that were agreed to")
         org = self._me.org if provider == self._me.node else self._org_of(provider)
-        if org is None and reply.replayed:
-            return None  # signed by a node that is no member any more: nobody can say now of which organisation it was
         if org != request.provider_org:
             raise receipt_invalid(f"{provider} is no node of {request.provider_org}")
         try:
@@ -184,8 +202,8 @@ def _checked(request: CallRequest) -> int:
     for name, text in (("task", request.task), ("agent", request.agent), ("type", request.tool), ("idempotency key", request.key)):
         if len(text) > MAX_NAME_CHARS or (not text and name != "idempotency key"):
             raise BadInput("bad-call", f"the {name} has {len(text)} characters, 1 to {MAX_NAME_CHARS} are allowed")
-    if request.budget_micro is not None and request.budget_micro < 0:
-        raise BadInput("bad-call", "a budget is not below zero")
+    if (request.most_micro or 0) < 0:
+        raise BadInput("bad-call", "a price and a budget are not below zero")
     if not 0 <= request.depth < MAX_DEPTH:
         raise BadInput("bad-call", f"a depth is 0 to {MAX_DEPTH - 1}, not {request.depth}")
     return timeout_ms

@@ -31,8 +31,8 @@ class OwedOnly:
         if budget_micro is not None and intent.price_micro > budget_micro:
             raise Refused(
                 "over-budget",
-                f"the task costs {intent.price_micro} millionths of a MESH, its budget is {budget_micro}",
-                hint="raise --budget, or look for a cheaper agent with `mesh discover --max-price`",
+                f"the task costs {intent.price_micro} millionths of a MESH, the caller gives at most {budget_micro}",
+                hint="see its price with `mesh discover` (it may be new), raise --budget, or find a cheaper agent with --max-price",
             )
 
     def due(self, intent: Intent, status: Status) -> int:

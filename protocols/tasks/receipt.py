@@ -103,7 +103,7 @@ def request_hash(agent: AgentId, tool: str, arguments_hash: bytes) -> bytes:
 
 
 def check_receipt(receipt: Receipt, expected: Receipt) -> None:
-    """Whether it says what the caller knows: ``expected``, where the provider's node, price and time are its to say.
+    """Whether it says what the caller knows: ``expected``, where the provider's node and time are its to say; the caller bounds the price.
 
     Raises Refused ``receipt-invalid``.
     """

@@ -191,7 +191,8 @@ class TaskServices:
         try:
             signature = await Port[bytes](SignBytes(provider_domain(self._genesis_hash), payload))
         except MeshError:
-            # The tool has run: an outcome without a receipt is worth more than none. The provider is not paid for it.
+            # The tool has run, and must not run again: an outcome without a receipt is worth more than none. Nothing is owed for it,
+            # and a caller does not take it for completed.
             payload, signature, owed_micro = b"", b"", 0
             self.unsigned += 1
         return await Propose[Ended](
@@ -201,14 +202,20 @@ class TaskServices:
     # -- recovery ----------------------------------------------------------------------------------------------------
 
     async def recover(self, _: object) -> int:
-        """A Flow to start once when the agents run: end every task that the last crash left open; gives how many."""
+        """A Flow to start once when the agents run: end every task that the last crash left open; gives how many.
+
+        One that cannot be ended keeps no other from it: the first such error is raised when all have been tried.
+        """
         if self._holder != self._me.node:
             return 0
         orphans = await Propose[tuple[Intent, ...]](ListOrphans())
+        errors: list[MeshError] = []
         for start in range(0, len(orphans), RECOVERED_AT_ONCE):
-            for outcome in await Gather(*(self._recover(intent) for intent in orphans[start : start + RECOVERED_AT_ONCE])):
-                if isinstance(outcome, Err):
-                    raise outcome.error
+            some = orphans[start : start + RECOVERED_AT_ONCE]
+            outcomes = await Gather(*(self._recover(intent) for intent in some), each=True)
+            errors += [outcome.error for outcome in outcomes if isinstance(outcome, Err)]
+        if errors:
+            raise errors[0]
         return len(orphans)
 
     async def _recover(self, intent: Intent) -> Ended:

@@ -12,12 +12,13 @@ from meshos.crypto.signing import Domain
 from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier
 from meshos.errors import Broken, MeshError, Refused, Unreachable
 from meshos.flow_machine import CancelFlow, StartFlow
-from meshos.ids import NodeId, TaskId
+from meshos.ids import NodeId, Peer, TaskId
 from meshos.protocols.rpc.events import Inbound
 from meshos.protocols.tasks import outbox, wire
+from meshos.protocols.tasks.call import TaskResult
 from meshos.protocols.tasks.receipt import PROTOCOL, caller_domain, decode_receipt, provider_domain, request_hash
 from meshos.protocols.tasks.wire import TaskRequest, decode_reply, encode_request
-from tests.tasks.driver import ACME, AGENT, CALLER, GENESIS, PRICE, PROVIDER, SECOND, STRANGER, World
+from tests.tasks.driver import ACME, AGENT, BETA, CALLER, GENESIS, PRICE, PROVIDER, SECOND, STRANGER, World
 
 ECHO = cbor.encode({"echo": cbor.encode({"x": 1})})
 
@@ -148,14 +149,24 @@ def test_a_bug_is_no_cancel() -> None:
     assert open_intents(world.provider.overlay) == ()
 
 
-def test_an_outcome_that_cannot_be_signed_is_still_an_outcome() -> None:
+def test_an_outcome_that_cannot_be_signed_is_recorded_and_not_believed() -> None:
     world = World()
     world.broken_signer = PROVIDER.node
-    result = world.call("pay", key="k")
-    assert (result.status, result.receipt) == ("completed", None)
+    for _ in range(2):
+        with pytest.raises(Refused, match="it sent none") as caught:
+            world.call("pay", key="k", task=TaskId("t-unsigned"))
+        assert (caught.value.name, caught.value.outcome) == ("receipt-invalid", "done")
     assert world.provider.services.unsigned == 1
     assert world.propose(world.provider, GetOwed(ACME)) == 0
-    assert world.call("pay", key="k").replayed
+    assert world.propose(world.provider, GetTask(TaskId("t-unsigned"))).status == "completed"
+    assert len(world.executions) == 1
+
+
+def test_an_end_that_is_not_completed_needs_no_receipt() -> None:
+    world = World()
+    world.broken_signer = PROVIDER.node
+    result = world.call("sad")
+    assert (result.status, result.result, result.receipt) == ("failed", ECHO, None)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +183,7 @@ def test_an_outcome_that_cannot_be_signed_is_still_an_outcome() -> None:
         ({"priority": 10}, "bad-call"),
         ({"key": "k" * 129}, "bad-call"),
         ({"budget_micro": -1}, "bad-call"),
+        ({"price_micro": -1, "budget_micro": 5}, "bad-call"),
         ({"providers": (STRANGER.node,)}, "agent-unknown"),
     ],
 )
@@ -191,6 +203,16 @@ def test_over_budget_leaves_the_key_free() -> None:
     assert result.problem is not None and (result.problem.name, result.problem.outcome) == ("over-budget", "not_done")
     assert world.executions == []
     assert world.call("pay", key="k", budget_micro=PRICE).status == "completed"
+
+
+def test_a_price_that_has_risen_is_refused_before_the_tool_runs() -> None:
+    world = World()
+    result = world.call("pay", price_micro=PRICE - 1, budget_micro=10 * PRICE)
+    assert result.problem is not None and (result.problem.name, result.problem.outcome) == ("over-budget", "not_done")
+    assert world.executions == []
+    result = world.call("pay", price_micro=PRICE, budget_micro=PRICE)
+    assert result.status == "completed"
+    assert result.receipt is not None and result.receipt.countersignature
 
 
 def test_a_withdrawn_agent_and_a_policy() -> None:
@@ -293,38 +315,99 @@ def test_no_time_left() -> None:
 # -- receipts and strangers ----------------------------------------------------------------------------------------------
 
 
-def test_a_provider_that_cheats() -> None:
-    """A changed result, a changed status, a receipt of another call, a signature of another."""
-    world = World()
-    for changed in ("result", "status", "signature", "receipt", "task", "receipt of another task"):
-        kept: list[bytes] = []
+def _forge(world: World, changed: str, ended: Ended) -> Ended:
+    """What a provider that cheats answers instead of ``ended``."""
+    another = TaskId("t-another")
+    if changed == "result":
+        return replace(ended, result=cbor.encode({"echo": b"forged"}))
+    if changed == "status":
+        return replace(ended, status="failed")
+    if changed == "signature":
+        return replace(ended, signature=SimulatedSigner(world.simulated, "other").sign(provider_domain(GENESIS), ended.receipt))
+    if changed == "no receipt":
+        return replace(ended, receipt=b"", signature=b"")
+    forged = {
+        "request": {"request_hash": b"x" * 32},
+        "receipt of another task": {"task": another},
+        "task": {"task": another},
+        "caller": {"caller": Peer(NodeId("another"), ACME)},
+        "stranger": {"caller": STRANGER, "task": another},
+        "unknown node": {"provider": Peer(NodeId("gone"), BETA), "task": another},
+        "price": {"price_micro": PRICE + 1},
+        "price of another task": {"price_micro": PRICE + 1, "task": another},
+        "price of a failure": {"price_micro": 1, "status": "failed"},
+    }[changed]
+    receipt = replace(decode_receipt(ended.receipt), **forged)
+    if changed != "receipt of another task":
+        ended = replace(ended, intent=replace(ended.intent, task=receipt.task), status=receipt.status)  # type: ignore[arg-type]
+    signature = SimulatedSigner(world.simulated, PROVIDER.node).sign(provider_domain(GENESIS), receipt.payload())
+    return replace(ended, receipt=receipt.payload(), signature=signature)
 
-        def tamper(body: bytes, changed: str = changed, kept: list[bytes] = kept) -> bytes:
-            reply = decode_reply(body)
-            intent = world.propose(world.provider, GetTask(reply.task))
-            ended = replace(intent, result=reply.result)
-            if changed == "result":
-                ended = replace(ended, result=cbor.encode({"echo": b"forged"}))
-            elif changed == "status":
-                ended = replace(ended, status="failed")
-            elif changed == "signature":
-                ended = replace(ended, signature=SimulatedSigner(world.simulated, "other").sign(provider_domain(GENESIS), ended.receipt))
-            elif changed == "task":
-                ended = replace(ended, intent=replace(ended.intent, task=TaskId("t-another")))
-            else:
-                other = decode_receipt(ended.receipt)
-                forged = {"request_hash": b"x" * 32} if changed == "receipt" else {"task": TaskId("t-another")}
-                payload = replace(other, **forged).payload()
-                signature = SimulatedSigner(world.simulated, PROVIDER.node).sign(provider_domain(GENESIS), payload)
-                ended = replace(ended, receipt=payload, signature=signature)
-            return wire.encode_reply(ended, replayed=False)
 
-        flow = world.begin_call("read")
-        world.tamper = tamper
-        with pytest.raises(Refused, match="receipt-invalid") as caught:
-            world.result(flow)
+def _cheated(world: World, changed: str, replayed: bool, **changes: object) -> TaskResult:
+    """The end of a call whose answer is forged on its way back."""
+
+    def tamper(body: bytes) -> bytes:
+        reply = decode_reply(body)
+        ended = replace(world.propose(world.provider, GetTask(reply.task)), result=reply.result)
+        return wire.encode_reply(_forge(world, changed, ended), replayed=replayed)
+
+    flow = world.begin_call("read", **changes)
+    world.tamper = tamper
+    try:
+        result = world.result(flow)
+    finally:
         world.tamper = None
-        assert caught.value.outcome == "done"
+    assert isinstance(result, TaskResult)
+    return result
+
+
+CHEATS = ("result", "status", "signature", "no receipt", "request", "caller", "receipt of another task", "price of a failure")
+NO_KEY: dict[str, object] = {}
+KEY: dict[str, object] = {"key": "k"}
+BOUND: dict[str, object] = {"price_micro": PRICE}
+
+
+@pytest.mark.parametrize(
+    ("changed", "replayed", "changes"),
+    [
+        *((changed, replayed, changes) for changed in CHEATS for replayed in (False, True) for changes in (NO_KEY, KEY)),
+        ("task", False, NO_KEY),
+        ("task", False, KEY),
+        ("task", True, NO_KEY),
+        ("stranger", True, KEY),
+        ("unknown node", True, KEY),
+        ("price", False, BOUND),
+        ("price", True, BOUND),
+        ("price", True, BOUND | KEY),
+        ("price", False, {"budget_micro": PRICE}),
+        ("price", False, {"budget_micro": PRICE, "price_micro": 2 * PRICE}),
+        ("price", False, {"budget_micro": 2 * PRICE, "price_micro": PRICE}),
+        ("price of another task", True, BOUND | KEY),
+    ],
+)
+def test_a_provider_that_cheats(changed: str, replayed: bool, changes: dict[str, object]) -> None:
+    """Whatever it changes, and whether or not it says that the outcome is of before: no result, and no signature of the caller."""
+    world = World()
+    with pytest.raises(Refused, match="receipt-invalid") as caught:
+        _cheated(world, changed, replayed, **changes)
+    assert caught.value.outcome == "done"
+    assert world.caller.machines["receipts"].statistics() == {"waiting": 0, "dropped": 0}  # type: ignore[attr-defined]
+    world.run()
+    (run,) = world.executions
+    assert world.propose(world.provider, GetTask(run.task)).countersignature == b""
+
+
+def test_a_price_is_not_checked_where_none_was_known() -> None:
+    result = _cheated(World(), "price", False)
+    assert result.receipt is not None and decode_receipt(result.receipt.payload).price_micro == PRICE + 1
+
+
+def test_replayed_is_what_the_caller_sees_and_not_what_the_provider_says() -> None:
+    """A provider whose calls all were of before would cost no budget."""
+    assert not _cheated(World(), "price", True).replayed
+    assert not _cheated(World(), "price", True, key="k").replayed
+    assert _cheated(World(), "price of another task", True, key="k").replayed
 
 
 def _serve(world: World, peer: object, protocol: str, body: bytes) -> bytes:

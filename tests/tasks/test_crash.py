@@ -5,10 +5,12 @@ never twice; what was acknowledged is what a repeated call gets.
 import pytest
 
 from meshos import cbor
-from meshos.consensus.org.commands import GetOwed
+from meshos.consensus.org.commands import GetOwed, GetTask
 from meshos.consensus.org.queries import open_intents
-from meshos.errors import Unreachable
+from meshos.errors import Broken, Unreachable
+from meshos.ids import TaskId
 from meshos.protocols.tasks.call import TaskResult
+from meshos.protocols.tasks.limits import RECOVERED_AT_ONCE
 from tests.tasks.driver import ACME, CALLER, PRICE, PROVIDER, World
 
 KEY = "one and the same"
@@ -115,3 +117,21 @@ def test_crash_upon_crash() -> None:
             assert again.status in ("completed", "outcome_unknown")
             assert len(world.executions) <= 1
             assert open_intents(world.provider.overlay) == ()
+
+
+def test_one_task_that_cannot_be_ended_keeps_no_other_from_it() -> None:
+    """A bug on the way of the first: those beside it go on, those after it have their turn, and the start says that it failed."""
+    world = World()
+    world.bugs_expected = True
+    tools = ["broken-read", *("read", "pay") * RECOVERED_AT_ONCE]
+    for number, tool in enumerate(tools):
+        world.begin_call(tool, task=TaskId(f"t-{number:02}"))
+    world.run(until=lambda: len(world.executions) == len(tools))
+    world.provider.crash()
+    assert len(open_intents(world.provider.overlay)) == len(tools)
+    world.provider.start()
+    with pytest.raises(Broken, match="internal"):
+        world.result(world.provider.recovery)
+    assert [intent.task for intent in open_intents(world.provider.overlay)] == ["t-00"]
+    ends = [world.propose(world.provider, GetTask(TaskId(f"t-{number:02}"))).status for number in range(1, len(tools))]
+    assert ends == ["completed", "outcome_unknown"] * RECOVERED_AT_ONCE
