@@ -43,7 +43,7 @@ def measure(report: Report, *, short: bool) -> None:
         alpha, beta = live.nodes()[:2]
         agent = deployed(live, beta)
         _call(beta, agent, warm_up, [])
-        time.sleep(REST_SHORT_S)
+        time.sleep(rest_s)  # as long as after the calls, or what only closes late would hide what never does
         before = {node.name: _counts(node) for node in (alpha, beta)}
         watched = [_Watched(alpha), _Watched(beta)]
         began = time.perf_counter()
