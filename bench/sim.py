@@ -14,16 +14,9 @@ CONVERGED_BAR_S = 60.0
 def measure(report: Report, *, short: bool) -> None:
     """100 nodes after they have met; 1,000 nodes from nothing (not in a short run)."""
     speeds = [_speed(100, seed, 20.0 if short else 60.0) for seed in range(1, 2 if short else 4)]
-    best = max(speeds)
+    speed = sorted(speeds)[len(speeds) // 2]
     report.rows.append(
-        row(
-            "100 nodes, membership, lan",
-            speeds,
-            "x real time",
-            bar=f">= {SPEED_BAR:g}",
-            met=best >= SPEED_BAR,
-            note="the best run is held to the bar: one core, others may use it too",
-        )
+        row("100 nodes, membership, lan", speeds, "x real time", bar=f">= {SPEED_BAR:g}", met=speed >= SPEED_BAR, note="one core")
     )
     if not short:
         seconds, took_s = _converged(1000)

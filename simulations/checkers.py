@@ -1,8 +1,11 @@
-"""What must hold in a mesh, watched from outside: apart from faults, and with nothing taken from the machines' own judgement."""
+"""What must hold in a mesh, checked apart from the faults: after each step, and once the world had time to settle.
+
+What happened is known from the world (who lives, whose tool ran); what a node believes is read from its machines, since that is
+what is checked.
+"""
 
 from meshos.effects import Signed
 from meshos.ids import NodeId, OrgDid
-from meshos.node.kernel.assembly import Assembly
 from meshos.protocols.membership.events import MemberChanged
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.world import SimNode, Violation, World
@@ -68,11 +71,12 @@ class MembershipChecker:
 
 
 class QuietChecker:
-    """In the end nothing is under way that should have ended: no Flow but the lasting ones, no request, no record of a peer lost."""
+    """In the end nothing is under way that should have ended: no Flow but the node's own lasting ones and the syncs of the moment."""
 
-    def __init__(self, mesh: Mesh, lasting: int) -> None:
+    LASTING = 2  # the receipts' delivery and the directory's keeping (kernel/assembly.py, directory/keeping.py)
+
+    def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
-        self._lasting = lasting
 
     def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
         """See ``Checker``."""
@@ -80,7 +84,6 @@ class QuietChecker:
     def finish(self, world: World) -> None:
         """See ``Checker``."""
         for node in self._mesh.living():
-            assembly: Assembly = self._mesh.assemblies[node]
-            flows = assembly.flows.statistics()["flows"]
-            if flows > self._lasting + 2 * len(self._mesh.ids):  # syncs of membership and directory may be under way
+            flows = self._mesh.assemblies[node].flows.statistics()["flows"]
+            if flows > self.LASTING + 2 * len(self._mesh.ids):
                 raise Violation("stuck", f"{node} still has {flows} flows")

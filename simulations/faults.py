@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 from meshos.errors import BadInput
 from meshos.ids import NodeId
 from meshos.simulations.world import World
+from meshos.storage.memory import DiskFaults
 
 
 class Fault(Protocol):
@@ -120,11 +121,23 @@ class Drift:
         world.nodes[NodeId(self.node)].drift = self.rate
 
 
-AnyFault: TypeAlias = Crash | Restart | Pause | Resume | Partition | OneWay | Heal | Weather | Drift
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """From now on a share of the node's syncs fails. A node whose disk fails once is dead; it may be restarted."""
+
+    node: str
+    error_rate: float
+
+    def do(self, world: World) -> None:
+        for store in world.nodes[NodeId(self.node)].stores.values():
+            store.faults = DiskFaults(error_rate=self.error_rate)
+
+
+AnyFault: TypeAlias = Crash | Restart | Pause | Resume | Partition | OneWay | Heal | Weather | Drift | Disk
 Schedule: TypeAlias = list[tuple[float, AnyFault]]
 
 KINDS: dict[str, type[AnyFault]] = {
-    kind.__name__.lower(): kind for kind in (Crash, Restart, Pause, Resume, Partition, OneWay, Heal, Weather, Drift)
+    kind.__name__.lower(): kind for kind in (Crash, Restart, Pause, Resume, Partition, OneWay, Heal, Weather, Drift, Disk)
 }
 CALM = Weather(loss=0.0, duplication=0.0, spike=0.0, spike_s=0.0)
 
@@ -172,11 +185,12 @@ def swarm(rng: random.Random, nodes: Sequence[str], *, begin: float, end: float)
     if rng.random() < 0.7:
         weather = Weather(rng.choice((0.0, 0.01, 0.05, 0.2)), rng.choice((0.0, 0.02)), rng.choice((0.0, 0.05)), rng.choice((0.05, 0.5)))
         schedule.append((rng.uniform(begin, end), weather))
-    for make in (_crashes, _pauses, _partitions, _one_ways):
+    for make in (_crashes, _pauses, _partitions, _one_ways, _disks):
         if rng.random() < 0.5:
             schedule += make(rng, nodes, begin, end)
     schedule.sort(key=lambda row: row[0])
     schedule += [(end, Heal()), (end, CALM)]
+    schedule += [(end, Disk(node, 0.0)) for node in nodes]
     schedule += [(end, Resume(node)) for node in nodes] + [(end, Restart(node)) for node in nodes]
     return schedule
 
@@ -186,6 +200,15 @@ def _crashes(rng: random.Random, nodes: Sequence[str], begin: float, end: float)
     for node in rng.sample(list(nodes), k=rng.randint(1, max(1, len(nodes) // 4))):
         at = rng.uniform(begin, end)
         schedule += [(at, Crash(node)), (min(end, at + rng.expovariate(1 / 10)), Restart(node))]
+    return schedule
+
+
+def _disks(rng: random.Random, nodes: Sequence[str], begin: float, end: float) -> Schedule:
+    schedule: Schedule = []
+    for node in rng.sample(list(nodes), k=rng.randint(1, max(1, len(nodes) // 4))):
+        at = rng.uniform(begin, end)
+        mended = min(end, at + rng.expovariate(1 / 10))
+        schedule += [(at, Disk(node, rng.choice((0.1, 1.0)))), (mended, Disk(node, 0.0)), (mended, Restart(node))]
     return schedule
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from meshos.errors import BadInput
 from meshos.presets import LAN
-from meshos.simulations.checkers import MembershipChecker
+from meshos.simulations.checkers import MembershipChecker, QuietChecker
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.run import Checker, Scenario
 from meshos.simulations.work import CallChecker, CallWork, DirectoryChecker, DirectoryWork
@@ -25,7 +25,7 @@ def _directory(world: World, nodes: int) -> Sequence[Checker]:
 def _calls(world: World, nodes: int) -> Sequence[Checker]:
     mesh = Mesh(world, nodes, timing=LAN, whole=True)
     work = CallWork(mesh)
-    return [MembershipChecker(mesh), CallChecker(mesh, work)]
+    return [MembershipChecker(mesh), CallChecker(mesh, work), QuietChecker(mesh)]
 
 
 SCENARIOS = {

@@ -7,8 +7,8 @@ from meshos import cbor
 from meshos.effects import Err, Ok, Outcome
 from meshos.flow_machine import FlowEnded, StartFlow
 from meshos.ids import AgentId, NodeId, OrgDid, TaskId, agent_id
-from meshos.node.kernel.agents import DeployAsked
-from meshos.node.kernel.assembly import ASK_DIRECTORY, CALL, DEPLOY
+from meshos.node.kernel.agents import DeployAsked, UndeployAsked
+from meshos.node.kernel.assembly import ASK_DIRECTORY, CALL, DEPLOY, UNDEPLOY
 from meshos.node.kernel.core import OUTSIDE
 from meshos.protocols.directory.commands import Digest, ReadDigest
 from meshos.protocols.directory.profile import Profile
@@ -154,10 +154,11 @@ class _Asked:
 
 
 class CallWork:
-    """One agent an organisation; random nodes call random agents, some calls twice with one key."""
+    """One agent an organisation; random nodes call random agents, some calls twice with one key. A second agent is taken away again."""
 
     EVERY_S = 0.5
     TIMEOUT_S = 5.0
+    BRIEFLY = "Briefly"
 
     def __init__(self, mesh: Mesh, *, until_s: float = 100.0) -> None:
         self.mesh, self.world = mesh, mesh.world
@@ -168,12 +169,18 @@ class CallWork:
         self.agents: dict[AgentId, NodeId] = {}
         for org, holder in mesh.holder.items():
             self.agents[agent_id(org, "Worker")] = holder
-            mesh.world.at(3.0, self._deploy, mesh.world.nodes[holder])
+            mesh.world.at(3.0, self._deploy, mesh.world.nodes[holder], "Worker")
+            mesh.world.at(4.0, self._deploy, mesh.world.nodes[holder], self.BRIEFLY)
+            mesh.world.at(12.0 + self.rng.uniform(0.0, 20.0), self.undeploy, mesh.world.nodes[holder])
         mesh.world.at(6.0, self._call)
 
-    def _deploy(self, node: SimNode) -> None:
-        file = parse_mapping({"name": "Worker", "description": "works", "runtime": {"mcp": {"command": ["worker"]}}})
+    def _deploy(self, node: SimNode, name: str) -> None:
+        file = parse_mapping({"name": name, "description": "works", "runtime": {"mcp": {"command": ["worker"]}}})
         self.asking.ask(node, DEPLOY, DeployAsked(file, file.canonical(), "/", "tester"), 30.0)
+
+    def undeploy(self, node: SimNode) -> None:
+        """Take the second agent of the node's organisation away; where that was done before, it is refused."""
+        self.asking.ask(node, UNDEPLOY, UndeployAsked(agent_id(node.spec.org, self.BRIEFLY), "tester"), 10.0)
 
     def _call(self) -> None:
         if self.world.now > self.until_s:
@@ -213,7 +220,7 @@ class CallWork:
 
 class CallChecker:
     """No tool that must not run twice ran twice; what was said to be done was done, and what was said not to be was not; every call
-    ended in its time; and once the faults are over every call succeeds."""
+    ended in its time; once the faults are over every call succeeds, and no node holds the record of an agent that was taken away."""
 
     FINAL_S = 20.0
 
@@ -229,6 +236,7 @@ class CallChecker:
         work = self._work
         finals = []
         for node in self._mesh.living():
+            work.undeploy(world.nodes[node])  # where a fault has kept it from being done
             for agent in sorted(work.agents):
                 request = work.request(world.nodes[node], agent, "", "once")
                 finals.append((node, agent, work.asking.ask(world.nodes[node], CALL, request, work.TIMEOUT_S + 3)))
@@ -240,8 +248,16 @@ class CallChecker:
             outcome = work.asking.ended.get(number)
             if not (isinstance(outcome, Ok) and isinstance(outcome.value, TaskResult) and outcome.value.status == "completed"):
                 raise Violation("stuck", f"after healing, a call from {node} to {agent} ends as {outcome}")
+        self._check_withdrawn()
         self.figures["calls"] = len(work.asked)
         self.figures["calls completed"] = sum(self._status(asked) == "completed" for asked in work.asked)
+
+    def _check_withdrawn(self) -> None:
+        for org in self._mesh.holder:
+            agent = agent_id(org, self._work.BRIEFLY)
+            for node in self._mesh.living():
+                if self._mesh.assemblies[node].directory.beginning(agent, 1):
+                    raise Violation("safety", f"{node} still holds the record of {agent}, which {org} has withdrawn")
 
     def _check_keys(self) -> None:
         """Calls with one key are one task, whatever their ids: its tool ran once at most."""

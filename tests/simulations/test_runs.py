@@ -18,6 +18,7 @@ from meshos.simulations.checkers import MembershipChecker
 from meshos.simulations.faults import (
     CALM,
     Crash,
+    Disk,
     Drift,
     Heal,
     OneWay,
@@ -160,6 +161,7 @@ def test_a_schedule_survives_its_file() -> None:
         (7.0, Heal()),
         (8.0, Weather(0.1, 0.2, 0.3, 0.4)),
         (9.0, CALM),
+        (10.0, Disk("n001", 0.5)),
     ]
     assert from_json(json.loads(json.dumps(to_json(schedule)))) == schedule
 
