@@ -47,7 +47,7 @@ def test_a_provider_killed_in_a_tool_leaves_an_outcome_that_is_unknown_to_both(n
     told: list[Any] = []
     key = "asked while it died"
     thread = threading.Thread(
-        target=lambda: told.append(net.call("delta", agents.probe, "slow", body, timeout=900, idempotencyKey=key)), daemon=True
+        target=lambda: told.append(net.call("delta", agents.probe, "slow", body, timeout=80, idempotencyKey=key)), daemon=True
     )
     thread.start()
     until(lambda: "while it died began" in value(net.call("delta", agents.probe, "happened")), "the tool never began")
@@ -60,7 +60,7 @@ def test_a_provider_killed_in_a_tool_leaves_an_outcome_that_is_unknown_to_both(n
     until(lambda: net.acquainted("gamma", "delta"))
     recorded = until(lambda: net.ask("gamma", "GET", f"/v1/tasks/{told[0]['taskId']}").body, "it was forgotten")
     assert recorded["status"] == "outcome_unknown" and recorded["receipt"]["status"] == "outcome_unknown"
-    again = net.call("delta", agents.probe, "slow", body, timeout=5, idempotencyKey=key)
+    again = net.call("delta", agents.probe, "slow", body, timeout=80, idempotencyKey=key)
     assert (again["status"], again["taskId"]) == ("outcome_unknown", told[0]["taskId"]), "it ran a second time"
     assert "while it died began" not in value(net.call("delta", agents.probe, "happened"))
 
