@@ -2,14 +2,20 @@
 
 The order is chosen by what a crash in between leaves behind. A deployment starts the agent first (only its own server knows its
 tools), then records it for the organisation, then publishes: what is found runs, and what is recorded is published again at the next
-start. A withdrawal records first, then takes the record out of the directory, then stops the process.
+start. A withdrawal records first, then takes the record out of the directory, then stops the process; a tombstone that is recorded is
+published again at the next start too.
+
+One Flow at a time changes an agent. A Flow that is cancelled on the way (its deadline has passed) can await nothing any more, so that
+it leaves the agent in ``_stray``; the next deployment or withdrawal first makes of each stray what is recorded of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from meshos.consensus.org.commands import Agent, DeployAgent, GetAgent, ListAgents, WithdrawAgent
 from meshos.consensus.org.commands import Tool as HostedTool
+from meshos.effects import Err, Outcome
 from meshos.errors import MeshError, Refused
 from meshos.flow import Compute, Gather, Port, Propose
 from meshos.ids import AgentId, NodeId, Peer, agent_id
@@ -76,59 +82,76 @@ class AgentFlows:
         self._holder = holder
         self._embedder = embedder
         self._wall_ms = wall_ms
+        self._changing: set[AgentId] = set()
+        self._stray: set[AgentId] = set()  # what runs of them may not be what is recorded; of Flows that were cancelled, so there are few
 
     async def deploy(self, asked: DeployAsked) -> Deployment:
-        """Start it, record it, publish it; deploying a name again raises its version and replaces what runs."""
+        """Start it, record it, publish it; deploying a name again raises its version and replaces what runs.
+
+        Raises Refused ``agent-changing`` while another Flow changes it.
+        """
         self._must_hold()
+        await self._tidy()
         agent = agent_id(self._me.org, asked.file.name)
-        before = await self._recorded(agent)
-        version = await self._next_version(agent, before)
-        tools = await Port[tuple[Tool, ...]](StartAgent(agent, asked.file, asked.folder, must_start=True))
-        try:
-            sealed = await self._sealed(_profile(asked.file, tools), version)
-            recorded = await Propose[Agent](
-                DeployAgent(
-                    agent,
-                    asked.file.name,
-                    version,
-                    asked.canonical,
-                    asked.folder,
-                    sealed.to_bytes(),
-                    tuple(HostedTool(tool.name, tool.read_only or tool.idempotent) for tool in tools),
-                    asked.file.pricing.per_query,
-                    asked.by,
-                )
-            )
-        except MeshError:
-            await self._put_back(agent, before)
-            raise
-        await _published(Publish((sealed,)))
-        return Deployment(recorded, sealed)
+        with self._alone(agent):
+            version = await self._next_version(agent, await _recorded(agent))
+            self._stray.add(agent)
+            try:
+                tools = await Port[tuple[Tool, ...]](StartAgent(agent, asked.file, asked.folder, must_start=True))
+            except MeshError:
+                self._stray.discard(agent)  # the host keeps what ran before
+                raise
+            try:
+                sealed = await self._sealed(_profile(asked.file, tools), version)
+                recorded = await Propose[Agent](_command(asked, agent, version, sealed, tools))
+            except MeshError:
+                await self._settle(agent)
+                raise
+            try:
+                await _published(Publish((sealed,)))
+            except MeshError:
+                self._stray.discard(agent)  # it runs as it is recorded, and whoever deploys hears that it is not published
+                raise
+            self._stray.discard(agent)
+            return Deployment(recorded, sealed)
 
     async def undeploy(self, asked: UndeployAsked) -> Agent:
-        """Take it away; raises Refused ``agent-unknown``."""
+        """Take it away; raises Refused ``agent-unknown``, and ``agent-changing`` while another Flow changes it."""
         self._must_hold()
-        before = await self._recorded(asked.agent)
-        if before is None:
-            raise Refused("agent-unknown", f"no agent {asked.agent[:80]!r} is deployed here", hint="`mesh agents` lists those that are")
-        version = await self._next_version(asked.agent, before)
-        tombstone = await self._signed(Tombstone(self._me.org, before.name, version, self._wall_ms()))
-        gone = await Propose[Agent](WithdrawAgent(asked.agent, version, tombstone.to_bytes(), asked.by))
-        await _published(Withdraw((tombstone,)))
-        await Port[None](StopAgent(asked.agent))
-        return gone
+        await self._tidy()
+        agent = asked.agent
+        with self._alone(agent):
+            before = await _recorded(agent)
+            if before is None or before.withdrawn:
+                raise Refused("agent-unknown", f"no agent {agent[:80]!r} is deployed here", hint="`mesh agents` lists those that are")
+            version = await self._next_version(agent, before)
+            tombstone = await self._signed(Tombstone(self._me.org, before.name, version, self._wall_ms()))
+            self._stray.add(agent)
+            try:
+                gone = await Propose[Agent](WithdrawAgent(agent, version, tombstone.to_bytes(), asked.by))
+            except Refused:
+                self._stray.discard(agent)
+                raise
+            await _published(Withdraw((tombstone,)))
+            await Port[None](StopAgent(agent))
+            self._stray.discard(agent)
+            return gone
 
     async def start_all(self) -> None:
-        """After a restart: run what is recorded, and publish what the crash may have kept from being published."""
+        """After a restart: run what is recorded, and publish what the crash may have kept from being published.
+
+        Everything is tried; then the first error is raised.
+        """
         if self._holder != self._me.node:
             return
-        after = ""
-        while True:
-            page = await Propose[tuple[Agent, ...]](ListAgents(after, PAGE))
-            if not page:
-                return
-            await Gather(*(self._start_again(agent) for agent in page), each=True)
+        after, failed = "", list[Err]()
+        while page := await Propose[tuple[Agent, ...]](ListAgents(after, PAGE, withdrawn=True)):
+            living = (self._start_again(agent.agent) for agent in page if not agent.withdrawn)
+            outcomes: list[Outcome[None]] = await Gather(_bury_again(page), *living, each=True)
+            failed += (outcome for outcome in outcomes if isinstance(outcome, Err))
             after = page[-1].agent
+        if failed:
+            raise failed[0].error
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
@@ -140,21 +163,43 @@ class AgentFlows:
                 hint="ask that node: --node with its API's address",
             )
 
-    async def _recorded(self, agent: AgentId) -> Agent | None:
+    @contextmanager
+    def _alone(self, agent: AgentId) -> Iterator[None]:
+        if agent in self._changing:
+            raise Refused("agent-changing", f"{agent[:80]!r} is being deployed, started or withdrawn", hint="try again in a moment")
+        self._changing.add(agent)
         try:
-            found = await Propose[Agent](GetAgent(agent))
-        except Refused:
-            return None
-        return None if found.withdrawn else found
+            yield
+        finally:
+            self._changing.discard(agent)
+
+    async def _tidy(self) -> None:
+        """Settle what cancelled Flows have left behind."""
+        for agent in sorted(self._stray - self._changing):
+            if agent in self._changing:
+                continue  # another Flow came first while this one settled the one before
+            with self._alone(agent):
+                try:
+                    await self._settle(agent)
+                except MeshError:
+                    continue  # it stays a stray for the next Flow; this one is about another agent
+
+    async def _settle(self, agent: AgentId) -> None:
+        """What is recorded now, by whomever, is what runs and is published; nothing, if nothing is."""
+        found = await _recorded(agent)
+        if found is not None:
+            # A refusal of the directory has been told to whoever deployed it; here only the process is to be mended.
+            await Propose[Merged](Publish((parse(found.record),)), to="directory")
+        if found is None or found.withdrawn:
+            await Port[None](StopAgent(agent))
+        else:
+            await Port[object](StartAgent(agent, parse_canonical(found.agent_file), found.folder, must_start=False))
+        self._stray.discard(agent)
 
     async def _next_version(self, agent: AgentId, before: Agent | None) -> int:
         """Above whatever this organisation or anybody who holds its records has seen, also after this node lost its disk."""
         (held,) = await Propose[tuple[Held | None, ...]](Find((agent,)), to="directory")
-        try:
-            recorded = (await Propose[Agent](GetAgent(agent))).version if before is None else before.version
-        except Refused:
-            recorded = 0
-        return max(recorded, held.version if held is not None else 0) + 1
+        return max(0 if before is None else before.version, 0 if held is None else held.version) + 1
 
     async def _sealed(self, profile: Profile, version: int) -> Sealed:
         checked(profile)
@@ -165,26 +210,64 @@ class AgentFlows:
         signature = await Port[EntrySignature](SignEntry(body_of(entry)))
         return seal(entry, signature.signer, signature.signature, signature.proof)
 
-    async def _put_back(self, agent: AgentId, before: Agent | None) -> None:
-        """What ran before the attempt runs again; nothing, if nothing did."""
-        if before is None:
-            await Port[None](StopAgent(agent))
-        else:
-            await Port[object](StartAgent(agent, parse_canonical(before.agent_file), before.folder, must_start=False))
+    async def _start_again(self, agent: AgentId) -> None:
+        if agent in self._changing:
+            return  # whoever deploys or withdraws it now leaves it as it should be
+        with self._alone(agent):
+            found = await _recorded(agent)
+            if found is None or found.withdrawn:
+                return  # since the page was read
+            file = parse_canonical(found.agent_file)
+            try:
+                await Port[object](StartAgent(agent, file, found.folder, must_start=True))
+            except MeshError:
+                await Port[object](StartAgent(agent, file, found.folder, must_start=False))  # tried again with growing pauses
+            await _published_again(Publish((parse(found.record),)))
 
-    async def _start_again(self, agent: Agent) -> None:
-        file = parse_canonical(agent.agent_file)
-        try:
-            await Port[object](StartAgent(agent.agent, file, agent.folder, must_start=True))
-        except MeshError:
-            await Port[object](StartAgent(agent.agent, file, agent.folder, must_start=False))  # tried again with growing pauses
-        await Propose[Merged](Publish((parse(agent.record),)), to="directory")
+
+async def _recorded(agent: AgentId) -> Agent | None:
+    """What the organisation's state says of it, also when it was withdrawn."""
+    try:
+        return await Propose[Agent](GetAgent(agent))
+    except Refused as error:
+        if error.name != "agent-unknown":
+            raise
+        return None
+
+
+async def _bury_again(page: tuple[Agent, ...]) -> None:
+    """A crash may have come between the record of a withdrawal and its publication: without this the directory would renew a ghost."""
+    tombstones = tuple(parse(agent.record) for agent in page if agent.withdrawn)
+    if tombstones:
+        await _published_again(Withdraw(tombstones))
 
 
 async def _published(command: Publish | Withdraw) -> None:
     merged = await Propose[Merged](command, to="directory")
     for _, error in merged.refused:
         raise error
+
+
+async def _published_again(command: Publish | Withdraw) -> None:
+    """As ``_published``; that the directory holds a later version (a renewal, a publication of the name since) is no error."""
+    merged = await Propose[Merged](command, to="directory")
+    for _, error in merged.refused:
+        if error.name != "old-version":
+            raise error
+
+
+def _command(asked: DeployAsked, agent: AgentId, version: int, sealed: Sealed, tools: tuple[Tool, ...]) -> DeployAgent:
+    return DeployAgent(
+        agent,
+        asked.file.name,
+        version,
+        asked.canonical,
+        asked.folder,
+        sealed.to_bytes(),
+        tuple(HostedTool(tool.name, tool.read_only or tool.idempotent) for tool in tools),
+        asked.file.pricing.per_query,
+        asked.by,
+    )
 
 
 def _profile(file: AgentFile, tools: tuple[Tool, ...]) -> Profile:

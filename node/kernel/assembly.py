@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from meshos.consensus.org.machine import OrgMachine
 from meshos.crypto.signing import Verifier
 from meshos.effects import Machine
+from meshos.errors import MeshError
 from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
 from meshos.ids import NodeId, OrgDid, Peer
@@ -123,8 +124,15 @@ def assemble(outside: Outside) -> Assembly:
     parts = Parts(me.node, me.org, checker, shelf, live_peers, outside.measures)
 
     async def start(_: object) -> int:
-        await agents.start_all()
-        return await tasks.recover(None)
+        failed: MeshError | None = None
+        try:
+            await agents.start_all()
+        except MeshError as error:
+            failed = error  # open tasks are ended all the same
+        ended = await tasks.recover(None)
+        if failed is not None:
+            raise failed
+        return ended
 
     services: dict[str, Service] = {
         **membership_services(outside.verifier, membership.domain, outside.check_certificate),
