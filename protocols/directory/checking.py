@@ -2,7 +2,7 @@
 
 A vector costs 15 ms to compute, two hundred times its signature's check, so not all are computed again at once. Which are is
 decided by a hash with a secret of this node: a publisher cannot know. The rest follow when nobody searches, and before a
-record first ranks high.
+record first ranks high. A publisher with more than a few vectors that did not fit is refused for a while, and nothing of it is computed.
 """
 
 import hashlib
@@ -29,12 +29,19 @@ class Checker:
     secret: bytes
 
     def admit(self, pages: Sequence[bytes], suspected: frozenset[OrgDid]) -> "Admitted":
-        """Those of ``pages`` that may be merged. For worker threads: 0.3 ms an entry, and 15 ms a sampled vector."""
+        """Those of ``pages`` that may be merged. For worker threads: 0.3 ms an entry, and 15 ms a sampled vector.
+
+        Of ``suspected`` organisations only tombstones are.
+        """
         good: list[Sealed] = []
+        shunned: list[Sealed] = []
         refused: list[MeshError] = []
         for data in pages:
             try:
                 sealed = parse(data)
+                if isinstance(sealed.entry, AgentRecord) and sealed.entry.mesh_id in suspected:
+                    shunned.append(sealed)
+                    raise publisher_refused(sealed)
                 verify(sealed, self.verifier, self.genesis_hash, self.org_of)
                 self.check_model(sealed)
             except MeshError as error:
@@ -42,15 +49,16 @@ class Checker:
             else:
                 good.append(sealed)
         # A model that is not loaded yet is not waited for: the records are taken in unchecked, which the keeping Flow mends.
-        chosen = self.sample(good, suspected) if self.embedder.loaded or suspected else []
+        chosen = self.sample(good) if self.embedder.loaded else []
         try:
             wrong = self.misfits(chosen)
         except Failed:
-            return Admitted(tuple(good), frozenset(), (), tuple(refused))  # without a model nothing can be compared; the others will
+            chosen, wrong = [], frozenset()  # without a model nothing can be compared; the others will
         checked = frozenset(sealed.digest for sealed in chosen) - wrong
         cheats = tuple(sealed for sealed in good if sealed.digest in wrong)
         refused += (vector_mismatch(sealed) for sealed in cheats)
-        return Admitted(tuple(sealed for sealed in good if sealed.digest not in wrong), checked, cheats, tuple(refused))
+        entries = tuple(sealed for sealed in good if sealed.digest not in wrong)
+        return Admitted(entries, checked, cheats, tuple(shunned), tuple(refused))
 
     def check_model(self, sealed: Sealed) -> None:
         """Return if a record's vector is of the mesh's model; raises Refused ``wrong-embedding-model``."""
@@ -60,13 +68,11 @@ class Checker:
                 "wrong-embedding-model", f"{entry.name[:60]!r} has a vector of {entry.embedding_model}, this mesh uses {self.embedder.name}"
             )
 
-    def sample(self, entries: Sequence[Sealed], suspected: frozenset[OrgDid]) -> list[Sealed]:
+    def sample(self, entries: Sequence[Sealed]) -> list[Sealed]:
         """The records whose vectors are computed again now."""
         records = [sealed for sealed in entries if isinstance(sealed.entry, AgentRecord)]
-        must = [sealed for sealed in records if sealed.entry.mesh_id in suspected]
-        others = [sealed for sealed in records if sealed.entry.mesh_id not in suspected]
-        others.sort(key=lambda sealed: hashlib.blake2b(sealed.digest, key=self.secret[:64], digest_size=8).digest())
-        return must + others[: limits.SAMPLED]
+        records.sort(key=lambda sealed: hashlib.blake2b(sealed.digest, key=self.secret[:64], digest_size=8).digest())
+        return records[: limits.SAMPLED]
 
     def misfits(self, records: Sequence[Sealed]) -> frozenset[bytes]:
         """The digests of those records whose vectors are not of their text; raises Failed where there is no model."""
@@ -80,14 +86,22 @@ class Checker:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What may be merged, which vectors of it were checked, the records with wrong vectors, and all refusals."""
+    """What may be merged, which vectors of it were checked, the records with wrong vectors, those of refused publishers, and all
+    refusals."""
 
     entries: tuple[Sealed, ...]
     checked: frozenset[bytes]
     cheats: tuple[Sealed, ...]
+    shunned: tuple[Sealed, ...]
     refused: tuple[MeshError, ...]
 
 
 def vector_mismatch(sealed: Sealed) -> Refused:
     """The refusal of a record whose vector is not of its text."""
     return Refused("vector-mismatch", f"the vector of {sealed.entry.agent_id} of {sealed.entry.mesh_id} is not that of its text")
+
+
+def publisher_refused(sealed: Sealed) -> Refused:
+    """The refusal of a record whose publisher has cheated."""
+    org = sealed.entry.mesh_id
+    return Refused("publisher-refused", f"{org} has published vectors that are not of their text", hint="try again in an hour")

@@ -89,12 +89,17 @@ class ReadUnchecked:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Vectors were computed again: those of ``good`` fit their text, those of ``bad`` do not and go. Gives None."""
+    """Vectors were computed again: those of ``good`` fit their text, those of ``bad`` do not and go.
+
+    Gives frozenset[OrgDid]: the organisations whose records are refused now.
+    """
 
     good: tuple[Item, ...]
     bad: tuple[Item, ...]
     refused: tuple[OrgDid, ...] = ()
     """The organisations of records that were refused for it before they were taken in, to be counted."""
+    unwanted: tuple[bytes, ...] = ()
+    """The digests of records that were refused for it or for their publisher: they are not wanted again for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """``suspected``: organisations of which every vector is to be checked before it is taken in."""
+    """``suspected``: organisations that have cheated, of which no record is taken in now."""
 
     ids: tuple[AgentId, ...]
     suspected: frozenset[OrgDid]

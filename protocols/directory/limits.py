@@ -107,7 +107,14 @@ ALIKE = 0.98
 """The cosine above which two vectors are of the same text: rounding and another machine's arithmetic leave .999."""
 
 CHEATS_TOLERATED = 2
-"""With more vectors that did not fit, all records of the organisation are checked before they are taken in."""
+"""With more vectors that did not fit, no record of the organisation is taken in for REFUSED_S."""
+
+REFUSED_S = 3600.0
+"""How long a publisher that cheated is refused, and what was refused is not fetched again: checking it would cost the victim more (15 ms
+a vector) than making it up has cost the cheat."""
+
+REMEMBERED_REFUSALS = 20_000
+"""Refused records that are known by their digest, so that rounds do not fetch them again: all that one organisation may have."""
 
 REMEMBERED_ORGS = 4_096
 """Organisations whose cheats are counted."""
@@ -133,6 +140,7 @@ assert DENSE_BYTES + PROOF_BYTES + 4 * DESCRIPTION_CHARS < RECORD_BYTES
 assert ORG_SURE < ORG_RECORDS < ORG_ENTRIES and TOTAL_RECORDS - ORG_RECORDS >= 10_000
 assert RENEW_S < TTL_S < TOMBSTONE_S and TOMBSTONE_S >= 2 * TTL_S
 assert BODY_BYTES["work"] > ITEMS_A_PAGE * 64 and HINT_ITEMS <= IDS_A_PAGE
+assert REMEMBERED_REFUSALS >= ORG_ENTRIES and REFUSED_S < TTL_S
 assert SAMPLED <= IDS_A_PAGE and SYNC_S < SYNC_TIMEOUT_S
 
 PARSED = 512

@@ -20,6 +20,7 @@ from meshos.flow import Propose
 from meshos.flow_machine import Abandon, FlowEnded, Perform, StartFlow
 from meshos.ids import AgentId, OrgDid
 from meshos.protocols.directory import limits
+from meshos.protocols.directory.checking import publisher_refused
 from meshos.protocols.directory.commands import (
     MACHINE,
     Command,
@@ -65,7 +66,9 @@ class Directory:
         self._held = Holdings()
         self._expiries: list[tuple[float, AgentId, bytes]] = []
         self._unchecked: dict[AgentId, None] = {}
-        self._cheats: Counter[OrgDid] = Counter()
+        self._cheats: Counter[OrgDid] = Counter()  # until a restart; so are the two below
+        self._refused: dict[OrgDid, float] = {}  # those that have cheated too often, and until when nothing of them is taken in
+        self._unwanted: dict[bytes, float] = {}  # digests of what was refused, and until when; the latest last
         self._parsed: dict[bytes, Sealed] = {}  # by digest, the latest asked for last
         self._tells = 0
         self._begun = False
@@ -174,7 +177,7 @@ class Directory:
             case ReadItems(buckets, after):
                 return Items(*self._held.items(buckets, after, limits.ITEMS_A_PAGE))
             case Want(items):
-                return self._want(items)
+                return self._want(now, items)
             case Read(ids, max_bytes):
                 return self._read(ids, max_bytes)
             case Find(ids, brief):
@@ -183,7 +186,7 @@ class Directory:
                 return self._read_unchecked(count)
             case Judge():
                 self._judge(now, command)
-                return None
+                return self._suspected(now)
             case ReadDue(count):
                 return self._read_due(now, count)
             case _:
@@ -221,6 +224,8 @@ class Directory:
             if own and new.digest != old.digest:
                 raise Refused("old-version", f"version {old.version} of {entry.name[:60]!r} is there already", hint="raise the version")
             return False
+        if kind == "record" and not own and entry.mesh_id in self._suspected(now):
+            raise publisher_refused(sealed)
         self._held.check_room(entry.mesh_id, kind, old)
         self._hold(now, new)
         self._write(new, sealed.to_bytes())
@@ -232,15 +237,17 @@ class Directory:
             self._drop[agent] = None
         return True
 
-    def _want(self, items: tuple[Item, ...]) -> Wanted:
+    def _want(self, now: float, items: tuple[Item, ...]) -> Wanted:
         ids = []
         for item in items:
+            if self._unwanted.get(item.digest, now) > now:
+                continue
             held = self._held.get(item.id)
             if held is None or item.version > held.version:
                 ids.append(item.id)
             elif item.version == held.version and held.kind != "mark" and item.digest != held.digest:
                 ids.append(item.id)  # which of the two stays is decided when it is here
-        return Wanted(tuple(ids), frozenset(org for org, count in self._cheats.items() if count > limits.CHEATS_TOLERATED))
+        return Wanted(tuple(ids), self._suspected(now))
 
     def _read(self, ids: tuple[AgentId, ...], max_bytes: int) -> tuple[bytes, ...]:
         found: list[bytes] = []
@@ -279,14 +286,27 @@ class Directory:
         for item in judge.bad:
             held = self._held.get(item.id)
             if held is not None and held.digest == item.digest and held.kind == "record":
-                self._count_cheat(held.org)
+                self._count_cheat(now, held.org)
                 self._mark(now, held)
         for org in judge.refused:
-            self._count_cheat(org)
+            self._count_cheat(now, org)
+        for digest in judge.unwanted:
+            self._unwanted.pop(digest, None)
+            self._unwanted[digest] = now + limits.REFUSED_S
+            if len(self._unwanted) > limits.REMEMBERED_REFUSALS:
+                del self._unwanted[next(iter(self._unwanted))]
 
-    def _count_cheat(self, org: OrgDid) -> None:
+    def _count_cheat(self, now: float, org: OrgDid) -> None:
+        """The count stays when the refusal has lapsed: one more, and the organisation is refused again."""
         if org in self._cheats or len(self._cheats) < limits.REMEMBERED_ORGS:
             self._cheats[org] += 1
+            if self._cheats[org] > limits.CHEATS_TOLERATED:
+                self._refused[org] = now + limits.REFUSED_S
+
+    def _suspected(self, now: float) -> frozenset[OrgDid]:
+        for org in [org for org, until in self._refused.items() if until <= now]:
+            del self._refused[org]
+        return frozenset(self._refused)
 
     def _read_due(self, now: float, count: int) -> tuple[Sealed, ...]:
         due: list[Sealed] = []

@@ -30,7 +30,8 @@ def unmeasured(agent: AgentId) -> Measured:
 
 @dataclass(slots=True)
 class Parts:
-    """``peers`` gives the other nodes that are alive, now. ``busy_with`` are those that a round is under way with."""
+    """``peers`` gives the other nodes that are alive, now. ``busy_with`` are those that a round is under way with, ``hinted_by`` those
+    whose announcement is being followed, and whether to ask them again after it."""
 
     node: NodeId
     org: OrgDid
@@ -39,3 +40,4 @@ class Parts:
     peers: Callable[[], Sequence[NodeId]]
     measures: Measures = unmeasured
     busy_with: set[NodeId] = field(default_factory=set)
+    hinted_by: dict[NodeId, bool] = field(default_factory=dict)

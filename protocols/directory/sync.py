@@ -68,13 +68,25 @@ async def serve(inbound: Inbound) -> bytes:
 
 
 async def hinted(parts: Parts, inbound: Inbound) -> bytes:
-    """The service ``/meshos/directory-hint/1``: fetch what was announced, if it is news."""
-    announced = decode_hint(inbound.body)
-    if not announced:
-        await sync_with(parts, inbound.peer.node)
-    else:
-        wanted: Wanted = await Propose(Want(announced), MACHINE)
-        await fetch(parts, inbound.peer.node, wanted.ids, wanted.suspected, limits.PAGES_A_ROUND)
+    """The service ``/meshos/directory-hint/1``: fetch what was announced, if it is news.
+
+    One at a time for each peer, or its announcements could fill the table of Flows: one that comes meanwhile is answered at once, and a
+    round follows for it.
+    """
+    announced, peer = decode_hint(inbound.body), inbound.peer.node
+    if peer in parts.hinted_by:
+        parts.hinted_by[peer] = True
+        return b""
+    parts.hinted_by[peer] = not announced
+    try:
+        if announced:
+            wanted: Wanted = await Propose(Want(announced), MACHINE)
+            await fetch(parts, peer, wanted.ids, wanted.suspected, limits.PAGES_A_ROUND)
+        while parts.hinted_by[peer]:
+            parts.hinted_by[peer] = False
+            await sync_with(parts, peer)
+    finally:
+        del parts.hinted_by[peer]
     return b""
 
 
@@ -123,11 +135,13 @@ async def fetch(parts: Parts, peer: NodeId, ids: Sequence[AgentId], suspected: f
         entries = decode_entries(await _ask(peer, AskEntries(tuple(batch))))
         used += 1
         admitted: Admitted = await Compute(partial(parts.checker.admit, entries, suspected), cost_s=0.0003 * len(entries))
+        out = (*admitted.cheats, *admitted.shunned)
+        if out:  # before the rest of the page is merged: who has cheated too often is refused from here on
+            orgs = tuple(sealed.entry.mesh_id for sealed in admitted.cheats)
+            suspected = await Propose[frozenset[OrgDid]](Judge((), (), orgs, tuple(sealed.digest for sealed in out)), MACHINE)
         merged: Merged = await Propose(Merge(admitted.entries, admitted.checked), MACHINE)
         news += merged.news
-        if admitted.cheats:
-            await Propose(Judge((), (), tuple(sealed.entry.mesh_id for sealed in admitted.cheats)), MACHINE)
-        came = {sealed.entry.agent_id for sealed in (*admitted.entries, *admitted.cheats)}
+        came = {sealed.entry.agent_id for sealed in (*admitted.entries, *out)}
         if came & set(batch):  # a page holds so many bytes; of what the peer has not any more, nothing comes
             left = [agent for agent in batch if agent not in came] + left
     return used, news

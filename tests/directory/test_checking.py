@@ -1,9 +1,14 @@
 """What is believed of records that others send, at once and later."""
 
 import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from meshos.protocols.directory.embedder import HashedEmbedder
-from tests.directory.world import checker, org, sealed_record
+from meshos.protocols.directory.record import Tombstone
+from tests.directory.world import NOW_MS, checker, org, sealed_record, signed
 
 
 class ColdEmbedder(HashedEmbedder):
@@ -24,6 +29,19 @@ def test_a_model_that_is_not_loaded_is_not_waited_for_and_nothing_counts_as_chec
     assert admitted.checked == frozenset(), "it is checked when the node is idle, and before it first ranks high"
 
 
-def test_a_suspected_organisation_is_checked_whatever_it_costs() -> None:
-    admitted = dataclasses.replace(checker(), embedder=ColdEmbedder()).admit([sealed_record(forged=True).to_bytes()], frozenset({org(0)}))
-    assert admitted.entries == ()
+def test_a_refused_publisher_costs_no_vector_and_only_its_tombstones_are_taken() -> None:
+    class Counting(HashedEmbedder):
+        texts = 0
+
+        def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            Counting.texts += len(texts)
+            return super().embed(texts)
+
+    tombstone = signed(Tombstone(org(0), "gone", 2, NOW_MS), "n0-a")
+    other = sealed_record("other", by=1)
+    pages = [sealed_record("cheat", forged=True).to_bytes(), sealed_record("honest").to_bytes(), tombstone.to_bytes(), other.to_bytes()]
+    admitted = dataclasses.replace(checker(), embedder=Counting()).admit(pages, frozenset({org(0)}))
+    assert [sealed.digest for sealed in admitted.entries] == [tombstone.digest, other.digest]
+    assert [sealed.entry.name for sealed in admitted.shunned] == ["cheat", "honest"] and not admitted.cheats
+    assert [error.name for error in admitted.refused] == ["publisher-refused"] * 2
+    assert Counting.texts == 1, "of the other organisation's record"

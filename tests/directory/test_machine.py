@@ -177,6 +177,35 @@ def test_a_condemned_version_is_not_taken_again_but_a_later_one_is() -> None:
     assert alone.do(Merge((sealed_record(version=2),))) == Merged(1)
 
 
+def test_who_cheats_too_often_is_refused_for_an_hour_and_keeps_what_was_taken_in_before() -> None:
+    alone = Alone()
+    before, later, other = sealed_record("before"), sealed_record("later"), sealed_record("other", by=1)
+    alone.do(Merge((before,), frozenset({before.digest})))
+    cheats = [sealed_record(f"cheat {number}", forged=True) for number in range(limits.CHEATS_TOLERATED + 1)]
+    for cheat in cheats[:-1]:
+        assert alone.do(Judge((), (), (org(0),), (cheat.digest,))) == frozenset()
+    assert alone.do(Judge((), (), (org(0),), (cheats[-1].digest,))) == {org(0)}
+    merged: Merged = alone.do(Merge((later, other)))
+    assert [(place, error.name) for place, error in merged.refused] == [(0, "publisher-refused")] and merged.news == 1
+    assert alone.machine.statistics()["records"] == 2
+    assert alone.do(Merge((signed(Tombstone(org(0), "before", 2, NOW_MS), "n0-a"),))) == Merged(1)
+    asked = tuple(map(item_of, (cheats[0], later)))
+    assert alone.do(Want(asked)) == Wanted((later.entry.agent_id,), frozenset({org(0)}))
+    alone.now += limits.REFUSED_S
+    assert alone.do(Want(asked)) == Wanted(tuple(item.id for item in asked), frozenset())
+    assert alone.do(Merge((later,))) == Merged(1)
+    assert alone.do(Judge((), (), (org(0),))) == {org(0)}, "one more, and it is refused again"
+
+
+def test_refused_records_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REMEMBERED_REFUSALS", 2)
+    alone = Alone()
+    found = [sealed_record(f"agent {number}") for number in range(3)]
+    alone.do(Judge((), (), (), tuple(sealed.digest for sealed in found)))
+    wanted: Wanted = alone.do(Want(tuple(map(item_of, found))))
+    assert wanted.ids == (found[0].entry.agent_id,)
+
+
 def test_a_judgement_of_a_version_that_was_replaced_does_not_touch_the_new_one() -> None:
     alone = Alone()
     old, new = sealed_record(version=1), sealed_record(version=2)
