@@ -214,6 +214,7 @@ class Facade:
                 key=_key(caller, request),
                 priority=request.priority,
                 budget_micro=request.budget_micro,
+                price_micro=price,
                 depth=depth,
             )
             result = await self._run(asked, record, caller)
