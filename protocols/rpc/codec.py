@@ -17,15 +17,18 @@ Any broken rule raises Refused with a name, and the codec is of no use any more:
 
 import struct
 from collections import deque
+from collections.abc import Callable
 from io import BytesIO
 from typing import Final
 
 from meshos.errors import MeshError, Refused, busy
 from meshos.flow import Lane
+from meshos.ids import OrgDid
 from meshos.protocols.rpc import frames
 from meshos.protocols.rpc.events import Message
 from meshos.protocols.rpc.frames import FIRST, GOODBYE, HELLO, LANE_OF, LANES, MORE, PING, PONG, REFUSAL, Hello
 from meshos.protocols.rpc.limits import (
+    ACTIVE_BYTES,
     ACTIVE_MESSAGES,
     BODY_BYTES,
     CONTROL_FRAME_BYTES,
@@ -38,30 +41,12 @@ from meshos.protocols.rpc.limits import (
     OUTBOUND_MESSAGES,
 )
 from meshos.protocols.rpc.messages import HEAD_LENGTH, decode_head, encode_message, may_have_body, with_body
+from meshos.protocols.rpc.partials import Holding, Partials
 
 _SIZE = struct.Struct("!I")
 _TOKEN = struct.Struct("!Q")
 _LEAST = HEAD_LENGTH.size + 1
 _MOST: Final = {lane: HEAD_LENGTH.size + MESSAGE_HEAD_BYTES + size for lane, size in BODY_BYTES.items()}
-
-
-class Partials:
-    """How many bytes of half received messages all links of a node hold together."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-
-    def take(self, count: int) -> None:
-        """Raises Refused ``busy`` if ``count`` more do not fit."""
-        if self.used + count > self.limit:
-            raise busy("the memory for half received messages")
-        self.used += count
-
-    def give(self, count: int) -> None:
-        """``count`` bytes are complete or dropped."""
-        self.used -= count
-        assert self.used >= 0
 
 
 class _Outbound:
@@ -104,7 +89,7 @@ class _OutLane:
 
     def pick(self) -> _Outbound | None:
         """The message whose turn it is, taken out of its queue."""
-        while self.long and len(self.active) < ACTIVE_MESSAGES[self.lane]:
+        while self.long and len(self.active) < ACTIVE_MESSAGES[self.lane] and self._fits(self.long[0]):
             self.active.append(self.long.popleft())
         if self.active and (self.turn_long or not self.short):
             self.turn_long = False
@@ -112,26 +97,41 @@ class _OutLane:
         self.turn_long = True
         return self.short.popleft() if self.short else None
 
+    def _fits(self, item: _Outbound) -> bool:
+        """Whether the other side has room for ``item`` beside what is half sent."""
+        return not self.active or sum(each.size for each in self.active) + item.size <= ACTIVE_BYTES[self.lane]
+
 
 class _Partial:
-    """A half received message: its head is decoded, ``missing`` bytes of its body have not come."""
+    """A half received message: its head is decoded, ``missing`` bytes of its body have not come, none for ``age`` looks."""
 
-    __slots__ = ("body", "message", "missing")
+    __slots__ = ("age", "body", "message", "missing")
 
     def __init__(self, message: Message, missing: int) -> None:
         self.message = message
         self.missing = missing
+        self.age = 0
         self.body = BytesIO()  # grows as bytes arrive, and gives them up without a copy
 
 
 class LinkCodec:
-    """One end of one connection. ``dialled`` says whether this end opened it, ``own`` is the hello it sends.
+    """One end of one connection. ``dialled`` says whether this end opened it, ``own`` is the hello it sends. What it holds
+    of half received messages counts for ``org``; ``evicted`` hears that they had to be dropped, and the connection must end.
 
     ``peer_hello`` is set once the other's hello was read and accepted; ``pong`` is the token of the last answered ping;
     ``goodbye`` says that the other side sends no more messages.
     """
 
-    def __init__(self, own: Hello, *, dialled: bool, expect: str, partials: Partials) -> None:
+    def __init__(
+        self,
+        own: Hello,
+        *,
+        dialled: bool,
+        org: OrgDid,
+        expect: str,
+        partials: Partials,
+        evicted: Callable[[MeshError], None] | None = None,
+    ) -> None:
         self.peer_hello: Hello | None = None
         self.goodbye = False
         self.pong: int | None = None
@@ -139,6 +139,8 @@ class LinkCodec:
         self._own = own
         self._expect = expect
         self._partials = partials
+        self._holding = Holding(org, self._evict)
+        self._evicted = evicted
         self._lanes: frozenset[Lane] = frozenset()
         self._urgent: deque[bytes] = deque()  # hello, goodbye, refusal: whole frames
         self._answer: bytes | None = None  # a pong that is due; only the latest, so that a flood of pings costs nothing
@@ -150,7 +152,6 @@ class LinkCodec:
         self._in: dict[tuple[Lane, int], _Partial] = {}
         self._expected_stream: dict[Lane, int] = dict.fromkeys(LANES, 0)
         self._active_in: dict[Lane, int] = dict.fromkeys(LANES, 0)
-        self._taken = 0
         self._error: MeshError | None = None
         if dialled:
             self._urgent.append(frames.hello_frame(own))
@@ -268,14 +269,28 @@ class LinkCodec:
 
     def close(self) -> None:
         """Drop half received messages, and give back the memory that was counted for them."""
-        self._partials.give(self._taken)
-        self._taken = 0
+        self._partials.give(self._holding, self._holding.bytes)
         self._in.clear()
         self._buffer.clear()
+
+    def age(self) -> int:
+        """Look at the half received messages: how many looks in a row the slowest of them has not moved (0: all have)."""
+        oldest = 0
+        for partial in self._in.values():
+            oldest = max(oldest, partial.age)
+            partial.age += 1
+        return oldest
 
     def partial(self) -> int:
         """How many messages lie half received."""
         return len(self._in)
+
+    def _evict(self, error: Refused) -> None:
+        """The pool is full, and this connection holds most of it."""
+        self._error = error
+        self.close()
+        if self._evicted is not None:
+            self._evicted(error)
 
     def _parse(self, data: bytes) -> list[tuple[Lane, Message]]:
         if self._buffer:
@@ -344,17 +359,16 @@ class LinkCodec:
             raise Refused("frame-out-of-order", f"a piece of message {stream} of the {lane} lane, of which none is missing")
         if not 0 < len(payload) <= partial.missing:
             raise Refused("bad-frame", "a piece that is empty, or longer than what is missing")
-        self._partials.take(len(payload))
-        self._taken += len(payload)
+        self._partials.take(self._holding, len(payload))
         partial.body.write(payload)
+        partial.age = 0
         partial.missing -= len(payload)
         if partial.missing:
             return None
         del self._in[lane, stream]
         self._active_in[lane] -= 1
         size = partial.body.tell()
-        self._partials.give(size)
-        self._taken -= size
+        self._partials.give(self._holding, size)
         return with_body(partial.message, partial.body.getvalue())
 
     def _first(self, lane: Lane, stream: int, payload: memoryview) -> Message | None:
@@ -379,8 +393,7 @@ class LinkCodec:
             return with_body(message, bytes(piece))
         if self._active_in[lane] >= ACTIVE_MESSAGES[lane]:
             raise Refused("too-many-partial", f"more than {ACTIVE_MESSAGES[lane]} half received messages on the {lane} lane")
-        self._partials.take(len(piece))
-        self._taken += len(piece)
+        self._partials.take(self._holding, len(piece))
         partial = _Partial(message, total - len(content))
         partial.body.write(piece)
         self._in[lane, stream] = partial

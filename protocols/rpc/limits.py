@@ -40,6 +40,10 @@ ID_BYTES = 16
 ACTIVE_MESSAGES: Final[dict[Lane, int]] = {"control": 4, "work": 16, "bulk": 2}
 """How many messages of more than one frame are interleaved in a lane, and so how many may lie half received."""
 
+ACTIVE_BYTES: Final[dict[Lane, int]] = {"control": 1 * MIB, "work": 20 * MIB, "bulk": 130 * MIB}
+"""What the messages that are interleaved in a lane may have together: on bulk the largest goes alone, as the other side's share is
+hardly larger."""
+
 OUTBOUND_BYTES: Final[dict[Lane, int]] = {"control": 1 * MIB, "work": 16 * MIB, "bulk": 256 * MIB}
 """What may wait to be written, per link and lane; ``busy`` beyond. Bodies are held, not copied."""
 
@@ -47,6 +51,10 @@ OUTBOUND_MESSAGES: Final[dict[Lane, int]] = {"control": 4096, "work": 16384, "bu
 
 ALL_LINKS_PARTIAL_BYTES = 512 * MIB
 """Half received messages of all links together, counted as their bytes arrive."""
+
+PARTIAL_BYTES_PER_ORG = 192 * MIB
+"""The same of one organisation, whose node ids cost it nothing: the largest message, and all else that one link interleaves.
+Who would exceed it loses the connection. Two organisations at their bounds leave room for the largest message of a third."""
 
 # -- asking ----------------------------------------------------------------------------------------------------------
 
@@ -83,11 +91,18 @@ OPEN_AGAIN_S = 10.0
 # -- serving ---------------------------------------------------------------------------------------------------------
 
 SERVED_PER_PEER = 1024
-SERVED = 8192
+SERVED = 4096
+"""Requests that run here, of one peer and of all. Each is a Flow: at most half of the node's table of Flows (FLOWS in
+node/kernel/assembly.py, 8192, is at least 2 * SERVED), so that peers never take the room of the node's own work.
+
+One organisation has no more than what is left for all others, as a dynamic threshold (Choudhury and Hahne, "Dynamic Queue
+Length Thresholds for Shared-Memory Packet Switches", 1998, with alpha = 1): alone it has half, with n others at their bounds
+one (n + 2)th, and there is always room for one that comes new."""
 
 SERVED_BYTES_PER_PEER = 192 * MIB
 SERVED_BYTES = 768 * MIB
-"""Bodies of the requests that run here, of one peer and of all: one of the largest, and many of the usual."""
+"""Bodies of the requests that run here, of one peer and of all: one of the largest, and many of the usual. One organisation
+has no more than what is left for all others, as above."""
 
 RECORD_GRACE_S = 10.0
 """A recorded reply is kept until the asker's deadline (it does not repeat the id after it), and this long beyond."""
@@ -110,11 +125,14 @@ assert CONTROL_FRAME_BYTES < FRAME_PAYLOAD_BYTES
 assert all(size + 4 <= FRAME_PAYLOAD_BYTES for size in FRAGMENT_BYTES.values())
 assert BODY_BYTES["control"] < BODY_BYTES["work"] < BODY_BYTES["bulk"] < 2**32
 assert all(OUTBOUND_BYTES[lane] >= 2 * BODY_BYTES[lane] for lane in BODY_BYTES), "two of the largest fit"
-assert 2 * ACTIVE_MESSAGES["bulk"] * BODY_BYTES["bulk"] - 4 * MIB <= ALL_LINKS_PARTIAL_BYTES
+assert all(ACTIVE_BYTES[lane] > BODY_BYTES[lane] + MESSAGE_HEAD_BYTES for lane in BODY_BYTES), "the largest can go"
+assert sum(ACTIVE_BYTES.values()) <= PARTIAL_BYTES_PER_ORG, "who keeps to the limits when sending over one link is not refused"
+assert 2 * PARTIAL_BYTES_PER_ORG + BODY_BYTES["bulk"] <= ALL_LINKS_PARTIAL_BYTES
 assert PROTOCOL_CHARS + TRACE_CHARS < MESSAGE_HEAD_BYTES and 4 * (ERROR_NAME_CHARS + ERROR_DETAIL_CHARS) < MESSAGE_HEAD_BYTES
 assert BODY_BYTES["bulk"] <= LARGE_RECORD_BYTES, "the largest reply can be recorded"
 assert SERVED_PER_PEER >= ASKS_PER_PEER, "who keeps to the limits when asking is not refused when served"
 assert BODY_BYTES["bulk"] < SERVED_BYTES_PER_PEER < SERVED_BYTES, "the largest request can be served"
 assert RECORDS_PER_PEER >= SERVED_PER_PEER and RECORDS >= SERVED
+assert 2 * SERVED_PER_PEER <= SERVED and 2 * BODY_BYTES["bulk"] <= SERVED_BYTES, "an organisation alone can use one peer's bound"
 assert HOP_MARGIN_MIN_MS / 1000 < BACKOFF_BASE_S < RESEND_MIN_S < OPEN_AGAIN_S
 assert OUTBOUND_MESSAGES["work"] >= ASKS_PER_PEER + SERVED_PER_PEER

@@ -17,9 +17,10 @@ from meshos.errors import MeshError, Refused, Unreachable
 from meshos.node.runtime.links import channel, tcp
 from meshos.node.runtime.links.tls import Credentials, TlsStream, contexts
 from meshos.protocols.rpc import frames, limits
-from meshos.protocols.rpc.codec import LinkCodec, Partials
+from meshos.protocols.rpc.codec import LinkCodec
 from meshos.protocols.rpc.events import Inbound, LinkDown, LinkUp, MessageReceived, Request
 from meshos.protocols.rpc.frames import FIRST, Hello
+from meshos.protocols.rpc.partials import Partials
 from tests.links.mesh import ALPHA, BETA, DAY_S, Mesh, Node, new_org, until
 
 ECHO = "/test/echo/1"
@@ -231,7 +232,7 @@ async def authenticated(mesh: Mesh, server: Node) -> AsyncIterator[tuple[TlsStre
     tls = TlsStream(await raw(server), contexts(credentials)[1], server_side=False)
     await tls.handshake()
     hello = Hello(mesh.hash, describe(credentials.certificate).peer.node, b"b" * 16)
-    codec = LinkCodec(hello, dialled=True, expect=server.id, partials=Partials(limits.ALL_LINKS_PARTIAL_BYTES))
+    codec = LinkCodec(hello, dialled=True, org=ALPHA, expect=server.id, partials=Partials())
     try:
         yield tls, codec, hello
     finally:

@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 from meshos import cbor
 from meshos.effects import Err, Ok
 from meshos.errors import Broken, Failed, MeshError, Refused, Unreachable
+from meshos.ids import OrgDid
 from meshos.protocols.rpc import frames, limits
-from meshos.protocols.rpc.codec import LinkCodec, Partials
+from meshos.protocols.rpc.codec import LinkCodec
 from meshos.protocols.rpc.events import Cancel, Message, Reply, Request
 from meshos.protocols.rpc.frames import FIRST, GOODBYE, HELLO, MORE, PING, Hello
 from meshos.protocols.rpc.messages import encode_message
+from meshos.protocols.rpc.partials import Partials
 
 MESH = b"m" * 32
 ID = bytes(range(16))
+ORG = OrgDid("did:mesh:enterprise:org-a")
 
 
 def hello(node: str, **changes: Any) -> Hello:
@@ -29,8 +32,8 @@ def hello(node: str, **changes: Any) -> Hello:
 def pair(partials: Partials | None = None) -> tuple[LinkCodec, LinkCodec]:
     """Two ends that have greeted each other."""
     partials = partials or Partials(limits.ALL_LINKS_PARTIAL_BYTES)
-    a = LinkCodec(hello("a"), dialled=True, expect="b", partials=partials)
-    b = LinkCodec(hello("b"), dialled=False, expect="a", partials=partials)
+    a = LinkCodec(hello("a"), dialled=True, org=ORG, expect="b", partials=partials)
+    b = LinkCodec(hello("b"), dialled=False, org=ORG, expect="a", partials=partials)
     assert b.data_to_send(1 << 20) == b"", "who accepted waits for the other's hello"
     b.receive(a.data_to_send(1 << 20))
     a.receive(b.data_to_send(1 << 20))
@@ -130,11 +133,11 @@ def first(body: bytes, *, total: int | None = None, stream: int = 0, lane: str =
 
 def test_a_connection_begins_with_a_hello() -> None:
     _, b = pair()
-    fresh = LinkCodec(hello("b"), dialled=False, expect="a", partials=Partials(1000))
+    fresh = LinkCodec(hello("b"), dialled=False, org=ORG, expect="a", partials=Partials(1000))
     refused("bad-frame", first(b"x"), fresh)
-    fresh = LinkCodec(hello("b"), dialled=False, expect="a", partials=Partials(1000))
+    fresh = LinkCodec(hello("b"), dialled=False, org=ORG, expect="a", partials=Partials(1000))
     refused("bad-frame", frames.header(60_000, HELLO, "control", 0), fresh)
-    fresh = LinkCodec(hello("b"), dialled=False, expect="a", partials=Partials(1000))
+    fresh = LinkCodec(hello("b"), dialled=False, org=ORG, expect="a", partials=Partials(1000))
     refused("frame-too-large", b"GET / HTTP/1.1\r\n\r\n", fresh)
     refused("bad-frame", frames.hello_frame(hello("a")), b)  # a second hello
 
@@ -150,11 +153,11 @@ def test_a_connection_begins_with_a_hello() -> None:
     ],
 )
 def test_a_hello_that_does_not_fit_is_refused_and_the_other_side_hears_why(changes: dict, name: str) -> None:
-    b = LinkCodec(hello("b"), dialled=False, expect="a", partials=Partials(1000))
+    b = LinkCodec(hello("b"), dialled=False, org=ORG, expect="a", partials=Partials(1000))
     with pytest.raises(Refused) as caught:
         b.receive(frames.hello_frame(replace(hello("a"), **changes)))
     assert caught.value.name == name
-    a = LinkCodec(hello("a"), dialled=True, expect="b", partials=Partials(1000))
+    a = LinkCodec(hello("a"), dialled=True, org=ORG, expect="b", partials=Partials(1000))
     b.refuse(caught.value)
     with pytest.raises(Refused) as heard:
         a.receive(b.data_to_send(1 << 20))
@@ -163,7 +166,7 @@ def test_a_hello_that_does_not_fit_is_refused_and_the_other_side_hears_why(chang
 
 def test_a_hello_of_other_types_is_refused() -> None:
     for fields in ([], {"mesh": "text"}, {"mesh": MESH, "node": 5, "boot": b"b" * 16, "lanes": [], "versions": []}):
-        fresh = LinkCodec(hello("b"), dialled=False, expect="a", partials=Partials(1000))
+        fresh = LinkCodec(hello("b"), dialled=False, org=ORG, expect="a", partials=Partials(1000))
         refused("bad-hello", frames.frame(HELLO, cbor.encode(fields)), fresh)
 
 

@@ -21,6 +21,7 @@ from meshos.node.runtime.links.limits import (
     IDLE_S,
     KEEPALIVE_S,
     LINGER_S,
+    PARTIAL_S,
     PARTING_S,
     READ_BYTES,
     SILENT_S,
@@ -28,9 +29,10 @@ from meshos.node.runtime.links.limits import (
     WRITE_BYTES,
 )
 from meshos.node.runtime.links.path import Connection
-from meshos.protocols.rpc.codec import LinkCodec, Partials
+from meshos.protocols.rpc.codec import LinkCodec
 from meshos.protocols.rpc.events import Message
 from meshos.protocols.rpc.frames import Hello
+from meshos.protocols.rpc.partials import Partials
 
 Received: TypeAlias = Callable[["Channel", Lane, Message], Awaitable[None]]
 
@@ -41,7 +43,8 @@ class Channel:
     def __init__(self, connection: Connection, own: Hello, path: str, partials: Partials, parted: Callable[["Channel"], None]) -> None:
         self.connection = connection
         self.path = path
-        self.codec = LinkCodec(own, dialled=connection.dialled, expect=connection.peer.node, partials=partials)
+        peer = connection.peer
+        self.codec = LinkCodec(own, dialled=connection.dialled, org=peer.org, expect=peer.node, partials=partials, evicted=self.end)
         self.bulk_only = own.lanes == ("bulk",)
         self.parting = False
         self._parted = parted
@@ -57,12 +60,18 @@ class Channel:
         self._heard_at = self._used_at = now
         self._writing_since: float | None = None
         self._parting_since: float | None = None
+        self._handing = False  # messages over to the node, and not reading meanwhile
         self._pings: dict[int, float] = {}
 
     @property
     def peer(self) -> Peer:
         """Who is at the other end."""
         return self.connection.peer
+
+    @property
+    def ending(self) -> bool:
+        """Whether it takes nothing more."""
+        return self.parting or self._error is not None
 
     @property
     def boot(self) -> bytes:
@@ -136,9 +145,9 @@ class Channel:
                 if self._error is None:
                     self._error = _first(group)
         error = self._error or Unreachable("link-closed", f"the link to {self.peer.node} was closed")
+        self.codec.close()
         with trio.CancelScope(shield=True):
             await self._refuse(error)
-        self.codec.close()
         return error
 
     async def _read(self, received: Received) -> None:
@@ -159,10 +168,12 @@ class Channel:
                 self._ponged(self.codec.pong)
             if self.codec.urgent():
                 self._wake.set()
+            self._handing = True
             for lane, message in messages:
                 self.messages_in[lane] += 1
                 self._used_at = self._heard_at
                 await received(self, lane, message)
+            self._handing = False
             if self.codec.goodbye:
                 self.part()
 
@@ -192,6 +203,8 @@ class Channel:
                 raise Unreachable("link-silent", f"nothing came from {self.peer.node} for {SILENT_S:.0f} s")
             if self._writing_since is not None and now - self._writing_since > STALLED_S:
                 raise Unreachable("link-stalled", f"{self.peer.node} has not read for {STALLED_S:.0f} s")
+            if not self._handing and self.codec.age() * KEEPALIVE_S > PARTIAL_S:
+                raise Unreachable("link-stalled", f"{self.peer.node} has not gone on with a message for {PARTIAL_S:.0f} s")
             if self._parting_since is not None and now - self._parting_since > PARTING_S:
                 return self.end(Unreachable("link-closed", f"the link to {self.peer.node} was closed"))
             if now - self._used_at > (BULK_IDLE_S if self.bulk_only else IDLE_S):

@@ -14,6 +14,15 @@ UNAUTHENTICATED = 256
 UNAUTHENTICATED_PER_ADDRESS = 32
 """The same from one address: a testnet has all its nodes on one."""
 
+HANDSHAKES_BURST = 256
+"""TLS handshakes that one address may begin at once: a testnet has all its nodes on one, and they start together."""
+
+HANDSHAKES_PER_S = 32.0
+"""And this many per second after that; each costs about a millisecond of a core."""
+
+HANDSHAKE_SOURCES = 4096
+"""Addresses whose recent handshakes are remembered; the one seen longest ago is forgotten first."""
+
 CONNECTIONS = 8192
 """Authenticated connections of all peers together."""
 
@@ -28,6 +37,10 @@ SILENT_S = 15.0
 
 STALLED_S = 30.0
 """A single write that takes longer means that the peer does not read."""
+
+PARTIAL_S = 60.0
+"""A message of which no further piece comes for so long never ends: its connection is closed, and its memory free. Longer than
+a lane has to wait for those before it on any link that is not overloaded."""
 
 IDLE_S = 600.0
 """A link without a message for so long is closed, politely; the next request opens it again in a few round trips."""
@@ -56,6 +69,8 @@ MAILBOX_PAUSE_S = 0.005
 
 assert WRITE_BYTES >= FRAME_BYTES and READ_BYTES >= FRAME_BYTES
 assert 2 * HANDSHAKE_S <= DIAL_S
+assert HANDSHAKES_BURST >= UNAUTHENTICATED_PER_ADDRESS
+assert 4 * KEEPALIVE_S < STALLED_S < PARTIAL_S
 assert 2 * KEEPALIVE_S < SILENT_S < STALLED_S <= BULK_IDLE_S < IDLE_S
 assert UNAUTHENTICATED_PER_ADDRESS < UNAUTHENTICATED < CONNECTIONS
 assert MAILBOX_PAUSE_S < RESEND_MIN_S

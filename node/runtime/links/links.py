@@ -1,7 +1,8 @@
 """All links of a node: who is connected, over which connections, and the events that rpc hears of it.
 
 Theory of operation. A peer has at most one *main* connection that counts, with all lanes, and may have a *bulk* connection,
-dialled when the first large message is sent; where that cannot be had, bulk goes as the last lane of the main one. Both
+dialled when the first large message is sent (one by each side, if both do so at once); where that cannot be had, bulk goes
+as the last lane of the main one. Both
 nodes may dial each other at once; then both keep the connection that the smaller node id dialled, and the other one
 parts politely, so that nothing on it is lost. A second connection from the same side, or from a new start of the
 process, means that the old one is dead.
@@ -29,10 +30,10 @@ from meshos.node.runtime.links.channel import Channel
 from meshos.node.runtime.links.limits import CONNECTIONS, CONNECTIONS_PER_PEER, DIAL_S, RECHECK_S
 from meshos.node.runtime.links.mailbox import Deliver, Mailbox
 from meshos.node.runtime.links.path import Connection, Path
-from meshos.protocols.rpc.codec import Partials
 from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, MessageReceived, NotSent, OpenLink, Reply, Request, SendMessage
 from meshos.protocols.rpc.frames import Hello
-from meshos.protocols.rpc.limits import ALL_LINKS_PARTIAL_BYTES, OUTBOUND_BYTES, OUTBOUND_MESSAGES
+from meshos.protocols.rpc.limits import OUTBOUND_BYTES, OUTBOUND_MESSAGES
+from meshos.protocols.rpc.partials import Partials
 
 BULK: tuple[Lane, ...] = ("bulk",)
 
@@ -43,10 +44,13 @@ class _PeerLinks:
 
     channels: list[Channel] = field(default_factory=list)
     main: Channel | None = None
-    bulk: Channel | None = None
     dialling: bool = False
     dialling_bulk: bool = False
     bulk_waiting: list[Message] = field(default_factory=list)
+
+    def bulk(self) -> Channel | None:
+        """The newest bulk connection that takes messages."""
+        return next((each for each in reversed(self.channels) if each.bulk_only and not each.ending), None)
 
     def empty(self) -> bool:
         return not (self.channels or self.dialling or self.dialling_bulk or self.bulk_waiting)
@@ -80,7 +84,7 @@ class Links:
         self._paths = paths
         self._mailbox = Mailbox(deliver)
         self._peers: dict[NodeId, _PeerLinks] = {}
-        self._partials = Partials(ALL_LINKS_PARTIAL_BYTES)
+        self._partials = Partials()
         self._connections = 0
         self._accepted: Counter[NodeId] = Counter()  # connections from outside, by peer
         self._counts: Counter[str] = Counter()
@@ -112,8 +116,8 @@ class Links:
             self._mailbox.tell(NotSent(effect.to, effect.message, "link-lost"))
         elif effect.lane != "bulk":
             self._send(peer.main, effect.lane, effect.message)
-        elif peer.bulk is not None and not peer.bulk.parting:
-            self._send(peer.bulk, "bulk", effect.message)
+        elif (bulk := peer.bulk()) is not None:
+            self._send(bulk, "bulk", effect.message)
         else:
             self._send_when_open(effect, peer)
 
@@ -168,6 +172,7 @@ class Links:
             "peers": len(self._peers),
             "links": sum(peer.main is not None for peer in self._peers.values()),
             "partial_bytes": self._partials.used,
+            "partial_evictions": self._partials.evicted,
             "undelivered": len(self._mailbox),
             "mailbox_full": self._mailbox.times_full,
         }
@@ -192,7 +197,7 @@ class Links:
         self._accepted[node] += 1
         try:
             await channel.greet()
-            await self._run(channel)
+            await self._run(channel, self._join(channel))
         except MeshError as error:
             self._counts[f"refused_{error.name}"] += 1
         finally:
@@ -212,7 +217,7 @@ class Links:
             self._forget(to)
         else:
             peer.dialling = False
-            self._nursery.start_soon(self._run_dialled, channel)
+            self._nursery.start_soon(self._run_dialled, channel, self._join(channel))
 
     async def _dial_bulk(self, to: NodeId, peer: _PeerLinks) -> None:
         """Open a bulk connection, and send what waits for it; over the main connection if it cannot be had."""
@@ -222,7 +227,7 @@ class Links:
             self._counts[f"bulk_on_main_{error.name}"] += 1
             target = peer.main
         else:
-            self._nursery.start_soon(self._run_dialled, channel)
+            self._nursery.start_soon(self._run_dialled, channel, self._join(channel))  # joined now, or the next would dial again
             target = channel
         peer.dialling_bulk = False
         waiting, peer.bulk_waiting = peer.bulk_waiting, []
@@ -260,20 +265,24 @@ class Links:
 
     # -- one connection ----------------------------------------------------------------------------------------------
 
-    async def _run_dialled(self, channel: Channel) -> None:
+    async def _run_dialled(self, channel: Channel, peer: _PeerLinks) -> None:
         try:
-            await self._run(channel)
+            await self._run(channel, peer)
         finally:
             self._connections -= 1
 
-    async def _run(self, channel: Channel) -> None:
-        """From the hellos to the end."""
+    def _join(self, channel: Channel) -> _PeerLinks:
+        """The hellos are exchanged: from now on ``channel`` is one of its peer's."""
         node = channel.peer.node
         if node in self.cut:
             channel.end(_cut_off(node))
         peer = self._peers.setdefault(node, _PeerLinks())
         peer.channels.append(channel)
         self._adopt(channel, peer)
+        return peer
+
+    async def _run(self, channel: Channel, peer: _PeerLinks) -> None:
+        """Carry messages, to the end."""
         error: MeshError = Unreachable("link-closed", "this node ended")
         try:
             error = await channel.run(self._received)
@@ -285,7 +294,7 @@ class Links:
         assert channel.codec.peer_hello is not None
         if channel.bulk_only or channel.codec.peer_hello.lanes == BULK:
             channel.bulk_only = True
-            peer.bulk = channel
+            self._replace_bulk(channel, peer)
             return
         old = peer.main
         if old is None:
@@ -305,14 +314,21 @@ class Links:
         else:
             channel.part()
 
+    def _replace_bulk(self, channel: Channel, peer: _PeerLinks) -> None:
+        """Each side has one bulk connection of its own dialling: a second one means that the first is dead."""
+        for old in peer.channels[:]:
+            same = old.boot != channel.boot or old.dialler(self.me.node) == channel.dialler(self.me.node)
+            if old is not channel and old.bulk_only and same and not old.ending:
+                lost = Unreachable("link-replaced", f"{channel.peer.node} has opened a new link for bulk")
+                self._drop(old, peer, lost)
+                old.end(lost)
+
     def _drop(self, channel: Channel, peer: _PeerLinks, error: MeshError) -> None:
         """``channel`` counts no more: say what was not sent, and that there is no link if it was the main one."""
         node = channel.peer.node
         was_main = peer.main is channel
         if was_main:
             peer.main = None
-        if peer.bulk is channel:
-            peer.bulk = None
         for _, message in channel.codec.unsent():
             self._mailbox.tell(NotSent(node, message, error.name))
         channel.codec.forget_unsent()
