@@ -20,19 +20,23 @@ from meshos.ids import NodeId, Peer
 from meshos.protocols.rpc.asking import Asking
 from meshos.protocols.rpc.events import Cancel, LinkDown, LinkUp, Message, MessageReceived, NotSent, Reply, Request, SendMessage
 from meshos.protocols.rpc.limits import SWEEP_S
-from meshos.protocols.rpc.serving import Allowed, Serving
+from meshos.protocols.rpc.serving import Allowed, Bodies, Serving
 
 
 class Rpc:
-    """The machine named ``rpc`` of the node ``me``. ``rng`` makes the ids of requests: unguessable in a node, seeded in a simulation."""
+    """The machine named ``rpc`` of the node ``me``. ``rng`` makes the ids of requests: unguessable in a node, seeded in a simulation.
 
-    def __init__(self, me: Peer, allowed: Allowed, rng: random.Random) -> None:
+    ``bodies`` says how large the requests of a protocol may be; those of a protocol that it does not name are bounded by what the
+    work lane carries, larger ones are refused as ``request-too-large``. Without it the bound is that of the bulk lane.
+    """
+
+    def __init__(self, me: Peer, allowed: Allowed, rng: random.Random, bodies: Bodies | None = None) -> None:
         self.me = me
         self._links: dict[NodeId, Peer] = {}
         self._loop: deque[tuple[Lane, Message]] = deque()
         self._effects: list[object] = []
         self._asking = Asking(rng, self._send, self._linked, self._effects)
-        self._serving = Serving(allowed, self._send, self._linked, self._effects)
+        self._serving = Serving(allowed, self._send, self._linked, self._effects, bodies)
         self._sweep_at: float | None = None
 
     # -- the machine -------------------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 A record is kept until its asker has no reason to repeat the id any more: until it says so by the floor of a later request,
 else for its deadline and a grace, within bounds on number and bytes. When bytes are short, the oldest replies lose their
 body but not their id: a repeated request then learns that it was done, and that the reply is gone. Only when there are
-too many records is the oldest forgotten altogether.
+too many records is one forgotten altogether: the oldest of the organisation that has most, so that no other one, with however
+many node ids, can make this node forget what it did for the rest.
 """
 
 import heapq
@@ -13,7 +14,7 @@ from typing import TypeAlias
 
 from meshos.effects import Err, Ok
 from meshos.errors import Refused
-from meshos.ids import NodeId
+from meshos.ids import NodeId, OrgDid
 from meshos.protocols.rpc.events import Reply
 from meshos.protocols.rpc.limits import BODY_BYTES, LARGE_RECORD_BYTES, RECORD_BYTES, RECORD_GRACE_S, RECORDS, RECORDS_PER_PEER
 
@@ -27,6 +28,7 @@ class _Record:
     until: float
     size: int
     number: int
+    org: OrgDid
 
 
 class _OfPeer:
@@ -48,6 +50,7 @@ class Records:
     def __init__(self) -> None:
         self._records: OrderedDict[Key, _Record] = OrderedDict()  # oldest first, here and below
         self._of_peer: dict[NodeId, _OfPeer] = {}
+        self._of_org: dict[OrgDid, OrderedDict[Key, None]] = {}
         self._expiry: list[tuple[float, int, Key]] = []
         self._bodies: dict[bool, OrderedDict[Key, None]] = {False: OrderedDict(), True: OrderedDict()}  # by whether large
         self._bytes: dict[bool, int] = {False: 0, True: 0}
@@ -65,18 +68,20 @@ class Records:
         record = self._records.get(key)
         return None if record is None else record.reply
 
-    def put(self, key: Key, reply: Reply, until: float) -> None:
-        """Keep ``reply`` until ``until``; a reply that is already there stays."""
+    def put(self, key: Key, reply: Reply, until: float, org: OrgDid) -> None:
+        """Keep ``reply``, to a node of ``org``, until ``until``; a reply that is already there stays."""
         if key in self._records:
             return
         mine = self._of_peer.setdefault(key[0], _OfPeer())
         if len(mine.keys) >= RECORDS_PER_PEER:
             self._drop(next(iter(mine.keys)))
         elif len(self._records) >= RECORDS:
-            self._drop(next(iter(self._records)))
+            most = max(self._of_org, key=lambda each: len(self._of_org[each]))
+            self._drop(next(iter(self._of_org[most])))
         size = len(reply.outcome.value) if isinstance(reply.outcome, Ok) else 0
         self._number += 1
-        self._records[key] = _Record(reply, until, size, self._number)
+        self._records[key] = _Record(reply, until, size, self._number, org)
+        self._of_org.setdefault(org, OrderedDict())[key] = None
         mine.keys[key] = None
         mine.heard_at = max(mine.heard_at, until - RECORD_GRACE_S)
         if key[1][:-8] == mine.process:
@@ -144,6 +149,10 @@ class Records:
     def _drop(self, key: Key) -> None:
         record = self._records.pop(key)
         del self._of_peer[key[0]].keys[key]
+        of_org = self._of_org[record.org]
+        del of_org[key]
+        if not of_org:
+            del self._of_org[record.org]
         self._release(key, record)
 
 

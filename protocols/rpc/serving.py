@@ -12,7 +12,7 @@ from meshos.effects import Err, Ok, Outcome, Report, Tell
 from meshos.errors import Broken, MeshError, Refused, Unreachable, busy
 from meshos.flow import Lane
 from meshos.flow_machine import CancelFlow, FlowEnded, StartFlow
-from meshos.ids import NodeId, Peer
+from meshos.ids import NodeId, OrgDid, Peer
 from meshos.protocols.rpc.asking import Send
 from meshos.protocols.rpc.events import Cancel, Inbound, Reply, Request
 from meshos.protocols.rpc.limits import BODY_BYTES, RECORD_GRACE_S, SERVED, SERVED_BYTES, SERVED_BYTES_PER_PEER, SERVED_PER_PEER
@@ -20,6 +20,9 @@ from meshos.protocols.rpc.records import Key, Records
 
 Allowed: TypeAlias = Mapping[str, Callable[[Peer], bool]]
 """The protocols that are served, and who may ask for each. What is not in it is refused as ``unknown-protocol``."""
+
+Bodies: TypeAlias = Mapping[str, int]
+"""The largest body of a request, by protocol."""
 
 
 def reply_lane(asked_on: Lane, outcome: Outcome[bytes]) -> Lane:
@@ -47,27 +50,38 @@ class _Running:
 
 
 class _Load:
-    """What runs for one peer."""
+    """What runs for one peer, or for all nodes of one organisation."""
 
     __slots__ = ("bytes", "requests")
 
     def __init__(self) -> None:
         self.requests = self.bytes = 0
 
+    def add(self, requests: int, size: int) -> None:
+        self.requests += requests
+        self.bytes += size
+
+
+_NOTHING = _Load()
+
 
 class Serving:
     """Holds every request that runs here for somebody. ``now`` is set by the machine before each call."""
 
-    def __init__(self, allowed: Allowed, send: Send, linked: Callable[[NodeId], bool], effects: list[object]) -> None:
+    def __init__(
+        self, allowed: Allowed, send: Send, linked: Callable[[NodeId], bool], effects: list[object], bodies: Bodies | None = None
+    ) -> None:
         self.now = 0.0
         self.effects = effects
         self.counts = dict.fromkeys(COUNTED, 0)
         self.records = Records()
         self._allowed = allowed
+        self._bodies = bodies
         self._send = send
         self._linked = linked
         self._running: dict[Key, _Running] = {}
         self._of_peer: dict[NodeId, _Load] = {}
+        self._of_org: dict[OrgDid, _Load] = {}
         self._bytes = 0
 
     def request(self, peer: Peer, request: Request, lane: Lane) -> None:
@@ -88,7 +102,7 @@ class Serving:
         if refusal is not None:
             self.counts["refused"] += 1
             self._answer(peer.node, lane, Reply(request.id, Err(refusal)))
-        elif self._full(peer.node, len(request.body)):
+        elif self._full(peer, len(request.body)):
             self.counts["not_taken_in"] += 1
             self._answer(peer.node, lane, Reply(request.id, Err(busy("the table of requests that run here")), final=False))
         else:
@@ -110,7 +124,7 @@ class Serving:
             self.records.release(key)
         else:
             cancelled = Refused("cancelled", "it was cancelled by whoever asked for it")
-            self.records.put(key, Reply(cancel.id, Err(cancelled)), self.now + RECORD_GRACE_S)
+            self.records.put(key, Reply(cancel.id, Err(cancelled)), self.now + RECORD_GRACE_S, peer.org)
 
     def ended(self, event: FlowEnded) -> None:
         """A service has an answer: it is recorded, and sent if there is a link (else the asker will ask again)."""
@@ -118,14 +132,9 @@ class Serving:
         running = self._running.pop(key, None)  # type: ignore[call-overload]  # every FlowId that we hear of is a Key of ours
         assert running is not None and isinstance(key, tuple), event
         node = running.peer.node
-        load = self._of_peer[node]
-        load.requests -= 1
-        load.bytes -= running.size
-        self._bytes -= running.size
-        if not load.requests:
-            del self._of_peer[node]
+        self._count(running.peer, -1, -running.size)
         reply = Reply(key[1], self._checked(running.protocol, event.outcome))
-        self.records.put((node, key[1]), reply, max(self.now, running.deadline) + RECORD_GRACE_S)
+        self.records.put((node, key[1]), reply, max(self.now, running.deadline) + RECORD_GRACE_S, running.peer.org)
         if not running.cancelled and self._linked(node):
             self._answer(node, running.lane, reply)
 
@@ -146,25 +155,40 @@ class Serving:
             return Refused("unknown-protocol", f"this node does not speak {request.protocol[:80]!r}")
         if not allowed(peer):
             return Refused("not-allowed", f"{peer.org} may not use {request.protocol} here")
+        most = BODY_BYTES["bulk"] if self._bodies is None else self._bodies.get(request.protocol, BODY_BYTES["work"])
+        if len(request.body) > most:
+            detail = f"a request of {len(request.body)} bytes, at most {most} are taken by {request.protocol}"
+            return Refused("request-too-large", detail)
         if request.ttl_ms < 1:
             return Unreachable("deadline-exceeded", "the request came when its time was over", outcome="not_done")
         return None
 
-    def _full(self, node: NodeId, size: int) -> bool:
-        load = self._of_peer.get(node)
-        if load is not None and (load.requests >= SERVED_PER_PEER or load.bytes + size > SERVED_BYTES_PER_PEER):
+    def _full(self, peer: Peer, size: int) -> bool:
+        """Whether the peer is at its bound, or its organisation holds as much as is left for all others (see limits.py)."""
+        load = self._of_peer.get(peer.node, _NOTHING)
+        if load.requests >= SERVED_PER_PEER or load.bytes + size > SERVED_BYTES_PER_PEER:
             return True
-        return len(self._running) >= SERVED or self._bytes + size > SERVED_BYTES
+        load = self._of_org.get(peer.org, _NOTHING)
+        return load.requests >= SERVED - len(self._running) or load.bytes + size > SERVED_BYTES - self._bytes
+
+    def _count(self, peer: Peer, requests: int, size: int) -> None:
+        """``requests`` more (or fewer) run for ``peer``, with bodies of ``size``."""
+        of_peer = self._of_peer.setdefault(peer.node, _Load())
+        of_org = self._of_org.setdefault(peer.org, _Load())
+        of_peer.add(requests, size)
+        of_org.add(requests, size)
+        self._bytes += size
+        if not of_peer.requests:
+            del self._of_peer[peer.node]
+        if not of_org.requests:
+            del self._of_org[peer.org]
 
     def _start(self, key: Key, peer: Peer, request: Request, lane: Lane) -> None:
         deadline = self.now + request.ttl_ms / 1000
         self.counts["served"] += 1
         size = len(request.body)
         self._running[key] = _Running(peer, request.protocol, size, lane, deadline)
-        load = self._of_peer.setdefault(peer.node, _Load())
-        load.requests += 1
-        load.bytes += size
-        self._bytes += size
+        self._count(peer, 1, size)
         inbound = Inbound(peer, request.protocol, request.body, deadline, request.trace)
         self.effects.append(Tell("flows", StartFlow(key, request.protocol, inbound, deadline, "rpc", request.trace)))
 
