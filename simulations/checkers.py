@@ -4,7 +4,7 @@ What happened is known from the world (who lives, whose tool ran); what a node b
 what is checked.
 """
 
-from meshos.effects import Signed
+from meshos.effects import Signed, Tell
 from meshos.ids import NodeId, OrgDid
 from meshos.protocols.membership.events import MemberChanged
 from meshos.simulations.mesh import Mesh
@@ -24,9 +24,12 @@ class MembershipChecker:
 
     def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
         """See ``Checker``."""
-        if machine == "kernel" and type(event) is MemberChanged:
-            self._changed(node, event)
-        elif machine == "membership" and type(event) is Signed:
+        if machine != "membership":
+            return
+        for effect in effects:  # what it tells, at the moment of the step: later its state is another
+            if type(effect) is Tell and type(effect.event) is MemberChanged:
+                self._changed(node, effect.event)
+        if type(event) is Signed:
             self._spoke(node)
 
     def _changed(self, node: SimNode, event: MemberChanged) -> None:
