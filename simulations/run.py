@@ -1,6 +1,5 @@
 """One run: a scenario, a seed, a schedule of faults; what was checked, and the verdict."""
 
-import gc
 import json
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,8 +15,6 @@ from meshos.simulations.world import SimNode, Violation, World
 
 FILE_VERSION = 1
 MAX_FILE_BYTES = 16 * 1024 * 1024
-GARBAGE = 50_000
-"""New objects between two collections in a run."""
 
 
 class Checker(Protocol):
@@ -111,8 +108,6 @@ def run(
             fault.do(world)
         else:
             world.at(at, fault.do, world)
-    generations = gc.get_threshold()
-    gc.set_threshold(GARBAGE)  # what a run makes lives as long as the run: collecting it young costs a tenth of the time
     try:
         for node in world.nodes.values():
             node.start()
@@ -124,8 +119,6 @@ def run(
     except Exception as error:  # whatever a machine raises is a bug of ours, and the run's verdict
         where = traceback.extract_tb(error.__traceback__)[-1]
         report.verdict, report.message = "crashed", f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
-    finally:
-        gc.set_threshold(*generations)
     report.at_s, report.steps = world.now, world.steps
     report.packets, report.lost = world.network.sent, world.network.lost
     report.digest = recorder.digest() if recorder is not None else ""

@@ -37,8 +37,10 @@ from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
 from meshos.protocols.membership.sync import CheckCertificate
 from meshos.protocols.membership.sync import services as membership_services
+from meshos.protocols.rpc.limits import SERVED
 from meshos.protocols.rpc.machine import Rpc
 from meshos.protocols.tasks.call import Calls
+from meshos.protocols.tasks.limits import HEAD_BYTES, MAX_ARGUMENTS_BYTES
 from meshos.protocols.tasks.outbox import MACHINE as RECEIPTS
 from meshos.protocols.tasks.outbox import ReceiptOutbox, deliver
 from meshos.protocols.tasks.payments import OwedOnly
@@ -49,6 +51,11 @@ from meshos.storage.store import View
 
 FLOWS = 8192
 """Flows that run at once: the requests of all peers (protocols/rpc/limits.py), those of the API, and the node's own."""
+
+assert FLOWS >= 2 * SERVED, "peers' requests leave room for the API's and the node's own"
+
+BODIES = {TASK: MAX_ARGUMENTS_BYTES + HEAD_BYTES + 4}
+"""The protocols whose requests may be larger than 1 MiB."""
 
 CALL, DEPLOY, UNDEPLOY, DELIVER = "call", "deploy", "undeploy", "receipts-deliver"
 ASK_ORG, ASK_DIRECTORY = "ask-org", "ask-directory"
@@ -149,7 +156,7 @@ def assemble(outside: Outside) -> Assembly:
     }
     flows = Flows(services, limit=FLOWS)
     allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, DIRECTORY, HINT, TASK, RECEIPT), any_member)
-    rpc = Rpc(me, allowed, outside.rng)
+    rpc = Rpc(me, allowed, outside.rng, bodies=BODIES)
     directory = Directory(me.node, outside.views["directory"])
     receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER,))
     machines: dict[str, Machine] = {
