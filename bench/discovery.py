@@ -53,7 +53,7 @@ def _quality(report: Report, found: retrieval.Found) -> None:
         bound = name in (usual, quality.better())
         report.rows.append(
             Row(
-                f"ours over {labels[name]}, 95 % from {low:.3f} to {high:.3f}",
+                f"ours over {labels[name]}, 95 % from {low:.4f} to {high:.4f}",
                 ratio,
                 "x",
                 bar=f">= {retrieval.BAR:g}, lower bound > 1" if bound else "",
