@@ -122,9 +122,12 @@ def _load(report: Report, live: Live, agents: list[serf.Agent], seconds: float) 
     nodes = live.nodes()
     for agent in agents:
         agent.failures.clear()
-    groups = [[node.pid, *(agent.process.pid for agent in agents[place : place + 1])] for place, node in enumerate(nodes)]
+    groups = [
+        [(node.name, node.pid), *((agent.name, agent.process.pid) for agent in agents[place : place + 1])]
+        for place, node in enumerate(nodes)
+    ]
     with _watching(nodes) as watchers, _spinning() as spinners:
-        stops = _stop_in_turn(groups, seconds)
+        stops = _stop_in_turn(groups, seconds, live)
         time.sleep(SETTLE_S)
     for watcher in watchers:
         if watcher.broken:
@@ -168,23 +171,43 @@ def _spinning() -> Iterator[int]:
             process.wait(10)
 
 
-def _stop_in_turn(groups: Sequence[Sequence[int]], seconds: float) -> int:
-    """For so long, stop the processes of one group after the other; how many times one was stopped."""
+def _stop_in_turn(groups: Sequence[Sequence[tuple[str, int]]], seconds: float, live: Live) -> int:
+    """For so long, stop the processes of one group after the other; how many times one was stopped.
+
+    Raises Failed ``bench-command-failed`` if one of them has ended by itself.
+    """
     until = time.monotonic() + seconds
     stops = 0
     while time.monotonic() + STOPPED_S < until:
         began = time.monotonic()
-        pids = groups[stops % len(groups)]
+        group = groups[stops % len(groups)]
+        stopped = []
         try:
-            for pid in pids:
-                os.kill(pid, signal.SIGSTOP)
+            for name, pid in group:
+                if not _signalled(pid, signal.SIGSTOP):
+                    raise Failed("bench-command-failed", f"{name} ended by itself; its log ends: {_last_words(live, name)}")
+                stopped.append(pid)
             time.sleep(STOPPED_S)
         finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+            for pid in stopped:
+                _signalled(pid, signal.SIGCONT)
         stops += 1
         time.sleep(max(0.0, began + EVERY_S - time.monotonic()))
     return stops
+
+
+def _signalled(pid: int, number: signal.Signals) -> bool:
+    """Whether there was somebody to hear it."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _last_words(live: Live, name: str) -> str:
+    log = live.folder / name / "node.log"
+    return log.read_text(errors="replace")[-500:] if log.exists() else "(it kept none)"
 
 
 class _Watcher:
