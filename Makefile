@@ -45,7 +45,7 @@ seeds: $(STAMP) ## twenty seeds of the simulator
 fmt: $(STAMP) ## format, and mend what ruff can mend
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-bench: $(STAMP) ## the benchmarks; each says what it measured, on what
+bench: $(STAMP) ## list the benchmarks; `mesh bench NAME` runs one
 	@$(BIN)/mesh bench
 
 lock: $(STAMP) ## resolve the two locks anew (needs the network; KEEP=1 keeps versions)
