@@ -67,6 +67,12 @@ DRAIN_S = 1.0
 DRAIN_BYTES = 8 * MIB
 """What is still read of a refused request, so that its client sees the refusal and not a reset connection."""
 
+CONNECTIONS = 2_048
+"""Open connections, over all clients; each costs some 30 KiB, and one file descriptor."""
+
+HELD_BYTES = 64 * KIB
+"""What a connection gathers of an answer before it is sent on: a head and an ordinary body leave as one piece."""
+
 REQUESTS = 1_024
 """Requests under way at once, over all keys; each costs some 50 KiB."""
 
@@ -111,5 +117,6 @@ assert BODY_BYTES <= TASK_BODY_BYTES
 assert FILE_BYTES * 4 // 3 + DATA_BYTES * 2 < TASK_BODY_BYTES
 assert REPLAY_BODY_BYTES * 16 <= REPLAY_BYTES
 assert LARGE_BYTES <= BODY_BYTES
+assert REQUESTS <= CONNECTIONS, "who may ask may connect"
 assert EVENT_HEARTBEAT_S < STALLED_S, "a stalled reader is noticed by its next heartbeat"
 assert BODY_S < REQUEST_S < TIMEOUT_S_MAX

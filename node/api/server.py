@@ -4,6 +4,9 @@ Theory of operation. Hypercorn shields its writes from cancellation, so a client
 connection for ever; TCP_USER_TIMEOUT on the listening socket (inherited by what it accepts) makes the kernel reset it
 after STALLED_S. A connection that is open without a request, or dribbles its headers, ends after IDLE_S; a body has
 its own time in the gate. HTTP/1.1 and HTTP/2 (by ALPN over TLS, by prior knowledge on loopback) share one port.
+
+What speaks HTTP is hypercorn's own connection (connection.py); listening and leaving are done here, as hypercorn's ``serve`` has
+no bound on connections, and this node needs none of its processes and lifespans.
 """
 
 import ipaddress
@@ -12,16 +15,19 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import trio
+from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.trio import serve as hypercorn_serve
+from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
 
 from meshos.errors import BadInput, Refused
 from meshos.node.api import limits
+from meshos.node.api.connection import Connections, Stream
 from meshos.node.api.gate import Application, Settings
 from meshos.node.api.keys import KeyRing
 
@@ -85,19 +91,27 @@ async def serve(
 ) -> None:
     """Serve until ``shutdown_trigger`` returns (or this is cancelled); starts with the API's URL."""
     sock = open_socket(listen)
+    config = _config(listen)
+    sock.listen(config.backlog)
     host, port = sock.getsockname()[:2]
     scheme = "http" if listen.certificate is None else "https"
-    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-    config = _config(listen)
-    config.bind = [f"fd://{sock.detach()}"]
-    async with trio.open_nursery() as nursery:
+    context = WorkerContext(None)
+    connections = Connections(ASGIWrapper(cast(ASGIFramework, app)), config, context)
+    async with trio.open_nursery() as open_ones:
+        async with trio.open_nursery() as accepting:
+            listeners = [_listener(sock, config)]
+            accepting.start_soon(partial(trio.serve_listeners, connections.take, listeners, handler_nursery=open_ones))
+            task_status.started(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+            await (shutdown_trigger or trio.sleep_forever)()
+            accepting.cancel_scope.cancel()
+        await context.terminated.set()  # idle connections end now, others when they have answered
+        open_ones.cancel_scope.deadline = trio.current_time() + config.graceful_timeout
 
-        async def run(*, task_status: trio.TaskStatus[list[str]]) -> None:
-            trigger = shutdown_trigger or trio.sleep_forever
-            await hypercorn_serve(cast(ASGIFramework, app), config, mode="asgi", shutdown_trigger=trigger, task_status=task_status)
 
-        await nursery.start(run)
-        task_status.started(url)
+def _listener(sock: socket.socket, config: Config) -> trio.abc.Listener[Stream]:
+    plain = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+    tls = config.create_ssl_context()
+    return cast(trio.abc.Listener[Stream], plain) if tls is None else trio.SSLListener(plain, tls, https_compatible=True)
 
 
 async def keep_keys(ring: KeyRing, path: Path) -> None:
