@@ -212,11 +212,11 @@ class _Node:
             },
             ports={
                 CallTool: self._call_tool,
-                SignBytes: self._sign_bytes,
                 SignEntry: self._sign_entry,
                 StartAgent: self._start_agent,
                 StopAgent: self._stop_agent,
             },
+            at_once={SignBytes: self._sign_bytes},
             sign=self._sign,
         )
 
@@ -244,8 +244,8 @@ class _Node:
         assert isinstance(domain, Domain)
         return await self.opened.keys.sign(folder.NODE_KEY, domain, payload)
 
-    async def _sign_bytes(self, effect: SignBytes) -> bytes:
-        return await self._sign(effect.domain, effect.payload)
+    def _sign_bytes(self, effect: SignBytes) -> bytes:
+        return self.opened.keys.sign_now(folder.NODE_KEY, effect.domain, effect.payload)
 
     async def _sign_entry(self, effect: SignEntry) -> EntrySignature:
         signature = await self._sign(entry_domain(self.genesis.hash), effect.body)

@@ -1,8 +1,8 @@
 """The trio driver: a Core with a real clock, real disks, worker threads and ports.
 
 Everything that a machine decides happens synchronously in the one trio thread, at the moment an event arrives; there is no
-task between a frame and its reply. Tasks exist only for what waits: one for the earliest deadline, one for each disk, one
-for each operation of a port. Worker threads do what is slow and pure (``Compute``) and what blocks (``Store.write``).
+task between a frame and its reply. Tasks exist only for what waits: one for the earliest deadline, one for each operation of a
+port that does not answer at once. Worker threads do what is slow and pure (``Compute``); each disk has a thread of its own.
 """
 
 import logging
@@ -17,6 +17,7 @@ from meshos.errors import Broken, MeshError, Refused
 from meshos.flow import Compute, Port
 from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Perform, StartFlow
 from meshos.node.kernel.core import OUTSIDE, Core
+from meshos.node.runtime.disk_thread import DiskThread
 from meshos.storage.overlay import Overlay
 from meshos.storage.store import Store
 
@@ -29,6 +30,9 @@ Handler: TypeAlias = Callable[[Any], None]
 
 PortHandler: TypeAlias = Callable[[Any], Awaitable[object]]
 """Does what a Flow awaits as ``Port(effect)``; cancelled with the Flow. Each knows its own effect's type."""
+
+AtOnce: TypeAlias = Callable[[Any], object]
+"""The same for a port that never waits (a key in memory signs in 40 µs): the Flow goes on in the same turn, without a task."""
 
 COMPUTE_THREADS = 2
 """Worker threads for Compute: as many as the machines that a node is measured on have cores."""
@@ -47,6 +51,7 @@ class Host:
         stores: Mapping[str, tuple[Store, Overlay]],
         handlers: Mapping[type, Handler],
         ports: Mapping[type, PortHandler],
+        at_once: Mapping[type, AtOnce] | None = None,
         sign: Callable[[object, bytes], Awaitable[bytes]],
         observe: Callable[[str, object, list[object]], None] | None = None,
     ) -> None:
@@ -54,6 +59,7 @@ class Host:
         self._stores = stores
         self._handlers = handlers
         self._ports = ports
+        self._at_once = at_once or {}
         self._sign_with = sign
         self._nursery: trio.Nursery
         self._compute = trio.CapacityLimiter(COMPUTE_THREADS)
@@ -61,11 +67,12 @@ class Host:
         self._armed = float("inf")
         self._running: dict[tuple[str, int], trio.CancelScope] = {}
         self._staged: dict[str, list[Sequence[Write]]] = {name: [] for name in stores}
-        self._to_write: dict[str, trio.MemorySendChannel[list[Sequence[Write]]]] = {}
+        self._disks: dict[str, DiskThread] = {}
         self._waiting: dict[int, tuple[trio.Event, list[Outcome[object]]]] = {}
         self._flows = 0
         self._broken = trio.Event()
         self._error: BaseException | None = None
+        self._ended = False
         self.lag_s = 0.0
         self.lag_alarms = 0
 
@@ -73,30 +80,39 @@ class Host:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Ends with the error of a disk that could not be written."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            for name, (store, overlay) in self._stores.items():
-                send, receive = trio.open_memory_channel[list[Sequence[Write]]](1)
-                self._to_write[name] = send
-                nursery.start_soon(self._write_disk, name, store, overlay, receive)
-            nursery.start_soon(self._keep_time)
-            task_status.started()
-            await self._broken.wait()
-            assert self._error is not None
-            raise self._error
+        token = trio.lowlevel.current_trio_token()
+        self._disks = {
+            name: DiskThread(name, store, token, partial(self._written, name, overlay)) for name, (store, overlay) in self._stores.items()
+        }
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._keep_time)
+                task_status.started()
+                await self._broken.wait()
+                assert self._error is not None
+                raise self._error
+        finally:
+            self._ended = True
+            with trio.CancelScope(shield=True):  # a write that was begun is finished before the store is closed
+                for disk in self._disks.values():
+                    await disk.end()
 
     def _enter(self, step: Callable[[], None]) -> None:
         """Into the core. Whatever comes out of it ends the node (``run`` raises it), and not whoever happened to bring the event: a
         machine that was interrupted within a step is not to be trusted with another."""
-        if self._error is not None:
+        if self._error is not None or self._ended:
             return
         try:
             step()
         except Exception as error:
-            self._error = error
-            self._broken.set()
+            self._break(error)
         else:
             self._check_timer()
+
+    def _break(self, error: BaseException) -> None:
+        self._error = error
+        self._broken.set()
 
     def deliver(self, machine: str, event: object) -> None:
         """``event`` has happened for ``machine``."""
@@ -152,6 +168,9 @@ class Host:
         kind = type(effect)
         if kind is Perform:
             assert isinstance(effect, Perform)
+            if type(effect.operation) is Port and type(effect.operation.effect) in self._at_once:
+                self._perform_at_once(effect, effect.operation.effect)
+                return
             scope = self._running[effect.reply_to, effect.op] = trio.CancelScope()
             self._nursery.start_soon(self._perform, effect, scope)
         elif kind is Abandon:
@@ -177,6 +196,16 @@ class Host:
                 raise Broken("internal", f"no port carries out {kind.__name__}")
             handler(effect)
 
+    def _perform_at_once(self, perform: Perform, effect: object) -> None:
+        """Its completion waits in the core's queue until the step that asked for it has been carried out."""
+        try:
+            outcome: Outcome[object] = Ok(self._at_once[type(effect)](effect))
+        except MeshError as error:
+            outcome = Err(error)
+        except Exception as error:
+            outcome = Err(_bug(error, type(effect).__name__))
+        self.core.deliver(trio.current_time(), perform.reply_to, Completed(perform.op, outcome))
+
     async def _perform(self, perform: Perform, scope: trio.CancelScope) -> None:
         outcome: Outcome[object] | None = None
         with scope:
@@ -186,8 +215,7 @@ class Host:
             except MeshError as error:
                 outcome = Err(error)
             except Exception as error:
-                logger.error("bug", exc_info=error, extra={"operation": type(perform.operation).__name__})
-                outcome = Err(Broken("internal", f"a bug of ours, {type(error).__name__}; the log of this node has it"))
+                outcome = Err(_bug(error, type(perform.operation).__name__))
             finally:
                 del self._running[perform.reply_to, perform.op]
         if outcome is not None:
@@ -215,15 +243,17 @@ class Host:
 
     def _sync(self, machine: str) -> None:
         staged, self._staged[machine] = self._staged[machine], []
-        self._to_write[machine].send_nowait(staged)  # never full: a machine that syncs emits nothing until it is synced
+        self._disks[machine].write(staged)  # one at a time: a machine that syncs emits nothing until it is synced
 
-    async def _write_disk(
-        self, machine: str, store: Store, overlay: Overlay, batches: trio.MemoryReceiveChannel[list[Sequence[Write]]]
-    ) -> None:
-        limiter = trio.CapacityLimiter(1)
-        async for staged in batches:
-            # Not abandoned on cancellation: a write that was begun is finished before the store is closed.
-            writes = [write for batch in staged for write in batch]
-            await trio.to_thread.run_sync(store.write, writes, limiter=limiter)
-            overlay.settle(len(staged))
-            self._enter(lambda: self.core.synced(trio.current_time(), machine))
+    def _written(self, machine: str, overlay: Overlay, batches: int, error: Exception | None) -> None:
+        """In the trio thread: ``batches`` of ``machine`` are on disk, or will never be."""
+        if error is not None:
+            self._break(error)
+            return
+        overlay.settle(batches)
+        self._enter(lambda: self.core.synced(trio.current_time(), machine))
+
+
+def _bug(error: Exception, operation: str) -> Broken:
+    logger.error("bug", exc_info=error, extra={"operation": operation})
+    return Broken("internal", f"a bug of ours, {type(error).__name__}; the log of this node has it")

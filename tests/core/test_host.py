@@ -1,9 +1,11 @@
 """The trio driver: what it does with a disk that fails, a port that fails, and a Flow nobody waits for."""
 
+import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
 import trio
+import trio.testing
 
 from meshos.effects import Completed, Ok, Persist, Put, Tell, Write
 from meshos.errors import Broken, MeshError, Refused
@@ -138,6 +140,78 @@ async def test_what_is_abandoned_before_its_task_ran_is_never_begun() -> None:
         assert await _drained(host)
         nursery.cancel_scope.cancel()
     assert begun == []
+
+
+async def test_a_port_that_never_waits_answers_in_the_same_turn_also_with_an_error() -> None:
+    async def work() -> object:
+        return [await Port[object](Work()), await Port[object](Work())]
+
+    async def failing() -> object:
+        return await Port[object](Later())
+
+    class Later:
+        pass
+
+    def broken(effect: object) -> object:
+        raise KeyError("a bug")
+
+    def refused(effect: object) -> object:
+        raise Refused("not-today", "no")
+
+    flows = Flows({"work": lambda _: work(), "failing": lambda _: failing()}, limit=10)
+    for handler, name in ((broken, "internal"), (refused, "not-today")):
+        host = Host(
+            {"flows": flows},
+            stores={},
+            handlers={},
+            ports={},
+            at_once={Work: lambda _: "done", Later: handler},
+            sign=never_signs,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.run)
+            host.deliver("flows", StartFlow("unheard", "work", None, None, OUTSIDE))
+            assert host.statistics()["operations"] == 0, "no task was made for it"
+            assert await host.flow("work", None, timeout_s=5) == ["done", "done"]
+            with pytest.raises(MeshError) as caught:
+                await host.flow("failing", None, timeout_s=5)
+            assert caught.value.name == name
+            nursery.cancel_scope.cancel()
+
+
+class SlowDisk(FullDisk):
+    """Writes when it is let."""
+
+    def __init__(self) -> None:
+        self.let = threading.Event()
+        self.written: list[Write] = []
+
+    def write(self, writes: Sequence[Write]) -> None:
+        assert self.let.wait(10)
+        self.written += writes
+
+
+async def test_a_write_that_was_begun_is_finished_before_the_host_ends() -> None:
+    async def work() -> object:
+        return await Propose[object]("x")
+
+    async def let_go_when_cancelled() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            disk.let.set()
+
+    disk = SlowDisk()
+    flows = Flows({"work": lambda _: work()}, limit=10)
+    host = Host({"flows": flows, "org": Writes()}, stores={"org": (disk, Overlay(disk))}, handlers={}, ports={}, sign=never_signs)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.run)
+        host.deliver("flows", StartFlow("f", "work", None, None, OUTSIDE))
+        nursery.start_soon(let_go_when_cancelled)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert disk.written == [Put(b"k", b"v")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("disk-org")]
 
 
 async def _drained(host: Host) -> bool:

@@ -1,9 +1,9 @@
 """One connection at work: a reader, a writer and a clock around a ``LinkCodec``.
 
-The writer sleeps until something is queued, and then writes all that is queued, as one piece up to WRITE_BYTES: whatever
-is sent in one turn of the event loop shares one system call. The reader hands each message on and stops reading while the
-mailbox is full, so that the peer's TCP window closes. A channel that *parts* sends what is queued and a goodbye, and ends
-when the other side has said its own.
+A message that is sent when nothing was written for GATHER_S leaves at once, in the same turn of the event loop. Under load it
+waits for the writer, which writes all that is queued as one piece up to WRITE_BYTES: what comes meanwhile shares one system
+call. The reader hands each message on and stops reading while the mailbox is full, so that the peer's TCP window closes. A
+channel that *parts* sends what is queued and a goodbye, and ends when the other side has said its own.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,6 +17,7 @@ from meshos.flow import Lane
 from meshos.ids import NodeId, Peer
 from meshos.node.runtime.links.limits import (
     BULK_IDLE_S,
+    GATHER_S,
     HANDSHAKE_S,
     IDLE_S,
     KEEPALIVE_S,
@@ -59,6 +60,7 @@ class Channel:
         now = trio.current_time()
         self._heard_at = self._used_at = now
         self._writing_since: float | None = None
+        self._write_alone_at = float("inf")  # from when on a message need not wait for the writer; never before it runs
         self._parting_since: float | None = None
         self._handing = False  # messages over to the node, and not reading meanwhile
         self._pings: dict[int, float] = {}
@@ -113,7 +115,18 @@ class Channel:
         self.codec.send(lane, message)
         self.messages_out[lane] += 1
         self._used_at = trio.current_time()
-        self._wake.set()
+        if self._writing_since is not None or self._used_at < self._write_alone_at or not self._write_now():
+            self._wake.set()
+
+    def _write_now(self) -> bool:
+        """What is queued, past the writer; False if something is left for it."""
+        self._write_alone_at = self._used_at + GATHER_S
+        data = self.codec.data_to_send(WRITE_BYTES)
+        self.bytes_out += len(data)
+        if self.connection.send_now(data):
+            return not self.codec.waiting()
+        self._write_alone_at = float("inf")  # the socket is full: from here on all waits for the writer, in the codec and bounded there
+        return False
 
     def part(self) -> None:
         """End politely: what is queued still goes out, and what the other side has queued still comes in."""
@@ -178,10 +191,12 @@ class Channel:
                 self.part()
 
     async def _write(self) -> None:
+        self._write_alone_at = 0.0
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
-            while data := self.codec.data_to_send(WRITE_BYTES):
+            data = self.codec.data_to_send(WRITE_BYTES)  # it may be nothing: then what ``send_now`` left behind goes out
+            while True:
                 self._writing_since = trio.current_time()
                 try:
                     await self.connection.send(data)
@@ -190,6 +205,9 @@ class Channel:
                     raise
                 self._writing_since = None
                 self.bytes_out += len(data)
+                if not (data := self.codec.data_to_send(WRITE_BYTES)):
+                    break
+            self._write_alone_at = trio.current_time() + GATHER_S
 
     async def _keep(self) -> None:
         """Ping, and end what is silent, stalled, idle or has said goodbye for too long."""

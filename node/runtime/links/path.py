@@ -25,6 +25,13 @@ class Connection(Protocol):
         """All of ``data``; one caller at a time."""
         ...
 
+    def send_now(self, data: bytes) -> bool:
+        """Hand ``data`` over in this turn of the event loop. False if some of it is left behind: the next ``send`` (of nothing, say)
+        hands that over first, and until then this is not called. Nor while a ``send`` is under way. Never raises a MeshError: what
+        broke is told by ``send`` or ``receive``.
+        """
+        ...
+
     async def receive(self, max_bytes: int) -> bytes:
         """Some bytes, at least one; empty at the end of the stream."""
         ...

@@ -44,6 +44,9 @@ class TcpConnection:
     async def send(self, data: bytes) -> None:
         await self._tls.send(data)
 
+    def send_now(self, data: bytes) -> bool:
+        return self._tls.send_now(data)
+
     async def receive(self, max_bytes: int) -> bytes:
         return await self._tls.receive(max_bytes)
 

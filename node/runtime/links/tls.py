@@ -66,6 +66,7 @@ class TlsStream:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
         self._sending = trio.Lock()
+        self._left = b""  # of what was encrypted, what the socket has not taken yet
         self._closed = False  # the other side has ended the stream
         self.server_side = server_side
 
@@ -90,22 +91,47 @@ class TlsStream:
 
     async def send(self, data: bytes) -> None:
         """All of ``data``."""
-        try:
-            written = self._ssl.write(data)
-            assert written == len(data)
-        except ssl.SSLError as error:
-            raise refusal_of(error) from error
+        self._encrypt(data)
         await self._flush()
+
+    def send_now(self, data: bytes) -> bool:
+        """See ``path.Connection``: past trio's own socket, whose every write ends the turn."""
+        try:
+            self._encrypt(data)
+        except MeshError:
+            return False  # the reader meets the same error
+        if self._sending.locked():
+            return False  # the answer to a key update is on its way
+        self._left += self._outgoing.read()
+        try:
+            sent = os.write(self.transport.socket.fileno(), self._left)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return False  # broken or closed: ``send`` finds it so, and says it
+        self._left = self._left[sent:]
+        return not self._left
+
+    def _encrypt(self, data: bytes) -> None:
+        if data:
+            try:
+                written = self._ssl.write(data)
+                assert written == len(data)
+            except ssl.SSLError as error:
+                raise refusal_of(error) from error
 
     async def receive(self, max_bytes: int) -> bytes:
         """Some bytes, or none at the end."""
+        waited = False
         while True:
             data = self._decrypted(max_bytes)
             if data:
-                await trio.lowlevel.checkpoint()  # what is already here must not starve the other tasks
+                if not waited:
+                    await trio.lowlevel.checkpoint()  # what is already here must not starve the other tasks
                 return data
             if self._closed or not await self._fill(None):
                 return b""
+            waited = True
             if self._outgoing.pending:  # the answer to a key update
                 await self._flush()
 
@@ -154,9 +180,10 @@ class TlsStream:
 
     async def _flush(self) -> None:
         async with self._sending:
-            if self._outgoing.pending:
+            if self._left or self._outgoing.pending:
+                data, self._left = self._left + self._outgoing.read(), b""
                 try:
-                    await self.transport.send_all(self._outgoing.read())
+                    await self.transport.send_all(data)
                 except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                     raise Unreachable("link-lost", "the connection broke while it was written to") from error
 
