@@ -15,12 +15,14 @@ audit/<number>             AuditEntry
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import cbor2
 
 from meshos import cbor
 from meshos.consensus.org.commands import Agent, AuditEntry, Ended, Intent, Problem, Tool
+from meshos.consensus.org.limits import AGENTS_DECODED
 from meshos.errors import Broken
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.storage.store import View
@@ -146,8 +148,9 @@ def read_agent(view: View, agent: AgentId) -> Agent | None:
     return None if value is None else decode_agent(value)
 
 
+@lru_cache(maxsize=AGENTS_DECODED)
 def decode_agent(value: bytes) -> Agent:
-    """The agent that ``value`` holds."""
+    """The agent that ``value`` holds; those that are called over and over are decoded once."""
     id_, name, version, file, folder, record, tools, price, at_ms, withdrawn = _decode(value)
     return Agent(id_, name, version, file, folder, record, tuple(Tool(*tool) for tool in tools), price, at_ms, withdrawn)
 

@@ -41,6 +41,9 @@ PURGED_PER_COMMAND = 4
 MAX_AGENTS = 1000
 """Agents of one organisation, withdrawn ones (which keep their version) included."""
 
+AGENTS_DECODED = 64
+"""Agents that are kept decoded between their calls: at most 20 MiB, where all records are as large as they may be."""
+
 MAX_AGENT_FILE_BYTES = 64 << 10
 MAX_RECORD_BYTES = 256 << 10
 """A signed record with the JSON Schemas of its tools."""

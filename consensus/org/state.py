@@ -25,6 +25,8 @@ from meshos.consensus.org.commands import (
 )
 from meshos.consensus.org.entries import (
     META,
+    Caller,
+    Meta,
     Task,
     agent_key,
     arguments_key,
@@ -104,43 +106,48 @@ def apply(view: View, command: Command, at_ms: int) -> tuple[Result, tuple[Write
 
 
 class _Change:
-    """The writes of one command, visible to its own later reads."""
+    """The writes of one command, visible to its own later reads; the counters are written once, at the end."""
 
     def __init__(self, view: View, at_ms: int) -> None:
-        self.before = read_meta(view)
-        self.at_ms = max(at_ms, self.before.at_ms)
-        self.meta = replace(self.before, at_ms=self.at_ms)
-        self.view = Overlay(view)
+        meta = read_meta(view)
+        self.at_ms = max(at_ms, meta.at_ms)
+        self.tasks, self.open, self.kept, self.audited = meta.tasks, meta.open, meta.kept, meta.audit
+        self._view = Overlay(view)
         self._writes: list[Write] = []
+        self._shown = 0  # of them, those that the view shows
+
+    @property
+    def view(self) -> View:
+        """The state with all that was written so far."""
+        if self._shown < len(self._writes):
+            self._view.lay(self._writes[self._shown :])
+            self._shown = len(self._writes)
+        return self._view
 
     def put(self, key: bytes, value: bytes) -> None:
-        self._write(Put(key, value))
+        self._writes.append(Put(key, value))
 
     def delete(self, key: bytes) -> None:
-        self._write(Delete(key))
+        self._writes.append(Delete(key))
 
     def audit(self, by: str, what: str, subject: str) -> None:
-        number = self.meta.audit
+        number = self.audited
         self.put(audit_key(number), write_audit(AuditEntry(number, self.at_ms, by, what, subject)))
         if number >= MAX_AUDIT:
             self.delete(audit_key(number - MAX_AUDIT))
-        self.meta = replace(self.meta, audit=number + 1)
+        self.audited = number + 1
 
     def count(self, caller: OrgDid, *, tasks: int = 0, opened: int = 0, owed_micro: int = 0) -> None:
         old = read_caller(self.view, caller)
-        new = replace(old, tasks=old.tasks + tasks, open=old.open + opened, owed_micro=old.owed_micro + owed_micro)
-        self.put(caller_key(caller), write_caller(new))
-        self.meta = replace(self.meta, tasks=self.meta.tasks + tasks, open=self.meta.open + opened)
+        self.put(caller_key(caller), write_caller(Caller(old.tasks + tasks, old.open + opened, old.owed_micro + owed_micro)))
+        self.tasks += tasks
+        self.open += opened
 
     def done(self) -> tuple[Write, ...]:
         """All writes; none if nothing was changed (a repeated call costs no disk)."""
         if not self._writes:
             return ()
-        return (*self._writes, Put(META, write_meta(self.meta)))
-
-    def _write(self, write: Write) -> None:
-        self._writes.append(write)
-        self.view.lay([write])
+        return (*self._writes, Put(META, write_meta(Meta(self.at_ms, self.tasks, self.open, self.kept, self.audited))))
 
 
 # -- tasks -----------------------------------------------------------------------------------------------------------
@@ -209,7 +216,7 @@ def _record_outcome(change: _Change, command: RecordOutcome) -> Ended:
     _check(command.status in STATUSES, "no such status")
     _check(max(len(command.receipt), len(command.signature), len(command.replica)) <= MAX_RECEIPT_BYTES, "its receipt is too long")
     size = 0 if command.result is None else len(command.result)
-    kept = command.result is not None and size <= MAX_RECORDED_RESULT_BYTES and change.meta.kept + size <= MAX_KEPT_BYTES
+    kept = command.result is not None and size <= MAX_RECORDED_RESULT_BYTES and change.kept + size <= MAX_KEPT_BYTES
     ended = Ended(
         task.intent,
         command.status,
@@ -227,7 +234,7 @@ def _record_outcome(change: _Change, command: RecordOutcome) -> Ended:
     caller = task.intent.caller.org
     if kept and command.result is not None:
         change.put(result_key(command.task), command.result)
-        change.meta = replace(change.meta, kept=change.meta.kept + size)
+        change.kept += size
     change.put(task_key(command.task), write_task(replace(task, ended=ended, kept=kept)))
     change.delete(open_key(command.task))
     change.delete(arguments_key(command.task))
@@ -252,9 +259,9 @@ def _record_receipts(change: _Change, command: RecordReceipts) -> int:
 def _room(change: _Change, caller: OrgDid) -> None:
     """Raise ``busy`` when a table is full."""
     mine = read_caller(change.view, caller)
-    if change.meta.open >= MAX_OPEN_TASKS or mine.open >= MAX_OPEN_PER_CALLER:
+    if change.open >= MAX_OPEN_TASKS or mine.open >= MAX_OPEN_PER_CALLER:
         raise busy("the table of running tasks")
-    if change.meta.tasks >= MAX_TASKS or mine.tasks >= MAX_TASKS_PER_CALLER:
+    if change.tasks >= MAX_TASKS or mine.tasks >= MAX_TASKS_PER_CALLER:
         raise busy("the table of remembered tasks")
 
 
@@ -278,7 +285,7 @@ def _purge(change: _Change) -> None:
             change.delete(task.key)
         if task.kept:
             change.delete(result_key(id_))
-            change.meta = replace(change.meta, kept=change.meta.kept - task.ended.result_size)
+            change.kept -= task.ended.result_size
         change.delete(task_key(id_))
         change.count(task.intent.caller.org, tasks=-1)
 

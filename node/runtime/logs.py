@@ -5,11 +5,12 @@ Fields beyond ``ts, level, event, node, sys`` are whatever ``extra`` holds (org,
 from strangers are stripped of control characters. Secrets never get here: nothing that holds one has a ``repr`` that shows it.
 """
 
-import json
 import logging
 import sys
 import time
 from typing import TextIO
+
+from pydantic_core import to_json
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _LEVELS = {"DEBUG": "debug", "INFO": "info", "WARNING": "warn", "ERROR": "error", "CRITICAL": "error"}
@@ -28,6 +29,8 @@ def _clean(value: object) -> object:
     if isinstance(value, bool | int | float):
         return value
     text = str(value)[:MAX_VALUE_CHARS]
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
@@ -35,17 +38,20 @@ class _JsonLines(logging.Formatter):
     def __init__(self, node: str) -> None:
         super().__init__()
         self._node = node
+        self._second, self._told = -1, ""  # the second of the latest line, and how it is written
 
     def format(self, record: logging.LogRecord) -> str:
-        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._told = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         row = {
-            "ts": f"{seconds}.{int(record.msecs):03d}Z",
+            "ts": f"{self._told}.{int(record.msecs):03d}Z",
             "level": _LEVELS[record.levelname],
             "event": str(_clean(record.getMessage())),
             "node": self._node,
             "sys": record.name.removeprefix("meshos."),
         }
-        return json.dumps(row | _fields(record), ensure_ascii=False)
+        return to_json(row | _fields(record), inf_nan_mode="constants").decode()
 
 
 class _Lines(logging.Formatter):
@@ -63,6 +69,7 @@ def set_up(node: str, levels: dict[str, str] | None = None, *, out: TextIO | Non
 
     Other libraries log from WARNING on: some of them turn INFO on for everybody.
     """
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line tells of them
     stream = out or sys.stderr
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Lines() if stream.isatty() else _JsonLines(node))
