@@ -37,17 +37,22 @@ def decode(data: bytes, *, max_bytes: int) -> Value:
     return cast(Value, value)
 
 
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+
+
 def _check(value: object, depth: int) -> None:
-    """Plain values with text keys, nested at most ``depth`` deep."""
+    """Plain values with text keys, nested at most ``depth`` deep. The decoder gives no subclasses, so exact types are looked at."""
     if depth < 0:
         raise ValueError("nested too deep")
-    if isinstance(value, dict):
+    if type(value) is dict:
         for key, inner in value.items():
-            if not isinstance(key, str):
+            if type(key) is not str:
                 raise ValueError("a key that is not text")
-            _check(inner, depth - 1)
-    elif isinstance(value, list):
+            if type(inner) not in _PLAIN or not depth:
+                _check(inner, depth - 1)
+    elif type(value) is list:
         for inner in value:
-            _check(inner, depth - 1)
-    elif not (value is None or isinstance(value, bool | int | float | str | bytes)):
+            if type(inner) not in _PLAIN or not depth:
+                _check(inner, depth - 1)
+    elif type(value) not in _PLAIN:
         raise ValueError("a value that is not plain")

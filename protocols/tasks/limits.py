@@ -27,6 +27,9 @@ GRACE_S = 1.0
 REPLY_MARGIN_S = 0.2
 """How much before the caller stops waiting the provider stops the tool, for the outcome to be recorded and to travel."""
 
+RECEIPTS_DECODED = 64
+"""Receipts that are kept decoded: one is read three times within a call."""
+
 RECOVERED_AT_ONCE = 16
 """Interrupted tasks that are run again side by side after a start: calls of now have the agents too."""
 

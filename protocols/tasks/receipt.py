@@ -7,6 +7,7 @@ what it asked for and got. Both signatures together prove to anybody that both a
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 from meshos import cbor
 from meshos.consensus.org.commands import STATUSES
@@ -15,6 +16,7 @@ from meshos.crypto.signing import Domain
 from meshos.errors import Refused
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.protocols.tasks.fields import Fields
+from meshos.protocols.tasks.limits import RECEIPTS_DECODED
 
 PROTOCOL = "/meshos/receipt/1"
 HASH_BYTES = 32
@@ -63,8 +65,12 @@ class SignedReceipt:
     countersignature: bytes = b""
 
 
+@lru_cache(maxsize=RECEIPTS_DECODED)
 def decode_receipt(payload: bytes) -> Receipt:
-    """The receipt that ``payload`` holds; raises Refused ``bad-encoding``, ``bad-message`` or ``too-large``."""
+    """The receipt that ``payload`` holds, which is looked at when it is checked and again when it is shown.
+
+    Raises Refused ``bad-encoding``, ``bad-message`` or ``too-large``.
+    """
     fields = Fields(cbor.decode(payload, max_bytes=MAX_RECEIPT_BYTES), "a receipt")
     if fields.number("v") != 1:
         raise fields.refusal("its version is not 1")
