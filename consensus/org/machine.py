@@ -118,14 +118,14 @@ class OrgMachine:
         return result
 
     def _wait(self, asker: _Asker, command: AwaitOutcome | HoldTask) -> None:
-        task = read_task(self._view, command.task)
-        if task is None:
-            raise no_task(command.task)
-        if isinstance(command, HoldTask):
-            self._unheld.pop(command.task, None)
-        if task.ended is not None:
-            self._answer(asker, Ok(read_ended(self._view, task)))
-            return
+        begun = isinstance(command, HoldTask) and self._unheld.pop(command.task, None) is not None
+        if not begun:  # whose intent was recorded a moment ago has not ended: no need to look
+            task = read_task(self._view, command.task)
+            if task is None:
+                raise no_task(command.task)
+            if task.ended is not None:
+                self._answer(asker, Ok(read_ended(self._view, task)))
+                return
         if isinstance(command, HoldTask):
             self._holds[asker] = command
         elif len(self._waits) - len(self._holds) >= MAX_WAITING:
