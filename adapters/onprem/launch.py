@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
-from meshos.adapters.onprem import kernel
+from meshos.adapters.onprem import kernel, seccomp
 
 CONTROL, STATUS = 3, 4
 MAX_PLAN_BYTES = 1 << 20
@@ -284,7 +284,7 @@ def _veil(plan: Plan) -> None:
 
 
 def _drop(plan: Plan) -> None:
-    """Give up, in this order: groups, uid, the way to new privileges, the file tree."""
+    """Give up, in this order: groups, uid, the way to new privileges, the file tree, system calls."""
     if "own-uid" in plan["layers"]:
         os.setgroups([])
         os.setresgid(plan["uid"], plan["uid"], plan["uid"])
@@ -292,6 +292,8 @@ def _drop(plan: Plan) -> None:
     kernel.no_new_privileges()
     if "landlock" in plan["layers"]:
         kernel.landlock(kernel.landlock_abi(), plan["readable"], plan["writable"], plan["devices"])
+    if "seccomp" in plan["layers"]:
+        kernel.filter_calls(seccomp.program(seccomp.MACHINES[os.uname().machine]))
 
 
 # -- what this machine can do ----------------------------------------------------------------------------------------
@@ -323,6 +325,8 @@ def _probe(plan: Plan) -> dict[str, object]:
         found += [layer for layer in ("mount-namespace", "pid-namespace") if namespaces(*base, layer)]
     if kernel.landlock_abi() > 0:
         found.append("landlock")
+    if os.uname().machine in seccomp.MACHINES and _works(lambda: _drop({"layers": ["seccomp"]})):
+        found.append("seccomp")
     return {"layers": found, "landlock_abi": kernel.landlock_abi()}
 
 

@@ -8,6 +8,7 @@ but its own. Several layers hold that, each by itself; what a machine does not g
 ``mount-namespace``  hidden folders are covered; an interpreter in a closed home folder is shown all the same
 ``pid-namespace``    it sees and reaches its own processes only, and none survives it
 ``landlock``         reading and writing by rules of the kernel, signals to others refused (ABI 6)
+``seccomp``          no Unix sockets (the user's session bus), no system call that is a door into other processes or the kernel
 ``rlimits``, ``no-new-privs``, ``clean-environment``: always
 """
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -30,6 +31,8 @@ TOOLS = (
     "who",
     "eat",
     "kill",
+    "sockets",
+    "syscall",
 )
 
 
@@ -64,6 +67,29 @@ def look(path: str) -> object:
 def scribble(path: str) -> int:
     with open(path, "w") as file:
         return file.write("x")
+
+
+def connect(path: str) -> str:
+    with socket.socket(socket.AF_UNIX) as end:
+        end.connect(path)
+        return "spoke"
+
+
+def pair(kind: int) -> str:
+    one, other = socket.socketpair(type=kind)
+    with one, other:
+        one.sendall(b"x")
+        return other.recv(1).decode()
+
+
+def system_call(number: int, *arguments: int) -> int:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    done = int(libc.syscall(ctypes.c_long(number), *map(ctypes.c_ulong, arguments)))
+    if done < 0:
+        raise OSError(ctypes.get_errno(), "syscall")
+    return done
 
 
 def call(number: int, tool: str, given: dict[str, object]) -> None:
@@ -132,6 +158,19 @@ def call(number: int, tool: str, given: dict[str, object]) -> None:
         say({"id": "s-1", "method": "sampling/createMessage", "params": {}})
         say({"id": "s-2", "method": "ping"})
         answer(number, "asked")
+    elif tool == "sockets":
+        answer(
+            number,
+            {
+                "unix": attempt("unix", lambda: connect(str(given["path"]))),
+                "stream pair": attempt("pair", lambda: pair(socket.SOCK_STREAM)),
+                "datagram pair": attempt("pair", lambda: pair(socket.SOCK_DGRAM)),
+                "inet": attempt("inet", lambda: socket.socket(socket.AF_INET).close()),
+                "vsock": attempt("vsock", lambda: socket.socket(40, socket.SOCK_STREAM).close()),
+            },
+        )
+    elif tool == "syscall":
+        answer(number, attempt("done", lambda: system_call(*given["words"])))  # type: ignore[misc]
     elif tool == "eat":
         try:
             block = bytearray(int(str(given["bytes"])))

@@ -1,8 +1,12 @@
 """A provider in a process of its own: tries what an agent may not do, as whoever runs this; prints what it was told as JSON."""
 
+import atexit
 import json
 import os
+import shutil
+import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import trio
@@ -29,6 +33,18 @@ def left(top: Path) -> list[str]:
             if str(top).encode() in words:
                 found.append(entry.name)
     return found
+
+
+def session_bus() -> str:
+    """A socket of the user's, as open as a session bus is to whoever has the user's uid."""
+    folder = tempfile.mkdtemp(prefix="bus-")
+    listener = socket.socket(socket.AF_UNIX)
+    atexit.register(lambda: [listener.close(), shutil.rmtree(folder)])
+    os.chmod(folder, 0o755)
+    listener.bind(f"{folder}/bus")
+    os.chmod(f"{folder}/bus", 0o777)
+    listener.listen()
+    return f"{folder}/bus"
 
 
 async def main(node: Path, agents: Path, mode: str) -> None:
@@ -60,6 +76,7 @@ async def main(node: Path, agents: Path, mode: str) -> None:
         said["home"] = await call("write", path=str(node / "agents/a-one/0/home/x"))
         said["folder"] = await call("write", path=str(agents / "x"))
         said["environ"] = await call("read", path=f"/proc/{os.getpid()}/environ")
+        said["sockets"] = await call("sockets", path=session_bus())
         said["kill"] = await call("kill", pid=os.getpid())
         await call("fork", code="time.sleep(600)")
         said["left_while_it_runs"] = left(agents.parent)
