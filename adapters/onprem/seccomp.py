@@ -3,7 +3,8 @@
 What files and signals cannot bar is barred here. A Unix socket is opened by a path that no rule of Landlock looks at (before ABI 9), so
 that an agent with the user's own uid would reach the session bus and with it everything the user may do; so it gets no such
 socket at all, but for ``socketpair``, whose two ends know only each other (event loops need it). The rest are doors into other processes
-and the kernel that no server needs: debugging, keys, modules, mounts, namespaces. io_uring is among them since it opens sockets past any filter.
+and the kernel that no server needs: debugging, keys, modules, mounts, namespaces. io_uring is among them since it opens sockets
+past any filter.
 
 Only the standard library, as in ``kernel``. Numbers: asm/unistd_64.h and asm-generic/unistd.h; a test compares them.
 """
