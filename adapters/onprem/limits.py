@@ -38,6 +38,9 @@ LAST_WORDS_BYTES = 2_048
 MAX_OPEN_FILES = 1_024
 MAX_PROCESSES = 256
 MAX_FILE_SIZE_BYTES = 4 << 30
+START_CPU_MILLIS = 1_000
+"""Until it serves, an agent may use a whole processor whatever its file says: importing a server takes a second of it, and at the usual
+half every deployment and restart would take twice as long. How often it may start is bounded (MAX_RESTARTS)."""
 
 START_TIMEOUT_S = 30.0
 """From the launch to the list of tools. Real servers take 0.6 to 1.3 s on a quiet machine; a busy one ten times that."""

@@ -161,7 +161,7 @@ class OnPremProvider:
             folder=spec.folder,
             private=private,
             hidden=self.config.hidden,
-            memory_bytes=spec.file.resources.memory_bytes,
+            resources=spec.file.resources,
         )
 
     # -- calling -----------------------------------------------------------------------------------------------------

@@ -262,6 +262,7 @@ class Replica:
                 self._error = error
             else:
                 served = True
+                process.served()
                 self._start_s, self._layers, self._session = trio.current_time() - began, process.layers, session
                 self._become("ready")
                 self._error = await self._watch_health(session)

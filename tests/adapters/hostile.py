@@ -1,6 +1,7 @@
 """An MCP server written without any library, that misbehaves as its first argument says. Lines in, lines out."""
 
 import json
+import mmap
 import os
 import signal
 import socket
@@ -32,6 +33,8 @@ TOOLS = (
     "eat",
     "kill",
     "sockets",
+    "share",
+    "spin",
     "syscall",
 )
 
@@ -171,6 +174,15 @@ def call(number: int, tool: str, given: dict[str, object]) -> None:
         )
     elif tool == "syscall":
         answer(number, attempt("done", lambda: system_call(*given["words"])))  # type: ignore[misc]
+    elif tool == "share":  # memory that no rlimit of a process counts
+        memory = mmap.mmap(-1, int(str(given["bytes"])))
+        for at in range(0, len(memory), 4096):
+            memory[at] = 1
+        answer(number, "shared")
+    elif tool == "spin":
+        answer(number, "spinning")
+        while True:
+            pass
     elif tool == "eat":
         try:
             block = bytearray(int(str(given["bytes"])))

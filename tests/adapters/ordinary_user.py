@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -64,7 +65,7 @@ async def main(node: Path, agents: Path, mode: str) -> None:
         await nursery.start(provider.run)
         if mode == "namespaces":
             host = await sandbox.probe(Path("/"))
-            provider._host = sandbox.Host(host.root, tuple(layer for layer in host.layers if "namespace" not in layer), host.landlock_abi)
+            provider._host = replace(host, layers=tuple(layer for layer in host.layers if "namespace" not in layer))
         said["layers"] = provider.layers()
         await provider.start(AgentSpec(agent, file, agents, {}))
         if mode == "wait":

@@ -17,6 +17,7 @@ from meshos.adapters.onprem import sandbox, seccomp
 from meshos.adapters.onprem.kernel import landlock_abi
 from meshos.errors import BadInput, Refused
 from meshos.ids import AgentId
+from meshos.protocols.tasks.agent_file import Resources
 
 from .conftest import Bench, processes_of
 
@@ -256,7 +257,7 @@ async def test_root_without_a_mount_namespace_says_which_folder_is_closed(folder
 
     def plan(command: str) -> sandbox.Plan:
         return sandbox.make_plan(
-            host, AgentId("a-one"), (command,), {}, folder=agents, private=private, hidden=(node,), memory_bytes=256 << 20
+            host, AgentId("a-one"), (command,), {}, folder=agents, private=private, hidden=(node,), resources=Resources()
         )
 
     with pytest.raises(Refused, match="sandbox-too-weak") as caught:
@@ -267,7 +268,14 @@ async def test_root_without_a_mount_namespace_says_which_folder_is_closed(folder
     assert str(agents) in readable and [path for path in readable if node.is_relative_to(path)] == []
     with pytest.raises(Refused, match="sandbox-too-weak"):
         sandbox.make_plan(
-            sandbox.Host(True, ("landlock",), 7), AgentId("a"), ("sh",), {}, folder=agents, private=private, hidden=(), memory_bytes=1 << 28
+            sandbox.Host(True, ("landlock",), 7),
+            AgentId("a"),
+            ("sh",),
+            {},
+            folder=agents,
+            private=private,
+            hidden=(),
+            resources=Resources(),
         )
 
 
