@@ -35,6 +35,7 @@ TOOLS = (
     "sockets",
     "share",
     "spin",
+    "fill",
     "syscall",
 )
 
@@ -179,6 +180,20 @@ def call(number: int, tool: str, given: dict[str, object]) -> None:
         for at in range(0, len(memory), 4096):
             memory[at] = 1
         answer(number, "shared")
+    elif tool == "fill":
+        home = os.environ["HOME"]
+        if given["with"] == "bytes":
+            while True:
+                with open(f"{home}/{time.monotonic_ns()}", "wb") as file:
+                    file.write(bytes(1 << 20))
+        elif given["with"] == "files":
+            for index in range(10**9):
+                os.close(os.open(f"{home}/{index}", os.O_CREAT))
+        else:
+            os.chdir(home)
+            while True:  # soon deeper than any path can say
+                os.mkdir("d")
+                os.chdir("d")
     elif tool == "spin":
         answer(number, "spinning")
         while True:
