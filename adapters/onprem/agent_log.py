@@ -1,5 +1,6 @@
 """An agent's stderr on disk: bounded, in two files, with the last words kept for error messages."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -7,17 +8,20 @@ import trio
 
 from meshos.adapters.onprem import limits
 
+logger = logging.getLogger("meshos.agents")
+
 
 class AgentLog:
     """``path`` and ``path.1``, each at most ``limits.LOG_FILE_BYTES``.
 
-    Bytes are kept as they came: to show them safely on a terminal is the reader's part.
+    Bytes are kept as they came: to show them safely on a terminal is the reader's part. What the disk does not take is lost and
+    counted, since an agent must not stop its node by writing to a disk that is full.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._last = b""
-        self.written = 0
+        self.written = self.lost = 0
         """Bytes since this object was made."""
 
     async def pump(self, fd: int) -> None:
@@ -31,8 +35,13 @@ class AgentLog:
             if not data:
                 return
             self._last = (self._last + data)[-limits.LAST_WORDS_BYTES :]
-            await trio.to_thread.run_sync(self._append, data)
-            self.written += len(data)
+            try:
+                await trio.to_thread.run_sync(self._append, data)
+                self.written += len(data)
+            except OSError as error:
+                if not self.lost:
+                    logger.warning("agent-log-lost", extra={"path": self.path, "err": error.strerror})
+                self.lost += len(data)
 
     def _append(self, data: bytes) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

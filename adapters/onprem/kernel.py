@@ -1,7 +1,7 @@
-"""Linux calls that Python's standard library has no name for: namespaces, mounts, prctl, Landlock.
+"""Linux calls that Python's standard library has no name for: namespaces, mounts, prctl, Landlock, seccomp.
 
 Only the standard library is imported here, since the launcher runs without site-packages. Each call raises OSError with
-the kernel's errno. Sources: unshare(2), mount(2), prctl(2), landlock(7) and Documentation/userspace-api/landlock.rst.
+the kernel's errno. Sources: unshare(2), mount(2), prctl(2), landlock(7), seccomp(2) and Documentation/userspace-api/landlock.rst.
 """
 
 import ctypes
@@ -17,8 +17,10 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_SECCOMP = 22
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+_SECCOMP_MODE_FILTER = 2
 
 # Landlock has the same three numbers on every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
@@ -70,6 +72,20 @@ def adopt_orphans() -> None:
 def no_new_privileges() -> None:
     """From here on, exec gives no privileges: set-uid bits and file capabilities are without effect."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1, "prctl NO_NEW_PRIVS")
+
+
+class _Program(ctypes.Structure):
+    """struct sock_fprog (linux/filter.h)."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def filter_calls(program: bytes) -> None:
+    """Have every later system call of this process, and of all it starts, judged by ``program``. Needs no_new_privileges."""
+    argument = _Program(len(program) // 8, program)
+    zero = ctypes.c_ulong(0)
+    mode = ctypes.c_ulong(_SECCOMP_MODE_FILTER)
+    _check(_libc.prctl(ctypes.c_int(_PR_SET_SECCOMP), mode, ctypes.byref(argument), zero, zero), "prctl SECCOMP")
 
 
 def landlock_abi() -> int:

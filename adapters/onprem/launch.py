@@ -4,10 +4,12 @@
 
 The node starts it with the agent's stdin, stdout and stderr on 0, 1 and 2, and two pipes:
 
-``CONTROL`` (3)  one line of JSON, the plan; then the word ``term`` (ask the agent to end), or the end of the file, by which
-                 also a node that was killed speaks: everything is killed at once.
+``CONTROL`` (3)  one line of JSON, the plan; then the words ``served`` (it has started: from here on its share of a processor holds)
+                 and ``term`` (ask the agent to end), or the end of the file, by which also a node that was killed speaks: everything is
+                 killed at once.
 ``STATUS`` (4)   lines of JSON: ``{"layers": […]}`` once the sandbox stands, ``{"refused": …}`` if it cannot be built or
-                 the program not be run, ``{"exited": code}`` at the end (below 0: the number of a signal).
+                 the program not be run, ``{"exited": code}`` at the end (below 0: the number of a signal; ``starved``: it was killed
+                 for want of memory).
 
 Where the kernel gives a PID namespace, the end of init takes everything with it, processes in sessions of their own too.
 Where it does not, the launcher adopts every orphan (PR_SET_CHILD_SUBREAPER) and kills what descends from it.
@@ -27,7 +29,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
-from meshos.adapters.onprem import kernel
+from meshos.adapters.onprem import cgroups, kernel, seccomp
 
 CONTROL, STATUS = 3, 4
 MAX_PLAN_BYTES = 1 << 20
@@ -52,17 +54,17 @@ def main(control: int, status: int) -> NoReturn:
         os._exit(0)
     try:
         kernel.adopt_orphans()
+        group = _make_group(plan)
         _enter_namespaces(plan)
     except OSError as error:
         _refuse("sandbox", error)
-    layers = cast("list[str]", plan["layers"])
     ready_read, ready_write = os.pipe()
     go_read, go_write = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(ready_read)
         os.close(go_write)
-        _init(plan, ready_write, go_read)
+        _init(plan, group, ready_write, go_read)
     os.close(ready_write)
     os.close(go_read)
     _let_go_of_standard_streams()
@@ -70,7 +72,7 @@ def main(control: int, status: int) -> NoReturn:
         os.write(go_write, b"g")
     os.close(ready_read)
     os.close(go_write)
-    _outer(child, "pid-namespace" in layers)
+    _Outer(plan, child, group).run()
 
 
 def _read_plan() -> Plan:
@@ -104,27 +106,51 @@ def _let_go_of_standard_streams() -> None:
 # -- the outer process -----------------------------------------------------------------------------------------------
 
 
-def _outer(child: int, namespace: bool) -> NoReturn:
-    """Carry ``term`` to the agent, kill everything when CONTROL ends, report nothing that init has not."""
-    wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_write, False)
-    signal.set_wakeup_fd(wake_write)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: _end(child, namespace))
-    poll = select.poll()
-    poll.register(CONTROL, select.POLLIN)
-    poll.register(wake_read, select.POLLIN)
-    while True:
-        for fd, _ in poll.poll():
-            if fd == wake_read:
-                os.read(wake_read, 512)
-                if _reap(child):
-                    _end(child, namespace)
-            elif not os.read(CONTROL, 512):
-                _end(child, namespace)
-            else:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGTERM)
+class _Outer:
+    """Carries words to the agent, kills everything when CONTROL ends, reports nothing that init has not."""
+
+    def __init__(self, plan: Plan, child: int, group: cgroups.Group) -> None:
+        self._child, self._group = child, group
+        self._namespace = "pid-namespace" in plan["layers"]
+        self._cpu_millis = int(plan["bounds"]["cpu_millis"])
+
+    def run(self) -> NoReturn:
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: self._end())
+        poll = select.poll()
+        poll.register(CONTROL, select.POLLIN)
+        poll.register(wake_read, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == wake_read:
+                    os.read(wake_read, 512)
+                    if _reap(self._child):
+                        self._end()
+                else:
+                    self._heed(os.read(CONTROL, 512).split())
+
+    def _heed(self, words: list[bytes]) -> None:
+        if not words:
+            self._end()
+        if b"served" in words:
+            self._group.bound_cpu(self._cpu_millis)
+        if b"term" in words:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._child, signal.SIGTERM)
+
+    def _end(self) -> NoReturn:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._child, signal.SIGKILL)
+        if not self._namespace:
+            _kill_descendants()
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+        self._group.remove()
+        os._exit(0)
 
 
 def _reap(child: int) -> bool:
@@ -138,17 +164,6 @@ def _reap(child: int) -> bool:
             return True
         if pid == 0:
             return False
-
-
-def _end(child: int, namespace: bool) -> NoReturn:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child, signal.SIGKILL)
-    if not namespace:
-        _kill_descendants()
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.waitpid(-1, 0)
-    os._exit(0)
 
 
 def _kill_descendants() -> None:
@@ -190,9 +205,11 @@ def _descendants() -> list[int]:
 # -- init ------------------------------------------------------------------------------------------------------------
 
 
-def _init(plan: Plan, ready: int, go: int) -> NoReturn:
+def _init(plan: Plan, group: cgroups.Group, ready: int, go: int) -> NoReturn:
     """Build the rest of the sandbox from inside, start the agent, collect orphans, report how the agent ended."""
     try:
+        group.join()
+        events = group.open_events()
         if "mount-namespace" in plan["layers"]:
             _veil(plan)
         _drop(plan)
@@ -215,7 +232,9 @@ def _init(plan: Plan, ready: int, go: int) -> NoReturn:
     while True:
         pid, status = os.wait()
         if pid == agent:
-            _say({"exited": os.waitstatus_to_exitcode(status)})
+            code = os.waitstatus_to_exitcode(status)
+            starved = code == -signal.SIGKILL and events is not None and cgroups.kills(events) > 0
+            _say({"exited": code, "starved": starved})
             os._exit(0)
 
 
@@ -239,6 +258,16 @@ def _become_agent(plan: Plan) -> NoReturn:
         os.execve(plan["command"][0], plan["command"], plan["env"])
     except OSError as error:
         _refuse("program", error)
+
+
+def _make_group(plan: Plan) -> cgroups.Group:
+    """The control group of this agent, bounded; in no folder at all where no controller is a layer."""
+    places = {name: cgroups.Place(*plan["groups"][name]) for layer, name in cgroups.LAYERS.items() if layer in plan["layers"]}
+    group = cgroups.Group(places, f"{plan['group']}{os.getpid()}")
+    bounds = plan["bounds"]
+    group.make()
+    group.bound(**{**bounds, "cpu_millis": max(bounds["cpu_millis"], plan["start_cpu_millis"])})
+    return group
 
 
 def _enter_namespaces(plan: Plan) -> None:
@@ -284,7 +313,7 @@ def _veil(plan: Plan) -> None:
 
 
 def _drop(plan: Plan) -> None:
-    """Give up, in this order: groups, uid, the way to new privileges, the file tree."""
+    """Give up, in this order: groups, uid, the way to new privileges, the file tree, system calls."""
     if "own-uid" in plan["layers"]:
         os.setgroups([])
         os.setresgid(plan["uid"], plan["uid"], plan["uid"])
@@ -292,6 +321,8 @@ def _drop(plan: Plan) -> None:
     kernel.no_new_privileges()
     if "landlock" in plan["layers"]:
         kernel.landlock(kernel.landlock_abi(), plan["readable"], plan["writable"], plan["devices"])
+    if "seccomp" in plan["layers"]:
+        kernel.filter_calls(seccomp.program(seccomp.MACHINES[os.uname().machine]))
 
 
 # -- what this machine can do ----------------------------------------------------------------------------------------
@@ -323,7 +354,36 @@ def _probe(plan: Plan) -> dict[str, object]:
         found += [layer for layer in ("mount-namespace", "pid-namespace") if namespaces(*base, layer)]
     if kernel.landlock_abi() > 0:
         found.append("landlock")
-    return {"layers": found, "landlock_abi": kernel.landlock_abi()}
+    if os.uname().machine in seccomp.MACHINES and _works(lambda: _drop({"layers": ["seccomp"]})):
+        found.append("seccomp")
+    groups = _probe_groups(plan["group"])
+    found += [layer for layer, name in cgroups.LAYERS.items() if name in groups]
+    return {"layers": found, "landlock_abi": kernel.landlock_abi(), "groups": groups}
+
+
+def _probe_groups(prefix: str) -> dict[str, tuple[str, int]]:
+    """The controllers that can be used, and where; what an earlier node of this folder left behind is taken away first."""
+    try:
+        places = cgroups.own_places()
+    except OSError:
+        return {}
+    cgroups.sweep(places, prefix)
+    found: dict[str, tuple[str, int]] = {}
+    for controller, candidates in places.items():
+        for place in candidates:
+            group = cgroups.Group({controller: place}, f"{prefix}{os.getpid()}")
+
+            def attempt(group: cgroups.Group = group) -> None:
+                group.make()
+                group.bound(memory_bytes=1 << 30, cpu_millis=1000, processes=64)
+                group.join()
+
+            works = _works(attempt)
+            group.remove()
+            if works:
+                found[controller] = (place.folder, place.version)
+                break
+    return found
 
 
 def _works(attempt: Callable[[], object]) -> bool:

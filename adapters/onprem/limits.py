@@ -37,7 +37,20 @@ LAST_WORDS_BYTES = 2_048
 
 MAX_OPEN_FILES = 1_024
 MAX_PROCESSES = 256
-MAX_FILE_SIZE_BYTES = 4 << 30
+PRIVATE_BYTES = 2 << 30
+"""What an agent may keep in its private folder: a large set of packages (npx, a browser) and some. Looked at every ROOM_CHECK_S, so that
+a quick disk may hold more for that long."""
+PRIVATE_FILES = 100_000
+"""Files and folders in it: those of three large sets of packages; counting them takes 0.2 s."""
+PRIVATE_DEPTH = 64
+"""Folders in folders: each level of a count holds a handle open, and a deeper path cannot even be named."""
+MAX_FILE_SIZE_BYTES = PRIVATE_BYTES
+ROOM_CHECK_S = 3.0
+ROOM_PAUSE = 20
+"""After a count that took long, the pause is so many times as long: counting takes at most a twentieth of one thread."""
+START_CPU_MILLIS = 1_000
+"""Until it serves, an agent may use a whole processor whatever its file says: importing a server takes a second of it, and at the usual
+half every deployment and restart would take twice as long. How often it may start is bounded (MAX_RESTARTS)."""
 
 START_TIMEOUT_S = 30.0
 """From the launch to the list of tools. Real servers take 0.6 to 1.3 s on a quiet machine; a busy one ten times that."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import trio
 
-from meshos.adapters.onprem import limits, sandbox
+from meshos.adapters.onprem import cgroups, limits, sandbox
 from meshos.errors import Failed, MeshError, Refused
 
 
@@ -24,13 +24,15 @@ class Grace:
 class AgentProcess:
     """The launcher and the ends of its pipes. Use ``start``; whoever has one calls ``stop`` in every case."""
 
-    def __init__(self, launcher: trio.Process, fds: tuple[int, int, int], control: int, status: int) -> None:
+    def __init__(self, launcher: trio.Process, group: cgroups.Group, fds: tuple[int, int, int], control: int, status: int) -> None:
         self._launcher = launcher
+        self._group = group
         self.stdin, self.stdout, self.stderr = fds
         self._control, self._status = control, status
         self._buffer = b""
         self.layers: tuple[str, ...] = ()
         self.exit_code: int | None = None
+        self._starved = False
         self.refusal: MeshError | None = None
         self.ended = trio.Event()
         """The agent's own process has ended, or could not be started."""
@@ -64,7 +66,7 @@ class AgentProcess:
                 os.close(fd)
         for fd in ours:
             os.set_blocking(fd, False)
-        process = cls(launcher, (in_w, out_r, err_r), ctl_w, sta_r)
+        process = cls(launcher, plan.group_of(launcher.pid), (in_w, out_r, err_r), ctl_w, sta_r)
         with trio.CancelScope(shield=True):  # the launcher reads its plan first of all
             await process._hand_over(plan.to_json())
         return process
@@ -105,13 +107,28 @@ class AgentProcess:
             self.refusal = Refused("sandbox-broken", f"its sandbox cannot be built: {report.get('text')}", hint="run `mesh doctor`")
         elif isinstance(code, int):
             self.exit_code = code
+            self._starved = report.get("starved") is True
             self.ended.set()
+
+    def served(self) -> None:
+        """It has started: from here on its file's share of a processor holds."""
+        self._tell(b"served\n")
+
+    def _tell(self, word: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the launcher has ended: watch() tells
+            os.write(self._control, word)
 
     def how_it_ended(self, last_words: str) -> MeshError:
         """The error that its open calls end with."""
         if self.refusal is not None:
             return self.refusal
         code = self.exit_code
+        if self._starved:
+            what, hint = (
+                "the agent and what it started took more memory than it may",
+                "raise resources.memory in its file, and deploy it again",
+            )
+            return Failed("agent-out-of-memory", what, hint=hint, outcome="unknown")
         if code is None:
             what = "the agent was killed with its launcher"
         elif code < 0:
@@ -131,8 +148,7 @@ class AgentProcess:
             with trio.move_on_after(grace.stdin_s):
                 await self._launcher.wait()
             if self._launcher.returncode is None:
-                with contextlib.suppress(OSError):  # it ended in this moment
-                    os.write(self._control, b"term\n")
+                self._tell(b"term\n")
                 with trio.move_on_after(grace.term_s):
                     await self._launcher.wait()
             self._close(self._control)
@@ -142,6 +158,8 @@ class AgentProcess:
             if self._launcher.returncode is None:
                 self._launcher.kill()
                 await self._launcher.wait()
+            if self._launcher.returncode != 0:  # it came to no end of its own, so it has not tidied up
+                await trio.to_thread.run_sync(self._group.remove)
 
     def close(self) -> None:
         """Close our ends of its pipes (stdin is the session's to close). Whoever still reads them must have ended."""

@@ -20,6 +20,7 @@ from meshos.adapters.onprem.agent_log import AgentLog
 from meshos.adapters.onprem.egress import EgressPolicy
 from meshos.adapters.onprem.mcp_values import arguments_of, check_arguments
 from meshos.adapters.onprem.remote import RemoteAgent
+from meshos.adapters.onprem.room import Counting, Room
 from meshos.adapters.onprem.supervisor import Pace, Replica, ReplicaStatistics
 from meshos.cbor import Value
 from meshos.errors import BadInput, Refused, Unreachable, busy
@@ -41,6 +42,7 @@ class OnPremConfig:
     hidden: tuple[Path, ...] = ()
     egress: EgressPolicy = field(default_factory=EgressPolicy)
     pace: Pace = field(default_factory=Pace)
+    room: Room = field(default_factory=Room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class OnPremProvider:
         self._agents: dict[AgentId, _Deployed] = {}
         self._changing: dict[AgentId, trio.Lock] = {}
         self._large = trio.Semaphore(limits.LARGE_LINES)
+        self._counting = Counting(config.room)
         self._nursery: trio.Nursery | None = None
         self._host: sandbox.Host | None = None
 
@@ -101,7 +104,7 @@ class OnPremProvider:
         An agent that already runs is replaced once the new one serves, and kept if it does not. ``must_start``: a failure
         before the first handshake ends the attempt (a deployment); without it the agent is kept and tried again (after a restart of
         the node), and this comes back at once with no tools. Raises ``agent-crashed``, ``agent-hung``, ``agent-garbage``,
-        ``agent-not-here``, ``egress-refused``, ``runtime-not-offered``, ``busy``.
+        ``agent-disk-full``, ``agent-not-here``, ``egress-refused``, ``runtime-not-offered``, ``busy``.
         """
         if self._nursery is None:
             raise Unreachable("agent-down", "agents are not served: the provider does not run", outcome="not_done")
@@ -146,8 +149,10 @@ class OnPremProvider:
             private = self.config.data / spec.agent / str(number)
             make_plan = partial(self._plan, spec, runtime, private)
             log = AgentLog(self.config.data / spec.agent / f"{number}.log")
-            pace = self.config.pace
-            deployed.workers.append(Replica(str(number), make_plan, log, large=self._large, pace=pace, rng=self._rng))
+            wait_excess = partial(self._counting.wait_excess, private / "home")
+            pace, rng = self.config.pace, self._rng
+            replica = Replica(str(number), make_plan, log, wait_excess=wait_excess, large=self._large, pace=pace, rng=rng)
+            deployed.workers.append(replica)
             deployed.inboxes.append(private / "inbox")
         return deployed
 
@@ -161,7 +166,7 @@ class OnPremProvider:
             folder=spec.folder,
             private=private,
             hidden=self.config.hidden,
-            memory_bytes=spec.file.resources.memory_bytes,
+            resources=spec.file.resources,
         )
 
     # -- calling -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ but its own. Several layers hold that, each by itself; what a machine does not g
 ``mount-namespace``  hidden folders are covered; an interpreter in a closed home folder is shown all the same
 ``pid-namespace``    it sees and reaches its own processes only, and none survives it
 ``landlock``         reading and writing by rules of the kernel, signals to others refused (ABI 6)
+``seccomp``          no Unix sockets (the user's session bus), no system call that is a door into other processes or the kernel
+``cgroup-memory``, ``cgroup-cpu``, ``cgroup-pids``: what it and all it starts use together is bounded; without the first each process
+                     by itself is (``rlimits``), without the second nothing holds ``resources.cpu``
 ``rlimits``, ``no-new-privs``, ``clean-environment``: always
 """
 
@@ -26,9 +29,11 @@ from pathlib import Path
 import trio
 
 import meshos
+from meshos.adapters.onprem import cgroups
 from meshos.adapters.onprem import limits as bounds
 from meshos.errors import BadInput, Refused
 from meshos.ids import AgentId
+from meshos.protocols.tasks.agent_file import Resources
 
 FIRST_UID, UIDS = 1_900_000_000, 1 << 20
 """A range that systemd's list of uids leaves unused (systemd.io/UIDS-GIDS), large enough that two agents seldom share one."""
@@ -45,6 +50,10 @@ class Host:
     root: bool
     layers: tuple[str, ...]
     landlock_abi: int
+    groups: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """For each usable controller the folder that its groups are made in, and its version."""
+    group: str = ""
+    """What the names of this node's groups begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +71,21 @@ class Plan:
     writable: tuple[str, ...]
     devices: tuple[str, ...]
     limits: Mapping[str, int]
+    groups: Mapping[str, tuple[str, int]]
+    group: str
+    bounds: Mapping[str, int]
+    """Of the control group; the arguments of ``cgroups.Group.bound``."""
+    start_cpu_millis: int
     label: str = ""
     """For whom it is, to be seen in a list of processes."""
 
     def to_json(self) -> bytes:
         """One line."""
         return json.dumps({name: getattr(self, name) for name in self.__dataclass_fields__}, default=list).encode() + b"\n"
+
+    def group_of(self, launcher: int) -> cgroups.Group:
+        """The control group that the launcher of this process id has made."""
+        return cgroups.Group({name: cgroups.Place(*place) for name, place in self.groups.items()}, f"{self.group}{launcher}")
 
 
 def launcher_command(control: int, status: int, label: str = "") -> list[str]:
@@ -86,8 +104,9 @@ def agent_uid(agent: AgentId) -> int:
 
 
 async def probe(folder: Path) -> Host:
-    """Try each layer in a process of its own. ``folder`` is any folder that exists."""
-    question = json.dumps({"probe": True, "uid": FIRST_UID, "folder": str(folder)}).encode() + b"\n"
+    """Try each layer in a process of its own. ``folder`` is the one that private folders lie in; it exists."""
+    group = f"meshos-{hashlib.sha256(bytes(folder.resolve())).hexdigest()[:12]}-"
+    question = json.dumps({"probe": True, "uid": FIRST_UID, "folder": str(folder), "group": group}).encode() + b"\n"
     control_read, control_write = os.pipe()
     status_read, status_write = os.pipe()
     try:
@@ -103,7 +122,8 @@ async def probe(folder: Path) -> Host:
                 os.close(fd)
     if "layers" not in answer:
         raise Refused("sandbox-broken", f"the launcher of agents does not run here: {bytes(done.stderr or b'')[-200:]!r}")
-    return Host(os.geteuid() == 0, tuple(answer["layers"]), int(answer["landlock_abi"]))
+    groups = {name: (str(place), int(version)) for name, (place, version) in answer["groups"].items()}
+    return Host(os.geteuid() == 0, tuple(answer["layers"]), int(answer["landlock_abi"]), groups, group)
 
 
 def make_plan(
@@ -115,7 +135,7 @@ def make_plan(
     folder: Path,
     private: Path,
     hidden: tuple[Path, ...],
-    memory_bytes: int,
+    resources: Resources,
 ) -> Plan:
     """The plan for one replica. Makes its private folder (``home``: writable, ``inbox``: files sent along).
 
@@ -153,7 +173,11 @@ def make_plan(
         readable=("/",) if covered and own_uid else (*readable_roots(hidden), *needed, str(inbox)),
         writable=(str(home), *(("/dev/shm",) if covered else ())),
         devices=_DEVICES,
-        limits=_limits(memory_bytes, own_uid=own_uid),
+        limits=_limits(resources.memory_bytes, own_uid=own_uid),
+        groups={name: host.groups[name] for layer, name in cgroups.LAYERS.items() if layer in layers},
+        group=host.group,
+        bounds={"memory_bytes": resources.memory_bytes, "cpu_millis": resources.cpu_millis, "processes": bounds.MAX_PROCESSES},
+        start_cpu_millis=bounds.START_CPU_MILLIS,
         label=str(private),
     )
 

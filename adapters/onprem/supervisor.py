@@ -5,11 +5,12 @@
        +--failed before anybody relied on it: ``failed``       +--MAX_RESTARTS in a row: ``given-up``
 
 A crash is seen when the launcher reports it, within milliseconds. A hang is seen by a ping: with no call under way after
-``ping_timeout_s``, else after ``busy_timeout_s``, since many tools block their own server's loop while they work.
+``ping_timeout_s``, else after ``busy_timeout_s``, since many tools block their own server's loop while they work. One whose private
+folder grows too large is ended too, and not started again before there is room.
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -70,9 +71,18 @@ class Replica:
     """A process and those that follow it. ``run`` in a nursery; ``wait_ready`` and ``call`` beside it; ``stop`` ends ``run``."""
 
     def __init__(
-        self, name: str, make_plan: Callable[[], Plan], log: AgentLog, *, large: trio.Semaphore, pace: Pace, rng: random.Random
+        self,
+        name: str,
+        make_plan: Callable[[], Plan],
+        log: AgentLog,
+        *,
+        wait_excess: Callable[[], Awaitable[str]],
+        large: trio.Semaphore,
+        pace: Pace,
+        rng: random.Random,
     ) -> None:
         self.name = name
+        self._wait_excess = wait_excess
         self._make_plan, self._log, self._large, self._pace, self._rng = make_plan, log, large, pace, rng
         self.state: State = "starting"
         self.tools: tuple[Tool, ...] = ()
@@ -249,7 +259,13 @@ class Replica:
                 await process.ended.wait()
                 nursery.cancel_scope.cancel()
 
+            async def watch_room() -> None:
+                what = f"the agent's private folder holds {await self._wait_excess()}"
+                self._error = Failed("agent-disk-full", what, hint=f"empty {self._log.path.with_suffix('')}/home", outcome="unknown")
+                nursery.cancel_scope.cancel()
+
             nursery.start_soon(read)
+            nursery.start_soon(watch_room)
             nursery.start_soon(watch_end)
             try:
                 with trio.fail_after(self._pace.start_timeout_s):
@@ -262,6 +278,7 @@ class Replica:
                 self._error = error
             else:
                 served = True
+                process.served()
                 self._start_s, self._layers, self._session = trio.current_time() - began, process.layers, session
                 self._become("ready")
                 self._error = await self._watch_health(session)

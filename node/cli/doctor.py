@@ -208,6 +208,43 @@ def _udp(_: NodeConfig | None) -> Finding:
     return Finding("pass", "datagrams pass both ways on loopback")
 
 
+LACKING = {
+    "landlock": "agents read what is world-readable by modes alone",
+    "mount-namespace": "nothing covers the folders that agents must not see",
+    "pid-namespace": "agents see each other's processes",
+    "seccomp": "agents may open Unix sockets, the user's session bus among them",
+    "cgroup-memory": "memory is bounded a process, not an agent",
+    "cgroup-cpu": "nothing holds an agent to its resources.cpu",
+    "cgroup-pids": "nothing but the user's own limit bounds processes",
+}
+"""What it means that a layer of the sandbox is missing."""
+
+
+def _sandbox(_: NodeConfig | None) -> Finding:
+    """Each layer is tried, in a process of its own; in a folder of our own, since a running node's groups are not ours to touch."""
+    import trio
+
+    from meshos.adapters.onprem import sandbox
+
+    with tempfile.TemporaryDirectory() as folder:
+        host = trio.run(sandbox.probe, Path(folder))
+    return judge_sandbox(root=host.root, layers=host.layers)
+
+
+def judge_sandbox(*, root: bool, layers: tuple[str, ...]) -> Finding:
+    """What it means that just these layers can be had."""
+    told = f"agents run behind {', '.join(layers) or 'nothing'}"
+    if root and "own-uid" not in layers:
+        return Finding("fail", f"root cannot give agents another uid; {told}", "run the node as an ordinary user")
+    if not {"landlock", "mount-namespace"} & set(layers):
+        return Finding("fail", f"agents could read a node's keys; {told}", "use a kernel with Landlock (5.13) or with user namespaces")
+    missing = [f"{layer} ({means})" for layer, means in LACKING.items() if layer not in layers]
+    if not missing:
+        return Finding("pass", told)
+    mend = "for control groups run the node as a service with Delegate=yes and DelegateSubgroup=node; the others are the kernel's"
+    return Finding("warn", f"{told}; without {', '.join(missing)}", mend)
+
+
 # -- the node --------------------------------------------------------------------------------------------------------
 
 
@@ -324,6 +361,7 @@ CHECKS = (
     Check("fsync", _fsync),
     Check("clock", _clock),
     Check("udp", _udp),
+    Check("sandbox", _sandbox),
     Check("configuration", _configuration),
     Check("keys", _keys),
     Check("genesis", _genesis),

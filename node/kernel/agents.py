@@ -6,7 +6,8 @@ start. A withdrawal records first, then takes the record out of the directory, t
 published again at the next start too.
 
 One Flow at a time changes an agent. A Flow that is cancelled on the way (its deadline has passed) can await nothing any more, so that
-it leaves the agent in ``_stray``; the next deployment or withdrawal first makes of each stray what is recorded of it.
+it leaves the agent in ``_stray``. What is recorded of each stray is made true again by the next deployment or withdrawal before it
+does anything else, or by ``keep_tidy``, whichever comes first.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from meshos.consensus.org.commands import Agent, DeployAgent, GetAgent, ListAgen
 from meshos.consensus.org.commands import Tool as HostedTool
 from meshos.effects import Err, Outcome
 from meshos.errors import MeshError, Refused
-from meshos.flow import Compute, Gather, Port, Propose
+from meshos.flow import Compute, Gather, Port, Propose, Sleep
 from meshos.ids import AgentId, NodeId, Peer, agent_id
 from meshos.protocols.directory.commands import EntrySignature, Find, Held, Merged, Publish, SignEntry, Withdraw
 from meshos.protocols.directory.embedder import Embedder
@@ -27,6 +28,8 @@ from meshos.protocols.tasks.agent_file import AgentFile, parse_canonical
 from meshos.protocols.tasks.tools import Tool
 
 PAGE = 100
+TIDY_S = 10.0
+"""How long what a cancelled Flow left running may run while nobody deploys anything; looking costs an idle node nothing to speak of."""
 EMBED_COST_S = 0.015
 """What the simulator charges for one text; measured at 10 to 16 ms (FACTS)."""
 
@@ -152,6 +155,12 @@ class AgentFlows:
             after = page[-1].agent
         if failed:
             raise failed[0].error
+
+    async def keep_tidy(self, _: object) -> None:
+        """Settle what cancelled Flows leave behind, for as long as the node lives."""
+        while True:
+            await Sleep(TIDY_S)
+            await self._tidy()
 
     # -- parts -------------------------------------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ assert FLOWS >= 2 * SERVED, "peers' requests leave room for the API's and the no
 BODIES = {TASK: MAX_ARGUMENTS_BYTES + HEAD_BYTES + 4}
 """The protocols whose requests may be larger than 1 MiB."""
 
-CALL, DEPLOY, UNDEPLOY, DELIVER = "call", "deploy", "undeploy", "receipts-deliver"
+CALL, DEPLOY, UNDEPLOY, DELIVER, TIDY = "call", "deploy", "undeploy", "receipts-deliver", "agents-tidy"
 ASK_ORG, ASK_DIRECTORY = "ask-org", "ask-directory"
 """For whoever stands outside: put one command to the machine, give its answer."""
 
@@ -149,6 +149,7 @@ def assemble(outside: Outside) -> Assembly:
         CALL: calls.call,
         DEPLOY: agents.deploy,
         UNDEPLOY: agents.undeploy,
+        TIDY: agents.keep_tidy,
         DELIVER: deliver,
         START: start,
         ASK_ORG: ask_org,
@@ -158,7 +159,7 @@ def assemble(outside: Outside) -> Assembly:
     allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, DIRECTORY, HINT, TASK, RECEIPT), any_member)
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES)
     directory = Directory(me.node, outside.views["directory"])
-    receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER,))
+    receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, TIDY))
     machines: dict[str, Machine] = {
         "flows": flows,
         "rpc": rpc,

@@ -7,7 +7,7 @@ promise that is silently broken. The format stands in CONTRACT.md, and for edito
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from meshos import cbor
@@ -44,7 +44,7 @@ class McpCommand:
     """An MCP server on stdio that the node starts: program and arguments, and variables beyond the clean environment."""
 
     command: tuple[str, ...]
-    env: tuple[tuple[str, str], ...] = ()
+    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # people put keys into it
 
 
 @dataclass(frozen=True, slots=True)

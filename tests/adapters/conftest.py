@@ -15,6 +15,7 @@ from meshos import cbor
 from meshos.adapters.onprem.egress import LOOPBACK, EgressPolicy
 from meshos.adapters.onprem.process import Grace
 from meshos.adapters.onprem.provider import AgentSpec, OnPremConfig, OnPremProvider
+from meshos.adapters.onprem.room import Room
 from meshos.adapters.onprem.supervisor import Pace
 from meshos.ids import AgentId, TaskId
 from meshos.protocols.tasks.agent_file import parse_mapping
@@ -89,10 +90,16 @@ def pace() -> Pace:
 
 
 @pytest.fixture
-async def bench(folders: tuple[Path, Path], pace: Pace, nursery: trio.Nursery) -> AsyncIterator[Bench]:
+def room() -> Room:
+    """Overridden likewise."""
+    return Room()
+
+
+@pytest.fixture
+async def bench(folders: tuple[Path, Path], pace: Pace, room: Room, nursery: trio.Nursery) -> AsyncIterator[Bench]:
     """A running provider; afterwards no process may be left that has to do with it."""
     node, agents = folders
-    provider = OnPremProvider(OnPremConfig(node / "agents", hidden=(node,), egress=EgressPolicy.of(LOOPBACK), pace=pace))
+    provider = OnPremProvider(OnPremConfig(node / "agents", hidden=(node,), egress=EgressPolicy.of(LOOPBACK), pace=pace, room=room))
     scope = trio.CancelScope()
     ended = trio.Event()
 

@@ -1,8 +1,10 @@
 """An MCP server written without any library, that misbehaves as its first argument says. Lines in, lines out."""
 
 import json
+import mmap
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -30,6 +32,11 @@ TOOLS = (
     "who",
     "eat",
     "kill",
+    "sockets",
+    "share",
+    "spin",
+    "fill",
+    "syscall",
 )
 
 
@@ -64,6 +71,29 @@ def look(path: str) -> object:
 def scribble(path: str) -> int:
     with open(path, "w") as file:
         return file.write("x")
+
+
+def connect(path: str) -> str:
+    with socket.socket(socket.AF_UNIX) as end:
+        end.connect(path)
+        return "spoke"
+
+
+def pair(kind: int) -> str:
+    one, other = socket.socketpair(type=kind)
+    with one, other:
+        one.sendall(b"x")
+        return other.recv(1).decode()
+
+
+def system_call(number: int, *arguments: int) -> int:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    done = int(libc.syscall(ctypes.c_long(number), *map(ctypes.c_ulong, arguments)))
+    if done < 0:
+        raise OSError(ctypes.get_errno(), "syscall")
+    return done
 
 
 def call(number: int, tool: str, given: dict[str, object]) -> None:
@@ -132,6 +162,42 @@ def call(number: int, tool: str, given: dict[str, object]) -> None:
         say({"id": "s-1", "method": "sampling/createMessage", "params": {}})
         say({"id": "s-2", "method": "ping"})
         answer(number, "asked")
+    elif tool == "sockets":
+        answer(
+            number,
+            {
+                "unix": attempt("unix", lambda: connect(str(given["path"]))),
+                "stream pair": attempt("pair", lambda: pair(socket.SOCK_STREAM)),
+                "datagram pair": attempt("pair", lambda: pair(socket.SOCK_DGRAM)),
+                "inet": attempt("inet", lambda: socket.socket(socket.AF_INET).close()),
+                "vsock": attempt("vsock", lambda: socket.socket(40, socket.SOCK_STREAM).close()),
+            },
+        )
+    elif tool == "syscall":
+        answer(number, attempt("done", lambda: system_call(*given["words"])))  # type: ignore[misc]
+    elif tool == "share":  # memory that no rlimit of a process counts
+        memory = mmap.mmap(-1, int(str(given["bytes"])))
+        for at in range(0, len(memory), 4096):
+            memory[at] = 1
+        answer(number, "shared")
+    elif tool == "fill":
+        home = os.environ["HOME"]
+        if given["with"] == "bytes":
+            while True:
+                with open(f"{home}/{time.monotonic_ns()}", "wb") as file:
+                    file.write(bytes(1 << 20))
+        elif given["with"] == "files":
+            for index in range(10**9):
+                os.close(os.open(f"{home}/{index}", os.O_CREAT))
+        else:
+            os.chdir(home)
+            while True:  # soon deeper than any path can say
+                os.mkdir("d")
+                os.chdir("d")
+    elif tool == "spin":
+        answer(number, "spinning")
+        while True:
+            pass
     elif tool == "eat":
         try:
             block = bytearray(int(str(given["bytes"])))

@@ -1,8 +1,13 @@
 """A provider in a process of its own: tries what an agent may not do, as whoever runs this; prints what it was told as JSON."""
 
+import atexit
 import json
 import os
+import shutil
+import socket
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -31,6 +36,18 @@ def left(top: Path) -> list[str]:
     return found
 
 
+def session_bus() -> str:
+    """A socket of the user's, as open as a session bus is to whoever has the user's uid."""
+    folder = tempfile.mkdtemp(prefix="bus-")
+    listener = socket.socket(socket.AF_UNIX)
+    atexit.register(lambda: [listener.close(), shutil.rmtree(folder)])
+    os.chmod(folder, 0o755)
+    listener.bind(f"{folder}/bus")
+    os.chmod(f"{folder}/bus", 0o777)
+    listener.listen()
+    return f"{folder}/bus"
+
+
 async def main(node: Path, agents: Path, mode: str) -> None:
     pace = Pace(grace=Grace(1, 1, 5), backoff_first_s=0.05)
     provider = OnPremProvider(OnPremConfig(node / "agents", hidden=(node,), pace=pace))
@@ -48,7 +65,7 @@ async def main(node: Path, agents: Path, mode: str) -> None:
         await nursery.start(provider.run)
         if mode == "namespaces":
             host = await sandbox.probe(Path("/"))
-            provider._host = sandbox.Host(host.root, tuple(layer for layer in host.layers if "namespace" not in layer), host.landlock_abi)
+            provider._host = replace(host, layers=tuple(layer for layer in host.layers if "namespace" not in layer))
         said["layers"] = provider.layers()
         await provider.start(AgentSpec(agent, file, agents, {}))
         if mode == "wait":
@@ -60,6 +77,7 @@ async def main(node: Path, agents: Path, mode: str) -> None:
         said["home"] = await call("write", path=str(node / "agents/a-one/0/home/x"))
         said["folder"] = await call("write", path=str(agents / "x"))
         said["environ"] = await call("read", path=f"/proc/{os.getpid()}/environ")
+        said["sockets"] = await call("sockets", path=session_bus())
         said["kill"] = await call("kill", pid=os.getpid())
         await call("fork", code="time.sleep(600)")
         said["left_while_it_runs"] = left(agents.parent)

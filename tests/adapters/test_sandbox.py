@@ -1,5 +1,6 @@
 """What an agent cannot do, whoever runs the node, and that nothing of it is left when it ends."""
 
+import errno
 import json
 import os
 import shutil
@@ -12,15 +13,23 @@ from pathlib import Path
 import pytest
 import trio
 
-from meshos.adapters.onprem import sandbox
+from meshos.adapters.onprem import sandbox, seccomp
 from meshos.adapters.onprem.kernel import landlock_abi
 from meshos.errors import BadInput, Refused
 from meshos.ids import AgentId
+from meshos.protocols.tasks.agent_file import Resources
 
 from .conftest import Bench, processes_of
 
 HERE = Path(__file__).resolve().parent
 ROOT = os.geteuid() == 0
+SOCKETS = {
+    "unix": f"refused {errno.EAFNOSUPPORT}",
+    "stream pair": "pair: x",
+    "datagram pair": f"refused {errno.EAFNOSUPPORT}",
+    "inet": "inet: None",
+    "vsock": f"refused {errno.EAFNOSUPPORT}",
+}
 SLEEPER = "print('x', flush=True); time.sleep(600)"
 
 
@@ -91,6 +100,16 @@ async def test_who_it_is(bench: Bench) -> None:
         assert who["uid"] == sandbox.agent_uid(agent) and who["groups"] == []
     assert set(sandbox.ALWAYS) <= set(bench.provider.layers())
     assert bench.provider.statistics()[agent][0].layers == tuple(bench.provider.layers())
+
+
+@pytest.mark.skipif(os.uname().machine not in seccomp.MACHINES, reason="no filter for this architecture")
+async def test_it_opens_no_unix_socket_and_no_door_into_the_kernel(bench: Bench) -> None:
+    agent = await bench.start()
+    assert await bench.call(agent, "sockets", path="/nonexistent") == SOCKETS
+    for number in seccomp.MACHINES[os.uname().machine].denied:
+        assert await bench.call(agent, "syscall", words=[number, 0, 0, 0, 0, 0, 0]) == f"refused {errno.EPERM}", number
+    who = await bench.call(agent, "who")
+    assert isinstance(who, dict) and who["Seccomp"] == "2"
 
 
 async def test_no_secret_stands_in_a_command_line(bench: Bench) -> None:
@@ -210,6 +229,8 @@ def test_an_ordinary_users_node_holds_the_same(open_folders: tuple[Path, Path], 
         assert str(said["kill"]).startswith("refused")
     if "landlock" in layers or "pid-namespace" in layers:
         assert str(said["environ"]).startswith("refused")
+    if "seccomp" in layers:
+        assert said["sockets"] == SOCKETS
     assert said["left_while_it_runs"] and not said["left_after_stop"] and not said["left_after_crash"]
 
 
@@ -236,7 +257,7 @@ async def test_root_without_a_mount_namespace_says_which_folder_is_closed(folder
 
     def plan(command: str) -> sandbox.Plan:
         return sandbox.make_plan(
-            host, AgentId("a-one"), (command,), {}, folder=agents, private=private, hidden=(node,), memory_bytes=256 << 20
+            host, AgentId("a-one"), (command,), {}, folder=agents, private=private, hidden=(node,), resources=Resources()
         )
 
     with pytest.raises(Refused, match="sandbox-too-weak") as caught:
@@ -247,7 +268,14 @@ async def test_root_without_a_mount_namespace_says_which_folder_is_closed(folder
     assert str(agents) in readable and [path for path in readable if node.is_relative_to(path)] == []
     with pytest.raises(Refused, match="sandbox-too-weak"):
         sandbox.make_plan(
-            sandbox.Host(True, ("landlock",), 7), AgentId("a"), ("sh",), {}, folder=agents, private=private, hidden=(), memory_bytes=1 << 28
+            sandbox.Host(True, ("landlock",), 7),
+            AgentId("a"),
+            ("sh",),
+            {},
+            folder=agents,
+            private=private,
+            hidden=(),
+            resources=Resources(),
         )
 
 

@@ -295,6 +295,18 @@ async def test_stderr_without_end_fills_no_disk(bench: Bench) -> None:
     assert all(file.stat().st_size <= limits.LOG_FILE_BYTES and file.stat().st_mode & 0o077 == 0 for file in files)
 
 
+async def test_a_log_that_the_disk_does_not_take_stops_neither_agent_nor_node(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    log = bench.node / "agents" / "a-one" / "0.log"
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/full")
+    agent = await bench.start("noisy")
+    with trio.fail_after(20):
+        while not (told := [record for record in caplog.records if record.message == "agent-log-lost"]):
+            await trio.sleep(0.01)
+    assert await bench.call(agent, "echo") == {} and "No space left" in told[0].err and len(told) == 1  # type: ignore[attr-defined]
+    assert bench.provider.statistics()[agent][0].restarts == 0
+
+
 async def test_bad_calls_are_refused_before_the_tool_hears_of_them(bench: Bench) -> None:
     agent = await bench.start()
     error = await refused(bench.call(agent, "ecco"))

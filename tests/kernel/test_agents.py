@@ -8,7 +8,7 @@ from meshos.consensus.org.commands import Agent, GetAgent
 from meshos.effects import Err, Ok, Outcome, Tick
 from meshos.errors import Failed, MeshError, Refused
 from meshos.ids import AgentId, agent_id
-from meshos.node.kernel.agents import DeployAsked, StartAgent, StopAgent, UndeployAsked
+from meshos.node.kernel.agents import TIDY_S, DeployAsked, StartAgent, StopAgent, UndeployAsked
 from meshos.node.kernel.assembly import ASK_ORG, DEPLOY, UNDEPLOY
 from meshos.node.kernel.watch import Happened
 from meshos.presets import LAN
@@ -182,6 +182,19 @@ def test_what_a_cancelled_deployment_left_running_is_stopped_by_the_next_flow() 
     number = one.undeploy()
     one.run(2)
     assert one.error(number) == "agent-unknown" and not one.runs
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_what_a_cancelled_deployment_left_running_does_not_run_on_though_nobody_deploys_again(before: bool) -> None:
+    one = Programs(11)
+    if before:
+        one.deploy("first")
+        one.run(2)
+    cancelled = one.deploy("second", timeout_s=0.003)
+    one.run(0.1)
+    assert one.error(cancelled) == "deadline-exceeded" and one.runs == {one.agent: "second"}
+    one.run(TIDY_S)
+    assert one.runs == ({one.agent: "first"} if before else {})
 
 
 def test_what_a_cancelled_deployment_has_replaced_runs_again_before_another_is_deployed() -> None:

@@ -3,13 +3,13 @@
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from meshos.errors import BadInput, Failed
+from meshos.storage.files import write_whole
 
 FILE = "testnet.json"
 MAX_BYTES = 4 * 1024 * 1024
@@ -102,15 +102,9 @@ def _node(row: dict[str, object]) -> Node:
 def save(testnet: Testnet, folder: Path | None = None) -> None:
     """Write the file, whole or not at all, for its owner only (it holds API keys); raises Failed ``cannot-write``."""
     path = (folder or testnet.dir) / FILE
-    fresh = path.with_name(f".{FILE}.{secrets.token_hex(6)}")
     try:
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(testnet.body(), file, indent=2)
-            file.write("\n")
-        os.replace(fresh, path)
+        write_whole(path, json.dumps(testnet.body(), indent=2).encode() + b"\n", 0o600)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
         raise Failed("cannot-write", f"{path} cannot be written: {error.strerror}") from error
 
 
