@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
@@ -30,7 +31,7 @@ from meshos.crypto.keystore import FileKeyStore
 from meshos.crypto.signing import Domain, Ed25519Verifier
 from meshos.errors import BadInput, MeshError, Refused
 from meshos.genesis import Genesis
-from meshos.ids import AgentId, NodeId, Peer
+from meshos.ids import AgentId, NodeId, OrgDid, Peer
 from meshos.node import folder
 from meshos.node.api.app import build
 from meshos.node.api.event_log import EventLog
@@ -97,12 +98,32 @@ class Folder:
     trust: TrustBook
 
 
-def run(directory: Path) -> int:
-    """Run the node in ``directory`` until it has left; the exit code. Raises MeshError for whatever keeps it from running."""
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What is worth knowing of a node that serves now. ``api`` is the URL, ``sandbox`` the layers that keep its agents in."""
+
+    name: str
+    org: OrgDid
+    node_id: NodeId
+    mesh: str
+    genesis: str
+    api: str
+    link: str
+    gossip: str
+    sandbox: tuple[str, ...]
+    seeds: int
+    version: str = VERSION
+
+
+def run(directory: Path, ready: Callable[[Ready], None]) -> int:
+    """Run the node in ``directory`` until it has left, and call ``ready`` once when it serves; the exit code.
+
+    Raises MeshError for whatever keeps it from running.
+    """
     config = load(directory)
     logs.set_up(config.name)
     try:
-        return trio.run(_run, config, strict_exception_groups=True)
+        return trio.run(_run, config, ready, strict_exception_groups=True)
     except BaseExceptionGroup as group:
         known = group.subgroup(MeshError)
         unknown = group.split(MeshError)[1]
@@ -334,6 +355,22 @@ class _Node:
         self.host.deliver(KERNEL, Begin())
         self.nursery.start_soon(self._tell_load)
 
+    def facts_of_start(self) -> Ready:
+        """What there is to tell once it serves."""
+        config, me = self.config, self.opened.me
+        return Ready(
+            name=config.name,
+            org=me.org,
+            node_id=me.node,
+            mesh=self.genesis.mesh,
+            genesis=self.genesis.hash.hex(),
+            api=self.api_url,
+            link=str(config.link),
+            gossip=str(config.gossip),
+            sandbox=tuple(self.provider.layers()),
+            seeds=len(config.seeds),
+        )
+
     async def _serve_api(self) -> None:
         config, opened = self.config, self.opened
         listen = Listen(config.api.host, config.api.port, config.api_tls_certificate, config.api_tls_key)
@@ -396,7 +433,7 @@ def _roots(genesis: Genesis) -> tuple[bytes, ...]:
     return tuple(entry.root_certificate for entry in genesis.orgs)
 
 
-async def _run(config: NodeConfig) -> int:
+async def _run(config: NodeConfig, ready: Callable[[Ready], None]) -> int:
     opened = await open_folder(config)
     with ExitStack() as stack:
         level = LevelStore(config.data)
@@ -405,15 +442,15 @@ async def _run(config: NodeConfig) -> int:
             async with trio.open_nursery() as nursery:
                 node = _Node(opened, level, nursery)
                 await node.start()
-                _say_hello(node)
+                ready(node.facts_of_start())
                 gc.collect()
                 gc.freeze()  # a full collection over what lives for ever would stop the loop for 100 ms (DESIGN.md)
                 await _until_asked_to_leave(signals, node)
-                print("leaving, again to force", flush=True)
+                print("leaving, again to force", file=sys.stderr, flush=True)
                 nursery.start_soon(_force, signals)
                 await node.leave()
                 nursery.cancel_scope.cancel()
-    print("left", flush=True)
+    print("left", file=sys.stderr, flush=True)
     return 0
 
 
@@ -430,14 +467,3 @@ async def _force(signals: AsyncIterator[int]) -> None:
     async for number in signals:
         if number != signal.SIGHUP:
             os._exit(130)
-
-
-def _say_hello(node: _Node) -> None:
-    """Facts, then ``ready``; from here on the log."""
-    config = node.config
-    print(f"{config.name} of {config.org}, mesh {node.genesis.mesh}")
-    print(f"  node id  {node.opened.me.node}")
-    print(f"  API      {node.api_url}")
-    print(f"  links    {config.link}   gossip {config.gossip}")
-    print(f"  sandbox  {', '.join(node.provider.layers()) or 'none'}")
-    print("ready", flush=True)

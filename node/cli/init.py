@@ -1,4 +1,4 @@
-"""``mesh init`` and ``mesh run``: make one node, run one node."""
+"""``mesh init``: make one node."""
 
 import time
 from pathlib import Path
@@ -17,9 +17,8 @@ API_PORT, GOSSIP_PORT, LINK_PORT = 8100, 8200, 8300
 
 
 def register(app: typer.Typer) -> None:
-    """Add the two commands."""
+    """Add ``mesh init``."""
     app.command(epilog="Example: mesh init --org acme --kind enterprise --dir acme-1")(init)
-    app.command(epilog="Example: mesh run --dir acme-1")(run)
 
 
 def did_of(name: str, kind: str) -> OrgDid:
@@ -73,18 +72,6 @@ def init(
     for line in made.notes:
         note(line)
     ok(made.verdict)
-
-
-def run(directory: DirOption = DEFAULT_DIR) -> None:
-    """Run a node in the foreground until SIGTERM or Ctrl-C, then leave cleanly."""
-    from meshos.node.config import load
-
-    load(directory)  # what is wrong with the folder is said before the node's libraries are loaded
-    from meshos.node.compose import run as run_node
-
-    code = run_node(directory.absolute())
-    if code:
-        raise typer.Exit(code)
 
 
 def _config(

@@ -13,20 +13,20 @@ from typing import Annotated
 import typer
 
 from meshos.errors import MeshError
-from meshos.node.cli import client, demo, doctor, ending, genesis, init, org
+from meshos.node.cli import client, demo, doctor, ending, genesis, init, later, org, running
 from meshos.node.cli.testnet import commands as testnet
 
 app = typer.Typer(
     name="mesh",
     help="One operating system for AI agents, run together by organisations that do not trust each other.",
-    epilog="Start with: mesh demo",
+    epilog=f"{later.panel()}\n\nStart with: mesh demo",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 PLUGINS = "meshos.commands"
-for part in (demo, testnet, client, init, genesis, org, doctor):
+for part in (demo, testnet, client, init, running, genesis, org, doctor, later):
     part.register(app)
 
 
