@@ -22,7 +22,7 @@ from typing import TypeVar
 
 import trio
 
-from meshos.adapters.onprem.egress import LOOPBACK, EgressPolicy
+from meshos.adapters.onprem.egress_policy import LOOPBACK, EgressPolicy
 from meshos.adapters.onprem.provider import AgentSpec, OnPremConfig, OnPremProvider
 from meshos.crypto import certificates
 from meshos.crypto.boxes import Boxes
@@ -178,7 +178,7 @@ class _Node:
         link = self.config.link
         self.tcp = TcpPath(self._credentials(), link.host, link.port, self._address_of, proved=self._proved)
         self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._from_links)
-        egress = EgressPolicy.of(LOOPBACK) if self.genesis.testnet else EgressPolicy()
+        egress = EgressPolicy.of([*self.config.egress_allow, *(LOOPBACK if self.genesis.testnet else ())])
         hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
         self.provider = OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress))
         self.host = self._host()

@@ -8,7 +8,6 @@ import pytest
 import typer
 
 from meshos.node.cli import later, main
-
 from tests.cli.conftest import Mesh
 
 main.add_plugins([])
