@@ -71,7 +71,9 @@ def elsewhere() -> Iterator[str]:
     """A real MCP server on a loopback address, in a process of its own."""
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
-    with subprocess.Popen([sys.executable, EXAMPLES / "echo" / "server.py", "--http", str(port)], stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        [sys.executable, EXAMPLES / "echo" / "server.py", "--http", str(port)], stderr=subprocess.PIPE, text=True
+    ) as server:
         try:
             assert server.stderr is not None
             assert any("running on" in line for line in server.stderr)

@@ -47,6 +47,7 @@ def test_an_agent_is_called_from_its_own_and_other_organisations(net: Net, agent
     receipt = answer["receipt"]
     assert (receipt["callerOrg"], receipt["providerOrg"]) == (f"did:mesh:enterprise:{caller}", "did:mesh:enterprise:beta")
     assert receipt["signature"] and receipt["countersignature"]
+    assert (receipt["taskId"], receipt["agentId"], receipt["price"]) == (answer["taskId"], agents.units, answer["cost"])
 
 
 @pytest.mark.parametrize("size", [2 * MIB, 64 * MIB])
