@@ -60,8 +60,9 @@ from meshos.presets import PRESETS
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
 from meshos.protocols.directory.record import domain as entry_domain
 from meshos.protocols.membership.commands import Certified
-from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, LeaveCompleted, PeerProved, SendDatagram, Started
+from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, LeaveCompleted, Pardoned, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.machine import Seed
+from meshos.protocols.membership.revocations import TakeRevocations
 from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.rpc.events import OpenLink, SendMessage
 from meshos.protocols.tasks.limits import MAX_DEPTH
@@ -161,6 +162,7 @@ class _Node:
         self.config, self.genesis = opened.config, opened.genesis
         self.nursery = nursery
         self.left = trio.Event()
+        self.trusting = trio.Lock()
         self.events = EventLog(os.urandom(4).hex(), lambda: int(time.time() * 1000))
         self.ring = KeyRing.load(self.config.api_keys)
         self.agent_keys: dict[AgentId, str] = {}
@@ -216,6 +218,7 @@ class _Node:
                 wall_ms=lambda: int(time.time() * 1000),
                 embedder=LazyMiniLM(),
                 measures=self.measurements.of,
+                revoked=lambda: opened.trust.trust.revoked,
             )
         )
 
@@ -237,6 +240,7 @@ class _Node:
                 SignEntry: self._sign_entry,
                 StartAgent: self._start_agent,
                 StopAgent: self._stop_agent,
+                TakeRevocations: self._take_revocations,
             },
             sign=self._sign,
         )
@@ -394,19 +398,34 @@ class _Node:
                 self.host.deliver("membership", FactsChanged(self.facts))
 
     async def reload(self) -> None:
-        """Read the revocation lists again. Whoever is on one now loses its links and its place in the mesh, for good: a node that is
-        to come back needs another key. Lists that cannot be read change nothing."""
+        """Read the revocation lists in the folder again. Lists that cannot be read change nothing."""
         try:
-            await trio.to_thread.run_sync(self.opened.trust.reload)
+            async with self.trusting:
+                await trio.to_thread.run_sync(self.opened.trust.reload)
         except MeshError as error:
             logger.error("not-reloaded", extra={"err": error.name, "detail": error.detail})
             return
+        self._trust_changed()
+
+    async def _take_revocations(self, effect: TakeRevocations) -> bool:
+        async with self.trusting:
+            newer = await trio.to_thread.run_sync(self.opened.trust.learn, effect.org, effect.der)
+        if newer:
+            self._trust_changed()
+        return newer
+
+    def _trust_changed(self) -> None:
+        """Whoever is on a list now loses its links and its place in the mesh, until its organisation vouches for it anew."""
+        trust, membership = self.opened.trust, self.assembly.membership
         self.tcp.trust(self._credentials())
-        expelled = self.opened.trust.revoked(self.assembly.membership.certificates())
+        expelled, pardoned = trust.revoked(membership.certificates()), trust.pardoned(membership.expelled())
         for node in expelled:
             self.host.deliver("membership", Expelled(node))
+        for node in pardoned:
+            self.host.deliver("membership", Pardoned(node))
         self.links.recheck()
-        logger.info("reloaded", extra={"lists": len(self.opened.trust.trust.revoked), "expelled": ",".join(expelled)})
+        told = {"expelled": ",".join(expelled), "pardoned": ",".join(pardoned)}
+        logger.info("reloaded", extra={"lists": len(trust.trust.revoked), **told})
 
     async def leave(self) -> None:
         """Say goodbye, and part from every peer."""
