@@ -15,7 +15,7 @@ from meshos.node.cli.output import JsonFlag
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command(epilog="Example: mesh deploy --agent examples/clock.yaml")(asking(deploy))
+    app.command(epilog="Example: mesh deploy --agent examples/time/agent.yaml --org alpha")(asking(deploy))
     app.command(epilog="Example: mesh undeploy a-7f3a12cd")(asking(undeploy))
     app.command(epilog="Example: mesh agents")(asking(agents))
     app.command(epilog="Example: mesh publish agents.jsonl")(asking(publish))
