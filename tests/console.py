@@ -25,6 +25,7 @@ _VARIES = tuple(
         (r"\bt-[0-9a-f]{6,32}\b", "<task>"),
         (r"\b[0-9a-f]{16,64}\b", "<hash>"),
         (r":\d{4,5}\b", ":<port>"),
+        (r" --base-port \d+", ""),
         (r"(?<![\w.])\d+(?:\.\d+)? (?:ms|s|m|h|d)\b", "<duration>"),
         (r"\b\d+ [MG]iB\b", "<size>"),
         (r"\b[01]\.\d\d\b(?! MESH)", "<score>"),
@@ -73,11 +74,21 @@ def same(shown: Sequence[str], printed: Sequence[str]) -> bool:
 
 
 def _matches(shown: Sequence[str], printed: Sequence[str]) -> bool:
-    if not shown or not printed:
-        return all(line == ELLIPSIS for line in shown) and not printed
-    if shown[0] == ELLIPSIS:
-        return any(_matches(shown[1:], printed[skipped:]) for skipped in range(len(printed) + 1))
-    return shown[0] == printed[0] and _matches(shown[1:], printed[1:])
+    """As a glob: what follows an ellipsis is looked for from the first place on, so only the last one met is ever tried again."""
+    at = found = 0
+    ellipsis, from_there = -1, 0
+    while found < len(printed):
+        if at < len(shown) and shown[at] == ELLIPSIS:
+            ellipsis, from_there = at, found
+            at += 1
+        elif at < len(shown) and shown[at] == printed[found]:
+            at, found = at + 1, found + 1
+        elif ellipsis >= 0:
+            from_there += 1
+            at, found = ellipsis + 1, from_there
+        else:
+            return False
+    return all(line == ELLIPSIS for line in shown[at:])
 
 
 def run(command: str, folder: Path, environment: Mapping[str, str]) -> list[str]:
