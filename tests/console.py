@@ -28,6 +28,7 @@ _VARIES = tuple(
         (r" --base-port \d+", ""),
         (r"(?<![\w.])\d+(?:\.\d+)? (?:ms|s|m|h|d)\b", "<duration>"),
         (r"\b\d+ [MG]iB\b", "<size>"),
+        (r"\baccused by [\w, -]+", "accused by <others>"),
         (r"\b[01]\.\d\d\b(?! MESH)", "<score>"),
         (r"\b\d+%", "<share>"),
         (r"\s+", " "),

@@ -1,6 +1,7 @@
 """What README and docs show is what the commands print, run in the pages' order on real nodes. `make docs` writes the pages anew."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from meshos.node.cli.testnet import making, processes, record
+from meshos.node.cli.testnet.commands import BASE_PORT
 from tests import console
 from tests.console import Step
 
@@ -28,33 +30,41 @@ def home(tmp_path: Path) -> Iterator[Path]:
         processes.kill(record.load(tmp_path / "testnet").nodes)
 
 
-def command_of(step: Step, names: dict[str, str]) -> str:
+def command_of(step: Step, names: dict[str, str], base_port: int) -> str:
     """What is run for a step: on ports that are free here, and with the ids of this run."""
     command = step.command.replace("make demo", "mesh demo")
     for shown, printed in names.items():
         command = command.replace(shown, printed)
     if command.startswith(("mesh testnet up", "mesh demo")):
-        command += f" --base-port {making.free_base_port(4, 23_000)}"
+        command += f" --base-port {base_port}"
     return command
 
 
-def carried_out(step: Step, home: Path, names: dict[str, str]) -> list[str]:
+def carried_out(step: Step, home: Path, names: dict[str, str], base_port: int) -> list[str]:
     """What the step prints; one that only looks is repeated until it shows what the page does."""
     until = time.monotonic() + PATIENCE_S
     while True:
-        printed = console.run(command_of(step, names), home, console.environment())
+        printed = console.run(command_of(step, names, base_port), home, console.environment())
+        printed = [re.sub(r":(\d{5})\b", lambda port: _usual(port, base_port), line) for line in printed]
         if console.same(step.shown, printed) or not step.command.startswith(LOOKS) or time.monotonic() > until:
             return printed
         time.sleep(processes.POLL_S)
+
+
+def _usual(port: re.Match[str], base_port: int) -> str:
+    """The port that stands in a page for one of this run."""
+    offset = int(port[1]) - base_port
+    return f":{BASE_PORT + offset}" if 0 <= offset < 300 else port[0]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_shows_what_its_commands_print(page: Path, home: Path) -> None:
     text = page.read_text(encoding="utf-8")
     names: dict[str, str] = {}
+    base_port = making.free_base_port(4, 23_000)
     done: list[tuple[Step, list[str]]] = []
     for step in console.steps(text):
-        printed = carried_out(step, home, names)
+        printed = carried_out(step, home, names, base_port)
         names |= console.renamed(step.shown, printed)
         done.append((step, printed))
     if os.environ.get("MESH_WRITE_PAGES"):

@@ -78,7 +78,7 @@ def errors_page() -> str:
 def commands_page() -> str:
     """The help of every command."""
     main.add_plugins([])
-    parts = ["# Commands", MADE, "What `mesh COMMAND --help` prints."]
+    parts = ["# Commands", MADE, "What each command prints with `--help`."]
     with _plain_terminal():
         for path in _leaves(typer.main.get_command(main.app)):
             parts.append(f"## mesh {' '.join(path)}\n\n```text\n{_help(path)}\n```")
