@@ -2,14 +2,16 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meshos.errors import BadInput
 from meshos.ids import ORG_KINDS, OrgDid, org_did
 from meshos.node.cli.output import JsonFlag, document, note, ok, say
-from meshos.node.config import FILE, Address, NodeConfig, Seed
+
+if TYPE_CHECKING:
+    from meshos.node.config import NodeConfig, Seed
 
 DirOption = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
 DEFAULT_DIR = Path("node")
@@ -51,6 +53,7 @@ def init(
 ) -> None:
     """Make keys and a configuration for one node; called again with --genesis or --certificate, finish what was begun."""
     from meshos.node.cli import making
+    from meshos.node.config import FILE
 
     if (directory / FILE).exists():
         made = making.finish(directory, genesis, certificate)
@@ -76,8 +79,8 @@ def init(
 
 def _config(
     org: OrgDid, name: str | None, directory: Path, region: str, host: str, ports: tuple[int, int, int], seeds: list[str] | None
-) -> NodeConfig:
-    from meshos.node.config import parse, to_toml
+) -> "NodeConfig":
+    from meshos.node.config import Address, NodeConfig, parse, to_toml
 
     own = org.rpartition(":")[2]
     api, gossip, link = ports
@@ -94,10 +97,10 @@ def _config(
     return parse(to_toml(config).encode(), config.dir)  # the file's own checks are the rules for options too
 
 
-def parse_seed(text: str) -> Seed:
+def parse_seed(text: str) -> "Seed":
     """``NODE_ID,HOST:PORT,HOST:PORT``; raises BadInput ``bad-seed``."""
     from meshos.ids import NodeId
-    from meshos.node.config import parse_address
+    from meshos.node.config import Seed, parse_address
 
     parts = text.split(",")
     try:

@@ -7,7 +7,6 @@ of other parts (``sim``) join by the entry point group ``meshos.commands``, as a
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -32,6 +31,8 @@ for part in (demo, testnet, client, init, running, genesis, org, doctor, later):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         print(f"mesh {metadata.version('meshos')}")
         raise typer.Exit
 
@@ -53,6 +54,8 @@ def add_plugins(argv: Sequence[str]) -> None:
     named = next((word for word in words if not word.startswith("-")), None)
     if named in _known():
         return
+    from importlib import metadata  # 40 ms, which most commands and completions need not wait for
+
     for entry in metadata.entry_points(group=PLUGINS):
         if named == entry.name or (named is None and not completing):
             entry.load()(app)
