@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from meshos.node.cli.testnet import making
 from tests.cli.conftest import Mesh
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -90,6 +92,29 @@ def test_with_json_stdout_is_one_document_and_the_rest_is_on_stderr(folder: Path
         rest, log = node.ends()
     assert rest == ""
     assert "leaving, again to force" in log and log.endswith("left\n") and '"event"' in log
+
+
+def test_two_organisations_meet_as_the_how_to_says(mesh: Mesh, tmp_path: Path) -> None:
+    base = making.free_base_port(1, 24_000)
+    ports = f"--api-port {base + 1} --gossip-port {base + 101} --link-port {base + 201}"
+    for words in (
+        "init --org acme --dir acme-1 --api-port 0 --gossip-port 0 --link-port 0",
+        f"init --org globex --kind hospital --dir globex-1 {ports}",
+        "genesis new genesis.json acme-1/org.json globex-1/org.json --timing fast",
+        "init --dir acme-1 --genesis genesis.json",
+    ):
+        done = mesh(*words.split())
+        assert done.code == 0, done.err
+    globex = json.loads(mesh("init", "--dir", "globex-1", "--genesis", "genesis.json", "--json").out)["node_id"]
+    with (tmp_path / "acme-1" / "node.toml").open("a") as config:
+        config.write(f'\n[[seed]]\nnode = "{globex}"\ngossip = "127.0.0.1:{base + 101}"\nlink = "127.0.0.1:{base + 201}"\n')
+    with running(tmp_path / "globex-1") as first, running(tmp_path / "acme-1") as second:
+        until = time.monotonic() + PATIENCE_S
+        for node in (first, second):
+            where = ("--node", node.facts["api"], "--api-key", node.key)
+            while "2 members: 2 alive" not in (seen := mesh("members", *where)).err:
+                assert time.monotonic() < until, seen
+        assert second.facts["seeds"] == 1
 
 
 def test_an_agent_at_a_private_address_is_served_once_its_owner_allows_it(folder: Path, mesh: Mesh, tmp_path: Path) -> None:
