@@ -46,7 +46,8 @@ def carried_out(step: Step, home: Path, names: dict[str, str], base_port: int) -
     while True:
         printed = console.run(command_of(step, names, base_port), home, console.environment())
         printed = [re.sub(r":(\d{5})\b", lambda port: _usual(port, base_port), line) for line in printed]
-        if console.same(step.shown, printed) or not step.command.startswith(LOOKS) or time.monotonic() > until:
+        awaited = step.shown and step.command.startswith(LOOKS) and time.monotonic() < until
+        if not awaited or console.same(step.shown, printed):
             return printed
         time.sleep(processes.POLL_S)
 
@@ -67,13 +68,12 @@ def test_a_page_shows_what_its_commands_print(page: Path, home: Path) -> None:
         printed = carried_out(step, home, names, base_port)
         names |= console.renamed(step.shown, printed)
         done.append((step, printed))
+    wrong = [(step, printed) for step, printed in done if not console.same(step.shown, printed)]
     if os.environ.get("MESH_WRITE_PAGES"):
         page.write_text(console.rewritten(text, done, names), encoding="utf-8")
-        return
-    wrong = [
-        f"line {step.begin + 1}: $ {step.command}\n" + "\n".join(printed) for step, printed in done if not console.same(step.shown, printed)
-    ]
-    assert not wrong, f"{page.name} shows something else; `make docs` writes it anew. Printed now:\n" + "\n".join(wrong)
+        wrong = [(step, printed) for step, printed in wrong if console.ELLIPSIS in step.shown]  # these are to be mended by hand
+    told = "\n".join("\n".join([f"{page.name}:{step.begin + 1}: $ {step.command}", *printed]) for step, printed in wrong)
+    assert not wrong, f"`make docs` writes what is shown anew, except where there are dots. Printed now:\n{told}"
 
 
 # -- the comparison itself -------------------------------------------------------------------------------------------
