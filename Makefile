@@ -1,6 +1,6 @@
 # Every habit is one command. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-packaging check lint types seeds fmt bench lock clean
+.PHONY: help setup demo test test-packaging check lint types seeds fmt docs bench lock clean
 SHELL := bash
 BIN := .venv/bin
 STAMP := .venv/.set-up
@@ -37,13 +37,17 @@ lint: $(STAMP) ## format and lint, changing nothing
 types: $(STAMP) ## mypy --strict
 	@$(BIN)/python tools/view.py
 	@$(BIN)/mypy -p meshos
-	@$(BIN)/mypy tools/view.py
+	@$(BIN)/mypy tools/view.py tools/reference.py
 
 seeds: $(STAMP) ## twenty seeds of the simulator
 	@$(BIN)/mesh sim run --seeds 1..20
 
 fmt: $(STAMP) ## format, and mend what ruff can mend
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+docs: $(STAMP) ## write the pages anew that are made from the source or show what commands print (minutes; look at the diff)
+	@$(BIN)/python -m tools.reference
+	@MESH_WRITE_PAGES=1 $(BIN)/python -m pytest -q tests/test_console.py
 
 bench: $(STAMP) ## list the benchmarks; `mesh bench NAME` runs one
 	@$(BIN)/mesh bench

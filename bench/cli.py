@@ -9,6 +9,7 @@ import typer
 from meshos.bench.machine import calibration, this_machine
 from meshos.bench.report import Report
 from meshos.errors import BadInput
+from meshos.node.cli import output
 
 BENCHMARKS = {
     "testnet": "how long a 4-org testnet takes to be ready, and what a node weighs",
@@ -33,6 +34,9 @@ def bench(
     json_: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Measure the product on this machine. Example: mesh bench calls"""
+    if name is None and json_:
+        output.document("bench", {"benchmarks": [{"name": each, "measures": what} for each, what in BENCHMARKS.items()]})
+        return
     if name is None:
         for each, what in BENCHMARKS.items():
             print(f"{each:12} {what}")

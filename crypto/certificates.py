@@ -30,6 +30,7 @@ from meshos.crypto.limits import (
     CHAIN_LENGTH,
     CRL_BYTES,
     CRL_ENTRIES,
+    CRL_NUMBER,
     NODE_LIFETIME_S,
     ROOT_LIFETIME_S,
 )
@@ -67,6 +68,8 @@ class RevocationList:
     org: OrgDid
     number: int
     serials: frozenset[int]
+    der: bytes = field(default=b"", repr=False)
+    """The list as its root signed it, to hand on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +220,11 @@ def read_revocations(der: bytes, org: OrgDid, root: PublicKey) -> RevocationList
         if not signed:
             raise Refused("wrong-org-root", f"this revocation list is not signed by the root of {org}")
         number = listed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        if not 0 <= number <= CRL_NUMBER:
+            raise Refused("crl-malformed", f"the number of a revocation list is between 0 and {CRL_NUMBER}")
         if len(listed) > CRL_ENTRIES:
             raise Refused("crl-malformed", f"{len(listed)} revoked certificates, at most {CRL_ENTRIES} are read")
-        return RevocationList(org, number, frozenset(entry.serial_number for entry in listed))
+        return RevocationList(org, number, frozenset(entry.serial_number for entry in listed), der)
     except _MALFORMED as error:
         raise Refused("crl-malformed", "this is not a revocation list that can be read") from error
 

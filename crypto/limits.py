@@ -30,6 +30,9 @@ CRL_BYTES = 1024 * 1024
 CRL_ENTRIES = 20_000
 """Revoked certificates of one organisation. One that loses more keys than that needs a new root."""
 
+CRL_NUMBER = 2**62
+"""Of a revocation list; below what CBOR calls a large integer."""
+
 assert CRL_ENTRIES * 48 <= CRL_BYTES
 
 BACKDATED_S = 3_600

@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from typing import TypeVar
 
 import trio
 
-from meshos.adapters.onprem.egress import LOOPBACK, EgressPolicy
+from meshos.adapters.onprem.egress_policy import LOOPBACK, EgressPolicy
 from meshos.adapters.onprem.provider import AgentSpec, OnPremConfig, OnPremProvider
 from meshos.crypto import certificates
 from meshos.crypto.boxes import Boxes
@@ -30,7 +31,7 @@ from meshos.crypto.keystore import FileKeyStore
 from meshos.crypto.signing import Domain, Ed25519Verifier
 from meshos.errors import BadInput, MeshError, Refused
 from meshos.genesis import Genesis
-from meshos.ids import AgentId, NodeId, Peer
+from meshos.ids import AgentId, NodeId, OrgDid, Peer
 from meshos.node import folder
 from meshos.node.api.app import build
 from meshos.node.api.event_log import EventLog
@@ -59,8 +60,9 @@ from meshos.presets import PRESETS
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
 from meshos.protocols.directory.record import domain as entry_domain
 from meshos.protocols.membership.commands import Certified
-from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, LeaveCompleted, PeerProved, SendDatagram, Started
+from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, LeaveCompleted, Pardoned, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.machine import Seed
+from meshos.protocols.membership.revocations import TakeRevocations
 from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.rpc.events import OpenLink, SendMessage
 from meshos.protocols.tasks.limits import MAX_DEPTH
@@ -97,12 +99,32 @@ class Folder:
     trust: TrustBook
 
 
-def run(directory: Path) -> int:
-    """Run the node in ``directory`` until it has left; the exit code. Raises MeshError for whatever keeps it from running."""
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What is worth knowing of a node that serves now. ``api`` is the URL, ``sandbox`` the layers that keep its agents in."""
+
+    name: str
+    org: OrgDid
+    node_id: NodeId
+    mesh: str
+    genesis: str
+    api: str
+    link: str
+    gossip: str
+    sandbox: tuple[str, ...]
+    seeds: int
+    version: str = VERSION
+
+
+def run(directory: Path, ready: Callable[[Ready], None]) -> int:
+    """Run the node in ``directory`` until it has left, and call ``ready`` once when it serves; the exit code.
+
+    Raises MeshError for whatever keeps it from running.
+    """
     config = load(directory)
     logs.set_up(config.name)
     try:
-        return trio.run(_run, config, strict_exception_groups=True)
+        return trio.run(_run, config, ready, strict_exception_groups=True)
     except BaseExceptionGroup as group:
         known = group.subgroup(MeshError)
         unknown = group.split(MeshError)[1]
@@ -140,6 +162,7 @@ class _Node:
         self.config, self.genesis = opened.config, opened.genesis
         self.nursery = nursery
         self.left = trio.Event()
+        self.trusting = trio.Lock()
         self.events = EventLog(os.urandom(4).hex(), lambda: int(time.time() * 1000))
         self.ring = KeyRing.load(self.config.api_keys)
         self.agent_keys: dict[AgentId, str] = {}
@@ -157,7 +180,7 @@ class _Node:
         link = self.config.link
         self.tcp = TcpPath(self._credentials(), link.host, link.port, self._address_of, proved=self._proved)
         self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._from_links)
-        egress = EgressPolicy.of(LOOPBACK) if self.genesis.testnet else EgressPolicy()
+        egress = EgressPolicy.of([*self.config.egress_allow, *(LOOPBACK if self.genesis.testnet else ())])
         hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
         self.provider = OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress))
         self.host = self._host()
@@ -195,6 +218,7 @@ class _Node:
                 wall_ms=lambda: int(time.time() * 1000),
                 embedder=LazyMiniLM(),
                 measures=self.measurements.of,
+                revoked=lambda: opened.trust.trust.revoked,
             )
         )
 
@@ -215,6 +239,7 @@ class _Node:
                 SignEntry: self._sign_entry,
                 StartAgent: self._start_agent,
                 StopAgent: self._stop_agent,
+                TakeRevocations: self._take_revocations,
             },
             at_once={SignBytes: self._sign_bytes},
             sign=self._sign,
@@ -334,6 +359,22 @@ class _Node:
         self.host.deliver(KERNEL, Begin())
         self.nursery.start_soon(self._tell_load)
 
+    def facts_of_start(self) -> Ready:
+        """What there is to tell once it serves."""
+        config, me = self.config, self.opened.me
+        return Ready(
+            name=config.name,
+            org=me.org,
+            node_id=me.node,
+            mesh=self.genesis.mesh,
+            genesis=self.genesis.hash.hex(),
+            api=self.api_url,
+            link=str(config.link),
+            gossip=str(config.gossip),
+            sandbox=tuple(self.provider.layers()),
+            seeds=len(config.seeds),
+        )
+
     async def _serve_api(self) -> None:
         config, opened = self.config, self.opened
         listen = Listen(config.api.host, config.api.port, config.api_tls_certificate, config.api_tls_key)
@@ -357,19 +398,34 @@ class _Node:
                 self.host.deliver("membership", FactsChanged(self.facts))
 
     async def reload(self) -> None:
-        """Read the revocation lists again. Whoever is on one now loses its links and its place in the mesh, for good: a node that is
-        to come back needs another key. Lists that cannot be read change nothing."""
+        """Read the revocation lists in the folder again. Lists that cannot be read change nothing."""
         try:
-            await trio.to_thread.run_sync(self.opened.trust.reload)
+            async with self.trusting:
+                await trio.to_thread.run_sync(self.opened.trust.reload)
         except MeshError as error:
             logger.error("not-reloaded", extra={"err": error.name, "detail": error.detail})
             return
+        self._trust_changed()
+
+    async def _take_revocations(self, effect: TakeRevocations) -> bool:
+        async with self.trusting:
+            newer = await trio.to_thread.run_sync(self.opened.trust.learn, effect.org, effect.der)
+        if newer:
+            self._trust_changed()
+        return newer
+
+    def _trust_changed(self) -> None:
+        """Whoever is on a list now loses its links and its place in the mesh, until its organisation vouches for it anew."""
+        trust, membership = self.opened.trust, self.assembly.membership
         self.tcp.trust(self._credentials())
-        expelled = self.opened.trust.revoked(self.assembly.membership.certificates())
+        expelled, pardoned = trust.revoked(membership.certificates()), trust.pardoned(membership.expelled())
         for node in expelled:
             self.host.deliver("membership", Expelled(node))
+        for node in pardoned:
+            self.host.deliver("membership", Pardoned(node))
         self.links.recheck()
-        logger.info("reloaded", extra={"lists": len(self.opened.trust.trust.revoked), "expelled": ",".join(expelled)})
+        told = {"expelled": ",".join(expelled), "pardoned": ",".join(pardoned)}
+        logger.info("reloaded", extra={"lists": len(trust.trust.revoked), **told})
 
     async def leave(self) -> None:
         """Say goodbye, and part from every peer."""
@@ -396,7 +452,7 @@ def _roots(genesis: Genesis) -> tuple[bytes, ...]:
     return tuple(entry.root_certificate for entry in genesis.orgs)
 
 
-async def _run(config: NodeConfig) -> int:
+async def _run(config: NodeConfig, ready: Callable[[Ready], None]) -> int:
     opened = await open_folder(config)
     with ExitStack() as stack:
         level = LevelStore(config.data)
@@ -405,15 +461,15 @@ async def _run(config: NodeConfig) -> int:
             async with trio.open_nursery() as nursery:
                 node = _Node(opened, level, nursery)
                 await node.start()
-                _say_hello(node)
+                ready(node.facts_of_start())
                 gc.collect()
                 gc.freeze()  # a full collection over what lives for ever would stop the loop for 100 ms (DESIGN.md)
                 await _until_asked_to_leave(signals, node)
-                print("leaving, again to force", flush=True)
+                print("leaving, again to force", file=sys.stderr, flush=True)
                 nursery.start_soon(_force, signals)
                 await node.leave()
                 nursery.cancel_scope.cancel()
-    print("left", flush=True)
+    print("left", file=sys.stderr, flush=True)
     return 0
 
 
@@ -430,14 +486,3 @@ async def _force(signals: AsyncIterator[int]) -> None:
     async for number in signals:
         if number != signal.SIGHUP:
             os._exit(130)
-
-
-def _say_hello(node: _Node) -> None:
-    """Facts, then ``ready``; from here on the log."""
-    config = node.config
-    print(f"{config.name} of {config.org}, mesh {node.genesis.mesh}")
-    print(f"  node id  {node.opened.me.node}")
-    print(f"  API      {node.api_url}")
-    print(f"  links    {config.link}   gossip {config.gossip}")
-    print(f"  sandbox  {', '.join(node.provider.layers()) or 'none'}")
-    print("ready", flush=True)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from meshos.adapters.onprem.egress_policy import EgressPolicy
 from meshos.errors import BadInput
 from meshos.ids import NodeId, OrgDid, parse_org_did
 from meshos.presets import PRESETS
@@ -24,6 +25,9 @@ MAX_SEEDS = 64
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 REGION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,63})")
 _NODE_ID = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}")
+
+MAX_EGRESS = 64
+"""Networks and hosts that are allowed one by one; an owner with more of them names the network that they are in."""
 
 assert MAX_SEEDS * 512 < MAX_BYTES
 
@@ -78,6 +82,8 @@ class NodeConfig:
     api_tls_certificate: Path | None = None
     api_tls_key: Path | None = None
     """PEM files; without them the API only listens on loopback."""
+    egress_allow: tuple[str, ...] = ()
+    """Private networks and hosts that agents of other machines may be at, as ``EgressPolicy.of`` reads them."""
     seeds: tuple[Seed, ...] = ()
 
     def __post_init__(self) -> None:
@@ -139,10 +145,11 @@ def parse(data: bytes, folder: Path) -> NodeConfig:
     if len(data) > MAX_BYTES:
         raise BadInput("bad-config", f"{where} has more than {MAX_BYTES} bytes")
     try:
-        document = tomllib.loads(data.decode())
+        text = data.decode()
+        document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput("bad-config", f"{where}: not TOML: {error}") from error
-    reader = _Reader(document)
+    reader = _Reader(document, text)
     config = reader.config(folder)
     if reader.problems:
         raise BadInput("bad-config", f"{where}: {'; '.join(reader.problems[:10])}", hint="mend the file and run again")
@@ -150,11 +157,12 @@ def parse(data: bytes, folder: Path) -> NodeConfig:
 
 
 _KEYS: Mapping[str, tuple[str, ...]] = {
-    "": ("name", "org", "region", "advertise", "timing", "genesis", "api", "gossip", "link", "keys", "seed"),
+    "": ("name", "org", "region", "advertise", "timing", "genesis", "api", "gossip", "link", "keys", "egress", "seed"),
     "api": ("listen", "keys", "tls_certificate", "tls_key"),
     "gossip": ("listen",),
     "link": ("listen",),
     "keys": ("file", "passphrase_file", "certificate", "revocations"),
+    "egress": ("allow",),
     "seed": ("node", "gossip", "link"),
 }
 
@@ -162,15 +170,16 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 class _Reader:
     """Takes the document apart and remembers what was wrong."""
 
-    def __init__(self, document: Mapping[str, object]) -> None:
+    def __init__(self, document: Mapping[str, object], text: str) -> None:
         self.problems: list[str] = []
+        self._text_lines = text.splitlines()
         self._document = document
         self._unknown_keys("", document)
 
     def config(self, folder: Path) -> NodeConfig:
         """What the document says; a stand-in where there are problems."""
         top = self._document
-        tables = {name: self._table(name) for name in ("api", "gossip", "link", "keys")}
+        tables = {name: self._table(name) for name in ("api", "gossip", "link", "keys", "egress")}
         api, keys = tables["api"], tables["keys"]
         listens = {name: self._address(f"{name}.listen", tables[name].get("listen")) for name in ("api", "gossip", "link")}
         tls = [self._path("api." + key, api.get(key)) for key in ("tls_certificate", "tls_key")]
@@ -195,6 +204,7 @@ class _Reader:
             api_keys=self._path("api.keys", api.get("keys", "api-keys.json")) or Path(),
             api_tls_certificate=tls[0],
             api_tls_key=tls[1],
+            egress_allow=self._egress(tables["egress"].get("allow", [])),
             seeds=self._seeds(top.get("seed", [])),
         )
 
@@ -251,6 +261,27 @@ class _Reader:
         self.problems.append(f"{where} must be a path")
         return None
 
+    def _egress(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or len(value) > MAX_EGRESS:
+            self.problems.append(f"egress.allow must be a list of at most {MAX_EGRESS} networks or hosts")
+            return ()
+        allowed = []
+        for item in value:
+            try:
+                EgressPolicy.of([item] if isinstance(item, str) else [repr(item)])
+            except BadInput as error:
+                self.problems.append(f"egress.allow{self._line_of(item)}: {error.detail}; {error.hint}")
+            else:
+                allowed.append(str(item))
+        return tuple(allowed)
+
+    def _line_of(self, value: object) -> str:
+        """Where ``value`` is first written out; TOML's reader does not say."""
+        for number, line in enumerate(self._text_lines, 1):
+            if isinstance(value, str) and (json.dumps(value) in line or f"'{value}'" in line):
+                return f", line {number}"
+        return ""
+
     def _seeds(self, value: object) -> tuple[Seed, ...]:
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             self.problems.append("seeds are tables, [[seed]]")
@@ -287,6 +318,8 @@ def to_toml(config: NodeConfig) -> str:
     lines += ["", "[gossip]", f"listen = {json.dumps(str(config.gossip))}", "", "[link]", f"listen = {json.dumps(str(config.link))}"]
     lines += ["", "[keys]", f"file = {path(config.keys)}", f"passphrase_file = {path(config.passphrase_file)}"]
     lines += [f"certificate = {path(config.certificate)}", f"revocations = {path(config.revocations)}"]
+    if config.egress_allow:
+        lines += ["", "[egress]", f"allow = {json.dumps(list(config.egress_allow))}"]
     for seed in config.seeds:
         lines += ["", "[[seed]]", f"node = {json.dumps(seed.node)}"]
         lines += [f"gossip = {json.dumps(str(seed.gossip))}", f"link = {json.dumps(str(seed.link))}"]

@@ -8,7 +8,8 @@
 ``passphrase``        what opens both (0600); MESH_PASSPHRASE goes before it
 ``org.json``          the organisation's entry for a genesis: public keys only
 ``certificate.pem``   the node's certificate, issued by the root key once the genesis is known
-``revocations/``      revocation lists, ``*.crl``
+``revocations/``      revocation lists, ``*.crl``: what was put here, and what other nodes handed on (``<kind>.<name>.crl``)
+``issued/``           the certificates that the root key signed; beside the root key, so that one can be revoked
 ``invitations.json``  which invitation was spent by which node; beside the root key
 ``api-keys.json``     hashes of the API's keys; ``api-key`` is the first of them, in plain (0600)
 ``data/``             LevelDB; ``agents/`` their folders; ``node.log``; ``fault.sock`` on a testnet
@@ -33,7 +34,7 @@ from meshos.crypto.keystore import NODE_COST, ROOT_COST, Cost, FileKeyStore, Pas
 from meshos.errors import BadInput, Broken, Failed, Refused
 from meshos.genesis import MAX_BYTES as MAX_GENESIS_BYTES
 from meshos.genesis import Genesis, Org, Validator, org_document, parse, to_json
-from meshos.ids import NodeId
+from meshos.ids import NodeId, OrgDid, parse_org_did
 from meshos.node.api.keys import KeyRing
 from meshos.node.config import FILE, NodeConfig, to_toml
 from meshos.storage.files import write_whole
@@ -45,6 +46,7 @@ ROOT_FILE = "root.keys"
 ORG_FILE = "org.json"
 API_KEY_FILE = "api-key"
 SPENT_FILE = "invitations.json"
+ISSUED = "issued"
 MAX_SMALL_BYTES = 1024 * 1024
 """Of a certificate, an organisation's entry, a list of spent invitations."""
 PASSPHRASE_VARIABLE = "MESH_PASSPHRASE"
@@ -168,6 +170,7 @@ def certify(config: NodeConfig, genesis: Genesis, *, now: float) -> Genesis:
         raise Refused("wrong-org-root", f"the genesis has another root key of {config.org} than {config.dir}")
     identity = open_identity(config)
     certificate = certificates.issue(root, mesh_id=genesis.mesh_id, org=config.org, node=identity.node.public, now=now)
+    remember_issued(config, certificate)
     install(config, genesis, certificate, now=now)
     return genesis
 
@@ -182,6 +185,24 @@ def install(config: NodeConfig, genesis: Genesis, certificate: bytes, *, now: fl
         raise Refused("wrong-node-key", f"this certificate is for the node {peer.node}, not for the one in {config.dir}")
     write_file(config.genesis, to_json(genesis))
     write_file(config.certificate, certificates.pem(certificate))
+
+
+def remember_issued(config: NodeConfig, certificate: bytes) -> None:
+    """Keep a certificate (DER) that the root key has signed: its serial number is what a revocation names."""
+    said = certificates.describe(certificate)
+    write_file(config.dir / ISSUED / f"{said.peer.node}-{said.serial:x}.pem", certificates.pem(certificate))
+
+
+def issued(config: NodeConfig) -> list[bytes]:
+    """The certificates (DER) that are known here: those issued here, and the node's own; raises Refused ``certificate-malformed``."""
+    paths = [*sorted((config.dir / ISSUED).glob("*.pem")), *([config.certificate] if config.certificate.exists() else [])]
+    return list(dict.fromkeys(certificates.from_pem(read_file(path)) for path in paths))
+
+
+def list_name(org: OrgDid) -> str:
+    """The file of ``org``'s revocation list."""
+    kind, name = parse_org_did(org)
+    return f"{kind}.{name}.crl"
 
 
 def spent(config: NodeConfig, now: float) -> dict[bytes, tuple[NodeId, int]]:

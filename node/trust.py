@@ -35,8 +35,24 @@ class TrustBook:
 
     def reload(self) -> None:
         """Read the lists again (blocking). Raises Refused ``crl-malformed``, or what the disk raises, and then keeps what held."""
-        self.trust = trust_of(self._genesis, _lists(self._revocations, self._genesis))
+        self.trust = trust_of(self._genesis, lists_in(self._revocations, self._genesis))
         self._proved.cache_clear()
+
+    def learn(self, org: OrgDid, der: bytes) -> bool:
+        """Take over a newer list of ``org`` that another node handed on, and keep it in the folder (blocking); whether it was newer.
+
+        Raises Refused ``unknown-org``, ``crl-malformed`` or ``wrong-org-root``, Failed ``cannot-write``.
+        """
+        root = self.trust.roots.get(org)
+        if root is None:
+            raise Refused("unknown-org", f"{org[:100]} is no organisation of this mesh")
+        offered, held = read_revocations(der, org, root), self.trust.revoked.get(org)
+        if held is not None and offered.number <= held.number:
+            return False
+        folder.write_file(self._revocations / folder.list_name(org), der)
+        self.trust = trust_of(self._genesis, [*self.trust.revoked.values(), offered])
+        self._proved.cache_clear()
+        return True
 
     def check(self, der: bytes) -> Peer:
         """Whose certificate this is; raises as ``verify_chain``."""
@@ -48,8 +64,15 @@ class TrustBook:
 
     def revoked(self, certified: Iterable[Certified]) -> list[NodeId]:
         """Those of these nodes whose certificate is on its organisation's list."""
-        lists = self.trust.revoked
-        return [one.node for one in certified if one.org in lists and describe(one.certificate).serial in lists[one.org].serials]
+        return [one.node for one in certified if self._is_revoked(one)]
+
+    def pardoned(self, certified: Iterable[Certified]) -> list[NodeId]:
+        """Those of these nodes whose certificate is on no list."""
+        return [one.node for one in certified if not self._is_revoked(one)]
+
+    def _is_revoked(self, certified: Certified) -> bool:
+        listed = self.trust.revoked.get(certified.org)
+        return listed is not None and describe(certified.certificate).serial in listed.serials
 
     def _prove(self, signer: str, proof: bytes, period: int) -> OrgDid:
         del period  # part of the key, so that nothing is remembered for longer
@@ -59,8 +82,8 @@ class TrustBook:
         return peer.org
 
 
-def _lists(directory: Path, genesis: Genesis) -> list[RevocationList]:
-    """Every list in the folder; one that is of no organisation of this mesh is refused by name, with its file."""
+def lists_in(directory: Path, genesis: Genesis) -> list[RevocationList]:
+    """Every list in the folder. Raises Refused ``crl-malformed``, with its file, for one that is of no organisation of this mesh."""
     found = []
     for path in sorted(directory.glob("*.crl")) if directory.is_dir() else []:
         der = folder.read_file(path)

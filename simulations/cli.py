@@ -19,6 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from meshos.errors import BadInput
+from meshos.node.api import problems
+from meshos.node.cli import later, output
 from meshos.simulations.run import Report, load, run
 from meshos.simulations.scenarios import SCENARIOS, scenario_named
 
@@ -27,6 +29,7 @@ UNDECIDED = 125
 FOLDER = Path("sim")
 
 app = typer.Typer(help="Chaos in virtual time: the nodes' own machines, hurt by a seed.", no_args_is_help=True)
+later.register(app, later.SIM_COMMANDS, "mesh sim")
 stderr = Console(stderr=True, highlight=False)
 
 
@@ -40,7 +43,7 @@ def list_(json_: Annotated[bool, typer.Option("--json", help="One JSON document.
     """The scenarios. Example: mesh sim list"""
     if json_:
         rows = [{"name": s.name, "summary": s.summary, "nodes": s.nodes, "until_s": s.until_s} for s in SCENARIOS.values()]
-        print(json.dumps({"schema": "mesh.sim-list/1", "scenarios": rows}))
+        output.document("sim-list", {"scenarios": rows})
         return
     table = Table("SCENARIO", "NODES", "UNTIL", "WHAT IT HURTS", box=None, pad_edge=False)
     for scenario in SCENARIOS.values():
@@ -83,12 +86,14 @@ def replay(
         scenario = scenario_named(name)
     except BadInput as error:
         stderr.print(f"mesh: {error}", markup=False)
+        if json_:
+            output.document("sim-replay", problems.document(error, "") | {"exit": UNDECIDED})
         raise typer.Exit(UNDECIDED) from None
     with _opened(log) as out:
         report = run(scenario, seed, nodes=nodes, until_s=until, schedule=schedule, record=True, log=out)
     if digest and report.digest != digest:
         stderr.print(f"! not the same steps as when {file} was written: that was another commit, or a bug of determinism", markup=False)
-    _finish([report], time.perf_counter() - begun, json_)
+    _finish([report], time.perf_counter() - begun, json_, "sim-replay")
 
 
 @contextmanager
@@ -125,13 +130,13 @@ def _range(text: str) -> list[int]:
     return list(range(int(first), int(last) + 1))
 
 
-def _finish(reports: list[Report], took_s: float, as_json: bool) -> None:
+def _finish(reports: list[Report], took_s: float, as_json: bool, command: str = "sim-run") -> None:
     """Print the verdict, write the failures down, exit with the worst."""
     failed = [report for report in reports if report.verdict != "ok"]
     paths = [_save(report) for report in failed]
     virtual_s = sum(report.at_s for report in reports)
     if as_json:
-        print(json.dumps({"schema": "mesh.sim-run/1", "runs": [report.to_json() for report in reports]}))
+        output.document(command, {"runs": [report.to_json() for report in reports]})
     else:
         for report, path in zip(failed, paths, strict=True):
             print(f"FAIL {report.verdict}: {report.message}   seed {report.seed}")

@@ -16,10 +16,10 @@ TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding=
 
 
 def typed(page: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line, words) of every command in a page: in indented blocks, there also after `$ `, and in backquotes."""
+    """(line, words) of every command in a page: in indented blocks, after `$ `, and in backquotes."""
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         candidates = re.findall(r"`((?:mesh|make) [^`]+)`", line)
-        block = re.match(r"    (?:.*\$ )?((?:mesh|make) .*)", line)
+        block = re.match(r"(?:    (?:.*\$ )?|\$ )((?:mesh|make) .*)", line)
         if block:
             candidates.append(block[1])
         for text in candidates:

@@ -1,4 +1,4 @@
-"""Where a node connects on somebody else's behalf: public addresses, and those that its owner allows.
+"""Connections on somebody else's behalf, held to a policy (egress_policy.py).
 
 Checked when a connection is made, on the very address that is connected to, so that a name cannot resolve to one address
 for the check and to another for the connection (DNS rebinding). No proxy of the environment is used.
@@ -8,61 +8,15 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import httpcore
 import trio
 
-from meshos.errors import BadInput, Refused
-
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+from meshos.adapters.onprem.egress_policy import Address, EgressPolicy
+from meshos.errors import Refused
 
 MAX_ADDRESSES = 16
 """Of one name; the first that connects is used."""
-_NEVER = tuple(map(ipaddress.ip_network, ("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "64:ff9b:1::/48")))
-"""Special-purpose networks (RFC 6890) of which some versions of ``ipaddress`` let parts pass as global."""
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-LOOPBACK = ("127.0.0.0/8", "::1/128")
-
-
-@dataclass(frozen=True, slots=True)
-class EgressPolicy:
-    """``allow``: networks beyond the public ones (`egress.allow`). A testnet allows ``LOOPBACK``."""
-
-    allow: tuple[Network, ...] = ()
-
-    @classmethod
-    def of(cls, allow: Iterable[str]) -> "EgressPolicy":
-        """From the texts of a config; raises BadInput ``bad-value`` for one that is no network."""
-        networks: list[Network] = []
-        for text in allow:
-            try:
-                networks.append(ipaddress.ip_network(text))
-            except ValueError as error:
-                raise BadInput("bad-value", f"egress.allow: {text[:60]!r} is no network", hint="as in 10.0.0.0/8") from error
-        return cls(tuple(networks))
-
-    def permits(self, address: Address) -> bool:
-        """Whether a connection to ``address`` may be made."""
-        plain = _unwrapped(address)
-        if any(plain in network for network in self.allow if network.version == plain.version):
-            return True
-        if any(plain in network for network in _NEVER if network.version == plain.version):
-            return False
-        return plain.is_global and not plain.is_multicast and not plain.is_reserved
-
-
-def _unwrapped(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address only wraps (mapped, NAT64, 6to4), since that is where a packet ends."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        if inner is not None:
-            return inner
-    return address
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
@@ -109,7 +63,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError(f"{host} is not known") from error
         addresses = list(dict.fromkeys(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))[:MAX_ADDRESSES]
         for address in addresses:
-            if not self._policy.permits(address):
+            if not self._policy.permits(address, host, port):
                 what = f"{host[:100]} is {address}, an address that this node does not connect to for others"
                 raise Refused("egress-refused", what, hint="its owner may allow it: egress.allow")
         return addresses

@@ -17,7 +17,7 @@ import trio
 
 from meshos.adapters.onprem import inbox, limits, sandbox
 from meshos.adapters.onprem.agent_log import AgentLog
-from meshos.adapters.onprem.egress import EgressPolicy
+from meshos.adapters.onprem.egress_policy import EgressPolicy
 from meshos.adapters.onprem.mcp_values import arguments_of, check_arguments
 from meshos.adapters.onprem.remote import RemoteAgent
 from meshos.adapters.onprem.room import Counting, Room

@@ -15,7 +15,8 @@ import trio
 from pydantic_core import from_json, to_json
 
 from meshos.adapters.onprem import limits
-from meshos.adapters.onprem.egress import EgressPolicy, guarded_pool
+from meshos.adapters.onprem.egress import guarded_pool
+from meshos.adapters.onprem.egress_policy import EgressPolicy
 from meshos.adapters.onprem.lines import LineReader, TooLong
 from meshos.adapters.onprem.mcp_session import rpc_error
 from meshos.adapters.onprem.mcp_values import KNOWN_PROTOCOLS, PROTOCOL, Json, garbage, too_large, tool_result, tools_of

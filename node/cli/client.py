@@ -9,77 +9,63 @@ from typing import Annotated
 
 import typer
 
-from meshos.node.cli.client_connection import DirOption, KeyOption, NodeOption, OrgOption, QuietOption, find
+from meshos.node.cli.client_options import AgentId, QuietOption, Where, asking
 from meshos.node.cli.output import JsonFlag
-
-AgentId = Annotated[str, typer.Argument(metavar="AGENT_ID", help="An agent's id, or the beginning of one.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command(epilog="Example: mesh deploy --agent examples/clock.yaml")(deploy)
-    app.command(epilog="Example: mesh undeploy a-7f3a12cd")(undeploy)
-    app.command(epilog="Example: mesh agents")(agents)
-    app.command(epilog="Example: mesh publish agents.jsonl")(publish)
-    app.command(epilog='Example: mesh discover "what time is it in another city" --org beta --limit 3')(discover)
-    app.command(epilog='Example: mesh call a-7f3a12cd get_current_time --data \'{"timezone": "Europe/Vienna"}\'')(call)
-    app.command(epilog="Example: mesh members")(members)
-    app.command(epilog="Example: mesh status --org gamma")(status)
-    app.command(epilog="Example: mesh explain budget-exceeded")(explain)
-    app.command(epilog="Example: mesh top --once")(top)
+    app.command(epilog="Example: mesh deploy --agent examples/time/agent.yaml --org alpha")(asking(deploy))
+    app.command(epilog="Example: mesh undeploy a-7f3a12cd")(asking(undeploy))
+    app.command(epilog="Example: mesh agents")(asking(agents))
+    app.command(epilog="Example: mesh publish agents.jsonl")(asking(publish))
+    app.command(epilog='Example: mesh discover "what time is it in another city" --org beta --limit 3')(asking(discover))
+    app.command(epilog='Example: mesh call a-7f3a12cd get_current_time --data \'{"timezone": "Europe/Vienna"}\'')(asking(call))
+    app.command(epilog="Example: mesh members")(asking(members))
+    app.command(epilog="Example: mesh status --org gamma")(asking(status))
+    app.command(epilog="Example: mesh explain budget-exceeded")(asking(explain))
+    app.command(epilog="Example: mesh top --once")(asking(top))
 
 
 def deploy(
+    where: Where,
     agent: Annotated[Path, typer.Option("--agent", metavar="FILE", help="The agent file.")],
     region: Annotated[str | None, typer.Option(help="Run it there, whatever the file says.")] = None,
     replicas: Annotated[int | None, typer.Option(min=1, max=64, help="So many, whatever the file says.")] = None,
-    node: NodeOption = None,
-    api_key: KeyOption = None,
-    directory: DirOption = None,
-    org: OrgOption = None,
     quiet: QuietOption = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Deploy an agent on its organisation's node, and publish it to the mesh; prints its id."""
     from meshos.node.cli import client_agents
 
-    client_agents.deploy(find(node, api_key, directory, org), agent, region, replicas, quiet=quiet, as_json=as_json)
+    client_agents.deploy(where.target(), agent, region, replicas, quiet=quiet, as_json=as_json)
 
 
 def undeploy(
+    where: Where,
     agent_id: AgentId,
-    node: NodeOption = None,
-    api_key: KeyOption = None,
-    directory: DirOption = None,
-    org: OrgOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """End an agent of the node's organisation."""
     from meshos.node.cli import client_agents
 
-    client_agents.undeploy(find(node, api_key, directory, org), agent_id, as_json=as_json)
+    client_agents.undeploy(where.target(), agent_id, as_json=as_json)
 
 
 def agents(
-    node: NodeOption = None,
-    api_key: KeyOption = None,
-    directory: DirOption = None,
-    org: OrgOption = None,
+    where: Where,
     quiet: QuietOption = False,
     as_json: JsonFlag = False,
 ) -> None:
     """List the agents of the node's organisation, and how they do."""
     from meshos.node.cli import client_agents
 
-    client_agents.agents(find(node, api_key, directory, org), quiet=quiet, as_json=as_json)
+    client_agents.agents(where.target(), quiet=quiet, as_json=as_json)
 
 
 def publish(
+    where: Where,
     file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="One agent a line: an agent file's fields as JSON.")],
-    node: NodeOption = None,
-    api_key: KeyOption = None,
-    directory: DirOption = None,
-    org: OrgOption = None,
     as_json: JsonFlag = False,
 ) -> int:
     """Publish the records of agents that run elsewhere, so that they are found; a bad line is named and left out.
@@ -89,10 +75,11 @@ def publish(
     """
     from meshos.node.cli import client_agents
 
-    return client_agents.publish(find(node, api_key, directory, org), file, as_json=as_json)
+    return client_agents.publish(where.target(), file, as_json=as_json)
 
 
 def discover(
+    where: Where,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What you need, in plain words.")],
     limit: Annotated[int, typer.Option(min=1, max=100, help="At most so many.")] = 10,
     min_trust: Annotated[float | None, typer.Option(metavar="N", min=0, max=100, help="A trust score of at least N.")] = None,
@@ -101,10 +88,6 @@ def discover(
     max_price: Annotated[str | None, typer.Option(metavar="MESH", help="A price per query of at most so much.")] = None,
     region: Annotated[str | None, typer.Option(help="Running in this region.")] = None,
     capability: Annotated[list[str] | None, typer.Option(metavar="C", help="With the capability C; may be given several times.")] = None,
-    node: NodeOption = None,
-    api_key: KeyOption = None,
-    directory: DirOption = None,
-    org: OrgOption = None,
     quiet: QuietOption = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -121,10 +104,11 @@ def discover(
     }
     given = {name: value for name, value in filters.items() if value}
     body: dict[str, object] = {"query": query, "limit": limit, "filters": given}
-    client_agents.discover(find(node, api_key, directory, org), body, quiet=quiet, as_json=as_json)
+    client_agents.discover(where.target(), body, quiet=quiet, as_json=as_json)
 
 
 def call(
+    where: Where,
     agent_id: AgentId,
     task: Annotated[str, typer.Argument(metavar="TASK", help="One of the agent's tasks.")],
     data: Annotated[str, typer.Option(metavar="JSON|@FILE", help="The task's arguments; @- reads them from stdin.")] = "{}",
@@ -132,10 +116,6 @@ def call(
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, max=3600)] = 30.0,
     priority: Annotated[int, typer.Option(min=0, max=9, help="9 is the most urgent.")] = 5,
     budget: Annotated[str | None, typer.Option(metavar="MESH", help="The most that it may cost.")] = None,
-    node: NodeOption = None,
-    api_key: KeyOption = None,
-    directory: DirOption = None,
-    org: OrgOption = None,
     quiet: QuietOption = False,
     as_json: JsonFlag = False,
 ) -> int:
@@ -143,39 +123,31 @@ def call(
     from meshos.node.cli import client_tasks
 
     asked = client_tasks.Asked(agent_id, task, data, tuple(file or ()), timeout, priority, budget)
-    return client_tasks.call(find(node, api_key, directory, org), asked, quiet=quiet, as_json=as_json)
+    return client_tasks.call(where.target(), asked, quiet=quiet, as_json=as_json)
 
 
 def members(
-    node: NodeOption = None,
-    api_key: KeyOption = None,
-    directory: DirOption = None,
-    org: OrgOption = None,
+    where: Where,
     quiet: QuietOption = False,
     as_json: JsonFlag = False,
 ) -> None:
     """List the nodes of the mesh, the dead included, as one node sees them."""
     from meshos.node.cli import client_mesh
 
-    client_mesh.members(find(node, api_key, directory, org), quiet=quiet, as_json=as_json)
+    client_mesh.members(where.target(), quiet=quiet, as_json=as_json)
 
 
-def status(
-    node: NodeOption = None, api_key: KeyOption = None, directory: DirOption = None, org: OrgOption = None, as_json: JsonFlag = False
-) -> int:
+def status(where: Where, as_json: JsonFlag = False) -> int:
     """How a node does. Exits 1 if it is not well."""
     from meshos.node.cli import client_mesh
 
-    return client_mesh.status(find(node, api_key, directory, org), as_json=as_json)
+    return client_mesh.status(where.target(), as_json=as_json)
 
 
 def explain(
+    where: Where,
     subject: Annotated[str | None, typer.Argument(metavar="ID|ERROR-NAME", help="A task's or an agent's id, or an error's name.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="List all error names.")] = False,
-    node: NodeOption = None,
-    api_key: KeyOption = None,
-    directory: DirOption = None,
-    org: OrgOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Why: what an error means and what to do about it, or why a task or an agent is as it is."""
@@ -184,19 +156,16 @@ def explain(
     if listed or subject is None:
         client_mesh.list_errors(as_json=as_json)
     elif not client_mesh.explain_error(subject, as_json=as_json):
-        client_mesh.explain(find(node, api_key, directory, org), subject, as_json=as_json)
+        client_mesh.explain(where.target(), subject, as_json=as_json)
 
 
 def top(
+    where: Where,
     once: Annotated[bool, typer.Option("--once", help="Print one plain frame and end.")] = False,
     width: Annotated[int | None, typer.Option(min=20, max=400, help="Columns of the frame; the terminal's if not given.")] = None,
-    node: NodeOption = None,
-    api_key: KeyOption = None,
-    directory: DirOption = None,
-    org: OrgOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Watch the mesh live in the terminal."""
     from meshos.node.cli import top_command
 
-    top_command.top(find(node, api_key, directory, org), once=once, width=width, as_json=as_json)
+    top_command.top(where.target(), once=once, width=width, as_json=as_json)

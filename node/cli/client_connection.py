@@ -12,21 +12,11 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, cast
+from typing import cast
 from urllib.parse import SplitResult, quote, urlsplit
-
-import typer
 
 from meshos.errors import KINDS, BadInput, Broken, Done, MeshError, Unreachable
 from meshos.node.cli.output import clean
-
-NodeOption = Annotated[
-    str | None, typer.Option("--node", metavar="URL", help="The node's API address, or its name in the testnet. [env: MESH_NODE]")
-]
-KeyOption = Annotated[str | None, typer.Option("--api-key", metavar="KEY", help="An API key of that node. [env: MESH_API_KEY]")]
-DirOption = Annotated[Path | None, typer.Option("--dir", help="The testnet's folder. [default: testnet]")]
-OrgOption = Annotated[str | None, typer.Option("--org", help="Whose node of the testnet to ask.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print ids only.")]
 
 TESTNET = Path("testnet")
 ANSWER_S = 30.0

@@ -13,7 +13,7 @@ def members(target: Target, *, quiet: bool, as_json: bool) -> None:
     """See ``client.members``."""
     with Client(target) as client:
         answer = client.get("v1", "members")
-    rows = rows_of(answer.get("members"))
+    rows = sorted(rows_of(answer.get("members")), key=lambda row: (org_name(row.get("org")), str(row.get("name"))))
     if as_json:
         document("members", answer)
     elif quiet:

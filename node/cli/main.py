@@ -7,31 +7,32 @@ of other parts (``sim``) join by the entry point group ``meshos.commands``, as a
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Annotated
 
 import typer
 
 from meshos.errors import MeshError
-from meshos.node.cli import client, demo, doctor, ending, genesis, init, org
+from meshos.node.cli import client, demo, doctor, ending, genesis, init, later, org, running
 from meshos.node.cli.testnet import commands as testnet
 
 app = typer.Typer(
     name="mesh",
     help="One operating system for AI agents, run together by organisations that do not trust each other.",
-    epilog="Start with: mesh demo",
+    epilog=f"{later.panel()}\n\nStart with: mesh demo",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 PLUGINS = "meshos.commands"
-for part in (demo, testnet, client, init, genesis, org, doctor):
+for part in (demo, testnet, client, init, running, genesis, org, doctor, later):
     part.register(app)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         print(f"mesh {metadata.version('meshos')}")
         raise typer.Exit
 
@@ -53,6 +54,8 @@ def add_plugins(argv: Sequence[str]) -> None:
     named = next((word for word in words if not word.startswith("-")), None)
     if named in _known():
         return
+    from importlib import metadata  # 40 ms, which most commands and completions need not wait for
+
     for entry in metadata.entry_points(group=PLUGINS):
         if named == entry.name or (named is None and not completing):
             entry.load()(app)

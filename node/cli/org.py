@@ -1,4 +1,4 @@
-"""``mesh org invite|issue``: how a further node of an organisation gets its certificate; the root key may be offline."""
+"""``mesh org invite|issue|revoke``: how nodes of an organisation get and lose their certificates; the root key may be offline."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ import typer
 
 from meshos.errors import BadInput
 from meshos.node.cli.init import DEFAULT_DIR
-from meshos.node.cli.output import JsonFlag, document, ok
+from meshos.node.cli.output import JsonFlag, document, note, ok, say, warn
 
 RootDir = Annotated[Path, typer.Option("--dir", help="The folder with the organisation's root key.")]
 HOUR_S = 3_600
@@ -74,6 +74,7 @@ def issue(
         spent={nonce: node for nonce, (node, _) in answered.items()},
         now=now,
     )
+    folder.remember_issued(config, issued.certificate)
     folder.remember_spent(config, {**answered, issued.nonce: (issued.node, issued.forget_after)})
     pem = certificates.pem(issued.certificate).decode()
     if as_json:
@@ -81,6 +82,37 @@ def issue(
         return
     print(pem, end="")
     ok(f"a certificate for {issued.node}; there: mesh init --dir DIR --certificate certificate.pem")
+
+
+@app.command(epilog="Example: mesh org revoke 12D3KooWHQR1hWE46uNw --dir acme-1")
+def revoke(
+    node: Annotated[str, typer.Argument(metavar="NODE", help="The node's id, or the beginning of it: see mesh members -q.")],
+    certificate: Annotated[
+        Path | None, typer.Option(help="The node's certificate, if it was not issued with this folder's root key file.")
+    ] = None,
+    directory: RootDir = DEFAULT_DIR,
+    as_json: JsonFlag = False,
+) -> None:
+    """Revoke a node's certificates: sign a new list with the root key, for any running node to hand on to all others.
+
+    The list goes into the folder `revocations` of one running node of the mesh, of whatever organisation, which reads it on SIGHUP. Again
+    for the same node changes nothing. The node comes back only with a certificate that is not on the list: invite it anew, with a new key.
+    """
+    from meshos.node import config as node_config
+    from meshos.node.cli import revoking
+
+    done = revoking.revoke(node_config.load(directory), node, certificate)
+    if as_json:
+        serials = [f"{serial:x}" for serial in done.serials]
+        body = {"org": done.org, "node_id": done.node, "serials": serials, "number": done.number, "listed": done.listed}
+        document("org-revoke", body | {"file": str(done.file), "changed": done.changed})
+        return
+    say(str(done.file))
+    if done.own:
+        warn("that is the node of this folder: it loses its links as well")
+    what = f"list {done.number} of {done.org} names {done.listed} certificate{'' if done.listed == 1 else 's'}"
+    ok(f"{done.node} {'is revoked' if done.changed else 'was revoked already'}; {what}")
+    note("Next copy it into revocations/ of one running node, and kill -HUP its process; the others get it from there")
 
 
 def _text_of(request: str) -> str:

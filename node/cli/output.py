@@ -7,6 +7,7 @@ terminal, and is never read as markup. Colour is an addition: each state has its
 import json
 import os
 import sys
+import threading
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ STATE_SIGNS: Mapping[str, tuple[str, str]] = {
 
 MAX_CELL = 200
 """Longest text of a table's cell, in characters; what is longer ends in three dots."""
+QUIET_S = 1.0
+"""Work that takes less shows no progress."""
 _GAP = "  "
 
 
@@ -137,28 +140,48 @@ def _width(text: str) -> int:
 
 
 class Progress:
-    """Where a longer piece of work is: a line that moves on a terminal, a line a change elsewhere; on stderr."""
+    """Where a longer piece of work is: a line that moves on a terminal, a line a change elsewhere; on stderr.
 
-    def __init__(self, stream: TextIO) -> None:
+    Work that is over within ``quiet_s`` says nothing. ``at`` and ``close`` belong to one thread; another wakes once, after that time.
+    """
+
+    def __init__(self, stream: TextIO, quiet_s: float = QUIET_S) -> None:
         self._stream = stream
         self._moving = stream.isatty()
-        self._last = ""
+        self._wanted = self._shown = ""
+        self._lock = threading.Lock()
+        self._loud = quiet_s <= 0
+        self._timer = threading.Timer(quiet_s, self._begin)
+        self._timer.daemon = True
+        if not self._loud:
+            self._timer.start()
 
     def at(self, text: str) -> None:
         """Say where the work is now."""
-        text = clean(text)
-        if text == self._last:
-            return
-        self._last = text
-        self._stream.write(f"\r\x1b[K{text}" if self._moving else f"{text}\n")
-        self._stream.flush()
+        with self._lock:
+            self._wanted = clean(text)
+            self._show()
 
     def close(self) -> None:
         """Take the moving line away."""
-        if self._moving and self._last:
-            self._stream.write("\r\x1b[K")
+        self._timer.cancel()
+        with self._lock:
+            self._loud = False
+            if self._moving and self._shown:
+                self._stream.write("\r\x1b[K")
+                self._stream.flush()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if not self._timer.finished.is_set():
+                self._loud = True
+                self._show()
+
+    def _show(self) -> None:
+        if self._loud and self._wanted != self._shown:
+            self._shown = self._wanted
+            self._stream.write(f"\r\x1b[K{self._shown}" if self._moving else f"{self._shown}\n")
             self._stream.flush()
-        self._last = ""
 
 
 @contextmanager

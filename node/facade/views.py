@@ -8,6 +8,8 @@ from meshos.consensus.org.commands import Ended, Problem
 from meshos.errors import MeshError
 from meshos.ids import AgentId
 from meshos.node.api import shapes
+from meshos.node.api.amounts import text
+from meshos.node.api.render import rfc3339
 from meshos.protocols.directory.parts import Measured
 from meshos.protocols.directory.record import AgentRecord, Sealed
 from meshos.protocols.membership.events import MemberView
@@ -126,10 +128,11 @@ def task_error(problem: Problem | MeshError) -> shapes.TaskError:
 
 
 def receipt_json(signed: SignedReceipt) -> shapes.Json:
-    """A receipt for people and programs: its content, and the signed bytes to check it by."""
+    """A receipt for people and programs: its content in the forms of CONTRACT.md, and the signed bytes to check it by."""
     receipt = decode_receipt(signed.payload)
     return {
-        "task": receipt.task,
+        "taskId": receipt.task,
+        "agentId": receipt.agent,
         "caller": receipt.caller.node,
         "callerOrg": receipt.caller.org,
         "provider": receipt.provider.node,
@@ -137,8 +140,9 @@ def receipt_json(signed: SignedReceipt) -> shapes.Json:
         "status": receipt.status,
         "requestHash": receipt.request_hash.hex(),
         "resultHash": receipt.result_hash.hex(),
-        "priceMicro": receipt.price_micro,
-        "atMs": receipt.at_ms,
+        "resultBytes": receipt.result_size,
+        "price": text(receipt.price_micro),
+        "time": rfc3339(receipt.at_ms),
         "signed": signed.payload.hex(),
         "signature": signed.signature.hex(),
         "countersignature": signed.countersignature.hex(),

@@ -33,6 +33,8 @@ from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed
 from meshos.protocols.membership.machine import domain as membership_domain
 from meshos.protocols.membership.probing import PROBE_PROTOCOL
+from meshos.protocols.membership.revocations import PROTOCOL as REVOCATIONS
+from meshos.protocols.membership.revocations import Held, Revocations
 from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
 from meshos.protocols.membership.sync import CheckCertificate
@@ -86,6 +88,8 @@ class Outside:
     wall_ms: Callable[[], int]
     embedder: Embedder
     measures: Measures = unmeasured
+    revoked: Held | None = None
+    """The revocation lists to hand on, where there are any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,12 @@ def assemble(outside: Outside) -> Assembly:
         return ended
 
     services: dict[str, Service] = {
-        **membership_services(outside.verifier, membership.domain, outside.check_certificate),
+        **membership_services(
+            outside.verifier,
+            membership.domain,
+            outside.check_certificate,
+            None if outside.revoked is None else Revocations(outside.revoked),
+        ),
         **directory_services(parts),
         TASK: tasks.task,
         RECEIPT: tasks.receipt,
@@ -156,7 +165,7 @@ def assemble(outside: Outside) -> Assembly:
         ASK_DIRECTORY: ask_directory,
     }
     flows = Flows(services, limit=FLOWS)
-    allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, DIRECTORY, HINT, TASK, RECEIPT), any_member)
+    allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, RECEIPT), any_member)
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES)
     directory = Directory(me.node, outside.views["directory"])
     receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, TIDY))

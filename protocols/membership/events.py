@@ -96,7 +96,14 @@ class LinkLost:
 
 @dataclass(frozen=True, slots=True)
 class Expelled:
-    """``node``'s certificate was revoked: forget the node and take no word from it."""
+    """``node``'s certificate was revoked: forget the node, and take no word from it until it shows another certificate."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Pardoned:
+    """The certificate that ``node`` was expelled with is not on its organisation's newest list: it counts again."""
 
     node: NodeId
 

@@ -50,6 +50,9 @@ MEMBERS_OF_ORG = 1_024
 CREDENTIALS = 2 * MEMBERS
 """Certificates remembered: of members, and of nodes met on a link whose facts have not come yet."""
 
+EXPELLED = CREDENTIALS
+"""Revoked certificates that are recognised without a check; of older ones the check itself says that they are revoked."""
+
 BURIED = 2 * MEMBERS
 """Incarnations remembered of nodes that are no longer listed."""
 
@@ -97,6 +100,13 @@ DIGESTS = 7_680
 
 CERTIFICATE_BYTES = 4 * 1024
 
+LISTS = 4
+"""Revocation lists taken from a peer in one sync; the next brings the others."""
+
+LISTS_NAMED = 1_024
+LISTS_NAMED_BYTES = 128 * 1024
+"""Organisations whose lists are named in one question, above those of a large mesh; and that question."""
+
 STORED_PEERS = 16
 """Addresses written down, so that a node finds the mesh again after a restart without its seeds."""
 
@@ -116,6 +126,7 @@ assert DIGESTS * DIGEST_BYTES + 1024 <= FRAME_BYTES and DIGESTS > MEMBERS
 assert PAGE_BYTES + 2 * STATEMENT_BYTES + MEMBERS * DIGEST_BYTES // 2 <= FRAME_BYTES
 assert MEMBERS_OF_ORG <= MEMBERS // 2
 assert CERTIFICATE_BYTES < PAGE_BYTES
+assert LISTS_NAMED * (ORG_CHARS + 2 + 9) + 64 <= LISTS_NAMED_BYTES
 
 ASK_S = 5.0
 """One question of a sync; the Flow's deadline is above it."""

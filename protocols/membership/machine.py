@@ -148,6 +148,10 @@ class Membership:
         """The checked certificates that are held, this node's own among them."""
         return tuple(self._table.credentials.values())
 
+    def expelled(self) -> tuple[commands.Certified, ...]:
+        """The certificates that nodes were expelled with."""
+        return tuple(self._table.expelled.values())
+
     def link_address(self, node: NodeId) -> str | None:
         """Where ``node``'s link is: as it says itself, or as the seeds have it."""
         member = self._table.members.get(node)
@@ -192,6 +196,7 @@ class Membership:
             ev.PeerProved: self._peer_proved,
             ev.LinkLost: self._link_lost,
             ev.Expelled: self._expelled,
+            ev.Pardoned: self._pardoned,
             ev.FactsChanged: lambda event: voice.change_facts(event.facts),
             ev.Announce: lambda event: voice.announce(event.topic, event.body),
             ev.Leave: self._leave,
@@ -256,11 +261,14 @@ class Membership:
         table = self._table
         if event.node == table.me:
             return
-        table.expelled[event.node] = None
-        table.credentials.pop(event.node, None)
+        table.expel(event.node)
         member = table.members.get(event.node)
         if member is not None:
             self._judgement.expel(member)
+
+    def _pardoned(self, event: ev.Pardoned) -> None:
+        if self._table.expelled.pop(event.node, None) is not None:
+            self._table.buried.pop(event.node, None)  # it never left: what it said last counts again
 
     def _leave(self, _: ev.Leave) -> None:
         if self._voice.leaving:

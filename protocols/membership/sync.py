@@ -35,6 +35,8 @@ from meshos.protocols.membership.commands import (
     Supply,
 )
 from meshos.protocols.membership.probing import PROBE_PROTOCOL
+from meshos.protocols.membership.revocations import PROTOCOL as REVOCATIONS
+from meshos.protocols.membership.revocations import Revocations
 from meshos.protocols.membership.statements import Statement
 from meshos.protocols.membership.syncing import SYNC_FLOW, SyncArgument
 from meshos.protocols.rpc.events import Inbound
@@ -51,10 +53,11 @@ CheckCertificate: TypeAlias = Callable[[bytes], Peer]
 Body: TypeAlias = dict[str, cbor.Value]
 
 
-def services(verifier: Verifier, domain: Domain, check: CheckCertificate) -> dict[str, Service]:
-    """The Flows of membership by name: its sync, its service, and the probe's."""
-    edge = Edge(verifier, domain, check)
-    return {SYNC_FLOW: edge.sync, PROTOCOL: edge.serve, PROBE_PROTOCOL: probed}
+def services(verifier: Verifier, domain: Domain, check: CheckCertificate, revocations: Revocations | None = None) -> dict[str, Service]:
+    """The Flows of membership by name: its sync, its service, and the probe's; and that of revocation lists, where there are any."""
+    edge = Edge(verifier, domain, check, revocations)
+    found: dict[str, Service] = {SYNC_FLOW: edge.sync, PROTOCOL: edge.serve, PROBE_PROTOCOL: probed}
+    return found if revocations is None else found | {REVOCATIONS: revocations.serve}
 
 
 async def probed(inbound: Inbound) -> bytes:
@@ -66,10 +69,11 @@ async def probed(inbound: Inbound) -> bytes:
 class Edge:
     """What stands between other nodes' bytes and the machine."""
 
-    def __init__(self, verifier: Verifier, domain: Domain, check: CheckCertificate) -> None:
+    def __init__(self, verifier: Verifier, domain: Domain, check: CheckCertificate, revocations: Revocations | None = None) -> None:
         self._verifier = verifier
         self._domain = domain
         self._check = check
+        self._revocations = revocations
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -94,6 +98,8 @@ class Edge:
             await self._push(peer, fresh)
             if answer.get("more") is not True:
                 break
+        if self._revocations is not None:
+            await self._revocations.fetch(peer)
         return news
 
     async def _introduced(self, peer: NodeId, statements: Sequence[Statement]) -> list[Certified]:

@@ -53,7 +53,7 @@ class Table:
         self.held: dict[bytes, Statement] = {}  # by digest
         self.known: dict[bytes, None] = {}  # the bytes of what is held
         self.buried: dict[NodeId, int] = {}  # incarnations of those that are no longer listed
-        self.expelled: dict[NodeId, None] = {}
+        self.expelled: dict[NodeId, Certified] = {}  # with the certificate that was revoked
         self.reachable: dict[OrgDid, int] = {}  # live, routable members of each organisation, this node included
         self._of_org: dict[OrgDid, int] = {}
         self._stale: dict[bytes, None] = {}
@@ -61,8 +61,8 @@ class Table:
     # -- certificates ------------------------------------------------------------------------------------------------
 
     def admit(self, certified: Certified) -> bool:
-        """Remember a checked certificate; False if there is no room or the node was expelled."""
-        if certified.node in self.expelled or certified.node == self.me:
+        """Remember a checked certificate; False if there is no room, or if it is the one that its node was expelled with."""
+        if certified.node == self.me or self.expelled.get(certified.node) == certified:
             return False
         if certified.node not in self.credentials and len(self.credentials) >= limits.CREDENTIALS:
             idle = next((node for node in self.credentials if node not in self.members and node != self.me), None)
@@ -73,7 +73,17 @@ class Table:
         if former is not None and former.org != certified.org:
             return False  # a node belongs to one organisation; in another it needs another key
         self.credentials[certified.node] = certified
+        self.expelled.pop(certified.node, None)  # its organisation has vouched for it anew
         return True
+
+    def expel(self, node: NodeId) -> None:
+        """Let go of a certificate that was revoked, and remember it: until all have heard, others will offer it again."""
+        certified = self.credentials.pop(node, None)
+        if certified is None:
+            return
+        if len(self.expelled) >= limits.EXPELLED:
+            del self.expelled[next(iter(self.expelled))]
+        self.expelled[node] = certified
 
     # -- statements --------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from meshos import cbor
-from meshos.adapters.onprem.egress import LOOPBACK, EgressPolicy
+from meshos.adapters.onprem.egress_policy import LOOPBACK, EgressPolicy
 from meshos.adapters.onprem.process import Grace
 from meshos.adapters.onprem.provider import AgentSpec, OnPremConfig, OnPremProvider
 from meshos.adapters.onprem.room import Room

@@ -14,7 +14,7 @@ from mcp.server.mcpserver import MCPServer
 
 from meshos import cbor
 from meshos.adapters.onprem import limits
-from meshos.adapters.onprem.egress import LOOPBACK, EgressPolicy
+from meshos.adapters.onprem.egress_policy import LOOPBACK, EgressPolicy
 from meshos.adapters.onprem.remote import RemoteAgent
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.protocols.tasks.agent_file import A2aUrl, McpUrl

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from meshos.errors import BadInput
 from meshos.ids import NodeId, OrgDid
-from meshos.node.config import FILE, MAX_BYTES, MAX_SEEDS, Address, NodeConfig, Seed, load, parse, parse_address, to_toml
+from meshos.node.config import FILE, MAX_BYTES, MAX_EGRESS, MAX_SEEDS, Address, NodeConfig, Seed, load, parse, parse_address, to_toml
 
 NODE = NodeId("12D3KooWHQR1hWE46uNwYYky6oRYiDesU6v8abcLtrc4LU4UJ7Aa")
 SEED = Seed(NODE, Address("127.0.0.1", 8201), Address("::1", 8301))
@@ -25,6 +25,7 @@ CONFIG = NodeConfig(
     timing="fast",
     api_tls_certificate=Path("/etc/tls/cert.pem"),
     api_tls_key=Path("tls/key.pem"),
+    egress_allow=("10.0.0.0/8", "agents.internal:8443", "[::1]:9000"),
     seeds=(SEED, replace(SEED, gossip=Address("host.example", 1))),
 )
 TOML = to_toml(CONFIG)
@@ -93,6 +94,11 @@ def test_too_many_seeds_are_refused() -> None:
     with pytest.raises(BadInput, match="seeds, at most"):
         parse(to_toml(replace(CONFIG, seeds=(SEED,) * (MAX_SEEDS + 1))).encode(), CONFIG.dir)
     assert len(parse(to_toml(replace(CONFIG, seeds=(SEED,) * MAX_SEEDS)).encode(), CONFIG.dir).seeds) == MAX_SEEDS
+
+
+def test_too_many_ways_out_are_refused() -> None:
+    with pytest.raises(BadInput, match="at most 64 networks"):
+        parse(to_toml(replace(CONFIG, egress_allow=("10.0.0.0/8",) * (MAX_EGRESS + 1))).encode(), CONFIG.dir)
 
 
 @given(st.binary(max_size=200))

@@ -15,6 +15,7 @@ from meshos.node import folder
 from meshos.node.cli.genesis import millionths
 from meshos.node.cli.main import run
 from meshos.node.config import load
+from meshos.node.trust import lists_in
 
 
 class Done(Protocol):
@@ -86,6 +87,43 @@ def test_a_second_node_joins_by_invitation_once(founded: None, mesh: Mesh, tmp_p
     other = json.loads(mesh("init", "--join", token, "--dir", "acme-3", "--genesis", "genesis.json", "--json").out)["request"]
     refused = mesh("org", "issue", other, "--dir", "acme-1")
     assert refused.code == 4 and "[invitation-used]" in refused.err
+
+
+def test_a_node_is_revoked_by_its_id_and_the_list_only_grows(founded: None, mesh: Mesh, tmp_path: Path) -> None:
+    mesh("init", "--dir", "acme-1", "--genesis", "genesis.json")
+    token = mesh("org", "invite", "--dir", "acme-1").out.strip()
+    joining = json.loads(mesh("init", "--join", token, "--dir", "acme-2", "--genesis", "genesis.json", "--json").out)
+    assert mesh("org", "issue", joining["request"], "--dir", "acme-1").code == 0
+    second = joining["node_id"]
+    done = mesh("org", "revoke", second[:20], "--dir", "acme-1")
+    file = tmp_path / "acme-1" / "revocations" / "enterprise.acme.crl"
+    assert done.code == 0 and done.out == f"{file}\n" and f"ok {second} is revoked; list 1 of" in done.err
+    again = mesh("org", "revoke", second, "--dir", "acme-1")
+    assert again.code == 0 and "was revoked already; list 1 of" in again.err
+    first = folder.open_identity(load(tmp_path / "acme-1")).node_id
+    own = mesh("org", "revoke", first, "--dir", "acme-1")
+    assert (
+        own.code == 0
+        and "list 2 of did:mesh:enterprise:acme names 2 certificates" in own.err
+        and "! that is the node of this folder" in own.err
+    )
+    body = json.loads(mesh("org", "revoke", second, "--dir", "acme-1", "--json").out)
+    assert (body["schema"], body["changed"], body["number"], body["listed"]) == ("mesh.org-revoke/1", False, 2, 2)
+    lists = lists_in(file.parent, folder.read_genesis(tmp_path / "genesis.json"))
+    assert [(listed.org, listed.number, len(listed.serials)) for listed in lists] == [("did:mesh:enterprise:acme", 2, 2)]
+
+
+def test_what_cannot_be_revoked_is_named(founded: None, mesh: Mesh, tmp_path: Path) -> None:
+    for name in ("acme-1", "globex-1"):
+        mesh("init", "--dir", name, "--genesis", "genesis.json")
+    stranger = folder.open_identity(load(tmp_path / "globex-1")).node_id
+    for words in ((stranger,), (stranger, "--certificate", "globex-1/certificate.pem"), ("12D3KooW",), ("",)):
+        refused = mesh("org", "revoke", *words, "--dir", "acme-1")
+        assert refused.code == 2 and "[no-such-certificate]" in refused.err, words
+    assert "[certificate-malformed]" in mesh("org", "revoke", stranger, "--certificate", "genesis.json", "--dir", "acme-1").err
+    (tmp_path / "globex-1" / "root.keys").unlink()
+    assert "[root-key-not-here]" in mesh("org", "revoke", stranger, "--dir", "globex-1").err
+    assert not list((tmp_path / "acme-1" / "revocations").iterdir())
 
 
 @pytest.mark.parametrize(

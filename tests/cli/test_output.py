@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 import unicodedata
 
 import pytest
@@ -78,9 +79,33 @@ def test_a_table_on_a_terminal_reads_no_markup(monkeypatch: pytest.MonkeyPatch) 
 def test_progress_moves_on_a_terminal_and_is_lines_elsewhere() -> None:
     moving, still = Terminal(), io.StringIO()
     for stream in (moving, still):
-        shown = output.Progress(stream)
+        shown = output.Progress(stream, quiet_s=0)
         for text in ("1 of 2", "1 of 2", "2 of 2\x1b[2J"):
             shown.at(text)
         shown.close()
     assert still.getvalue() == "1 of 2\n2 of 2[2J\n"
     assert moving.getvalue() == "\r\x1b[K1 of 2\r\x1b[K2 of 2[2J\r\x1b[K"
+
+
+def test_work_that_is_over_soon_shows_no_progress() -> None:
+    stream = Terminal()
+    shown = output.Progress(stream, quiet_s=600)
+    shown.at("1 of 2")
+    shown.close()
+    shown.at("2 of 2")
+    assert stream.getvalue() == ""
+
+
+def test_work_that_takes_longer_shows_where_it_is_without_being_asked_again() -> None:
+    written = threading.Event()
+
+    class Stream(io.StringIO):
+        def flush(self) -> None:
+            written.set()
+
+    stream = Stream()
+    shown = output.Progress(stream, quiet_s=0.01)
+    shown.at("starting")
+    assert written.wait(timeout=60)
+    shown.close()
+    assert stream.getvalue() == "starting\n"

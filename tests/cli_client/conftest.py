@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from meshos.node.cli import client, main
+from meshos.node.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -71,8 +71,6 @@ def mesh(node: Node, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     """Run ``mesh`` with these words against ``node`` (``to`` for another), in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    if not any(command.callback is client.discover for command in main.app.registered_commands):
-        client.register(main.app)
 
     def run(*words: str, to: Node | None = node) -> Ran:
         for name, value in (("MESH_NODE", to.url if to else None), ("MESH_API_KEY", to.key if to else None)):

@@ -263,8 +263,7 @@ def test_strangers_cannot_play_with_the_terminal(mesh: Mesh, tmp_path: Path) -> 
 def test_client_commands_load_nothing_of_the_node(node: Node) -> None:
     """Pydantic is there because Typer itself reads options with it."""
     code = (
-        "import sys; from meshos.node.cli import client, main\n"
-        "if not any(c.callback is client.discover for c in main.app.registered_commands): client.register(main.app)\n"
+        "import sys; from meshos.node.cli import main\n"
         "main.run(sys.argv[1:]); heavy = {'numpy','trio','fastapi','httpx','hypercorn','libp2p','mcp','cryptography','web3'}\n"
         "print('HEAVY', sorted(heavy & set(sys.modules)))"
     )

@@ -360,6 +360,30 @@ def test_an_expelled_node_is_forgotten_and_not_believed_again() -> None:
     assert lone.machine.member(a) is None and lone.state(b)[0] == "alive"
 
 
+def test_an_expelled_node_comes_back_with_another_certificate_only() -> None:
+    lone, (a, b, *_) = met()
+    (before,) = [one for one in lone.machine.certificates() if one.node == a]
+    lone.step(ev.Expelled(a))
+    peer = Peer(a, before.org)
+    lone.step(ev.PeerProved(peer, before.certificate))
+    assert not lone.machine.admitted(a) and lone.machine.expelled() == (before,)
+    lone.step(ev.PeerProved(peer, before.certificate + b"anew"))
+    lone.hear(b, lone.alive(a, 9))
+    assert lone.state(a)[0] == "alive" and lone.machine.expelled() == ()
+
+
+def test_a_node_that_the_newest_list_does_not_name_is_taken_back_as_it_is() -> None:
+    lone, (a, b, *_) = met()
+    (before,) = [one for one in lone.machine.certificates() if one.node == a]
+    said = lone.alive(a, 9)
+    lone.hear(b, said)
+    lone.step(ev.Expelled(a))
+    lone.step(ev.Pardoned(a))
+    lone.step(ev.PeerProved(Peer(a, before.org), before.certificate))
+    lone.hear(b, said)
+    assert lone.state(a)[0] == "alive"
+
+
 # -- the edge --------------------------------------------------------------------------------------------------------
 
 

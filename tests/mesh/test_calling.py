@@ -47,6 +47,7 @@ def test_an_agent_is_called_from_its_own_and_other_organisations(net: Net, agent
     receipt = answer["receipt"]
     assert (receipt["callerOrg"], receipt["providerOrg"]) == (f"did:mesh:enterprise:{caller}", "did:mesh:enterprise:beta")
     assert receipt["signature"] and receipt["countersignature"]
+    assert (receipt["taskId"], receipt["agentId"], receipt["price"]) == (answer["taskId"], agents.units, answer["cost"])
 
 
 @pytest.mark.parametrize("size", [2 * MIB, 64 * MIB])
@@ -75,8 +76,8 @@ def test_an_agent_is_deployed_by_the_command_and_ended_by_it(net: Net, tmp_path:
 def test_a_tool_that_says_no_has_failed_and_the_command_says_so(net: Net, agents: Agents) -> None:
     answer = net.call("beta", agents.probe, "fail", {"why": "it is Sunday"})
     assert (answer["status"], answer["error"]["name"]) == ("failed", "tool-failed") and "it is Sunday" in str(answer["result"])
-    done = net.mesh("call", agents.probe, "fail", "--data", '{"why": "no"}', "--org", "beta")
-    assert done.code == 1 and done.out == "" and "[tool-failed]" in done.err
+    done = net.mesh("call", agents.probe, "fail", "--data", '{"why": "it rains"}', "--org", "beta")
+    assert done.code == 1 and done.out == "" and "it rains" in done.err and "[tool-failed]" in done.err
 
 
 def test_an_agent_that_dies_in_a_call_is_told_of_and_comes_back(net: Net, agents: Agents) -> None:

@@ -1,11 +1,9 @@
 """What ends: a node's right to be here, and the testnet itself. The last file of the folder, since it takes the shared testnet down."""
 
+import shutil
 import signal
-import time
 from pathlib import Path
 
-from meshos.crypto import certificates
-from meshos.node import folder as files
 from meshos.node.cli.testnet import processes, record
 from meshos.node.config import load
 from tests.mesh.conftest import Agents
@@ -20,35 +18,46 @@ def links_to(net: Net, org: str, node: str) -> bool:
     return node in {member["node_id"] for member in net.ask(org, "GET", "/v1/members").body["members"]}
 
 
-def test_a_revoked_node_loses_its_links_and_cannot_come_back(net: Net, agents: Agents) -> None:
-    delta = net.node("delta")
-    config = load(Path(delta.dir))
-    serial = certificates.describe(certificates.from_pem(config.certificate.read_bytes())).serial
-    revoked = certificates.revoke(files.open_root(config), config.org, [serial], number=1, now=time.time())
-    assert all(links_to(net, org, delta.node_id) for org in OTHERS)
-    for org in OTHERS:
-        node = net.node(org)
-        (load(Path(node.dir)).revocations / "garbage.crl").write_bytes(b"no list")
-        processes.send(node, signal.SIGHUP)
+def start_alone(net: Net, name: str) -> None:
+    """Start a node; not by the command, which would wait until all know it."""
+    with record.changing(net.folder / "testnet") as testnet:
+        child = processes.start(testnet.node(name))
+        record.save(testnet.with_pid(name, child.pid))
+
+
+def test_lists_that_cannot_be_read_change_nothing(net: Net, agents: Agents) -> None:
+    garbage = [load(Path(net.node(org).dir)).revocations / "garbage.crl" for org in OTHERS]
+    for org, file in zip(OTHERS, garbage, strict=True):
+        file.write_bytes(b"no list")
+        processes.send(net.node(org), signal.SIGHUP)
     until(lambda: all("not-reloaded" in net.log(org) for org in OTHERS), "a list that cannot be read was not noticed")
-    assert all(links_to(net, org, delta.node_id) for org in OTHERS) and net.acquainted(*OTHERS, "delta"), "it changed something"
-    for org in OTHERS:
-        node = net.node(org)
-        (load(Path(node.dir)).revocations / "garbage.crl").unlink()
-        (load(Path(node.dir)).revocations / "delta.crl").write_bytes(revoked)
-        processes.send(node, signal.SIGHUP)
+    assert all(links_to(net, org, net.node("delta").node_id) for org in OTHERS) and net.acquainted(*OTHERS, "delta"), "it changed something"
+    for file in garbage:
+        file.unlink()
+
+
+def test_a_revoked_node_loses_its_links_and_cannot_come_back(net: Net, agents: Agents) -> None:
+    """The list is made where delta's root key is and given to alpha alone; beta and gamma have it from alpha."""
+    delta = net.node("delta")
+    assert all(links_to(net, org, delta.node_id) for org in OTHERS)
+    made = Path(net.must("org", "revoke", delta.node_id, "--dir", delta.dir).strip())
+    shutil.copy(made, load(Path(net.node("alpha").dir)).revocations / "from-delta.crl")
+    processes.send(net.node("alpha"), signal.SIGHUP)
     for org in OTHERS:
         until(lambda org=org: not links_to(net, org, delta.node_id), f"{org} still lists it")
         until(lambda org=org: net.metrics(org).get("links_links") == 2, f"{org} has not two links")
+    for org in ("beta", "gamma"):
+        assert (load(Path(net.node(org).dir)).revocations / made.name).read_bytes() == made.read_bytes()
     assert net.acquainted(*OTHERS)
     answer = net.call("delta", agents.echo, "echo", {"text": "let me"}, timeout=2)
     assert answer["outcome"] == "not_done", answer
 
     net.must("testnet", "kill", "delta")
+    knowing = net.mesh("run", "--dir", delta.dir)
+    assert knowing.code == 4 and "[certificate-revoked]" in knowing.err, "it has the list itself"
+    made.unlink()
     before = {org: net.metrics(org).get(REFUSED, 0) for org in OTHERS}
-    with record.changing(net.folder / "testnet") as testnet:  # not by the command, which would wait until all know it
-        child = processes.start(testnet.node("delta-1"))
-        record.save(testnet.with_pid("delta-1", child.pid))
+    start_alone(net, "delta-1")
     for org in OTHERS:
         until(lambda org=org: net.metrics(org).get(REFUSED, 0) > before[org], f"{org} never refused it by name")
         assert not links_to(net, org, delta.node_id)
@@ -57,15 +66,23 @@ def test_a_revoked_node_loses_its_links_and_cannot_come_back(net: Net, agents: A
 def test_a_node_that_starts_later_knows_of_the_revocation(net: Net, agents: Agents) -> None:
     delta = net.node("delta").node_id
     net.must("testnet", "kill", "beta")
-    with record.changing(net.folder / "testnet") as testnet:
-        child = processes.start(testnet.node("beta-1"))
-        record.save(testnet.with_pid("beta-1", child.pid))
+    start_alone(net, "beta-1")
     until(lambda: processes.is_ready(net.node("beta")))
     until(lambda: net.acquainted(*OTHERS))
     until(lambda: net.metrics("beta").get(REFUSED), "it was never asked in")
     assert not any(links_to(net, org, delta) for org in OTHERS)
     answer = net.call("beta", agents.units, "convert", {"value": 1, "from_unit": "km", "to_unit": "m"})
     assert answer["status"] == "completed", "its own agents are back"
+
+
+def test_its_organisation_may_vouch_for_it_anew(net: Net, agents: Agents) -> None:
+    """A new certificate is not on the list; nobody has to restart for it."""
+    delta = net.node("delta")
+    net.must("testnet", "kill", "delta")
+    net.must("init", "--dir", delta.dir, "--genesis", net.folder / "testnet" / "genesis.json")
+    start_alone(net, "delta-1")
+    until(lambda: processes.is_ready(net.node("delta")))
+    until(lambda: net.acquainted(*OTHERS, "delta"), "it was not taken back")
 
 
 def test_down_leaves_nothing_running(net: Net, agents: Agents) -> None:

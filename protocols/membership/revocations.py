@@ -1,0 +1,86 @@
+"""Revocation lists handed from node to node, beside the syncs of membership.
+
+A list is signed by its organisation's root, so any member may hand it on, and of two lists the one with the higher number counts. After a
+sync the asker names the numbers that it holds, and takes one newer list an answer:
+
+    {"have": {organisation: number}}     -> {"org": organisation, "list": DER, "more": bool}, or {} where nothing is newer
+
+Whoever was revoked hears of nothing here: it has no link any more.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from meshos import cbor
+from meshos.crypto.certificates import RevocationList
+from meshos.crypto.limits import CRL_BYTES
+from meshos.errors import Refused
+from meshos.flow import Ask, Port
+from meshos.ids import NodeId, OrgDid
+from meshos.protocols.membership import limits
+from meshos.protocols.rpc.events import Inbound
+
+PROTOCOL = "/meshos/revocations/1"
+
+Held = Callable[[], Mapping[OrgDid, RevocationList]]
+"""The newest list of each organisation that this node holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeRevocations:
+    """Effect of a Port: check and keep a list of ``org`` (DER), and act on it if it is newer than what is held; gives whether it was.
+
+    Fails as ``read_revocations``, and with ``unknown-org``.
+    """
+
+    org: OrgDid
+    der: bytes
+
+
+class Revocations:
+    """Both sides. ``held`` is read whenever a question is asked or answered."""
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+
+    async def fetch(self, peer: NodeId) -> int:
+        """Take the lists of which ``peer`` holds newer ones; gives how many."""
+        taken = 0
+        for _ in range(limits.LISTS):
+            have = {str(org): listed.number for org, listed in list(self._held().items())[: limits.LISTS_NAMED]}
+            answer = _decode(await Ask(peer, PROTOCOL, cbor.encode({"have": have}), timeout_s=limits.ASK_S), CRL_BYTES + 256)
+            if not answer:
+                break
+            org, der = answer.get("org"), answer.get("list")
+            if not isinstance(org, str) or not isinstance(der, bytes):
+                raise _bad("it holds no list")
+            newer = await Port[bool](TakeRevocations(OrgDid(org), der))
+            taken += newer
+            if not newer or answer.get("more") is not True:  # not newer: another sync was quicker, or the peer repeats itself
+                break
+        return taken
+
+    async def serve(self, inbound: Inbound) -> bytes:
+        """The service ``/meshos/revocations/1``."""
+        have = _decode(inbound.body, limits.LISTS_NAMED_BYTES).get("have")
+        if not isinstance(have, dict) or len(have) > limits.LISTS_NAMED or not all(type(number) is int for number in have.values()):
+            raise _bad("it does not say which lists are held")
+        newer = [listed for org, listed in self._held().items() if listed.number > _number(have.get(org))]
+        if not newer:
+            return cbor.encode({})
+        return cbor.encode({"org": newer[0].org, "list": newer[0].der, "more": len(newer) > 1})
+
+
+def _number(value: cbor.Value) -> int:
+    return value if isinstance(value, int) else -1
+
+
+def _decode(data: bytes, max_bytes: int) -> dict[str, cbor.Value]:
+    body = cbor.decode(data, max_bytes=max_bytes)
+    if not isinstance(body, dict):
+        raise _bad("it is not a map")
+    return body
+
+
+def _bad(why: str) -> Refused:
+    return Refused("bad-sync", f"a message about revocation lists is refused: {why}")

@@ -1,0 +1,37 @@
+"""What the API shows is in the forms of CONTRACT.md: MESH as decimal text, times as RFC 3339, names that say their unit."""
+
+import re
+
+from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
+from meshos.node.facade.views import receipt_json
+from meshos.protocols.tasks.receipt import Receipt, SignedReceipt
+
+CALLER = Peer(NodeId("12D3KooWcaller"), OrgDid("did:mesh:enterprise:gamma"))
+PROVIDER = Peer(NodeId("12D3KooWprovider"), OrgDid("did:mesh:enterprise:alpha"))
+
+
+def shown(price_micro: int, at_ms: int) -> dict[str, object]:
+    receipt = Receipt(
+        TaskId("t-1"),
+        CALLER,
+        PROVIDER,
+        AgentId("a-1"),
+        b"q" * 32,
+        "completed",
+        b"r" * 32,
+        result_size=7,
+        price_micro=price_micro,
+        at_ms=at_ms,
+    )
+    return dict(receipt_json(SignedReceipt(receipt.payload(), b"s", b"c")))
+
+
+def test_a_receipt_shows_mesh_as_text_and_its_time_as_rfc_3339() -> None:
+    receipt = shown(10_500_000, 1_764_072_000_125)
+    assert (receipt["price"], receipt["time"]) == ("10.5", "2025-11-25T12:00:00.125Z")
+    assert (receipt["taskId"], receipt["agentId"], receipt["resultBytes"]) == ("t-1", "a-1", 7)
+    assert shown(1, 0)["price"] == "0.000001" and shown(0, 0)["price"] == "0"
+
+
+def test_no_name_in_a_receipt_is_one_of_our_own_units() -> None:
+    assert not [name for name in shown(1, 1) if re.search(r"(micro|Ms|_ms)$", name, re.IGNORECASE)]

@@ -1,0 +1,197 @@
+"""Revocation lists between two nodes: what is asked, handed on, kept; and what a peer may send instead."""
+
+import time
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshos import cbor
+from meshos.crypto import certificates
+from meshos.crypto.certificates import RevocationList
+from meshos.crypto.keys import SigningKey, multikey, node_id
+from meshos.errors import Failed, MeshError, Refused
+from meshos.flow import Ask, Port
+from meshos.genesis import Genesis, Org
+from meshos.ids import NodeId, OrgDid, Peer
+from meshos.node import folder
+from meshos.node.trust import TrustBook
+from meshos.protocols.membership import limits
+from meshos.protocols.membership.revocations import Revocations, TakeRevocations
+from meshos.protocols.rpc.events import Inbound
+
+NOW = time.time()
+PEER = Peer(NodeId("12D3KooWpeer"), OrgDid("did:mesh:enterprise:peer"))
+ROOTS = {OrgDid(f"did:mesh:enterprise:org{number}"): SigningKey.generate() for number in range(6)}
+ACME, GLOBEX, *_ = ROOTS
+STRANGER = OrgDid("did:mesh:enterprise:stranger")
+
+
+def signed(org: OrgDid, number: int, *serials: int, root: SigningKey | None = None) -> bytes:
+    return certificates.revoke(root or ROOTS[org], org, serials or (7,), number=number, now=NOW)
+
+
+@dataclass
+class Side:
+    """One node's half: the lists that it holds, in a folder of its own."""
+
+    book: TrustBook
+    offered: list[TakeRevocations] = field(default_factory=list)
+
+    @property
+    def flow(self) -> Revocations:
+        return Revocations(lambda: self.book.trust.revoked)
+
+    def numbers(self) -> Mapping[OrgDid, int]:
+        return {org: listed.number for org, listed in self.book.trust.revoked.items()}
+
+
+@pytest.fixture
+def genesis() -> Genesis:
+    orgs = [Org(did, multikey(root.public), certificates.new_root(root, did, now=NOW), None) for did, root in ROOTS.items()]
+    return replace(folder.template(), orgs=tuple(orgs))
+
+
+@pytest.fixture
+def sides(genesis: Genesis, tmp_path: Path) -> tuple[Side, Side]:
+    return Side(TrustBook(genesis, tmp_path / "a")), Side(TrustBook(genesis, tmp_path / "b"))
+
+
+def carry_out(work: Awaitable[Any], side: Side, answer: Any) -> Any:
+    """Run one half; ``answer`` gives the reply to an asked body."""
+    steps = work.__await__()
+    value: object = None
+    while True:
+        try:
+            operation = steps.send(value)
+        except StopIteration as done:
+            return done.value
+        if isinstance(operation, Ask):
+            value = answer(operation.body)
+        else:
+            assert isinstance(operation, Port) and isinstance(operation.effect, TakeRevocations)
+            side.offered.append(operation.effect)
+            value = side.book.learn(operation.effect.org, operation.effect.der)
+
+
+def served(side: Side, body: bytes) -> bytes:
+    inbound = Inbound(PEER, "/meshos/revocations/1", body, deadline=60.0, trace="")
+    reply = carry_out(side.flow.serve(inbound), side, None)
+    assert isinstance(reply, bytes)
+    return reply
+
+
+def fetched(asker: Side, holder: Side) -> int:
+    taken = carry_out(asker.flow.fetch(PEER.node), asker, lambda body: served(holder, body))
+    assert isinstance(taken, int)
+    return taken
+
+
+def test_newer_lists_are_taken_and_kept(sides: tuple[Side, Side], genesis: Genesis, tmp_path: Path) -> None:
+    asker, holder = sides
+    assert fetched(asker, holder) == 0 and not asker.offered
+    holder.book.learn(ACME, signed(ACME, 3, 1, 2))
+    holder.book.learn(GLOBEX, signed(GLOBEX, 1))
+    asker.book.learn(GLOBEX, signed(GLOBEX, 2))
+    assert fetched(asker, holder) == 1
+    assert asker.numbers() == {ACME: 3, GLOBEX: 2} and asker.book.trust.revoked[ACME].serials == {1, 2}
+    assert fetched(asker, holder) == 0 and len(asker.offered) == 1, "what is known is not sent again"
+    again = TrustBook(genesis, tmp_path / "a")
+    assert {org: listed.number for org, listed in again.trust.revoked.items()} == {ACME: 3, GLOBEX: 2}, "it is on disk"
+    assert fetched(holder, asker) == 1 and holder.numbers() == asker.numbers()
+
+
+def test_one_sync_takes_a_few_lists_and_the_next_the_rest(sides: tuple[Side, Side]) -> None:
+    asker, holder = sides
+    for org in ROOTS:
+        holder.book.learn(org, signed(org, 1))
+    assert fetched(asker, holder) == limits.LISTS < len(ROOTS)
+    assert fetched(asker, holder) == len(ROOTS) - limits.LISTS
+
+
+def test_an_older_list_changes_nothing(sides: tuple[Side, Side]) -> None:
+    asker, _ = sides
+    new, old = signed(ACME, 5, 1, 2), signed(ACME, 4, 3)
+    assert asker.book.learn(ACME, new) and not asker.book.learn(ACME, old) and not asker.book.learn(ACME, new)
+    assert asker.book.trust.revoked[ACME].serials == {1, 2}
+    replayed = cbor.encode({"org": ACME, "list": old, "more": True})
+    assert carry_out(asker.flow.fetch(PEER.node), asker, lambda _: replayed) == 0 and len(asker.offered) == 1, "it goes on asking"
+
+
+@pytest.mark.parametrize(
+    ("org", "der", "name"),
+    [
+        (ACME, b"", "crl-malformed"),
+        (ACME, signed(ACME, 1)[:-1], "crl-malformed"),
+        (ACME, signed(ACME, 1) + b"\0", "crl-malformed"),
+        (ACME, b"\x30" * (certificates.CRL_BYTES + 1), "crl-malformed"),
+        (ACME, signed(ACME, 1, root=ROOTS[GLOBEX]), "wrong-org-root"),
+        (ACME, signed(GLOBEX, 1), "wrong-org-root"),
+        (ACME, signed(ACME, 2**70), "crl-malformed"),
+        (STRANGER, signed(STRANGER, 1, root=SigningKey.generate()), "unknown-org"),
+    ],
+)
+def test_a_list_that_is_none_is_refused_and_changes_nothing(
+    sides: tuple[Side, Side], tmp_path: Path, org: OrgDid, der: bytes, name: str
+) -> None:
+    asker, _ = sides
+    asker.book.learn(ACME, signed(ACME, 0, 9))
+    before = (asker.book.trust, sorted((tmp_path / "a").iterdir()))
+    with pytest.raises(Refused) as caught:
+        carry_out(asker.flow.fetch(PEER.node), asker, lambda _: cbor.encode({"org": org, "list": der, "more": False}))
+    assert caught.value.name == name
+    assert before == (asker.book.trust, sorted((tmp_path / "a").iterdir()))
+
+
+@pytest.mark.parametrize(
+    "reply", [b"", b"\xff", cbor.encode([]), cbor.encode({"org": 1, "list": b""}), cbor.encode({"org": ACME}), cbor.encode({"list": b"x"})]
+)
+def test_a_malformed_answer_is_refused(sides: tuple[Side, Side], reply: bytes) -> None:
+    asker, _ = sides
+    with pytest.raises(Refused):
+        carry_out(asker.flow.fetch(PEER.node), asker, lambda _: reply)
+    assert not asker.offered
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"\xff", cbor.encode([]), cbor.encode({}), cbor.encode({"have": []}), cbor.encode({"have": {"x": "1"}})),
+        *(cbor.encode({"have": {"x": True}}), cbor.encode({"have": {str(n): n for n in range(limits.LISTS_NAMED + 1)}})),
+        cbor.encode({"have": {"x" * limits.LISTS_NAMED_BYTES: 1}}),
+    ],
+)
+def test_a_malformed_question_is_refused(sides: tuple[Side, Side], body: bytes) -> None:
+    with pytest.raises(Refused):
+        served(sides[0], body)
+
+
+def test_a_question_that_names_as_many_as_it_may_is_answered(sides: tuple[Side, Side]) -> None:
+    names = {f"did:mesh:enterprise:{number:063d}": 2**62 for number in range(limits.LISTS_NAMED)}
+    assert served(sides[0], cbor.encode({"have": names})) == cbor.encode({})
+
+
+def test_a_list_that_cannot_be_kept_does_not_count(sides: tuple[Side, Side], tmp_path: Path) -> None:
+    asker, _ = sides
+    (tmp_path / "a").write_text("no folder")
+    with pytest.raises(Failed) as caught:
+        asker.book.learn(ACME, signed(ACME, 1))
+    assert caught.value.name == "cannot-write" and not asker.numbers()
+
+
+def test_who_is_on_a_list_and_who_is_not(sides: tuple[Side, Side], genesis: Genesis) -> None:
+    book, key = sides[0].book, SigningKey.generate()
+    der = certificates.issue(ROOTS[ACME], mesh_id=genesis.mesh_id, org=ACME, node=key.public, now=NOW)
+    assert book.check(der) == Peer(node_id(key.public), ACME)
+    assert book.learn(ACME, signed(ACME, 1, certificates.describe(der).serial))
+    with pytest.raises(MeshError) as caught:
+        book.check(der)
+    assert caught.value.name == "certificate-revoked"
+    assert book.learn(ACME, signed(ACME, 2, 12345)) and book.check(der).org == ACME, "the newest list does not name it"
+
+
+def test_a_list_remembers_the_bytes_that_its_root_signed() -> None:
+    der = signed(ACME, 4)
+    assert certificates.read_revocations(der, ACME, ROOTS[ACME].public) == RevocationList(ACME, 4, frozenset({7}), der)
