@@ -46,7 +46,7 @@ from meshos.protocols.tasks.outbox import ReceiptOutbox, deliver
 from meshos.protocols.tasks.payments import OwedOnly
 from meshos.protocols.tasks.receipt import PROTOCOL as RECEIPT
 from meshos.protocols.tasks.serve import TaskServices
-from meshos.protocols.tasks.wire import TASK
+from meshos.protocols.tasks.wire import CALL_OFF, TASK
 from meshos.storage.store import View
 
 FLOWS = 8192
@@ -57,7 +57,7 @@ assert FLOWS >= 2 * SERVED, "peers' requests leave room for the API's and the no
 BODIES = {TASK: MAX_ARGUMENTS_BYTES + HEAD_BYTES + 4}
 """The protocols whose requests may be larger than 1 MiB."""
 
-CALL, DEPLOY, UNDEPLOY, DELIVER = "call", "deploy", "undeploy", "receipts-deliver"
+CALL, CALLED_OFF, DEPLOY, UNDEPLOY, DELIVER = "call", "call-off", "deploy", "undeploy", "receipts-deliver"
 ASK_ORG, ASK_DIRECTORY = "ask-org", "ask-directory"
 """For whoever stands outside: put one command to the machine, give its answer."""
 
@@ -145,8 +145,10 @@ def assemble(outside: Outside) -> Assembly:
         **membership_services(outside.verifier, membership.domain, outside.check_certificate),
         **directory_services(parts),
         TASK: tasks.task,
+        CALL_OFF: tasks.call_off,
         RECEIPT: tasks.receipt,
         CALL: calls.call,
+        CALLED_OFF: calls.call_off,
         DEPLOY: agents.deploy,
         UNDEPLOY: agents.undeploy,
         DELIVER: deliver,
@@ -155,7 +157,7 @@ def assemble(outside: Outside) -> Assembly:
         ASK_DIRECTORY: ask_directory,
     }
     flows = Flows(services, limit=FLOWS)
-    allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, DIRECTORY, HINT, TASK, RECEIPT), any_member)
+    allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT), any_member)
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES)
     directory = Directory(me.node, outside.views["directory"])
     receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER,))

@@ -27,6 +27,10 @@ GRACE_S = 1.0
 REPLY_MARGIN_S = 0.2
 """How much before the caller stops waiting the provider stops the tool, for the outcome to be recorded and to travel."""
 
+WORD_S = 2.0
+"""How long the caller of a task that was called off waits to hear how it ended; then it says ``outcome_unknown``. A round trip across
+the world and a sync on a busy disk, and short enough for somebody who waits at a terminal."""
+
 RECOVERED_AT_ONCE = 16
 """Interrupted tasks that are run again side by side after a start: calls of now have the agents too."""
 
