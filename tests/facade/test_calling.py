@@ -56,8 +56,8 @@ class Node:
     calling: Calling
     nursery: trio.Nursery
     purse: Key
-    answer: Word = says("completed")
-    word: Word = says("cancelled", receipt=False)
+    answer: Word
+    word: Word
     answers_after_s: float = 0.0
     began: trio.Event = field(default_factory=trio.Event)
 
@@ -91,7 +91,7 @@ async def a_node() -> AsyncIterator[Node]:
     async with trio.open_nursery() as nursery:
         host = Host({"flows": Flows({CALL: call, CALLED_OFF: call_off}, limit=10)}, stores={}, handlers={}, ports={}, sign=never_signs)
         calling = Calling(host, nursery, Measurements(), Metrics({}), dict)
-        nodes.append(Node(calling, nursery, Key("key", "name", "caller", b"", 100)))
+        nodes.append(Node(calling, nursery, Key("key", "name", "caller", b"", 100), says("completed"), says("cancelled", receipt=False)))
         await nursery.start(host.run)
         yield nodes[0]
         nursery.cancel_scope.cancel()
