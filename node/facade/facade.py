@@ -31,6 +31,7 @@ from meshos.node.facade.tasks import new_task_id
 from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
 from meshos.node.kernel.assembly import ASK_ORG, DEPLOY, UNDEPLOY, Assembly
 from meshos.node.runtime.host import Host
+from meshos.node.runtime.turns import Turns
 from meshos.protocols.directory.cards import read_lines
 from meshos.protocols.directory.publishing import Publication, Published
 from meshos.protocols.directory.record import AgentRecord, Sealed, parse
@@ -71,6 +72,16 @@ class About:
     started: float
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the node notes of calls, and shows: latencies, figures, what its agents serve, and who waits for them."""
+
+    measurements: Measurements
+    metrics: Metrics
+    serving: Serving
+    turns: Turns
+
+
 class Facade:
     """A ``NodeService``; see the module's text."""
 
@@ -81,9 +92,7 @@ class Facade:
         assembly: Assembly,
         provider: OnPremProvider,
         events: EventLog,
-        measurements: Measurements,
-        metrics: Metrics,
-        serving: Serving,
+        seen: Seen,
         nursery: trio.Nursery,
     ) -> None:
         self._about = about
@@ -91,11 +100,11 @@ class Facade:
         self._assembly = assembly
         self._provider = provider
         self._events = events
-        self._measurements = measurements
-        self._metrics = metrics
-        self._serving = serving
-        self._nursery = nursery
-        self._calling = Calling(host, nursery, measurements, metrics, self._names)
+        self._measurements = seen.measurements
+        self._metrics = seen.metrics
+        self._serving = seen.serving
+        self._turns = seen.turns
+        self._calling = Calling(host, nursery, seen.measurements, seen.metrics, self._names)
 
     # -- agents ------------------------------------------------------------------------------------------------------
 
@@ -268,7 +277,8 @@ class Facade:
             agents_running=running,
             records=self._assembly.directory.statistics()["records"],
             tasks_running=self._calling.tasks.statistics()["running"],
-            tasks_waiting=0,
+            tasks_waiting=self._turns.statistics()["waiting"],
+            waiting_notes=tuple(f"{count} for {self._named(agent)}" for agent, count in self._turns.waiting().items()),
             calls_per_s=calls_per_s,
             call_p95_ms=p95_ms,
             rss_bytes=_rss_bytes(),
@@ -356,6 +366,10 @@ class Facade:
 
     async def _ask_org(self, query: object) -> Any:
         return await self._host.flow(ASK_ORG, query, timeout_s=LOOK_S)
+
+    def _named(self, agent: AgentId) -> str:
+        sealed = self._assembly.directory.record(agent)
+        return sealed.entry.profile.name if sealed is not None and isinstance(sealed.entry, AgentRecord) else agent
 
     def _record(self, agent_id: AgentId) -> Sealed:
         sealed = self._find(agent_id)

@@ -26,7 +26,7 @@ from meshos.flow import Ask, Port, Propose
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.protocols.rpc.limits import BODY_BYTES
 from meshos.protocols.tasks.hashing import sha256
-from meshos.protocols.tasks.limits import GRACE_S, MAX_DEPTH, MAX_NAME_CHARS, WORD_S
+from meshos.protocols.tasks.limits import GRACE_S, MAX_DEPTH, MAX_NAME_CHARS, PRIORITY, WORD_S
 from meshos.protocols.tasks.outbox import MACHINE, Countersigned, PutReceipts
 from meshos.protocols.tasks.ports import SignBytes
 from meshos.protocols.tasks.receipt import (
@@ -60,7 +60,7 @@ class CallRequest:
     arguments: bytes
     timeout_s: float
     key: str = ""
-    priority: int = 5
+    priority: int = PRIORITY
     budget_micro: int | None = None
     depth: int = MAX_DEPTH - 1
     price_micro: int | None = None

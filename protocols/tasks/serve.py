@@ -49,6 +49,7 @@ from meshos.protocols.tasks.limits import (
     MAX_ARGUMENTS_BYTES,
     MAX_DEPTH,
     MAX_RESULT_BYTES,
+    PRIORITY,
     RECOVERED_AT_ONCE,
     REPLY_MARGIN_S,
     WORD_S,
@@ -168,11 +169,11 @@ class TaskServices:
                 raise Unreachable("deadline-exceeded", "no time was left to run the task", outcome="not_done")
         except MeshError as error:
             return await self._end(intent, _status_of(error, intent), problem=Problem.of(error), forget=True)
-        return await self._run(intent, request.arguments, timeout_s, request.depth)
+        return await self._run(intent, request.arguments, timeout_s, request.depth, request.priority)
 
-    async def _run(self, intent: Intent, arguments: bytes, timeout_s: float, depth: int) -> Ended:
+    async def _run(self, intent: Intent, arguments: bytes, timeout_s: float, depth: int, priority: int) -> Ended:
         """Call the tool and record how it ended."""
-        tool = CallTool(intent.agent, intent.task, intent.tool, arguments, timeout_s, intent.trace, depth)
+        tool = CallTool(intent.agent, intent.task, intent.tool, arguments, timeout_s, intent.trace, depth, priority, intent.caller.org)
         try:
             given = await Port[ToolResult](tool)
         except MeshError as error:
@@ -245,7 +246,7 @@ class TaskServices:
     async def _recover(self, intent: Intent) -> Ended:
         arguments = await Propose[bytes | None](GetArguments(intent.task)) if intent.rerun else None
         if arguments is not None:
-            return await self._run(intent, arguments, intent.timeout_ms / 1000, MAX_DEPTH - 1)
+            return await self._run(intent, arguments, intent.timeout_ms / 1000, MAX_DEPTH - 1, PRIORITY)
         problem = Problem(
             "Unreachable",
             "outcome-unknown",

@@ -10,7 +10,7 @@ import trio.testing
 
 from meshos.consensus.org.commands import Status
 from meshos.errors import MeshError, Refused, Unreachable
-from meshos.flow import Sleep
+from meshos.flow import Port, Sleep
 from meshos.flow_machine import Flows
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.node.api.keys import Key
@@ -28,6 +28,10 @@ PRICE = 7
 ME, PROVIDER = Peer(NodeId("n-me"), OrgDid("did:mesh:enterprise:me")), Peer(NodeId("n-p"), OrgDid("did:mesh:enterprise:p"))
 AGENT = AgentId("a-1")
 Word = Callable[[CallRequest], TaskResult]
+
+
+class Asked:
+    """A port's work: until the provider has something to say."""
 
 
 def result(asked: CallRequest, status: Status, *, receipt: bool = True, heard: bool = True, value: bytes | None = None) -> TaskResult:
@@ -59,6 +63,7 @@ class Node:
     answer: Word
     word: Word
     answers_after_s: float = 0.0
+    may_say: trio.Event = field(default_factory=trio.Event)  # what became of a task that was called off
     began: trio.Event = field(default_factory=trio.Event)
 
     def call(self, number: int = 1) -> Call:
@@ -85,13 +90,23 @@ async def a_node() -> AsyncIterator[Node]:
         return nodes[0].answer(asked)
 
     async def call_off(asked: CallRequest) -> TaskResult:
-        await Sleep(0.01)
+        await Port[None](Asked())
         return nodes[0].word(asked)
 
+    async def wait_for_word(effect: Asked) -> None:
+        await nodes[0].may_say.wait()
+
     async with trio.open_nursery() as nursery:
-        host = Host({"flows": Flows({CALL: call, CALLED_OFF: call_off}, limit=10)}, stores={}, handlers={}, ports={}, sign=never_signs)
+        host = Host(
+            {"flows": Flows({CALL: call, CALLED_OFF: call_off}, limit=10)},
+            stores={},
+            handlers={},
+            ports={Asked: wait_for_word},
+            sign=never_signs,
+        )
         calling = Calling(host, nursery, Measurements(), Metrics({}), dict)
-        nodes.append(Node(calling, nursery, Key("key", "name", "caller", b"", 100), says("completed"), says("cancelled", receipt=False)))
+        purse = Key("key", "name", "caller", b"", 100)
+        nodes.append(Node(calling, nursery, purse, says("completed"), says("cancelled", receipt=False)))
         await nursery.start(host.run)
         yield nodes[0]
         nursery.cancel_scope.cancel()
@@ -140,10 +155,11 @@ async def test_called_off_it_ends_as_the_provider_says(word: Word, status: str, 
         assert node.money == (PRICE, 0)
         if how == "its client left":
             waiting.cancel()
-            await trio.testing.wait_all_tasks_blocked(0.001)
+            await trio.testing.wait_all_tasks_blocked()
             found = node.calling.tasks.find(TaskId("t-1"))
             assert found is not None and found.status == "running", "until the provider has said something"
             assert node.money == (PRICE, 0)
+        node.may_say.set()
         view = await node.calling.tasks.cancel(TaskId("t-1"))
         assert (view.status, node.money) == (status, (0, spent))
         assert node.calling.tasks.find(TaskId("t-1")) == view
@@ -162,6 +178,7 @@ async def test_called_off_twice_it_is_asked_for_once() -> None:
             return result(request, "cancelled", receipt=False)
 
         node.word = word
+        node.may_say.set()
         node.calling.make(node.call())
         await node.began.wait()
         async with trio.open_nursery() as nursery:
