@@ -27,7 +27,7 @@ from meshos.node.facade.calling import Call, Calling
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
 from meshos.node.facade.serving import Serving
-from meshos.node.facade.tasks import new_task_id
+from meshos.node.facade.tasks import new_task_id, no_such_task
 from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
 from meshos.node.kernel.assembly import ASK_ORG, DEPLOY, UNDEPLOY, Assembly
 from meshos.node.runtime.host import Host
@@ -227,9 +227,7 @@ class Facade:
         try:
             served = await self._ask_org(GetTask(task_id))
         except Refused as error:
-            raise Refused(
-                "no-such-task", f"no task {task_id[:80]!r} is known to this organisation", hint="ask the node that called it"
-            ) from error
+            raise no_such_task(task_id) from error
         if isinstance(served, Running):
             return shapes.TaskView(task_id, AgentId(""), "running")
         assert isinstance(served, Ended)

@@ -22,6 +22,12 @@ def new_task_id() -> TaskId:
     return TaskId(f"t-{secrets.token_hex(16)}")
 
 
+def no_such_task(task: str) -> Refused:
+    """What is said of a task that is in no table here: nothing of how it ended, since its provider may well know."""
+    what = f"this node knows no task {task[:80]!r}: it was called from another one, or before this one last started, or long ago"
+    return Refused("no-such-task", what, hint="repeat the call with its idempotency key to hear what its provider recorded")
+
+
 @dataclass(slots=True)
 class Running:
     """A task under way. ``scope`` is what its call runs in: cancelling it means that the task is not wanted any more. ``view`` is how it
@@ -88,7 +94,7 @@ class Tasks:
             await running.ended.wait()
         found = self.find(task) if running is None or running.view is None else running.view
         if found is None:
-            raise Refused("no-such-task", f"no task {task[:80]!r} was called from this node", hint="ask the node that called it")
+            raise no_such_task(task)
         return found
 
     def statistics(self) -> dict[str, int]:
