@@ -38,7 +38,7 @@ from meshos.node.api.event_log import EventLog
 from meshos.node.api.keys import DEPTH, KeyRing
 from meshos.node.api.server import Listen, keep_keys, serve, settings
 from meshos.node.config import NodeConfig, load, parse_address
-from meshos.node.facade.facade import About, Facade
+from meshos.node.facade.facade import About, Facade, Seen
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
 from meshos.node.facade.serving import Serving
@@ -55,6 +55,7 @@ from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.runtime.links.tls import Credentials
+from meshos.node.runtime.turns import Turns
 from meshos.node.trust import TrustBook
 from meshos.presets import PRESETS
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
@@ -169,6 +170,7 @@ class _Node:
         self.api_url = ""
         self.measurements = Measurements()
         self.serving = Serving()
+        self.turns = Turns()
         self.stores = {name: level.prefixed(name) for name in STORED}
         self.overlays = {name: Overlay(store) for name, store in self.stores.items()}
         self.facts = _facts(opened)
@@ -194,6 +196,7 @@ class _Node:
                 "receipts": self.assembly.receipts.statistics,
                 "gossip": self.gossip.statistics,
                 "links": self.links.statistics,
+                "turns": self.turns.statistics,
             }
         )
 
@@ -280,8 +283,9 @@ class _Node:
         """Call it, count it as under way, and log how it ended."""
         began, ended = trio.current_time(), "cancelled"
         try:
-            with self.serving.call(effect.agent, effect.depth):
-                result = await self.provider.call(effect)
+            async with self.turns.turn(effect) as call:
+                with self.serving.call(call.agent, call.depth):
+                    result = await self.provider.call(call)
             ended = "failed" if result.failed else "completed"
             return result
         except MeshError as error:
@@ -302,12 +306,14 @@ class _Node:
         except BaseException:
             self.ring.revoke(token.split("_")[1])
             raise
+        self.turns.open(effect.agent, effect.file)
         self._revoke(effect.agent)
         self.agent_keys[effect.agent] = token.split("_")[1]
         return tools
 
     async def _stop_agent(self, effect: StopAgent) -> None:
         await self.provider.stop(effect.agent)
+        self.turns.close(effect.agent)
         self._revoke(effect.agent)
 
     def _revoke(self, agent: AgentId) -> None:
@@ -380,9 +386,8 @@ class _Node:
         listen = Listen(config.api.host, config.api.port, config.api_tls_certificate, config.api_tls_key)
         scheme = "http" if listen.certificate is None else "https"
         about = About(opened.me, config.name, config.region, VERSION, self.genesis, f"{scheme}://{config.api}", trio.current_time())
-        facade = Facade(
-            about, self.host, self.assembly, self.provider, self.events, self.measurements, self.metrics, self.serving, self.nursery
-        )
+        seen = Seen(self.measurements, self.metrics, self.serving, self.turns)
+        facade = Facade(about, self.host, self.assembly, self.provider, self.events, seen, self.nursery)
         app = build(facade, self.ring, settings=settings(listen), save_keys=partial(self.ring.save, config.api_keys))
         self.api_url = await self.nursery.start(partial(serve, app, listen))
         self.nursery.start_soon(keep_keys, self.ring, config.api_keys)

@@ -306,5 +306,16 @@ class HoldTask:
 
 
 @dataclass(frozen=True, slots=True)
+class CallOff:
+    """``caller``'s organisation does not want ``task`` any more: if it is open it ends now (as ``expired`` if its time is over, else
+    as ``cancelled``). Gives Ended, also of one that had ended before. One that this organisation does not know (its request is
+    still on its way, or never came) is not begun any more: Refused ``task-unknown``, and nothing was done or will be.
+    """
+
+    task: TaskId
+    caller: Peer
+
+
+@dataclass(frozen=True, slots=True)
 class ListOrphans:
     """Gives tuple[Intent, …]: tasks that were open when this node started, and still are."""

@@ -23,6 +23,9 @@ MAX_OPEN_TASKS = 4096
 MAX_OPEN_PER_CALLER = 1024
 """Of these for one organisation."""
 
+MAX_CALLED_OFF = MAX_OPEN_PER_CALLER
+"""Tasks of one organisation that were called off before their request came: as many as it may have under way. The oldest go first."""
+
 MAX_WAITING = 4096
 """Repeated calls that wait for the outcome of the first."""
 

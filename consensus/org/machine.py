@@ -9,8 +9,12 @@ command's, so it never goes back, also over a restart with a wrong clock.
 Tasks end. Whoever runs a task holds it (``HoldTask``). If its Flow is cancelled or killed by its deadline, it can do nothing any
 more, but its hold is abandoned, and that ends the task. A task whose intent was answered to a Flow that was gone by then ends the
 same way. Tasks that were open when the node started (``ListOrphans``) belong to nobody: the recovery Flow ends them.
+
+A caller that does not want its task any more says so (``CallOff``) and hears how it ended: what was recorded first counts, for both
+sides. A task that is not known yet is remembered as called off, in memory: its request cannot outlive the links of this process.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from meshos.consensus.org.commands import (
@@ -18,6 +22,7 @@ from meshos.consensus.org.commands import (
     QUERIES,
     AwaitOutcome,
     Begun,
+    CallOff,
     Command,
     Ended,
     HoldTask,
@@ -26,14 +31,14 @@ from meshos.consensus.org.commands import (
     RecordOutcome,
 )
 from meshos.consensus.org.entries import read_ended, read_task
-from meshos.consensus.org.limits import MAX_WAITING
+from meshos.consensus.org.limits import MAX_CALLED_OFF, MAX_WAITING
 from meshos.consensus.org.queries import answer, open_intents
 from meshos.consensus.org.state import apply, no_task
 from meshos.effects import Completed, Err, Ok, Outcome, Persist, Tell, Tick
 from meshos.errors import MeshError, Refused, busy
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, Perform
-from meshos.ids import TaskId
+from meshos.ids import OrgDid, Peer, TaskId
 from meshos.storage.disk import DiskFailed
 from meshos.storage.store import View
 
@@ -59,6 +64,7 @@ class OrgMachine:
         self._waits: dict[_Asker, TaskId] = {}  # the same, by who waits
         self._holds: dict[_Asker, HoldTask] = {}  # those of them that run the task
         self._unheld: dict[TaskId, _Asker] = {}  # begun, and not held yet
+        self._called_off: dict[OrgDid, OrderedDict[TaskId, None]] = {}  # by whom, before they came
         self._effects: list[object] = []
 
     def step(self, now: float, event: object) -> list[object]:
@@ -90,8 +96,10 @@ class OrgMachine:
             if isinstance(command, AwaitOutcome | HoldTask):
                 self._wait(asker, command)
                 return
-            if isinstance(command, ListOrphans):
-                result: object = tuple(self._orphans.values())
+            if isinstance(command, CallOff):
+                result: object = self._call_off(now, command)
+            elif isinstance(command, ListOrphans):
+                result = tuple(self._orphans.values())
             elif isinstance(command, QUERIES):
                 result = answer(self._view, command)
             elif isinstance(command, COMMANDS):
@@ -111,6 +119,8 @@ class OrgMachine:
             self._ended(result)
 
     def _apply(self, now: float, command: Command) -> object:
+        if isinstance(command, RecordIntent) and command.task in self._called_off.get(command.caller.org, ()):
+            raise Refused("cancelled", "its caller called it off before it came")
         since, wall_ms = self._clock
         result, writes = apply(self._view, command, wall_ms + round((now - since) * 1000))
         if writes:
@@ -158,12 +168,29 @@ class OrgMachine:
         if hold is not None:
             self._give_up(now, task, hold.deadline)
 
-    def _give_up(self, now: float, task: TaskId, deadline: float | None) -> None:
+    def _call_off(self, now: float, command: CallOff) -> Ended:
+        task = read_task(self._view, command.task)
+        if task is None or task.intent.caller.org != command.caller.org:
+            self._remember_called_off(command.caller, command.task)
+            raise no_task(command.task)
+        if task.ended is not None:
+            return read_ended(self._view, task)
+        holds = [self._holds[asker] for asker in self._waiting.get(command.task, ()) if asker in self._holds]
+        return self._give_up(now, command.task, holds[0].deadline if holds else None)
+
+    def _remember_called_off(self, caller: Peer, task: TaskId) -> None:
+        tasks = self._called_off.setdefault(caller.org, OrderedDict())
+        tasks[task] = None
+        if len(tasks) > MAX_CALLED_OFF:
+            tasks.popitem(last=False)
+
+    def _give_up(self, now: float, task: TaskId, deadline: float | None) -> Ended:
         """End a task that nobody runs any more."""
         expired = deadline is not None and now >= deadline
         ended = self._apply(now, RecordOutcome(task, "expired" if expired else "cancelled"))
         assert isinstance(ended, Ended)
         self._ended(ended)
+        return ended
 
     def _answer(self, asker: _Asker, outcome: Outcome[object]) -> None:
         self._effects.append(Tell(asker[0], Completed(asker[1], outcome)))

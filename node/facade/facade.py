@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import trio
@@ -18,27 +17,28 @@ from meshos import cbor
 from meshos.adapters.onprem.provider import OnPremProvider
 from meshos.consensus.org.commands import Agent, Ended, FindTasks, GetTask, ListAgents, Running
 from meshos.crypto import did
-from meshos.errors import BadInput, MeshError, Refused
+from meshos.errors import BadInput, Refused
 from meshos.genesis import Genesis
 from meshos.ids import AgentId, OrgDid, Peer, TaskId, parse_org_did
 from meshos.node.api import shapes
 from meshos.node.api.event_log import EventLog
-from meshos.node.facade import views
+from meshos.node.facade import explaining, views
+from meshos.node.facade.calling import Call, Calling
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
 from meshos.node.facade.serving import Serving
-from meshos.node.facade.tasks import Tasks, new_task_id
+from meshos.node.facade.tasks import new_task_id, no_such_task
 from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
-from meshos.node.kernel.assembly import ASK_ORG, CALL, DEPLOY, UNDEPLOY, Assembly
+from meshos.node.kernel.assembly import ASK_ORG, DEPLOY, UNDEPLOY, Assembly
 from meshos.node.runtime.host import Host
+from meshos.node.runtime.turns import Turns
 from meshos.protocols.directory.cards import read_lines
 from meshos.protocols.directory.publishing import Publication, Published
 from meshos.protocols.directory.record import AgentRecord, Sealed, parse
 from meshos.protocols.directory.search import DiscoverAnswer, DiscoverRequest, Filters
 from meshos.protocols.directory.services import DISCOVER, PUBLISH
 from meshos.protocols.tasks.agent_file import McpCommand, parse_canonical, parse_mapping
-from meshos.protocols.tasks.call import CallRequest, TaskResult
-from meshos.protocols.tasks.limits import GRACE_S
+from meshos.protocols.tasks.call import CallRequest
 
 logger = logging.getLogger("meshos.tasks")
 
@@ -72,6 +72,16 @@ class About:
     started: float
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the node notes of calls, and shows: latencies, figures, what its agents serve, and who waits for them."""
+
+    measurements: Measurements
+    metrics: Metrics
+    serving: Serving
+    turns: Turns
+
+
 class Facade:
     """A ``NodeService``; see the module's text."""
 
@@ -82,9 +92,7 @@ class Facade:
         assembly: Assembly,
         provider: OnPremProvider,
         events: EventLog,
-        measurements: Measurements,
-        metrics: Metrics,
-        serving: Serving,
+        seen: Seen,
         nursery: trio.Nursery,
     ) -> None:
         self._about = about
@@ -92,11 +100,11 @@ class Facade:
         self._assembly = assembly
         self._provider = provider
         self._events = events
-        self._measurements = measurements
-        self._metrics = metrics
-        self._serving = serving
-        self._nursery = nursery
-        self._tasks = Tasks()
+        self._measurements = seen.measurements
+        self._metrics = seen.metrics
+        self._serving = seen.serving
+        self._turns = seen.turns
+        self._calling = Calling(host, nursery, seen.measurements, seen.metrics, self._names)
 
     # -- agents ------------------------------------------------------------------------------------------------------
 
@@ -186,79 +194,40 @@ class Facade:
         """See ``NodeService.call``."""
         sealed = self._record(request.agent_id)
         assert isinstance(sealed.entry, AgentRecord)
-        task = new_task_id()
-        agent = sealed.entry.agent_id
-        depth = self._serving.depth_after(caller)
-        work = partial(self._call, task, replace(request, agent_id=agent), sealed.entry, caller, depth)
-        if request.wait:
-            return await self._tasks.run(task, agent, work)
-        self._nursery.start_soon(self._tasks.run_unattended, task, agent, work)
-        return shapes.TaskView(task, agent, "running")
+        call = self._call(request, sealed.entry, caller)
+        if not request.wait:
+            self._calling.make(call)
+            return shapes.TaskView(call.asked.task, call.asked.agent, "running")
+        return await self._calling.wait_made(call)
 
-    async def _call(
-        self, task: TaskId, request: shapes.CallRequest, record: AgentRecord, caller: shapes.Caller, depth: int
-    ) -> shapes.TaskView:
+    def _call(self, request: shapes.CallRequest, record: AgentRecord, caller: shapes.Caller) -> Call:
         price = record.profile.per_query
-        caller.purse.hold(price)
-        spent = 0
-        began = trio.current_time()
-        try:
-            asked = CallRequest(
-                task,
-                request.agent_id,
-                self._assembly.providers_of(record.mesh_id),
-                record.mesh_id,
-                request.task_type,
-                _arguments(request),
-                request.timeout_s,
-                key=_key(caller, request),
-                priority=request.priority,
-                budget_micro=request.budget_micro,
-                price_micro=price,
-                depth=depth,
-            )
-            result = await self._run(asked, record, caller)
-            total_ms = (trio.current_time() - began) * 1000
-            view = views.task_view(result, total_ms, self._names())
-            spent = 0 if result.replayed else view.cost_micro
-            if not result.replayed:
-                self._measurements.ended(request.agent_id, result.status, total_ms)
-                self._metrics.called(total_ms)
-            return view
-        finally:
-            caller.purse.settle(price, spent)
-
-    async def _run(self, asked: CallRequest, record: AgentRecord, caller: shapes.Caller) -> TaskResult:
-        """Call, and log how it ended."""
-        began, ended = trio.current_time(), "cancelled"
-        try:
-            result: TaskResult = await self._host.flow(CALL, asked, timeout_s=asked.timeout_s + 2 * GRACE_S, trace=caller.trace)
-            ended = result.status
-            return result
-        except MeshError as error:
-            ended = error.name
-            if error.name != "agent-unknown":
-                raise
-            what = f"{record.mesh_id} tells of {record.profile.name!r} and does not serve it to others"
-            raise Refused(
-                "agent-not-served", what, hint="its owner makes it callable with `mesh deploy`, its address as runtime"
-            ) from error
-        finally:
-            told = {"req": caller.request_id, "trace": caller.trace, "task": asked.task, "agent": asked.agent, "tool": asked.tool}
-            logger.info("called", extra={**told, "ended": ended, "dur_ms": round((trio.current_time() - began) * 1000, 2)})
+        asked = CallRequest(
+            new_task_id(),
+            record.agent_id,
+            self._assembly.providers_of(record.mesh_id),
+            record.mesh_id,
+            request.task_type,
+            _arguments(request),
+            request.timeout_s,
+            key=_key(caller, request),
+            priority=request.priority,
+            budget_micro=request.budget_micro,
+            price_micro=price,
+            depth=self._serving.depth_after(caller),
+        )
+        return Call(asked, record.profile.name, caller, price, trio.current_time())
 
     async def task(self, task_id: TaskId, caller: shapes.Caller) -> shapes.TaskView:
         """See ``NodeService.task``."""
         task_id = await self._whole(task_id)
-        found = self._tasks.find(task_id)
+        found = self._calling.tasks.find(task_id)
         if found is not None:
             return found
         try:
             served = await self._ask_org(GetTask(task_id))
         except Refused as error:
-            raise Refused(
-                "no-such-task", f"no task {task_id[:80]!r} is known to this organisation", hint="ask the node that called it"
-            ) from error
+            raise no_such_task(task_id) from error
         if isinstance(served, Running):
             return shapes.TaskView(task_id, AgentId(""), "running")
         assert isinstance(served, Ended)
@@ -266,13 +235,13 @@ class Facade:
 
     async def cancel(self, task_id: TaskId, caller: shapes.Caller) -> shapes.TaskView:
         """See ``NodeService.cancel``."""
-        return await self._tasks.cancel(await self._whole(task_id))
+        return await self._calling.tasks.cancel(await self._whole(task_id))
 
     async def _whole(self, task_id: TaskId) -> TaskId:
         """The task whose id begins so, where only one does; what was given, where none is known."""
         if not _TASK.fullmatch(task_id):
             return task_id
-        found = sorted({*self._tasks.beginning(task_id), *await self._ask_org(FindTasks(task_id))})
+        found = sorted({*self._calling.tasks.beginning(task_id), *await self._ask_org(FindTasks(task_id))})
         if len(found) > 1:
             raise BadInput("ambiguous-id", f"{task_id} could be {', '.join(found[:3])}", hint="write more of the id")
         return TaskId(found[0]) if found else task_id
@@ -305,8 +274,9 @@ class Facade:
             agents_hosted=len(replicas),
             agents_running=running,
             records=self._assembly.directory.statistics()["records"],
-            tasks_running=self._tasks.statistics()["running"],
-            tasks_waiting=0,
+            tasks_running=self._calling.tasks.statistics()["running"],
+            tasks_waiting=self._turns.statistics()["waiting"],
+            waiting_notes=tuple(f"{count} for {self._named(agent)}" for agent, count in self._turns.waiting().items()),
             calls_per_s=calls_per_s,
             call_p95_ms=p95_ms,
             rss_bytes=_rss_bytes(),
@@ -317,17 +287,12 @@ class Facade:
         """See ``NodeService.explain``."""
         for view in self._assembly.membership.members():
             if subject in (view.node_id, view.name):
-                shown = views.member_view(view, self._names(), trio.current_time())
-                said = shown.note or "nobody accuses it"
-                line = (
-                    f"{shown.name} of {shown.org} is {shown.state} as {self._about.name} sees it, incarnation {shown.incarnation}: {said}"
-                )
-                return shapes.Explanation(subject, "member", (line,), {"state": shown.state, "incarnation": shown.incarnation})
+                return explaining.member(subject, views.member_view(view, self._names(), trio.current_time()), self._about.name)
         if subject.startswith("t-"):
-            return _explain_task(await self.task(TaskId(subject), caller))
+            return explaining.task(await self.task(TaskId(subject), caller))
         held = self._find(AgentId(subject))
         if held is not None:
-            return _explain_agent(self._view(held))
+            return explaining.agent(self._view(held))
         raise Refused("nothing-to-explain", f"{subject[:80]!r} is no agent, task, node or error known here", hint="give an id or a name")
 
     async def did_document(self, did_: str) -> shapes.Json:
@@ -400,6 +365,10 @@ class Facade:
     async def _ask_org(self, query: object) -> Any:
         return await self._host.flow(ASK_ORG, query, timeout_s=LOOK_S)
 
+    def _named(self, agent: AgentId) -> str:
+        sealed = self._assembly.directory.record(agent)
+        return sealed.entry.profile.name if sealed is not None and isinstance(sealed.entry, AgentRecord) else agent
+
     def _record(self, agent_id: AgentId) -> Sealed:
         sealed = self._find(agent_id)
         if sealed is None:
@@ -431,27 +400,6 @@ def _arguments(request: shapes.CallRequest) -> bytes:
 def _key(caller: shapes.Caller, request: shapes.CallRequest) -> str:
     """The idempotency key is the caller's own: two API keys of one organisation never meet in it."""
     return f"{caller.key_id}/{request.idempotency_key}" if request.idempotency_key else ""
-
-
-def _explain_agent(view: shapes.AgentView) -> shapes.Explanation:
-    seen = view.availability
-    lines = [
-        f"{view.name} of {view.mesh_id}, version {view.version}, signed by its owner",
-        f"trust {view.trust_score:.0f}: {view.trust_evidence} receipts and proofs stand behind it (none gives 50)",
-        "this node has not called it yet"
-        if seen.avg_latency_ms is None
-        else f"this node measured {seen.avg_latency_ms:.0f} ms a call, and {100 * (seen.uptime or 0):.0f} % of its calls answered",
-    ]
-    return shapes.Explanation(view.agent_id, "agent", tuple(lines), {"trustScore": view.trust_score, "version": view.version})
-
-
-def _explain_task(view: shapes.TaskView) -> shapes.Explanation:
-    lines = [f"{view.task_id} on {view.agent_id} {view.status.replace('_', ' ')}" + (f", by {view.node}" if view.node else "")]
-    if view.timing.tool_ms is not None:
-        lines.append(f"{view.timing.total_ms:.0f} ms in all, {view.timing.tool_ms:.0f} ms of them at its provider")
-    if view.error is not None:
-        lines.append(f"{view.error.detail} [{view.error.name}]")
-    return shapes.Explanation(view.task_id, "task", tuple(lines), {"status": view.status})
 
 
 def _rss_bytes() -> int:

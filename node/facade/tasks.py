@@ -1,19 +1,18 @@
-"""The tasks that were called from this node: those that run, and the last that have ended."""
+"""The tasks that were called from this node: those under way, and the last that have ended."""
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
-from meshos.errors import MeshError, Refused, busy
+from meshos.errors import Refused, busy
 from meshos.ids import AgentId, TaskId
-from meshos.node.api.shapes import TaskStatus, TaskView
-from meshos.node.facade.views import task_error
+from meshos.node.api.shapes import TaskView
 
 ENDED = 1000
-"""Views of ended tasks that are kept for `GET /v1/tasks/{id}`, and their bytes: results are large."""
+"""Views of ended tasks that are kept for `GET /v1/tasks/{id}`, and their bytes: results are large. The newest is kept whatever its size,
+as nobody else has the result of a call that was not waited for."""
 ENDED_BYTES = 64 << 20
 RUNNING = 4096
 
@@ -23,45 +22,58 @@ def new_task_id() -> TaskId:
     return TaskId(f"t-{secrets.token_hex(16)}")
 
 
+def no_such_task(task: str) -> Refused:
+    """What is said of a task that is in no table here: nothing of how it ended, since its provider may well know."""
+    what = f"this node knows no task {task[:80]!r}: it was called from another one, or before this one last started, or long ago"
+    return Refused("no-such-task", what, hint="repeat the call with its idempotency key to hear what its provider recorded")
+
+
 @dataclass(slots=True)
-class _Running:
+class Running:
+    """A task under way. ``scope`` is what its call runs in: cancelling it means that the task is not wanted any more. ``view`` is how it
+    ended, where it ended with a view.
+    """
+
+    task: TaskId
     agent: AgentId
-    scope: trio.CancelScope
-    ended: trio.Event
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+    view: TaskView | None = None
 
 
 class Tasks:
-    """Runs calls so that they can be looked up and cancelled by id."""
+    """A table, bounded in both halves. None of it survives the node: what does is the provider's record."""
 
     def __init__(self) -> None:
-        self._running: dict[TaskId, _Running] = {}
+        self._running: dict[TaskId, Running] = {}
         self._ended: OrderedDict[TaskId, TaskView] = OrderedDict()
         self._bytes = 0
 
-    async def run(self, task: TaskId, agent: AgentId, work: Callable[[], Awaitable[TaskView]]) -> TaskView:
-        """Do ``work`` as ``task``; cancelled by id, it ends as ``cancelled``. Raises what ``work`` raises."""
+    def begin(self, task: TaskId, agent: AgentId) -> Running:
+        """``task`` is under way; raises Refused ``busy``. ``end`` or ``drop`` must follow."""
         if len(self._running) >= RUNNING:
             raise busy("the table of running tasks")
-        running = self._running[task] = _Running(agent, trio.CancelScope(), trio.Event())
-        try:
-            with running.scope:
-                view = await work()
-                self._keep(task, view)
-                return view
-            view = TaskView(task, agent, "cancelled")
-            self._keep(task, view)
-            return view
-        finally:
-            del self._running[task]
-            running.ended.set()
+        running = self._running[task] = Running(task, agent)
+        return running
 
-    async def run_unattended(self, task: TaskId, agent: AgentId, work: Callable[[], Awaitable[TaskView]]) -> None:
-        """As ``run``, for a call nobody waits for: what ``work`` raises is kept as the task's end."""
-        try:
-            await self.run(task, agent, work)
-        except MeshError as error:
-            status: TaskStatus = "outcome_unknown" if error.outcome == "unknown" else "failed"
-            self._keep(task, TaskView(task, agent, status, error=task_error(error)))
+    def end(self, running: Running, view: TaskView) -> None:
+        """It has ended so, which is kept for a while."""
+        running.view = view
+        self.keep(running.task, view)
+        self.drop(running)
+
+    def keep(self, task: TaskId, view: TaskView) -> None:
+        """``task``, which is not under way any more, has ended so."""
+        self._ended[task] = view
+        self._bytes += len(view.result or b"")
+        while len(self._ended) > ENDED or (self._bytes > ENDED_BYTES and len(self._ended) > 1):
+            _, oldest = self._ended.popitem(last=False)
+            self._bytes -= len(oldest.result or b"")
+
+    def drop(self, running: Running) -> None:
+        """It has ended, and whoever called it has heard how: there is nothing to keep."""
+        del self._running[running.task]
+        running.ended.set()
 
     def find(self, task: TaskId) -> TaskView | None:
         """A task that was called here; None for any other."""
@@ -75,23 +87,16 @@ class Tasks:
         return [task for tasks in (self._running, self._ended) for task in tasks if task.startswith(prefix)]
 
     async def cancel(self, task: TaskId) -> TaskView:
-        """Stop it and wait until it has ended; one that has ended stays as it is. Raises Refused ``no-such-task``."""
+        """Call it off and wait until it is known how it ended; one that has ended stays as it is. Raises Refused ``no-such-task``."""
         running = self._running.get(task)
         if running is not None:
             running.scope.cancel()
             await running.ended.wait()
-        found = self.find(task)
+        found = self.find(task) if running is None or running.view is None else running.view
         if found is None:
-            raise Refused("no-such-task", f"no task {task[:80]!r} was called from this node", hint="ask the node that called it")
+            raise no_such_task(task)
         return found
 
     def statistics(self) -> dict[str, int]:
         """Tasks under way, and views kept."""
         return {"running": len(self._running), "kept": len(self._ended), "kept_bytes": self._bytes}
-
-    def _keep(self, task: TaskId, view: TaskView) -> None:
-        self._ended[task] = view
-        self._bytes += len(view.result or b"")
-        while len(self._ended) > ENDED or self._bytes > ENDED_BYTES:
-            _, oldest = self._ended.popitem(last=False)
-            self._bytes -= len(oldest.result or b"")

@@ -13,7 +13,7 @@ from meshos.node.api.render import rfc3339
 from meshos.protocols.directory.parts import Measured
 from meshos.protocols.directory.record import AgentRecord, Sealed
 from meshos.protocols.membership.events import MemberView
-from meshos.protocols.tasks.call import TaskResult
+from meshos.protocols.tasks.call import CallRequest, TaskResult
 from meshos.protocols.tasks.receipt import SignedReceipt, decode_receipt
 from meshos.protocols.tasks.tools import Tool
 
@@ -104,6 +104,12 @@ def task_view(result: TaskResult, total_ms: float, names: dict[str, str]) -> sha
         node="" if receipt is None else names.get(receipt.provider.node, receipt.provider.node),
         cost_micro=0 if receipt is None else receipt.price_micro,
     )
+
+
+def task_raised(asked: CallRequest, error: MeshError) -> shapes.TaskView:
+    """A task that was called from here, and of which nothing came back but ``error``."""
+    status: shapes.TaskStatus = "outcome_unknown" if error.outcome == "unknown" else "failed"
+    return shapes.TaskView(asked.task, asked.agent, status, error=task_error(error))
 
 
 def served_view(ended: Ended, agent: AgentId, node: str) -> shapes.TaskView:

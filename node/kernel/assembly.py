@@ -48,7 +48,7 @@ from meshos.protocols.tasks.outbox import ReceiptOutbox, deliver
 from meshos.protocols.tasks.payments import OwedOnly
 from meshos.protocols.tasks.receipt import PROTOCOL as RECEIPT
 from meshos.protocols.tasks.serve import TaskServices
-from meshos.protocols.tasks.wire import TASK
+from meshos.protocols.tasks.wire import CALL_OFF, TASK
 from meshos.storage.store import View
 
 FLOWS = 8192
@@ -59,7 +59,8 @@ assert FLOWS >= 2 * SERVED, "peers' requests leave room for the API's and the no
 BODIES = {TASK: MAX_ARGUMENTS_BYTES + HEAD_BYTES + 4}
 """The protocols whose requests may be larger than 1 MiB."""
 
-CALL, DEPLOY, UNDEPLOY, DELIVER, TIDY = "call", "deploy", "undeploy", "receipts-deliver", "agents-tidy"
+CALL, CALLED_OFF, DEPLOY, UNDEPLOY = "call", "call-off", "deploy", "undeploy"
+DELIVER, TIDY = "receipts-deliver", "agents-tidy"
 ASK_ORG, ASK_DIRECTORY = "ask-org", "ask-directory"
 """For whoever stands outside: put one command to the machine, give its answer."""
 
@@ -154,8 +155,10 @@ def assemble(outside: Outside) -> Assembly:
         ),
         **directory_services(parts),
         TASK: tasks.task,
+        CALL_OFF: tasks.call_off,
         RECEIPT: tasks.receipt,
         CALL: calls.call,
+        CALLED_OFF: calls.call_off,
         DEPLOY: agents.deploy,
         UNDEPLOY: agents.undeploy,
         TIDY: agents.keep_tidy,
@@ -165,7 +168,7 @@ def assemble(outside: Outside) -> Assembly:
         ASK_DIRECTORY: ask_directory,
     }
     flows = Flows(services, limit=FLOWS)
-    allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, RECEIPT), any_member)
+    allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT), any_member)
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES)
     directory = Directory(me.node, outside.views["directory"])
     receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, TIDY))

@@ -3,7 +3,8 @@
 What a stranger can send costs a look at 33 bytes: a sender whose certificate was never checked on a link is dropped before any
 key is computed. A box that does not open, a message that does not decode and a signature that does not hold are counted by the
 name of their refusal and dropped; none of them is answered. A repeated datagram opens again; it is news to nobody (statements
-carry incarnations, acks their sequence).
+carry incarnations, acks their sequence). What a member can send is bounded by its budget and its organisation's
+(protocols/membership/budget.py).
 """
 
 import ipaddress
@@ -19,8 +20,9 @@ from meshos.crypto.boxes import Boxes
 from meshos.crypto.limits import DATAGRAM_BYTES
 from meshos.crypto.signing import Verifier
 from meshos.errors import MeshError, Refused
-from meshos.ids import NodeId
+from meshos.ids import NodeId, Peer
 from meshos.protocols.membership.admission import admit
+from meshos.protocols.membership.budget import GossipBudget
 from meshos.protocols.membership.codec import decode_datagram, encode_datagram
 from meshos.protocols.membership.events import DatagramReceived, SendDatagram
 from meshos.protocols.membership.machine import Membership
@@ -62,6 +64,7 @@ class Gossip:
         self._is_cut = is_cut
         self._socket: socket.socket | None = None
         self._counts: Counter[str] = Counter()
+        self._budget = GossipBudget()
 
     def open(self, host: str, port: int) -> None:
         """Bind; raises Refused ``port-taken``."""
@@ -101,8 +104,8 @@ class Gossip:
             self._counts[f"not_sent_{type(error).__name__}"] += 1
 
     def statistics(self) -> dict[str, int]:
-        """Datagrams sent, received, and refused by name."""
-        return dict(self._counts)
+        """Datagrams sent, received, refused by name, and not heard because their sender had used up its budget."""
+        return {**self._counts, **self._budget.statistics()}
 
     def _drain(self, sock: socket.socket) -> None:
         for _ in range(BATCH):
@@ -118,9 +121,16 @@ class Gossip:
     def _take(self, datagram: bytes, source: str) -> None:
         try:
             opened = self._boxes.open(datagram, self._membership.admitted)
-            if self._is_cut(opened.sender):
+            org = self._membership.organisation_of(opened.sender)
+            if org is None or self._is_cut(opened.sender):
                 return
-            event = admit(self._membership, self._verifier, opened.sender, source, decode_datagram(opened.message))
+            sender, now = Peer(opened.sender, org), trio.current_time()
+            if not self._budget.datagram(sender, now):
+                return
+            message = decode_datagram(opened.message)
+            event = admit(
+                self._membership, self._verifier, sender.node, source, message, lambda count: self._budget.checks(sender, count, now)
+            )
         except MeshError as error:
             self._counts[f"refused_{error.name}"] += 1
             return

@@ -70,6 +70,18 @@ WORDS_IN_HASTE = 8
 """An organisation whose accusations stand open against more members than this, and than a quarter of all, has further ones
 relayed in the user share: it cannot crowd out the others' news."""
 
+DATAGRAMS_OF_NODE = (200.0, 400.0)
+DATAGRAMS_OF_ORG = (500.0, 1_000.0)
+"""Datagrams heard of one node, and of all nodes of its organisation: a second, and in a burst. What a node receives in all does not
+grow with the mesh, as everybody picks whom to tell at random: on the fast preset some 40 a second of one node in a mesh of four,
+and under 400 of one organisation that has half of the nodes (docs/decisions/0006-gossip-budget.md). A datagram with the most
+updates takes some 0.2 ms, so an organisation that floods takes a tenth of the loop."""
+
+CHECKS_OF_NODE = (100.0, 200.0)
+CHECKS_OF_ORG = (400.0, 800.0)
+"""The same of signature checks, at 53 us each: a fiftieth of the loop; the burst takes 42 ms. Most news comes by syncs, which check in
+worker threads; by gossip one node brought 18 news a second while half of a mesh died."""
+
 SIGNING = 2 * MEMBERS
 """Signatures asked for and not yet made."""
 
@@ -119,6 +131,8 @@ REMINDED = 2
 SKIPS = 8
 """Members passed over in one round of probing because they were heard of lately."""
 
+assert CHECKS_OF_NODE[1] >= UPDATES, "a full datagram fits into a full bucket"
+assert DATAGRAMS_OF_NODE < DATAGRAMS_OF_ORG and CHECKS_OF_NODE < CHECKS_OF_ORG, "one node does not silence its organisation"
 assert DATAGRAM_BYTES + BOX_OVERHEAD_BYTES <= BOXED_BYTES
 assert HEAD_BYTES + STATEMENT_BYTES + 3 <= DATAGRAM_BYTES
 assert USER_SHARE_BYTES < DATAGRAM_BYTES - HEAD_BYTES - STATEMENT_BYTES // 2

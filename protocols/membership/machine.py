@@ -20,7 +20,7 @@ from meshos.effects import Completed, Err, Ok, Signed, Tell, Tick
 from meshos.errors import Refused
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, FlowEnded, Perform
-from meshos.ids import NodeId
+from meshos.ids import NodeId, OrgDid
 from meshos.presets import Timing
 from meshos.protocols.membership import codec, commands
 from meshos.protocols.membership import events as ev
@@ -118,6 +118,11 @@ class Membership:
     def admitted(self, node: NodeId) -> bool:
         """Whether ``node``'s certificate was checked here: a datagram of anybody else is to be dropped."""
         return node in self._table.credentials
+
+    def organisation_of(self, node: NodeId) -> OrgDid | None:
+        """Of which organisation the checked certificate says that ``node`` is; None if none was checked here."""
+        certified = self._table.credentials.get(node)
+        return None if certified is None else certified.org
 
     def updates_to_verify(self, message: ev.Message) -> list[Statement]:
         """The updates of a datagram that may be news. Whose signature holds goes into ``DatagramReceived.verified``.

@@ -13,6 +13,7 @@ from typing import TypeAlias, TypeVar
 from meshos import cbor
 from meshos.errors import Refused
 from meshos.protocols.tasks import amounts
+from meshos.protocols.tasks.limits import MAX_CONCURRENCY
 from meshos.protocols.tasks.located import FileError, Located, Sequence, Table, Text, from_plain, from_yaml, nearest, quoted
 
 T = TypeVar("T")
@@ -104,6 +105,7 @@ class AgentFile:
     region: str = ""
     resources: Resources = Resources()
     replicas: int = 1
+    concurrency: int = 0  # calls that one replica is given at once; 0: as many as the node gives any
     requirements: Requirements = Requirements()
 
     def canonical(self) -> bytes:
@@ -142,7 +144,9 @@ def to_mapping(agent: AgentFile) -> dict[str, object]:
         requirements["maxLatency"] = agent.requirements.max_latency_ms
     if agent.requirements.min_trust is not None:
         requirements["minTrust"] = agent.requirements.min_trust
+    concurrency = {"concurrency": agent.concurrency} if agent.concurrency else {}  # so that older canonical forms stay canonical
     return {
+        **concurrency,
         "name": agent.name,
         "description": agent.description,
         "capabilities": list(agent.capabilities),
@@ -184,13 +188,14 @@ def _agent(tree: Located) -> AgentFile:
         region=fields.get("region", _region, ""),
         resources=fields.get("resources", _resources, Resources()),
         replicas=fields.get("replicas", lambda v: _integer(v, "replicas", 1, MAX_REPLICAS), 1),
+        concurrency=fields.get("concurrency", lambda v: _integer(v, "concurrency", 1, MAX_CONCURRENCY), 0),
         requirements=fields.get("requirements", _requirements, Requirements()),
     )
 
 
 _KEYS = (
     *("name", "description", "capabilities", "specializations", "models", "certifications"),
-    *("pricing", "region", "runtime", "resources", "replicas", "requirements"),
+    *("pricing", "region", "runtime", "resources", "replicas", "concurrency", "requirements"),
 )
 
 

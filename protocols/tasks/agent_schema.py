@@ -4,6 +4,7 @@ The parser decides; the schema only describes. A test holds the two together: wh
 """
 
 from meshos.protocols.tasks import agent_file as limits
+from meshos.protocols.tasks.limits import MAX_CONCURRENCY
 
 
 def _words(what: str) -> dict[str, object]:
@@ -70,6 +71,12 @@ def agent_schema() -> dict[str, object]:
             "what one replica may use: share of a processor (0.5, 500m), memory (256Mi)",
         ),
         "replicas": {"type": "integer", "minimum": 1, "maximum": limits.MAX_REPLICAS},
+        "concurrency": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MAX_CONCURRENCY,
+            "description": "calls that one replica is given at once; the others wait, the most urgent first",
+        },
         "requirements": _closed(
             {
                 "residency": _words("where it may run"),

@@ -4,6 +4,11 @@ The request may be repeated by rpc (same request id) and by the caller (same ide
 answers after the request may have arrived, nobody here knows whether the task was done, and the result says so:
 ``outcome_unknown``. A repeated call with the same key then gets the recorded outcome.
 
+How a task ended is the provider's to say, also of one that its caller cancels or whose time is over. So a Flow "call" that was cancelled
+(it can await nothing any more) is followed by the Flow "call-off": it has the provider end the task, and gives the recorded outcome,
+be it that the task was completed meanwhile. Without an answer within WORD_S the outcome is unknown. A provider that does not know the
+task promises not to begin it any more.
+
 Nothing the provider says of itself is believed without proof. What it says of the task's id counts only where the caller chose a key: then
 the recorded outcome may be of an earlier task. A completed result stands on the provider's signed receipt, which must hold and cost no
 more than the caller agreed to; without one it is ``receipt-invalid``, whatever the reason. A provider that could not sign has recorded
@@ -21,7 +26,7 @@ from meshos.flow import Ask, Port, Propose
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.protocols.rpc.limits import BODY_BYTES
 from meshos.protocols.tasks.hashing import sha256
-from meshos.protocols.tasks.limits import GRACE_S, MAX_DEPTH, MAX_NAME_CHARS
+from meshos.protocols.tasks.limits import GRACE_S, MAX_DEPTH, MAX_NAME_CHARS, PRIORITY, WORD_S
 from meshos.protocols.tasks.outbox import MACHINE, Countersigned, PutReceipts
 from meshos.protocols.tasks.ports import SignBytes
 from meshos.protocols.tasks.receipt import (
@@ -34,7 +39,7 @@ from meshos.protocols.tasks.receipt import (
     receipt_invalid,
     request_hash,
 )
-from meshos.protocols.tasks.wire import TASK, TaskReply, TaskRequest, decode_reply, encode_request
+from meshos.protocols.tasks.wire import CALL_OFF, TASK, TaskReply, TaskRequest, decode_reply, encode_call_off, encode_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class CallRequest:
     arguments: bytes
     timeout_s: float
     key: str = ""
-    priority: int = 5
+    priority: int = PRIORITY
     budget_micro: int | None = None
     depth: int = MAX_DEPTH - 1
     price_micro: int | None = None
@@ -69,7 +74,8 @@ class CallRequest:
 @dataclass(frozen=True, slots=True)
 class TaskResult:
     """How a task ended. ``task`` is the id of the first call with this key, ``replayed`` says that this was another one than this call.
-    ``result`` is canonical CBOR; times are the provider's.
+    ``result`` is canonical CBOR; times are the provider's. ``heard``: the provider has said so; otherwise it is what this node concludes
+    from hearing nothing, and whether anything is owed is not known.
     """
 
     task: TaskId
@@ -82,6 +88,7 @@ class TaskResult:
     ended_ms: int
     replayed: bool
     replica: str
+    heard: bool = True
 
 
 class Calls:
@@ -112,22 +119,37 @@ class Calls:
             )
         )
         try:
-            answered = await self._ask(request, body)
+            answered = await self._ask(request, TASK, body, request.timeout_s + GRACE_S)
         except Unreachable as error:
             if error.outcome != "unknown":
                 raise
-            return TaskResult(request.task, request.agent, "outcome_unknown", None, Problem.of(error), None, 0, 0, False, "")
+            if error.name == "deadline-exceeded":
+                return await self.call_off(request)
+            return _unheard(request, error)
         reply = decode_reply(answered)
-        replayed = reply.task != request.task
-        if replayed and not (reply.replayed and request.key):
-            raise receipt_invalid(f"the answer is of {reply.task}, which is another task")
+        replayed = _is_replayed(request, reply)
         if reply.gone:
-            raise Refused(
-                "result-not-kept",
-                f"{reply.task} was done before, and its result was too large to be recorded",
-                hint="call again with a new key if the tool may run twice",
-                outcome="done",
-            )
+            raise _not_kept(reply)
+        return await self._believed(request, reply, replayed)
+
+    async def call_off(self, request: CallRequest) -> TaskResult:
+        """The Flow "call-off": nobody waits for ``request`` any more. Ends the task and gives how it ended, if the provider says so within
+        WORD_S. Raises Refused ``receipt-invalid``.
+        """
+        try:
+            answered = await self._ask(request, CALL_OFF, encode_call_off(request.task), WORD_S)
+        except MeshError as error:
+            if isinstance(error, Refused) and error.name == "task-unknown":
+                return _ended_as(request, "cancelled", None)
+            return _unheard(request, error)
+        reply = decode_reply(answered)
+        replayed = _is_replayed(request, reply)
+        if reply.gone:  # completed before it could be called off, and its result was in an answer that nobody took
+            return _ended_as(request, reply.status, Problem.of(_not_kept(reply)))
+        return await self._believed(request, reply, replayed)
+
+    async def _believed(self, request: CallRequest, reply: TaskReply, replayed: bool) -> TaskResult:
+        """What the provider answered, once it is checked."""
         if reply.status == "completed" and not reply.receipt:
             raise receipt_invalid("it sent none, and says that the task is completed")
         receipt = await self._countersign(request, reply, replayed) if reply.receipt else None
@@ -144,12 +166,12 @@ class Calls:
             reply.replica,
         )
 
-    async def _ask(self, request: CallRequest, body: bytes) -> bytes:
+    async def _ask(self, request: CallRequest, protocol: str, body: bytes, timeout_s: float) -> bytes:
         """The reply of the first provider that is reached."""
         last = Unreachable("no-provider", f"no node of {request.provider_org} is known", hint="look at `mesh members`", outcome="not_done")
         for node in request.providers:
             try:
-                return await Ask(node, TASK, body, request.timeout_s + GRACE_S, lane="work" if len(body) <= BODY_BYTES["work"] else "bulk")
+                return await Ask(node, protocol, body, timeout_s, lane="work" if len(body) <= BODY_BYTES["work"] else "bulk")
             except Unreachable as error:
                 if error.outcome != "not_done":
                     raise
@@ -190,6 +212,39 @@ class Calls:
         signature = await Port[bytes](SignBytes(caller_domain(self._genesis_hash), reply.receipt))
         await Propose[None](PutReceipts((Countersigned(provider, reply.task, signature),)), to=MACHINE)
         return SignedReceipt(reply.receipt, reply.signature, signature)
+
+
+def _unheard(request: CallRequest, error: MeshError) -> TaskResult:
+    """Nobody said how the task ended."""
+    problem = Problem(
+        "Unreachable",
+        "outcome-unknown",
+        f"{request.provider_org} did not say how the task ended: {error.detail}",
+        "repeat the call with its idempotency key to hear it; what it may have cost stays charged",
+        "unknown",
+    )
+    return _ended_as(request, "outcome_unknown", problem, heard=False)
+
+
+def _ended_as(request: CallRequest, status: Status, problem: Problem | None, *, heard: bool = True) -> TaskResult:
+    return TaskResult(request.task, request.agent, status, None, problem, None, 0, 0, False, "", heard)
+
+
+def _is_replayed(request: CallRequest, reply: TaskReply) -> bool:
+    """Whether the answer is of an earlier task with this key; raises Refused ``receipt-invalid`` if it may not be."""
+    replayed = reply.task != request.task
+    if replayed and not (reply.replayed and request.key):
+        raise receipt_invalid(f"the answer is of {reply.task}, which is another task")
+    return replayed
+
+
+def _not_kept(reply: TaskReply) -> Refused:
+    return Refused(
+        "result-not-kept",
+        f"{reply.task} was done before, and its result was too large to be recorded",
+        hint="call again with a new key if the tool may run twice",
+        outcome="done",
+    )
 
 
 def _checked(request: CallRequest) -> int:

@@ -30,6 +30,21 @@ REPLY_MARGIN_S = 0.2
 RECEIPTS_DECODED = 64
 """Receipts that are kept decoded: one is read three times within a call."""
 
+WORD_S = 2.0
+"""How long the caller of a task that was called off waits to hear how it ended; then it says ``outcome_unknown``. A round trip across
+the world and a sync on a busy disk, and short enough for somebody who waits at a terminal."""
+
+PRIORITY = 5
+"""Of a call that names none, from 0 to 9."""
+
+CONCURRENCY = 128
+MAX_CONCURRENCY = 128
+"""Calls that one replica is given at once: where its file says nothing, and at most. Half of what a session takes
+(adapters/onprem/limits.py, MAX_CALLS), so that a replica that is down for a moment leaves the others room."""
+
+WAITING_CALLS = 1024
+"""Calls that wait for one agent, of all organisations; one has at most as many as are left for all others, so alone half."""
+
 RECOVERED_AT_ONCE = 16
 """Interrupted tasks that are run again side by side after a start: calls of now have the agents too."""
 

@@ -6,13 +6,18 @@ Awaited as ``Port(CallTool(…))``; ``adapters/`` carries it out. Cancelling the
 from dataclasses import dataclass
 
 from meshos.crypto.signing import Domain
-from meshos.ids import AgentId, TaskId
-from meshos.protocols.tasks.limits import MAX_DEPTH
+from meshos.ids import AgentId, OrgDid, TaskId
+from meshos.protocols.tasks.limits import MAX_DEPTH, PRIORITY
+
+NOBODY = OrgDid("")
+"""For whom a tool is called where no organisation has asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallTool:
-    """Call ``tool`` of ``agent`` with ``arguments`` (canonical CBOR of a map). ``depth``: how many calls may follow it."""
+    """Call ``tool`` of ``agent`` with ``arguments`` (canonical CBOR of a map), for ``caller_org``. ``depth``: how many calls may follow it;
+    ``priority``: 0 to 9, the most urgent first where calls wait.
+    """
 
     agent: AgentId
     task: TaskId
@@ -21,6 +26,8 @@ class CallTool:
     timeout_s: float
     trace: str = ""
     depth: int = MAX_DEPTH - 1
+    priority: int = PRIORITY
+    caller_org: OrgDid = NOBODY
 
 
 @dataclass(frozen=True, slots=True)

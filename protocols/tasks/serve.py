@@ -1,10 +1,12 @@
-"""The provider's side of a task: the services ``/meshos/task/1`` and ``/meshos/receipt/1``, and the recovery at start.
+"""The provider's side of a task: the services ``/meshos/task/1``, ``/meshos/task-call-off/1`` and ``/meshos/receipt/1``, and the
+recovery at start.
 
 Theory of operation (DESIGN.md, 'A task, exactly'). A call that is allowed is recorded before its tool runs (``RecordIntent``), and
 how it ended before anybody is told (``RecordOutcome``, with the signed receipt). A repeated call gets the recorded outcome, or
 waits for the one that runs. While the tool runs, the Flow holds the task (``HoldTask``), so that a cancelled Flow, which can do
-nothing any more, still ends it. A task whose node died in between is found open at the next start: a tool that may run again is
-run again, any other task ends as ``outcome_unknown``.
+nothing any more, still ends it. A caller that calls the task off ends it in the record; the hold then ends, and with it the tool,
+and both of the caller's requests are answered by what was recorded first. A task whose node died in between is found open at the
+next start: a tool that may run again is run again, any other task ends as ``outcome_unknown``.
 
 The organisation's state is held by one of its nodes, the *holder*; another node of the organisation passes a call on to it, and says
 for whom.
@@ -17,6 +19,7 @@ from meshos import cbor
 from meshos.consensus.org.commands import (
     AwaitOutcome,
     Begun,
+    CallOff,
     Ended,
     GetArguments,
     GetTask,
@@ -34,6 +37,7 @@ from meshos.crypto.signing import Claim, Verifier
 from meshos.effects import Err, Ok
 from meshos.errors import Failed, MeshError, Refused, Unreachable
 from meshos.flow import Ask, Compute, Gather, Port, Propose
+from meshos.flow_machine import ABANDONED
 from meshos.ids import AgentId, NodeId, Peer, TaskId
 from meshos.protocols.rpc.events import Inbound
 from meshos.protocols.rpc.limits import BODY_BYTES
@@ -45,14 +49,26 @@ from meshos.protocols.tasks.limits import (
     MAX_ARGUMENTS_BYTES,
     MAX_DEPTH,
     MAX_RESULT_BYTES,
+    PRIORITY,
     RECOVERED_AT_ONCE,
     REPLY_MARGIN_S,
+    WORD_S,
 )
 from meshos.protocols.tasks.outbox import decode_receipts, encode_receipts
 from meshos.protocols.tasks.payments import Payments
 from meshos.protocols.tasks.ports import CallTool, SignBytes, ToolResult
 from meshos.protocols.tasks.receipt import Receipt, caller_domain, provider_domain, request_hash
-from meshos.protocols.tasks.wire import TASK, TaskRequest, decode_request, encode_reply, encode_request, result_too_large
+from meshos.protocols.tasks.wire import (
+    CALL_OFF,
+    TASK,
+    TaskRequest,
+    decode_call_off,
+    decode_request,
+    encode_call_off,
+    encode_reply,
+    encode_request,
+    result_too_large,
+)
 
 Policy = Callable[[Peer, AgentId, str], MeshError | None]
 """Why this caller may not use this tool of this agent, or None."""
@@ -119,11 +135,20 @@ class TaskServices:
             return encode_reply(found, replayed=True)
         # Nothing may be awaited between the intent and the hold: a cancel would leave the task open.
         hold = Propose[Ended](HoldTask(request.task, inbound.deadline))
-        _, outcome = await Gather(hold, self._to_an_end(request, found, inbound.deadline))
-        if isinstance(outcome, Err):
-            raise outcome.error
-        assert isinstance(outcome, Ok)
-        return encode_reply(outcome.value, replayed=False)
+        held, ran = await Gather(hold, self._to_an_end(request, found, inbound.deadline), need=1)
+        ended = held if ran is ABANDONED else ran  # called off: whoever did that has recorded the end
+        if isinstance(ended, Err):
+            raise ended.error
+        assert isinstance(ended, Ok)
+        return encode_reply(ended.value, replayed=False)
+
+    async def call_off(self, inbound: Inbound) -> bytes:
+        """The service ``/meshos/task-call-off/1``: end the task if it has not ended; gives how it ended, as ``task`` does."""
+        task, behalf = decode_call_off(inbound.body)
+        caller = self._caller(inbound.peer, behalf)
+        if self._holder != self._me.node:
+            return await self._forward(CALL_OFF, encode_call_off(task, behalf=caller), WORD_S, behalf)
+        return encode_reply(await Propose[Ended](CallOff(task, caller)), replayed=False)
 
     async def _to_an_end(self, request: TaskRequest, begun: Begun, deadline: float) -> Ended:
         """``_begin``; a bug of ours on the way must not look as if the caller had cancelled."""
@@ -144,11 +169,11 @@ class TaskServices:
                 raise Unreachable("deadline-exceeded", "no time was left to run the task", outcome="not_done")
         except MeshError as error:
             return await self._end(intent, _status_of(error, intent), problem=Problem.of(error), forget=True)
-        return await self._run(intent, request.arguments, timeout_s, request.depth)
+        return await self._run(intent, request.arguments, timeout_s, request.depth, request.priority)
 
-    async def _run(self, intent: Intent, arguments: bytes, timeout_s: float, depth: int) -> Ended:
+    async def _run(self, intent: Intent, arguments: bytes, timeout_s: float, depth: int, priority: int) -> Ended:
         """Call the tool and record how it ended."""
-        tool = CallTool(intent.agent, intent.task, intent.tool, arguments, timeout_s, intent.trace, depth)
+        tool = CallTool(intent.agent, intent.task, intent.tool, arguments, timeout_s, intent.trace, depth, priority, intent.caller.org)
         try:
             given = await Port[ToolResult](tool)
         except MeshError as error:
@@ -221,7 +246,7 @@ class TaskServices:
     async def _recover(self, intent: Intent) -> Ended:
         arguments = await Propose[bytes | None](GetArguments(intent.task)) if intent.rerun else None
         if arguments is not None:
-            return await self._run(intent, arguments, intent.timeout_ms / 1000, MAX_DEPTH - 1)
+            return await self._run(intent, arguments, intent.timeout_ms / 1000, MAX_DEPTH - 1, PRIORITY)
         problem = Problem(
             "Unreachable",
             "outcome-unknown",

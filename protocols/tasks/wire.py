@@ -17,6 +17,7 @@ from meshos.protocols.tasks.fields import Fields
 from meshos.protocols.tasks.limits import HEAD_BYTES, MAX_ARGUMENTS_BYTES, MAX_DEPTH, MAX_RESULT_BYTES
 
 TASK = "/meshos/task/1"
+CALL_OFF = "/meshos/task-call-off/1"
 _LENGTH = struct.Struct(">I")
 _OUTCOMES: tuple[Done, ...] = ("done", "not_done", "unknown")
 
@@ -83,7 +84,6 @@ def decode_request(body: bytes) -> TaskRequest:
     if fields.number("v") != 1:
         raise fields.refusal("its version is not 1")
     budget = None if fields.absent("budget") else fields.number("budget")
-    behalf = None if fields.absent("behalf") else fields.texts("behalf", 2)
     request = TaskRequest(
         TaskId(fields.text("task")),
         AgentId(fields.text("agent")),
@@ -93,13 +93,31 @@ def decode_request(body: bytes) -> TaskRequest:
         fields.number("timeout", MAX_TIMEOUT_MS),
         fields.number("priority", 9),
         budget,
-        None if behalf is None else Peer(NodeId(behalf[0]), OrgDid(behalf[1])),
+        _behalf(fields),
         fields.number("depth", MAX_DEPTH - 1) if fields.has("depth") else MAX_DEPTH - 1,
     )
     fields.end()
     if not request.task.startswith("t-") or not request.agent or not request.tool or not request.timeout_ms:
         raise fields.refusal("it names no task, agent or tool, or has no timeout")
     return request
+
+
+def encode_call_off(task: TaskId, *, behalf: Peer | None = None) -> bytes:
+    """The bytes of "``task`` is not wanted any more"; ``behalf`` as in a request. It is answered as a request is, by a reply."""
+    return cbor.encode({"v": 1, "task": task, "behalf": None if behalf is None else [behalf.node, behalf.org]})
+
+
+def decode_call_off(body: bytes) -> tuple[TaskId, Peer | None]:
+    """Raises Refused ``bad-message``, ``bad-encoding`` or ``too-large``."""
+    fields = Fields(cbor.decode(body, max_bytes=HEAD_BYTES), "calling a task off")
+    if fields.number("v") != 1:
+        raise fields.refusal("its version is not 1")
+    task = TaskId(fields.text("task"))
+    behalf = _behalf(fields)
+    fields.end()
+    if not task.startswith("t-"):
+        raise fields.refusal("it names no task")
+    return task, behalf
 
 
 def encode_reply(ended: Ended, *, replayed: bool) -> bytes:
@@ -167,6 +185,13 @@ def _bound_arguments(size: int) -> None:
         raise Refused(
             "arguments-too-large", f"the task's data has {size} bytes, at most {MAX_ARGUMENTS_BYTES} are taken", hint="send it as a file"
         )
+
+
+def _behalf(fields: Fields) -> Peer | None:
+    if fields.absent("behalf"):
+        return None
+    node, org = fields.texts("behalf", 2)
+    return Peer(NodeId(node), OrgDid(org))
 
 
 def _status(fields: Fields) -> Status:

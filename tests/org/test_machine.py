@@ -8,6 +8,7 @@ from meshos.consensus.org import machine as org_machine
 from meshos.consensus.org.commands import (
     AwaitOutcome,
     Begun,
+    CallOff,
     Ended,
     GetTask,
     HoldTask,
@@ -22,9 +23,9 @@ from meshos.effects import Completed, Err, Ok, Persist, Tell, Tick
 from meshos.errors import MeshError
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, Perform
-from meshos.ids import TaskId
+from meshos.ids import OrgDid, Peer, TaskId
 from meshos.storage.memory import MemoryStore
-from tests.org.test_state import AT, DEPLOY, pay_intent
+from tests.org.test_state import AT, BETA, DEPLOY, pay_intent
 
 TASK = TaskId("t-1")
 
@@ -146,6 +147,54 @@ def test_an_intent_that_is_held_is_not_cancelled_by_its_own_proposal() -> None:
     driver.begin(HoldTask(TASK, None))
     assert driver.abandon(op, pay_intent()) == []
     assert driver.ask(GetTask(TASK)) == Running(TASK)
+
+
+def test_called_off_ends_the_hold_and_whoever_waits() -> None:
+    driver = _Driver()
+    driver.ask(pay_intent())
+    hold, waiting = driver.begin(HoldTask(TASK, driver.now + 5)), driver.begin(AwaitOutcome(TASK))
+    ended = driver.ask(CallOff(TASK, BETA))
+    assert isinstance(ended, Ended) and ended.status == "cancelled"
+    assert driver.answers[hold] == driver.answers[waiting] == Ok(ended)
+    assert driver.ask(RecordOutcome(TASK, "completed", b"too late")) == ended, "the first end counts"
+    assert driver.ask(CallOff(TASK, BETA)) == ended
+    assert driver.machine.statistics() == {"held": 0, "waiting": 0, "orphans": 0}
+
+
+def test_called_off_after_its_time_it_has_expired() -> None:
+    driver = _Driver()
+    driver.ask(pay_intent())
+    driver.begin(HoldTask(TASK, driver.now + 5))
+    driver.now += 5
+    ended = driver.ask(CallOff(TASK, BETA))
+    assert isinstance(ended, Ended) and ended.status == "expired"
+
+
+def test_called_off_after_it_has_ended_changes_nothing() -> None:
+    driver = _Driver()
+    driver.ask(pay_intent())
+    ended = driver.ask(RecordOutcome(TASK, "completed", b"result"))
+    assert driver.ask(CallOff(TASK, BETA)) == ended
+    assert isinstance(ended, Ended) and (ended.status, ended.result) == ("completed", b"result")
+
+
+def test_called_off_by_another_organisation_changes_nothing() -> None:
+    driver = _Driver()
+    driver.ask(pay_intent())
+    other = Peer(BETA.node, OrgDid("did:mesh:community:other"))
+    assert driver.name(driver.begin(CallOff(TASK, other))) == "task-unknown"
+    assert driver.ask(GetTask(TASK)) == Running(TASK)
+
+
+def test_called_off_before_it_came_it_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(org_machine, "MAX_CALLED_OFF", 2)
+    driver = _Driver()
+    for number in range(3):
+        assert driver.name(driver.begin(CallOff(TaskId(f"t-{number}"), BETA))) == "task-unknown"
+    for number in (1, 2):
+        assert driver.name(driver.begin(pay_intent(f"t-{number}", key=str(number)))) == "cancelled"
+    assert isinstance(driver.ask(pay_intent("t-0", key="0")), Begun), "the oldest made room"
+    assert driver.store.get(b"open/t-1") is None
 
 
 def test_orphans_are_the_tasks_of_before() -> None:

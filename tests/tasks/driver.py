@@ -74,9 +74,11 @@ class Node:
         calls = Calls(self.peer, genesis_hash=GENESIS, verifier=verifier, org_of=world.org_of)
         table: dict[str, Service] = {
             wire.TASK: self.services.task,
+            wire.CALL_OFF: self.services.call_off,
             receipt.PROTOCOL: self.services.receipt,
             "recover": self.services.recover,
             "call": calls.call,
+            "call-off": calls.call_off,
             "deliver": outbox.deliver,
             "propose": _propose,
         }
@@ -207,6 +209,7 @@ class World:
         self.count = self.flows = 0
         self.ended: dict[Any, Outcome[Any]] = {}
         self.executions: list[Execution] = []
+        self.requests: dict[int, CallRequest] = {}
         self.pending: dict[tuple[NodeId, int, int], NodeId] = {}
         self.bugs_expected = False
         self.broken_signer: NodeId | None = None
@@ -274,7 +277,10 @@ class World:
             "arguments": cbor.encode({"x": 1}),
             "timeout_s": 10.0,
         }
-        return (node or self.caller).begin("call", CallRequest(**(fields | changes)))
+        request = CallRequest(**(fields | changes))
+        flow = (node or self.caller).begin("call", request)
+        self.requests[flow] = request
+        return flow
 
     def result(self, flow: int) -> Any:
         """Run until this Flow has ended; its value, or its error raised."""

@@ -15,7 +15,15 @@ from meshos.protocols.tasks import wire
 from meshos.protocols.tasks.limits import HEAD_BYTES, MAX_ARGUMENTS_BYTES, MAX_DEPTH, OUTBOX_BATCH
 from meshos.protocols.tasks.outbox import decode_receipts, encode_receipts
 from meshos.protocols.tasks.receipt import Receipt, decode_receipt
-from meshos.protocols.tasks.wire import TaskRequest, decode_reply, decode_request, encode_reply, encode_request
+from meshos.protocols.tasks.wire import (
+    TaskRequest,
+    decode_call_off,
+    decode_reply,
+    decode_request,
+    encode_call_off,
+    encode_reply,
+    encode_request,
+)
 
 NAMES = st.text(min_size=1, max_size=20)
 NUMBERS = st.integers(0, 2**53)
@@ -178,10 +186,43 @@ def test_arguments_beyond_the_bound() -> None:
         decode_request(_body(_head(encode_request(REQUEST)), bytes(MAX_ARGUMENTS_BYTES + 1)))
 
 
+@settings(max_examples=50, deadline=None)
+@given(NAMES.map(lambda name: TaskId("t-" + name)), st.one_of(st.none(), PEERS))
+def test_calling_off(task: TaskId, behalf: Peer | None) -> None:
+    assert decode_call_off(encode_call_off(task, behalf=behalf)) == (task, behalf)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"v": 2, "task": "t-1", "behalf": None},
+        {"v": 1, "task": "x-1", "behalf": None},
+        {"v": 1, "task": 1, "behalf": None},
+        {"v": 1, "task": "t" * 129, "behalf": None},
+        {"v": 1, "task": "t-1", "behalf": ["n"]},
+        {"v": 1, "task": "t-1"},
+        {"v": 1, "task": "t-1", "behalf": None, "more": 1},
+        ["t-1"],
+    ],
+)
+def test_calling_off_that_is_none(message: object) -> None:
+    with pytest.raises(Refused, match="bad-message"):
+        decode_call_off(cbor.encode(message))
+
+
+def test_calling_off_truncated_and_oversized() -> None:
+    good = encode_call_off(TaskId("t-1"))
+    for length in range(len(good)):
+        with pytest.raises(Refused):
+            decode_call_off(good[:length])
+    with pytest.raises(Refused, match="too-large"):
+        decode_call_off(cbor.encode({"v": 1, "task": "t-1", "behalf": None, "more": bytes(HEAD_BYTES)}))
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
-    for decode in (decode_request, decode_reply, decode_receipt, decode_receipts):
+    for decode in (decode_request, decode_reply, decode_receipt, decode_receipts, decode_call_off):
         with pytest.raises(MeshError):
             decode(data)
 

@@ -1,0 +1,33 @@
+"""Why something is as it is, in plain sentences: members, agents, tasks."""
+
+from meshos.node.api import shapes
+
+
+def member(subject: str, shown: shapes.MemberView, seen_by: str) -> shapes.Explanation:
+    """A node, as the one called ``seen_by`` sees it."""
+    said = shown.note or "nobody accuses it"
+    line = f"{shown.name} of {shown.org} is {shown.state} as {seen_by} sees it, incarnation {shown.incarnation}: {said}"
+    return shapes.Explanation(subject, "member", (line,), {"state": shown.state, "incarnation": shown.incarnation})
+
+
+def agent(view: shapes.AgentView) -> shapes.Explanation:
+    """An agent: whose it is, and what is known of it."""
+    seen = view.availability
+    lines = [
+        f"{view.name} of {view.mesh_id}, version {view.version}, signed by its owner",
+        f"trust {view.trust_score:.0f}: {view.trust_evidence} receipts and proofs stand behind it (none gives 50)",
+        "this node has not called it yet"
+        if seen.avg_latency_ms is None
+        else f"this node measured {seen.avg_latency_ms:.0f} ms a call, and {100 * (seen.uptime or 0):.0f} % of its calls answered",
+    ]
+    return shapes.Explanation(view.agent_id, "agent", tuple(lines), {"trustScore": view.trust_score, "version": view.version})
+
+
+def task(view: shapes.TaskView) -> shapes.Explanation:
+    """A task: how it ended, how long that took, and what went wrong."""
+    lines = [f"{view.task_id} on {view.agent_id} {view.status.replace('_', ' ')}" + (f", by {view.node}" if view.node else "")]
+    if view.timing.tool_ms is not None:
+        lines.append(f"{view.timing.total_ms:.0f} ms in all, {view.timing.tool_ms:.0f} ms of them at its provider")
+    if view.error is not None:
+        lines.append(f"{view.error.detail} [{view.error.name}]")
+    return shapes.Explanation(view.task_id, "task", tuple(lines), {"status": view.status})
