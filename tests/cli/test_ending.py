@@ -121,20 +121,6 @@ def test_a_group_alone_lists_its_commands(capsys: pytest.CaptureFixture[str]) ->
     assert "partition" in capsys.readouterr().err
 
 
-def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    main.add_plugins([])
-    commands = [[str(command.name or command.callback.__name__)] for command in main.app.registered_commands if command.callback]
-    for group in main.app.registered_groups:
-        if group.name != "sim":
-            assert group.typer_instance is not None
-            inner = group.typer_instance.registered_commands
-            commands += [[str(group.name), str(command.name or command.callback.__name__)] for command in inner if command.callback]
-    assert len(commands) > 20
-    for words in commands:
-        assert main.run([*words, "--help"]) == 0
-        assert "Example: mesh" in capsys.readouterr().out, words
-
-
 def test_commands_start_without_the_node() -> None:
     """Client commands never import the node: neither its libraries nor its runtime."""
     heavy = ("trio", "numpy", "plyvel", "hnswlib", "libp2p", "web3", "mcp", "fastapi", "hypercorn", "httpx", "nacl", "cryptography", "rich")
