@@ -337,7 +337,7 @@ class McpSession:
             params["_meta"] = meta
         result = await self.request("tools/call", params)
         if _is_large(result):
-            return await trio.to_thread.run_sync(tool_result, result)
+            return await trio.to_thread.run_sync(partial(tool_result, result, large=True))
         return tool_result(result)
 
 

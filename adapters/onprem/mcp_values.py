@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TypeAlias, cast
 
-from meshos import cbor
+from meshos import cbor, cbor_pieces
 from meshos.adapters.onprem import limits
 from meshos.errors import BadInput, Failed, Refused
 from meshos.protocols.tasks.tools import Tool
@@ -37,10 +37,11 @@ def check_plain(value: Json, depth: int = cbor.MAX_DEPTH) -> None:
                 raise garbage("its answer holds a number beyond all measure")
 
 
-def tool_result(result: Json) -> tuple[bytes, bool]:
+def tool_result(result: Json, *, large: bool = False) -> tuple[bytes, bool]:
     """``(value, failed)`` of a tools/call result: structured content, else text, else the content list, as canonical CBOR.
 
-    Raises Failed ``agent-garbage``, Refused ``result-too-large``.
+    ``large``: it is made in a worker thread, in steps that leave the others their turn. Raises Failed ``agent-garbage``, Refused
+    ``result-too-large``.
     """
     if not isinstance(result, dict):
         raise garbage("its answer to a call is no object")
@@ -55,7 +56,7 @@ def tool_result(result: Json) -> tuple[bytes, bool]:
         value = "\n".join(plain) if plain and len(plain) == len(texts) else content
     check_plain(value)
     try:
-        data = cbor.encode(value)
+        data = cbor_pieces.encode(value) if large else cbor.encode(value)
     except (ValueError, OverflowError) as error:
         raise garbage("its answer holds text or numbers that cannot be passed on") from error
     if len(data) > limits.MAX_RESULT_BYTES:

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterator
 
-from meshos import cbor
+from meshos import cbor, cbor_pieces
 from meshos.errors import BadInput, Refused
 from meshos.node.api import limits
 
@@ -38,7 +38,7 @@ def arguments(value: dict[str, object]) -> bytes:
 
 def result_pieces(result: bytes) -> Iterator[bytes]:
     """The JSON text of a task's result, in pieces."""
-    return _pieces(_plain(cbor.decode(result, max_bytes=limits.RESULT_BYTES)))
+    return _pieces(_plain(cbor_pieces.decode(result, max_bytes=limits.RESULT_BYTES)))
 
 
 def result_text(result: bytes) -> bytes:
@@ -51,6 +51,11 @@ def _pieces(value: object) -> Iterator[bytes]:
         yield b'"'
         for start in range(0, len(value), limits.PIECE_CHARS):
             yield _compact(value[start : start + limits.PIECE_CHARS])[1:-1].encode()
+        yield b'"'
+    elif isinstance(value, cbor_pieces.Large):
+        yield b'"'
+        for text in value.texts(limits.PIECE_CHARS):
+            yield _compact(text)[1:-1].encode()
         yield b'"'
     elif isinstance(value, dict):
         mark = b"{"
@@ -67,7 +72,7 @@ def _pieces(value: object) -> Iterator[bytes]:
                 yield from _pieces(inner)
                 mark = b","
         yield b"]"
-    elif isinstance(value, list) and any(isinstance(inner, str | dict | list) for inner in value):
+    elif isinstance(value, list) and any(isinstance(inner, str | dict | list | cbor_pieces.Large) for inner in value):
         mark = b"["
         for inner in value:
             yield mark

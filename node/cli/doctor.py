@@ -224,7 +224,7 @@ LACKING = {
 """What it means that a layer of the sandbox is missing."""
 
 
-def _sandbox(_: NodeConfig | None) -> Finding:
+def _sandbox(_: "NodeConfig | None") -> Finding:
     """Each layer is tried, in a process of its own; in a folder of our own, since a running node's groups are not ours to touch."""
     import trio
 

@@ -39,7 +39,7 @@ from meshos.protocols.tasks.receipt import (
     receipt_invalid,
     request_hash,
 )
-from meshos.protocols.tasks.wire import CALL_OFF, TASK, TaskReply, TaskRequest, decode_reply, encode_call_off, encode_request
+from meshos.protocols.tasks.wire import CALL_OFF, TASK, TaskReply, TaskRequest, decode_reply, encode_call_off, encode_request, large
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Calls:
             if error.name == "deadline-exceeded":
                 return await self.call_off(request)
             return _unheard(request, error)
-        reply = decode_reply(answered)
+        reply = await large(len(answered), lambda: decode_reply(answered))
         replayed = _is_replayed(request, reply)
         if reply.gone:
             raise _not_kept(reply)
@@ -142,7 +142,7 @@ class Calls:
             if isinstance(error, Refused) and error.name == "task-unknown":
                 return _ended_as(request, "cancelled", None)
             return _unheard(request, error)
-        reply = decode_reply(answered)
+        reply = await large(len(answered), lambda: decode_reply(answered))
         replayed = _is_replayed(request, reply)
         if reply.gone:  # completed before it could be called off, and its result was in an answer that nobody took
             return _ended_as(request, reply.status, Problem.of(_not_kept(reply)))

@@ -67,6 +67,7 @@ from meshos.protocols.tasks.wire import (
     encode_call_off,
     encode_reply,
     encode_request,
+    large,
     result_too_large,
 )
 
@@ -105,7 +106,7 @@ class TaskServices:
 
     async def task(self, inbound: Inbound) -> bytes:
         """The service ``/meshos/task/1``: run the task once, or say how it ended."""
-        request = decode_request(inbound.body)
+        request = await large(len(inbound.body), lambda: decode_request(inbound.body))
         caller = self._caller(inbound.peer, request.behalf)
         if self._holder != self._me.node:
             return await self._forward(
@@ -130,9 +131,9 @@ class TaskServices:
             )
         )
         if isinstance(found, Running):
-            return encode_reply(await Propose[Ended](AwaitOutcome(found.task)), replayed=True)
+            return await _reply(await Propose[Ended](AwaitOutcome(found.task)), replayed=True)
         if isinstance(found, Ended):
-            return encode_reply(found, replayed=True)
+            return await _reply(found, replayed=True)
         # Nothing may be awaited between the intent and the hold: a cancel would leave the task open.
         hold = Propose[Ended](HoldTask(request.task, inbound.deadline))
         held, ran = await Gather(hold, self._to_an_end(request, found, inbound.deadline), need=1)
@@ -140,7 +141,7 @@ class TaskServices:
         if isinstance(ended, Err):
             raise ended.error
         assert isinstance(ended, Ok)
-        return encode_reply(ended.value, replayed=False)
+        return await _reply(ended.value, replayed=False)
 
     async def call_off(self, inbound: Inbound) -> bytes:
         """The service ``/meshos/task-call-off/1``: end the task if it has not ended; gives how it ended, as ``task`` does."""
@@ -148,7 +149,7 @@ class TaskServices:
         caller = self._caller(inbound.peer, behalf)
         if self._holder != self._me.node:
             return await self._forward(CALL_OFF, encode_call_off(task, behalf=caller), WORD_S, behalf)
-        return encode_reply(await Propose[Ended](CallOff(task, caller)), replayed=False)
+        return await _reply(await Propose[Ended](CallOff(task, caller)), replayed=False)
 
     async def _to_an_end(self, request: TaskRequest, begun: Begun, deadline: float) -> Ended:
         """``_begin``; a bug of ours on the way must not look as if the caller had cancelled."""
@@ -304,6 +305,10 @@ def _status_of(error: MeshError, intent: Intent) -> Status:
     if error.name == "cancelled":
         return "cancelled"
     return "outcome_unknown" if error.outcome == "unknown" and not intent.rerun else "failed"
+
+
+async def _reply(ended: Ended, *, replayed: bool) -> bytes:
+    return await large(len(ended.result or b""), lambda: encode_reply(ended, replayed=replayed))
 
 
 async def _check_arguments(arguments: bytes) -> None:

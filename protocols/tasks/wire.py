@@ -2,23 +2,29 @@
 
     u32 length of the head | head | arguments or result
 
-The head is bounded before it is decoded; what follows is not decoded here at all, so 64 MiB cost a copy and not a parse.
+The head is bounded before it is decoded; what follows is not decoded here at all, so 64 MiB cost a copy and not a parse. The copy of
+more than INLINE_BYTES is made in a worker thread (``large``), in pieces.
 """
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from meshos import cbor
+from meshos import cbor, cbor_pieces
 from meshos.consensus.org.commands import STATUSES, Ended, Problem, Status
 from meshos.consensus.org.limits import MAX_RECEIPT_BYTES, MAX_TIMEOUT_MS
 from meshos.errors import KINDS, Done, Refused
+from meshos.flow import Compute
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.protocols.tasks.fields import Fields
-from meshos.protocols.tasks.limits import HEAD_BYTES, MAX_ARGUMENTS_BYTES, MAX_DEPTH, MAX_RESULT_BYTES
+from meshos.protocols.tasks.limits import HEAD_BYTES, INLINE_BYTES, MAX_ARGUMENTS_BYTES, MAX_DEPTH, MAX_RESULT_BYTES
 
 TASK = "/meshos/task/1"
 CALL_OFF = "/meshos/task-call-off/1"
 _LENGTH = struct.Struct(">I")
+_SECONDS_PER_BYTE = 0.5e-9
+T = TypeVar("T")
 _OUTCOMES: tuple[Done, ...] = ("done", "not_done", "unknown")
 
 
@@ -180,6 +186,11 @@ def result_too_large(size: int) -> Refused:
     )
 
 
+async def large(size: int, work: Callable[[], T]) -> T:
+    """A Flow: ``work``, which copies so many bytes; in place when they are few."""
+    return work() if size <= INLINE_BYTES else await Compute(work, cost_s=size * _SECONDS_PER_BYTE)
+
+
 def _bound_arguments(size: int) -> None:
     if size > MAX_ARGUMENTS_BYTES:
         raise Refused(
@@ -213,7 +224,8 @@ def _problem(fields: Fields) -> Problem:
 def _join(head: object, tail: bytes) -> bytes:
     encoded = cbor.encode(head)
     assert len(encoded) <= HEAD_BYTES, "every field of a head is bounded"
-    return b"".join((_LENGTH.pack(len(encoded)), encoded, tail))
+    parts = (_LENGTH.pack(len(encoded)), encoded, tail)
+    return b"".join(parts) if len(tail) <= INLINE_BYTES else cbor_pieces.joined(parts)
 
 
 def _split(body: bytes) -> tuple[cbor.Value, bytes]:
@@ -223,4 +235,5 @@ def _split(body: bytes) -> tuple[cbor.Value, bytes]:
     end = _LENGTH.size + length
     if length > HEAD_BYTES or end > len(body):
         raise Refused("bad-message", f"the head of a task's message has {length} bytes, which cannot be")
-    return cbor.decode(body[_LENGTH.size : end], max_bytes=HEAD_BYTES), body[end:]
+    tail = body[end:] if len(body) - end <= INLINE_BYTES else cbor_pieces.copied(memoryview(body)[end:])
+    return cbor.decode(body[_LENGTH.size : end], max_bytes=HEAD_BYTES), tail

@@ -14,7 +14,7 @@ from meshos.consensus.org.commands import DeployAgent, Tool
 from meshos.consensus.org.machine import OrgMachine
 from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier, SimulatedWorld
 from meshos.effects import Completed, Err, Machine, Ok, Outcome, Persist, Report, Tell, Tick
-from meshos.errors import Failed, Unreachable
+from meshos.errors import Failed, MeshError, Unreachable
 from meshos.flow import Ask, Compute, Port, Propose
 from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Flows, Perform, Service, StartFlow
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
@@ -154,7 +154,7 @@ class Node:
                 else:
                     self.post("flows", Completed(op, Ok(signature)))
             case Perform(op, Compute(work)):
-                self.post("flows", Completed(op, Ok(work())))
+                self.post("flows", Completed(op, _computed(work)))
             case Abandon(op, Port(CallTool())):
                 self.running.pop(op).how = "cancelled"
             case Abandon():
@@ -181,6 +181,13 @@ class Node:
 
         if call.tool != "stuck":  # which ends by being cancelled only
             self.world.later(min(seconds, call.timeout_s), end)
+
+
+def _computed(work: Callable[[], object]) -> Outcome[object]:
+    try:
+        return Ok(work())
+    except MeshError as error:
+        return Err(error)
 
 
 def _given(call: CallTool) -> Outcome[object]:
