@@ -149,7 +149,7 @@ def quality(
 
     def ours(question: str) -> list[str]:
         spelled = snapshot.spelled(question, model.knows)
-        return [hit.key for hit in snapshot.search(spelled, model.embed([spelled])[0], TOP)]
+        return [hit.key for hit in snapshot.search(spelled, model.read([spelled])[0], TOP)]
 
     def meaning(dense: NDArray[np.float32]) -> Ranker:
         return lambda question: [names[row] for row in np.argsort(-(dense @ model.embed([question])[0]), kind="stable")[:TOP]]
@@ -183,7 +183,7 @@ def times_ms(questions: Sequence[Question], model: MiniLM, index: Index) -> list
     for question in questions:
         start = time.perf_counter()
         spelled = snapshot.spelled(question.text, model.knows)
-        snapshot.search(spelled, model.embed([spelled])[0], TOP)
+        snapshot.search(spelled, model.read([spelled])[0], TOP)
         taken.append(1e3 * (time.perf_counter() - start))
     return taken
 
@@ -225,10 +225,13 @@ def measure(given: Material) -> Found:
     model = MiniLM()
     start = time.perf_counter()
     texts = [Profile(name, text).text() for name, text in cards.items()]
-    dense = model.embed(texts)
+    read = model.read(texts)
     embedding_ms = 1e3 * (time.perf_counter() - start) / len(cards)
     index = Index()
-    index.update([Document(name, text, row) for name, text, row in zip(cards, texts, dense, strict=True)])
-    vectors = {"ours": dense, "name first": model.embed([f"{name}. {text}" for name, text in cards.items()])}
+    index.update([Document(name, text, one.vector, None, one.signs()) for name, text, one in zip(cards, texts, read, strict=True)])
+    vectors = {
+        "ours": np.stack([one.vector for one in read]),
+        "name first": model.embed([f"{name}. {text}" for name, text in cards.items()]),
+    }
     times_ms(questions[:20], model, index)
     return Found(quality(cards, questions, model, index, vectors), embedding_ms, times_ms(questions, model, index))
