@@ -31,6 +31,7 @@ _LAYERS = 6
 _HEADS = 12
 _HEAD = DIMENSION // _HEADS
 _EPSILON = np.float32(1e-12)
+_MEAN = np.full(DIMENSION, 1 / DIMENSION, np.float32)
 
 Matrix = NDArray[np.float32]
 
@@ -235,15 +236,17 @@ def _attend(x: Matrix, layer: _Layer, spans: list[tuple[int, int]]) -> Matrix:
 
 def _normalise(x: Matrix, weight: Matrix, bias: Matrix) -> None:
     """Layer normalisation, in place."""
-    x -= x.mean(axis=1, keepdims=True)
-    spread = np.einsum("ij,ij->i", x, x)[:, None]
-    x /= np.sqrt(spread / DIMENSION + _EPSILON)
+    x -= (x @ _MEAN)[:, None]  # quicker than x.mean
+    spread = np.einsum("ij,ij->i", x, x)
+    spread /= np.float32(DIMENSION)
+    spread += _EPSILON
+    x /= np.sqrt(spread)[:, None]
     x *= weight
     x += bias
 
 
 def _gelu(x: Matrix) -> Matrix:
-    """x times the normal distribution function of x, in place.
+    """x times the normal distribution function of x.
 
     erf by Abramowitz and Stegun 7.1.26, whose error of 1.5e-7 is that of float32 itself.
     """
@@ -259,10 +262,8 @@ def _gelu(x: Matrix) -> Matrix:
     z *= z
     np.negative(z, out=z)
     np.exp(z, out=z)
-    poly *= z  # now 1 - erf(|x| / sqrt 2)
-    np.subtract(np.float32(1), poly, out=poly)
-    np.copysign(poly, x, out=poly)
-    poly += np.float32(1)
-    poly *= x
-    poly *= np.float32(0.5)
+    poly *= z  # now 1 - erf(|x| / sqrt 2), twice what is missing of |x|
+    poly *= np.abs(x)
+    poly *= np.float32(-0.5)
+    poly += np.maximum(x, np.float32(0))
     return poly
