@@ -49,7 +49,7 @@ ROOM = 10_000
 """Records that fit besides: no organisation alone can fill the directory."""
 
 TOTAL_RECORDS = ORG_RECORDS + ROOM
-"""Records of all organisations beyond what each is sure of: 30 MB of vectors, some 60 MB of records."""
+"""Records of all organisations beyond what each is sure of: 30 MB of vectors, 25 MB of pieces, some 60 MB of records besides."""
 
 ORG_SURE = 250
 """Records that an organisation may have even when the directory is full."""
