@@ -10,6 +10,7 @@ from meshos.bench.machine import calibration, this_machine
 from meshos.bench.report import Report
 from meshos.errors import BadInput
 from meshos.node.cli import output
+from meshos.node.runtime.matrix_threads import load_numpy
 
 BENCHMARKS = {
     "testnet": "how long a 4-org testnet takes to be ready, and what a node weighs",
@@ -44,6 +45,7 @@ def bench(
     if name not in BENCHMARKS:
         raise BadInput("unknown-benchmark", f"there is no benchmark {name[:40]!r}", hint=f"one of {', '.join(BENCHMARKS)}")
     signal.signal(signal.SIGTERM, _leave)
+    load_numpy()  # as a node does
     report = Report(name, f"mesh bench {name}{' --short' if short else ''}", this_machine())
     report.noise = calibration()
     importlib.import_module(f"meshos.bench.{name}").measure(report, short=short)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from meshos.bench import retrieval
+from meshos.bench import retrieval, spreading
 from meshos.bench.live import Live, LiveNode, metrics, testnet
 from meshos.bench.machine import cpu_ms
 from meshos.bench.report import Report, Row, percentile, row
@@ -19,6 +19,7 @@ from meshos.errors import Failed
 
 CARDS, CARDS_SHORT = 2_000, 200
 QUESTIONS, QUESTIONS_SHORT, WARM_UP = 500, 100, 20
+ROUNDS, ROUNDS_SHORT = 10, 3
 P95_BAR_MS = 100.0
 SPREAD_S = 900.0
 """How long the cards may take to reach the other organisation, their vectors checked."""
@@ -35,12 +36,16 @@ def measure(report: Report, *, short: bool) -> None:
     with testnet() as live:
         published_s, spread_s = _publish(live, material, records)
         asked, cpu = _ask(live.nodes()[1], material, QUESTIONS_SHORT if short else QUESTIONS)
+        published = spreading.published_ms(live, ROUNDS_SHORT if short else ROUNDS)
+        withdrawn = spreading.withdrawn_ms(live, ROUNDS_SHORT if short else ROUNDS)
     what = f"discover at the API of another org, {records} records, warm"
     report.rows += [
         row(what, asked, "ms", bar=f"p95 < {P95_BAR_MS:g} ms", met=percentile(asked, 0.95) < P95_BAR_MS),
         Row("processor time of the asked node, one question", cpu, "ms", count=len(asked)),
         Row(f"mesh publish of {records} cards, embedding included", published_s, "s"),
         Row("from then until another org holds and has checked them all", spread_s, "s"),
+        row("one more record sent to a node, until a question finds it at all four", published, "ms"),
+        row("an agent withdrawn, until none of the four has its record", withdrawn, "ms"),
     ]
 
 
@@ -48,16 +53,16 @@ def _quality(report: Report, found: retrieval.Found) -> None:
     quality, labels = found.quality, retrieval.LABELS
     asked = f"{quality.questions} frozen questions over {quality.cards} cards"
     report.rows += [Row(f"MRR@10, {labels[name]}", mrr, "", count=quality.questions) for name, mrr in quality.mrr.items()]
-    usual = max(("bm25", "minilm"), key=lambda name: quality.mrr[name])
     for name, (ratio, low, high) in sorted(quality.ratios.items(), key=lambda item: -item[1][0]):
-        bound = name in (usual, quality.better())
+        bound = name == quality.better()
+        beyond = "" if name in retrieval.BAR_AGAINST else "additional, not of the bar: "
         report.rows.append(
             Row(
-                f"ours over {labels[name]}, 95 % from {low:.4f} to {high:.4f}",
+                f"{beyond}ours over {labels[name]}, 95 % from {low:.4f} to {high:.4f}",
                 ratio,
                 "x",
                 bar=f">= {retrieval.BAR:g}, lower bound > 1" if bound else "",
-                met=(ratio >= retrieval.BAR and low > 1) if bound else None,
+                met=quality.met() if bound else None,
             )
         )
     styles = [

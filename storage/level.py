@@ -118,6 +118,12 @@ class LevelStore:
                 f"{self.path} was written in layout {shown}, this program reads up to {schema}",
                 hint="run the newer version of Mesh OS that wrote it",
             )
+        elif int(found) < schema:
+            raise Refused(
+                "schema-too-old",
+                f"{self.path} was written in layout {int(found)}, this program reads {schema}",
+                hint="start in a new folder, or run the older version of Mesh OS that wrote it",
+            )
 
 
 class PrefixedStore:

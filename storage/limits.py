@@ -1,7 +1,10 @@
 """Every bound of storage in one place, with its reason, and how the bounds hang together."""
 
-SCHEMA = 1
-"""Version of the layout of keys and values in a node's folder; raised when an older program would misread what a newer one wrote."""
+SCHEMA = 2
+"""Version of the layout of keys and values in a node's folder; raised when programs would misread what others wrote.
+
+2: records have pieces.
+"""
 
 MAX_KEY_BYTES = 1024
 """A key is an index path (a few ids of at most 128 bytes), never content."""

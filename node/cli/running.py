@@ -27,6 +27,9 @@ def run(directory: DirOption = DEFAULT_DIR, as_json: JsonFlag = False) -> None:
     from meshos.node.config import load
 
     load(directory)  # what is wrong with the folder is said before the node's libraries are loaded
+    from meshos.node.runtime.matrix_threads import load_numpy
+
+    load_numpy()
     from meshos.node.compose import run as run_node
 
     told = False

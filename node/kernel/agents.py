@@ -23,7 +23,7 @@ from meshos.ids import AgentId, NodeId, Peer, agent_id
 from meshos.protocols.directory.commands import EntrySignature, Find, Held, Merged, Publish, SignEntry, Withdraw
 from meshos.protocols.directory.embedder import Embedder
 from meshos.protocols.directory.profile import Profile, checked
-from meshos.protocols.directory.record import AgentRecord, Entry, Sealed, Tombstone, body_of, packed, parse, seal
+from meshos.protocols.directory.record import Entry, Sealed, Tombstone, body_of, described, parse, seal
 from meshos.protocols.tasks.agent_file import AgentFile, parse_canonical
 from meshos.protocols.tasks.tools import Tool
 
@@ -212,8 +212,8 @@ class AgentFlows:
 
     async def _sealed(self, profile: Profile, version: int) -> Sealed:
         checked(profile)
-        vectors = await Compute(lambda: self._embedder.embed([profile.text()]), cost_s=EMBED_COST_S)
-        return await self._signed(AgentRecord(self._me.org, profile, version, self._wall_ms(), self._embedder.name, packed(vectors[0])))
+        (read,) = await Compute(lambda: self._embedder.read([profile.text()]), cost_s=EMBED_COST_S)
+        return await self._signed(described(self._me.org, profile, version, self._wall_ms(), self._embedder.name, read))
 
     async def _signed(self, entry: Entry) -> Sealed:
         signature = await Port[EntrySignature](SignEntry(body_of(entry)))

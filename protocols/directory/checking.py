@@ -16,6 +16,7 @@ from meshos.protocols.directory import limits
 from meshos.protocols.directory.embedder import Embedder
 from meshos.protocols.directory.record import AgentRecord, OrgOf, Sealed, parse, verify
 from meshos.protocols.directory.vector import similarity
+from meshos.storage.index.pieces import Reading, alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,16 @@ class Checker:
         return records[: limits.SAMPLED]
 
     def misfits(self, records: Sequence[Sealed]) -> frozenset[bytes]:
-        """The digests of those records whose vectors are not of their text; raises Failed where there is no model."""
+        """The digests of those records whose vectors or pieces are not of their text; raises Failed where there is no model."""
         entries = [sealed.entry for sealed in records if isinstance(sealed.entry, AgentRecord)]
         if not entries:
             return frozenset()
-        vectors = self.embedder.embed([entry.profile.text() for entry in entries])
-        fits = [similarity(entry.meaning(), vector) >= limits.ALIKE for entry, vector in zip(entries, vectors, strict=True)]
-        return frozenset(sealed.digest for sealed, fit in zip(records, fits, strict=True) if not fit)
+        read = self.embedder.read([entry.profile.text() for entry in entries])
+        return frozenset(sealed.digest for sealed, entry, one in zip(records, entries, read, strict=True) if not _fits(entry, one))
+
+
+def _fits(record: AgentRecord, read: Reading) -> bool:
+    return similarity(record.meaning(), read.vector) >= limits.ALIKE and alike(record.pieces, read.signs()) >= limits.ALIKE
 
 
 @dataclass(frozen=True, slots=True)

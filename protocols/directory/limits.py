@@ -1,6 +1,8 @@
 """Every bound of the directory in one place, with its reason, and how the bounds hang together."""
 
 from meshos.protocols.rpc.limits import BODY_BYTES
+from meshos.storage.index.limits import PIECES
+from meshos.storage.index.pieces import PIECE_BYTES
 
 # -- one record ------------------------------------------------------------------------------------------------------
 
@@ -32,6 +34,9 @@ MAX_NUMBER = 2**53
 DENSE_BYTES = 2 * 384
 """The sentence model's half of the vector as 16-bit floats: their rounding of 1/2048 moves no cosine by more than .001."""
 
+PIECES_BYTES = PIECES * PIECE_BYTES
+"""The signs of a text's telling pieces. Real cards have 1.3 KiB of them."""
+
 TEXT_CHARS = 4_096
 """Of a record's text, what is given to the model and to the words."""
 
@@ -44,7 +49,7 @@ ROOM = 10_000
 """Records that fit besides: no organisation alone can fill the directory."""
 
 TOTAL_RECORDS = ORG_RECORDS + ROOM
-"""Records of all organisations beyond what each is sure of: 30 MB of vectors, some 60 MB of records."""
+"""Records of all organisations beyond what each is sure of: 30 MB of vectors, 25 MB of pieces, some 60 MB of records besides."""
 
 ORG_SURE = 250
 """Records that an organisation may have even when the directory is full."""
@@ -104,7 +109,10 @@ RANKS_HIGH = 3
 """Before a record is among the first so many of an answer for the first time, its vector is checked."""
 
 ALIKE = 0.98
-"""The cosine above which two vectors are of the same text: rounding and another machine's arithmetic leave .999."""
+"""The cosine above which two vectors are of the same text: rounding and another machine's arithmetic leave .999.
+
+Also the share of equal signs of its pieces: another machine's arithmetic turns only those of numbers next to zero.
+"""
 
 CHEATS_TOLERATED = 2
 """With more vectors that did not fit, no record of the organisation is taken in for REFUSED_S."""
@@ -136,7 +144,7 @@ WORDS_CACHED = 20_000
 """Hashed words remembered: more than the vocabulary of 10,000 real cards' frequent words, a few megabytes."""
 
 assert RECORD_BYTES <= PAGE_BYTES <= BODY_BYTES["work"] // 2
-assert DENSE_BYTES + PROOF_BYTES + 4 * DESCRIPTION_CHARS < RECORD_BYTES
+assert DENSE_BYTES + PIECES_BYTES + PROOF_BYTES + 4 * DESCRIPTION_CHARS < RECORD_BYTES
 assert ORG_SURE < ORG_RECORDS < ORG_ENTRIES and TOTAL_RECORDS - ORG_RECORDS >= 10_000
 assert RENEW_S < TTL_S < TOMBSTONE_S and TOMBSTONE_S >= 2 * TTL_S
 assert BODY_BYTES["work"] > ITEMS_A_PAGE * 64 and HINT_ITEMS <= IDS_A_PAGE

@@ -12,7 +12,7 @@ from meshos.protocols.directory import limits
 from meshos.protocols.directory.commands import MACHINE, EntrySignature, Find, Held, Merged, Publish, ReadDue, SignEntry, Withdraw
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.profile import Profile, checked
-from meshos.protocols.directory.record import AgentRecord, Entry, Sealed, Tombstone, body_of, packed, seal
+from meshos.protocols.directory.record import AgentRecord, Entry, Sealed, Tombstone, body_of, described, seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ async def publish(parts: Parts, publication: Publication) -> Published:
 async def _publish_batch(parts: Parts, profiles: Sequence[Profile], now_ms: int) -> tuple[list[AgentId], list[tuple[int, MeshError]]]:
     embedder = parts.checker.embedder
     texts = [profile.text() for profile in profiles]
-    vectors = await Compute(lambda: embedder.embed(texts), cost_s=0.015 * len(texts))
+    read = await Compute(lambda: embedder.read(texts), cost_s=0.015 * len(texts))
     versions = await _versions([agent_id(parts.org, profile.name) for profile in profiles])
     entries: list[Entry] = [
-        AgentRecord(parts.org, profile, version + 1, now_ms, embedder.name, packed(vector))
-        for profile, version, vector in zip(profiles, versions, vectors, strict=True)
+        described(parts.org, profile, version + 1, now_ms, embedder.name, one)
+        for profile, version, one in zip(profiles, versions, read, strict=True)
     ]
     return await _seal_and_propose(entries)
 

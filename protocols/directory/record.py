@@ -24,6 +24,8 @@ from meshos.ids import AgentId, OrgDid, agent_id, parse_org_did
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.profile import PROFILE_FIELDS, Profile, bad_record, read_profile
 from meshos.protocols.directory.vector import DENSE, Vector, whole
+from meshos.storage.index.limits import PIECES
+from meshos.storage.index.pieces import PIECE_BYTES, Reading
 
 PROTOCOL = "/meshos/directory/1"
 
@@ -33,7 +35,10 @@ OrgOf: TypeAlias = Callable[[str, bytes], OrgDid]
 
 @dataclass(frozen=True, slots=True)
 class AgentRecord:
-    """An agent that is there. ``updated_ms`` is when the owner last changed it (Unix time), ``dense`` the model's half of the vector."""
+    """An agent that is there. ``updated_ms`` is when the owner last changed it (Unix time).
+
+    ``dense`` is the model's half of the vector, ``pieces`` the signs of the text's telling pieces, both of ``profile.text()``.
+    """
 
     mesh_id: OrgDid
     profile: Profile
@@ -41,6 +46,7 @@ class AgentRecord:
     updated_ms: int
     embedding_model: str
     dense: bytes
+    pieces: bytes
 
     @property
     def name(self) -> str:
@@ -97,16 +103,16 @@ class Sealed:
         return cbor.encode([self.body, self.signer, self.signature, self.proof])
 
 
-def packed(dense: Vector) -> bytes:
-    """The model's half of a vector as a record carries it."""
-    return dense.astype("<f2").tobytes()
+def described(org: OrgDid, profile: Profile, version: int, updated_ms: int, model: str, read: Reading) -> AgentRecord:
+    """The record of an agent whose ``profile.text()`` the sentence model ``model`` has read."""
+    return AgentRecord(org, profile, version, updated_ms, model, read.vector.astype("<f2").tobytes(), read.signs())
 
 
 def body_of(entry: Entry) -> bytes:
     """The bytes that the owner signs; raises Refused ``record-too-large``."""
     fields: dict[str, Value] = {"meshId": entry.mesh_id, "version": entry.version, "updated": entry.updated_ms}
     if isinstance(entry, AgentRecord):
-        fields |= {"kind": "record", "model": entry.embedding_model, "dense": entry.dense, **entry.profile.fields()}
+        fields |= {"kind": "record", "model": entry.embedding_model, "dense": entry.dense, "pieces": entry.pieces, **entry.profile.fields()}
     else:
         fields |= {"kind": "tombstone", "name": entry.name}
     body = cbor.encode(fields)
@@ -173,19 +179,21 @@ def _read_body(body: bytes) -> Entry:
         return Tombstone(_org(fields), name, _number(fields, "version"), _number(fields, "updated"))
     if kind != "record" or fields.keys() != _COMMON | _RECORD:
         raise bad_record("it has not the fields of a record or a tombstone")
-    dense, model = fields["dense"], fields["model"]
+    dense, pieces, model = fields["dense"], fields["pieces"], fields["model"]
     if not isinstance(model, str) or not 0 < len(model) <= limits.MODEL_CHARS:
         raise bad_record("it does not name its sentence model")
     if not isinstance(dense, bytes) or len(dense) != limits.DENSE_BYTES:
         raise bad_record(f"its vector has not {DENSE} numbers")
+    if not isinstance(pieces, bytes) or len(pieces) > limits.PIECES_BYTES or len(pieces) % PIECE_BYTES:
+        raise bad_record(f"its pieces have not {PIECE_BYTES} bytes each, or are more than {PIECES}")
     length = float(np.linalg.norm(np.frombuffer(dense, "<f2").astype(np.float64)))
     if not 0.99 < length < 1.01:
         raise bad_record("its vector has not length 1")
-    return AgentRecord(_org(fields), read_profile(fields), _number(fields, "version"), _number(fields, "updated"), model, dense)
+    return AgentRecord(_org(fields), read_profile(fields), _number(fields, "version"), _number(fields, "updated"), model, dense, pieces)
 
 
 _COMMON = frozenset({"kind", "meshId", "version", "updated"})
-_RECORD = frozenset({"model", "dense"}) | PROFILE_FIELDS
+_RECORD = frozenset({"model", "dense", "pieces"}) | PROFILE_FIELDS
 
 
 def _number(fields: dict[str, Value], name: str) -> int:

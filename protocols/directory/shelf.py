@@ -63,9 +63,9 @@ class Shelf:
         self.catch_up()
         snapshot = self._index.snapshot()
         spelled = snapshot.spelled(query, self._embedder.knows)
-        dense = self._embedder.embed([spelled])[0]
+        read = self._embedder.read([spelled])[0]
         accepts = None if keep is None else lambda tag: keep(_record(tag))
-        return [_match(hit) for hit in snapshot.search(spelled, dense, limit, accepts)]
+        return [_match(hit) for hit in snapshot.search(spelled, read, limit, accepts)]
 
     def size(self) -> int:
         """How many records can be found."""
@@ -74,7 +74,7 @@ class Shelf:
 
 def _document(key: str, sealed: Sealed) -> Document:
     record = _record(sealed)
-    return Document(key, record.profile.text(), record.meaning(), sealed)
+    return Document(key, record.profile.text(), record.meaning(), sealed, record.pieces)
 
 
 def _record(tag: object) -> AgentRecord:

@@ -10,7 +10,8 @@ the question, and a filter costs no recall. An approximate graph (hnswlib) pays 
 *Meaning* is the cosine with the question's vector. *Words* is BM25 over stems, divided by the most that this very question could
 reach (Bruch et al. 2023, "theoretical" normalisation): so a question of which no card has the telling words is decided by
 meaning, which dividing by the best score found would not allow. Words that every question has ("what", "my") are rare in cards, hence would
-weigh most; they are left out.
+weigh most; they are left out. The best by both are then compared with the question *piece by piece* (``pieces.py``), and ranked
+by all three.
 """
 
 import math
@@ -20,7 +21,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meshos.storage.index.limits import DEAD_SHARE, K1, LEXICAL_WEIGHT, QUERY_WORDS, SPELLED_WORDS, B
+from meshos.storage.index.limits import (
+    DEAD_SHARE,
+    K1,
+    LEXICAL_WEIGHT,
+    NEARNESS_WEIGHT,
+    QUERY_WORDS,
+    RERANKED,
+    RERANKED_LEXICAL_WEIGHT,
+    SPELLED_WORDS,
+    B,
+)
+from meshos.storage.index.pieces import Reading, nearness
 from meshos.storage.index.segment import Document, Floats, Mask, Segment, build, merge
 from meshos.storage.index.words import FUNCTION_WORDS, corrected, stem, words
 
@@ -53,26 +65,43 @@ class Snapshot:
         """
         return corrected(query, self._count, known, most=SPELLED_WORDS)
 
-    def search(self, query: str, dense: Floats, limit: int, keep: Callable[[object], bool] | None = None) -> list[Hit]:
-        """The ``limit`` best of the documents whose tag ``keep`` accepts, best first. ``dense`` is the question's vector, of length 1."""
+    def search(self, query: str, read: Reading, limit: int, keep: Callable[[object], bool] | None = None) -> list[Hit]:
+        """The ``limit`` best of the documents whose tag ``keep`` accepts, best first. ``read`` is the question as the model reads it."""
         if not self.size:
             return []
-        alive = np.concatenate([mask for _, mask in self.parts])
-        meaning = self.meaning(dense)
-        fused = meaning + LEXICAL_WEIGHT * self.lexical(query)
-        rows = np.flatnonzero(alive)
+        meaning = self.meaning(read.vector)
+        lexical = self.lexical(query)
+        chosen = self._candidates(meaning + LEXICAL_WEIGHT * lexical, max(limit, RERANKED), keep)
+        near = self._nearness(read, chosen)
+        places = np.array([row for row, _, _ in chosen], np.int64)
+        fused = meaning[places] + NEARNESS_WEIGHT * near + RERANKED_LEXICAL_WEIGHT * lexical[places]
         asked = _asked(query)
         hits: list[Hit] = []
+        for place in np.argsort(-fused, kind="stable")[:limit]:
+            row, segment, local = chosen[place]
+            score = min(1.0, max(0.0, float(fused[place]) / (1 + NEARNESS_WEIGHT + RERANKED_LEXICAL_WEIGHT)))
+            close = max(0.0, float(meaning[row]))
+            had = tuple(word for term, word in asked.items() if _has(segment, term, local))
+            hits.append(Hit(segment.keys[local], segment.tags[local], round(score, 4), round(close, 4), had))
+        return hits
+
+    def _candidates(self, fused: Floats, most: int, keep: Callable[[object], bool] | None) -> list[tuple[int, Segment, int]]:
+        """The ``most`` best living rows that ``keep`` accepts, each with its segment and its place there."""
+        rows = np.flatnonzero(np.concatenate([mask for _, mask in self.parts]))
+        chosen: list[tuple[int, Segment, int]] = []
         for row in rows[np.argsort(-fused[rows], kind="stable")]:
             segment, local = self._at(int(row))
             if keep is None or keep(segment.tags[local]):
-                score = min(1.0, max(0.0, float(fused[row]) / (1 + LEXICAL_WEIGHT)))
-                close = max(0.0, float(meaning[row]))
-                had = tuple(word for term, word in asked.items() if _has(segment, term, local))
-                hits.append(Hit(segment.keys[local], segment.tags[local], round(score, 4), round(close, 4), had))
-                if len(hits) == limit:
+                chosen.append((int(row), segment, local))
+                if len(chosen) == most:
                     break
-        return hits
+        return chosen
+
+    def _nearness(self, read: Reading, chosen: Sequence[tuple[int, Segment, int]]) -> Floats:
+        """How near each of ``chosen`` comes to the question; a word of several pieces weighs as much as one of a single piece."""
+        pieces = read.pieces / np.maximum(np.linalg.norm(read.pieces, axis=1, keepdims=True), np.float32(1e-9))
+        weights = [self._rarity(stem(word)) / read.words.count(word) for word in read.words]
+        return nearness(pieces, np.array(weights, np.float32), [segment.pieces[local] for _, segment, local in chosen])
 
     def meaning(self, dense: Floats) -> Floats:
         """For each row, dead ones too, the cosine with the question's vector."""
@@ -83,18 +112,23 @@ class Snapshot:
         total = np.zeros(sum(len(segment) for segment, _ in self.parts), np.float32)
         most = 0.0
         for term in _asked(query):
-            found = [(segment.postings(term), alive) for segment, alive in self.parts]
-            count = sum(int(alive[at[0]].sum()) for at, alive in found if at is not None)
-            rarity = math.log(1 + (self.size - count + 0.5) / (count + 0.5))
+            rarity = self._rarity(term)
             most += rarity * (K1 + 1)
             start = 0
-            for (segment, _), (at, _alive) in zip(self.parts, found, strict=True):
-                if at is not None:
-                    rows, counts = at
+            for segment, _ in self.parts:
+                found = segment.postings(term)
+                if found is not None:
+                    rows, counts = found
                     length = K1 * (1 - B + B * segment.lengths[rows] / self.mean_length)
                     total[start + rows] += rarity * (K1 + 1) * counts / (counts + length)
                 start += len(segment)
         return total / np.float32(most) if most else total
+
+    def _rarity(self, term: str) -> float:
+        """The inverse document frequency of a stem (Robertson and Zaragoza 2009, with Lucene's 1 + under the logarithm)."""
+        found = [(segment.postings(term), alive) for segment, alive in self.parts]
+        count = sum(int(alive[at[0]].sum()) for at, alive in found if at is not None)
+        return math.log(1 + (self.size - count + 0.5) / (count + 0.5))
 
     def _count(self, word: str) -> int:
         return sum(segment.spellings.get(word, 0) for segment, _ in self.parts)

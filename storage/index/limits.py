@@ -20,11 +20,21 @@ B = 0.75
 """BM25's saturation and length normalisation (Robertson and Zaragoza 2009, section 3.2), at their customary values."""
 
 LEXICAL_WEIGHT = 1.0
-"""Weight of the words' share against the cosine. .5 to 1.5 are alike on questions and cards kept apart from the frozen ones."""
+"""Weight of the words' share against the cosine where candidates are chosen. .5 to 1.5 are alike on the development questions."""
+
+PIECES = 96
+"""Pieces of a text that are kept, and of a question that are compared. Real cards have 28 on average; 4.5 KiB at most."""
+
+RERANKED = 100
+"""Candidates that are compared piece by piece: a millisecond or two. On the development questions all 2,100 were no better."""
+
+NEARNESS_WEIGHT = 1.5
+RERANKED_LEXICAL_WEIGHT = 0.5
+"""Weights of the pieces' nearness and of the words' share against the cosine among the candidates; see docs/decisions/0006."""
 
 DEAD_SHARE = 0.5
 """A segment with more dead rows than this is written anew."""
 
-assert LEXICAL_WEIGHT > 0
+assert LEXICAL_WEIGHT > 0 and NEARNESS_WEIGHT > 0 and RERANKED_LEXICAL_WEIGHT > 0
 assert SPELLED_WORDS <= QUERY_WORDS <= WORDS_READ
 assert SPELLED_CHARS[1] <= WORD_CHARS

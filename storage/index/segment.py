@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from meshos.storage.index.pieces import Signs, unpacked
 from meshos.storage.index.words import stem, words
 
 Floats = NDArray[np.float32]
@@ -19,12 +20,13 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What is indexed under ``key``: its words, its vector (of length 1), and anything that filters want to look at."""
+    """What is indexed under ``key``: its words, its vector (of length 1), anything that filters want to look at, and its pieces' signs."""
 
     key: str
     text: str
     dense: Floats
     tag: object = None
+    pieces: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Segment:
 
     keys: tuple[str, ...]
     tags: tuple[object, ...]
+    pieces: tuple[Signs, ...]
     dense: Floats
     lengths: Floats
     stems: dict[str, int]
@@ -72,6 +75,7 @@ def build(documents: Sequence[Document]) -> Segment:
     return _sorted(
         tuple(document.key for document in documents),
         tuple(document.tag for document in documents),
+        tuple(unpacked(document.pieces) for document in documents),
         np.stack([document.dense for document in documents]).astype(np.float32, copy=False),
         lengths,
         stems,
@@ -103,6 +107,7 @@ def merge(parts: Sequence[tuple[Segment, Mask]]) -> Segment:
     return _sorted(
         tuple(key for segment, alive in parts for key, lives in zip(segment.keys, alive, strict=True) if lives),
         tuple(tag for segment, alive in parts for tag, lives in zip(segment.tags, alive, strict=True) if lives),
+        tuple(pieces for segment, alive in parts for pieces, lives in zip(segment.pieces, alive, strict=True) if lives),
         np.concatenate([segment.dense[alive] for segment, alive in parts]),
         np.concatenate([segment.lengths[alive] for segment, alive in parts]),
         stems,
@@ -116,6 +121,7 @@ def merge(parts: Sequence[tuple[Segment, Mask]]) -> Segment:
 def _sorted(
     keys: tuple[str, ...],
     tags: tuple[object, ...],
+    pieces: tuple[Signs, ...],
     dense: Floats,
     lengths: Floats,
     stems: dict[str, int],
@@ -128,4 +134,4 @@ def _sorted(
     order = np.argsort(terms, kind="stable")
     starts = np.zeros(len(stems) + 1, np.int64)
     np.cumsum(np.bincount(terms, minlength=len(stems)), out=starts[1:])
-    return Segment(keys, tags, dense, lengths, stems, starts, rows[order], counts[order], spellings)
+    return Segment(keys, tags, pieces, dense, lengths, stems, starts, rows[order], counts[order], spellings)

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
+import pytest
 
 from meshos.protocols.directory.embedder import HashedEmbedder
 from meshos.protocols.directory.record import Tombstone
-from tests.directory.world import NOW_MS, checker, org, sealed_record, signed
+from meshos.storage.index.pieces import Reading
+from tests.directory.world import NOW_MS, checker, org, record, sealed_record, signed
 
 
 class ColdEmbedder(HashedEmbedder):
@@ -19,6 +19,14 @@ class ColdEmbedder(HashedEmbedder):
 
 def test_a_sampled_vector_that_is_not_of_its_text_is_refused() -> None:
     admitted = checker().admit([sealed_record(forged=True).to_bytes()], frozenset())
+    assert admitted.entries == () and [error.name for error in admitted.refused] == ["vector-mismatch"]
+
+
+@pytest.mark.parametrize("pieces", [b"", b"\x55" * 48, b"\xff" * 48 * 4], ids=["none", "too few", "others"])
+def test_a_record_whose_pieces_are_not_of_its_text_is_refused(pieces: bytes) -> None:
+    forged = signed(dataclasses.replace(record(), pieces=pieces), "n0-a")
+    assert len(record().pieces) == 48 * 4  # tells, time, city, clock
+    admitted = checker().admit([forged.to_bytes()], frozenset())
     assert admitted.entries == () and [error.name for error in admitted.refused] == ["vector-mismatch"]
 
 
@@ -33,9 +41,9 @@ def test_a_refused_publisher_costs_no_vector_and_only_its_tombstones_are_taken()
     class Counting(HashedEmbedder):
         texts = 0
 
-        def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        def read(self, texts: Sequence[str]) -> list[Reading]:
             Counting.texts += len(texts)
-            return super().embed(texts)
+            return super().read(texts)
 
     tombstone = signed(Tombstone(org(0), "gone", 2, NOW_MS), "n0-a")
     other = sealed_record("other", by=1)

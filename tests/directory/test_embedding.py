@@ -10,6 +10,7 @@ import pytest
 from meshos.errors import Failed
 from meshos.node.runtime.embedding.minilm import MODEL, LazyMiniLM, MiniLM
 from meshos.node.runtime.embedding.weights import model_folder, read_weights
+from meshos.storage.index.pieces import nearness, unpacked
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,30 @@ def test_words_beyond_the_first_256_tokens_do_not_count(model: MiniLM) -> None:
 
 def test_nothing_gives_nothing(model: MiniLM) -> None:
     assert model.embed([]).shape == (0, 384)
+
+
+def test_a_reading_has_the_vector_and_the_pieces_of_the_telling_words(model: MiniLM) -> None:
+    text = "Reads a radiograph, and writes the findings!"
+    alone, other = model.read([text, "play chess"])
+    assert alone.vector == pytest.approx(model.embed([text])[0], abs=2e-6)
+    assert list(dict.fromkeys(alone.words)) == ["reads", "radiograph", "writes", "findings"] and other.words == ("play", "chess")
+    assert alone.words.count("radiograph") > 1, "a rare word has several pieces"
+    assert alone.pieces.shape == (len(alone.words), 384) and len(alone.signs()) == 48 * len(alone.words)
+
+
+def test_a_word_is_nearest_to_its_like_in_another_text(model: MiniLM) -> None:
+    asked, *texts = model.read(["doctor", "the physician will see you", "the train leaves at noon"])
+    near = nearness(
+        asked.pieces / np.linalg.norm(asked.pieces, axis=1, keepdims=True), np.ones(1, np.float32), [unpacked(t.signs()) for t in texts]
+    )
+    assert near[0] > near[1] + 0.1
+
+
+@pytest.mark.parametrize("text", ["", "...", "what is this", "北京", "a" * 10_000, "word " * 300], ids=lambda text: text[:12])
+def test_any_text_can_be_read(model: MiniLM, text: str) -> None:
+    (found,) = model.read([text])
+    assert len(found.words) == len(found.pieces) <= 96 and np.isfinite(found.pieces).all()
+    assert (len(found.words) == 0) == (text == "")
 
 
 def test_it_knows_words_and_not_slips(model: MiniLM) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from meshos.protocols.directory.vector import DIMENSION, HASHED, hashed, similarity, whole
 from meshos.storage.index.index import Index
 from meshos.storage.index.limits import K1, B
+from meshos.storage.index.pieces import PIECE_NUMBERS, Reading
 from meshos.storage.index.segment import Document
 from meshos.storage.index.words import corrected, stem, words
 
@@ -21,6 +22,11 @@ VOCABULARY = ["read", "write", "chess", "time", "city", "image", "invoice", "wea
 def unit(seed: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     vector = np.random.default_rng(seed).normal(size=8).astype(np.float32)
     return vector / np.linalg.norm(vector)
+
+
+def read(vector: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Reading:
+    """A question of which only the whole is known."""
+    return Reading(vector, np.zeros((0, PIECE_NUMBERS), np.float32), ())
 
 
 documents = st.builds(
@@ -61,7 +67,7 @@ def test_scores_are_those_of_a_plain_computation_after_any_updates(found: list[t
         held |= fresh
     snapshot = index.snapshot()
     assert snapshot.size == len(held)
-    hits = snapshot.search("chess time", unit(99), 20)
+    hits = snapshot.search("chess time", read(unit(99)), 20)
     assert {hit.key for hit in hits} == set(held)
     if not held:
         return
@@ -83,15 +89,15 @@ def test_scores_are_those_of_a_plain_computation_after_any_updates(found: list[t
 def test_a_filter_finds_everything_that_passes_it() -> None:
     index = Index()
     index.update([Document(f"k{number}", "read write", unit(number), number) for number in range(1000)])
-    hits = index.snapshot().search("read", unit(5), 100, keep=lambda tag: isinstance(tag, int) and tag % 50 == 0)
+    hits = index.snapshot().search("read", read(unit(5)), 100, keep=lambda tag: isinstance(tag, int) and tag % 50 == 0)
     assert sorted(hit.key for hit in hits) == sorted(f"k{number}" for number in range(0, 1000, 50))
 
 
 def test_an_empty_index_finds_nothing_and_a_question_without_words_still_ranks_by_meaning() -> None:
     index = Index()
-    assert index.snapshot().search("anything", unit(1), 5) == []
+    assert index.snapshot().search("anything", read(unit(1)), 5) == []
     index.update([Document(f"k{number}", "read", unit(number)) for number in range(20)])
-    assert index.snapshot().search("???", unit(7), 1)[0].key == "k7"
+    assert index.snapshot().search("???", read(unit(7)), 1)[0].key == "k7"
 
 
 def test_words_that_tell_nothing_do_not_count_unless_there_are_no_others() -> None:
@@ -110,7 +116,7 @@ def test_searches_are_whole_while_another_thread_updates() -> None:
 
     def search() -> None:
         while not stop.is_set():
-            hits = index.snapshot().search("read", unit(1), 50)
+            hits = index.snapshot().search("read", read(unit(1)), 50)
             generations = {hit.tag for hit in hits}
             if len(hits) != 50 or len(generations) != 1:  # each update replaces all fifty at once
                 wrong.append((len(hits), generations))

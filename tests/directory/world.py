@@ -19,7 +19,7 @@ from meshos.protocols.directory.machine import Directory
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.publishing import Publication, Published, Withdrawal
-from meshos.protocols.directory.record import PROTOCOL, AgentRecord, Entry, Sealed, body_of, domain, packed, seal
+from meshos.protocols.directory.record import PROTOCOL, AgentRecord, Entry, Sealed, body_of, described, domain, seal
 from meshos.protocols.directory.search import DiscoverAnswer, DiscoverRequest
 from meshos.protocols.directory.services import DISCOVER, PUBLISH, WITHDRAW, services
 from meshos.protocols.directory.shelf import Shelf
@@ -58,8 +58,8 @@ def signed(entry: Entry, signer: str) -> Sealed:
 
 def record(name: str = "clock", *, by: int = 0, version: int = 1, text: str = TEXT, forged: bool = False) -> AgentRecord:
     profile = Profile(name, text)
-    vector = EMBEDDER.embed(["quite another text about something else" if forged else profile.text()])[0]
-    return AgentRecord(org(by), profile, version, NOW_MS, EMBEDDER.name, packed(vector))
+    (read,) = EMBEDDER.read(["quite another text about something else" if forged else profile.text()])
+    return described(org(by), profile, version, NOW_MS, EMBEDDER.name, read)
 
 
 def sealed_record(name: str = "clock", *, by: int = 0, version: int = 1, text: str = TEXT, forged: bool = False) -> Sealed:

@@ -62,6 +62,9 @@ def test_schema(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="schema-too-new"):
         LevelStore(tmp_path)
     LevelStore(tmp_path, schema=SCHEMA + 1).close()  # the refusal left it alone, and let go of the folder
+    with pytest.raises(Refused, match="schema-too-old"):
+        LevelStore(tmp_path, schema=SCHEMA + 2)
+    LevelStore(tmp_path, schema=SCHEMA + 1).close()
 
 
 def test_database_of_another_program(tmp_path: Path) -> None:

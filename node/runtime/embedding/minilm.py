@@ -1,7 +1,8 @@
-"""all-MiniLM-L6-v2 as matrix products: tokens in, one unit vector of 384 numbers per text out.
+"""all-MiniLM-L6-v2 as matrix products: tokens in, one unit vector of 384 numbers per text out, and one a telling piece.
 
 The model is BERT (Devlin et al. 2018) with 6 layers, 12 heads and width 384, distilled as MiniLM (Wang et al. 2020) and trained for
-sentences (Reimers and Gurevych 2019); the sentence's vector is the mean of its tokens' vectors, scaled to length 1.
+sentences (Reimers and Gurevych 2019); the sentence's vector is the mean of its tokens' vectors, scaled to length 1. Pieces are
+taken one layer earlier: the last makes them all alike, as only their mean was trained.
 
 What makes it quick: texts of a batch are laid end to end, so that no product is spent on padding; query, key and value are one
 product; the scale of the attention is folded into the query's weights; activations are float32 and written in place.
@@ -16,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from meshos.errors import Failed
 from meshos.node.runtime.embedding.limits import BATCH_TOKENS, MAX_CHARS, MAX_TOKENS
 from meshos.node.runtime.embedding.weights import Weights, model_folder, read_weights
+from meshos.storage.index.pieces import Reading, telling
 
 MODEL = "all-MiniLM-L6-v2"
 DIMENSION = 384
@@ -29,6 +31,7 @@ _LAYERS = 6
 _HEADS = 12
 _HEAD = DIMENSION // _HEADS
 _EPSILON = np.float32(1e-12)
+_MEAN = np.full(DIMENSION, 1 / DIMENSION, np.float32)
 
 Matrix = NDArray[np.float32]
 
@@ -76,20 +79,30 @@ class MiniLM:
     def embed(self, texts: Sequence[str]) -> Matrix:
         """One row of length 1 for each text, in their order (float32, len(texts) x 384)."""
         result = np.empty((len(texts), DIMENSION), np.float32)
-        tokens = [np.array(self._tokenizer.encode(text[:MAX_CHARS]).ids, np.int64) for text in texts]
-        batch: list[int] = []
-        size = 0
-        for index in np.argsort([len(ids) for ids in tokens], kind="stable"):
-            if batch and size + len(tokens[index]) > BATCH_TOKENS:
-                result[batch] = self._forward([tokens[number] for number in batch])
-                batch, size = [], 0
-            batch.append(int(index))
-            size += len(tokens[index])
-        if batch:
-            result[batch] = self._forward([tokens[number] for number in batch])
+        tokens = [_ids(self._encoded(text)) for text in texts]
+        for batch in _batches([len(ids) for ids in tokens]):
+            result[batch] = self._forward([tokens[number] for number in batch])[0]
         return result
 
-    def _forward(self, tokens: list[NDArray[np.int64]]) -> Matrix:
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """The vector of each text, and its telling pieces."""
+        encoded = [self._encoded(text) for text in texts]
+        tokens = [_ids(one) for one in encoded]
+        found: dict[int, Reading] = {}
+        for batch in _batches([len(ids) for ids in tokens]):
+            vectors, pieces = self._forward([tokens[number] for number in batch])
+            start = 0
+            for number, vector in zip(batch, vectors, strict=True):
+                end = start + len(tokens[number])
+                found[number] = _reading(vector, pieces[start + 1 : end - 1], _words(texts[number], encoded[number]))
+                start = end
+        return [found[number] for number in range(len(texts))]
+
+    def _encoded(self, text: str) -> Encoding:
+        return self._tokenizer.encode(text[:MAX_CHARS])
+
+    def _forward(self, tokens: list[NDArray[np.int64]]) -> tuple[Matrix, Matrix]:
+        """The vectors of some texts, and what leaves the last layer but one for each of their tokens, end to end."""
         ends = np.cumsum([len(ids) for ids in tokens])
         spans = [(int(end) - len(ids), int(end)) for ids, end in zip(tokens, ends, strict=True)]
         x = self._words[np.concatenate(tokens)]
@@ -97,6 +110,7 @@ class MiniLM:
             x[begin:end] += self._places[: end - begin]
         _normalise(x, *self._norm)
         for layer in self._layers:
+            pieces = x
             attended = _attend(x, layer, spans)
             attended += x
             _normalise(attended, *layer.norm1)
@@ -108,7 +122,7 @@ class MiniLM:
             _normalise(x, *layer.norm2)
         means = np.add.reduceat(x, [begin for begin, _ in spans], axis=0)
         means /= np.linalg.norm(means, axis=1, keepdims=True)
-        return means
+        return means, pieces
 
 
 class LazyMiniLM:
@@ -131,6 +145,10 @@ class LazyMiniLM:
         """As ``MiniLM.embed``; the first call loads. Raises Failed ``model-missing`` or ``model-broken``."""
         return self.load().embed(texts)
 
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """As ``MiniLM.read``."""
+        return self.load().read(texts)
+
     def knows(self, word: str) -> bool:
         """As ``MiniLM.knows``."""
         return self.load().knows(word)
@@ -141,6 +159,38 @@ class LazyMiniLM:
             if self._model is None:
                 self._model = MiniLM(self._folder)
             return self._model
+
+
+def _ids(encoded: Encoding) -> NDArray[np.int64]:
+    return np.array(encoded.ids, np.int64)
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Texts of like length together, at most ``BATCH_TOKENS`` tokens each."""
+    batches: list[list[int]] = []
+    size = BATCH_TOKENS
+    for number in np.argsort(lengths, kind="stable"):
+        if size + lengths[number] > BATCH_TOKENS:
+            batches.append([])
+            size = 0
+        batches[-1].append(int(number))
+        size += lengths[number]
+    return batches
+
+
+def _words(text: str, encoded: Encoding) -> list[str]:
+    """For each token between the first and the last, which frame the text, the lower-case word that it is a piece of."""
+    spans: dict[int | None, tuple[int, int]] = {}
+    numbers = encoded.word_ids[1:-1]
+    for number, (begin, end) in zip(numbers, encoded.offsets[1:-1], strict=True):
+        first, _ = spans.setdefault(number, (begin, end))
+        spans[number] = first, end
+    return [text[slice(*spans[number])].lower() for number in numbers]
+
+
+def _reading(vector: Matrix, pieces: Matrix, words: Sequence[str]) -> Reading:
+    rows = telling(words)
+    return Reading(vector, pieces[rows], tuple(words[row] for row in rows))
 
 
 def _layer(weights: Weights, number: int) -> _Layer:
@@ -186,15 +236,17 @@ def _attend(x: Matrix, layer: _Layer, spans: list[tuple[int, int]]) -> Matrix:
 
 def _normalise(x: Matrix, weight: Matrix, bias: Matrix) -> None:
     """Layer normalisation, in place."""
-    x -= x.mean(axis=1, keepdims=True)
-    spread = np.einsum("ij,ij->i", x, x)[:, None]
-    x /= np.sqrt(spread / DIMENSION + _EPSILON)
+    x -= (x @ _MEAN)[:, None]  # quicker than x.mean
+    spread = np.einsum("ij,ij->i", x, x)
+    spread /= np.float32(DIMENSION)
+    spread += _EPSILON
+    x /= np.sqrt(spread)[:, None]
     x *= weight
     x += bias
 
 
 def _gelu(x: Matrix) -> Matrix:
-    """x times the normal distribution function of x, in place.
+    """x times the normal distribution function of x.
 
     erf by Abramowitz and Stegun 7.1.26, whose error of 1.5e-7 is that of float32 itself.
     """
@@ -210,10 +262,8 @@ def _gelu(x: Matrix) -> Matrix:
     z *= z
     np.negative(z, out=z)
     np.exp(z, out=z)
-    poly *= z  # now 1 - erf(|x| / sqrt 2)
-    np.subtract(np.float32(1), poly, out=poly)
-    np.copysign(poly, x, out=poly)
-    poly += np.float32(1)
-    poly *= x
-    poly *= np.float32(0.5)
+    poly *= z  # now 1 - erf(|x| / sqrt 2), twice what is missing of |x|
+    poly *= np.abs(x)
+    poly *= np.float32(-0.5)
+    poly += np.maximum(x, np.float32(0))
     return poly
