@@ -33,16 +33,18 @@ DRAIN = 1024
 assert DRAIN <= MAX_PENDING_BATCHES, "each step of a drain may stage a batch, and a View shows all of them"
 
 
+NEVER = float("inf")
+
+
 class _Slot:
     """One machine, and what it waits for."""
 
-    __slots__ = ("backlog", "deadline", "machine", "must_sync", "name", "syncing", "withheld")
+    __slots__ = ("backlog", "machine", "name", "place", "syncing", "withheld")
 
-    def __init__(self, name: str, machine: Machine) -> None:
+    def __init__(self, name: str, place: int, machine: Machine) -> None:
         self.name = name
+        self.place = place  # where its deadline stands among those of all machines
         self.machine = machine
-        self.deadline = machine.deadline()
-        self.must_sync = False  # something was staged and is not being written yet
         self.syncing = False
         self.withheld: list[object] = []
         self.backlog: deque[object] = deque()
@@ -61,8 +63,11 @@ class Core:
         observe: Callable[[str, object, list[object]], None] | None = None,
     ) -> None:
         """``observe(machine, event, effects)`` sees every step: the recorder in a node, the checkers in a simulation."""
-        self._slots = {name: _Slot(name, machine) for name, machine in machines.items()}
+        self._slots = {name: _Slot(name, place, machine) for place, (name, machine) in enumerate(machines.items())}
         self._in_order = tuple(self._slots.values())
+        self._deadlines = [NEVER] * len(self._in_order)  # of each machine; NEVER too while it waits for its disk
+        for slot in self._in_order:
+            self._look_at_deadline(slot)
         self._carry_out = carry_out
         self._stage = stage
         self._sync = sync
@@ -86,6 +91,7 @@ class Core:
         slot = self._slots[machine]
         assert slot.syncing, f"{machine} was not syncing"
         slot.syncing = False
+        self._look_at_deadline(slot)
         effects, slot.withheld = slot.withheld, []
         backlog, slot.backlog = slot.backlog, deque()
         self._queue.extendleft((slot, event) for event in reversed(backlog))
@@ -97,20 +103,16 @@ class Core:
 
     def tick(self, now: float) -> None:
         """Tell every machine whose deadline has passed."""
-        for slot in self._in_order:
-            if slot.deadline is not None and slot.deadline <= now and not slot.syncing:
+        for slot, due in zip(self._in_order, self._deadlines, strict=True):
+            if due <= now:
                 self._queue.append((slot, Tick()))
         if not self._pumping:
             self._pump(now)
 
     def deadline(self) -> float | None:
         """When to call ``tick`` at the latest."""
-        earliest: float | None = None
-        for slot in self._in_order:
-            due = slot.deadline
-            if due is not None and not slot.syncing and (earliest is None or due < earliest):
-                earliest = due
-        return earliest
+        due = min(self._deadlines)
+        return None if due == NEVER else due
 
     def _pump(self, now: float, together: _Slot | None = None) -> None:
         """Step until nothing waits. The events of ``together`` at the queue's head share one sync."""
@@ -125,9 +127,11 @@ class Core:
                     self._put_aside(slot, event)
                     continue
                 effects = self._step(now, slot, event)
-                if slot.must_sync:
+                if not effects:
+                    continue
+                if Persist in map(type, effects):
                     self._begin_sync(slot, effects)
-                elif effects:
+                else:
                     self._release(effects)
         finally:
             self._pumping = False
@@ -137,41 +141,55 @@ class Core:
         for _ in range(DRAIN):
             if not self._queue or self._queue[0][0] is not slot:
                 break
-            effects += self._step(now, slot, self._queue.popleft()[1])
-        if slot.must_sync:
-            self._begin_sync(slot, effects)
+            caused = self._step(now, slot, self._queue.popleft()[1])
+            self._stage_writes(slot, caused)  # the next step is to see them
+            effects += caused
+        if Persist in map(type, effects):
+            self._wait_for_disk(slot, effects)
         else:
             self._release(effects)
 
     def _step(self, now: float, slot: _Slot, event: object) -> list[object]:
-        """Step once and give what it caused; ``must_sync`` if something of it must be on disk first."""
-        caused = slot.machine.step(now, event)
-        slot.deadline = slot.machine.deadline()
+        """Step once and give what it caused."""
+        machine = slot.machine
+        caused = machine.step(now, event)
+        due = machine.deadline()
+        self._deadlines[slot.place] = NEVER if due is None else due
         if self._observe is not None:
             self._observe(slot.name, event, caused)
-        for effect in caused:
-            if type(effect) is Persist:
-                self._stage(slot.name, effect.writes)
-                slot.must_sync = True
         return caused
 
+    def _look_at_deadline(self, slot: _Slot) -> None:
+        due = slot.machine.deadline()
+        self._deadlines[slot.place] = NEVER if due is None else due
+
     def _begin_sync(self, slot: _Slot, effects: list[object]) -> None:
-        slot.must_sync = False
+        self._stage_writes(slot, effects)
+        self._wait_for_disk(slot, effects)
+
+    def _stage_writes(self, slot: _Slot, effects: list[object]) -> None:
+        for effect in effects:
+            if isinstance(effect, Persist):
+                self._stage(slot.name, effect.writes)
+
+    def _wait_for_disk(self, slot: _Slot, effects: list[object]) -> None:
         slot.syncing = True
         slot.withheld = effects
+        self._deadlines[slot.place] = NEVER
         self._sync(slot.name)
 
     def _release(self, effects: list[object]) -> None:
+        carry_out = self._carry_out
         for effect in effects:
             kind = type(effect)
             if kind is Tell:
                 assert isinstance(effect, Tell)
                 if effect.machine == OUTSIDE:
-                    self._carry_out(effect.event)
+                    carry_out(effect.event)
                 else:
                     self._queue.append((self._slots[effect.machine], effect.event))
             elif kind is not Persist:
-                self._carry_out(effect)
+                carry_out(effect)
 
     def _put_aside(self, slot: _Slot, event: object) -> None:
         """Wait for the disk. Beyond the limit, requests get ``busy`` and datagrams are lost, as datagrams may be; answers to what this

@@ -8,6 +8,8 @@ certificate is not here yet is a *stranger's*: it changes nothing, and is a reas
 import random
 from collections.abc import Sequence
 from enum import Enum
+from itertools import islice
+from struct import unpack_from
 
 from meshos.ids import NodeId, OrgDid
 from meshos.protocols.membership import limits
@@ -160,23 +162,23 @@ class Table:
 
     def digests(self) -> bytes:
         """The digests of what is held, joined."""
-        return b"".join(list(self.held)[: limits.DIGESTS])
+        return b"".join(islice(self.held, limits.DIGESTS))
 
     def compare(self, have: bytes) -> Difference:
         """See ``commands.Compare``."""
         theirs = dict.fromkeys(_digests(have))
         give: list[bytes] = []
         size, more = 0, False
-        for digest, said in self.held.items():
-            if digest in theirs:
-                continue
+        lacking = self.held.keys() - theirs.keys()  # at rest there are none
+        for said in [said for digest, said in self.held.items() if digest in lacking] if lacking else ():
             if size + len(said.blob) > limits.PAGE_BYTES:
                 more = True
                 break
             size += len(said.blob) + 3
             give.append(said.blob)
-        want = [digest for digest in theirs if digest not in self.held][: limits.MEMBERS // 2]
-        return Difference(tuple(give), b"".join(want), more)
+        absent = theirs.keys() - self.held.keys()
+        want = [digest for digest in theirs if digest in absent] if absent else []
+        return Difference(tuple(give), b"".join(want[: limits.MEMBERS // 2]), more)
 
     def supply(self, want: bytes) -> tuple[bytes, ...]:
         """See ``commands.Supply``."""
@@ -205,6 +207,6 @@ class Table:
         return tuple(found)
 
 
-def _digests(joined: bytes) -> list[bytes]:
-    step = limits.DIGEST_BYTES
-    return [joined[at : at + step] for at in range(0, len(joined) - step + 1, step)]
+def _digests(joined: bytes) -> tuple[bytes, ...]:
+    count = len(joined) // limits.DIGEST_BYTES
+    return unpack_from(f"{limits.DIGEST_BYTES}s" * count, joined)
