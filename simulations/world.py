@@ -25,7 +25,7 @@ from meshos.errors import MeshError, Refused
 from meshos.flow import Compute, Port
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import NodeId, OrgDid, Peer
-from meshos.node.kernel.core import Core
+from meshos.node.kernel.core import NEVER, Core
 from meshos.protocols.membership.admission import admit
 from meshos.protocols.membership.events import Message, SendDatagram
 from meshos.protocols.membership.machine import Membership
@@ -90,9 +90,10 @@ class SimNode:
         self.alive = False
         self.paused = False
         self.kept: list[Callable[[], None]] = []
-        self.wake = float("inf")  # the heap has a wake-up for this node at this time
+        self.wake = NEVER  # the heap has a wake-up for this node at this time
         self.handlers: dict[type, Callable[[Any], None]] = {}  # effects for parts of this node; ``build`` fills it
         self.core: Core
+        self.membership: Membership  # where the node has one
 
     def now(self) -> float:
         """Its own clock."""
@@ -111,7 +112,11 @@ class SimNode:
             sync=self._sync,
             observe=None if observe is None else lambda machine, event, effects: observe(self, machine, event, effects),
         )
-        self.wake = float("inf")
+        self.wake = NEVER
+        if "membership" in self.spec.stores:
+            membership = self.core.machine("membership")
+            assert isinstance(membership, Membership)
+            self.membership = membership
         for machine, event in self.spec.first:
             self.deliver(machine, event)
         self.rearm()
@@ -123,11 +128,10 @@ class SimNode:
         if self.paused:
             self._keep(partial(self.receive, sender, source, message))
             return
-        membership, verifier = self.core.machine("membership"), self.spec.verifier
-        assert isinstance(membership, Membership) and verifier is not None
-        event = admit(membership, verifier, sender, source, message)
+        assert self.spec.verifier is not None
+        event = admit(self.membership, self.spec.verifier, sender, source, message)
         if event is not None:
-            self.deliver("membership", event)
+            self._meet("membership", event)
 
     def _keep(self, happen: Callable[[], None]) -> None:
         """Meet it when this node runs again, if there is room."""
@@ -142,35 +146,38 @@ class SimNode:
             return
         if self.paused:
             self._keep(partial(self.deliver, machine, event))
-            return
+        else:
+            self._meet(machine, event)
+
+    def _meet(self, machine: str, event: object) -> None:
+        core = self.core
         try:
-            self.core.deliver(self.world.now * self.drift, machine, event)
+            core.deliver(self.world.now * self.drift, machine, event)
         except DiskFailed:
             self.crash()
         else:
-            self.rearm()
+            if core.due < self.wake * self.drift:
+                self.rearm()
 
     def rearm(self) -> None:
         """Make sure that the heap wakes this node at its deadline."""
-        due = self.core.deadline()
-        if due is None:
-            return
-        due /= self.drift
+        due = self.core.due / self.drift
         if due < self.wake:
             world = self.world
-            self.wake = due if due > world.now else world.now
-            world.at(self.wake, self._wake_up, self.epoch, self.wake)
+            self.wake = wake = due if due > world.now else world.now
+            heappush(world.heap, (wake, next(world.numbers), self._wake_up, (self.epoch, wake)))
 
     def _wake_up(self, epoch: int, wake: float) -> None:
         if epoch != self.epoch or wake != self.wake:
             return
-        self.wake = float("inf")
+        self.wake = NEVER
         if self.paused:
             return
-        due, now = self.core.deadline(), self.world.now * self.drift
-        if due is not None and due <= now + ROUNDING_S:  # else what this wake-up was for was called off meanwhile
+        core, now = self.core, self.world.now * self.drift
+        due = core.due
+        if due <= now + ROUNDING_S:  # else what this wake-up was for was called off meanwhile
             try:
-                self.core.tick(due if due > now else now)
+                core.tick(due if due > now else now)
             except DiskFailed:
                 self.crash()
                 return
@@ -274,8 +281,8 @@ class World:
         self.sign_s = 0.0001
         self.port_s = 0.002
         self.disk_range_s = (0.0001, 0.001)
-        self._heap: list[Happening] = []
-        self._numbers = itertools.count(1)
+        self.heap: list[Happening] = []
+        self.numbers = itertools.count(1)
         self.nodes: dict[NodeId, SimNode] = {}
         self.network = Network(self.generator("network"), faults or NetworkFaults())
         self.links = Links(self)
@@ -303,15 +310,15 @@ class World:
 
     def at(self, when: float, action: Callable[..., None], *arguments: object) -> None:
         """Do ``action`` at ``when``; among equals, first come first served."""
-        heappush(self._heap, (when, next(self._numbers), action, arguments))
+        heappush(self.heap, (when, next(self.numbers), action, arguments))
 
     def after(self, delay: float, action: Callable[..., None], *arguments: object) -> None:
         """Do ``action`` in ``delay`` seconds."""
-        heappush(self._heap, (self.now + delay, next(self._numbers), action, arguments))
+        heappush(self.heap, (self.now + delay, next(self.numbers), action, arguments))
 
     def run(self, until: float) -> None:
         """Everything up to and including ``until``."""
-        heap = self._heap
+        heap = self.heap
         steps = 0
         generations = gc.get_threshold()
         gc.set_threshold(GARBAGE)
@@ -331,8 +338,10 @@ class World:
         target = self.nodes.get(to)
         if target is None:
             return
-        for delay in self.network.datagram(node.name, to):
-            self.after(delay, target.receive, node.name, effect.address, effect.message)
+        name = node.name
+        for delay in self.network.datagram(name, to):
+            arguments = (name, effect.address, effect.message)
+            heappush(self.heap, (self.now + delay, next(self.numbers), target.receive, arguments))
 
     def notify(self, node: SimNode, effect: object) -> None:
         """An effect that no part of the world carries out: for whoever watches."""

@@ -34,20 +34,26 @@ assert DRAIN <= MAX_PENDING_BATCHES, "each step of a drain may stage a batch, an
 
 
 NEVER = float("inf")
+TICK = Tick()
 
 
 class _Slot:
     """One machine, and what it waits for."""
 
-    __slots__ = ("backlog", "machine", "name", "place", "syncing", "withheld")
+    __slots__ = ("backlog", "due", "machine", "name", "syncing", "withheld")
 
-    def __init__(self, name: str, place: int, machine: Machine) -> None:
+    def __init__(self, name: str, machine: Machine) -> None:
         self.name = name
-        self.place = place  # where its deadline stands among those of all machines
         self.machine = machine
+        self.due = NEVER  # the machine's deadline; NEVER too while it waits for its disk
         self.syncing = False
+        self.look_at_deadline()
         self.withheld: list[object] = []
         self.backlog: deque[object] = deque()
+
+    def look_at_deadline(self) -> None:
+        due = self.machine.deadline()
+        self.due = NEVER if due is None else due
 
 
 class Core:
@@ -63,11 +69,9 @@ class Core:
         observe: Callable[[str, object, list[object]], None] | None = None,
     ) -> None:
         """``observe(machine, event, effects)`` sees every step: the recorder in a node, the checkers in a simulation."""
-        self._slots = {name: _Slot(name, place, machine) for place, (name, machine) in enumerate(machines.items())}
+        self._slots = {name: _Slot(name, machine) for name, machine in machines.items()}
         self._in_order = tuple(self._slots.values())
-        self._deadlines = [NEVER] * len(self._in_order)  # of each machine; NEVER too while it waits for its disk
-        for slot in self._in_order:
-            self._look_at_deadline(slot)
+        self.due = min((slot.due for slot in self._in_order), default=NEVER)  # when to call ``tick`` at the latest
         self._carry_out = carry_out
         self._stage = stage
         self._sync = sync
@@ -91,7 +95,7 @@ class Core:
         slot = self._slots[machine]
         assert slot.syncing, f"{machine} was not syncing"
         slot.syncing = False
-        self._look_at_deadline(slot)
+        slot.look_at_deadline()
         effects, slot.withheld = slot.withheld, []
         backlog, slot.backlog = slot.backlog, deque()
         self._queue.extendleft((slot, event) for event in reversed(backlog))
@@ -103,16 +107,15 @@ class Core:
 
     def tick(self, now: float) -> None:
         """Tell every machine whose deadline has passed."""
-        for slot, due in zip(self._in_order, self._deadlines, strict=True):
-            if due <= now:
-                self._queue.append((slot, Tick()))
+        for slot in self._in_order:
+            if slot.due <= now:
+                self._queue.append((slot, TICK))
         if not self._pumping:
             self._pump(now)
 
     def deadline(self) -> float | None:
-        """When to call ``tick`` at the latest."""
-        due = min(self._deadlines)
-        return None if due == NEVER else due
+        """When to call ``tick`` at the latest; ``due`` is the same, with NEVER for None."""
+        return None if self.due == NEVER else self.due
 
     def _pump(self, now: float, together: _Slot | None = None) -> None:
         """Step until nothing waits. The events of ``together`` at the queue's head share one sync."""
@@ -129,23 +132,32 @@ class Core:
                 effects = self._step(now, slot, event)
                 if not effects:
                     continue
-                if Persist in map(type, effects):
-                    self._begin_sync(slot, effects)
+                for effect in effects:
+                    if type(effect) is Persist:
+                        self._stage_writes(slot, effects)
+                        self._begin_sync(slot, effects)
+                        break
                 else:
                     self._release(effects)
         finally:
             self._pumping = False
+            due = NEVER
+            for slot in self._in_order:
+                if slot.due < due:
+                    due = slot.due
+            self.due = due
 
     def _step_together(self, now: float, slot: _Slot) -> None:
         effects: list[object] = []
+        must_sync = False
         for _ in range(DRAIN):
             if not self._queue or self._queue[0][0] is not slot:
                 break
             caused = self._step(now, slot, self._queue.popleft()[1])
-            self._stage_writes(slot, caused)  # the next step is to see them
+            must_sync |= self._stage_writes(slot, caused)
             effects += caused
-        if Persist in map(type, effects):
-            self._wait_for_disk(slot, effects)
+        if must_sync:
+            self._begin_sync(slot, effects)
         else:
             self._release(effects)
 
@@ -154,42 +166,35 @@ class Core:
         machine = slot.machine
         caused = machine.step(now, event)
         due = machine.deadline()
-        self._deadlines[slot.place] = NEVER if due is None else due
+        slot.due = NEVER if due is None else due
         if self._observe is not None:
             self._observe(slot.name, event, caused)
         return caused
 
-    def _look_at_deadline(self, slot: _Slot) -> None:
-        due = slot.machine.deadline()
-        self._deadlines[slot.place] = NEVER if due is None else due
+    def _stage_writes(self, slot: _Slot, effects: list[object]) -> bool:
+        """Let the machine's View show what it has written; whether there was anything."""
+        must_sync = False
+        for effect in effects:
+            if type(effect) is Persist:
+                self._stage(slot.name, effect.writes)
+                must_sync = True
+        return must_sync
 
     def _begin_sync(self, slot: _Slot, effects: list[object]) -> None:
-        self._stage_writes(slot, effects)
-        self._wait_for_disk(slot, effects)
-
-    def _stage_writes(self, slot: _Slot, effects: list[object]) -> None:
-        for effect in effects:
-            if isinstance(effect, Persist):
-                self._stage(slot.name, effect.writes)
-
-    def _wait_for_disk(self, slot: _Slot, effects: list[object]) -> None:
         slot.syncing = True
+        slot.due = NEVER
         slot.withheld = effects
-        self._deadlines[slot.place] = NEVER
         self._sync(slot.name)
 
     def _release(self, effects: list[object]) -> None:
-        carry_out = self._carry_out
         for effect in effects:
-            kind = type(effect)
-            if kind is Tell:
-                assert isinstance(effect, Tell)
+            if isinstance(effect, Tell):
                 if effect.machine == OUTSIDE:
-                    carry_out(effect.event)
+                    self._carry_out(effect.event)
                 else:
                     self._queue.append((self._slots[effect.machine], effect.event))
-            elif kind is not Persist:
-                carry_out(effect)
+            elif type(effect) is not Persist:
+                self._carry_out(effect)
 
     def _put_aside(self, slot: _Slot, event: object) -> None:
         """Wait for the disk. Beyond the limit, requests get ``busy`` and datagrams are lost, as datagrams may be; answers to what this

@@ -18,6 +18,8 @@ from meshos.protocols.membership.member import Member
 from meshos.protocols.membership.ring import Ring
 from meshos.protocols.membership.statements import Kind, Statement
 
+NO_DIFFERENCE = Difference((), b"", False)
+
 
 class Verdict(Enum):
     """What a statement is to this node."""
@@ -167,18 +169,20 @@ class Table:
     def compare(self, have: bytes) -> Difference:
         """See ``commands.Compare``."""
         theirs = dict.fromkeys(_digests(have))
+        if theirs.keys() == self.held.keys():
+            return NO_DIFFERENCE  # as it is at rest
         give: list[bytes] = []
         size, more = 0, False
-        lacking = self.held.keys() - theirs.keys()  # at rest there are none
-        for said in [said for digest, said in self.held.items() if digest in lacking] if lacking else ():
+        for digest, said in self.held.items():
+            if digest in theirs:
+                continue
             if size + len(said.blob) > limits.PAGE_BYTES:
                 more = True
                 break
             size += len(said.blob) + 3
             give.append(said.blob)
-        absent = theirs.keys() - self.held.keys()
-        want = [digest for digest in theirs if digest in absent] if absent else []
-        return Difference(tuple(give), b"".join(want[: limits.MEMBERS // 2]), more)
+        want = [digest for digest in theirs if digest not in self.held][: limits.MEMBERS // 2]
+        return Difference(tuple(give), b"".join(want), more)
 
     def supply(self, want: bytes) -> tuple[bytes, ...]:
         """See ``commands.Supply``."""
