@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from meshos.errors import MeshError
+from meshos.values import frozen
 
 T = TypeVar("T")
 
@@ -44,12 +45,12 @@ Outcome: TypeAlias = Ok[T] | Err
 # -- events that every machine may meet ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tick:
     """The machine's deadline has passed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Completed:
     """What this machine asked another for under the number ``op`` has ended."""
 
@@ -93,7 +94,7 @@ class Persist:
     writes: tuple[Write, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tell:
     """``event`` goes into the mailbox of another machine of this node."""
 

@@ -56,10 +56,11 @@ class Network:
 
     def delay(self) -> float:
         """One way, one packet."""
-        low, high = self.faults.latency_s
+        faults = self.faults
+        low, high = faults.latency_s
         delay = low + (high - low) * self._random()
-        if self.faults.spike and self._random() < self.faults.spike:
-            delay += self.faults.spike_s * self._random()
+        if faults.spike and self._random() < faults.spike:
+            delay += faults.spike_s * self._random()
         return delay
 
     def stream_delay(self) -> float:

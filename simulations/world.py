@@ -11,12 +11,13 @@ machines and whatever its disk had not synced; ``restart`` builds it anew from w
 
 import gc
 import hashlib
-import heapq
+import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from heapq import heappop, heappush
+from typing import Any, TypeAlias
 
 from meshos.crypto.signing import Domain, Signer, Verifier
 from meshos.effects import Completed, Err, Machine, Ok, Report, Sign, Signed, Write
@@ -24,7 +25,7 @@ from meshos.errors import MeshError, Refused
 from meshos.flow import Compute, Port
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import NodeId, OrgDid, Peer
-from meshos.node.kernel.core import Core
+from meshos.node.kernel.core import NEVER, Core
 from meshos.protocols.membership.admission import admit
 from meshos.protocols.membership.events import Message, SendDatagram
 from meshos.protocols.membership.machine import Membership
@@ -40,6 +41,14 @@ SOCKET_BUFFER = 1024
 
 GARBAGE = 50_000
 """New objects between two collections: most of what a run makes is gone at once or stays, so looking often is in vain."""
+
+
+ROUNDING_S = 1e-9
+"""The product of a time and a drift may fall short of a deadline by this much: no node is woken too early."""
+
+
+Happening: TypeAlias = tuple[float, int, Callable[..., None], tuple[object, ...]]
+"""On the heap: when, the number among equals, what, with which arguments."""
 
 
 class Violation(Exception):
@@ -81,9 +90,10 @@ class SimNode:
         self.alive = False
         self.paused = False
         self.kept: list[Callable[[], None]] = []
-        self.wake = float("inf")  # the heap has a wake-up for this node at this time
+        self.wake = NEVER  # the heap has a wake-up for this node at this time
         self.handlers: dict[type, Callable[[Any], None]] = {}  # effects for parts of this node; ``build`` fills it
         self.core: Core
+        self.membership: Membership  # where the node has one
 
     def now(self) -> float:
         """Its own clock."""
@@ -102,22 +112,31 @@ class SimNode:
             sync=self._sync,
             observe=None if observe is None else lambda machine, event, effects: observe(self, machine, event, effects),
         )
-        self.wake = float("inf")
+        self.wake = NEVER
+        if "membership" in self.spec.stores:
+            membership = self.core.machine("membership")
+            assert isinstance(membership, Membership)
+            self.membership = membership
         for machine, event in self.spec.first:
             self.deliver(machine, event)
         self.rearm()
 
     def receive(self, sender: NodeId, source: str, message: Message) -> None:
         """A datagram reaches this node's socket."""
-        if self.paused and self.alive:
-            if len(self.kept) < SOCKET_BUFFER:
-                self.kept.append(partial(self.receive, sender, source, message))
-        elif self.alive:
-            membership, verifier = self.core.machine("membership"), self.spec.verifier
-            assert isinstance(membership, Membership) and verifier is not None
-            event = admit(membership, verifier, sender, source, message)
-            if event is not None:
-                self.deliver("membership", event)
+        if not self.alive:
+            return
+        if self.paused:
+            self._keep(partial(self.receive, sender, source, message))
+            return
+        assert self.spec.verifier is not None
+        event = admit(self.membership, self.spec.verifier, sender, source, message)
+        if event is not None:
+            self._meet("membership", event)
+
+    def _keep(self, happen: Callable[[], None]) -> None:
+        """Meet it when this node runs again, if there is room."""
+        if len(self.kept) < SOCKET_BUFFER:
+            self.kept.append(happen)
 
     # -- the driver's side of Core -----------------------------------------------------------------------------------
 
@@ -126,43 +145,43 @@ class SimNode:
         if not self.alive:
             return
         if self.paused:
-            if len(self.kept) < SOCKET_BUFFER:
-                self.kept.append(partial(self.deliver, machine, event))
-            return
+            self._keep(partial(self.deliver, machine, event))
+        else:
+            self._meet(machine, event)
+
+    def _meet(self, machine: str, event: object) -> None:
+        core = self.core
         try:
-            self.core.deliver(self.world.now * self.drift, machine, event)
+            core.deliver(self.world.now * self.drift, machine, event)
         except DiskFailed:
             self.crash()
         else:
-            self.rearm()
+            if core.due < self.wake * self.drift:
+                self.rearm()
 
     def rearm(self) -> None:
         """Make sure that the heap wakes this node at its deadline."""
-        due = self.core.deadline()
-        if due is None:
-            return
-        if self.drift != 1.0:
-            due /= self.drift
+        due = self.core.due / self.drift
         if due < self.wake:
-            self.wake = due if due > self.world.now else self.world.now
-            self.world.at(self.wake, self._wake_up, self.epoch, self.wake)
+            world = self.world
+            self.wake = wake = due if due > world.now else world.now
+            heappush(world.heap, (wake, next(world.numbers), self._wake_up, (self.epoch, wake)))
 
     def _wake_up(self, epoch: int, wake: float) -> None:
-        if epoch != self.epoch or wake != self.wake or not self.alive:
+        if epoch != self.epoch or wake != self.wake:
             return
-        self.wake = float("inf")
-        if not self.paused:
-            # The product of a time and a drift may fall short of the deadline by a rounding: never wake too early.
-            due, now = self.core.deadline(), self.now()
-            if due is None or due > now + 1e-9:
-                self.rearm()  # what this wake-up was for was called off meanwhile
-                return
+        self.wake = NEVER
+        if self.paused:
+            return
+        core, now = self.core, self.world.now * self.drift
+        due = core.due
+        if due <= now + ROUNDING_S:  # else what this wake-up was for was called off meanwhile
             try:
-                self.core.tick(max(due, now))
+                core.tick(due if due > now else now)
             except DiskFailed:
                 self.crash()
-            else:
-                self.rearm()
+                return
+        self.rearm()
 
     def _stage(self, machine: str, writes: Sequence[Write]) -> None:
         self.views[machine].lay(writes)
@@ -262,8 +281,8 @@ class World:
         self.sign_s = 0.0001
         self.port_s = 0.002
         self.disk_range_s = (0.0001, 0.001)
-        self._heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
-        self._numbers = 0
+        self.heap: list[Happening] = []
+        self.numbers = itertools.count(1)
         self.nodes: dict[NodeId, SimNode] = {}
         self.network = Network(self.generator("network"), faults or NetworkFaults())
         self.links = Links(self)
@@ -291,22 +310,21 @@ class World:
 
     def at(self, when: float, action: Callable[..., None], *arguments: object) -> None:
         """Do ``action`` at ``when``; among equals, first come first served."""
-        self._numbers += 1
-        heapq.heappush(self._heap, (when, self._numbers, action, arguments))
+        heappush(self.heap, (when, next(self.numbers), action, arguments))
 
     def after(self, delay: float, action: Callable[..., None], *arguments: object) -> None:
         """Do ``action`` in ``delay`` seconds."""
-        self.at(self.now + delay, action, *arguments)
+        heappush(self.heap, (self.now + delay, next(self.numbers), action, arguments))
 
     def run(self, until: float) -> None:
         """Everything up to and including ``until``."""
-        heap, pop = self._heap, heapq.heappop
+        heap = self.heap
         steps = 0
         generations = gc.get_threshold()
         gc.set_threshold(GARBAGE)
         try:
             while heap and heap[0][0] <= until:
-                self.now, _, action, arguments = pop(heap)
+                self.now, _, action, arguments = heappop(heap)
                 steps += 1
                 action(*arguments)
         finally:
@@ -316,11 +334,14 @@ class World:
 
     def send_datagram(self, node: SimNode, effect: SendDatagram) -> None:
         """Through the network to whoever has that id now."""
-        target = self.nodes.get(effect.to)
+        to = effect.to
+        target = self.nodes.get(to)
         if target is None:
             return
-        for delay in self.network.datagram(node.name, effect.to):
-            self.after(delay, target.receive, node.name, effect.address, effect.message)
+        name = node.name
+        for delay in self.network.datagram(name, to):
+            arguments = (name, effect.address, effect.message)
+            heappush(self.heap, (self.now + delay, next(self.numbers), target.receive, arguments))
 
     def notify(self, node: SimNode, effect: object) -> None:
         """An effect that no part of the world carries out: for whoever watches."""

@@ -33,19 +33,27 @@ DRAIN = 1024
 assert DRAIN <= MAX_PENDING_BATCHES, "each step of a drain may stage a batch, and a View shows all of them"
 
 
+NEVER = float("inf")
+TICK = Tick()
+
+
 class _Slot:
     """One machine, and what it waits for."""
 
-    __slots__ = ("backlog", "deadline", "machine", "must_sync", "name", "syncing", "withheld")
+    __slots__ = ("backlog", "due", "machine", "name", "syncing", "withheld")
 
     def __init__(self, name: str, machine: Machine) -> None:
         self.name = name
         self.machine = machine
-        self.deadline = machine.deadline()
-        self.must_sync = False  # something was staged and is not being written yet
+        self.due = NEVER  # the machine's deadline; NEVER too while it waits for its disk
         self.syncing = False
+        self.look_at_deadline()
         self.withheld: list[object] = []
         self.backlog: deque[object] = deque()
+
+    def look_at_deadline(self) -> None:
+        due = self.machine.deadline()
+        self.due = NEVER if due is None else due
 
 
 class Core:
@@ -63,6 +71,7 @@ class Core:
         """``observe(machine, event, effects)`` sees every step: the recorder in a node, the checkers in a simulation."""
         self._slots = {name: _Slot(name, machine) for name, machine in machines.items()}
         self._in_order = tuple(self._slots.values())
+        self.due = min((slot.due for slot in self._in_order), default=NEVER)  # when to call ``tick`` at the latest
         self._carry_out = carry_out
         self._stage = stage
         self._sync = sync
@@ -86,6 +95,7 @@ class Core:
         slot = self._slots[machine]
         assert slot.syncing, f"{machine} was not syncing"
         slot.syncing = False
+        slot.look_at_deadline()
         effects, slot.withheld = slot.withheld, []
         backlog, slot.backlog = slot.backlog, deque()
         self._queue.extendleft((slot, event) for event in reversed(backlog))
@@ -98,19 +108,14 @@ class Core:
     def tick(self, now: float) -> None:
         """Tell every machine whose deadline has passed."""
         for slot in self._in_order:
-            if slot.deadline is not None and slot.deadline <= now and not slot.syncing:
-                self._queue.append((slot, Tick()))
+            if slot.due <= now:
+                self._queue.append((slot, TICK))
         if not self._pumping:
             self._pump(now)
 
     def deadline(self) -> float | None:
-        """When to call ``tick`` at the latest."""
-        earliest: float | None = None
-        for slot in self._in_order:
-            due = slot.deadline
-            if due is not None and not slot.syncing and (earliest is None or due < earliest):
-                earliest = due
-        return earliest
+        """When to call ``tick`` at the latest; ``due`` is the same, with NEVER for None."""
+        return None if self.due == NEVER else self.due
 
     def _pump(self, now: float, together: _Slot | None = None) -> None:
         """Step until nothing waits. The events of ``together`` at the queue's head share one sync."""
@@ -125,52 +130,70 @@ class Core:
                     self._put_aside(slot, event)
                     continue
                 effects = self._step(now, slot, event)
-                if slot.must_sync:
-                    self._begin_sync(slot, effects)
-                elif effects:
+                if not effects:
+                    continue
+                for effect in effects:
+                    if type(effect) is Persist:
+                        self._stage_writes(slot, effects)
+                        self._begin_sync(slot, effects)
+                        break
+                else:
                     self._release(effects)
         finally:
             self._pumping = False
+            due = NEVER
+            for slot in self._in_order:
+                if slot.due < due:
+                    due = slot.due
+            self.due = due
 
     def _step_together(self, now: float, slot: _Slot) -> None:
         effects: list[object] = []
+        must_sync = False
         for _ in range(DRAIN):
             if not self._queue or self._queue[0][0] is not slot:
                 break
-            effects += self._step(now, slot, self._queue.popleft()[1])
-        if slot.must_sync:
+            caused = self._step(now, slot, self._queue.popleft()[1])
+            must_sync |= self._stage_writes(slot, caused)
+            effects += caused
+        if must_sync:
             self._begin_sync(slot, effects)
         else:
             self._release(effects)
 
     def _step(self, now: float, slot: _Slot, event: object) -> list[object]:
-        """Step once and give what it caused; ``must_sync`` if something of it must be on disk first."""
-        caused = slot.machine.step(now, event)
-        slot.deadline = slot.machine.deadline()
+        """Step once and give what it caused."""
+        machine = slot.machine
+        caused = machine.step(now, event)
+        due = machine.deadline()
+        slot.due = NEVER if due is None else due
         if self._observe is not None:
             self._observe(slot.name, event, caused)
-        for effect in caused:
-            if type(effect) is Persist:
-                self._stage(slot.name, effect.writes)
-                slot.must_sync = True
         return caused
 
+    def _stage_writes(self, slot: _Slot, effects: list[object]) -> bool:
+        """Let the machine's View show what it has written; whether there was anything."""
+        must_sync = False
+        for effect in effects:
+            if type(effect) is Persist:
+                self._stage(slot.name, effect.writes)
+                must_sync = True
+        return must_sync
+
     def _begin_sync(self, slot: _Slot, effects: list[object]) -> None:
-        slot.must_sync = False
         slot.syncing = True
+        slot.due = NEVER
         slot.withheld = effects
         self._sync(slot.name)
 
     def _release(self, effects: list[object]) -> None:
         for effect in effects:
-            kind = type(effect)
-            if kind is Tell:
-                assert isinstance(effect, Tell)
+            if isinstance(effect, Tell):
                 if effect.machine == OUTSIDE:
                     self._carry_out(effect.event)
                 else:
                     self._queue.append((self._slots[effect.machine], effect.event))
-            elif kind is not Persist:
+            elif type(effect) is not Persist:
                 self._carry_out(effect)
 
     def _put_aside(self, slot: _Slot, event: object) -> None:

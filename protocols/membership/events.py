@@ -9,11 +9,12 @@ from typing import Literal, TypeAlias
 
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.protocols.membership.statements import NodeFacts, Statement
+from meshos.values import frozen
 
 # -- datagrams -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ping:
     """Are you there? ``updates`` are statements as they were signed."""
 
@@ -21,7 +22,7 @@ class Ping:
     updates: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ack:
     """I am (or: the one you asked me to ping is)."""
 
@@ -29,7 +30,7 @@ class Ack:
     updates: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PingRequest:
     """Ping ``target`` for me, and pass its ack on under my ``sequence``."""
 
@@ -38,7 +39,7 @@ class PingRequest:
     updates: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Nack:
     """I am here, but the one you asked me to ping has not answered me either."""
 
@@ -46,7 +47,7 @@ class Nack:
     updates: tuple[bytes, ...] = ()  # always empty; there so that every message has updates
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Gossip:
     """News, and nothing else."""
 
@@ -64,7 +65,7 @@ class Started:
     """The node is up, its sockets are open: announce it and join."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DatagramReceived:
     """A datagram whose box opened under ``sender``'s key.
 
@@ -131,7 +132,7 @@ class Leave:
 # -- effects ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SendDatagram:
     """Box ``message`` for ``to`` and send it to ``address``; it may be lost."""
 

@@ -85,32 +85,28 @@ class Membership:
         """See ``meshos.effects.Machine``."""
         state = self._state
         state.now = now
-        out: list[object] = []
-        state.out = out
+        out = state.out = []
         heap = self._heap
         if heap and now - heap[0][0] > self._late_s:
             self._woke_late(now)
-        kind = type(event)
-        if kind is ev.DatagramReceived:
-            self._datagram(event)  # type: ignore[arg-type]
-        elif kind is not Tick:
-            handler = self._handlers.get(kind)
-            if handler is None:
-                raise TypeError(f"Membership has no use for {event!r}")
+        handler = self._handlers.get(type(event))
+        if handler is not None:
             handler(event)
+        elif type(event) is not Tick:
+            raise TypeError(f"Membership has no use for {event!r}")
         if heap and heap[0][0] <= now:
             state.timers.run(now)
         if self._judgement.orgs_changed:
             self._judgement.finish()
-        if self._gossip_timer is None and (self._news or self._user_news) and state.table.ring.members:
+        if (self._news or self._user_news) and self._gossip_timer is None and state.table.ring.members:
             self._gossip_timer = state.timers.set(now + state.timing.gossip_interval_s * state.rng.random(), self._gossip)
-        while heap and heap[0][2] is None:
-            heappop(heap)  # called off: not to be taken for lateness by the next step
         return out
 
     def deadline(self) -> float | None:
         """When the earliest timer is due."""
         heap = self._heap
+        while heap and heap[0][2] is None:
+            heappop(heap)  # called off: nobody is woken for it, and the next step does not take it for lateness
         return heap[0][0] if heap else None
 
     # -- for the edge: read-only -------------------------------------------------------------------------------------
@@ -192,6 +188,7 @@ class Membership:
     def _all_handlers(self) -> dict[type, Callable[..., None]]:
         voice, prober = self._voice, self._prober
         return {
+            ev.DatagramReceived: self._datagram,
             ev.Started: self._start,
             Signed: lambda event: voice.signed(event.op, event.signature),
             Completed: prober.completed,

@@ -108,12 +108,14 @@ class Prober:
         """An ack: of the target, or of a helper on its behalf."""
         probe = self._probes.get(sequence)
         if probe is not None:
-            if probe.member.node == sender:
+            member = probe.member
+            if member.node == sender:
                 if not probe.helpers:
-                    probe.member.rtt_s = self._state.now - probe.began
+                    member.rtt_s = self._state.now - probe.began
             elif not any(helper.node == sender for helper in probe.helpers):
                 return
-            self._state.awareness.better()
+            if self._state.awareness.score:
+                self._state.awareness.better()
             self._end(probe)
             return
         relay = self._relays.get(sequence)

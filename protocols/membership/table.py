@@ -8,6 +8,8 @@ certificate is not here yet is a *stranger's*: it changes nothing, and is a reas
 import random
 from collections.abc import Sequence
 from enum import Enum
+from itertools import islice
+from struct import unpack_from
 
 from meshos.ids import NodeId, OrgDid
 from meshos.protocols.membership import limits
@@ -15,6 +17,8 @@ from meshos.protocols.membership.commands import Certified, Difference
 from meshos.protocols.membership.member import Member
 from meshos.protocols.membership.ring import Ring
 from meshos.protocols.membership.statements import Kind, Statement
+
+NO_DIFFERENCE = Difference((), b"", False)
 
 
 class Verdict(Enum):
@@ -170,11 +174,13 @@ class Table:
 
     def digests(self) -> bytes:
         """The digests of what is held, joined."""
-        return b"".join(list(self.held)[: limits.DIGESTS])
+        return b"".join(islice(self.held, limits.DIGESTS))
 
     def compare(self, have: bytes) -> Difference:
         """See ``commands.Compare``."""
         theirs = dict.fromkeys(_digests(have))
+        if theirs.keys() == self.held.keys():
+            return NO_DIFFERENCE  # as it is at rest
         give: list[bytes] = []
         size, more = 0, False
         for digest, said in self.held.items():
@@ -215,6 +221,6 @@ class Table:
         return tuple(found)
 
 
-def _digests(joined: bytes) -> list[bytes]:
-    step = limits.DIGEST_BYTES
-    return [joined[at : at + step] for at in range(0, len(joined) - step + 1, step)]
+def _digests(joined: bytes) -> tuple[bytes, ...]:
+    count = len(joined) // limits.DIGEST_BYTES
+    return unpack_from(f"{limits.DIGEST_BYTES}s" * count, joined)

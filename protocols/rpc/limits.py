@@ -118,9 +118,11 @@ LARGE_RECORD_BYTES = 256 * MIB
 PEERS = 8192
 """Peers that anything is remembered of."""
 
-SWEEP_S = 1.0
-"""Expired records are cleared away this often."""
+SWEEP_S = 5.0
+"""Expired records are cleared away this often: well below what they are kept beyond need, and seldom enough that a node at rest
+is not woken for it all the time."""
 
+assert SWEEP_S <= RECORD_GRACE_S / 2
 assert CONTROL_FRAME_BYTES < FRAME_PAYLOAD_BYTES
 assert all(size + 4 <= FRAME_PAYLOAD_BYTES for size in FRAGMENT_BYTES.values())
 assert BODY_BYTES["control"] < BODY_BYTES["work"] < BODY_BYTES["bulk"] < 2**32
