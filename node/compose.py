@@ -1,53 +1,40 @@
-"""The composition root: one node, put together from its folder, run until it is told to leave.
+"""The composition root: the machines, ports and API of one node, put together from its opened folder."""
 
-Order of starting: what can be refused is looked at first (configuration, keys, genesis, certificate, the folder's lock, the ports),
-then machines, then ports, then the world is told (``Started``). Order of leaving: goodbye to the mesh, then no new requests, then
-links, then agents, then the disk. A second signal ends the process at once.
-"""
-
-import gc
 import logging
 import os
 import random
-import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import TypeVar
 
 import trio
 
 from meshos.adapters.onprem.egress_policy import LOOPBACK, EgressPolicy
-from meshos.adapters.onprem.provider import AgentSpec, OnPremConfig, OnPremProvider
-from meshos.crypto import certificates
+from meshos.adapters.onprem.provider import OnPremConfig, OnPremProvider
 from meshos.crypto.boxes import Boxes
-from meshos.crypto.keys import SigningKey, node_id
-from meshos.crypto.keystore import FileKeyStore
 from meshos.crypto.signing import Domain, Ed25519Verifier
-from meshos.errors import BadInput, MeshError, Refused
+from meshos.errors import MeshError, Refused
 from meshos.genesis import Genesis
-from meshos.ids import AgentId, NodeId, OrgDid, Peer
+from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node import folder
 from meshos.node.api.app import build
 from meshos.node.api.event_log import EventLog
-from meshos.node.api.keys import DEPTH, KeyRing
+from meshos.node.api.keys import KeyRing
 from meshos.node.api.server import Listen, keep_keys, serve, settings
-from meshos.node.config import NodeConfig, load, parse_address
+from meshos.node.config import parse_address
 from meshos.node.facade.facade import About, Facade, Seen
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
-from meshos.node.facade.serving import Serving
+from meshos.node.hosting import Hosting
 from meshos.node.kernel.agents import StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
 from meshos.node.kernel.hearing import heard
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Happened
-from meshos.node.runtime import logs
+from meshos.node.opening import Folder
 from meshos.node.runtime.embedding.minilm import LazyMiniLM
 from meshos.node.runtime.fault_hook import FaultHook
 from meshos.node.runtime.gossip import Gossip
@@ -55,8 +42,6 @@ from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.runtime.links.tls import Credentials
-from meshos.node.runtime.turns import Turns
-from meshos.node.trust import TrustBook
 from meshos.presets import PRESETS
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
 from meshos.protocols.directory.record import domain as entry_domain
@@ -66,9 +51,7 @@ from meshos.protocols.membership.machine import Seed
 from meshos.protocols.membership.revocations import TakeRevocations
 from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.rpc.events import OpenLink, SendMessage
-from meshos.protocols.tasks.limits import MAX_DEPTH
-from meshos.protocols.tasks.ports import CallTool, SignBytes, ToolResult
-from meshos.protocols.tasks.tools import Tool
+from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.storage.level import LevelStore
 from meshos.storage.overlay import Overlay
 
@@ -78,26 +61,9 @@ Error = TypeVar("Error", bound=Exception)
 
 VERSION = version("meshos")
 
-AGENT_BUDGET_MICRO = 100_000_000
-"""What an agent's own key may spend while its process lives, in millionths of a MESH."""
 LOAD_STEP_PERMILLE = 100
 """A change of load smaller than this is not worth telling the mesh."""
 LEAVE_S = 5.0
-
-assert DEPTH <= MAX_DEPTH, "what a key allows can be said on the wire"
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """What a node's folder holds, read and checked."""
-
-    config: NodeConfig
-    genesis: Genesis
-    keys: FileKeyStore
-    node: SigningKey
-    me: Peer
-    certificate: bytes
-    trust: TrustBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,45 +83,13 @@ class Ready:
     version: str = VERSION
 
 
-def run(directory: Path, ready: Callable[[Ready], None]) -> int:
-    """Run the node in ``directory`` until it has left, and call ``ready`` once when it serves; the exit code.
-
-    Raises MeshError for whatever keeps it from running.
-    """
-    config = load(directory)
-    logs.set_up(config.name)
-    try:
-        return trio.run(_run, config, ready, strict_exception_groups=True)
-    except BaseExceptionGroup as group:
-        known = group.subgroup(MeshError)
-        unknown = group.split(MeshError)[1]
-        if unknown is not None or known is None:
-            raise
-        raise _first(known) from group
-
-
-def _first(group: BaseExceptionGroup[Error]) -> Error:
+def first_of(group: BaseExceptionGroup[Error]) -> Error:
+    """One of the errors in ``group``, however deep it lies: nurseries wrap what leaves them."""
     first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-async def open_folder(config: NodeConfig) -> Folder:
-    """Everything that is looked at before anything starts; raises MeshError."""
-    genesis = folder.read_genesis(config.genesis)
-    entry = genesis.org(config.org)
-    if entry is None:
-        raise BadInput("org-not-in-genesis", f"{config.org} is not in {config.genesis}", hint="give the node the genesis of its mesh")
-    keys = FileKeyStore.open(config.keys, folder.passphrase_of(config))
-    node = await keys.export(folder.NODE_KEY)
-    trust = TrustBook(genesis, config.revocations)
-    certificate = certificates.from_pem(folder.read_file(config.certificate))
-    me = trust.check(certificate)
-    if me.org != config.org or me.node != node_id(node.public):
-        raise Refused("wrong-node-key", f"the certificate in {config.certificate} is for {me.node} of {me.org}, not for this node")
-    return Folder(config, genesis, keys, node, me, certificate, trust)
-
-
-class _Node:
+class Node:
     """One running node: the parts that effects reach, and the handlers that carry them out."""
 
     def __init__(self, opened: Folder, level: LevelStore, nursery: trio.Nursery) -> None:
@@ -166,11 +100,7 @@ class _Node:
         self.trusting = trio.Lock()
         self.events = EventLog(os.urandom(4).hex(), lambda: int(time.time() * 1000))
         self.ring = KeyRing.load(self.config.api_keys)
-        self.agent_keys: dict[AgentId, str] = {}
-        self.api_url = ""
         self.measurements = Measurements()
-        self.serving = Serving()
-        self.turns = Turns()
         self.stores = {name: level.prefixed(name) for name in STORED}
         self.overlays = {name: Overlay(store) for name, store in self.stores.items()}
         self.facts = _facts(opened)
@@ -184,7 +114,7 @@ class _Node:
         self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._from_links)
         egress = EgressPolicy.of([*self.config.egress_allow, *(LOOPBACK if self.genesis.testnet else ())])
         hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
-        self.provider = OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress))
+        self.hosting = Hosting(OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress)), self.ring)
         self.host = self._host()
         self.metrics = Metrics(
             {
@@ -196,7 +126,7 @@ class _Node:
                 "receipts": self.assembly.receipts.statistics,
                 "gossip": self.gossip.statistics,
                 "links": self.links.statistics,
-                "turns": self.turns.statistics,
+                "turns": self.hosting.turns.statistics,
             }
         )
 
@@ -238,10 +168,10 @@ class _Node:
                 LeaveCompleted: lambda _: self.left.set(),
             },
             ports={
-                CallTool: self._call_tool,
+                CallTool: self.hosting.call_tool,
                 SignEntry: self._sign_entry,
-                StartAgent: self._start_agent,
-                StopAgent: self._stop_agent,
+                StartAgent: self.hosting.start,
+                StopAgent: self.hosting.stop,
                 TakeRevocations: self._take_revocations,
             },
             at_once={SignBytes: self._sign_bytes},
@@ -279,48 +209,6 @@ class _Node:
         signature = await self._sign(entry_domain(self.genesis.hash), effect.body)
         return EntrySignature(self.opened.me.node, signature, self.opened.certificate)
 
-    async def _call_tool(self, effect: CallTool) -> ToolResult:
-        """Call it, count it as under way, and log how it ended."""
-        began, ended = trio.current_time(), "cancelled"
-        try:
-            async with self.turns.turn(effect) as call:
-                with self.serving.call(call.agent, call.depth):
-                    result = await self.provider.call(call)
-            ended = "failed" if result.failed else "completed"
-            return result
-        except MeshError as error:
-            ended = error.name
-            raise
-        finally:
-            told = {"trace": effect.trace, "task": effect.task, "agent": effect.agent, "tool": effect.tool}
-            logger.info("served", extra={**told, "ended": ended, "dur_ms": round((trio.current_time() - began) * 1000, 2)})
-
-    async def _start_agent(self, effect: StartAgent) -> tuple[Tool, ...]:
-        """Run it with a key of its own; the key of what it replaces opens nothing any more."""
-        name = f"agent {effect.file.name}"[:64]
-        token = self.ring.mint(name, "agent", budget_micro=AGENT_BUDGET_MICRO, depth=DEPTH - 1, agent=effect.agent, kept=False)
-        env = {"MESH_NODE": self.api_url, "MESH_API_KEY": token}
-        spec = AgentSpec(effect.agent, effect.file, Path(effect.folder), env)
-        try:
-            tools = await self.provider.start(spec, must_start=effect.must_start)
-        except BaseException:
-            self.ring.revoke(token.split("_")[1])
-            raise
-        self.turns.open(effect.agent, effect.file)
-        self._revoke(effect.agent)
-        self.agent_keys[effect.agent] = token.split("_")[1]
-        return tools
-
-    async def _stop_agent(self, effect: StopAgent) -> None:
-        await self.provider.stop(effect.agent)
-        self.turns.close(effect.agent)
-        self._revoke(effect.agent)
-
-    def _revoke(self, agent: AgentId) -> None:
-        key = self.agent_keys.pop(agent, None)
-        if key is not None:
-            self.ring.revoke(key)
-
     # -- who is where ------------------------------------------------------------------------------------------------
 
     def _address_of(self, node: NodeId) -> tuple[str, int] | None:
@@ -351,11 +239,11 @@ class _Node:
         config = self.config
         self.gossip.open(config.gossip.host, config.gossip.port)
         await self.nursery.start(self.host.run)
-        await self.nursery.start(self.provider.run)
+        await self.nursery.start(self.hosting.provider.run)
         try:
             await self.nursery.start(self.links.run)
         except* OSError as errors:  # it comes out of the nursery that the links run in
-            detail = f"port {config.link.port} on {config.link.host} cannot be had: {_first(errors)}"
+            detail = f"port {config.link.port} on {config.link.host} cannot be had: {first_of(errors)}"
             raise Refused("port-taken", detail, hint="end what uses it, or choose another") from errors
         await self.nursery.start(self.gossip.run)
         if self.genesis.testnet:
@@ -374,10 +262,10 @@ class _Node:
             node_id=me.node,
             mesh=self.genesis.mesh,
             genesis=self.genesis.hash.hex(),
-            api=self.api_url,
+            api=self.hosting.api_url,
             link=str(config.link),
             gossip=str(config.gossip),
-            sandbox=tuple(self.provider.layers()),
+            sandbox=tuple(self.hosting.provider.layers()),
             seeds=len(config.seeds),
         )
 
@@ -386,10 +274,10 @@ class _Node:
         listen = Listen(config.api.host, config.api.port, config.api_tls_certificate, config.api_tls_key)
         scheme = "http" if listen.certificate is None else "https"
         about = About(opened.me, config.name, config.region, VERSION, self.genesis, f"{scheme}://{config.api}", trio.current_time())
-        seen = Seen(self.measurements, self.metrics, self.serving, self.turns)
-        facade = Facade(about, self.host, self.assembly, self.provider, self.events, seen, self.nursery)
+        seen = Seen(self.measurements, self.metrics, self.hosting.serving, self.hosting.turns)
+        facade = Facade(about, self.host, self.assembly, self.hosting.provider, self.events, seen, self.nursery)
         app = build(facade, self.ring, settings=settings(listen), save_keys=partial(self.ring.save, config.api_keys))
-        self.api_url = await self.nursery.start(partial(serve, app, listen))
+        self.hosting.api_url = await self.nursery.start(partial(serve, app, listen))
         self.nursery.start_soon(keep_keys, self.ring, config.api_keys)
 
     async def _tell_load(self) -> None:
@@ -455,39 +343,3 @@ def _facts(opened: Folder) -> NodeFacts:
 
 def _roots(genesis: Genesis) -> tuple[bytes, ...]:
     return tuple(entry.root_certificate for entry in genesis.orgs)
-
-
-async def _run(config: NodeConfig, ready: Callable[[Ready], None]) -> int:
-    opened = await open_folder(config)
-    with ExitStack() as stack:
-        level = LevelStore(config.data)
-        stack.callback(level.close)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            async with trio.open_nursery() as nursery:
-                node = _Node(opened, level, nursery)
-                await node.start()
-                ready(node.facts_of_start())
-                gc.collect()
-                gc.freeze()  # a full collection over what lives for ever would stop the loop for 100 ms (DESIGN.md)
-                await _until_asked_to_leave(signals, node)
-                print("leaving, again to force", file=sys.stderr, flush=True)
-                nursery.start_soon(_force, signals)
-                await node.leave()
-                nursery.cancel_scope.cancel()
-    print("left", file=sys.stderr, flush=True)
-    return 0
-
-
-async def _until_asked_to_leave(signals: AsyncIterator[int], node: _Node) -> None:
-    """SIGHUP: read the revocation lists again; where it means that the terminal has gone, leave with it."""
-    in_terminal = os.isatty(0)
-    async for number in signals:
-        if number != signal.SIGHUP or (in_terminal and not os.isatty(0)):
-            return
-        await node.reload()
-
-
-async def _force(signals: AsyncIterator[int]) -> None:
-    async for number in signals:
-        if number != signal.SIGHUP:
-            os._exit(130)

@@ -30,7 +30,7 @@ def run(directory: DirOption = DEFAULT_DIR, as_json: JsonFlag = False) -> None:
     from meshos.node.runtime.matrix_threads import load_numpy
 
     load_numpy()
-    from meshos.node.compose import run as run_node
+    from meshos.node.process import run as run_node
 
     told = False
 

@@ -7,7 +7,6 @@ cancelled it waits. Money goes back only when the provider's word proves that no
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -18,6 +17,7 @@ from meshos.node.facade import views
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
 from meshos.node.facade.tasks import Running, Tasks
+from meshos.node.facade.views import NameOf
 from meshos.node.kernel.assembly import CALL, CALLED_OFF
 from meshos.node.runtime.host import Host
 from meshos.protocols.tasks.call import CallRequest, TaskResult
@@ -43,16 +43,14 @@ class Call:
 
 
 class Calling:
-    """All calls of one node. ``names`` gives the members' names by their ids."""
+    """All calls of one node."""
 
-    def __init__(
-        self, host: Host, nursery: trio.Nursery, measurements: Measurements, metrics: Metrics, names: Callable[[], dict[str, str]]
-    ) -> None:
+    def __init__(self, host: Host, nursery: trio.Nursery, measurements: Measurements, metrics: Metrics, name_of: NameOf) -> None:
         self._host = host
         self._nursery = nursery
         self._measurements = measurements
         self._metrics = metrics
-        self._names = names
+        self._name_of = name_of
         self.tasks = Tasks()
 
     async def wait_made(self, call: Call) -> shapes.TaskView:
@@ -109,7 +107,7 @@ class Calling:
 
     def _ended(self, call: Call, running: Running, result: TaskResult) -> shapes.TaskView:
         total_ms = (trio.current_time() - call.began) * 1000
-        view = views.task_view(result, total_ms, self._names())
+        view = views.task_view(result, total_ms, self._name_of)
         self._settle(call, _owed_micro(call, result, view))
         self.tasks.end(running, view)
         if not result.replayed:

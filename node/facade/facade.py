@@ -104,7 +104,7 @@ class Facade:
         self._metrics = seen.metrics
         self._serving = seen.serving
         self._turns = seen.turns
-        self._calling = Calling(host, nursery, seen.measurements, seen.metrics, self._names)
+        self._calling = Calling(host, nursery, seen.measurements, seen.metrics, assembly.membership.name_of)
 
     # -- agents ------------------------------------------------------------------------------------------------------
 
@@ -250,8 +250,8 @@ class Facade:
 
     async def members(self) -> shapes.MembersView:
         """See ``NodeService.members``."""
-        names, now = self._names(), trio.current_time()
-        found = tuple(views.member_view(view, names, now) for view in self._assembly.membership.members())
+        membership, now = self._assembly.membership, trio.current_time()
+        found = tuple(views.member_view(view, membership.name_of, now) for view in membership.members())
         return shapes.MembersView(found, self._about.name)
 
     async def status(self) -> shapes.StatusView:
@@ -287,7 +287,9 @@ class Facade:
         """See ``NodeService.explain``."""
         for view in self._assembly.membership.members():
             if subject in (view.node_id, view.name):
-                return explaining.member(subject, views.member_view(view, self._names(), trio.current_time()), self._about.name)
+                return explaining.member(
+                    subject, views.member_view(view, self._assembly.membership.name_of, trio.current_time()), self._about.name
+                )
         if subject.startswith("t-"):
             return explaining.task(await self.task(TaskId(subject), caller))
         held = self._find(AgentId(subject))
@@ -354,9 +356,6 @@ class Facade:
         if self._host.lag_s > LAG_PROBLEM_S:
             problems.append(f"its event loop is {self._host.lag_s * 1000:.0f} ms behind")
         return tuple(problems)
-
-    def _names(self) -> dict[str, str]:
-        return {view.node_id: view.name for view in self._assembly.membership.members()}
 
     def _view(self, sealed: Sealed) -> shapes.AgentView:
         assert isinstance(sealed.entry, AgentRecord)

@@ -1,12 +1,13 @@
 """From what machines and Flows hold to what the API shows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from meshos import cbor
 from meshos.adapters.onprem.supervisor import ReplicaStatistics
 from meshos.consensus.org.commands import Ended, Problem
 from meshos.errors import MeshError
-from meshos.ids import AgentId
+from meshos.ids import AgentId, NodeId
 from meshos.node.api import shapes
 from meshos.node.api.amounts import text
 from meshos.node.api.render import rfc3339
@@ -16,6 +17,9 @@ from meshos.protocols.membership.events import MemberView
 from meshos.protocols.tasks.call import CallRequest, TaskResult
 from meshos.protocols.tasks.receipt import SignedReceipt, decode_receipt
 from meshos.protocols.tasks.tools import Tool
+
+NameOf: TypeAlias = Callable[[NodeId], str | None]
+"""What a member calls itself; None of a node that is no member."""
 
 SCHEMA_BYTES = 1 << 20
 
@@ -65,9 +69,9 @@ def hosted(view: shapes.AgentView, replicas: Sequence[ReplicaStatistics], wanted
     return shapes.HostedAgent(view, state, wanted, running, note)
 
 
-def member_view(view: MemberView, names: dict[str, str], now: float) -> shapes.MemberView:
-    """A member as this node sees it; ``names`` maps node ids to names."""
-    accusers = sorted(names.get(accusation.accuser, accusation.accuser) for accusation in view.accusations)
+def member_view(view: MemberView, name_of: NameOf, now: float) -> shapes.MemberView:
+    """A member as this node sees it."""
+    accusers = sorted(name_of(accusation.accuser) or accusation.accuser for accusation in view.accusations)
     notes = [f"accused by {', '.join(accusers)}"] if accusers else []
     if view.unroutable_in_s is not None:
         notes.append(f"no work is sent to it in {max(0.0, view.unroutable_in_s):.0f} s")
@@ -89,7 +93,7 @@ def member_view(view: MemberView, names: dict[str, str], now: float) -> shapes.M
     )
 
 
-def task_view(result: TaskResult, total_ms: float, names: dict[str, str]) -> shapes.TaskView:
+def task_view(result: TaskResult, total_ms: float, name_of: NameOf) -> shapes.TaskView:
     """A task that was called from here and has ended."""
     receipt = None if result.receipt is None else decode_receipt(result.receipt.payload)
     tool_ms = float(result.ended_ms - result.started_ms) if result.ended_ms else None
@@ -101,7 +105,7 @@ def task_view(result: TaskResult, total_ms: float, names: dict[str, str]) -> sha
         error=None if result.problem is None else task_error(result.problem),
         receipt=None if result.receipt is None else receipt_json(result.receipt),
         timing=shapes.Timing(total_ms, tool_ms),
-        node="" if receipt is None else names.get(receipt.provider.node, receipt.provider.node),
+        node="" if receipt is None else name_of(receipt.provider.node) or receipt.provider.node,
         cost_micro=0 if receipt is None else receipt.price_micro,
     )
 

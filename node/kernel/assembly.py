@@ -111,8 +111,7 @@ class Assembly:
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
         """The nodes of ``org`` that work can be sent to now: the one that holds its state first."""
         holder = self.holder_of(org)
-        nodes = [view.node_id for view in self.membership.members() if view.org == org and self.membership.routable(view.node_id)]
-        return tuple(sorted(nodes, key=lambda node: node != holder))
+        return tuple(sorted(self.membership.routable_of(org), key=lambda node: node != holder))
 
 
 def assemble(outside: Outside) -> Assembly:

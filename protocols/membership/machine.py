@@ -145,6 +145,15 @@ class Membership:
         member = self._table.members.get(node)
         return None if member is None else self._view(member)
 
+    def name_of(self, node: NodeId) -> str | None:
+        """What a listed member calls itself."""
+        member = self._table.members.get(node)
+        return None if member is None else member.facts.name
+
+    def routable_of(self, org: OrgDid) -> list[NodeId]:
+        """The nodes of ``org`` that work can be sent to now."""
+        return [member.node for member in self._table.members.values() if member.org == org and self.routable(member.node)]
+
     def certificates(self) -> tuple[commands.Certified, ...]:
         """The checked certificates that are held, this node's own among them."""
         return tuple(self._table.credentials.values())

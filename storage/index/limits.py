@@ -30,7 +30,7 @@ RERANKED = 100
 
 NEARNESS_WEIGHT = 1.5
 RERANKED_LEXICAL_WEIGHT = 0.5
-"""Weights of the pieces' nearness and of the words' share against the cosine among the candidates; see docs/decisions/0006."""
+"""Weights of the pieces' nearness and of the words' share against the cosine among the candidates; see docs/decisions/0011."""
 
 DEAD_SHARE = 0.5
 """A segment with more dead rows than this is written anew."""

@@ -24,7 +24,7 @@ from meshos.crypto.keystore import TEST_COST
 from meshos.errors import BadInput
 from meshos.genesis_reading import parse_org
 from meshos.ids import org_did
-from meshos.node import compose, folder
+from meshos.node import folder, opening
 from meshos.node.api.keys import KeyRing
 from meshos.node.cli.main import run
 from meshos.node.cli.testnet import making as testnet_making
@@ -149,7 +149,7 @@ def test_genesis_and_certificate_of_a_node(tmp_path: Path, made: Path) -> None:
 
     for _ in each_change(place, fresh(place, made), finish, least=4):
         finish()
-        opened = trio.run(compose.open_folder, load(place / "acme-1"))
+        opened = trio.run(opening.open_folder, load(place / "acme-1"))
         assert opened.me.org == org_did("enterprise", "acme")
 
 
@@ -209,7 +209,7 @@ def test_a_new_testnet(tmp_path: Path) -> None:
     for _ in each_change(place, prepare, make, least=20):
         testnet = record.load(final) if testnet_making.exists(final) else make()
         assert testnet == record.load(final)
-        opened = trio.run(compose.open_folder, load(Path(testnet.nodes[0].dir)))
+        opened = trio.run(opening.open_folder, load(Path(testnet.nodes[0].dir)))
         assert opened.me.node == testnet.nodes[0].node_id
 
 

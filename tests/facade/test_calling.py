@@ -104,7 +104,7 @@ async def a_node() -> AsyncIterator[Node]:
             ports={Asked: wait_for_word},
             sign=never_signs,
         )
-        calling = Calling(host, nursery, Measurements(), Metrics({}), dict)
+        calling = Calling(host, nursery, Measurements(), Metrics({}), lambda _: None)
         purse = Key("key", "name", "caller", b"", 100)
         nodes.append(Node(calling, nursery, purse, says("completed"), says("cancelled", receipt=False)))
         await nursery.start(host.run)

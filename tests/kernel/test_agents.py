@@ -99,7 +99,7 @@ class Programs:
 
 def next_event(world: World) -> None:
     """Everything that happens at the next moment at which something happens."""
-    world.run(world._heap[0][0])
+    world.run(world.heap[0][0])
 
 
 def test_an_undeploy_that_a_crash_cuts_at_any_effect_leaves_no_record_in_the_end() -> None:
