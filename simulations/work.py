@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from meshos import cbor
 from meshos.consensus.org.commands import Ended
+from meshos.consensus.org.entries import open_key
 from meshos.effects import Completed, Err, Ok, Outcome
 from meshos.flow_machine import CancelFlow, FlowEnded, StartFlow
 from meshos.ids import AgentId, NodeId, OrgDid, TaskId, agent_id
@@ -267,9 +268,17 @@ class CallChecker:
             if not (isinstance(outcome, Ok) and isinstance(outcome.value, TaskResult) and outcome.value.status == "completed"):
                 raise Violation("stuck", f"after healing, a call from {node} to {agent} ends as {outcome}")
         self._check_withdrawn()
+        self._check_open()
         self.figures["calls"] = len(work.asked)
         self.figures["calls completed"] = sum(self._status(asked) == "completed" for asked in work.asked)
         self.figures["tasks ended"] = len(self._told)
+
+    def _check_open(self) -> None:
+        """A task whose tool nobody waits for has ended: none is left open for ever."""
+        for node in self._mesh.living():
+            still_open = [key for key, _ in self._mesh.world.nodes[node].views["org"].scan(open_key(TaskId("")))]
+            if still_open:
+                raise Violation("stuck", f"{node} still has {len(still_open)} tasks open that nobody runs")
 
     def _check_withdrawn(self) -> None:
         for org in self._mesh.holder:
