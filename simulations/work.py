@@ -231,8 +231,11 @@ class CallWork:
 
 
 class CallChecker:
-    """No tool that must not run twice ran twice; what was said to be done was done, and what was said not to be was not; no task ends
-    twice, or differently for its two sides; every call ended in its time; once the faults are over every call succeeds, and no node holds the record of an agent that was taken away."""
+    """No tool that must not run twice ran twice; what was said to be done was done, and what was said not to be was not.
+
+    No task ends twice, or differently for its two sides, or stays open for ever; every call ended in its time. Once the faults are
+    over every call succeeds, and no node holds the record of an agent that was taken away.
+    """
 
     FINAL_S = 20.0
 
