@@ -39,7 +39,7 @@ from meshos.storage.overlay import Overlay
 SOCKET_BUFFER = 1024
 """Events that a paused node keeps; datagrams beyond it are lost, as in a full receive buffer."""
 
-GARBAGE = 50_000
+GARBAGE = 200_000
 """New objects between two collections: most of what a run makes is gone at once or stays, so looking often is in vain."""
 
 
