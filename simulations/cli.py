@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from meshos.errors import BadInput
-from meshos.node.cli.output import progress
+from meshos.node.cli import output
 from meshos.simulations.run import Report, load, run
 from meshos.simulations.scenarios import SCENARIOS, scenario_named
 
@@ -115,7 +115,7 @@ def _many(scenario: str, seeds: list[int], nodes: int | None, until: float | Non
     began = shown_at = time.monotonic()
     bad = shown_bad = 0
     pause_s = MOVING_S if sys.stderr.isatty() else STILL_S
-    with multiprocessing.get_context("spawn").Pool() as pool, progress() as shown:
+    with multiprocessing.get_context("spawn").Pool() as pool, output.progress() as shown:
         for done, report in enumerate(pool.imap(_job, jobs), 1):
             bad += report.verdict != "ok"
             now = time.monotonic()
