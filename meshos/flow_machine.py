@@ -146,7 +146,7 @@ class Flows:
         elif isinstance(event, CancelFlow):
             root = self._roots.get(event.flow)
             if root is not None:
-                self._give_up(root, Refused("cancelled", "it was cancelled by whoever asked for it"))
+                self._give_up(root, Refused("cancelled", "it was cancelled by whoever asked for it", outcome="unknown"))
         elif isinstance(event, Tick):
             self._tick()
         else:

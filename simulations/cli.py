@@ -15,7 +15,6 @@ from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from meshos.errors import BadInput
@@ -27,6 +26,10 @@ from meshos.simulations.scenarios import SCENARIOS, scenario_named
 EXIT = {"ok": 0, "safety": 1, "stuck": 10, "crashed": 11}
 UNDECIDED = 125
 FOLDER = Path("sim")
+MOVING_S = 1.0
+"""On a terminal the line moves this often; a run that is over sooner shows none."""
+STILL_S = 10.0
+"""Elsewhere a line is written this often, and with each seed that is bad."""
 
 app = typer.Typer(help="Chaos in virtual time: the nodes' own machines, hurt by a seed.", no_args_is_help=True)
 later.register(app, later.SIM_COMMANDS, "mesh sim")
@@ -111,15 +114,18 @@ def _job(job: tuple[str, int, int | None, float | None]) -> Report:
 
 
 def _many(scenario: str, seeds: list[int], nodes: int | None, until: float | None, *, quiet: bool) -> Iterator[Report]:
-    """All seeds on all cores, in the order of the seeds, with a bar that tells how far they are."""
+    """All seeds on all cores, in the order of the seeds, with a line on stderr that tells how far they are."""
     jobs = [(scenario, seed, nodes, until) for seed in seeds]
-    columns = (TextColumn("seeds"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[bad]} bad"))
-    with multiprocessing.get_context("spawn").Pool() as pool, Progress(*columns, console=stderr, disable=quiet, transient=True) as bar:
-        task = bar.add_task("seeds", total=len(jobs), bad=0)
-        bad = 0
-        for report in pool.imap(_job, jobs):
+    began = shown_at = time.monotonic()
+    bad = shown_bad = 0
+    pause_s = MOVING_S if sys.stderr.isatty() else STILL_S
+    with multiprocessing.get_context("spawn").Pool() as pool, output.progress() as shown:
+        for done, report in enumerate(pool.imap(_job, jobs), 1):
             bad += report.verdict != "ok"
-            bar.update(task, advance=1, bad=bad)
+            now = time.monotonic()
+            if not quiet and (now - shown_at >= pause_s or bad != shown_bad):
+                shown_at, shown_bad = now, bad
+                shown.at(f"{done} of {len(jobs)} seeds, {bad} bad, {(now - began) / done * (len(jobs) - done):.0f} s left")
             yield report
 
 

@@ -122,6 +122,17 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
+class Wall:
+    """A node's wall clock is off by ``offset_s`` from now on: set wrong at the start, or moved while it runs."""
+
+    node: str
+    offset_s: float
+
+    def do(self, world: World) -> None:
+        world.nodes[NodeId(self.node)].wall_offset_s = self.offset_s
+
+
+@dataclass(frozen=True, slots=True)
 class Disk:
     """From now on a share of the node's syncs fails. A node whose disk fails once is dead; it may be restarted."""
 
@@ -133,11 +144,11 @@ class Disk:
             store.faults = DiskFaults(error_rate=self.error_rate)
 
 
-AnyFault: TypeAlias = Crash | Restart | Pause | Resume | Partition | OneWay | Heal | Weather | Drift | Disk
+AnyFault: TypeAlias = Crash | Restart | Pause | Resume | Partition | OneWay | Heal | Weather | Drift | Wall | Disk
 Schedule: TypeAlias = list[tuple[float, AnyFault]]
 
 KINDS: dict[str, type[AnyFault]] = {
-    kind.__name__.lower(): kind for kind in (Crash, Restart, Pause, Resume, Partition, OneWay, Heal, Weather, Drift, Disk)
+    kind.__name__.lower(): kind for kind in (Crash, Restart, Pause, Resume, Partition, OneWay, Heal, Weather, Drift, Wall, Disk)
 }
 CALM = Weather(loss=0.0, duplication=0.0, spike=0.0, spike_s=0.0)
 
@@ -182,6 +193,8 @@ def swarm(rng: random.Random, nodes: Sequence[str], *, begin: float, end: float)
     for node in nodes:
         if rng.random() < 0.3:
             schedule.append((0.0, Drift(node, 1 + rng.uniform(-0.0005, 0.0005))))
+    if rng.random() < 0.5:
+        schedule += _walls(rng, nodes, begin, end)
     if rng.random() < 0.7:
         weather = Weather(rng.choice((0.0, 0.01, 0.05, 0.2)), rng.choice((0.0, 0.02)), rng.choice((0.0, 0.05)), rng.choice((0.05, 0.5)))
         schedule.append((rng.uniform(begin, end), weather))
@@ -192,6 +205,15 @@ def swarm(rng: random.Random, nodes: Sequence[str], *, begin: float, end: float)
     schedule += [(end, Heal()), (end, CALM)]
     schedule += [(end, Disk(node, 0.0)) for node in nodes]
     schedule += [(end, Resume(node)) for node in nodes] + [(end, Restart(node)) for node in nodes]
+    return schedule
+
+
+def _walls(rng: random.Random, nodes: Sequence[str], begin: float, end: float) -> Schedule:
+    """Wall clocks that are wrong from the start, by seconds or by most of an hour, and ones that jump."""
+    schedule: Schedule = []
+    for node in rng.sample(list(nodes), k=rng.randint(1, len(nodes))):
+        at = rng.choice((0.0, rng.uniform(begin, end)))
+        schedule.append((at, Wall(node, rng.choice((1.0, 60.0, 3600.0)) * rng.uniform(-1.0, 1.0))))
     return schedule
 
 

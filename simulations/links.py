@@ -11,15 +11,20 @@ if TYPE_CHECKING:
     from meshos.simulations.world import SimNode, World
 
 
+LATER_S = 0.05
+"""By how much the two sides of a link may learn at different times that it broke."""
+
+
 class Links:
     """Who has a link to whom, and what is on it: in order, and reliable until it breaks."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
-        self._up: dict[tuple[NodeId, NodeId], int] = {}  # ordered pair -> number of the connection
+        self._up: dict[tuple[NodeId, NodeId], int] = {}  # (who, with whom) -> the connection, until ``who`` learns that it broke
         self._arrives: dict[tuple[NodeId, NodeId], float] = {}  # when the last message of a direction arrives
         self._opening: set[tuple[NodeId, NodeId]] = set()
         self._numbers = 0
+        self._random = world.generator("links").random
 
     def open(self, node: "SimNode", to: NodeId) -> None:
         """Dial: two round trips for TCP and TLS 1.3, then both sides know."""
@@ -45,6 +50,8 @@ class Links:
             self._world.after(delay, self._lost, node, epoch, to, "unreachable")
             return
         if (node.name, to) not in self._up:
+            if (to, node.name) in self._up:
+                self._learns((to, node.name), self._up[to, node.name])  # the new connection takes the place of one half dead
             self._numbers += 1
             self._up[node.name, to] = self._up[to, node.name] = self._numbers
             self._told(other, node)
@@ -58,7 +65,7 @@ class Links:
         node.deliver("rpc", LinkUp(peer))
 
     def send(self, node: "SimNode", effect: SendMessage) -> None:
-        """In order; what is sent into a cut breaks the link after its timeout."""
+        """In order; what is sent into a cut breaks the link after its timeout. What was under way when it broke may still arrive."""
         pair = (node.name, effect.to)
         connection = self._up.get(pair)
         world = self._world
@@ -73,18 +80,26 @@ class Links:
         world.at(arrives, self._arrive, pair, connection, effect)
 
     def _arrive(self, pair: tuple[NodeId, NodeId], connection: int, effect: SendMessage) -> None:
-        if self._up.get(pair) == connection:
+        if self._up.get((pair[1], pair[0])) == connection:
             self._world.nodes[pair[1]].deliver("rpc", MessageReceived(self._world.peer(pair[0]), effect.message, effect.lane))
 
     def _break(self, pair: tuple[NodeId, NodeId], connection: int) -> None:
+        """Both sides learn it, not at the same moment: to the later one what is under way is still delivered, although the sender has
+        seen the link break already (and may ask again)."""
+        one, other = pair
+        if self._random() < 0.5:
+            one, other = other, one
+        self._learns((one, other), connection)
+        self._world.after(LATER_S * self._random(), self._learns, (other, one), connection)
+
+    def _learns(self, pair: tuple[NodeId, NodeId], connection: int) -> None:
+        """The first of ``pair`` learns that its connection to the second is gone."""
         if self._up.get(pair) != connection:
             return
-        one, other = pair
-        del self._up[one, other], self._up[other, one]
-        self._arrives.pop((one, other), None)
-        self._arrives.pop((other, one), None)
-        for node, peer in ((self._world.nodes[one], other), (self._world.nodes[other], one)):
-            self._lost(node, node.epoch, peer, "link-lost")
+        del self._up[pair]
+        self._arrives.pop(pair, None)
+        node = self._world.nodes[pair[0]]
+        self._lost(node, node.epoch, pair[1], "link-lost")
 
     def _lost(self, node: "SimNode", epoch: int, peer: NodeId, reason: str) -> None:
         """``node`` learns that it has no link to ``peer``."""
@@ -96,6 +111,8 @@ class Links:
     def node_gone(self, node: "SimNode") -> None:
         """A process that died resets its connections, as far as the reset gets through."""
         for pair, connection in [(pair, number) for pair, number in self._up.items() if pair[0] == node.name]:
+            del self._up[pair]
+            self._arrives.pop(pair, None)
             passes = self._world.network.passes(*pair)
             delay = self._world.network.delay() if passes else self._world.network.faults.link_timeout_s
-            self._world.after(delay, self._break, pair, connection)
+            self._world.after(delay, self._learns, (pair[1], pair[0]), connection)

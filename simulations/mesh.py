@@ -1,7 +1,6 @@
 """Whole meshes for scenarios: nodes put together by the same assembly as in a process, with simulated keys, agents and model."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from meshos import cbor
@@ -25,27 +24,15 @@ from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
 from meshos.protocols.membership.sync import services as membership_services
 from meshos.protocols.rpc.machine import Rpc
-from meshos.protocols.tasks.ports import CallTool, SignBytes, ToolResult
+from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.protocols.tasks.tools import Tool
+from meshos.simulations.agents import Agents
 from meshos.simulations.authority import GENESIS, Authority
 from meshos.simulations.run import node_ids
-from meshos.simulations.world import SimNode, Spec, World
+from meshos.simulations.world import Lasting, SimNode, Spec, World
 
 SEEDS = 3
 """The first nodes are everybody's seeds."""
-
-
-@dataclass(slots=True)
-class Agents:
-    """Every simulated agent's tool runs, by (agent, task): what really happened, whatever the nodes believe."""
-
-    runs: dict[tuple[str, str], int] = field(default_factory=dict)
-
-    def call(self, node: SimNode, effect: CallTool) -> ToolResult:
-        """Run a tool: it has run from now on, also if its node dies before the result is told."""
-        key = (effect.agent, effect.task)
-        self.runs[key] = self.runs.get(key, 0) + 1
-        return ToolResult(cbor.encode({"ran": effect.tool}), False, "0")
 
 
 TOOLS = (
@@ -61,7 +48,7 @@ class Mesh:
         self.world = world
         self.timing = timing
         self.authority = Authority(world.seed)
-        self.agents = Agents()
+        self.agents = Agents(world)
         self.ids = node_ids(count)
         self.org_of = {node: _org(number % (orgs or count)) for number, node in enumerate(self.ids)}
         self.holder = {org: node for node, org in reversed(self.org_of.items())}
@@ -127,7 +114,7 @@ class Mesh:
                 secret=node.rng.randbytes(32),
                 views=node.views,
                 now=node.now(),
-                wall_ms=lambda: 1_700_000_000_000 + int(self.world.now * 1000),
+                wall_ms=node.wall_ms,
                 embedder=HashedEmbedder(),
             )
         )
@@ -137,14 +124,19 @@ class Mesh:
 
     def _ports(self) -> dict[type, Callable[[SimNode, Any], object]]:
         return {
-            CallTool: self.agents.call,
-            SignBytes: lambda node, effect: self._sign(node, effect.domain, effect.payload),
-            SignEntry: lambda node, effect: EntrySignature(
-                node.name, self._sign(node, entry_domain(GENESIS), effect.body), self.authority.issue(node.name, node.spec.org).certificate
-            ),
+            CallTool: lambda node, effect: self.agents.call(effect),
+            SignBytes: lambda node, effect: self._lasting(lambda: self._sign(node, effect.domain, effect.payload)),
+            SignEntry: lambda node, effect: self._lasting(lambda: self._sign_entry(node, effect)),
             StartAgent: lambda node, effect: TOOLS,
             StopAgent: lambda node, effect: None,
         }
+
+    def _lasting(self, sign: Callable[[], object]) -> Lasting:
+        return Lasting(self.world.sign_s(), sign, left=lambda: None)
+
+    def _sign_entry(self, node: SimNode, effect: SignEntry) -> EntrySignature:
+        certificate = self.authority.issue(node.name, node.spec.org).certificate
+        return EntrySignature(node.name, self._sign(node, entry_domain(GENESIS), effect.body), certificate)
 
     def _sign(self, node: SimNode, domain: Domain, payload: bytes) -> bytes:
         return self.authority.signer(node.name).sign(domain, payload)

@@ -4,8 +4,10 @@ import random
 from dataclasses import dataclass, field
 
 from meshos import cbor
-from meshos.effects import Err, Ok, Outcome
-from meshos.flow_machine import FlowEnded, StartFlow
+from meshos.consensus.org.commands import Ended
+from meshos.consensus.org.entries import open_key
+from meshos.effects import Completed, Err, Ok, Outcome
+from meshos.flow_machine import CancelFlow, FlowEnded, StartFlow
 from meshos.ids import AgentId, NodeId, OrgDid, TaskId, agent_id
 from meshos.node.kernel.agents import DeployAsked, UndeployAsked
 from meshos.node.kernel.assembly import ASK_DIRECTORY, CALL, DEPLOY, UNDEPLOY
@@ -18,8 +20,6 @@ from meshos.protocols.tasks.agent_file import parse_mapping
 from meshos.protocols.tasks.call import CallRequest, TaskResult
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.world import SimNode, Violation, World
-
-NOW_MS = 1_700_000_000_000
 
 
 class Asking:
@@ -36,6 +36,10 @@ class Asking:
         self._numbers += 1
         node.deliver("flows", StartFlow(self._numbers, service, argument, node.now() + timeout_s, OUTSIDE))
         return self._numbers
+
+    def cancel(self, node: SimNode, number: int) -> None:
+        """Whoever asked does not want it any more."""
+        node.deliver("flows", CancelFlow(number))
 
     def _noticed(self, node: SimNode, effect: object) -> None:
         if isinstance(effect, FlowEnded) and isinstance(effect.flow, int):
@@ -82,10 +86,10 @@ class DirectoryWork:
         name = f"agent {owner.rng.randrange(self.NAMES)}"
         present = owner.rng.random() < 0.7 or owner.sure.get(name) is not True
         owner.wants, owner.epoch = (name, present), node.epoch
-        argument: object = Withdrawal((name,), NOW_MS)
+        argument: object = Withdrawal((name,), node.wall_ms())
         if present:
             profile = Profile(name, f"does thing {owner.rng.randrange(1000)} for whoever asks")
-            argument = Publication((profile,), NOW_MS)
+            argument = Publication((profile,), node.wall_ms())
         owner.number = self.asking.ask(node, PUBLISH if present else WITHDRAW, argument, 20.0)
 
     def settle(self, owner: _Owner) -> None:
@@ -154,10 +158,12 @@ class _Asked:
 
 
 class CallWork:
-    """One agent an organisation; random nodes call random agents, some calls twice with one key. A second agent is taken away again."""
+    """One agent an organisation; random nodes call random agents, some calls twice with one key, some are cancelled. A second agent is
+    taken away again."""
 
     EVERY_S = 0.5
     TIMEOUT_S = 5.0
+    CANCELLED = 0.15
     BRIEFLY = "Briefly"
 
     def __init__(self, mesh: Mesh, *, until_s: float = 100.0) -> None:
@@ -216,24 +222,40 @@ class CallWork:
     def _ask(self, node: SimNode, request: CallRequest) -> None:
         number = self.asking.ask(node, CALL, request, self.TIMEOUT_S + 3)
         self.asked.append(_Asked(request, node, node.epoch, number, self.world.now))
+        if self.rng.random() < self.CANCELLED:
+            self.world.after(self.rng.choice((0.05, 2.0)) * self.rng.random(), self._cancel, node, node.epoch, number)
+
+    def _cancel(self, node: SimNode, epoch: int, number: int) -> None:
+        if node.epoch == epoch and not node.paused:
+            self.asking.cancel(node, number)
 
 
 class CallChecker:
-    """No tool that must not run twice ran twice; what was said to be done was done, and what was said not to be was not; every call
-    ended in its time; once the faults are over every call succeeds, and no node holds the record of an agent that was taken away."""
+    """No tool that must not run twice ran twice; what was said to be done was done, and what was said not to be was not.
+
+    No task ends twice, or differently for its two sides, or stays open for ever; every call ended in its time. Once the faults are
+    over every call succeeds, and no node holds the record of an agent that was taken away.
+    """
 
     FINAL_S = 20.0
 
     def __init__(self, mesh: Mesh, work: CallWork) -> None:
         self._mesh, self._work = mesh, work
+        self._told: dict[tuple[OrgDid, TaskId], str] = {}
         self.figures: dict[str, float] = {}
 
     def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
-        """See ``Checker``."""
+        """See ``Checker``. What the organisation's state has once told of a task's end stays so, also over crashes."""
+        if machine == "flows" and type(event) is Completed and isinstance(event.outcome, Ok) and isinstance(event.outcome.value, Ended):
+            ended = event.outcome.value
+            first = self._told.setdefault((node.spec.org, ended.intent.task), ended.status)
+            if first != ended.status:
+                raise Violation("safety", f"{ended.intent.task} has ended as {first} at {node.spec.org}, and ends again as {ended.status}")
 
     def finish(self, world: World) -> None:
         """See ``Checker``."""
         work = self._work
+        self._mesh.agents.slow = 0.0  # from here on nothing may fail
         finals = []
         for node in self._mesh.living():
             work.undeploy(world.nodes[node])  # where a fault has kept it from being done
@@ -249,8 +271,17 @@ class CallChecker:
             if not (isinstance(outcome, Ok) and isinstance(outcome.value, TaskResult) and outcome.value.status == "completed"):
                 raise Violation("stuck", f"after healing, a call from {node} to {agent} ends as {outcome}")
         self._check_withdrawn()
+        self._check_open()
         self.figures["calls"] = len(work.asked)
         self.figures["calls completed"] = sum(self._status(asked) == "completed" for asked in work.asked)
+        self.figures["tasks ended"] = len(self._told)
+
+    def _check_open(self) -> None:
+        """A task whose tool nobody waits for has ended: none is left open for ever."""
+        for node in self._mesh.living():
+            still_open = [key for key, _ in self._mesh.world.nodes[node].views["org"].scan(open_key(TaskId("")))]
+            if still_open:
+                raise Violation("stuck", f"{node} still has {len(still_open)} tasks open that nobody runs")
 
     def _check_withdrawn(self) -> None:
         for org in self._mesh.holder:
@@ -291,6 +322,9 @@ class CallChecker:
         if isinstance(outcome, Ok):
             result = outcome.value
             assert isinstance(result, TaskResult)
+            told = self._told.get((request.provider_org, result.task))
+            if result.status not in (told, "outcome_unknown"):
+                raise Violation("safety", f"{result.task} is {result.status} for {asked.node.name}, and {told} for {request.provider_org}")
             if result.status == "completed" and not runs.get((request.agent, result.task)):
                 raise Violation("safety", f"{result.task} is said to be completed, and its tool never ran")
         elif outcome.error.outcome == "not_done" and own:

@@ -39,9 +39,12 @@ from meshos.storage.overlay import Overlay
 SOCKET_BUFFER = 1024
 """Events that a paused node keeps; datagrams beyond it are lost, as in a full receive buffer."""
 
-GARBAGE = 50_000
+GARBAGE = 200_000
 """New objects between two collections: most of what a run makes is gone at once or stays, so looking often is in vain."""
 
+
+WALL_BEGIN_MS = 1_700_000_000_000
+"""What wall clocks show when a run begins, where they are right."""
 
 ROUNDING_S = 1e-9
 """The product of a time and a drift may fall short of a deadline by this much: no node is woken too early."""
@@ -60,6 +63,16 @@ class Violation(Exception):
         self.message = message
 
 
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """What a port gives that takes its time: after ``seconds`` ``ended()`` is the answer (or raises MeshError); ``left()`` is called
+    where nobody waits for it any more before that."""
+
+    seconds: float
+    ended: Callable[[], object]
+    left: Callable[[], None]
+
+
 @dataclass(slots=True)
 class Spec:
     """What a node is made of: who it is, and how its machines are built from its disks (again after each crash)."""
@@ -72,7 +85,7 @@ class Spec:
     verifier: Verifier | None = None
     certificate: bytes = b""
     first: tuple[tuple[str, object], ...] = ()  # what each life begins with: (machine, event)
-    ports: Mapping[type, Callable[["SimNode", Any], object]] = field(default_factory=dict)  # what Port(effect) gives, by its type
+    ports: Mapping[type, Callable[["SimNode", Any], object]] = field(default_factory=dict)  # what Port(effect) gives (or Lasting)
 
 
 class SimNode:
@@ -86,10 +99,12 @@ class SimNode:
         self.stores = {name: MemoryStore(world.generator(f"disk/{spec.node}/{name}")) for name in spec.stores}
         self.views: dict[str, Overlay] = {}
         self.drift = 1.0  # how fast its clock runs
+        self.wall_offset_s = 0.0  # how far its wall clock is off
         self.epoch = 0  # counts its lives: what was meant for an earlier one is dropped
         self.alive = False
         self.paused = False
         self.kept: list[Callable[[], None]] = []
+        self.outside: dict[int, Lasting] = {}  # what its ports are doing, by the operation of the Flow that waits
         self.wake = NEVER  # the heap has a wake-up for this node at this time
         self.handlers: dict[type, Callable[[Any], None]] = {}  # effects for parts of this node; ``build`` fills it
         self.core: Core
@@ -98,6 +113,10 @@ class SimNode:
     def now(self) -> float:
         """Its own clock."""
         return self.world.now * self.drift
+
+    def wall_ms(self) -> int:
+        """Its wall clock, in milliseconds since 1970."""
+        return WALL_BEGIN_MS + round((self.world.now + self.wall_offset_s) * 1000)
 
     def start(self) -> None:
         """Build its machines from its disks and begin."""
@@ -218,12 +237,16 @@ class SimNode:
         elif type(effect) is Sign:
             assert self.spec.signer is not None and isinstance(effect.domain, Domain)
             signature = self.spec.signer.sign(effect.domain, effect.payload)
-            world.after(world.sign_s, self._later, self.epoch, effect.machine, Signed(effect.op, signature))
+            world.after(world.sign_s(), self._later, self.epoch, effect.machine, Signed(effect.op, signature))
         elif type(effect) is Report:
             raise Violation("crashed", f"{self.name}: {effect.machine}: {effect.error!r}") from effect.error
         elif type(effect) in self.handlers:
             self.handlers[type(effect)](effect)
-        elif type(effect) is not Abandon:
+        elif type(effect) is Abandon:
+            lasting = self.outside.pop(effect.op, None)
+            if lasting is not None:
+                lasting.left()
+        else:
             world.notify(self, effect)
 
     def _perform(self, perform: Perform) -> None:
@@ -237,10 +260,25 @@ class SimNode:
                 if port is None:
                     raise Refused("no-port", f"{type(operation.effect).__name__} has no port in this scenario")
                 cost, value = self.world.port_s, port(self, operation.effect)
+                if isinstance(value, Lasting):
+                    self.outside[perform.op] = value
+                    self.world.after(value.seconds, self._lasted, self.epoch, perform)
+                    return
             outcome: Ok[object] | Err = Ok(value)
         except MeshError as error:
             cost, outcome = self.world.port_s, Err(error)
         self.world.after(cost, self._later, self.epoch, perform.reply_to, Completed(perform.op, outcome))
+
+    def _lasted(self, epoch: int, perform: Perform) -> None:
+        """A port has done what it was asked, unless nobody waits any more."""
+        lasting = self.outside.pop(perform.op, None) if epoch == self.epoch else None
+        if lasting is None:
+            return
+        try:
+            outcome: Ok[object] | Err = Ok(lasting.ended())
+        except MeshError as error:
+            outcome = Err(error)
+        self.deliver(perform.reply_to, Completed(perform.op, outcome))
 
     def _later(self, epoch: int, machine: str, event: object) -> None:
         if epoch == self.epoch:
@@ -252,6 +290,9 @@ class SimNode:
         """SIGKILL and power cut: the machines are gone, and so is what was not synced. A failed disk ends a node too."""
         self.alive = False
         self.epoch += 1
+        outside, self.outside = self.outside, {}
+        for lasting in outside.values():
+            lasting.left()
         for store in self.stores.values():
             store.crash()
         self.world.links.node_gone(self)
@@ -278,7 +319,7 @@ class World:
         self.seed = seed
         self.now = 0.0
         self.steps = 0
-        self.sign_s = 0.0001
+        self.sign_range_s = (0.0001, 0.02)
         self.port_s = 0.002
         self.disk_range_s = (0.0001, 0.001)
         self.heap: list[Happening] = []
@@ -289,6 +330,7 @@ class World:
         self.observer: Callable[[SimNode, str, object, list[object]], None] | None = None
         self.noticed: Callable[[SimNode, object], None] | None = None
         self._disk = self.generator("disk")
+        self._signing = self.generator("signing")
 
     def generator(self, name: str) -> random.Random:
         """A generator of its own for each source of chance, so that one more draw here changes nothing there."""
@@ -307,6 +349,11 @@ class World:
         """How long one sync takes."""
         low, high = self.disk_range_s
         return low + (high - low) * self._disk.random()
+
+    def sign_s(self) -> float:
+        """How long one signature takes: a key in a TPM takes its time."""
+        low, high = self.sign_range_s
+        return low + (high - low) * self._signing.random()
 
     def at(self, when: float, action: Callable[..., None], *arguments: object) -> None:
         """Do ``action`` at ``when``; among equals, first come first served."""

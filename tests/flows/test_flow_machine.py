@@ -186,6 +186,8 @@ def test_cancelling_reaches_what_is_under_way_and_late_answers_are_dropped() -> 
     assert bench.error == "cancelled" and bench.abandoned == [A]
     bench.answer(0.2, A, b"late")
     assert len(bench.ended) == 1 and bench.quiet()
+    outcome = bench.ended[0].outcome
+    assert isinstance(outcome, Err) and outcome.error.outcome == "unknown"  # what it had begun may have been done
 
 
 def test_a_flow_that_awaits_after_it_was_cancelled_is_a_bug_of_ours() -> None:

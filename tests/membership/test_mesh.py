@@ -125,7 +125,7 @@ def test_no_incarnation_is_announced_twice_whenever_the_node_is_killed(seed: int
 
     mesh.world.nodes[victim].spec.signer = Notary(mesh.authority.secret, victim)
     mesh.world.disk_range_s = (0.001, 0.05)
-    mesh.world.sign_s = 0.02
+    mesh.world.sign_range_s = (0.02, 0.02)
     rng = random.Random(seed)
     mesh.run(2)
     mesh.crash(victim)

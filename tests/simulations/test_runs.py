@@ -13,7 +13,6 @@ import pytest
 from meshos.errors import BadInput
 from meshos.ids import NodeId
 from meshos.presets import LAN
-from meshos.protocols.tasks import serve
 from meshos.simulations.checkers import MembershipChecker
 from meshos.simulations.faults import (
     CALM,
@@ -27,6 +26,7 @@ from meshos.simulations.faults import (
     Restart,
     Resume,
     Schedule,
+    Wall,
     Weather,
     from_json,
     to_json,
@@ -90,15 +90,6 @@ def test_the_membership_checker_finds_a_mesh_that_does_not_come_together() -> No
     assert report.verdict == "stuck"
 
 
-def test_the_call_checker_finds_a_tool_that_ran_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The provider is broken: it forgets the callers' idempotency keys."""
-    decode = serve.decode_request
-    assert run(scenario_named("calls"), 1, nodes=4, schedule=[]).verdict == "ok"
-    monkeypatch.setattr(serve, "decode_request", lambda body: replace(decode(body), key=""))
-    report = run(scenario_named("calls"), 1, nodes=4, schedule=[])
-    assert report.verdict == "safety" and "must not run twice" in report.message
-
-
 def test_what_a_machine_raises_is_the_verdict_of_the_run() -> None:
     @dataclass(frozen=True, slots=True)
     class Bug:
@@ -152,6 +143,7 @@ def test_a_bad_run_file_is_refused_by_name(text: str, tmp_path: Path) -> None:
 def test_a_schedule_survives_its_file() -> None:
     schedule: Schedule = [
         (0.0, Drift("n001", 1.0005)),
+        (0.0, Wall("n001", -1800.0)),
         (1.0, Crash("n001")),
         (2.0, Restart("n001")),
         (3.0, Pause("n002")),

@@ -1,0 +1,117 @@
+"""What the simulated world does to nodes: tools that are left, links whose two sides learn of a break apart, wall clocks that are wrong."""
+
+from meshos.effects import Completed, Machine, Ok
+from meshos.flow import Port
+from meshos.flow_machine import Abandon, Perform
+from meshos.ids import AgentId, NodeId, OrgDid, TaskId
+from meshos.protocols.rpc.events import Cancel, LinkDown, LinkUp, MessageReceived, SendMessage
+from meshos.protocols.tasks.ports import CallTool
+from meshos.simulations.agents import Agents
+from meshos.simulations.faults import Crash, Restart, Wall
+from meshos.simulations.links import LATER_S
+from meshos.simulations.world import SimNode, Spec, World
+
+ORG = OrgDid("did:mesh:enterprise:acme")
+ONE, OTHER = NodeId("n001"), NodeId("n002")
+
+
+class Script:
+    """A machine that does what it is given, and keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    def step(self, now: float, event: object) -> list[object]:
+        self.heard.append(event)
+        return list(event) if isinstance(event, tuple) else []
+
+    def deadline(self) -> float | None:
+        return None
+
+
+class Pair:
+    """Two nodes whose only machine is a script named rpc."""
+
+    def __init__(self, seed: int) -> None:
+        self.world = World(seed)
+        self.agents = Agents(self.world)
+        self.scripts: dict[NodeId, Script] = {}
+        for node in (ONE, OTHER):
+            self.world.add(Spec(node, ORG, self._build, ports={CallTool: lambda node, effect: self.agents.call(effect)}))
+            self.world.nodes[node].start()
+
+    def _build(self, node: SimNode) -> dict[str, Machine]:
+        self.scripts[node.name] = Script()
+        return {"rpc": self.scripts[node.name]}
+
+    def do(self, node: NodeId, *effects: object) -> None:
+        self.world.nodes[node].deliver("rpc", effects)
+
+    def heard(self, node: NodeId, kind: type) -> list[object]:
+        return [event for event in self.scripts[node].heard if isinstance(event, kind)]
+
+
+def _called(pair: Pair) -> Perform:
+    perform = Perform(1, Port(CallTool(AgentId("a-1"), TaskId("t-1"), "once", b"", 60.0)), None, reply_to="rpc")
+    pair.do(ONE, perform)
+    return perform
+
+
+def test_a_tool_takes_its_time_and_may_stop_or_go_on_when_it_is_left() -> None:
+    ran, stopped = 0, 0
+    for seed in range(40):
+        pair = Pair(seed)
+        perform = _called(pair)
+        assert not pair.heard(ONE, Completed)
+        pair.do(ONE, Abandon(perform.op, perform.operation, reply_to="rpc"))
+        pair.world.run(30.0)
+        assert not pair.heard(ONE, Completed), "nobody waits for it"
+        ran += pair.agents.runs.get(("a-1", "t-1"), 0)
+        stopped += not pair.agents.runs
+    assert ran and stopped and ran + stopped == 40
+
+
+def test_a_tool_that_nobody_leaves_runs_once_and_answers() -> None:
+    pair = Pair(1)
+    _called(pair)
+    pair.world.run(30.0)
+    (completed,) = pair.heard(ONE, Completed)
+    assert isinstance(completed, Completed) and isinstance(completed.outcome, Ok) and pair.agents.runs == {("a-1", "t-1"): 1}
+
+
+def test_the_answer_of_a_tool_does_not_reach_a_later_life() -> None:
+    pair = Pair(1)
+    _called(pair)
+    Crash(ONE).do(pair.world)
+    Restart(ONE).do(pair.world)
+    pair.world.run(30.0)
+    assert not pair.heard(ONE, Completed) and not pair.world.nodes[ONE].outside
+
+
+def test_what_is_under_way_when_a_link_breaks_may_arrive_although_its_sender_has_seen_the_break() -> None:
+    arrived = 0
+    for seed in range(40):
+        pair = Pair(seed)
+        pair.world.links.open(pair.world.nodes[ONE], OTHER)
+        pair.world.run(1.0)
+        assert pair.heard(ONE, LinkUp) and pair.heard(OTHER, LinkUp)
+        pair.do(OTHER, SendMessage(ONE, "control", Cancel(b"x")))
+        pair.do(ONE, SendMessage(OTHER, "control", Cancel(b"y")))
+        pair.world.links._break((ONE, OTHER), 1)
+        pair.world.run(1.0 + 2 * LATER_S)
+        got = [len(pair.heard(node, MessageReceived)) for node in (ONE, OTHER)]
+        assert sum(got) <= 1, "the side that has learnt it takes nothing any more"
+        for node in (ONE, OTHER):
+            kinds = [type(event) for event in pair.scripts[node].heard]
+            assert kinds.count(LinkDown) == 1 and MessageReceived not in kinds[kinds.index(LinkDown) :]
+        arrived += sum(got)
+    assert arrived > 0
+
+
+def test_a_wall_clock_that_is_wrong_moves_no_other_clock() -> None:
+    world = World(1)
+    node = world.add(Spec(ONE, ORG, lambda node: {}))
+    world.run(10.0)
+    before, now = node.wall_ms(), node.now()
+    Wall(ONE, -1800.0).do(world)
+    assert node.wall_ms() == before - 1_800_000 and node.now() == now
