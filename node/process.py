@@ -7,6 +7,7 @@ links, then agents, then the disk. A second signal ends the process at once.
 
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -30,6 +31,7 @@ def run(directory: Path, ready: Callable[[Ready], None]) -> int:
     """
     config = load(directory)
     logs.set_up(config.name)
+    _raise_file_limit()
     try:
         return trio.run(_run, config, ready, strict_exception_groups=True)
     except BaseExceptionGroup as group:
@@ -38,6 +40,12 @@ def run(directory: Path, ready: Callable[[Ready], None]) -> int:
         if unknown is not None or known is None:
             raise
         raise first_of(known) from group
+
+
+def _raise_file_limit() -> None:
+    """As many file descriptors as this user may have: links, the API, agents and LevelDB share them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(config: NodeConfig, ready: Callable[[Ready], None]) -> int:

@@ -8,6 +8,7 @@ holds up whoever sends. Order is kept by hypercorn's own lock.
 looks at the time since when there was nothing to do.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -20,27 +21,76 @@ from hypercorn.typing import AppWrapper, ConnectionState
 
 from meshos.node.api import limits
 
+logger = logging.getLogger("meshos.api")
+
 Stream = trio.SSLStream[trio.SocketStream]
 """What hypercorn's types say of a connection; without TLS it is a bare ``trio.SocketStream``."""
 
 
 class Connections:
-    """Takes connections, at most CONNECTIONS at a time: one more is closed at once."""
+    """Takes connections, ``most`` at a time and half of them of one address. One more takes the place of the one that has been without a
+    request for longest; where none is, it is closed at once.
 
-    def __init__(self, app: AppWrapper, config: Config, context: WorkerContext) -> None:
-        self._app, self._config, self._context = app, config, context
-        self._open = 0
+    A connection that breaks, by a client or by a bug, breaks alone: hypercorn meets bytes before any key is asked for.
+    """
+
+    def __init__(self, app: AppWrapper, config: Config, context: WorkerContext, *, most: int = limits.CONNECTIONS) -> None:
+        self._app, self._config, self._context, self._most = app, config, context, most
+        self._open: dict[Connection, str] = {}
+        self._seen: set[str] = set()
+        self.broken = 0
 
     async def take(self, stream: Stream) -> None:
         """Serve ``stream`` to its end."""
-        if self._open >= limits.CONNECTIONS:
-            await trio.aclose_forcefully(stream)
-            return
-        self._open += 1
+        connection = Connection(self._app, self._config, self._context, ConnectionState({}), stream)
+        address = _address(stream)
         try:
-            await Connection(self._app, self._config, self._context, ConnectionState({}), stream)
+            if self._make_room(address):
+                self._open[connection] = address
+                with connection.scope:
+                    await connection
+        except* Exception as group:
+            self._broke(group)
         finally:
-            self._open -= 1
+            self._open.pop(connection, None)
+            await trio.aclose_forcefully(stream)
+
+    def _make_room(self, address: str) -> bool:
+        """Whether there is a place for one more from ``address``."""
+        same = [connection for connection, other in self._open.items() if other == address]
+        if len(same) * 2 >= self._most:
+            rivals = same
+        elif len(self._open) >= self._most:
+            rivals = list(self._open)
+        else:
+            return True
+        idle = [connection for connection in rivals if connection.idle_task.since is not None]
+        if not idle:
+            return False
+        longest = min(idle, key=lambda connection: connection.idle_task.since or 0.0)
+        longest.scope.cancel()
+        del self._open[longest]
+        return True
+
+    def _broke(self, group: BaseExceptionGroup[Exception]) -> None:
+        """Count it; each kind is logged once with its traceback, as whoever sends such bytes may send them often."""
+        self.broken += 1
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        kind = type(first).__name__
+        if kind not in self._seen and len(self._seen) < limits.BREAKS_TOLD:
+            self._seen.add(kind)
+            logger.warning("connection-broken", exc_info=first)
+
+
+def _address(stream: Stream) -> str:
+    """Where it comes from, without the port; empty where it has gone already."""
+    plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    try:
+        return str(plain.socket.getpeername()[0])
+    except OSError:
+        return ""
 
 
 class Connection(TCPServer):
@@ -51,6 +101,7 @@ class Connection(TCPServer):
     def __init__(self, app: AppWrapper, config: Config, context: WorkerContext, state: ConnectionState, stream: Stream) -> None:
         super().__init__(app, config, context, state, stream)
         self.idle_task = IdleClock(config.keep_alive_timeout, context)
+        self.scope = trio.CancelScope()
         self._held: list[bytes] = []
         self._held_bytes = 0
 
@@ -91,23 +142,25 @@ class Connection(TCPServer):
 
 
 class IdleClock:
-    """Calls ``action`` when there was nothing to do for ``limit_s``, or when the server ends meanwhile."""
+    """Calls ``action`` when there was nothing to do for ``limit_s``, or when the server ends meanwhile. ``since`` when there was nothing,
+    None while there is something.
+    """
 
     def __init__(self, limit_s: float, context: WorkerContext) -> None:
         self._limit_s, self._context = limit_s, context
-        self._idle_since: float | None = None
+        self.since: float | None = trio.current_time()
         self._scope: trio.CancelScope | None = None
 
     async def restart(self, task_group: TaskGroup, action: Callable[[], Awaitable[None]]) -> None:
         """From now on there is nothing to do."""
-        self._idle_since = trio.current_time()
+        self.since = trio.current_time()
         if self._scope is None:
             self._scope = trio.CancelScope()
             task_group.spawn(self._watch, action, self._scope)
 
     async def stop(self) -> None:
         """There is something to do."""
-        self._idle_since = None
+        self.since = None
 
     def end(self) -> None:
         """The connection is over."""
@@ -117,12 +170,12 @@ class IdleClock:
     async def _watch(self, action: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
         with scope:
             while True:
-                since = trio.current_time() if self._idle_since is None else self._idle_since
+                since = trio.current_time() if self.since is None else self.since
                 with trio.move_on_at(since + self._limit_s):
                     await self._context.terminated.wait()
                 if self._context.terminated.is_set():
                     break  # a request under way ends its connection itself
-                if self._idle_since is not None and trio.current_time() >= self._idle_since + self._limit_s:
+                if self.since is not None and trio.current_time() >= self.since + self._limit_s:
                     break
-            if self._idle_since is not None:
+            if self.since is not None:
                 await action()

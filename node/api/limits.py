@@ -68,7 +68,14 @@ DRAIN_BYTES = 8 * MIB
 """What is still read of a refused request, so that its client sees the refusal and not a reset connection."""
 
 CONNECTIONS = 2_048
-"""Open connections, over all clients; each costs some 30 KiB, and one file descriptor."""
+"""Open connections, over all clients, half of them of one address; each costs some 30 KiB, and one file descriptor."""
+
+DESCRIPTORS_SHARE = 4
+"""At most one in so many of the process's file descriptors is a connection of the API: without one LevelDB cannot open its next file,
+and a node that cannot write ends."""
+
+BREAKS_TOLD = 32
+"""Kinds of errors by which connections broke that are logged with their traceback, each once; all are counted."""
 
 HELD_BYTES = 64 * KIB
 """What a connection gathers of an answer before it is sent on: a head and an ordinary body leave as one piece."""

@@ -12,6 +12,7 @@ no bound on connections, and this node needs none of its processes and lifespans
 import ipaddress
 import logging
 import os
+import resource
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ async def serve(
     host, port = sock.getsockname()[:2]
     scheme = "http" if listen.certificate is None else "https"
     context = WorkerContext(None)
-    connections = Connections(ASGIWrapper(cast(ASGIFramework, app)), config, context)
+    connections = Connections(ASGIWrapper(cast(ASGIFramework, app)), config, context, most=_room())
     async with trio.open_nursery() as open_ones:
         async with trio.open_nursery() as accepting:
             listeners = [_listener(sock, config)]
@@ -106,6 +107,12 @@ async def serve(
             accepting.cancel_scope.cancel()
         await context.terminated.set()  # idle connections end now, others when they have answered
         open_ones.cancel_scope.deadline = trio.current_time() + config.graceful_timeout
+
+
+def _room() -> int:
+    """How many connections this process has file descriptors for."""
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return limits.CONNECTIONS if descriptors == resource.RLIM_INFINITY else min(limits.CONNECTIONS, descriptors // limits.DESCRIPTORS_SHARE)
 
 
 def _listener(sock: socket.socket, config: Config) -> trio.abc.Listener[Stream]:

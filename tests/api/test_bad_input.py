@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 import trio
+from hpack import Encoder
+from hyperframe.frame import DataFrame, HeadersFrame, SettingsFrame
 
 from meshos.node.api import limits
 from tests.api.conftest import Live
@@ -294,3 +296,65 @@ async def test_a_reader_that_stops_reading_is_let_go(live: Live) -> None:
         for _ in range(20):
             assert (await client.get("/v1/status")).status_code == 200
     stuck.close()
+
+
+def _h2(*frames: bytes) -> bytes:
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SettingsFrame(0).serialize() + b"".join(frames)
+
+
+def _h2_request(*headers: tuple[bytes, bytes], end: bool = True) -> bytes:
+    flags = ["END_HEADERS", "END_STREAM"] if end else ["END_HEADERS"]
+    return HeadersFrame(1, Encoder().encode(headers), flags=flags).serialize()
+
+
+UPGRADE = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: %b\r\n\r\n"
+LOCAL = ((b":scheme", b"http"), (b":authority", b"localhost"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        UPGRADE % b"A",
+        UPGRADE % b"AAAA",
+        _h2(_h2_request((b":method", b"CONNECT"), (b":authority", b"localhost"))),
+        _h2(_h2_request((b":method", b"G\xc3\x84T"), (b":path", b"/"), *LOCAL)),
+        _h2(
+            _h2_request((b":method", b"POST"), (b":path", b"/v1/tasks"), *LOCAL, end=False),
+            DataFrame(1, b"x" * 10).serialize(),
+            DataFrame(3, b"for a stream that never was").serialize(),
+        ),
+        _h2(b"\xff" * 200),
+        _h2() * 2,
+    ],
+    ids=["settings not base64", "settings cut", "connect", "method not ascii", "data of no stream", "noise", "preface twice"],
+)
+async def test_http2_that_is_wrong_ends_its_own_connection_alone(live: Live, said: bytes) -> None:
+    """What hypercorn raises for these comes before the gate, from whoever reaches the port."""
+    _, _, address = live.url.partition("://")
+    host, _, port = address.partition(":")
+    stream = await trio.open_tcp_stream(host, int(port))
+    with trio.fail_after(30):
+        await stream.send_all(said)
+        try:
+            await stream.send_eof()
+            while await stream.receive_some(65_536):
+                pass
+        except trio.BrokenResourceError:
+            pass  # reset: an end too
+    async with live.client() as client:
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_body_that_goes_on_after_its_refusal_over_http2_disturbs_nobody(live: Live) -> None:
+    _, _, address = live.url.partition("://")
+    host, _, port = address.partition(":")
+    stream = await trio.open_tcp_stream(host, int(port))
+    with trio.fail_after(30):
+        await stream.send_all(_h2(_h2_request((b":method", b"POST"), (b":path", b"/v1/tasks"), *LOCAL, end=False)))
+        got = b""
+        while b"no-key" not in got:
+            got += await stream.receive_some(65_536)
+        await stream.send_all(DataFrame(1, b"x" * 10).serialize())
+        await stream.aclose()
+    async with live.client() as client:
+        assert (await client.get("/healthz")).status_code == 200

@@ -24,7 +24,8 @@ async def _answer(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
 async def _stream(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"first", "more_body": True})
-    await trio.sleep_forever()
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _large(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
@@ -33,12 +34,12 @@ async def _large(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
         await send({"type": "http.response.body", "body": bytes([number]) * limits.HELD_BYTES, "more_body": number < 255})
 
 
-async def _listen(nursery: trio.Nursery, app: object, *, idle_s: float = 30.0) -> tuple[Ask, WorkerContext]:
+async def _listen(nursery: trio.Nursery, app: object, *, idle_s: float = 30.0, most: int = 100) -> tuple[Ask, WorkerContext]:
     config = Config()
     config.keep_alive_timeout = idle_s
     config.errorlog = config.accesslog = None
     context = WorkerContext(None)
-    connections = Connections(ASGIWrapper(app), config, context)  # type: ignore[arg-type]
+    connections = Connections(ASGIWrapper(app), config, context, most=most)  # type: ignore[arg-type]
     (listener,) = await nursery.start(partial(trio.serve_tcp, connections.take, 0, host="127.0.0.1"))
     return partial(trio.open_tcp_stream, *listener.socket.getsockname()[:2]), context
 
@@ -107,20 +108,73 @@ async def test_a_connection_at_work_does_not_end_and_one_without_ends_with_the_s
     nursery.cancel_scope.cancel()
 
 
-async def test_more_connections_than_there_may_be_are_closed_at_once(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "CONNECTIONS", 2)
-    ask, _ = await _listen(nursery, _answer)
-    first, second, third = await ask(), await ask(), await ask()
+async def _closed(stream: trio.SocketStream) -> bool:
     with trio.fail_after(10):
-        assert await third.receive_some(1) == b""
-        await first.aclose()
-        await second.send_all(ASK)
-        assert (await second.receive_some(65_536)).startswith(b"HTTP/1.1 200")
-        while True:  # the place of the first is free once its end is seen
-            stream = await ask()
-            await stream.send_all(ASK)
-            if await stream.receive_some(65_536):
-                break
+        try:
+            return await stream.receive_some(1) == b""
+        except trio.BrokenResourceError:
+            return True
+
+
+async def _answered(stream: trio.SocketStream) -> bool:
+    with trio.fail_after(10):
+        await stream.send_all(ASK)
+        return b"200" in await stream.receive_some(65_536)
+
+
+async def test_one_more_than_there_may_be_takes_the_place_of_the_longest_idle(nursery: trio.Nursery) -> None:
+    ask, _ = await _listen(nursery, _answer, most=4)  # two of one address
+    first, second = await ask(), await ask()
+    assert await _answered(first) and await _answered(second) and await _answered(first)
+    third = await ask()
+    assert await _closed(second), "it was without a request for longest"
+    assert await _answered(third) and await _answered(first)
+    nursery.cancel_scope.cancel()
+
+
+async def test_where_all_are_at_work_one_more_is_closed_at_once(nursery: trio.Nursery) -> None:
+    ask, _ = await _listen(nursery, _stream, most=4)
+    busy = [await ask(), await ask()]
+    for stream in busy:
+        assert await _answered(stream)
+    assert await _closed(await ask())
+    await busy[0].aclose()
+    with trio.fail_after(10):
+        while not await _answered_if_open(await ask()):  # its place is free once its end is seen
+            pass
+    nursery.cancel_scope.cancel()
+
+
+async def _answered_if_open(stream: trio.SocketStream) -> bool:
+    try:
+        return await _answered(stream)
+    except trio.BrokenResourceError:
+        return False
+
+
+async def test_half_of_the_places_are_one_addresss_at_most(nursery: trio.Nursery) -> None:
+    ask, _ = await _listen(nursery, _stream, most=4)
+    mine = [await ask(), await ask()]
+    for stream in mine:
+        assert await _answered(stream)
+    assert await _closed(await ask()), "127.0.0.1 has its half"
+    port = mine[0].socket.getpeername()[1]
+    other = await trio.open_tcp_stream("127.0.0.1", port, local_address="127.0.0.2")
+    assert await _answered(other)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_that_breaks_breaks_alone(nursery: trio.Nursery, caplog: pytest.LogCaptureFixture) -> None:
+    ask, _ = await _listen(nursery, _answer)
+    kept = await ask()
+    assert await _answered(kept)
+    for _ in range(3):
+        stream = await ask()
+        await stream.send_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\nhttp2-settings: A\r\n\r\n")
+        assert await _closed(stream)
+    assert await _answered(kept)
+    told = [record for record in caplog.records if record.message == "connection-broken"]
+    assert len(told) == 1 and told[0].exc_info, "each kind is told once"
     nursery.cancel_scope.cancel()
 
 
