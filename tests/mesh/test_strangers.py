@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from meshos import cbor
 from meshos.crypto.boxes import Boxes
 from meshos.crypto.keys import SigningKey
 from meshos.ids import NodeId
@@ -62,7 +63,8 @@ def test_datagrams_that_are_noise_torn_oversized_forged_or_replayed(net: Net, ag
             *(ping[:at] + bytes([ping[at] ^ 1]) + ping[at + 1 :] for at in (0, 40, 60, len(ping) - 1)),
         ],
         "gossip_refused_stranger": [Boxes(SigningKey.generate(), genesis.hash).seal(gamma, encode_datagram(Ping(2)))],
-        "gossip_refused_bad-gossip": [member.seal(gamma, data) for data in (b"", b"\xff" * 50, encode_datagram(Ping(3))[:-1])],
+        "gossip_refused_bad-encoding": [member.seal(gamma, data) for data in (b"", b"\xff" * 50, encode_datagram(Ping(3))[:-1])],
+        "gossip_refused_bad-gossip": [member.seal(gamma, cbor.encode(data)) for data in ({}, [9], [1, -1, []], [1, 1, [b""]])],
         "gossip_received": [ping] * 50,
     }
     with socket.socket(type=socket.SOCK_DGRAM) as out:
