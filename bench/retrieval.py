@@ -31,7 +31,7 @@ RESAMPLES = 10_000
 BAR = 1.05
 
 LABELS = {
-    "ours": "words + meaning",
+    "ours": "words, meaning and pieces",
     "bm25": "BM25",
     "bm25_stems": "BM25 over stems",
     "minilm": "MiniLM alone",
