@@ -33,10 +33,10 @@ from meshos.node.kernel.assembly import ASK_ORG, DEPLOY, UNDEPLOY, Assembly
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.turns import Turns
 from meshos.protocols.directory.cards import read_lines
-from meshos.protocols.directory.publishing import Publication, Published
+from meshos.protocols.directory.publishing import Publication, Published, Withdrawal
 from meshos.protocols.directory.record import AgentRecord, Sealed, parse
 from meshos.protocols.directory.search import DiscoverAnswer, DiscoverRequest, Filters
-from meshos.protocols.directory.services import DISCOVER, PUBLISH
+from meshos.protocols.directory.services import DISCOVER, PUBLISH, WITHDRAW
 from meshos.protocols.tasks.agent_file import McpCommand, parse_canonical, parse_mapping
 from meshos.protocols.tasks.call import CallRequest
 
@@ -132,12 +132,22 @@ class Facade:
         """See ``NodeService.undeploy``."""
         try:
             gone: Agent = await self._host.flow(UNDEPLOY, UndeployAsked(agent_id, caller.name), timeout_s=DEPLOY_S, trace=caller.trace)
+            name = gone.name
         except Refused as error:
-            if error.name == "agent-unknown":
-                raise _no_such_agent(agent_id) from error
-            raise
-        self._events.publish("agent", f"{gone.name} is withdrawn", {"agent": agent_id})
-        return shapes.Undeployed(agent_id, gone.name)
+            if error.name != "agent-unknown":
+                raise
+            name = await self._withdraw_published(agent_id, caller)
+        self._events.publish("agent", f"{name} is withdrawn", {"agent": agent_id})
+        return shapes.Undeployed(agent_id, name)
+
+    async def _withdraw_published(self, agent_id: AgentId, caller: shapes.Caller) -> str:
+        """Bury the record of an agent that was published and never deployed; its name."""
+        held = self._assembly.directory.record(agent_id)
+        if held is None or held.entry.mesh_id != self._about.me.org or not isinstance(held.entry, AgentRecord):
+            raise _no_such_agent(agent_id)
+        name = held.entry.profile.name
+        await self._host.flow(WITHDRAW, Withdrawal((name,), _wall_ms()), timeout_s=LOOK_S, trace=caller.trace)
+        return name
 
     async def agents(self, caller: shapes.Caller) -> tuple[shapes.HostedAgent, ...]:
         """See ``NodeService.agents``."""
