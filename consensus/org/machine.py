@@ -11,8 +11,9 @@ more, but its hold is abandoned, and that ends the task. A task whose intent was
 same way. Tasks that were open when the node started (``ListOrphans``) belong to nobody: the recovery Flow ends them.
 
 A caller that does not want its task any more says so (``CallOff``) and hears how it ended: what was recorded first counts, for both
-sides. A task that is not known yet is remembered as called off, in memory: its request cannot outlive the links of this process.
-A repeated call has no record of its own: calling it off ends nothing, and is answered by saying so.
+sides. A task that is not known yet is remembered as called off, in memory: a request that came straight from its caller cannot
+outlive the links of this process (one that another node of ours passes on can: docs/decisions/0008). A repeated call has no record of
+its own: calling it off ends nothing, and is answered by saying so.
 """
 
 from collections import OrderedDict
