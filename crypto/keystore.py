@@ -1,4 +1,4 @@
-"""Where a node's keys are kept. Signing is I/O: the key may sit in a file, a TPM or an HSM.
+"""Where a node's keys are kept. Signing is I/O: the key may sit in a TPM or an HSM. Keys of a file lie in memory, and sign at once.
 
 ``KeyStore`` is the port that everything signs through. ``FileKeyStore`` is the store on one encrypted file.
 

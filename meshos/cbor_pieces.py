@@ -57,10 +57,7 @@ Tree: TypeAlias = "Large | cbor.Value | list[Tree] | dict[str, Tree]"
 
 
 def decode(data: bytes, *, max_bytes: int) -> Tree:
-    """As ``cbor.decode``, with ``Large`` in the place of long texts and byte strings; raises what it raises.
-
-    What ``FEW`` keeps whole may be nested two levels deeper than there.
-    """
+    """As ``cbor.decode``, with ``Large`` in the place of long texts and byte strings; raises what it raises."""
     if len(data) > max_bytes:
         raise Refused("too-large", f"{len(data)} bytes of CBOR, at most {max_bytes} are read here")
     reader = _Reader(data)
@@ -142,7 +139,7 @@ class _Reader:
 
     def item(self, levels: int) -> Tree:
         """The next item; containers of few entries are entered so many levels deep."""
-        begin = self.at
+        begin, depth = self.at, cbor.MAX_DEPTH - LEVELS + levels
         major, count = self._head()
         if major in (_TEXT, _BYTES) and count > PIECE:
             return self._large(major == _TEXT, count)
@@ -150,14 +147,14 @@ class _Reader:
             return [self.item(levels - 1) for _ in range(count)]
         if major == _MAP and count <= FEW and levels:
             return self._map(count, levels - 1)
-        return self._whole(begin)
+        return self._whole(begin, depth)
 
     def _map(self, count: int, levels: int) -> dict[str, Tree]:
         found: dict[str, Tree] = {}
         before = (0, b"")
         for _ in range(count):
             begin = self.at
-            key = self._whole(begin)
+            key = self._whole(begin, 0)
             encoded = self._data[begin : self.at]
             if not isinstance(key, str) or _order((encoded, None)) <= before:
                 raise _bad()
@@ -180,15 +177,15 @@ class _Reader:
                 raise _bad() from error
         return large
 
-    def _whole(self, begin: int) -> cbor.Value:
-        """The item at ``begin`` in one call; it is decoded once to see where it ends."""
+    def _whole(self, begin: int, depth: int) -> cbor.Value:
+        """The item at ``begin`` in one call, nested at most ``depth`` deep; it is decoded once to see where it ends."""
         self._file.seek(begin)
         try:
             cbor2.CBORDecoder(self._file).decode()
         except (cbor2.CBORDecodeError, RecursionError, OverflowError, ValueError, TypeError, MemoryError) as error:
             raise _bad() from error
         self.at = self._file.tell()
-        return cbor.decode(self._data[begin : self.at], max_bytes=len(self._data))
+        return cbor.decode(self._data[begin : self.at], max_bytes=len(self._data), max_depth=depth)
 
     def _head(self) -> tuple[int, int]:
         """Major type and count of the next item, which is then behind; the count of what has none is its value."""

@@ -26,15 +26,19 @@ def garbage(what: str) -> Failed:
 
 
 def check_plain(value: Json, depth: int = cbor.MAX_DEPTH) -> None:
-    """Raises Failed ``agent-garbage`` where ``value`` is nested deeper than canonical CBOR allows, or holds an infinite number."""
+    """Raises Failed ``agent-garbage`` where canonical CBOR has no such value: it is nested too deep, or holds an infinite number or a
+    larger integer.
+    """
     if isinstance(value, dict | list):
         if depth == 0:
             raise garbage(f"its answer is nested more than {cbor.MAX_DEPTH} deep")
         for inner in value.values() if isinstance(value, dict) else value:
-            if isinstance(inner, dict | list):
+            if isinstance(inner, dict | list | int | float):
                 check_plain(inner, depth - 1)
-            elif isinstance(inner, float) and not math.isfinite(inner):
-                raise garbage("its answer holds a number beyond all measure")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise garbage("its answer holds a number beyond all measure")
+    elif isinstance(value, int) and not cbor.MIN_INT <= value <= cbor.MAX_INT:
+        raise garbage("its answer holds an integer of more than 64 bits")
 
 
 def tool_result(result: Json, *, large: bool = False) -> tuple[bytes, bool]:

@@ -309,11 +309,15 @@ class HoldTask:
 class CallOff:
     """``caller``'s organisation does not want ``task`` any more: if it is open it ends now (as ``expired`` if its time is over, else
     as ``cancelled``). Gives Ended, also of one that had ended before. One that this organisation does not know (its request is
-    still on its way, or never came) is not begun any more: Refused ``task-unknown``, and nothing was done or will be.
+    still on its way, or never came) is not begun any more: Refused ``task-unknown``, and nothing was done or will be. One that is not
+    known because its ``key`` repeats an earlier call of ``agent`` is not begun either, and the earlier one, which others may wait for, is
+    left as it is: Refused ``task-repeats``. ``key`` is empty where the caller chose none.
     """
 
     task: TaskId
     caller: Peer
+    agent: AgentId
+    key: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ more, but its hold is abandoned, and that ends the task. A task whose intent was
 same way. Tasks that were open when the node started (``ListOrphans``) belong to nobody: the recovery Flow ends them.
 
 A caller that does not want its task any more says so (``CallOff``) and hears how it ended: what was recorded first counts, for both
-sides. A task that is not known yet is remembered as called off, in memory: its request cannot outlive the links of this process.
+sides. A task that is not known yet is remembered as called off, in memory: a request that came straight from its caller cannot
+outlive the links of this process (one that another node of ours passes on can: docs/decisions/0008). A repeated call has no record of
+its own: calling it off ends nothing, and is answered by saying so.
 """
 
 from collections import OrderedDict
@@ -30,10 +32,10 @@ from meshos.consensus.org.commands import (
     RecordIntent,
     RecordOutcome,
 )
-from meshos.consensus.org.entries import read_ended, read_task
+from meshos.consensus.org.entries import dedup_key, read_ended, read_task
 from meshos.consensus.org.limits import MAX_CALLED_OFF, MAX_WAITING
 from meshos.consensus.org.queries import answer, open_intents
-from meshos.consensus.org.state import apply, no_task
+from meshos.consensus.org.state import apply, earlier_call, no_task
 from meshos.effects import Completed, Err, Ok, Outcome, Persist, Tell, Tick
 from meshos.errors import MeshError, Refused, busy
 from meshos.flow import Propose
@@ -121,11 +123,14 @@ class OrgMachine:
     def _apply(self, now: float, command: Command) -> object:
         if isinstance(command, RecordIntent) and command.task in self._called_off.get(command.caller.org, ()):
             raise Refused("cancelled", "its caller called it off before it came")
-        since, wall_ms = self._clock
-        result, writes = apply(self._view, command, wall_ms + round((now - since) * 1000))
+        result, writes = apply(self._view, command, self._wall_ms(now))
         if writes:
             self._effects.append(Persist(writes))
         return result
+
+    def _wall_ms(self, now: float) -> int:
+        since, wall_ms = self._clock
+        return wall_ms + round((now - since) * 1000)
 
     def _wait(self, asker: _Asker, command: AwaitOutcome | HoldTask) -> None:
         begun = isinstance(command, HoldTask) and self._unheld.pop(command.task, None) is not None
@@ -172,11 +177,20 @@ class OrgMachine:
         task = read_task(self._view, command.task)
         if task is None or task.intent.caller.org != command.caller.org:
             self._remember_called_off(command.caller, command.task)
-            raise no_task(command.task)
+            raise self._not_begun(now, command)
         if task.ended is not None:
             return read_ended(self._view, task)
         holds = [self._holds[asker] for asker in self._waiting.get(command.task, ()) if asker in self._holds]
         return self._give_up(now, command.task, holds[0].deadline if holds else None)
+
+    def _not_begun(self, now: float, command: CallOff) -> Refused:
+        """Why a task that is called off has no record."""
+        key = dedup_key(command.caller.org, command.agent, command.key)
+        earlier = earlier_call(self._view, key, self._wall_ms(now)) if command.key else None
+        if earlier is None:
+            return no_task(command.task)
+        what = f"{command.task[:80]} repeats {earlier.intent.task}, which is not ended by calling off its repetition"
+        return Refused("task-repeats", what, hint="repeat the call with its idempotency key to hear how it ended", outcome="unknown")
 
     def _remember_called_off(self, caller: Peer, task: TaskId) -> None:
         tasks = self._called_off.setdefault(caller.org, OrderedDict())

@@ -194,9 +194,8 @@ def _record_intent(change: _Change, command: RecordIntent) -> Begun | Running | 
 
 def _repeated(change: _Change, key: bytes, command: RecordIntent) -> Running | Ended | None:
     """What is known of an earlier call with the same key, if it is remembered."""
-    found = change.view.get(key)
-    task = None if found is None else read_task(change.view, TaskId(found.decode()))
-    if task is None or (task.expires_ms <= change.at_ms and task.ended is not None):
+    task = earlier_call(change.view, key, change.at_ms)
+    if task is None:
         return None
     if task.intent.body_hash != command.body_hash:
         raise Refused(
@@ -205,6 +204,15 @@ def _repeated(change: _Change, key: bytes, command: RecordIntent) -> Running | E
             hint="use a new key for a new call, or repeat the call unchanged",
         )
     return Running(task.intent.task) if task.ended is None else read_ended(change.view, task)
+
+
+def earlier_call(view: View, key: bytes, at_ms: int) -> Task | None:
+    """The call that another with this key (``dedup_key``) repeats, if it is remembered."""
+    found = view.get(key)
+    task = None if found is None else read_task(view, TaskId(found.decode()))
+    if task is None or (task.expires_ms <= at_ms and task.ended is not None):
+        return None
+    return task
 
 
 def _record_outcome(change: _Change, command: RecordOutcome) -> Ended:

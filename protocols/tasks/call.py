@@ -7,7 +7,8 @@ answers after the request may have arrived, nobody here knows whether the task w
 How a task ended is the provider's to say, also of one that its caller cancels or whose time is over. So a Flow "call" that was cancelled
 (it can await nothing any more) is followed by the Flow "call-off": it has the provider end the task, and gives the recorded outcome,
 be it that the task was completed meanwhile. Without an answer within WORD_S the outcome is unknown. A provider that does not know the
-task promises not to begin it any more.
+task promises not to begin it any more. A repetition (same key) of a call that goes on ends nothing when it is called off, and its outcome
+is unknown too, until it is repeated once more.
 
 Nothing the provider says of itself is believed without proof. What it says of the task's id counts only where the caller chose a key: then
 the recorded outcome may be of an earlier task. A completed result stands on the provider's signed receipt, which must hold and cost no
@@ -39,7 +40,17 @@ from meshos.protocols.tasks.receipt import (
     receipt_invalid,
     request_hash,
 )
-from meshos.protocols.tasks.wire import CALL_OFF, TASK, TaskReply, TaskRequest, decode_reply, encode_call_off, encode_request, large
+from meshos.protocols.tasks.wire import (
+    CALL_OFF,
+    TASK,
+    TaskCallOff,
+    TaskReply,
+    TaskRequest,
+    decode_reply,
+    encode_call_off,
+    encode_request,
+    large,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +148,8 @@ class Calls:
         WORD_S. Raises Refused ``receipt-invalid``.
         """
         try:
-            answered = await self._ask(request, CALL_OFF, encode_call_off(request.task), WORD_S)
+            asked = TaskCallOff(request.task, request.agent, request.key)
+            answered = await self._ask(request, CALL_OFF, encode_call_off(asked), WORD_S)
         except MeshError as error:
             if isinstance(error, Refused) and error.name == "task-unknown":
                 return _ended_as(request, "cancelled", None)

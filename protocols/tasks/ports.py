@@ -45,7 +45,11 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class SignBytes:
-    """Have this node's key sign ``payload`` for ``domain``; gives the signature. A port, since the key may sit in a TPM or HSM."""
+    """Have this node's key sign ``payload`` for ``domain``; gives the signature. A port, since the key may sit in a TPM or HSM.
+
+    A key store that holds its keys in memory (``FileKeyStore.sign_now``) signs in less time than a task takes to start, so node/compose.py
+    has it carried out at once. A store that must be waited for is wired among the ports that are waited for instead; nothing here changes.
+    """
 
     domain: Domain
     payload: bytes

@@ -1,10 +1,10 @@
 """The queue in front of an agent: how many calls it is given at once, and whose turn is next.
 
 An agent that is given all calls at once queues them inside its own process, in an order of its own, or fails. So it is given as many as its
-file says (``concurrency``, for each replica), and the others wait here. Next is a call of the organisation that has the fewest running, so
-that nobody gets more by asking more; among equals the more urgent call, then the earlier one. A priority is chosen by whoever calls: it
-orders an organisation's own calls, and does not take another organisation's turns. Full is ``busy``, and no organisation has more places
-than are left for all others.
+file says (``concurrency``, for each replica), and the others wait here. Next is the organisation that has the fewest running, so that
+nobody gets more by asking more; among those with as many, the one whose last call ended, or who came, the longest ago. Of its calls the
+most urgent is next, then the earliest. A priority is chosen by whoever calls, so it says nothing between organisations. Full is
+``busy``, and no organisation has more places than are left for all others.
 """
 
 from collections import Counter
@@ -17,9 +17,6 @@ from meshos.ids import OrgDid
 Ticket: TypeAlias = Hashable
 """Names one call; chosen by whoever enters it, unique among those that are here."""
 
-_Line: TypeAlias = tuple[OrgDid, int]
-"""The calls of one organisation with one priority."""
-
 
 class CallQueue:
     """One agent's. Knows no clock: a call that has waited too long leaves."""
@@ -29,10 +26,10 @@ class CallQueue:
         self._places = places
         self._running: dict[Ticket, OrgDid] = {}
         self._running_of: Counter[OrgDid] = Counter()
-        self._waiting: dict[Ticket, _Line] = {}
+        self._waiting: dict[Ticket, tuple[OrgDid, int]] = {}
         self._waiting_of: Counter[OrgDid] = Counter()
-        self._lines: dict[_Line, dict[Ticket, int]] = {}  # in the order of arrival, which is counted in ``_arrivals``
-        self._arrivals = 0
+        self._lines: dict[OrgDid, dict[int, dict[Ticket, None]]] = {}  # who waits, by priority, in the order of arrival
+        self._turns: dict[OrgDid, None] = {}  # who runs or waits; at the end whose call ended, or who came, last. Who is gone comes as new
 
     def enter(self, ticket: Ticket, org: OrgDid, priority: int) -> bool:
         """Whether the call runs now; if not, ``leave`` or ``resize`` will name it when its turn has come. Raises Refused ``busy``."""
@@ -41,10 +38,10 @@ class CallQueue:
             return True
         if self._waiting_of[org] >= self._places - len(self._waiting):
             raise busy("the queue of calls to this agent")
-        self._arrivals += 1
+        self._turns.setdefault(org)
         self._waiting[ticket] = (org, priority)
         self._waiting_of[org] += 1
-        self._lines.setdefault((org, priority), {})[ticket] = self._arrivals
+        self._lines.setdefault(org, {}).setdefault(priority, {})[ticket] = None
         return False
 
     def leave(self, ticket: Ticket) -> list[Ticket]:
@@ -52,8 +49,14 @@ class CallQueue:
         org = self._running.pop(ticket, None)
         if org is not None:
             _one_less(self._running_of, org)
+            del self._turns[org]
+            if org in self._running_of or org in self._waiting_of:
+                self._turns[org] = None
             return self._next()
-        self._no_longer_waits(ticket)
+        if ticket in self._waiting:
+            org = self._no_longer_waits(ticket)
+            if org not in self._running_of and org not in self._waiting_of:
+                del self._turns[org]
         return []
 
     def resize(self, slots: int) -> list[Ticket]:
@@ -68,29 +71,29 @@ class CallQueue:
     def _next(self) -> list[Ticket]:
         chosen: list[Ticket] = []
         while self._waiting and len(self._running) < self._slots:
-            line = min(self._lines, key=self._rank)
-            ticket = next(iter(self._lines[line]))
+            org = min((org for org in self._turns if org in self._lines), key=self._running_of.__getitem__)
+            lines = self._lines[org]
+            ticket = next(iter(lines[max(lines)]))
             self._no_longer_waits(ticket)
-            self._run(ticket, line[0])
+            self._run(ticket, org)
             chosen.append(ticket)
         return chosen
 
-    def _rank(self, line: _Line) -> tuple[int, int, int]:
-        org, priority = line
-        return self._running_of[org], -priority, next(iter(self._lines[line].values()))
-
     def _run(self, ticket: Ticket, org: OrgDid) -> None:
+        self._turns.setdefault(org)
         self._running[ticket] = org
         self._running_of[org] += 1
 
-    def _no_longer_waits(self, ticket: Ticket) -> None:
-        line = self._waiting.pop(ticket, None)
-        if line is None:
-            return
-        _one_less(self._waiting_of, line[0])
-        del self._lines[line][ticket]
-        if not self._lines[line]:
-            del self._lines[line]
+    def _no_longer_waits(self, ticket: Ticket) -> OrgDid:
+        org, priority = self._waiting.pop(ticket)
+        _one_less(self._waiting_of, org)
+        lines = self._lines[org]
+        del lines[priority][ticket]
+        if not lines[priority]:
+            del lines[priority]
+        if not lines:
+            del self._lines[org]
+        return org
 
 
 def _one_less(counts: Counter[OrgDid], org: OrgDid) -> None:

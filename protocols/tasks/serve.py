@@ -145,11 +145,11 @@ class TaskServices:
 
     async def call_off(self, inbound: Inbound) -> bytes:
         """The service ``/meshos/task-call-off/1``: end the task if it has not ended; gives how it ended, as ``task`` does."""
-        task, behalf = decode_call_off(inbound.body)
-        caller = self._caller(inbound.peer, behalf)
+        asked = decode_call_off(inbound.body)
+        caller = self._caller(inbound.peer, asked.behalf)
         if self._holder != self._me.node:
-            return await self._forward(CALL_OFF, encode_call_off(task, behalf=caller), WORD_S, behalf)
-        return await _reply(await Propose[Ended](CallOff(task, caller)), replayed=False)
+            return await self._forward(CALL_OFF, encode_call_off(replace(asked, behalf=caller)), WORD_S, asked.behalf)
+        return await _reply(await Propose[Ended](CallOff(asked.task, caller, asked.agent, asked.key)), replayed=False)
 
     async def _to_an_end(self, request: TaskRequest, begun: Begun, deadline: float) -> Ended:
         """``_begin``; a bug of ours on the way must not look as if the caller had cancelled."""

@@ -108,22 +108,34 @@ def decode_request(body: bytes) -> TaskRequest:
     return request
 
 
-def encode_call_off(task: TaskId, *, behalf: Peer | None = None) -> bytes:
-    """The bytes of "``task`` is not wanted any more"; ``behalf`` as in a request. It is answered as a request is, by a reply."""
-    return cbor.encode({"v": 1, "task": task, "behalf": None if behalf is None else [behalf.node, behalf.org]})
+@dataclass(frozen=True, slots=True)
+class TaskCallOff:
+    """``task``, a call of ``agent`` with the idempotency key ``key`` (or none), is not wanted any more. ``behalf`` as in a request. It is
+    answered as a request is, by a reply.
+    """
+
+    task: TaskId
+    agent: AgentId
+    key: str
+    behalf: Peer | None = None
 
 
-def decode_call_off(body: bytes) -> tuple[TaskId, Peer | None]:
+def encode_call_off(asked: TaskCallOff) -> bytes:
+    """The bytes of ``asked``."""
+    behalf = None if asked.behalf is None else [asked.behalf.node, asked.behalf.org]
+    return cbor.encode({"v": 1, "task": asked.task, "agent": asked.agent, "key": asked.key, "behalf": behalf})
+
+
+def decode_call_off(body: bytes) -> TaskCallOff:
     """Raises Refused ``bad-message``, ``bad-encoding`` or ``too-large``."""
     fields = Fields(cbor.decode(body, max_bytes=HEAD_BYTES), "calling a task off")
     if fields.number("v") != 1:
         raise fields.refusal("its version is not 1")
-    task = TaskId(fields.text("task"))
-    behalf = _behalf(fields)
+    asked = TaskCallOff(TaskId(fields.text("task")), AgentId(fields.text("agent")), fields.text("key"), _behalf(fields))
     fields.end()
-    if not task.startswith("t-"):
-        raise fields.refusal("it names no task")
-    return task, behalf
+    if not asked.task.startswith("t-") or not asked.agent:
+        raise fields.refusal("it names no task or agent")
+    return asked
 
 
 def encode_reply(ended: Ended, *, replayed: bool) -> bytes:

@@ -120,6 +120,48 @@ def test_large_values_that_are_none(data: bytes) -> None:
         cbor.decode(data, max_bytes=10_000)
 
 
+@pytest.mark.parametrize("number", [2**64, -(2**64) - 1, 2**200, 10**5000], ids=["above", "below", "long", "longer"])
+def test_integers_that_need_a_tag_are_none(number: int) -> None:
+    values: tuple[object, ...] = (
+        number,
+        {"x": number},
+        [0, number],
+        {"x": [[[number]]]},
+        {"x": {"y": {"z": number}}},
+        [*range(20), number],
+    )
+    for data in map(cbor.encode, values):
+        with pytest.raises(Refused, match="bad-encoding"):
+            cbor.decode(data, max_bytes=10_000)
+        with pytest.raises(Refused, match="bad-encoding"):
+            cbor_pieces.decode(data, max_bytes=10_000)
+
+
+@pytest.mark.parametrize("number", [2**64 - 1, -(2**64)])
+def test_the_largest_integers(number: int) -> None:
+    for value in (number, {"x": number}, [number], [True, [[[number]]]]):
+        assert read(cbor.encode(value)) == cbor.decode(cbor.encode(value), max_bytes=100) == value
+
+
+@pytest.mark.parametrize("innermost", [0, "long enough to be large", b"long enough to be large", [], {}, [1] * 9])
+@pytest.mark.parametrize("in_maps", [True, False])
+def test_as_deep_as_in_one(innermost: object, in_maps: bool) -> None:
+    taken = set()
+    value = innermost
+    for depth in range(1, cbor.MAX_DEPTH + 4):
+        value = {"x": value} if in_maps else [value]
+        data = cbor.encode(value)
+        try:
+            cbor.decode(data, max_bytes=10_000)
+        except Refused:
+            with pytest.raises(Refused, match="bad-encoding"):
+                cbor_pieces.decode(data, max_bytes=10_000)
+        else:
+            assert read(data) == value
+            taken.add(depth)
+    assert cbor.MAX_DEPTH - 1 in taken and cbor.MAX_DEPTH + 1 not in taken
+
+
 def test_too_large() -> None:
     with pytest.raises(Refused, match="too-large"):
         cbor_pieces.decode(bytes(11), max_bytes=10)

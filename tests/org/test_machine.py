@@ -1,5 +1,6 @@
 """The organisation's machine: durable before answered, waiting, holds, orphans, time."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -18,6 +19,7 @@ from meshos.consensus.org.commands import (
     Running,
     SetConfig,
 )
+from meshos.consensus.org.limits import DEDUP_MS
 from meshos.consensus.org.machine import OrgMachine, WallTime
 from meshos.effects import Completed, Err, Ok, Persist, Tell, Tick
 from meshos.errors import MeshError
@@ -25,7 +27,7 @@ from meshos.flow import Propose
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import OrgDid, Peer, TaskId
 from meshos.storage.memory import MemoryStore
-from tests.org.test_state import AT, BETA, DEPLOY, pay_intent
+from tests.org.test_state import AGENT, AT, BETA, DEPLOY, pay_intent
 
 TASK = TaskId("t-1")
 
@@ -153,11 +155,11 @@ def test_called_off_ends_the_hold_and_whoever_waits() -> None:
     driver = _Driver()
     driver.ask(pay_intent())
     hold, waiting = driver.begin(HoldTask(TASK, driver.now + 5)), driver.begin(AwaitOutcome(TASK))
-    ended = driver.ask(CallOff(TASK, BETA))
+    ended = driver.ask(CallOff(TASK, BETA, AGENT, ""))
     assert isinstance(ended, Ended) and ended.status == "cancelled"
     assert driver.answers[hold] == driver.answers[waiting] == Ok(ended)
     assert driver.ask(RecordOutcome(TASK, "completed", b"too late")) == ended, "the first end counts"
-    assert driver.ask(CallOff(TASK, BETA)) == ended
+    assert driver.ask(CallOff(TASK, BETA, AGENT, "")) == ended
     assert driver.machine.statistics() == {"held": 0, "waiting": 0, "orphans": 0}
 
 
@@ -166,7 +168,7 @@ def test_called_off_after_its_time_it_has_expired() -> None:
     driver.ask(pay_intent())
     driver.begin(HoldTask(TASK, driver.now + 5))
     driver.now += 5
-    ended = driver.ask(CallOff(TASK, BETA))
+    ended = driver.ask(CallOff(TASK, BETA, AGENT, ""))
     assert isinstance(ended, Ended) and ended.status == "expired"
 
 
@@ -174,7 +176,7 @@ def test_called_off_after_it_has_ended_changes_nothing() -> None:
     driver = _Driver()
     driver.ask(pay_intent())
     ended = driver.ask(RecordOutcome(TASK, "completed", b"result"))
-    assert driver.ask(CallOff(TASK, BETA)) == ended
+    assert driver.ask(CallOff(TASK, BETA, AGENT, "")) == ended
     assert isinstance(ended, Ended) and (ended.status, ended.result) == ("completed", b"result")
 
 
@@ -182,15 +184,29 @@ def test_called_off_by_another_organisation_changes_nothing() -> None:
     driver = _Driver()
     driver.ask(pay_intent())
     other = Peer(BETA.node, OrgDid("did:mesh:community:other"))
-    assert driver.name(driver.begin(CallOff(TASK, other))) == "task-unknown"
+    assert driver.name(driver.begin(CallOff(TASK, other, AGENT, ""))) == "task-unknown"
     assert driver.ask(GetTask(TASK)) == Running(TASK)
+
+
+def test_a_repetition_that_is_called_off_ends_nothing_and_is_not_begun() -> None:
+    driver = _Driver()
+    driver.ask(pay_intent(key="k"))
+    repetition = CallOff(TaskId("t-again"), BETA, AGENT, "k")
+    assert driver.name(driver.begin(repetition)) == "task-repeats"
+    assert driver.ask(GetTask(TASK)) == Running(TASK)
+    assert driver.name(driver.begin(replace(repetition, key="other"))) == "task-unknown"
+    driver.ask(RecordOutcome(TASK, "completed", b"result"))
+    assert driver.name(driver.begin(repetition)) == "task-repeats", "the first call may have cost something"
+    driver.now += DEDUP_MS / 1000
+    assert driver.name(driver.begin(repetition)) == "task-unknown", "its key is free again"
+    assert driver.name(driver.begin(pay_intent("t-again", key="k"))) == "cancelled"
 
 
 def test_called_off_before_it_came_it_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(org_machine, "MAX_CALLED_OFF", 2)
     driver = _Driver()
     for number in range(3):
-        assert driver.name(driver.begin(CallOff(TaskId(f"t-{number}"), BETA))) == "task-unknown"
+        assert driver.name(driver.begin(CallOff(TaskId(f"t-{number}"), BETA, AGENT, ""))) == "task-unknown"
     for number in (1, 2):
         assert driver.name(driver.begin(pay_intent(f"t-{number}", key=str(number)))) == "cancelled"
     assert isinstance(driver.ask(pay_intent("t-0", key="0")), Begun), "the oldest made room"

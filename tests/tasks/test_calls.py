@@ -395,6 +395,43 @@ def test_nobody_calls_off_what_another_organisation_asked_for() -> None:
     assert world.result(flow).status == "completed"
 
 
+@pytest.mark.parametrize("by_way_of", [PROVIDER, SECOND])
+def test_a_repetition_that_is_called_off_is_not_cancelled_while_its_first_call_goes_on(by_way_of: Peer) -> None:
+    world = World()
+    first = world.begin_call("slow", key="k", timeout_s=60.0)
+    world.run(until=lambda: bool(world.executions))
+    again = world.begin_call("slow", key="k", timeout_s=60.0, providers=(by_way_of.node,))
+    world.run(until=lambda: world.provider.org.statistics()["waiting"] == 1)
+    result = _call_off(world, again)
+    assert (result.status, result.heard) == ("outcome_unknown", False), "what it may cost is not given back"
+    assert result.problem is not None and world.requests[first].task in result.problem.detail
+    assert result.problem.outcome == "unknown"
+    assert [run.how for run in world.executions] == ["running"]
+    assert world.provider.org.statistics()["waiting"] == 0
+    heard = world.result(first)
+    assert isinstance(heard, TaskResult) and heard.status == "completed"
+    late = world.call("slow", key="k", timeout_s=60.0)
+    assert (late.task, late.status, late.replayed) == (heard.task, "completed", True), "repeated once more, it is heard"
+
+
+def test_a_repetition_whose_time_is_over_is_not_cancelled_while_its_first_call_goes_on() -> None:
+    world = World()
+    first = world.begin_call("slow", key="k", timeout_s=60.0)
+    world.run(until=lambda: bool(world.executions))
+    assert world.call("slow", key="k", timeout_s=2.0).status == "outcome_unknown"
+    assert world.result(first).status == "completed"
+
+
+def test_a_call_with_a_key_that_repeats_nothing_is_cancelled() -> None:
+    world = World()
+    request = world.requests[world.begin_call("pay", task=TaskId("t-late"), key="k")]
+    world = World()
+    world.call("pay", key="another")
+    world.call("pay", key="k", node=world.nodes[STRANGER.node])
+    result = world.result(world.caller.begin("call-off", request))
+    assert (result.status, result.heard) == ("cancelled", True)
+
+
 def test_called_off_by_way_of_another_node_of_the_provider() -> None:
     world = World()
     flow = world.begin_call("slow", timeout_s=60.0, providers=(SECOND.node,))

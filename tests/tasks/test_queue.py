@@ -1,6 +1,7 @@
 """The queue in front of an agent: who runs, who waits, whose turn is next; and with trio's events, until when."""
 
 from collections import Counter
+from itertools import count
 
 import pytest
 import trio
@@ -59,12 +60,55 @@ def test_a_priority_takes_nobody_elses_turn() -> None:
     assert drained(queue, ["a", "b"]) == ["a0", "b0", "a1", "b1", "a2", "b2"]
 
 
-def test_among_organisations_with_as_many_running_the_more_urgent_is_next() -> None:
+def turns_of_those_who_always_wait(slots: int, priorities: dict[OrgDid, int], turns: int) -> Counter[OrgDid]:
+    """How often each had its turn, when each has calls waiting all the time and the longest running call ends."""
+    queue, had, running = CallQueue(slots, 1000), Counter[OrgDid](), list[object]()
+    for number in range(turns):
+        for org, priority in priorities.items():
+            ticket = (org, number)
+            if queue.enter(ticket, org, priority):
+                running.append(ticket)
+        if number >= slots:
+            called = queue.leave(running.pop(0))
+            had.update(ticket[0] for ticket in called)  # type: ignore[index]
+            running += called
+    return had
+
+
+@pytest.mark.parametrize(
+    ("slots", "priorities"),
+    [(1, {A: 9, B: 5}), (1, {A: 9, B: 5, C: 0}), (2, {A: 9, B: 9, C: 5}), (2, {A: 0, B: 9, C: 9}), (3, {A: 9, B: 0})],
+)
+def test_a_priority_gets_no_turns_however_few_run_at_once(slots: int, priorities: dict[OrgDid, int]) -> None:
+    had = turns_of_those_who_always_wait(slots, priorities, 300)
+    assert set(had) == set(priorities) and max(had.values()) - min(had.values()) <= slots
+
+
+def test_who_comes_new_waits_for_one_turn_of_each_other() -> None:
     queue = CallQueue(1, 100)
-    queue.enter("runs", A, 5)
-    queue.enter("b", B, 5)
-    queue.enter("c", C, 7)
-    assert queue.leave("runs") == ["c"]
+    for number in range(3):
+        queue.enter(f"a{number}", A, 5)
+        queue.enter(f"b{number}", B, 5)
+    assert queue.leave("a0") == ["b0"]
+    queue.enter("c0", C, 0)
+    assert drained(queue, ["b0"]) == ["a1", "c0", "b1", "a2", "b2"]
+
+
+def test_going_away_and_coming_back_gets_no_turn_earlier() -> None:
+    """A is gone whenever its call has ended, and enters the next one a moment later; B and C have all of theirs waiting."""
+    queue, order = CallQueue(1, 1000), list[str]()
+    queue.enter("a", A, 9)
+    for number in range(30):
+        queue.enter(f"b{number}", B, 5)
+        queue.enter(f"c{number}", C, 5)
+    running = "a"
+    for number in range(30):
+        [called] = queue.leave(running)
+        if running.startswith("a"):
+            queue.enter(f"a{number}", A, 9)
+        running = str(called)
+        order.append(running[0])
+    assert Counter(order) == {"a": 10, "b": 10, "c": 10}
 
 
 def test_full_is_busy_and_a_newcomer_has_a_place() -> None:
@@ -100,23 +144,35 @@ def test_whatever_comes_and_goes(slots: int, calls: list[tuple[OrgDid, int, bool
     running: dict[int, OrgDid] = {}
     waiting: dict[int, tuple[OrgDid, int]] = {}
     had: Counter[int] = Counter()
+    ticks = count()
+    since: dict[OrgDid, int] = {}  # when its last call ended, or it came
+
+    def here(org: OrgDid) -> bool:
+        return org in running.values() or any(org == other for other, _ in waiting.values())
 
     def began(number: int, org: OrgDid) -> None:
         running[number] = org
         had[number] += 1
 
     def gone(number: int) -> None:
-        running.pop(number, None)
+        ended = running.pop(number, None)
+        if ended is not None:
+            since[ended] = next(ticks)
         waiting.pop(number, None)
         for called in queue.leave(number):
             assert isinstance(called, int)
             org, priority = waiting.pop(called)
             least = Counter(running.values())
-            for other, urgency in waiting.values():
-                assert (least[org], -priority) <= (least[other], -urgency)
+            for earlier, (other, urgency) in waiting.items():
+                if other == org:
+                    assert (-priority, called) < (-urgency, earlier)
+                else:
+                    assert (least[org], since[org]) < (least[other], since[other])
             began(called, org)
 
     for number, (org, priority, leaves) in enumerate(calls):
+        if not here(org):
+            since[org] = next(ticks)
         if queue.enter(number, org, priority):
             began(number, org)
         else:
@@ -128,7 +184,7 @@ def test_whatever_comes_and_goes(slots: int, calls: list[tuple[OrgDid, int, bool
     while running:
         gone(next(iter(running)))
     assert not waiting and set(had.values()) <= {1}
-    assert queue._lines == {} and not queue._running_of and not queue._waiting_of
+    assert not (queue._lines or queue._turns or queue._running_of or queue._waiting_of)
 
 
 # -- with trio's events ------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from meshos.protocols.tasks.limits import HEAD_BYTES, MAX_ARGUMENTS_BYTES, MAX_D
 from meshos.protocols.tasks.outbox import decode_receipts, encode_receipts
 from meshos.protocols.tasks.receipt import Receipt, decode_receipt
 from meshos.protocols.tasks.wire import (
+    TaskCallOff,
     TaskRequest,
     decode_call_off,
     decode_reply,
@@ -186,22 +187,29 @@ def test_arguments_beyond_the_bound() -> None:
         decode_request(_body(_head(encode_request(REQUEST)), bytes(MAX_ARGUMENTS_BYTES + 1)))
 
 
+CALLED_OFF: dict[str, object] = {"v": 1, "task": "t-1", "agent": "a-1", "key": "k", "behalf": None}
+
+
 @settings(max_examples=50, deadline=None)
-@given(NAMES.map(lambda name: TaskId("t-" + name)), st.one_of(st.none(), PEERS))
-def test_calling_off(task: TaskId, behalf: Peer | None) -> None:
-    assert decode_call_off(encode_call_off(task, behalf=behalf)) == (task, behalf)
+@given(st.builds(TaskCallOff, NAMES.map(lambda name: TaskId("t-" + name)), NAMES.map(AgentId), NAMES | st.just(""), st.none() | PEERS))
+def test_calling_off(asked: TaskCallOff) -> None:
+    assert decode_call_off(encode_call_off(asked)) == asked
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        {"v": 2, "task": "t-1", "behalf": None},
-        {"v": 1, "task": "x-1", "behalf": None},
-        {"v": 1, "task": 1, "behalf": None},
-        {"v": 1, "task": "t" * 129, "behalf": None},
-        {"v": 1, "task": "t-1", "behalf": ["n"]},
-        {"v": 1, "task": "t-1"},
-        {"v": 1, "task": "t-1", "behalf": None, "more": 1},
+        CALLED_OFF | {"v": 2},
+        CALLED_OFF | {"task": "x-1"},
+        CALLED_OFF | {"task": 1},
+        CALLED_OFF | {"task": "t" * 129},
+        CALLED_OFF | {"agent": ""},
+        CALLED_OFF | {"agent": "a" * 129},
+        CALLED_OFF | {"key": None},
+        CALLED_OFF | {"key": "k" * 129},
+        CALLED_OFF | {"behalf": ["n"]},
+        CALLED_OFF | {"more": 1},
+        {"v": 1, "task": "t-1", "behalf": None},
         ["t-1"],
     ],
 )
@@ -211,12 +219,13 @@ def test_calling_off_that_is_none(message: object) -> None:
 
 
 def test_calling_off_truncated_and_oversized() -> None:
-    good = encode_call_off(TaskId("t-1"))
+    good = encode_call_off(TaskCallOff(TaskId("t-1"), AgentId("a-1"), "k"))
+    assert good == cbor.encode(CALLED_OFF)
     for length in range(len(good)):
         with pytest.raises(Refused):
             decode_call_off(good[:length])
     with pytest.raises(Refused, match="too-large"):
-        decode_call_off(cbor.encode({"v": 1, "task": "t-1", "behalf": None, "more": bytes(HEAD_BYTES)}))
+        decode_call_off(cbor.encode(CALLED_OFF | {"more": bytes(HEAD_BYTES)}))
 
 
 @settings(max_examples=200, deadline=None)
