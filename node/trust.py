@@ -3,12 +3,13 @@
 Everything that looks at a certificate asks here, so that a revoked one counts nowhere any more: links, membership, the directory.
 """
 
+import logging
 import time
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from meshos.crypto.certificates import RevocationList, Trust, describe, read_revocations, verify_chain
+from meshos.crypto.certificates import RevocationList, describe, read_revocations, verify_chain
 from meshos.crypto.genesis_keys import trust_of
 from meshos.crypto.keys import public_key_of_multikey
 from meshos.errors import MeshError, Refused
@@ -16,6 +17,8 @@ from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node import folder
 from meshos.protocols.membership.commands import Certified
+
+logger = logging.getLogger("meshos.node")
 
 PROOFS = 1024
 """Checked proofs that are remembered; a directory's records come from few nodes."""
@@ -30,12 +33,25 @@ class TrustBook:
         self._genesis = genesis
         self._revocations = revocations
         self._proved = lru_cache(maxsize=PROOFS)(self._prove)
-        self.trust: Trust
+        self.trust = trust_of(genesis)
         self.reload()
 
     def reload(self) -> None:
-        """Read the lists again (blocking). Raises Refused ``crl-malformed``, or what the disk raises, and then keeps what held."""
-        self.trust = trust_of(self._genesis, lists_in(self._revocations, self._genesis))
+        """Read the lists again (blocking).
+
+        Raises Refused ``crl-malformed``, Failed ``cannot-write``, or what the disk raises, and then keeps what held. A list
+        below the one that holds changes nothing, or an old copy would pardon whoever was revoked since.
+        """
+        found, held = lists_in(self._revocations, self._genesis), self.trust.revoked
+        for offered in found:
+            newest = held.get(offered.org)
+            if newest is not None and offered.number <= newest.number and offered.der != newest.der:
+                logger.warning("older-list", extra={"org": offered.org, "number": offered.number, "held": newest.number})
+        trust, kept = trust_of(self._genesis, [*held.values(), *found]), {listed.der for listed in found}
+        for org, listed in trust.revoked.items():
+            if listed.der not in kept:  # an older one was copied over it: that file is the operator's, and this one outlives a restart
+                folder.write_file(self._revocations / f"held.{folder.list_name(org)}", listed.der)
+        self.trust = trust
         self._proved.cache_clear()
 
     def learn(self, org: OrgDid, der: bytes) -> bool:

@@ -120,6 +120,22 @@ def test_an_older_list_changes_nothing(sides: tuple[Side, Side]) -> None:
     assert carry_out(asker.flow.fetch(PEER.node), asker, lambda _: replayed) == 0 and len(asker.offered) == 1, "it goes on asking"
 
 
+def test_an_older_list_copied_over_a_newer_one_pardons_nobody(
+    sides: tuple[Side, Side], genesis: Genesis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    book, file, old = sides[0].book, tmp_path / "a" / folder.list_name(ACME), signed(ACME, 1, 5)
+    book.learn(ACME, signed(ACME, 3, 7, 8, 9))
+    file.write_bytes(old)
+    book.reload()
+    assert book.trust.revoked[ACME].serials == {7, 8, 9}
+    assert [record.message for record in caplog.records] == ["older-list"]
+    assert file.read_bytes() == old, "the operator does not find the file as it was"
+    assert TrustBook(genesis, tmp_path / "a").trust.revoked[ACME].number == 3, "a restart goes back"
+    (tmp_path / "a" / "new.crl").write_bytes(signed(ACME, 4, 5))
+    book.reload()
+    assert book.trust.revoked[ACME].number == 4
+
+
 @pytest.mark.parametrize(
     ("org", "der", "name"),
     [
