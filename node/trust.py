@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from meshos.crypto.certificates import RevocationList, describe, read_revocations, verify_chain
+from meshos.crypto.certificates import RevocationList, Trust, describe, read_revocations, verify_chain
 from meshos.crypto.genesis_keys import trust_of
 from meshos.crypto.keys import public_key_of_multikey
 from meshos.errors import MeshError, Refused
@@ -33,6 +33,7 @@ class TrustBook:
         self._genesis = genesis
         self._revocations = revocations
         self._proved = lru_cache(maxsize=PROOFS)(self._prove)
+        self._taken = 0  # trusts so far: a proof that was checked under an earlier one is not remembered as one of this
         self.trust = trust_of(genesis)
         self.reload()
 
@@ -51,8 +52,7 @@ class TrustBook:
         for org, listed in trust.revoked.items():
             if listed.der not in kept:  # an older one was copied over it: that file is the operator's, and this one outlives a restart
                 folder.write_file(self._revocations / f"held.{folder.list_name(org)}", listed.der)
-        self.trust = trust
-        self._proved.cache_clear()
+        self._take(trust)
 
     def learn(self, org: OrgDid, der: bytes) -> bool:
         """Take over a newer list of ``org`` that another node handed on, and keep it in the folder (blocking); whether it was newer.
@@ -66,8 +66,7 @@ class TrustBook:
         if held is not None and offered.number <= held.number:
             return False
         folder.write_file(self._revocations / folder.list_name(org), der)
-        self.trust = trust_of(self._genesis, [*self.trust.revoked.values(), offered])
-        self._proved.cache_clear()
+        self._take(trust_of(self._genesis, [*self.trust.revoked.values(), offered]))
         return True
 
     def check(self, der: bytes) -> Peer:
@@ -76,7 +75,7 @@ class TrustBook:
 
     def org_of(self, signer: str, proof: bytes) -> OrgDid:
         """The organisation of ``signer``, whose certificate ``proof`` is; raises as ``check``, or Refused ``wrong-node-key``."""
-        return self._proved(signer, proof, int(time.time()) // PROOF_S)
+        return self._proved(signer, proof, (self._taken, int(time.time()) // PROOF_S))
 
     def revoked(self, certified: Iterable[Certified]) -> list[NodeId]:
         """Those of these nodes whose certificate is on its organisation's list."""
@@ -90,8 +89,13 @@ class TrustBook:
         listed = self.trust.revoked.get(certified.org)
         return listed is not None and describe(certified.certificate).serial in listed.serials
 
-    def _prove(self, signer: str, proof: bytes, period: int) -> OrgDid:
-        del period  # part of the key, so that nothing is remembered for longer
+    def _take(self, trust: Trust) -> None:
+        self.trust = trust
+        self._taken += 1  # only now: whoever has read this number checks against this trust
+        self._proved.cache_clear()
+
+    def _prove(self, signer: str, proof: bytes, since: tuple[int, int]) -> OrgDid:
+        del since  # part of the key, so that nothing is remembered for longer, or across a change of trust
         peer = self.check(proof)
         if peer.node != signer:
             raise Refused("wrong-node-key", f"the certificate is {peer.node}'s, the signature {signer[:80]}'s")

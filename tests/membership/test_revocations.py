@@ -208,6 +208,26 @@ def test_who_is_on_a_list_and_who_is_not(sides: tuple[Side, Side], genesis: Gene
     assert book.learn(ACME, signed(ACME, 2, 12345)) and book.check(der).org == ACME, "the newest list does not name it"
 
 
+def test_a_proof_that_is_checked_while_its_revocation_comes_is_not_remembered(
+    sides: tuple[Side, Side], genesis: Genesis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book, key = sides[0].book, SigningKey.generate()
+    der = certificates.issue(ROOTS[ACME], mesh_id=genesis.mesh_id, org=ACME, node=key.public, now=NOW)
+    check = book.check
+
+    def slow(proof: bytes) -> Peer:
+        peer = check(proof)
+        book.learn(ACME, signed(ACME, 1, certificates.describe(der).serial))
+        return peer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(book, "check", slow)
+        assert book.org_of(node_id(key.public), der) == ACME
+    with pytest.raises(MeshError) as caught:
+        book.org_of(node_id(key.public), der)
+    assert caught.value.name == "certificate-revoked"
+
+
 def test_a_list_remembers_the_bytes_that_its_root_signed() -> None:
     der = signed(ACME, 4)
     assert certificates.read_revocations(der, ACME, ROOTS[ACME].public) == RevocationList(ACME, 4, frozenset({7}), der)
