@@ -122,6 +122,7 @@ class Node:
                 "flows": self.assembly.flows.statistics,
                 "rpc": self.assembly.rpc.statistics,
                 "membership": self.assembly.membership.statistics,
+                "revocations": self.assembly.revocations.statistics,
                 "directory": self.assembly.directory.statistics,
                 "receipts": self.assembly.receipts.statistics,
                 "gossip": self.gossip.statistics,

@@ -117,7 +117,8 @@ LISTS = 4
 
 LISTS_NAMED = 1_024
 LISTS_NAMED_BYTES = 128 * 1024
-"""Organisations whose lists are named in one question, above those of a large mesh; and that question."""
+"""Organisations whose lists are named in one question, above those of a large mesh; and that question. A node that holds more lists is
+offered one that it has after every sync; they are offered in turn, so that new ones come all the same."""
 
 STORED_PEERS = 16
 """Addresses written down, so that a node finds the mesh again after a restart without its seeds."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from meshos import cbor
 from meshos.crypto.certificates import RevocationList
 from meshos.crypto.limits import CRL_BYTES
-from meshos.errors import Refused
+from meshos.errors import MeshError, Refused
 from meshos.flow import Ask, Port
 from meshos.ids import NodeId, OrgDid
 from meshos.protocols.membership import limits
@@ -42,6 +42,19 @@ class Revocations:
 
     def __init__(self, held: Held) -> None:
         self._held = held
+        self._turn = 0
+        self._failed = 0
+
+    def statistics(self) -> dict[str, int]:
+        """How many exchanges with a peer have failed."""
+        return {"failed": self._failed}
+
+    async def fetch_tolerant(self, peer: NodeId) -> None:
+        """``fetch``, whose failure is counted: what a sync has brought counts whatever becomes of the lists; the next asks again."""
+        try:
+            await self.fetch(peer)
+        except MeshError:
+            self._failed += 1
 
     async def fetch(self, peer: NodeId) -> int:
         """Take the lists of which ``peer`` holds newer ones; gives how many."""
@@ -68,7 +81,9 @@ class Revocations:
         newer = [listed for org, listed in self._held().items() if listed.number > _number(have.get(org))]
         if not newer:
             return cbor.encode({})
-        return cbor.encode({"org": newer[0].org, "list": newer[0].der, "more": len(newer) > 1})
+        self._turn += 1  # in turn, so that a list that the asker does not take keeps no other back
+        chosen = newer[self._turn % len(newer)]
+        return cbor.encode({"org": chosen.org, "list": chosen.der, "more": len(newer) > 1})
 
 
 def _number(value: cbor.Value) -> int:

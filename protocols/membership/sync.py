@@ -99,7 +99,7 @@ class Edge:
             if answer.get("more") is not True:
                 break
         if self._revocations is not None:
-            await self._revocations.fetch(peer)
+            await self._revocations.fetch_tolerant(peer)
         return news
 
     async def _introduced(self, peer: NodeId, statements: Sequence[Statement]) -> list[Certified]:

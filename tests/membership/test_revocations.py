@@ -12,14 +12,18 @@ from meshos import cbor
 from meshos.crypto import certificates
 from meshos.crypto.certificates import RevocationList
 from meshos.crypto.keys import SigningKey, multikey, node_id
-from meshos.errors import Failed, MeshError, Refused
+from meshos.crypto.signing import Ed25519Verifier
+from meshos.errors import Failed, MeshError, Refused, Unreachable
 from meshos.flow import Ask, Port
 from meshos.genesis import Genesis, Org
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node import folder
 from meshos.node.trust import TrustBook
 from meshos.protocols.membership import limits
+from meshos.protocols.membership.machine import domain
 from meshos.protocols.membership.revocations import Revocations, TakeRevocations
+from meshos.protocols.membership.sync import Edge
+from meshos.protocols.membership.syncing import SyncArgument
 from meshos.protocols.rpc.events import Inbound
 
 NOW = time.time()
@@ -109,6 +113,30 @@ def test_one_sync_takes_a_few_lists_and_the_next_the_rest(sides: tuple[Side, Sid
         holder.book.learn(org, signed(org, 1))
     assert fetched(asker, holder) == limits.LISTS < len(ROOTS)
     assert fetched(asker, holder) == len(ROOTS) - limits.LISTS
+
+
+def test_a_list_that_is_not_taken_keeps_no_other_back(sides: tuple[Side, Side]) -> None:
+    _, holder = sides
+    for org in ROOTS:
+        holder.book.learn(org, signed(org, 1))
+    flow, asked = holder.flow, Inbound(PEER, "/meshos/revocations/1", cbor.encode({"have": {}}), deadline=60.0, trace="")
+    answers = [cbor.decode(carry_out(flow.serve(asked), holder, None), max_bytes=certificates.CRL_BYTES) for _ in ROOTS]
+    assert {answer["org"] for answer in answers if isinstance(answer, dict)} == set(ROOTS)
+
+
+@pytest.mark.parametrize("error", [Refused("crl-malformed", "no list"), Unreachable("link-lost", "gone", outcome="unknown")])
+def test_a_sync_counts_though_no_lists_can_be_had(sides: tuple[Side, Side], error: MeshError) -> None:
+    flow = sides[0].flow
+    edge = Edge(Ed25519Verifier(), domain(bytes(32)), sides[0].book.check, flow)
+    steps = edge.sync(SyncArgument(PEER.node)).__await__()
+    value: object = None
+    with pytest.raises(StopIteration) as done:
+        while True:
+            operation = steps.send(value)
+            if isinstance(operation, Ask) and operation.protocol == "/meshos/revocations/1":
+                steps.throw(error)
+            value = cbor.encode({"give": [], "want": b"", "more": False}) if isinstance(operation, Ask) else b""
+    assert done.value.value == 0 and flow.statistics() == {"failed": 1}
 
 
 def test_an_older_list_changes_nothing(sides: tuple[Side, Side]) -> None:
