@@ -5,7 +5,7 @@ Everything that looks at a certificate asks here, so that a revoked one counts n
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from meshos.crypto.genesis_keys import trust_of
 from meshos.crypto.keys import public_key_of_multikey
 from meshos.errors import MeshError, Refused
 from meshos.genesis import Genesis
-from meshos.ids import NodeId, OrgDid, Peer
+from meshos.ids import OrgDid, Peer
 from meshos.node import folder
 from meshos.protocols.membership.commands import Certified
+from meshos.protocols.membership.limits import LIST_EVERY_S
 
 logger = logging.getLogger("meshos.node")
 
@@ -29,8 +30,10 @@ PROOF_S = 600
 class TrustBook:
     """``trust`` is what holds now. Raises as ``reload``."""
 
-    def __init__(self, genesis: Genesis, revocations: Path) -> None:
+    def __init__(self, genesis: Genesis, revocations: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._genesis = genesis
+        self._clock = clock
+        self._learned: dict[OrgDid, float] = {}  # when the last list came from another node
         self._revocations = revocations
         self._proved = lru_cache(maxsize=PROOFS)(self._prove)
         self._taken = 0  # trusts so far: a proof that was checked under an earlier one is not remembered as one of this
@@ -62,10 +65,13 @@ class TrustBook:
         root = self.trust.roots.get(org)
         if root is None:
             raise Refused("unknown-org", f"{org[:100]} is no organisation of this mesh")
+        if self._clock() - self._learned.get(org, -LIST_EVERY_S) < LIST_EVERY_S:
+            return False  # it is offered again at the next sync
         offered, held = read_revocations(der, org, root), self.trust.revoked.get(org)
         if held is not None and offered.number <= held.number:
             return False
         folder.write_file(self._revocations / folder.list_name(org), der)
+        self._learned[org] = self._clock()
         self._take(trust_of(self._genesis, [*self.trust.revoked.values(), offered]))
         return True
 
@@ -77,13 +83,13 @@ class TrustBook:
         """The organisation of ``signer``, whose certificate ``proof`` is; raises as ``check``, or Refused ``wrong-node-key``."""
         return self._proved(signer, proof, (self._taken, int(time.time()) // PROOF_S))
 
-    def revoked(self, certified: Iterable[Certified]) -> list[NodeId]:
-        """Those of these nodes whose certificate is on its organisation's list."""
-        return [one.node for one in certified if self._is_revoked(one)]
+    def revoked(self, certified: Iterable[Certified]) -> list[Certified]:
+        """Those of these whose certificate is on its organisation's list. For worker threads: half a millisecond a certificate."""
+        return [one for one in certified if self._is_revoked(one)]
 
-    def pardoned(self, certified: Iterable[Certified]) -> list[NodeId]:
-        """Those of these nodes whose certificate is on no list."""
-        return [one.node for one in certified if not self._is_revoked(one)]
+    def pardoned(self, certified: Iterable[Certified]) -> list[Certified]:
+        """Those of these whose certificate is on no list. For worker threads, as ``revoked``."""
+        return [one for one in certified if not self._is_revoked(one)]
 
     def _is_revoked(self, certified: Certified) -> bool:
         listed = self.trust.revoked.get(certified.org)

@@ -38,10 +38,10 @@ class TakeRevocations:
 
 
 class Revocations:
-    """Both sides. ``held`` is read whenever a question is asked or answered."""
+    """Both sides. ``held`` is read whenever a question is asked or answered, and is another object whenever a list has come."""
 
     def __init__(self, held: Held) -> None:
-        self._held = held
+        self.held = held
         self._turn = 0
         self._failed = 0
 
@@ -60,7 +60,7 @@ class Revocations:
         """Take the lists of which ``peer`` holds newer ones; gives how many."""
         taken = 0
         for _ in range(limits.LISTS):
-            have = {str(org): listed.number for org, listed in list(self._held().items())[: limits.LISTS_NAMED]}
+            have = {str(org): listed.number for org, listed in list(self.held().items())[: limits.LISTS_NAMED]}
             answer = _decode(await Ask(peer, PROTOCOL, cbor.encode({"have": have}), timeout_s=limits.ASK_S), CRL_BYTES + 256)
             if not answer:
                 break
@@ -78,7 +78,7 @@ class Revocations:
         have = _decode(inbound.body, limits.LISTS_NAMED_BYTES).get("have")
         if not isinstance(have, dict) or len(have) > limits.LISTS_NAMED or not all(type(number) is int for number in have.values()):
             raise _bad("it does not say which lists are held")
-        newer = [listed for org, listed in self._held().items() if listed.number > _number(have.get(org))]
+        newer = [listed for org, listed in self.held().items() if listed.number > _number(have.get(org))]
         if not newer:
             return cbor.encode({})
         self._turn += 1  # in turn, so that a list that the asker does not take keeps no other back

@@ -1,5 +1,6 @@
 """Revocation lists between two nodes: what is asked, handed on, kept; and what a peer may send instead."""
 
+import itertools
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from meshos.crypto.certificates import RevocationList
 from meshos.crypto.keys import SigningKey, multikey, node_id
 from meshos.crypto.signing import Ed25519Verifier
 from meshos.errors import Failed, MeshError, Refused, Unreachable
-from meshos.flow import Ask, Port
+from meshos.flow import Ask, Compute, Port, Propose
 from meshos.genesis import Genesis, Org
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node import folder
@@ -60,7 +61,10 @@ def genesis() -> Genesis:
 
 @pytest.fixture
 def sides(genesis: Genesis, tmp_path: Path) -> tuple[Side, Side]:
-    return Side(TrustBook(genesis, tmp_path / "a")), Side(TrustBook(genesis, tmp_path / "b"))
+    def book(name: str) -> TrustBook:
+        return TrustBook(genesis, tmp_path / name, itertools.count(0.0, limits.LIST_EVERY_S).__next__)
+
+    return Side(book("a")), Side(book("b"))
 
 
 def carry_out(work: Awaitable[Any], side: Side, answer: Any) -> Any:
@@ -234,6 +238,40 @@ def test_who_is_on_a_list_and_who_is_not(sides: tuple[Side, Side], genesis: Gene
         book.check(der)
     assert caught.value.name == "certificate-revoked"
     assert book.learn(ACME, signed(ACME, 2, 12345)) and book.check(der).org == ACME, "the newest list does not name it"
+
+
+def test_of_one_organisation_a_list_a_minute_is_taken(genesis: Genesis, tmp_path: Path) -> None:
+    now = 0.0
+    book = TrustBook(genesis, tmp_path, lambda: now)
+    assert book.learn(ACME, signed(ACME, 1)) and book.learn(GLOBEX, signed(GLOBEX, 1))
+    now = limits.LIST_EVERY_S - 1
+    assert not book.learn(ACME, signed(ACME, 2))
+    (tmp_path / folder.list_name(GLOBEX)).write_bytes(signed(GLOBEX, 2))
+    book.reload()
+    assert book.trust.revoked[GLOBEX].number == 2, "what the operator gives counts at once"
+    now = limits.LIST_EVERY_S
+    assert book.learn(ACME, signed(ACME, 2))
+
+
+def test_a_certificate_that_is_revoked_during_its_check_is_not_admitted(sides: tuple[Side, Side], genesis: Genesis) -> None:
+    book, key = sides[0].book, SigningKey.generate()
+    der = certificates.issue(ROOTS[ACME], mesh_id=genesis.mesh_id, org=ACME, node=key.public, now=NOW)
+    edge = Edge(Ed25519Verifier(), domain(bytes(32)), book.check, sides[0].flow)
+    body = cbor.encode({"step": "take", "statements": [], "certificates": [der]})
+    steps = edge.serve(Inbound(PEER, "/meshos/membership/1", body, deadline=60.0, trace="")).__await__()
+    value, merged = None, []
+    with pytest.raises(StopIteration):
+        while True:
+            operation = steps.send(value)
+            if isinstance(operation, Compute):
+                value = operation.work()
+                assert merged or sides[0].numbers() or value, "it is good at first"
+                book.learn(ACME, signed(ACME, 1, certificates.describe(der).serial))  # while the worker comes back
+            else:
+                assert isinstance(operation, Propose)
+                merged += getattr(operation.command, "certificates", ())
+                value = ()
+    assert not merged
 
 
 def test_a_proof_that_is_checked_while_its_revocation_comes_is_not_remembered(

@@ -18,7 +18,7 @@ refused in both directions.
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -131,10 +131,11 @@ class Links:
             for channel in list(self._peers[node].channels):
                 channel.end(_cut_off(node))
 
-    def recheck(self) -> None:
-        """Let every peer prove again that it may be here, after certificates, roots or revocations have changed."""
+    def recheck(self, orgs: Container[OrgDid] | None = None) -> None:
+        """Let every peer (of ``orgs``) prove again that it may be here, after certificates, roots or revocations have changed."""
         for channel in self._channels():
-            self._recheck(channel)
+            if orgs is None or channel.peer.org in orgs:
+                self._recheck(channel)
 
     async def _recheck_often(self) -> None:
         while True:
