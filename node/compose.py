@@ -4,7 +4,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -15,6 +15,7 @@ import trio
 from meshos.adapters.onprem.egress_policy import LOOPBACK, EgressPolicy
 from meshos.adapters.onprem.provider import OnPremConfig, OnPremProvider
 from meshos.crypto.boxes import Boxes
+from meshos.crypto.certificates import RevocationList
 from meshos.crypto.signing import Domain, Ed25519Verifier
 from meshos.errors import MeshError, Refused
 from meshos.genesis import Genesis
@@ -122,6 +123,7 @@ class Node:
                 "flows": self.assembly.flows.statistics,
                 "rpc": self.assembly.rpc.statistics,
                 "membership": self.assembly.membership.statistics,
+                "revocations": self.assembly.revocations.statistics,
                 "directory": self.assembly.directory.statistics,
                 "receipts": self.assembly.receipts.statistics,
                 "gossip": self.gossip.statistics,
@@ -292,32 +294,40 @@ class Node:
 
     async def reload(self) -> None:
         """Read the revocation lists in the folder again. Lists that cannot be read change nothing."""
-        try:
-            async with self.trusting:
+        async with self.trusting:
+            before = self.opened.trust.trust.revoked
+            try:
                 await trio.to_thread.run_sync(self.opened.trust.reload)
-        except MeshError as error:
-            logger.error("not-reloaded", extra={"err": error.name, "detail": error.detail})
-            return
-        self._trust_changed()
+            except MeshError as error:
+                logger.error("not-reloaded", extra={"err": error.name, "detail": error.detail})
+                return
+            await self._trust_changed(before)
 
     async def _take_revocations(self, effect: TakeRevocations) -> bool:
         async with self.trusting:
+            before = self.opened.trust.trust.revoked
             newer = await trio.to_thread.run_sync(self.opened.trust.learn, effect.org, effect.der)
-        if newer:
-            self._trust_changed()
+            if newer:
+                await self._trust_changed(before)
         return newer
 
-    def _trust_changed(self) -> None:
+    async def _trust_changed(self, before: Mapping[OrgDid, RevocationList]) -> None:
         """Whoever is on a list now loses its links and its place in the mesh, until its organisation vouches for it anew."""
         trust, membership = self.opened.trust, self.assembly.membership
+        changed = {org for org, listed in trust.trust.revoked.items() if before.get(org) is not listed}
         self.tcp.trust(self._credentials())
-        expelled, pardoned = trust.revoked(membership.certificates()), trust.pardoned(membership.expelled())
+        self.links.recheck(changed)
+        known = [one for one in membership.certificates() if one.org in changed]
+        former = [one for one in membership.expelled() if one.org in changed]
+        revoked = await trio.to_thread.run_sync(trust.revoked, known)
+        pardoned = await trio.to_thread.run_sync(trust.pardoned, former)
+        held = {one.node: one for one in membership.certificates()}
+        expelled = [one.node for one in revoked if held.get(one.node) is one]  # not who has shown another one meanwhile
         for node in expelled:
             self.host.deliver("membership", Expelled(node))
-        for node in pardoned:
-            self.host.deliver("membership", Pardoned(node))
-        self.links.recheck()
-        told = {"expelled": ",".join(expelled), "pardoned": ",".join(pardoned)}
+        for one in pardoned:
+            self.host.deliver("membership", Pardoned(one.node))
+        told = {"expelled": ",".join(expelled), "pardoned": ",".join(one.node for one in pardoned)}
         logger.info("reloaded", extra={"lists": len(trust.trust.revoked), **told})
 
     async def leave(self) -> None:

@@ -3,8 +3,9 @@
 Everything that looks at a certificate asks here, so that a revoked one counts nowhere any more: links, membership, the directory.
 """
 
+import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from meshos.crypto.genesis_keys import trust_of
 from meshos.crypto.keys import public_key_of_multikey
 from meshos.errors import MeshError, Refused
 from meshos.genesis import Genesis
-from meshos.ids import NodeId, OrgDid, Peer
+from meshos.ids import OrgDid, Peer
 from meshos.node import folder
 from meshos.protocols.membership.commands import Certified
+from meshos.protocols.membership.limits import LIST_EVERY_S
+
+logger = logging.getLogger("meshos.node")
 
 PROOFS = 1024
 """Checked proofs that are remembered; a directory's records come from few nodes."""
@@ -26,17 +30,32 @@ PROOF_S = 600
 class TrustBook:
     """``trust`` is what holds now. Raises as ``reload``."""
 
-    def __init__(self, genesis: Genesis, revocations: Path) -> None:
+    def __init__(self, genesis: Genesis, revocations: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._genesis = genesis
+        self._clock = clock
+        self._learned: dict[OrgDid, float] = {}  # when the last list came from another node
         self._revocations = revocations
         self._proved = lru_cache(maxsize=PROOFS)(self._prove)
-        self.trust: Trust
+        self._taken = 0  # trusts so far: a proof that was checked under an earlier one is not remembered as one of this
+        self.trust = trust_of(genesis)
         self.reload()
 
     def reload(self) -> None:
-        """Read the lists again (blocking). Raises Refused ``crl-malformed``, or what the disk raises, and then keeps what held."""
-        self.trust = trust_of(self._genesis, lists_in(self._revocations, self._genesis))
-        self._proved.cache_clear()
+        """Read the lists again (blocking).
+
+        Raises Refused ``crl-malformed``, Failed ``cannot-write``, or what the disk raises, and then keeps what held. A list
+        below the one that holds changes nothing, or an old copy would pardon whoever was revoked since.
+        """
+        found, held = lists_in(self._revocations, self._genesis), self.trust.revoked
+        for offered in found:
+            newest = held.get(offered.org)
+            if newest is not None and offered.number <= newest.number and offered.der != newest.der:
+                logger.warning("older-list", extra={"org": offered.org, "number": offered.number, "held": newest.number})
+        trust, kept = trust_of(self._genesis, [*held.values(), *found]), {listed.der for listed in found}
+        for org, listed in trust.revoked.items():
+            if listed.der not in kept:  # an older one was copied over it: that file is the operator's, and this one outlives a restart
+                folder.write_file(self._revocations / f"held.{folder.list_name(org)}", listed.der)
+        self._take(trust)
 
     def learn(self, org: OrgDid, der: bytes) -> bool:
         """Take over a newer list of ``org`` that another node handed on, and keep it in the folder (blocking); whether it was newer.
@@ -46,12 +65,14 @@ class TrustBook:
         root = self.trust.roots.get(org)
         if root is None:
             raise Refused("unknown-org", f"{org[:100]} is no organisation of this mesh")
+        if self._clock() - self._learned.get(org, -LIST_EVERY_S) < LIST_EVERY_S:
+            return False  # it is offered again at the next sync
         offered, held = read_revocations(der, org, root), self.trust.revoked.get(org)
         if held is not None and offered.number <= held.number:
             return False
         folder.write_file(self._revocations / folder.list_name(org), der)
-        self.trust = trust_of(self._genesis, [*self.trust.revoked.values(), offered])
-        self._proved.cache_clear()
+        self._learned[org] = self._clock()
+        self._take(trust_of(self._genesis, [*self.trust.revoked.values(), offered]))
         return True
 
     def check(self, der: bytes) -> Peer:
@@ -60,22 +81,27 @@ class TrustBook:
 
     def org_of(self, signer: str, proof: bytes) -> OrgDid:
         """The organisation of ``signer``, whose certificate ``proof`` is; raises as ``check``, or Refused ``wrong-node-key``."""
-        return self._proved(signer, proof, int(time.time()) // PROOF_S)
+        return self._proved(signer, proof, (self._taken, int(time.time()) // PROOF_S))
 
-    def revoked(self, certified: Iterable[Certified]) -> list[NodeId]:
-        """Those of these nodes whose certificate is on its organisation's list."""
-        return [one.node for one in certified if self._is_revoked(one)]
+    def revoked(self, certified: Iterable[Certified]) -> list[Certified]:
+        """Those of these whose certificate is on its organisation's list. For worker threads: half a millisecond a certificate."""
+        return [one for one in certified if self._is_revoked(one)]
 
-    def pardoned(self, certified: Iterable[Certified]) -> list[NodeId]:
-        """Those of these nodes whose certificate is on no list."""
-        return [one.node for one in certified if not self._is_revoked(one)]
+    def pardoned(self, certified: Iterable[Certified]) -> list[Certified]:
+        """Those of these whose certificate is on no list. For worker threads, as ``revoked``."""
+        return [one for one in certified if not self._is_revoked(one)]
 
     def _is_revoked(self, certified: Certified) -> bool:
         listed = self.trust.revoked.get(certified.org)
         return listed is not None and describe(certified.certificate).serial in listed.serials
 
-    def _prove(self, signer: str, proof: bytes, period: int) -> OrgDid:
-        del period  # part of the key, so that nothing is remembered for longer
+    def _take(self, trust: Trust) -> None:
+        self.trust = trust
+        self._taken += 1  # only now: whoever has read this number checks against this trust
+        self._proved.cache_clear()
+
+    def _prove(self, signer: str, proof: bytes, since: tuple[int, int]) -> OrgDid:
+        del since  # part of the key, so that nothing is remembered for longer, or across a change of trust
         peer = self.check(proof)
         if peer.node != signer:
             raise Refused("wrong-node-key", f"the certificate is {peer.node}'s, the signature {signer[:80]}'s")

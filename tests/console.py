@@ -31,6 +31,7 @@ _VARIES = tuple(
         (r"\baccused by [\w, -]+", "accused by <others>"),
         (r"\b[01]\.\d\d\b(?! MESH)", "<score>"),
         (r"\b\d+%", "<share>"),
+        (r"\blist \d{10} of\b", "list <number> of"),
         (r"\s+", " "),
     )
 )

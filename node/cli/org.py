@@ -95,8 +95,9 @@ def revoke(
 ) -> None:
     """Revoke a node's certificates: sign a new list with the root key, for any running node to hand on to all others.
 
-    The list goes into the folder `revocations` of one running node of the mesh, of whatever organisation, which reads it on SIGHUP. Again
-    for the same node changes nothing. The node comes back only with a certificate that is not on the list: invite it anew, with a new key.
+    The list goes into the folder `revocations` of one running node of the mesh, of whatever organisation, which reads it on SIGHUP. Its
+    number is the time in seconds, or one more than that of the list in this folder; nodes keep the list with the highest. Again for the
+    same node changes nothing. The node comes back only with a certificate that is not on the list: invite it anew, with a new key.
     """
     from meshos.node import config as node_config
     from meshos.node.cli import revoking

@@ -49,8 +49,9 @@ def revoke(config: NodeConfig, name: str, certificate: Path | None) -> Revoked:
     if held is not None and held.serials.issuperset(serials):
         return Revoked(config.org, node, serials, held.number, len(held.serials), file, changed=False, own=own)
     listed = frozenset(serials) | (held.serials if held is not None else frozenset())
-    number = 1 if held is None else held.number + 1
-    der = certificates.revoke(root, config.org, listed, number=number, now=time.time())
+    now = time.time()
+    number = max(int(now), held.number + 1 if held is not None else 0)  # the time, so that a lost folder does not begin below older lists
+    der = certificates.revoke(root, config.org, listed, number=number, now=now)
     folder.write_file(file, der)
     return Revoked(config.org, node, serials, number, len(listed), file, changed=True, own=own)
 

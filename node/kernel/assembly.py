@@ -106,6 +106,7 @@ class Assembly:
     watch: Watch
     tasks: TaskServices
     shelf: Shelf
+    revocations: Revocations
     holder_of: Callable[[OrgDid], NodeId | None]
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
@@ -134,6 +135,8 @@ def assemble(outside: Outside) -> Assembly:
     checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
     parts = Parts(me.node, me.org, checker, shelf, live_peers, outside.measures)
 
+    revocations = Revocations(outside.revoked or dict)
+
     async def start(_: object) -> int:
         failed: MeshError | None = None
         try:
@@ -150,7 +153,7 @@ def assemble(outside: Outside) -> Assembly:
             outside.verifier,
             membership.domain,
             outside.check_certificate,
-            None if outside.revoked is None else Revocations(outside.revoked),
+            None if outside.revoked is None else revocations,
         ),
         **directory_services(parts),
         TASK: tasks.task,
@@ -180,7 +183,7 @@ def assemble(outside: Outside) -> Assembly:
         RECEIPTS: receipts,
         KERNEL: watch,
     }
-    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, outside.holder_of)
+    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, outside.holder_of)
 
 
 async def ask_org(command: object) -> object:

@@ -116,24 +116,30 @@ class Gossip:
             except OSError as error:  # an ICMP error of an earlier send (ECONNREFUSED): about that peer, not about this socket
                 self._counts[f"error_{error.errno}"] += 1
                 continue
-            self._take(datagram, f"{source[0]}:{source[1]}")
+            try:
+                event = self._heard(datagram, f"{source[0]}:{source[1]}")
+            except Exception as error:  # a bug that these bytes have met: of this datagram, not of the node
+                self._counts["bugs"] += 1
+                logger.error("bug", exc_info=error, extra={"operation": "gossip", "source": source[0]})
+                continue
+            if event is not None:
+                self._counts["received"] += 1
+                self._deliver(event)
 
-    def _take(self, datagram: bytes, source: str) -> None:
+    def _heard(self, datagram: bytes, source: str) -> DatagramReceived | None:
+        """What it says, if anything that counts; what is refused is counted by name."""
         try:
             opened = self._boxes.open(datagram, self._membership.admitted)
             org = self._membership.organisation_of(opened.sender)
             if org is None or self._is_cut(opened.sender):
-                return
+                return None
             sender, now = Peer(opened.sender, org), trio.current_time()
             if not self._budget.datagram(sender, now):
-                return
+                return None
             message = decode_datagram(opened.message)
-            event = admit(
+            return admit(
                 self._membership, self._verifier, sender.node, source, message, lambda count: self._budget.checks(sender, count, now)
             )
         except MeshError as error:
             self._counts[f"refused_{error.name}"] += 1
-            return
-        if event is not None:
-            self._counts["received"] += 1
-            self._deliver(event)
+            return None

@@ -115,9 +115,14 @@ CERTIFICATE_BYTES = 4 * 1024
 LISTS = 4
 """Revocation lists taken from a peer in one sync; the next brings the others."""
 
+LIST_EVERY_S = 60.0
+"""Of one organisation a list is taken from peers at most this often: each costs a look at all certificates of the organisation (half
+a millisecond each, in a worker thread), its links, and its records, and its root could sign one a millisecond."""
+
 LISTS_NAMED = 1_024
 LISTS_NAMED_BYTES = 128 * 1024
-"""Organisations whose lists are named in one question, above those of a large mesh; and that question."""
+"""Organisations whose lists are named in one question, above those of a large mesh; and that question. A node that holds more lists is
+offered one that it has after every sync; they are offered in turn, so that new ones come all the same."""
 
 STORED_PEERS = 16
 """Addresses written down, so that a node finds the mesh again after a restart without its seeds."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from meshos import cbor
 from meshos.crypto.certificates import RevocationList
 from meshos.crypto.limits import CRL_BYTES
-from meshos.errors import Refused
+from meshos.errors import MeshError, Refused
 from meshos.flow import Ask, Port
 from meshos.ids import NodeId, OrgDid
 from meshos.protocols.membership import limits
@@ -38,16 +38,29 @@ class TakeRevocations:
 
 
 class Revocations:
-    """Both sides. ``held`` is read whenever a question is asked or answered."""
+    """Both sides. ``held`` is read whenever a question is asked or answered, and is another object whenever a list has come."""
 
     def __init__(self, held: Held) -> None:
-        self._held = held
+        self.held = held
+        self._turn = 0
+        self._failed = 0
+
+    def statistics(self) -> dict[str, int]:
+        """How many exchanges with a peer have failed."""
+        return {"failed": self._failed}
+
+    async def fetch_tolerant(self, peer: NodeId) -> None:
+        """``fetch``, whose failure is counted: what a sync has brought counts whatever becomes of the lists; the next asks again."""
+        try:
+            await self.fetch(peer)
+        except MeshError:
+            self._failed += 1
 
     async def fetch(self, peer: NodeId) -> int:
         """Take the lists of which ``peer`` holds newer ones; gives how many."""
         taken = 0
         for _ in range(limits.LISTS):
-            have = {str(org): listed.number for org, listed in list(self._held().items())[: limits.LISTS_NAMED]}
+            have = {str(org): listed.number for org, listed in list(self.held().items())[: limits.LISTS_NAMED]}
             answer = _decode(await Ask(peer, PROTOCOL, cbor.encode({"have": have}), timeout_s=limits.ASK_S), CRL_BYTES + 256)
             if not answer:
                 break
@@ -65,10 +78,12 @@ class Revocations:
         have = _decode(inbound.body, limits.LISTS_NAMED_BYTES).get("have")
         if not isinstance(have, dict) or len(have) > limits.LISTS_NAMED or not all(type(number) is int for number in have.values()):
             raise _bad("it does not say which lists are held")
-        newer = [listed for org, listed in self._held().items() if listed.number > _number(have.get(org))]
+        newer = [listed for org, listed in self.held().items() if listed.number > _number(have.get(org))]
         if not newer:
             return cbor.encode({})
-        return cbor.encode({"org": newer[0].org, "list": newer[0].der, "more": len(newer) > 1})
+        self._turn += 1  # in turn, so that a list that the asker does not take keeps no other back
+        chosen = newer[self._turn % len(newer)]
+        return cbor.encode({"org": chosen.org, "list": chosen.der, "more": len(newer) > 1})
 
 
 def _number(value: cbor.Value) -> int:

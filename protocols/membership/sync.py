@@ -90,7 +90,8 @@ class Edge:
             give, want = _blobs(answer, "give"), _bytes(answer, "want")
             if give:
                 statements = await self._verified(give)
-                certificates = await self._introduced(peer, statements)
+                before = self._trust()
+                certificates = await self._still_good(await self._introduced(peer, statements), before)
                 news += await Propose(Merge(tuple(statements), tuple(certificates), peer), to=MACHINE)
                 met.update(dict.fromkeys(statement.digest for statement in statements))
             fresh = [digest for digest in _split(want) if digest not in pushed and digest not in met]
@@ -99,7 +100,7 @@ class Edge:
             if answer.get("more") is not True:
                 break
         if self._revocations is not None:
-            await self._revocations.fetch(peer)
+            await self._revocations.fetch_tolerant(peer)
         return news
 
     async def _introduced(self, peer: NodeId, statements: Sequence[Statement]) -> list[Certified]:
@@ -153,7 +154,8 @@ class Edge:
         return cbor.encode(answer)
 
     async def _take(self, sender: NodeId, blobs: Sequence[bytes], certificates: Sequence[bytes]) -> list[NodeId]:
-        certified = await self._checked(certificates)
+        before = self._trust()
+        certified = await self._still_good(await self._checked(certificates), before)
         if certified:
             await Propose(Merge((), tuple(certified), sender), to=MACHINE)
         statements = await self._verified(blobs)
@@ -177,6 +179,19 @@ class Edge:
         if not certificates:
             return []
         return await Compute(lambda: checked(self._check, certificates), cost_s=VERIFY_COST_S * len(certificates))
+
+    async def _still_good(self, certified: list[Certified], before: object) -> list[Certified]:
+        """Of certificates that were checked since ``before``, those that are good under the trust that holds at their merge.
+
+        A list that came meanwhile has expelled its nodes already: whoever was admitted after it would stay.
+        """
+        while certified and before is not (now := self._trust()):
+            before, certified = now, await self._checked([one.certificate for one in certified])
+        return certified
+
+    def _trust(self) -> object:
+        """Another object whenever a list has come."""
+        return None if self._revocations is None else self._revocations.held()
 
 
 def verified(verifier: Verifier, domain: Domain, blobs: Sequence[bytes]) -> list[Statement]:

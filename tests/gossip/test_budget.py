@@ -186,3 +186,21 @@ def test_a_refusal_takes_nothing() -> None:
     assert budget.checks(sender, CHECKS_BURST - 1, 0.0)
     assert not budget.checks(sender, 2, 0.0) and budget.checks(sender, 1, 0.0)
     assert budget.statistics() == {"over_budget": 0, "over_budget_checks": 1}
+
+
+async def test_a_bug_that_a_datagram_meets_ends_that_datagram_alone(
+    node: Node, mock_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    del mock_clock
+    bad, good = node.met(BAD), node.met(GOOD)
+    organisation_of = node.membership.organisation_of
+
+    def buggy(sender: NodeId) -> OrgDid | None:
+        if sender == bad.peer.node:
+            raise KeyError("a bug")
+        return organisation_of(sender)
+
+    monkeypatch.setattr(node.membership, "organisation_of", buggy)
+    assert await node.receive(bad, 3) == 0 and await node.receive(good, 3) == 3
+    assert node.count("bugs") == 3
+    assert [(record.message, record.exc_info is not None) for record in caplog.records] == [("bug", True)] * 3

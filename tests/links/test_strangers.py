@@ -14,11 +14,12 @@ import trio
 from meshos.crypto.certificates import describe
 from meshos.crypto.keys import SigningKey
 from meshos.errors import MeshError, Refused, Unreachable
+from meshos.flow import Lane
 from meshos.node.runtime.links import channel, tcp
 from meshos.node.runtime.links.tls import Credentials, TlsStream, contexts
 from meshos.protocols.rpc import frames, limits
 from meshos.protocols.rpc.codec import LinkCodec
-from meshos.protocols.rpc.events import Inbound, LinkDown, LinkUp, MessageReceived, Request
+from meshos.protocols.rpc.events import Inbound, LinkDown, LinkUp, Message, MessageReceived, Request
 from meshos.protocols.rpc.frames import FIRST, Hello
 from meshos.protocols.rpc.partials import Partials
 from tests.links.mesh import ALPHA, BETA, DAY_S, Mesh, Node, new_org, until
@@ -359,3 +360,51 @@ async def test_an_address_that_is_none_is_unreachable(address: tuple[str, int], 
         await server.ask(mesh.node().id, ECHO)
     assert caught.value.name == "peer-unreachable" and caught.value.outcome == "not_done"
     nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("dials", [True, False])
+async def test_a_bug_that_a_peers_bytes_meet_ends_its_connection_alone(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, dials: bool
+) -> None:
+    mesh, server = await listening(nursery)
+    unlucky = mesh.node(BETA, services={ECHO: echo})
+    await unlucky.start(nursery)
+    received = server.links._received
+
+    async def buggy(channel: channel.Channel, lane: Lane, message: Message) -> None:
+        if channel.peer == unlucky.peer:
+            raise KeyError("a bug")
+        await received(channel, lane, message)
+
+    monkeypatch.setattr(server.links, "_received", buggy)
+    asker, asked = (unlucky, server) if dials else (server, unlucky)
+    with pytest.raises(MeshError):
+        await asker.ask(asked.id, ECHO, b"bug", timeout_s=2.0)
+    await until(lambda: server.of(LinkDown) and unlucky.of(LinkDown))
+    assert server.of(LinkDown)[0].reason == "link-lost"
+    honest = mesh.node(BETA)
+    await honest.start(nursery)
+    assert await honest.ask(server.id, ECHO, b"fine") == b"fine"
+    assert server.links.statistics()["bugs"] >= 1
+    assert all(record.exc_info for record in caplog.records if record.message == "bug")
+    assert "bug" in [record.message for record in caplog.records]
+
+
+@pytest.mark.parametrize("dials", [True, False])
+async def test_a_bug_in_a_handshake_ends_that_connection_alone(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, dials: bool
+) -> None:
+    mesh, server = await listening(nursery)
+    unlucky = mesh.node(BETA, services={ECHO: echo})
+    await unlucky.start(nursery)
+
+    def buggy(tls: TlsStream, certificate: bytes) -> tcp.TcpConnection:
+        raise KeyError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.path, "_authenticated", buggy)
+        asker, asked = (unlucky, server) if dials else (server, unlucky)
+        with pytest.raises(MeshError):
+            await asker.ask(asked.id, ECHO, timeout_s=2.0)
+    assert "bug" in [record.message for record in caplog.records]
+    assert await asker.ask(asked.id, ECHO, b"fine", retries=3) == b"fine"

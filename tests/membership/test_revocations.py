@@ -1,5 +1,6 @@
 """Revocation lists between two nodes: what is asked, handed on, kept; and what a peer may send instead."""
 
+import itertools
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,14 +13,18 @@ from meshos import cbor
 from meshos.crypto import certificates
 from meshos.crypto.certificates import RevocationList
 from meshos.crypto.keys import SigningKey, multikey, node_id
-from meshos.errors import Failed, MeshError, Refused
-from meshos.flow import Ask, Port
+from meshos.crypto.signing import Ed25519Verifier
+from meshos.errors import Failed, MeshError, Refused, Unreachable
+from meshos.flow import Ask, Compute, Port, Propose
 from meshos.genesis import Genesis, Org
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node import folder
 from meshos.node.trust import TrustBook
 from meshos.protocols.membership import limits
+from meshos.protocols.membership.machine import domain
 from meshos.protocols.membership.revocations import Revocations, TakeRevocations
+from meshos.protocols.membership.sync import Edge
+from meshos.protocols.membership.syncing import SyncArgument
 from meshos.protocols.rpc.events import Inbound
 
 NOW = time.time()
@@ -56,7 +61,10 @@ def genesis() -> Genesis:
 
 @pytest.fixture
 def sides(genesis: Genesis, tmp_path: Path) -> tuple[Side, Side]:
-    return Side(TrustBook(genesis, tmp_path / "a")), Side(TrustBook(genesis, tmp_path / "b"))
+    def book(name: str) -> TrustBook:
+        return TrustBook(genesis, tmp_path / name, itertools.count(0.0, limits.LIST_EVERY_S).__next__)
+
+    return Side(book("a")), Side(book("b"))
 
 
 def carry_out(work: Awaitable[Any], side: Side, answer: Any) -> Any:
@@ -111,6 +119,30 @@ def test_one_sync_takes_a_few_lists_and_the_next_the_rest(sides: tuple[Side, Sid
     assert fetched(asker, holder) == len(ROOTS) - limits.LISTS
 
 
+def test_a_list_that_is_not_taken_keeps_no_other_back(sides: tuple[Side, Side]) -> None:
+    _, holder = sides
+    for org in ROOTS:
+        holder.book.learn(org, signed(org, 1))
+    flow, asked = holder.flow, Inbound(PEER, "/meshos/revocations/1", cbor.encode({"have": {}}), deadline=60.0, trace="")
+    answers = [cbor.decode(carry_out(flow.serve(asked), holder, None), max_bytes=certificates.CRL_BYTES) for _ in ROOTS]
+    assert {answer["org"] for answer in answers if isinstance(answer, dict)} == set(ROOTS)
+
+
+@pytest.mark.parametrize("error", [Refused("crl-malformed", "no list"), Unreachable("link-lost", "gone", outcome="unknown")])
+def test_a_sync_counts_though_no_lists_can_be_had(sides: tuple[Side, Side], error: MeshError) -> None:
+    flow = sides[0].flow
+    edge = Edge(Ed25519Verifier(), domain(bytes(32)), sides[0].book.check, flow)
+    steps = edge.sync(SyncArgument(PEER.node)).__await__()
+    value: object = None
+    with pytest.raises(StopIteration) as done:
+        while True:
+            operation = steps.send(value)
+            if isinstance(operation, Ask) and operation.protocol == "/meshos/revocations/1":
+                steps.throw(error)
+            value = cbor.encode({"give": [], "want": b"", "more": False}) if isinstance(operation, Ask) else b""
+    assert done.value.value == 0 and flow.statistics() == {"failed": 1}
+
+
 def test_an_older_list_changes_nothing(sides: tuple[Side, Side]) -> None:
     asker, _ = sides
     new, old = signed(ACME, 5, 1, 2), signed(ACME, 4, 3)
@@ -118,6 +150,22 @@ def test_an_older_list_changes_nothing(sides: tuple[Side, Side]) -> None:
     assert asker.book.trust.revoked[ACME].serials == {1, 2}
     replayed = cbor.encode({"org": ACME, "list": old, "more": True})
     assert carry_out(asker.flow.fetch(PEER.node), asker, lambda _: replayed) == 0 and len(asker.offered) == 1, "it goes on asking"
+
+
+def test_an_older_list_copied_over_a_newer_one_pardons_nobody(
+    sides: tuple[Side, Side], genesis: Genesis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    book, file, old = sides[0].book, tmp_path / "a" / folder.list_name(ACME), signed(ACME, 1, 5)
+    book.learn(ACME, signed(ACME, 3, 7, 8, 9))
+    file.write_bytes(old)
+    book.reload()
+    assert book.trust.revoked[ACME].serials == {7, 8, 9}
+    assert [record.message for record in caplog.records] == ["older-list"]
+    assert file.read_bytes() == old, "the operator does not find the file as it was"
+    assert TrustBook(genesis, tmp_path / "a").trust.revoked[ACME].number == 3, "a restart goes back"
+    (tmp_path / "a" / "new.crl").write_bytes(signed(ACME, 4, 5))
+    book.reload()
+    assert book.trust.revoked[ACME].number == 4
 
 
 @pytest.mark.parametrize(
@@ -190,6 +238,60 @@ def test_who_is_on_a_list_and_who_is_not(sides: tuple[Side, Side], genesis: Gene
         book.check(der)
     assert caught.value.name == "certificate-revoked"
     assert book.learn(ACME, signed(ACME, 2, 12345)) and book.check(der).org == ACME, "the newest list does not name it"
+
+
+def test_of_one_organisation_a_list_a_minute_is_taken(genesis: Genesis, tmp_path: Path) -> None:
+    now = 0.0
+    book = TrustBook(genesis, tmp_path, lambda: now)
+    assert book.learn(ACME, signed(ACME, 1)) and book.learn(GLOBEX, signed(GLOBEX, 1))
+    now = limits.LIST_EVERY_S - 1
+    assert not book.learn(ACME, signed(ACME, 2))
+    (tmp_path / folder.list_name(GLOBEX)).write_bytes(signed(GLOBEX, 2))
+    book.reload()
+    assert book.trust.revoked[GLOBEX].number == 2, "what the operator gives counts at once"
+    now = limits.LIST_EVERY_S
+    assert book.learn(ACME, signed(ACME, 2))
+
+
+def test_a_certificate_that_is_revoked_during_its_check_is_not_admitted(sides: tuple[Side, Side], genesis: Genesis) -> None:
+    book, key = sides[0].book, SigningKey.generate()
+    der = certificates.issue(ROOTS[ACME], mesh_id=genesis.mesh_id, org=ACME, node=key.public, now=NOW)
+    edge = Edge(Ed25519Verifier(), domain(bytes(32)), book.check, sides[0].flow)
+    body = cbor.encode({"step": "take", "statements": [], "certificates": [der]})
+    steps = edge.serve(Inbound(PEER, "/meshos/membership/1", body, deadline=60.0, trace="")).__await__()
+    value, merged = None, []
+    with pytest.raises(StopIteration):
+        while True:
+            operation = steps.send(value)
+            if isinstance(operation, Compute):
+                value = operation.work()
+                assert merged or sides[0].numbers() or value, "it is good at first"
+                book.learn(ACME, signed(ACME, 1, certificates.describe(der).serial))  # while the worker comes back
+            else:
+                assert isinstance(operation, Propose)
+                merged += getattr(operation.command, "certificates", ())
+                value = ()
+    assert not merged
+
+
+def test_a_proof_that_is_checked_while_its_revocation_comes_is_not_remembered(
+    sides: tuple[Side, Side], genesis: Genesis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book, key = sides[0].book, SigningKey.generate()
+    der = certificates.issue(ROOTS[ACME], mesh_id=genesis.mesh_id, org=ACME, node=key.public, now=NOW)
+    check = book.check
+
+    def slow(proof: bytes) -> Peer:
+        peer = check(proof)
+        book.learn(ACME, signed(ACME, 1, certificates.describe(der).serial))
+        return peer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(book, "check", slow)
+        assert book.org_of(node_id(key.public), der) == ACME
+    with pytest.raises(MeshError) as caught:
+        book.org_of(node_id(key.public), der)
+    assert caught.value.name == "certificate-revoked"
 
 
 def test_a_list_remembers_the_bytes_that_its_root_signed() -> None:

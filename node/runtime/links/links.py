@@ -15,9 +15,10 @@ Paths (TCP here) are tried in their order. ``cut`` is the fault hook of testnets
 refused in both directions.
 """
 
+import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -34,6 +35,8 @@ from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, MessageReceiv
 from meshos.protocols.rpc.frames import Hello
 from meshos.protocols.rpc.limits import OUTBOUND_BYTES, OUTBOUND_MESSAGES
 from meshos.protocols.rpc.partials import Partials
+
+logger = logging.getLogger("meshos.links")
 
 BULK: tuple[Lane, ...] = ("bulk",)
 
@@ -128,10 +131,11 @@ class Links:
             for channel in list(self._peers[node].channels):
                 channel.end(_cut_off(node))
 
-    def recheck(self) -> None:
-        """Let every peer prove again that it may be here, after certificates, roots or revocations have changed."""
+    def recheck(self, orgs: Container[OrgDid] | None = None) -> None:
+        """Let every peer (of ``orgs``) prove again that it may be here, after certificates, roots or revocations have changed."""
         for channel in self._channels():
-            self._recheck(channel)
+            if orgs is None or channel.peer.org in orgs:
+                self._recheck(channel)
 
     async def _recheck_often(self) -> None:
         while True:
@@ -256,6 +260,8 @@ class Links:
                 first = first or Unreachable("handshake-timeout", f"{to} did not answer in time", outcome="not_done")
             except MeshError as error:
                 first = first or error
+            except Exception as error:
+                first = first or self._bug(to, error)
             self._connections -= 1
         self._counts["dials_failed"] += 1
         raise first or Unreachable("no-address", f"there is no path to {to}", outcome="not_done")
@@ -286,8 +292,17 @@ class Links:
         error: MeshError = Unreachable("link-closed", "this node ended")
         try:
             error = await channel.run(self._received)
+        except Exception as bug:
+            error = self._bug(channel.peer.node, bug)
+            await channel.connection.close()
         finally:
             self._ended(channel, peer, error)
+
+    def _bug(self, node: NodeId, error: Exception) -> Unreachable:
+        """A bug of ours that the bytes of ``node`` have met: it ends their connection, not this node."""
+        self._counts["bugs"] += 1
+        logger.error("bug", exc_info=error, extra={"operation": "link", "peer": node})
+        return Unreachable("link-lost", f"a bug of this node has ended the link to {node}; its log has it")
 
     def _adopt(self, channel: Channel, peer: _PeerLinks) -> None:
         """Decide which connection counts, now that there is one more."""

@@ -1,5 +1,6 @@
 """The TCP path: a listener and a dialler, mutual TLS 1.3, and who is let in."""
 
+import logging
 import socket
 import time
 from collections import Counter
@@ -24,6 +25,8 @@ from meshos.node.runtime.links.path import Accepted
 from meshos.node.runtime.links.rate import Rate, source
 from meshos.node.runtime.links.tls import Credentials, TlsStream, contexts
 from meshos.protocols.rpc.frames import refusal_frame
+
+logger = logging.getLogger("meshos.links")
 
 AddressOf: TypeAlias = Callable[[NodeId], tuple[str, int] | None]
 """Where a node listens, as far as it is known."""
@@ -96,7 +99,11 @@ class TcpPath:
         self.port = listeners[0].socket.getsockname()[1]
 
         async def take(stream: trio.SocketStream) -> None:
-            await self._take(stream, accepted)
+            try:
+                await self._take(stream, accepted)
+            except Exception as error:  # a bug that this peer's bytes have met: it ends this connection (as returning does), not the node
+                self._counts["bugs"] += 1
+                logger.error("bug", exc_info=error, extra={"operation": "link"})
 
         task_status.started()
         await trio.serve_listeners(take, listeners)
