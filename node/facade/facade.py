@@ -19,7 +19,7 @@ from meshos.consensus.org.commands import Agent, Ended, FindTasks, GetTask, List
 from meshos.crypto import did
 from meshos.errors import BadInput, Refused
 from meshos.genesis import Genesis
-from meshos.ids import AgentId, OrgDid, Peer, TaskId, parse_org_did
+from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId, parse_org_did
 from meshos.node.api import shapes
 from meshos.node.api.event_log import EventLog
 from meshos.node.facade import explaining, views
@@ -294,17 +294,19 @@ class Facade:
         )
 
     async def explain(self, subject: str, caller: shapes.Caller) -> shapes.Explanation:
-        """See ``NodeService.explain``."""
-        for view in self._assembly.membership.members():
-            if subject in (view.node_id, view.name):
-                return explaining.member(
-                    subject, views.member_view(view, self._assembly.membership.name_of, trio.current_time()), self._about.name
-                )
-        if subject.startswith("t-"):
+        """See ``NodeService.explain``. Ids before names: a member chooses its name, and could choose somebody's id."""
+        membership = self._assembly.membership
+        member = membership.member(NodeId(subject))
+        if member is None and _TASK.fullmatch(subject):
             return explaining.task(await self.task(TaskId(subject), caller))
-        held = self._find(AgentId(subject))
+        held = self._find(AgentId(subject)) if member is None else None
         if held is not None:
             return explaining.agent(self._view(held))
+        member = member or next((view for view in membership.members() if view.name == subject), None)
+        if member is not None:
+            return explaining.member(subject, views.member_view(member, membership.name_of, trio.current_time()), self._about.name)
+        if subject.startswith("t-"):
+            raise no_such_task(TaskId(subject))
         raise Refused("nothing-to-explain", f"{subject[:80]!r} is no agent, task, node or error known here", hint="give an id or a name")
 
     async def did_document(self, did_: str) -> shapes.Json:
