@@ -46,6 +46,7 @@ from meshos.node.runtime.links.tls import Credentials
 from meshos.presets import PRESETS
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
 from meshos.protocols.directory.record import domain as entry_domain
+from meshos.protocols.directory.services import DISOWN
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, LeaveCompleted, Pardoned, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.machine import Seed
@@ -65,6 +66,8 @@ VERSION = version("meshos")
 LOAD_STEP_PERMILLE = 100
 """A change of load smaller than this is not worth telling the mesh."""
 LEAVE_S = 5.0
+DISOWN_S = 600.0
+"""A look at the whole directory takes seconds; more than this, and something is stuck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +257,8 @@ class Node:
         self.host.deliver("membership", Started())
         self.host.deliver(KERNEL, Begin())
         self.nursery.start_soon(self._tell_load)
+        if listed := frozenset(self.opened.trust.trust.revoked):  # a list may have come while this node was down, or just before its end
+            self.nursery.start_soon(self._disown, listed)
 
     def facts_of_start(self) -> Ready:
         """What there is to tell once it serves."""
@@ -327,8 +332,18 @@ class Node:
             self.host.deliver("membership", Expelled(node))
         for one in pardoned:
             self.host.deliver("membership", Pardoned(one.node))
+        self.nursery.start_soon(self._disown, frozenset(changed))
         told = {"expelled": ",".join(expelled), "pardoned": ",".join(one.node for one in pardoned)}
         logger.info("reloaded", extra={"lists": len(trust.trust.revoked), **told})
+
+    async def _disown(self, orgs: frozenset[OrgDid]) -> None:
+        """The directory lets go of what nodes on the lists of ``orgs`` have signed."""
+        try:
+            gone = await self.host.flow(DISOWN, orgs, timeout_s=DISOWN_S)
+        except MeshError as error:
+            logger.error("not-disowned", extra={"err": error.name, "detail": error.detail})
+        else:
+            logger.info("disowned", extra={"records": gone})
 
     async def leave(self) -> None:
         """Say goodbye, and part from every peer."""

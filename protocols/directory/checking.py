@@ -13,6 +13,7 @@ from meshos.crypto.signing import Verifier
 from meshos.errors import Failed, MeshError, Refused
 from meshos.ids import OrgDid
 from meshos.protocols.directory import limits
+from meshos.protocols.directory.commands import Item, item_of
 from meshos.protocols.directory.embedder import Embedder
 from meshos.protocols.directory.record import AgentRecord, OrgOf, Sealed, parse, verify
 from meshos.protocols.directory.vector import similarity
@@ -60,6 +61,19 @@ class Checker:
         refused += (vector_mismatch(sealed) for sealed in cheats)
         entries = tuple(sealed for sealed in good if sealed.digest not in wrong)
         return Admitted(entries, checked, cheats, tuple(shunned), tuple(refused))
+
+    def revoked(self, pages: Sequence[bytes], orgs: frozenset[OrgDid]) -> tuple[Item, ...]:
+        """Which of these entries of ``orgs`` were signed under a certificate that is revoked. For worker threads: 0.5 ms each."""
+        found = []
+        for data in pages:
+            sealed = parse(data)
+            if sealed.entry.mesh_id in orgs:
+                try:
+                    self.org_of(sealed.signer, sealed.proof)
+                except MeshError as error:
+                    if error.name == "certificate-revoked":  # what has run out meanwhile lapses by itself, or is renewed
+                        found.append(item_of(sealed))
+        return tuple(found)
 
     def check_model(self, sealed: Sealed) -> None:
         """Return if a record's vector is of the mesh's model; raises Refused ``wrong-embedding-model``."""

@@ -103,13 +103,20 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
+class Disown:
+    """Forget these: the certificates of those who signed them were revoked. What this node signed is renewed instead. Gives None."""
+
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadDue:
     """Gives up to ``count`` records that this node signed and that are old enough to be renewed: ``tuple[Sealed, ...]``."""
 
     count: int
 
 
-Command: TypeAlias = Publish | Withdraw | Merge | ReadDigest | ReadItems | Want | Read | Find | ReadUnchecked | Judge | ReadDue
+Command: TypeAlias = Publish | Withdraw | Merge | ReadDigest | ReadItems | Want | Read | Find | ReadUnchecked | Judge | Disown | ReadDue
 
 
 # -- what they give back ---------------------------------------------------------------------------------------------

@@ -133,6 +133,9 @@ QUERY_CHARS = 2_000
 FOUND = 100
 """Records in an answer."""
 
+DISOWNED_AT_ONCE = 32
+"""Entries read from the Store in one step, to see whether their certificates were revoked: a millisecond or two."""
+
 PUBLISHED_AT_ONCE = 32
 """Records embedded and signed in one go, half a second of a worker thread."""
 

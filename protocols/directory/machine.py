@@ -25,6 +25,7 @@ from meshos.protocols.directory.commands import (
     MACHINE,
     Command,
     Digest,
+    Disown,
     Find,
     Held,
     IndexChanged,
@@ -187,6 +188,9 @@ class Directory:
             case Judge():
                 self._judge(now, command)
                 return self._suspected(now)
+            case Disown(items):
+                self._disown(now, items)
+                return None
             case ReadDue(count):
                 return self._read_due(now, count)
             case _:
@@ -308,6 +312,23 @@ class Directory:
             del self._refused[org]
         return frozenset(self._refused)
 
+    def _disown(self, now: float, items: tuple[Item, ...]) -> None:
+        for item in items:
+            held = self._held.get(item.id)
+            if held is None or held.digest != item.digest or held.kind == "mark":
+                continue  # it was replaced meanwhile
+            if held.own and held.kind == "record":
+                held.since = now - limits.RENEW_S  # by the certificate that this node has now
+            else:
+                self._forget(held)
+                self._put.pop(item.id, None)
+                self._drop[item.id] = None
+
+    def _forget(self, held: Holding) -> None:
+        self._held.drop(held.id)
+        self._unchecked.pop(held.id, None)
+        self._writes.append(Delete(_PREFIX + held.id.encode()))
+
     def _read_due(self, now: float, count: int) -> tuple[Sealed, ...]:
         due: list[Sealed] = []
         for holding in self._held.own_records():
@@ -340,9 +361,7 @@ class Directory:
             if held.kind == "record":
                 self._mark(now, held)
             else:
-                self._held.drop(agent)
-                self._unchecked.pop(agent, None)
-                self._writes.append(Delete(_PREFIX + agent.encode()))
+                self._forget(held)
 
     def _mark(self, now: float, held: Holding) -> None:
         """The record goes; that its version is not wanted any more is remembered."""

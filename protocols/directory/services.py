@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from meshos.flow_machine import Service
+from meshos.protocols.directory.disowning import disown
 from meshos.protocols.directory.keeping import keep
 from meshos.protocols.directory.machine import KEEP, TELL
 from meshos.protocols.directory.parts import Parts
@@ -22,6 +23,9 @@ PUBLISH = "directory-publish"
 
 WITHDRAW = "directory-withdraw"
 """Given a ``publishing.Withdrawal``, returns a ``publishing.Published``."""
+
+DISOWN = "directory-disown"
+"""Given a frozenset of organisations whose lists are new, returns how many entries of revoked nodes were let go of."""
 
 
 def services(parts: Parts) -> dict[str, Service]:
@@ -41,4 +45,5 @@ def services(parts: Parts) -> dict[str, Service]:
         DISCOVER: partial(discover, parts),
         PUBLISH: partial(publish, parts),
         WITHDRAW: partial(withdraw, parts),
+        DISOWN: partial(disown, parts),
     }

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshos.effects import Completed, Err, Ok, Persist, Tell
+from meshos.effects import Completed, Err, Ok, Persist, Tell, Tick
 from meshos.flow import Propose
 from meshos.flow_machine import Perform
 from meshos.ids import AgentId
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.commands import (
     Digest,
+    Disown,
     Find,
     Held,
     IndexChanged,
@@ -24,6 +25,7 @@ from meshos.protocols.directory.commands import (
     Publish,
     Read,
     ReadDigest,
+    ReadDue,
     ReadItems,
     Want,
     Wanted,
@@ -32,7 +34,7 @@ from meshos.protocols.directory.commands import (
 from meshos.protocols.directory.machine import Directory
 from meshos.protocols.directory.record import Sealed, Tombstone
 from meshos.storage.memory import MemoryStore
-from tests.directory.world import NOW_MS, org, sealed_record, signed
+from tests.directory.world import NOW_MS, org, record, sealed_record, signed
 
 
 class Alone:
@@ -223,3 +225,29 @@ def test_what_it_does_not_know_is_a_bug_and_not_an_answer() -> None:
 
 def test_an_unknown_agent_is_none() -> None:
     assert Alone().do(Find((AgentId("a-0000000000000000"),))) == (None,)
+
+
+def test_what_a_revoked_node_signed_is_forgotten_and_its_organisation_may_begin_again_below() -> None:
+    alone = Alone()
+    thiefs, other = sealed_record("clock", version=limits.MAX_NUMBER), sealed_record("bell", version=1)
+    buried = signed(Tombstone(org(0), "horn", limits.MAX_NUMBER, NOW_MS), "n0-a")
+    alone.do(Merge((thiefs, other, buried)))
+    stale = item_of(sealed_record("bell", version=2))
+    alone.do(Disown((item_of(thiefs), item_of(buried), stale)))
+    assert alone.indexed() == {other.digest.hex()} and len(list(alone.store.scan(b"e/"))) == 1, "it is still found, or stored"
+    assert alone.do(Want((item_of(thiefs),))).ids == (thiefs.entry.agent_id,), "no mark of it stays"
+    again = signed(record("clock", version=1), "n0-b")
+    assert alone.do(Merge((again, signed(record("horn", version=1), "n0-b")))).news == 2
+    assert again.digest.hex() in alone.indexed()
+    after = Directory(alone.node, alone.store)
+    after.step(0.0, Tick())
+    assert after.statistics()["records"] == 3
+
+
+def test_what_this_node_signed_before_its_certificate_was_replaced_is_renewed() -> None:
+    alone = Alone("n0-a")
+    mine = sealed_record("clock")
+    alone.do(Publish((mine,)))
+    assert alone.do(ReadDue(9)) == ()
+    alone.do(Disown((item_of(mine),)))
+    assert alone.do(ReadDue(9)) == (mine,) and alone.indexed() == {mine.digest.hex()}

@@ -1,23 +1,24 @@
 """Directories of several nodes in virtual time: news spread, faults heal, cheats and withdrawals reach everybody."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
 
 from meshos.errors import BadInput, Refused
 from meshos.flow_machine import StartFlow
-from meshos.ids import agent_id
+from meshos.ids import OrgDid, agent_id
 from meshos.protocols.directory import keeping, limits
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.publishing import Publication
 from meshos.protocols.directory.record import Sealed
 from meshos.protocols.directory.search import DiscoverRequest, Filters
-from meshos.protocols.directory.services import PUBLISH
+from meshos.protocols.directory.services import DISOWN, PUBLISH
 from meshos.protocols.directory.wire import HINT
 from meshos.simulations.network import NetworkFaults
 from meshos.simulations.world import SimNode
-from tests.directory.world import NOW_MS, Mesh, org, sealed_record
+from tests.directory.world import NOW_MS, Mesh, org, org_of, record, sealed_record, signed
 
 CLOCK = Profile("clock", "Tells the time in any city of the world.", capabilities=("time",), region="eu-west-1", per_query=5)
 CHESS = Profile("chess", "Plays chess against people and analyses games.", certifications=("FIDE",), region="us-east-1")
@@ -240,3 +241,31 @@ def test_a_bad_profile_is_refused_by_its_place_and_the_others_are_taken() -> Non
     published = mesh.publish(0, CLOCK, Profile("", "no name"), Profile("bell\a", "rings"), CHESS)
     assert len(published.accepted) == 2
     assert [(place, error.name) for place, error in published.refused] == [(1, "bad-record"), (2, "bad-record")]
+
+
+def test_what_a_revoked_node_published_leaves_every_directory_and_may_be_published_anew() -> None:
+    mesh = Mesh(5)
+    thiefs = sealed_record("clock", by=1, version=limits.MAX_NUMBER)
+    mesh.slip_in(1, thiefs)
+    for number in range(40):
+        mesh.slip_in(2, sealed_record(f"agent {number}", by=2))
+    mesh.run(20.0)
+    assert mesh.alike() and mesh.held(0)["records"] == 41
+    mesh.world.nodes[mesh.ids[1]].crash()
+
+    def revoked(signer: str, proof: bytes) -> OrgDid:
+        if signer == "n1-a":
+            raise Refused("certificate-revoked", "it is on the list")
+        return org_of(signer, proof)
+
+    for number in (0, 2, 3):
+        parts = mesh.parts[mesh.ids[number]]
+        parts.checker = dataclasses.replace(parts.checker, org_of=revoked)
+    flows = [mesh.start(number, DISOWN, frozenset({org(1)})) for number in (0, 2)]
+    mesh.run(20.0)
+    assert [mesh.outcome(flow) for flow in flows] == [1, 1]
+    assert [mesh.held(number)["records"] for number in (0, 2, 3)] == [40, 40, 41], "one that has not heard of it gives it back"
+    mesh.start(3, DISOWN, frozenset({org(1)}))
+    mesh.slip_in(0, signed(record("clock", by=1, version=1), "n1-b"))
+    mesh.run(20.0)
+    assert mesh.alike() and mesh.held(3)["records"] == 41

@@ -48,6 +48,9 @@ def test_a_revoked_node_loses_its_links_and_cannot_come_back(net: Net, agents: A
         until(lambda org=org: net.metrics(org).get("links_links") == 2, f"{org} has not two links")
     for org in ("beta", "gamma"):
         assert (load(Path(net.node(org).dir)).revocations / made.name).read_bytes() == made.read_bytes()
+    for org in OTHERS:
+        until(lambda org=org: "disowned" in net.log(org), f"{org} did not look through its directory")
+        assert "not-disowned" not in net.log(org)
     assert net.acquainted(*OTHERS)
     answer = net.call("delta", agents.echo, "echo", {"text": "let me"}, timeout=2)
     assert answer["outcome"] == "not_done", answer
