@@ -165,7 +165,8 @@ def test_a_published_record_is_found_and_calling_it_says_what_is_missing(net: Ne
     answer = net.ask("delta", "POST", "/v1/tasks", {"agentId": found["agentId"], "type": "forecast", "data": {}})
     assert (answer.status, answer.body["name"], answer.body["outcome"]) == (403, "agent-not-served", "not_done")
     refused = net.ask("delta", "DELETE", f"/v1/agents/{found['agentId']}")
-    assert (refused.status, refused.body["name"]) == (404, "no-such-agent"), "only its owner withdraws it"
+    assert (refused.status, refused.body["name"]) == (403, "not-your-agent"), "only its owner withdraws it"
+    assert "--org beta" in refused.body["hint"]
     net.must("undeploy", found["agentId"], "--org", "beta")
     until(lambda: not net.knows("delta", found["agentId"]), "a withdrawn record is still there")
 
