@@ -43,10 +43,10 @@ class Where:
 
     def testnet(self) -> "Testnet":
         """The testnet that lies where the options say; raises as ``record.load``."""
-        from meshos.node.cli.client_connection import TESTNET
+        from meshos.node.cli.client_connection import testnet_here
         from meshos.node.cli.testnet import record
 
-        return record.load(self.directory or TESTNET)
+        return record.load(self.directory or testnet_here())
 
 
 def _where(context: typer.Context) -> Where:

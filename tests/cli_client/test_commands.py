@@ -167,7 +167,7 @@ def test_explain(mesh: Mesh, clock: str) -> None:
     assert mesh("explain", "t-0").code == 4
 
 
-def test_which_node_is_asked(mesh: Mesh, node: Node, tmp_path: Path) -> None:
+def test_which_node_is_asked(mesh: Mesh, node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = mesh("members", to=None)
     assert (nobody.code, "[no-node-named]" in nobody.err) == (2, True)
     assert mesh("members", "--node", node.url, "--api-key", node.key, to=None).code == 0
@@ -196,8 +196,18 @@ def test_which_node_is_asked(mesh: Mesh, node: Node, tmp_path: Path) -> None:
     assert mesh("members", "--node", "beta-1", to=None).code == 0
     assert mesh("members", "--node", node.url, to=None).code == 0, "its key comes from the folder"
     assert mesh("members", "--dir", "testnet", to=None).code == 0
-    assert "[unreachable]" in mesh("members", "--org", "alpha", to=None).err
+    unreachable = "no node answers at 127.0.0.1:1; run `mesh testnet {}` [unreachable]"
+    assert unreachable.format("start alpha-1") in mesh("members", "--org", "alpha", to=None).err
     assert mesh("members", "--org", "nobody", to=None).code == 2
+    monkeypatch.chdir(tmp_path / "testnet")
+    assert mesh("members", "--org", "beta", to=None).code == 0, "in its own folder"
+    assert mesh("members", "--node", node.url, to=None).code == 0, "and so the key"
+    monkeypatch.chdir("/")
+    there = str(tmp_path / "testnet")
+    assert unreachable.format(f"start alpha-1 --dir {there}") in mesh("members", "--org", "alpha", "--dir", there, to=None).err
+    nobody = {"schema": "mesh.testnet/1", "genesis": "g", "nodes": [dead]}
+    (tmp_path / "testnet" / "testnet.json").write_text(json.dumps(nobody))
+    assert unreachable.format(f"up --detach --dir {there}") in mesh("members", "--dir", there, to=None).err
 
 
 @pytest.mark.parametrize("address", ["http://", "ftp://x:1", "http://127.0.0.1:99999", "http://example.org:80", "http://[::1", "x:y"])
@@ -212,7 +222,7 @@ def test_nobody_answers(mesh: Mesh) -> None:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         ran = mesh("members", "--node", url, to=None)
     assert ran.code == 3
-    assert ran.err == f"mesh: no node answers at {url[7:]}; run `mesh testnet up` or pass --node [unreachable]\n"
+    assert ran.err == f"mesh: no node answers at {url[7:]}; run `mesh testnet up --detach` or pass --node [unreachable]\n"
     problem = json.loads(mesh("members", "--node", url, "--json", to=None).out)
     assert (problem["name"], problem["outcome"], problem["exit"]) == ("unreachable", "not_done", 3)
 

@@ -15,7 +15,6 @@ from meshos.node.cli.testnet import record
 if TYPE_CHECKING:
     from meshos.node.cli.testnet.starting import Started
 
-DEFAULT_DIR = Path("testnet")
 BASE_PORT = 8100
 DEFAULT_ORGS = 4
 READY_S = 60.0
@@ -54,7 +53,9 @@ def folder_of(context: typer.Context, given: Path | None) -> Path:
     chosen = given or context.obj
     if isinstance(chosen, Path):
         return chosen
-    return Path() if (Path() / record.FILE).is_file() and not (DEFAULT_DIR / record.FILE).is_file() else DEFAULT_DIR
+    from meshos.node.cli.client_connection import testnet_here
+
+    return testnet_here()
 
 
 @app.command(epilog="Example: mesh testnet up --detach")
