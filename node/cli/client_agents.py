@@ -49,7 +49,7 @@ def deploy(target: Target, file: Path, region: str | None, replicas: int | None,
     where = ", ".join(texts_of(answer.get("nodes"))) or target.name
     took = duration(answer.get("took_ms"))
     ok(f"{answer.get('name')} version {answer.get('version')} runs on {where}, {took}; tasks: {', '.join(tasks) or 'none'}")
-    note(f'Next mesh discover "{_question(answer)}"')
+    note(f'Next mesh discover "{_question(answer)}"{target.options}')
 
 
 def _question(record: Mapping[str, object]) -> str:
@@ -186,7 +186,7 @@ def discover(target: Target, body: Mapping[str, object], *, quiet: bool, as_json
         asked, missing = int(number(answer.get("cellsAsked")) or 0), int(number(answer.get("cellsMissing")) or 0)
         warn(f"partial: {asked - missing} of {asked} cells answered")
     if not quiet:
-        note(_next(rows))
+        note(_next(rows, target))
 
 
 def _found(row: Mapping[str, object]) -> tuple[object, ...]:
@@ -204,8 +204,8 @@ def _found(row: Mapping[str, object]) -> tuple[object, ...]:
     )
 
 
-def _next(rows: list[Mapping[str, object]]) -> str:
+def _next(rows: list[Mapping[str, object]], target: Target) -> str:
     if not rows:
         return "No agent fits. Ask in other words, or with fewer conditions"
     tasks = rows_of(rows[0].get("tasks"))
-    return f"Next mesh call {short(rows[0].get('agentId'))} {tasks[0].get('name') if tasks else 'TASK'} --data JSON"
+    return f"Next mesh call {short(rows[0].get('agentId'))} {tasks[0].get('name') if tasks else 'TASK'} --data JSON{target.options}"

@@ -30,12 +30,15 @@ MAX_TEXT = 500
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A node's API. ``name`` is what a person calls it; ``start`` the command that starts it, where it is a testnet's."""
+    """A node's API. ``name`` is what a person calls it; ``start`` the command that starts it, where it is a testnet's;
+    ``options`` are those that named it, with a space before each: what follows is asked of the same node with them.
+    """
 
     url: SplitResult
     key: str
     name: str
     start: str = ""
+    options: str = ""
 
     def local(self) -> bool:
         """Whether the node runs on this machine, and so sees this machine's files."""

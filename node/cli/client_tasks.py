@@ -50,7 +50,7 @@ def call(target: Target, asked: Asked, *, quiet: bool, as_json: bool) -> int:
     with Client(target) as client:
         body["agentId"] = full_id(client, asked.agent)
         answer = client.post("v1", "tasks", body=body, timeout_s=asked.timeout_s + GRACE_S)
-    error = _error(answer)
+    error = _error(answer, target.options)
     if as_json:
         document("call", answer)
         return error.exit_code if error is not None else 0
@@ -64,7 +64,8 @@ def call(target: Target, asked: Asked, *, quiet: bool, as_json: bool) -> int:
     timing = table_of(answer.get("timing"))
     cost = answer.get("cost")
     price = "" if cost in (None, "", "0") else f", {mesh(cost)}"
-    ok(f"{duration(timing.get('total_ms'))} on {answer.get('node') or target.name}{price}; mesh explain {_short(answer.get('taskId'))}")
+    explain = f"mesh explain {_short(answer.get('taskId'))}{target.options}"
+    ok(f"{duration(timing.get('total_ms'))} on {answer.get('node') or target.name}{price}; {explain}")
     return 0
 
 
@@ -92,14 +93,14 @@ def _print(result: object) -> None:
     sys.stdout.flush()
 
 
-def _error(answer: Mapping[str, object]) -> MeshError | None:
-    """What the end of the task means for the command; None for a result."""
+def _error(answer: Mapping[str, object], options: str) -> MeshError | None:
+    """What the end of the task means for the command; None for a result. ``options`` are those that named the node."""
     status = answer.get("status")
     if status == "completed":
         return None
     told = table_of(answer.get("error"))
     detail = clean(str(told.get("detail") or ""))[:MAX_TEXT]
-    explain = f"mesh explain {answer.get('taskId')}"
+    explain = f"mesh explain {answer.get('taskId')}{options}"
     if status == "outcome_unknown":
         hint = f"look before you repeat it; {explain}"
         return Unreachable("outcome-unknown", detail or "it is unknown whether the task was done", hint=hint, outcome="unknown")

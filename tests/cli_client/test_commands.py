@@ -59,6 +59,14 @@ def test_discover_is_a_table_with_reasons(mesh: Mesh, clock: str) -> None:
     assert mesh("discover", "time in a city", "-q").out == clock + "\n"
 
 
+def test_what_is_next_names_the_same_node(mesh: Mesh, node: Node, clock: str) -> None:
+    there = ("--node", node.url, "--api-key", node.key)
+    assert mesh("discover", "time", *there, to=None).err == f"Next mesh call {clock[:10]} echo --data JSON --node {node.url}\n"
+    called = mesh("call", clock, "echo", *there, to=None).err.rstrip()
+    assert called.endswith(f" --node {node.url}") and "; mesh explain t-" in called
+    assert node.key not in called
+
+
 def test_discover_passes_its_filters_on(mesh: Mesh, clock: str) -> None:
     assert mesh("discover", "time", "--max-price", "1").out == "none\n"
     assert mesh("discover", "time", "--region", "eu-1").out == "none\n"

@@ -17,8 +17,8 @@ from meshos.node.cli.client_tasks import _error
 )
 def test_the_exit_code_says_how_it_ended(status: str, name: str | None, code: int) -> None:
     told = {"name": name, "detail": "why", "hint": "what to do", "outcome": "done"} if status == "failed" else None
-    error = _error({"taskId": "t-1", "status": status, "error": told})
+    error = _error({"taskId": "t-1", "status": status, "error": told}, " --org beta")
     assert (0 if error is None else error.exit_code) == code
     assert (None if error is None else error.name) == name
     if status == "outcome_unknown":
-        assert error is not None and error.outcome == "unknown" and "t-1" in error.hint
+        assert error is not None and error.outcome == "unknown" and error.hint.endswith("mesh explain t-1 --org beta")

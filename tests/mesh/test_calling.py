@@ -136,7 +136,8 @@ def test_an_agent_cannot_read_its_nodes_folder(net: Net, agents: Agents) -> None
 def test_the_beginning_of_a_tasks_id_is_enough(net: Net, agents: Agents) -> None:
     done = net.mesh("call", agents.echo, "echo", "--data", '{"text": "hello"}', "--org", "delta")
     assert done.code == 0 and "hello" in done.out
-    short = done.err.rpartition("mesh explain ")[2].strip()
+    short, *options = done.err.rpartition("mesh explain ")[2].split()
+    assert options == ["--org", "delta"], "the node that was called from is the one that knows"
     assert len(short) == 14 and short.startswith("t-")
     explained = net.must("explain", short, "--org", "delta")
     assert "completed" in explained
