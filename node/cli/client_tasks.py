@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshos.errors import BadInput, Failed, MeshError, Unreachable
+from meshos.errors import KINDS, BadInput, Failed, MeshError, Unreachable
 from meshos.node.cli.client_connection import MAX_TEXT, Client, Target, full_id
 from meshos.node.cli.client_text import duration, mesh, table_of
 from meshos.node.cli.output import clean, document, note, ok, say
@@ -110,7 +110,19 @@ def _error(answer: Mapping[str, object], options: str) -> MeshError | None:
         return Failed("task-cancelled", detail or "the task was cancelled", hint=explain)
     name = clean(str(told.get("name") or ""))[:80]
     hint = clean(str(told.get("hint") or ""))[:MAX_TEXT] or explain
-    return Failed(name, detail or "the task failed", hint=hint, outcome="done") if name else Failed("tool-failed", detail, hint=hint)
+    if not name:
+        return Failed("tool-failed", detail, hint=hint)
+    if told.get("outcome") == "not_done":
+        return _kind_of(name)(name, detail or "the task was not run", hint=hint, outcome="not_done")
+    return Failed(name, detail or "the task failed", hint=hint, outcome="done")
+
+
+def _kind_of(name: str) -> type[MeshError]:
+    """What kind of error a task ended with before anything ran: a refusal is one, wherever it was found."""
+    from meshos import catalogue
+
+    entry = catalogue.entries().get(name)
+    return Failed if entry is None else KINDS[entry.kind]
 
 
 def _data(text: str) -> dict[str, object]:

@@ -14,7 +14,7 @@ from meshos.errors import Broken, MeshError, Refused, Unreachable
 from meshos.flow_machine import CancelFlow, StartFlow
 from meshos.ids import NodeId, Peer, TaskId
 from meshos.protocols.rpc.events import Inbound
-from meshos.protocols.tasks import outbox, wire
+from meshos.protocols.tasks import amounts, outbox, wire
 from meshos.protocols.tasks.call import TaskResult
 from meshos.protocols.tasks.receipt import PROTOCOL, caller_domain, decode_receipt, provider_domain, request_hash
 from meshos.protocols.tasks.wire import TaskRequest, decode_reply, encode_request
@@ -209,6 +209,7 @@ def test_a_price_that_has_risen_is_refused_before_the_tool_runs() -> None:
     world = World()
     result = world.call("pay", price_micro=PRICE - 1, budget_micro=10 * PRICE)
     assert result.problem is not None and (result.problem.name, result.problem.outcome) == ("over-budget", "not_done")
+    assert f"costs {amounts.mesh(PRICE)} MESH, the caller gives at most {amounts.mesh(PRICE - 1)} MESH" in result.problem.detail
     assert world.executions == []
     result = world.call("pay", price_micro=PRICE, budget_micro=PRICE)
     assert result.status == "completed"
