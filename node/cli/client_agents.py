@@ -48,8 +48,18 @@ def deploy(target: Target, file: Path, region: str | None, replicas: int | None,
     tasks = [str(one.get("name")) for one in rows_of(answer.get("tasks"))]
     where = ", ".join(texts_of(answer.get("nodes"))) or target.name
     took = duration(answer.get("took_ms"))
-    ok(f"{answer.get('name')} version {answer.get('version')} runs on {where}, {took}; tasks: {', '.join(tasks) or 'none'}")
+    count = _replicas(answer)
+    ok(f"{answer.get('name')} version {answer.get('version')} runs on {where}{count}, {took}; tasks: {', '.join(tasks) or 'none'}")
+    wanted, there = table_of(answer.get("availability")).get("region"), answer.get("nodeRegion")
+    if wanted and there and wanted != there and number(answer.get("replicasWanted")):
+        warn(f"its region is to be {wanted}, but {where} is in {there}: an agent runs on the node that it is deployed on")
     note(f'Next mesh discover "{_question(answer)}"{target.options}')
+
+
+def _replicas(answer: Mapping[str, object]) -> str:
+    """How many of several are ready by now; the others still start, or show in `mesh agents` why not."""
+    running, wanted = (int(number(answer.get(key)) or 0) for key in ("replicasRunning", "replicasWanted"))
+    return f" ({running} of {wanted} replicas by now: mesh agents)" if wanted > 1 else ""
 
 
 def _question(record: Mapping[str, object]) -> str:

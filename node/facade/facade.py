@@ -126,7 +126,9 @@ class Facade:
         view = self._view(done.record)
         self._events.publish("agent", f"{view.name} is deployed", {"agent": view.agent_id, "version": view.version})
         ready = sum(replica.state == "ready" for replica in replicas)
-        return shapes.Deployed(view, ready, (self._about.name,), (trio.current_time() - began) * 1000)
+        wanted = file.replicas if isinstance(file.runtime, McpCommand) else 0
+        took_ms = (trio.current_time() - began) * 1000
+        return shapes.Deployed(view, ready, (self._about.name,), took_ms, wanted, self._about.region)
 
     async def undeploy(self, agent_id: AgentId, caller: shapes.Caller) -> shapes.Undeployed:
         """See ``NodeService.undeploy``."""

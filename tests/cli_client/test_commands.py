@@ -27,6 +27,18 @@ def test_deploy_prints_the_id_alone_and_says_what_is_next(mesh: Mesh, tmp_path: 
     assert document["agentId"] == ran.out.strip()
 
 
+def test_deploy_says_how_many_run_and_where(mesh: Mesh, tmp_path: Path) -> None:
+    file = tmp_path / "clock.yaml"
+    file.write_text(AGENT)
+    one = mesh("deploy", "--agent", str(file))
+    assert "replicas" not in one.err and "region" not in one.err
+    ran = mesh("deploy", "--agent", str(file), "--replicas", "3", "--region", "eu-west-1")
+    assert ran.code == 0 and " runs on alpha-1 (1 of 3 replicas by now: mesh agents), " in ran.err
+    assert "! its region is to be eu-west-1, but alpha-1 is in us-east-1: " in ran.err
+    same = mesh("deploy", "--agent", str(file), "--region", "us-east-1")
+    assert same.code == 0 and "region" not in same.err
+
+
 def test_a_wrong_agent_file_shows_the_line(mesh: Mesh, tmp_path: Path) -> None:
     file = tmp_path / "clock.yaml"
     file.write_text(AGENT.replace("2 MESH", "2 MSH"))
