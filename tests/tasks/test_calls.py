@@ -1,6 +1,7 @@
 """Calls, end to end over the real Flows and machines: results, errors, repetition, cancelling, deadlines, receipts, forwarding."""
 
 import hashlib
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from meshos.consensus.org.commands import Ended, GetOwed, GetTask, Running, With
 from meshos.consensus.org.queries import open_intents
 from meshos.crypto.signing import Domain
 from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier
-from meshos.errors import Broken, MeshError, Refused, Unreachable
+from meshos.errors import BadInput, Broken, MeshError, Refused, Unreachable
 from meshos.flow_machine import CancelFlow, StartFlow
 from meshos.ids import NodeId, Peer, TaskId
 from meshos.protocols.rpc.events import Inbound
@@ -194,6 +195,12 @@ def test_refused_before_anything_is_tried(changes: dict[str, object], name: str)
     assert (caught.value.name, caught.value.outcome) == (name, "not_done")
     assert world.executions == []
     assert open_intents(world.provider.overlay) == ()
+
+
+def test_an_unknown_tool_is_answered_with_those_there_are() -> None:
+    with pytest.raises(BadInput) as caught:
+        World().call("none")
+    assert caught.value.name == "unknown-tool" and re.search(r"has no tool 'none'; it has .*\bpay\b", caught.value.detail)
 
 
 def test_over_budget_leaves_the_key_free() -> None:
