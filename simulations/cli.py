@@ -1,7 +1,7 @@
 """``mesh sim``: chaos in virtual time. Joins the command line by the entry point ``meshos.commands``.
 
-Exit codes, made for ``git bisect run``: 0 nothing was violated, 1 safety, 10 stuck, 11 crashed, 125 undecided (a file that
-this commit cannot replay).
+Exit codes, made for ``git bisect run``: 0 nothing was violated, 1 safety, 10 stuck, 11 crashed, 125 undecided (a run that
+this commit cannot replay); 2, as everywhere, for a file that is no run at all.
 """
 
 import json
@@ -88,6 +88,8 @@ def replay(
         name, seed, nodes, until, schedule, digest = load(file)
         scenario = scenario_named(name)
     except BadInput as error:
+        if error.name == "bad-run-file":
+            raise
         stderr.print(f"mesh: {error}", markup=False)
         if json_:
             output.document("sim-replay", problems.document(error, "") | {"exit": UNDECIDED})

@@ -141,15 +141,23 @@ def _together(
 
 
 def load(path: Path) -> tuple[str, int, int, float, Schedule, str]:
-    """Scenario, seed, nodes, until, schedule and digest of a file that a run wrote; raises BadInput ``bad-run-file``."""
+    """Scenario, seed, nodes, until, schedule and digest of a file that a run wrote.
+
+    Raises BadInput ``bad-run-file``, or ``other-run-version`` for a run that another commit can replay.
+    """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise BadInput("bad-run-file", f"{path} is larger than {MAX_FILE_BYTES} bytes")
         document = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise BadInput("bad-run-file", f"{path} cannot be read as a run: {error}") from error
-    if not isinstance(document, dict) or document.get("version") != FILE_VERSION:
-        raise BadInput("bad-run-file", f"{path} is not a run of version {FILE_VERSION}")
+    except OSError as error:
+        why = (error.strerror or "it cannot be opened").lower()
+        raise BadInput("bad-run-file", f"{path} cannot be read: {why}", hint="`mesh sim run` says where it writes") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput("bad-run-file", f"{path} is no run: it is not JSON", hint="give a file that `mesh sim run` wrote") from error
+    if not isinstance(document, dict) or "version" not in document:
+        raise BadInput("bad-run-file", f"{path} is no run", hint="give a file that `mesh sim run` wrote")
+    if document["version"] != FILE_VERSION:
+        raise BadInput("other-run-version", f"{path} is a run of another version than {FILE_VERSION}", hint="replay it at its commit")
     try:
         return (
             str(document["scenario"]),

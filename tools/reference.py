@@ -72,6 +72,8 @@ def errors_page() -> str:
     parts.append("A command ends with the exit code given here; the API sends the name in a problem document (RFC 9457).")
     for name, entry in catalogue.entries().items():
         parts.append(f"## {name}\n\n{entry.kind}, exit code {entry.exit_code}. {entry.means}\n\nDo: {entry.do}")
+        if entry.example:
+            parts.append(f"```yaml\n{entry.example.rstrip()}\n```")
     return "\n\n".join(parts) + "\n"
 
 

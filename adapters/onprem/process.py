@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import trio
 
@@ -118,8 +119,8 @@ class AgentProcess:
         with contextlib.suppress(BrokenPipeError):  # the launcher has ended: watch() tells
             os.write(self._control, word)
 
-    def how_it_ended(self, last_words: str) -> MeshError:
-        """The error that its open calls end with."""
+    def how_it_ended(self, last_words: str, log: Path) -> MeshError:
+        """The error that its open calls end with; ``log`` is where all its words stand."""
         if self.refusal is not None:
             return self.refusal
         code = self.exit_code
@@ -136,7 +137,7 @@ class AgentProcess:
         else:
             what = f"the agent ended with exit code {code}"
         return Failed(
-            "agent-crashed", f"{what}{f': {last_words}' if last_words else ''}", hint="look at the agent's log", outcome="unknown"
+            "agent-crashed", f"{what}{f': {last_words}' if last_words else ''}", hint=f"its node keeps its log in {log}", outcome="unknown"
         )
 
     async def stop(self, grace: Grace) -> None:

@@ -187,8 +187,8 @@ class OnPremProvider:
         known = deployed.tools or {tool.name: tool for tool in worker.tools}
         if known and call.tool not in known:
             meant = nearest(call.tool, known)
-            hint = f'did you mean "{meant}"?' if meant else f"it has {', '.join(sorted(known))[:200]}"
-            raise BadInput("unknown-tool", f"the agent has no tool {call.tool[:80]!r}", hint=hint)
+            told = f"the agent has no tool {call.tool[:80]!r}; it has {', '.join(sorted(known))[:200]}"
+            raise BadInput("unknown-tool", told, hint=f'did you mean "{meant}"?' if meant else "")
         meta = {"traceparent": call.trace} if call.trace else {}
         if folder is not None and inbox.carries_files(arguments):
             value, failed = await self._call_with_files(worker, folder, call, arguments, meta)

@@ -235,7 +235,7 @@ class Replica:
             session.end(Unreachable("agent-down", "the agent was stopped while it worked on this"))
             return
         if self._error is None:
-            self._error = process.how_it_ended(self._log.last_words())
+            self._error = process.how_it_ended(self._log.last_words(), self._log.path)
         session.end(self._error)
         if self.state == "ready":
             self._become("waiting")

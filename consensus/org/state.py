@@ -166,7 +166,7 @@ def _record_intent(change: _Change, command: RecordIntent) -> Begun | Running | 
     tool = next((tool for tool in agent.tools if tool.name == command.tool), None)
     if tool is None:
         known = ", ".join(sorted(tool.name for tool in agent.tools)[:8])
-        raise BadInput("unknown-tool", f"{agent.name} has no tool {command.tool[:80]!r}", hint=f"it has {known}")
+        raise BadInput("unknown-tool", f"{agent.name} has no tool {command.tool[:80]!r}; it has {known}")  # a hint stays on its node
     _purge(change)
     _room(change, command.caller.org)
     intent = Intent(

@@ -24,6 +24,8 @@ class Entry:
     """What whoever reads it can do about it."""
     part: str
     """The TOML file it stands in, without its suffix."""
+    example: str = ""
+    """A whole text to copy from, of several lines; empty for most."""
 
     @property
     def exit_code(self) -> int:
@@ -37,7 +39,9 @@ def _read(part: str, text: str) -> dict[str, Entry]:
         missing = [key for key in ("kind", "means", "do") if not isinstance(table, dict) or not isinstance(table.get(key), str)]
         if missing or table["kind"] not in KINDS:
             raise Broken("catalogue-broken", f"{part}.toml: [{name}] needs a known kind and the texts means and do")
-        found[name] = Entry(name=name, kind=table["kind"], means=table["means"], do=table["do"], part=part)
+        found[name] = Entry(
+            name=name, kind=table["kind"], means=table["means"], do=table["do"], part=part, example=str(table.get("example", ""))
+        )
     return found
 
 

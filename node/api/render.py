@@ -84,7 +84,8 @@ def hosted(agents: tuple[HostedAgent, ...]) -> Object:
 
 def deployed(one: Deployed) -> Object:
     """POST /v1/agents."""
-    return {**agent(one.record), "replicasRunning": one.replicas_running, "nodes": one.nodes, "took_ms": round(one.took_ms, 1)}
+    replicas = {"replicasRunning": one.replicas_running, "replicasWanted": one.replicas_wanted}
+    return {**agent(one.record), **replicas, "nodes": one.nodes, "nodeRegion": one.region, "took_ms": round(one.took_ms, 1)}
 
 
 def undeployed(one: Undeployed) -> Object:

@@ -131,12 +131,18 @@ class Deploy:
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """An agent that runs (or is known to run elsewhere) and whose record is signed and published."""
+    """An agent that runs (or is known to run elsewhere) and whose record is signed and published.
+
+    ``replicas_running`` of ``replicas_wanted`` are ready by now, all on ``nodes``; ``region`` is where those stand, whatever the record
+    says. An agent that runs elsewhere has no replicas here, and none are wanted.
+    """
 
     record: AgentView
     replicas_running: int
     nodes: tuple[str, ...]
     took_ms: float
+    replicas_wanted: int
+    region: str
 
 
 @dataclass(frozen=True, slots=True)

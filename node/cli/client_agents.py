@@ -48,8 +48,18 @@ def deploy(target: Target, file: Path, region: str | None, replicas: int | None,
     tasks = [str(one.get("name")) for one in rows_of(answer.get("tasks"))]
     where = ", ".join(texts_of(answer.get("nodes"))) or target.name
     took = duration(answer.get("took_ms"))
-    ok(f"{answer.get('name')} version {answer.get('version')} runs on {where}, {took}; tasks: {', '.join(tasks) or 'none'}")
-    note(f'Next mesh discover "{_question(answer)}"')
+    count = _replicas(answer)
+    ok(f"{answer.get('name')} version {answer.get('version')} runs on {where}{count}, {took}; tasks: {', '.join(tasks) or 'none'}")
+    wanted, there = table_of(answer.get("availability")).get("region"), answer.get("nodeRegion")
+    if wanted and there and wanted != there and number(answer.get("replicasWanted")):
+        warn(f"its region is to be {wanted}, but {where} is in {there}: an agent runs on the node that it is deployed on")
+    note(f'Next mesh discover "{_question(answer)}"{target.options}')
+
+
+def _replicas(answer: Mapping[str, object]) -> str:
+    """How many of several are ready by now; the others still start, or show in `mesh agents` why not."""
+    running, wanted = (int(number(answer.get(key)) or 0) for key in ("replicasRunning", "replicasWanted"))
+    return f" ({running} of {wanted} replicas by now: mesh agents)" if wanted > 1 else ""
 
 
 def _question(record: Mapping[str, object]) -> str:
@@ -186,7 +196,7 @@ def discover(target: Target, body: Mapping[str, object], *, quiet: bool, as_json
         asked, missing = int(number(answer.get("cellsAsked")) or 0), int(number(answer.get("cellsMissing")) or 0)
         warn(f"partial: {asked - missing} of {asked} cells answered")
     if not quiet:
-        note(_next(rows))
+        note(_next(rows, target))
 
 
 def _found(row: Mapping[str, object]) -> tuple[object, ...]:
@@ -204,8 +214,8 @@ def _found(row: Mapping[str, object]) -> tuple[object, ...]:
     )
 
 
-def _next(rows: list[Mapping[str, object]]) -> str:
+def _next(rows: list[Mapping[str, object]], target: Target) -> str:
     if not rows:
         return "No agent fits. Ask in other words, or with fewer conditions"
     tasks = rows_of(rows[0].get("tasks"))
-    return f"Next mesh call {short(rows[0].get('agentId'))} {tasks[0].get('name') if tasks else 'TASK'} --data JSON"
+    return f"Next mesh call {short(rows[0].get('agentId'))} {tasks[0].get('name') if tasks else 'TASK'} --data JSON{target.options}"

@@ -7,10 +7,11 @@ import http.client
 import ipaddress
 import json
 import os
+import shlex
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 from urllib.parse import SplitResult, quote, urlsplit
@@ -29,11 +30,15 @@ MAX_TEXT = 500
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A node's API. ``name`` is what a person calls it."""
+    """A node's API. ``name`` is what a person calls it; ``start`` the command that starts it, where it is a testnet's;
+    ``options`` are those that named it, with a space before each: what follows is asked of the same node with them.
+    """
 
     url: SplitResult
     key: str
     name: str
+    start: str = ""
+    options: str = ""
 
     def local(self) -> bool:
         """Whether the node runs on this machine, and so sees this machine's files."""
@@ -45,13 +50,18 @@ def find(node: str | None, key: str | None, directory: Path | None, org: str | N
 
     Raises BadInput ``no-node-named``, ``bad-node`` or what ``testnet.json`` raises.
     """
-    in_folder = directory or TESTNET
+    in_folder = directory or testnet_here()
     named = node if node is not None else None if org or directory else os.environ.get("MESH_NODE")
     if named and ("://" in named or ":" in named):
         return _target(named, key or os.environ.get("MESH_API_KEY") or _key_of(named, in_folder), named)
     if named or directory is not None or org is not None or (in_folder / "testnet.json").exists():
         return _in_testnet(in_folder, named, org, key)
-    raise BadInput("no-node-named", "no node is named", hint="run `mesh testnet up`, or pass --node and --api-key")
+    raise BadInput("no-node-named", "no node is named", hint="run `mesh testnet up --detach`, or pass --node and --api-key")
+
+
+def testnet_here() -> Path:
+    """The testnet's folder that lies here; else the one that we stand in."""
+    return Path() if Path("testnet.json").is_file() and not (TESTNET / "testnet.json").is_file() else TESTNET
 
 
 def _in_testnet(folder: Path, name: str | None, org: str | None, key: str | None) -> Target:
@@ -63,7 +73,10 @@ def _in_testnet(folder: Path, name: str | None, org: str | None, key: str | None
     running = [one for one in nodes if one.pid is not None] or list(nodes)
     if not running:
         raise BadInput("no-node-named", f"the testnet in {folder} has no node", hint="run `mesh testnet up`")
-    return _target(running[0].api, key or running[0].api_key, running[0].name)
+    target = _target(running[0].api, key or running[0].api_key, running[0].name)
+    some_run = any(one.pid is not None for one in testnet.nodes)
+    command = f"mesh testnet start {running[0].name}" if some_run else "mesh testnet up --detach"
+    return replace(target, start=command if folder == testnet_here() else f"{command} --dir {shlex.quote(str(folder))}")
 
 
 def _key_of(url: str, folder: Path) -> str:
@@ -167,7 +180,7 @@ class Client:
             hint = "set SSL_CERT_FILE to the authority that signed it"
             raise Unreachable("no-trust", f"the certificate of {where} is not trusted here", hint=hint, outcome="not_done") from error
         except OSError as error:
-            hint = "run `mesh testnet up` or pass --node"
+            hint = f"run `{self.target.start}`" if self.target.start else "run `mesh testnet up --detach` or pass --node"
             raise Unreachable("unreachable", f"no node answers at {where}", hint=hint, outcome="not_done") from error
         assert isinstance(connection.sock, socket.socket)
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -86,10 +86,14 @@ def explain_error(name: str, *, as_json: bool) -> bool:
         return False
     entry = catalogue.explain(name)
     if as_json:
-        document("explain", {"name": name, "kind": entry.kind, "exit": entry.exit_code, "means": entry.means, "do": entry.do})
+        example = {"example": entry.example} if entry.example else {}
+        shown = {"name": name, "kind": entry.kind, "exit": entry.exit_code, "means": entry.means, "do": entry.do}
+        document("explain", shown | example)
     else:
         say(entry.means)
         say(f"Do: {entry.do}")
+        if entry.example:
+            block(f"\n{entry.example.rstrip()}")
     return True
 
 

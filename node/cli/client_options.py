@@ -5,9 +5,10 @@ A command takes ``Where`` as its first parameter; ``asking`` puts the four optio
 
 import functools
 import inspect
+import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Concatenate, ParamSpec, TypeVar
 
@@ -39,14 +40,19 @@ class Where:
         """The node; raises as ``client_connection.find``."""
         from meshos.node.cli.client_connection import find
 
-        return find(self.node, self.api_key, self.directory, self.org)
+        return replace(find(self.node, self.api_key, self.directory, self.org), options=self.options())
+
+    def options(self) -> str:
+        """The options as they are typed; never the key, which would stay in a terminal's history."""
+        given = (("--node", self.node), ("--dir", self.directory), ("--org", self.org))
+        return "".join(f" {option} {shlex.quote(str(value))}" for option, value in given if value is not None)
 
     def testnet(self) -> "Testnet":
         """The testnet that lies where the options say; raises as ``record.load``."""
-        from meshos.node.cli.client_connection import TESTNET
+        from meshos.node.cli.client_connection import testnet_here
         from meshos.node.cli.testnet import record
 
-        return record.load(self.directory or TESTNET)
+        return record.load(self.directory or testnet_here())
 
 
 def _where(context: typer.Context) -> Where:

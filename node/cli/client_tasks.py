@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshos.errors import BadInput, Failed, MeshError, Unreachable
+from meshos.errors import KINDS, BadInput, Failed, MeshError, Unreachable
 from meshos.node.cli.client_connection import MAX_TEXT, Client, Target, full_id
 from meshos.node.cli.client_text import duration, mesh, table_of
 from meshos.node.cli.output import clean, document, note, ok, say
@@ -50,7 +50,7 @@ def call(target: Target, asked: Asked, *, quiet: bool, as_json: bool) -> int:
     with Client(target) as client:
         body["agentId"] = full_id(client, asked.agent)
         answer = client.post("v1", "tasks", body=body, timeout_s=asked.timeout_s + GRACE_S)
-    error = _error(answer)
+    error = _error(answer, target.options)
     if as_json:
         document("call", answer)
         return error.exit_code if error is not None else 0
@@ -64,7 +64,8 @@ def call(target: Target, asked: Asked, *, quiet: bool, as_json: bool) -> int:
     timing = table_of(answer.get("timing"))
     cost = answer.get("cost")
     price = "" if cost in (None, "", "0") else f", {mesh(cost)}"
-    ok(f"{duration(timing.get('total_ms'))} on {answer.get('node') or target.name}{price}; mesh explain {_short(answer.get('taskId'))}")
+    explain = f"mesh explain {_short(answer.get('taskId'))}{target.options}"
+    ok(f"{duration(timing.get('total_ms'))} on {answer.get('node') or target.name}{price}; {explain}")
     return 0
 
 
@@ -92,14 +93,14 @@ def _print(result: object) -> None:
     sys.stdout.flush()
 
 
-def _error(answer: Mapping[str, object]) -> MeshError | None:
-    """What the end of the task means for the command; None for a result."""
+def _error(answer: Mapping[str, object], options: str) -> MeshError | None:
+    """What the end of the task means for the command; None for a result. ``options`` are those that named the node."""
     status = answer.get("status")
     if status == "completed":
         return None
     told = table_of(answer.get("error"))
     detail = clean(str(told.get("detail") or ""))[:MAX_TEXT]
-    explain = f"mesh explain {answer.get('taskId')}"
+    explain = f"mesh explain {answer.get('taskId')}{options}"
     if status == "outcome_unknown":
         hint = f"look before you repeat it; {explain}"
         return Unreachable("outcome-unknown", detail or "it is unknown whether the task was done", hint=hint, outcome="unknown")
@@ -109,7 +110,19 @@ def _error(answer: Mapping[str, object]) -> MeshError | None:
         return Failed("task-cancelled", detail or "the task was cancelled", hint=explain)
     name = clean(str(told.get("name") or ""))[:80]
     hint = clean(str(told.get("hint") or ""))[:MAX_TEXT] or explain
-    return Failed(name, detail or "the task failed", hint=hint, outcome="done") if name else Failed("tool-failed", detail, hint=hint)
+    if not name:
+        return Failed("tool-failed", detail, hint=hint)
+    if told.get("outcome") == "not_done":
+        return _kind_of(name)(name, detail or "the task was not run", hint=hint, outcome="not_done")
+    return Failed(name, detail or "the task failed", hint=hint, outcome="done")
+
+
+def _kind_of(name: str) -> type[MeshError]:
+    """What kind of error a task ended with before anything ran: a refusal is one, wherever it was found."""
+    from meshos import catalogue
+
+    entry = catalogue.entries().get(name)
+    return Failed if entry is None else KINDS[entry.kind]
 
 
 def _data(text: str) -> dict[str, object]:

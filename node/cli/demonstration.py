@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TextIO
 
 from meshos.errors import Failed
+from meshos.node.cli.client_connection import TESTNET
 from meshos.node.cli.output import clean, document, note
 from meshos.node.cli.testnet import making, processes, record
-from meshos.node.cli.testnet.commands import BASE_PORT, DEFAULT_DIR
+from meshos.node.cli.testnet.commands import BASE_PORT
 
 ORGS = 4
 STEPS = 6
@@ -71,7 +72,7 @@ def tell(*, keep: bool, base_port: int, as_json: bool) -> None:
 
 def _ports(place: Path, base_port: int) -> list[str]:
     """The option for ports, where the usual ones are not meant or not free; a testnet that is there has its own."""
-    if making.exists(place / DEFAULT_DIR):
+    if making.exists(place / TESTNET):
         return []
     free = making.free_base_port(ORGS, base_port)
     return [] if free == BASE_PORT else ["--base-port", str(free)]
@@ -102,7 +103,7 @@ def _tell(story: "_Story", ports: list[str]) -> None:
     for number, sample in enumerate(SAMPLES):
         file = story.example(sample.file)
         story.step(f"{sample.org} deploys", "deploy", "--agent", file, "--org", sample.org, same=number > 0)
-    testnet = record.load(story.place / DEFAULT_DIR)
+    testnet = record.load(story.place / TESTNET)
     agents = _hosted(testnet)
     took = _until(testnet, f"know all {len(agents)} agents", lambda node: all(_knows(node, agent) for agent in agents.values()))
     told = f"all {len(testnet.nodes)} nodes know all {len(agents)} agents, {took:.1f} s later"
@@ -206,7 +207,7 @@ class _Story:
     def quietly(self, *words: str) -> None:
         """Run a command for its effect; what it says is shown if it fails."""
         done = subprocess.run(self._command(words), cwd=self.place, env=self._environment, capture_output=True, text=True, check=False)
-        if done.returncode and making.exists(self.place / DEFAULT_DIR):
+        if done.returncode and making.exists(self.place / TESTNET):
             note(clean(done.stderr))
 
     def verdict(self, text: str, **figures: int) -> None:

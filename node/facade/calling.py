@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import trio
 
-from meshos.errors import MeshError, Refused
+from meshos.errors import MeshError, Refused, Unreachable
 from meshos.node.api import shapes
 from meshos.node.facade import views
 from meshos.node.facade.measuring import Measurements
@@ -25,6 +25,8 @@ from meshos.protocols.tasks.limits import GRACE_S, WORD_S
 
 logger = logging.getLogger("meshos.tasks")
 
+_UNREACHED = frozenset({"peer-unreachable", "no-address", "handshake-timeout"})
+"""What a link says when there is no way to a node; it knows its id alone."""
 MARGIN_S = 1.0
 """How much longer than its parts a Flow may take, so that the answer of a part comes first."""
 
@@ -130,11 +132,26 @@ class Calling:
             ended = error.name
             if error.name == "agent-unknown":
                 raise _not_served(call) from error
+            if error.name in _UNREACHED and error.outcome == "not_done":
+                raise self._named(error, asked) from error
             raise
         finally:
             what = "called" if service == CALL else "called-off"
             told = {"req": caller.request_id, "trace": caller.trace, "task": asked.task, "agent": asked.agent, "tool": asked.tool}
             logger.info(what, extra={**told, "ended": ended, "dur_ms": round((trio.current_time() - began) * 1000, 2)})
+
+    def _named(self, error: MeshError, asked: CallRequest) -> Unreachable:
+        """``error`` of a link, for people: the provider's name for its id, and that nothing was done."""
+        told, names = error.detail, []
+        owner = asked.provider_org.rpartition(":")[2]
+        for node in asked.providers:
+            name = self._name_of(node)
+            if name and node in told:
+                told = told.replace(node, f"{owner}'s node {name}")
+                names.append(name)
+        start = f"`mesh testnet start {names[0]}` or " if names else ""
+        hint = f"`mesh members` shows who is alive; in a testnet: {start}`mesh testnet heal`"
+        return Unreachable(error.name, f"{told}; nothing was done", hint=hint, outcome="not_done")
 
 
 def _not_served(call: Call) -> Refused:

@@ -126,7 +126,9 @@ class Facade:
         view = self._view(done.record)
         self._events.publish("agent", f"{view.name} is deployed", {"agent": view.agent_id, "version": view.version})
         ready = sum(replica.state == "ready" for replica in replicas)
-        return shapes.Deployed(view, ready, (self._about.name,), (trio.current_time() - began) * 1000)
+        wanted = file.replicas if isinstance(file.runtime, McpCommand) else 0
+        took_ms = (trio.current_time() - began) * 1000
+        return shapes.Deployed(view, ready, (self._about.name,), took_ms, wanted, self._about.region)
 
     async def undeploy(self, agent_id: AgentId, caller: shapes.Caller) -> shapes.Undeployed:
         """See ``NodeService.undeploy``."""
@@ -143,8 +145,12 @@ class Facade:
     async def _withdraw_published(self, agent_id: AgentId, caller: shapes.Caller) -> str:
         """Bury the record of an agent that was published and never deployed; its name."""
         held = self._assembly.directory.record(agent_id)
-        if held is None or held.entry.mesh_id != self._about.me.org or not isinstance(held.entry, AgentRecord):
+        if held is None or not isinstance(held.entry, AgentRecord):
             raise _no_such_agent(agent_id)
+        if held.entry.mesh_id != self._about.me.org:
+            owner = held.entry.mesh_id.rpartition(":")[2]
+            told = f"{held.entry.profile.name!r} belongs to {owner}, and this is a node of {self._about.me.org.rpartition(':')[2]}"
+            raise Refused("not-your-agent", told, hint=f"ask a node of {owner}: --org {owner} in a testnet, else --node")
         name = held.entry.profile.name
         await self._host.flow(WITHDRAW, Withdrawal((name,), _wall_ms()), timeout_s=LOOK_S, trace=caller.trace)
         return name

@@ -26,6 +26,7 @@ from meshos.errors import BadInput, MeshError, Refused, Unreachable
 from meshos.flow import Ask, Port, Propose
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.protocols.rpc.limits import BODY_BYTES
+from meshos.protocols.tasks import amounts
 from meshos.protocols.tasks.hashing import sha256
 from meshos.protocols.tasks.limits import GRACE_S, MAX_DEPTH, MAX_NAME_CHARS, PRIORITY, WORD_S
 from meshos.protocols.tasks.outbox import MACHINE, Countersigned, PutReceipts
@@ -211,7 +212,8 @@ class Calls:
         check_receipt(receipt, expected)
         most = request.most_micro if reply.status == "completed" else 0
         if most is not None and receipt.price_micro > most:
-            raise receipt_invalid(f"its price of {receipt.price_micro} millionths of a MESH is above the {most} that were agreed to")
+            price, agreed = amounts.mesh(receipt.price_micro), amounts.mesh(most)
+            raise receipt_invalid(f"its price of {price} MESH is above the {agreed} MESH that were agreed to")
         org = self._me.org if provider == self._me.node else self._org_of(provider)
         if org != request.provider_org:
             raise receipt_invalid(f"{provider} is no node of {request.provider_org}")

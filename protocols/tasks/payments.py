@@ -7,6 +7,7 @@ from typing import Protocol
 
 from meshos.consensus.org.commands import Intent, Status
 from meshos.errors import Refused
+from meshos.protocols.tasks import amounts
 
 
 class Payments(Protocol):
@@ -31,7 +32,7 @@ class OwedOnly:
         if budget_micro is not None and intent.price_micro > budget_micro:
             raise Refused(
                 "over-budget",
-                f"the task costs {intent.price_micro} millionths of a MESH, the caller gives at most {budget_micro}",
+                f"the task costs {amounts.mesh(intent.price_micro)} MESH, the caller gives at most {amounts.mesh(budget_micro)} MESH",
                 hint="see its price with `mesh discover` (it may be new), raise --budget, or find a cheaper agent with --max-price",
             )
 

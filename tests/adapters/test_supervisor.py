@@ -86,6 +86,8 @@ async def test_a_crash_ends_the_call_with_its_last_words_and_the_next_call_works
     agent = await bench.start()
     error = await refused(bench.call(agent, "exit", code=3))
     assert isinstance(error, Failed) and error.name == "agent-crashed" and error.outcome == "unknown"
+    log = Path(error.hint.rpartition(" ")[2])
+    assert log.is_file() and log.name == "0.log"
     assert "exit code 3: the last words of a broken program" in error.detail
     assert await bench.call(agent, "echo", again=True) == {"again": True}
     (replica,) = bench.provider.statistics()[agent]
@@ -314,6 +316,7 @@ async def test_bad_calls_are_refused_before_the_tool_hears_of_them(bench: Bench)
     agent = await bench.start()
     error = await refused(bench.call(agent, "ecco"))
     assert error.name == "unknown-tool" and isinstance(error, BadInput) and 'did you mean "echo"?' in error.hint
+    assert "has no tool 'ecco'; it has " in error.detail and "echo" in error.detail, "what another node's caller sees is the detail"
     for data in (cbor.encode([1]), b"\xff", b"", cbor.encode({"a": float("inf")}), cbor.encode({"a": [{"b": b"bytes"}]})):
         error = await refused(bench.provider.call(CallTool(agent, TaskId("t-1"), "echo", data, 5)))
         assert error.name in ("bad-arguments", "bad-encoding") and error.outcome == "not_done"

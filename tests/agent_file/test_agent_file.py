@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshos import cbor
+from meshos import catalogue, cbor
 from meshos.errors import BadInput, MeshError, Refused
 from meshos.protocols.tasks.agent_file import (
     MAX_REPLICAS,
@@ -235,3 +235,7 @@ def test_what_the_schema_refuses_the_parser_refuses() -> None:
         with pytest.raises(FileError):
             parse_mapping(LEAST | change)
     assert validator.is_valid(LEAST)
+
+
+def test_the_file_that_explain_shows_is_a_whole_one() -> None:
+    assert parse_yaml(catalogue.explain("missing-key").example, "example").name == "Unit Converter"

@@ -99,10 +99,10 @@ class MemoryNode:
     # -- agents ------------------------------------------------------------------------------------------------------
 
     async def deploy(self, deploy: Deploy, caller: Caller) -> Deployed:
-        record = self._record(deploy.agent)
+        record = self._record(deploy.agent if deploy.region is None else {**deploy.agent, "region": deploy.region})
         self.hosted[record.agent_id] = record
         self.log.publish("agent-deployed", f"{record.name} runs", {"agentId": record.agent_id})
-        return Deployed(record, deploy.replicas or 1, (self.name,), 12.0)
+        return Deployed(record, 1, (self.name,), 12.0, deploy.replicas or 1, "us-east-1")
 
     def _record(self, file: Json) -> AgentView:
         name = file.get("name")

@@ -250,6 +250,8 @@ def test_commands_name_what_is_not_there(made: Testnet, mesh: Mesh) -> None:
     assert "[node-not-running]" in mesh(*there, "kill", "alpha-1").err
     assert "[node-not-running]" in mesh(*there, "partition", "alpha/beta").err
     assert "[testnet-differs]" in mesh(*there, "up", "--orgs", "3").err
+    other = mesh(*there, "up", "--base-port", str(made.base_port() + 400))
+    assert other.code == 2 and "[testnet-differs]" in other.err and f"ports from {made.base_port()} on" in other.err
     status = json.loads(mesh(*there, "status", "--json").out)
     assert {node["state"] for node in status["nodes"]} == {"stopped"} and status["schema"] == "mesh.testnet-status/1"
     assert mesh(*there, "down").code == 0

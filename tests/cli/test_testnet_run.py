@@ -119,9 +119,12 @@ def test_a_taken_port_refuses_before_any_node_starts(mesh: Mesh, tmp_path: Path,
         taken.bind(("127.0.0.1", base_port + 2))
         taken.listen()
         done = mesh("testnet", "up", "--detach", "--orgs", "2", "--base-port", base_port)
+        assert list(tmp_path.iterdir()) == [], "a testnet that cannot run is not made"
+        testnet = making.make(tmp_path / "testnet", orgs=2, base_port=base_port, timing="local")
+        again = mesh("testnet", "up", "--detach")
     assert done.code == 4 and "[port-taken]" in done.err and f"{base_port + 2} (API of beta-1)" in done.err
-    testnet = record.load(tmp_path / "testnet")
-    assert [node.pid for node in testnet.nodes] == [None, None] and not (Path(testnet.nodes[0].dir) / processes.LOG).exists()
+    assert (again.code, again.err) == (4, done.err)
+    assert not (Path(testnet.nodes[0].dir) / processes.LOG).exists()
 
 
 def test_a_node_that_cannot_start_is_named_with_its_reason_and_the_others_end_too(

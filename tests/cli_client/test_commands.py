@@ -27,6 +27,18 @@ def test_deploy_prints_the_id_alone_and_says_what_is_next(mesh: Mesh, tmp_path: 
     assert document["agentId"] == ran.out.strip()
 
 
+def test_deploy_says_how_many_run_and_where(mesh: Mesh, tmp_path: Path) -> None:
+    file = tmp_path / "clock.yaml"
+    file.write_text(AGENT)
+    one = mesh("deploy", "--agent", str(file))
+    assert "replicas" not in one.err and "region" not in one.err
+    ran = mesh("deploy", "--agent", str(file), "--replicas", "3", "--region", "eu-west-1")
+    assert ran.code == 0 and " runs on alpha-1 (1 of 3 replicas by now: mesh agents), " in ran.err
+    assert "! its region is to be eu-west-1, but alpha-1 is in us-east-1: " in ran.err
+    same = mesh("deploy", "--agent", str(file), "--region", "us-east-1")
+    assert same.code == 0 and "region" not in same.err
+
+
 def test_a_wrong_agent_file_shows_the_line(mesh: Mesh, tmp_path: Path) -> None:
     file = tmp_path / "clock.yaml"
     file.write_text(AGENT.replace("2 MESH", "2 MSH"))
@@ -57,6 +69,14 @@ def test_discover_is_a_table_with_reasons(mesh: Mesh, clock: str) -> None:
     assert row.split() == ["0.75", "50", "2", "MESH", "-", clock[:10], "Clock", "alpha", "city,", "in,", "time"]
     assert ran.err == f"Next mesh call {clock[:10]} echo --data JSON\n"
     assert mesh("discover", "time in a city", "-q").out == clock + "\n"
+
+
+def test_what_is_next_names_the_same_node(mesh: Mesh, node: Node, clock: str) -> None:
+    there = ("--node", node.url, "--api-key", node.key)
+    assert mesh("discover", "time", *there, to=None).err == f"Next mesh call {clock[:10]} echo --data JSON --node {node.url}\n"
+    called = mesh("call", clock, "echo", *there, to=None).err.rstrip()
+    assert called.endswith(f" --node {node.url}") and "; mesh explain t-" in called
+    assert node.key not in called
 
 
 def test_discover_passes_its_filters_on(mesh: Mesh, clock: str) -> None:
@@ -167,7 +187,7 @@ def test_explain(mesh: Mesh, clock: str) -> None:
     assert mesh("explain", "t-0").code == 4
 
 
-def test_which_node_is_asked(mesh: Mesh, node: Node, tmp_path: Path) -> None:
+def test_which_node_is_asked(mesh: Mesh, node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = mesh("members", to=None)
     assert (nobody.code, "[no-node-named]" in nobody.err) == (2, True)
     assert mesh("members", "--node", node.url, "--api-key", node.key, to=None).code == 0
@@ -196,8 +216,18 @@ def test_which_node_is_asked(mesh: Mesh, node: Node, tmp_path: Path) -> None:
     assert mesh("members", "--node", "beta-1", to=None).code == 0
     assert mesh("members", "--node", node.url, to=None).code == 0, "its key comes from the folder"
     assert mesh("members", "--dir", "testnet", to=None).code == 0
-    assert "[unreachable]" in mesh("members", "--org", "alpha", to=None).err
+    unreachable = "no node answers at 127.0.0.1:1; run `mesh testnet {}` [unreachable]"
+    assert unreachable.format("start alpha-1") in mesh("members", "--org", "alpha", to=None).err
     assert mesh("members", "--org", "nobody", to=None).code == 2
+    monkeypatch.chdir(tmp_path / "testnet")
+    assert mesh("members", "--org", "beta", to=None).code == 0, "in its own folder"
+    assert mesh("members", "--node", node.url, to=None).code == 0, "and so the key"
+    monkeypatch.chdir("/")
+    there = str(tmp_path / "testnet")
+    assert unreachable.format(f"start alpha-1 --dir {there}") in mesh("members", "--org", "alpha", "--dir", there, to=None).err
+    nobody = {"schema": "mesh.testnet/1", "genesis": "g", "nodes": [dead]}
+    (tmp_path / "testnet" / "testnet.json").write_text(json.dumps(nobody))
+    assert unreachable.format(f"up --detach --dir {there}") in mesh("members", "--dir", there, to=None).err
 
 
 @pytest.mark.parametrize("address", ["http://", "ftp://x:1", "http://127.0.0.1:99999", "http://example.org:80", "http://[::1", "x:y"])
@@ -212,7 +242,7 @@ def test_nobody_answers(mesh: Mesh) -> None:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         ran = mesh("members", "--node", url, to=None)
     assert ran.code == 3
-    assert ran.err == f"mesh: no node answers at {url[7:]}; run `mesh testnet up` or pass --node [unreachable]\n"
+    assert ran.err == f"mesh: no node answers at {url[7:]}; run `mesh testnet up --detach` or pass --node [unreachable]\n"
     problem = json.loads(mesh("members", "--node", url, "--json", to=None).out)
     assert (problem["name"], problem["outcome"], problem["exit"]) == ("unreachable", "not_done", 3)
 

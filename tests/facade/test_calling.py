@@ -225,6 +225,21 @@ async def test_an_agent_that_is_told_of_and_not_served() -> None:
             await node.calling.wait_made(node.call())
 
 
+async def test_a_provider_that_is_not_reached_has_its_name() -> None:
+    async with a_node() as node:
+        cut_off = Unreachable("peer-unreachable", f"{PROVIDER.node} does not answer at h:1", outcome="not_done")
+        node.answer = raises(cut_off)
+        with pytest.raises(Unreachable) as unnamed:
+            await node.calling.wait_made(node.call())
+        assert unnamed.value.detail == f"{PROVIDER.node} does not answer at h:1; nothing was done"
+        node.calling._name_of = lambda known: "beta-1" if known == PROVIDER.node else ""
+        with pytest.raises(Unreachable) as caught:
+            await node.calling.wait_made(node.call(2))
+        assert (caught.value.name, caught.value.outcome) == ("peer-unreachable", "not_done")
+        assert caught.value.detail == "p's node beta-1 does not answer at h:1; nothing was done"
+        assert "mesh members" in caught.value.hint and "mesh testnet start beta-1" in caught.value.hint
+
+
 async def test_the_table_is_full_and_the_purse_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks_module, "RUNNING", 1)
     async with a_node() as node:

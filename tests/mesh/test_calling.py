@@ -136,7 +136,8 @@ def test_an_agent_cannot_read_its_nodes_folder(net: Net, agents: Agents) -> None
 def test_the_beginning_of_a_tasks_id_is_enough(net: Net, agents: Agents) -> None:
     done = net.mesh("call", agents.echo, "echo", "--data", '{"text": "hello"}', "--org", "delta")
     assert done.code == 0 and "hello" in done.out
-    short = done.err.rpartition("mesh explain ")[2].strip()
+    short, *options = done.err.rpartition("mesh explain ")[2].split()
+    assert options == ["--org", "delta"], "the node that was called from is the one that knows"
     assert len(short) == 14 and short.startswith("t-")
     explained = net.must("explain", short, "--org", "delta")
     assert "completed" in explained
@@ -165,7 +166,8 @@ def test_a_published_record_is_found_and_calling_it_says_what_is_missing(net: Ne
     answer = net.ask("delta", "POST", "/v1/tasks", {"agentId": found["agentId"], "type": "forecast", "data": {}})
     assert (answer.status, answer.body["name"], answer.body["outcome"]) == (403, "agent-not-served", "not_done")
     refused = net.ask("delta", "DELETE", f"/v1/agents/{found['agentId']}")
-    assert (refused.status, refused.body["name"]) == (404, "no-such-agent"), "only its owner withdraws it"
+    assert (refused.status, refused.body["name"]) == (403, "not-your-agent"), "only its owner withdraws it"
+    assert "--org beta" in refused.body["hint"]
     net.must("undeploy", found["agentId"], "--org", "beta")
     until(lambda: not net.knows("delta", found["agentId"]), "a withdrawn record is still there")
 

@@ -1,6 +1,7 @@
 """Calls, end to end over the real Flows and machines: results, errors, repetition, cancelling, deadlines, receipts, forwarding."""
 
 import hashlib
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,11 +11,11 @@ from meshos.consensus.org.commands import Ended, GetOwed, GetTask, Running, With
 from meshos.consensus.org.queries import open_intents
 from meshos.crypto.signing import Domain
 from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier
-from meshos.errors import Broken, MeshError, Refused, Unreachable
+from meshos.errors import BadInput, Broken, MeshError, Refused, Unreachable
 from meshos.flow_machine import CancelFlow, StartFlow
 from meshos.ids import NodeId, Peer, TaskId
 from meshos.protocols.rpc.events import Inbound
-from meshos.protocols.tasks import outbox, wire
+from meshos.protocols.tasks import amounts, outbox, wire
 from meshos.protocols.tasks.call import TaskResult
 from meshos.protocols.tasks.receipt import PROTOCOL, caller_domain, decode_receipt, provider_domain, request_hash
 from meshos.protocols.tasks.wire import TaskRequest, decode_reply, encode_request
@@ -196,6 +197,12 @@ def test_refused_before_anything_is_tried(changes: dict[str, object], name: str)
     assert open_intents(world.provider.overlay) == ()
 
 
+def test_an_unknown_tool_is_answered_with_those_there_are() -> None:
+    with pytest.raises(BadInput) as caught:
+        World().call("none")
+    assert caught.value.name == "unknown-tool" and re.search(r"has no tool 'none'; it has .*\bpay\b", caught.value.detail)
+
+
 def test_over_budget_leaves_the_key_free() -> None:
     world = World()
     result = world.call("pay", key="k", budget_micro=PRICE - 1)
@@ -209,6 +216,7 @@ def test_a_price_that_has_risen_is_refused_before_the_tool_runs() -> None:
     world = World()
     result = world.call("pay", price_micro=PRICE - 1, budget_micro=10 * PRICE)
     assert result.problem is not None and (result.problem.name, result.problem.outcome) == ("over-budget", "not_done")
+    assert f"costs {amounts.mesh(PRICE)} MESH, the caller gives at most {amounts.mesh(PRICE - 1)} MESH" in result.problem.detail
     assert world.executions == []
     result = world.call("pay", price_micro=PRICE, budget_micro=PRICE)
     assert result.status == "completed"

@@ -15,8 +15,8 @@ from meshos.node.cli.testnet import record
 if TYPE_CHECKING:
     from meshos.node.cli.testnet.starting import Started
 
-DEFAULT_DIR = Path("testnet")
 BASE_PORT = 8100
+DEFAULT_ORGS = 4
 READY_S = 60.0
 MAX_ORGS = 24
 
@@ -53,7 +53,9 @@ def folder_of(context: typer.Context, given: Path | None) -> Path:
     chosen = given or context.obj
     if isinstance(chosen, Path):
         return chosen
-    return Path() if (Path() / record.FILE).is_file() and not (DEFAULT_DIR / record.FILE).is_file() else DEFAULT_DIR
+    from meshos.node.cli.client_connection import testnet_here
+
+    return testnet_here()
 
 
 @app.command(epilog="Example: mesh testnet up --detach")
@@ -62,7 +64,9 @@ def up(
     orgs: Annotated[int | None, typer.Option(min=1, max=MAX_ORGS, help="Organisations, a node each; 4 if not given.")] = None,
     replicas: Annotated[int, typer.Option(min=1, help="Nodes of each organisation; only 1 for now.")] = 1,
     directory: Dir = None,
-    base_port: Annotated[int, typer.Option(min=1024, max=60_000, help="API ports follow it; gossip at +100, links at +200.")] = BASE_PORT,
+    base_port: Annotated[
+        int | None, typer.Option(min=1024, max=60_000, help=f"API ports follow it, {BASE_PORT} if not given; gossip at +100, links at +200.")
+    ] = None,
     timing: Annotated[str, typer.Option(help="How fast the dead are noticed: local, fast, lan or wan. Only for a new testnet.")] = "local",
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready and leave it running.")] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to become ready in.")] = READY_S,
@@ -80,17 +84,26 @@ def up(
     target = folder_of(context, directory)
     with progress() as shown:
         if not making.exists(target):
+            making.check_new_ports(orgs or DEFAULT_ORGS, base_port or BASE_PORT)
             shown.at("making keys and the genesis")
-            making.make(target, orgs=orgs or 4, base_port=base_port, timing=timing)
+            making.make(target, orgs=orgs or DEFAULT_ORGS, base_port=base_port or BASE_PORT, timing=timing)
         with record.changing(target) as testnet:
-            if orgs is not None and orgs != len(testnet.nodes):
-                told = f"the testnet in {target} has {len(testnet.nodes)} organisations, not {orgs}"
-                raise BadInput("testnet-differs", told, hint="leave --orgs away to resume it, or choose another folder with --dir")
+            _check_same(testnet, target, orgs, base_port)
             started = starting.start(testnet, testnet.nodes, timeout, shown)
     if detach:
         _show_up(started, as_json)
     else:
         _stay(target, started, as_json)
+
+
+def _check_same(testnet: record.Testnet, target: Path, orgs: int | None, base_port: int | None) -> None:
+    """See that a testnet that is there is what was asked for; raises BadInput ``testnet-differs``."""
+    if orgs is not None and orgs != len(testnet.nodes):
+        told = f"the testnet in {target} has {len(testnet.nodes)} organisations, not {orgs}"
+        raise BadInput("testnet-differs", told, hint="leave --orgs away to resume it, or choose another folder with --dir")
+    if base_port is not None and base_port != testnet.base_port():
+        told = f"the testnet in {target} has its ports from {testnet.base_port()} on, not from {base_port}"
+        raise BadInput("testnet-differs", told, hint="leave --base-port away to resume it, or choose another folder with --dir")
 
 
 def _show_up(started: "Started", as_json: bool) -> None:

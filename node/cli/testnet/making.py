@@ -9,7 +9,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,12 +121,22 @@ def _make(made: dict[str, NodeConfig], final_configs: dict[str, NodeConfig], fre
 
 def check_ports(nodes: Sequence[Node]) -> None:
     """See that every port of these nodes can be had; raises Refused ``port-taken`` naming all that cannot."""
+    _check_free((node.name, (node.api.removeprefix("http://"), node.gossip, node.link)) for node in nodes)
+
+
+def check_new_ports(orgs: int, base_port: int) -> None:
+    """As ``check_ports``, for a testnet that is still to be made."""
+    configs = (_config(Path(), org, number, base_port) for number, org in enumerate(ORGS[:orgs], 1))
+    _check_free((config.name, (str(config.api), str(config.gossip), str(config.link))) for config in configs)
+
+
+def _check_free(nodes: Iterable[tuple[str, tuple[str, str, str]]]) -> None:
     taken = []
-    for node in nodes:
-        for kind, what, at in zip(_KINDS, ("API", "gossip", "links"), (node.api, node.gossip, node.link), strict=True):
-            host, _, port = at.removeprefix("http://").rpartition(":")
+    for name, addresses in nodes:
+        for kind, what, at in zip(_KINDS, ("API", "gossip", "links"), addresses, strict=True):
+            host, _, port = at.rpartition(":")
             if not _free(kind, host, int(port)):
-                taken.append(f"{port} ({what} of {node.name})")
+                taken.append(f"{port} ({what} of {name})")
     if taken:
         told = f"taken on this machine: port {', '.join(taken[:6])}{' and more' if len(taken) > 6 else ''}"
         raise Refused("port-taken", told, hint="end what uses them, or make another testnet with --dir and --base-port")
