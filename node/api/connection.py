@@ -38,7 +38,6 @@ class Connections:
         self._app, self._config, self._context, self._most = app, config, context, most
         self._open: dict[Connection, str] = {}
         self._seen: set[str] = set()
-        self.broken = 0
 
     async def take(self, stream: Stream) -> None:
         """Serve ``stream`` to its end."""
@@ -64,17 +63,16 @@ class Connections:
             rivals = list(self._open)
         else:
             return True
-        idle = [connection for connection in rivals if connection.idle_task.since is not None]
+        idle = [(since, connection) for connection in rivals if (since := connection.idle_since) is not None]
         if not idle:
             return False
-        longest = min(idle, key=lambda connection: connection.idle_task.since or 0.0)
+        _, longest = min(idle, key=lambda pair: pair[0])
         longest.scope.cancel()
         del self._open[longest]
         return True
 
     def _broke(self, group: BaseExceptionGroup[Exception]) -> None:
-        """Count it; each kind is logged once with its traceback, as whoever sends such bytes may send them often."""
-        self.broken += 1
+        """Each kind is logged once with its traceback, as whoever sends such bytes may send them often."""
         first: BaseException = group
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
@@ -104,6 +102,11 @@ class Connection(TCPServer):
         self.scope = trio.CancelScope()
         self._held: list[bytes] = []
         self._held_bytes = 0
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when it has had nothing to do; None while it has, or while the end of an answer is still to be sent."""
+        return None if self._held or self.send_lock.locked() else self.idle_task.since
 
     async def protocol_send(self, event: Event) -> None:
         """What hypercorn's protocol wants done."""

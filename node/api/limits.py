@@ -75,7 +75,7 @@ DESCRIPTORS_SHARE = 4
 and a node that cannot write ends."""
 
 BREAKS_TOLD = 32
-"""Kinds of errors by which connections broke that are logged with their traceback, each once; all are counted."""
+"""Kinds of errors by which connections broke that are logged, each once with its traceback."""
 
 HELD_BYTES = 64 * KIB
 """What a connection gathers of an answer before it is sent on: a head and an ordinary body leave as one piece."""
