@@ -194,7 +194,7 @@ def decode_block(data: bytes) -> Block:
 
 
 def decode_certificate(data: bytes) -> Certificate:
-    """The certificate again; raises Refused ``too-large``, ``bad-encoding`` or ``certificate-malformed``."""
+    """The certificate again; raises Refused ``too-large``, ``bad-encoding`` or ``quorum-malformed``."""
     return certificate_of(cbor.decode(data, max_bytes=MAX_CERTIFICATE_BYTES, max_depth=3))
 
 
@@ -249,7 +249,7 @@ def certificate_of(value: object) -> Certificate:
             signatures = tuple(signature_of(row) for row in rows)
             if all(one[0] < other[0] for one, other in itertools.pairwise(signatures)):
                 return Certificate(view, signatures)
-    raise Refused("certificate-malformed", "this is no certificate of a quorum")
+    raise Refused("quorum-malformed", "this is no certificate of a quorum")
 
 
 def signature_of(row: object) -> tuple[int, bytes]:
@@ -258,7 +258,7 @@ def signature_of(row: object) -> tuple[int, bytes]:
         case [int() as index, bytes() as signature] if 0 <= index < MAX_VALIDATORS and len(signature) == SIGNATURE_BYTES:
             if type(index) is int:
                 return index, signature
-    raise Refused("certificate-malformed", "this is no signature of a validator")
+    raise Refused("quorum-malformed", "this is no signature of a validator")
 
 
 def is_number(value: object) -> TypeGuard[int]:
