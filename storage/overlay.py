@@ -62,10 +62,10 @@ class Overlay:
         """See ``View.scan``; what is laid or settled while the scan runs does not change it."""
         laid = {key: values[-1] for key, values in self._pending.items() if key.startswith(prefix)}
         below = self._view.scan(prefix)
-        return _merge(below, laid) if laid else below
+        return merge(below, laid) if laid else below
 
 
-def _merge(below: Iterable[tuple[bytes, bytes]], laid: dict[bytes, bytes | None]) -> Iterator[tuple[bytes, bytes]]:
+def merge(below: Iterable[tuple[bytes, bytes]], laid: dict[bytes, bytes | None]) -> Iterator[tuple[bytes, bytes]]:
     """``below`` with ``laid`` over it, in the order of the keys."""
     above = deque(sorted(laid))
     for key, value in below:
