@@ -329,12 +329,17 @@ class World:
         self.links = Links(self)
         self.observer: Callable[[SimNode, str, object, list[object]], None] | None = None
         self.noticed: Callable[[SimNode, object], None] | None = None
+        self.situations: dict[str, int] = {}  # how often each was visited
         self._disk = self.generator("disk")
         self._signing = self.generator("signing")
 
     def generator(self, name: str) -> random.Random:
         """A generator of its own for each source of chance, so that one more draw here changes nothing there."""
         return random.Random(hashlib.sha256(f"{self.seed}/{name}".encode()).digest())
+
+    def visited(self, situation: str) -> None:
+        """Count a situation: what a run has been through, so that one sees what no seed has been through."""
+        self.situations[situation] = self.situations.get(situation, 0) + 1
 
     def add(self, spec: Spec) -> SimNode:
         """A node that is not started yet."""
