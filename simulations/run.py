@@ -10,6 +10,7 @@ from typing import Protocol, TextIO, TypeAlias
 from meshos.errors import BadInput
 from meshos.ids import NodeId
 from meshos.simulations.faults import Schedule, from_json, swarm, to_json
+from meshos.simulations.faults.schedule import check_nodes
 from meshos.simulations.marks import Marks, unmarked
 from meshos.simulations.record import Recorder
 from meshos.simulations.world import SimNode, Violation, World
@@ -36,7 +37,8 @@ Mixture: TypeAlias = Callable[[World, float, float], Schedule]
 
 def swarmed(world: World, begin_s: float, end_s: float) -> Schedule:
     """The faults that any world can suffer."""
-    return swarm(world.generator("schedule"), [str(name) for name in world.nodes], begin=begin_s, end=end_s)
+    stores = list(dict.fromkeys(name for node in world.nodes.values() for name in node.spec.stores))
+    return swarm(world.generator("schedule"), [str(name) for name in world.nodes], begin=begin_s, end=end_s, machines=stores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ def run(
     checkers = list(scenario.populate(world, size))
     if schedule is None:
         schedule = scenario.mixture(world, scenario.begin_s, max(scenario.begin_s, until - scenario.settle_s))
+    check_nodes(schedule, world.nodes)
     report = Report(scenario.name, seed, size, until, schedule)
     recorder = Recorder(log) if record or log is not None else None
     observers = [checker.observe for checker in checkers] + ([recorder.observe] if recorder is not None else [])
