@@ -97,7 +97,7 @@ def test_snapshot_stands_still_and_closed_is_closed() -> None:
 @pytest.mark.parametrize(("reached", "kept"), [("none", {0}), ("torn", {2}), ("some", {0, 1, 2, 3}), ("all", {3})])
 def test_a_crash_keeps_what_it_is_told_of_what_was_not_synced(reached: Reached, kept: set[int]) -> None:
     survived = set()
-    for seed in range(60):
+    for seed in range(600):
         store = MemoryStore(Random(seed))
         for number in range(3):
             store.begin([Put(b"%d" % number, b"")])
