@@ -8,6 +8,7 @@ The lock is the newest q prepare votes held for the height in flight. It is writ
 the next promise, whose reader may have to carry the block over (Castro & Liskov 1999, section 4.4: the set P).
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from meshos.consensus.pbft.block import PROTOCOL, Block, Certificate
@@ -123,10 +124,25 @@ class Ballot:
         self._persist(block)
         self._sign(vote, vote_domain(self._genesis_hash, vote), vote.hash)
 
-    def vouch(self, epoch: int, height: int, digest: bytes) -> None:
-        """Vote for a checkpoint: it follows from what was committed, so it needs no record."""
-        assert self.index is not None
-        vote = Vote("checkpoint", epoch, 0, height, digest, self.index, b"")
+    def repeat(self, height: int, proposed: Mapping[bytes, Block]) -> None:
+        """Sign again what was voted in this view at ``height``, since a restart may have come before it was sent; the primary's vote with
+        the block that it has ``proposed``."""
+        voted, record = self.voted, self.record
+        if (voted.epoch, voted.height, voted.view) != (record.epoch, height, record.view):
+            return
+        if voted.prepared is not None:
+            vote = self._vote("prepare", height, voted.prepared)
+            block = proposed.get(vote.hash)
+            spoken: Spoken = vote if block is None else Proposal(vote.view, block, vote.index, b"")
+            self._sign(spoken, vote_domain(self._genesis_hash, vote), vote.hash)
+        if voted.committed is not None:
+            vote = self._vote("commit", height, voted.committed)
+            self._sign(vote, vote_domain(self._genesis_hash, vote), vote.hash)
+
+    def vouch(self, epoch: int, height: int, digest: bytes, index: int) -> None:
+        """Vote for a checkpoint, in the seat that this node had when it was decided. It follows from what was committed, so it needs no
+        record."""
+        vote = Vote("checkpoint", epoch, 0, height, digest, index, b"")
         self._sign(vote, vote_domain(self._genesis_hash, vote), digest)
 
     def signed(self, op: int, signature: bytes) -> Spoken | None:
