@@ -25,7 +25,7 @@ class Accusing:
             return
         desk = self._desk
         data = encode_evidence(evidence)
-        desk.out.append(WriteBack((Put(lie_key(evidence.one.epoch, evidence.one.index), data),)))
+        desk.write(WriteBack((Put(lie_key(evidence.one.epoch, evidence.one.index), data),)))
         desk.broadcast(evidence)
         request = desk.application.accusation(data)
         if request is not None:

@@ -87,7 +87,7 @@ class Asking:
     def _roll(self, epoch: int) -> None:
         if epoch > self._rolled:
             self._rolled = epoch
-            self._desk.out.append(Persist((Put(ROLLED, cbor.encode([epoch])),)))
+            self._desk.write(Persist((Put(ROLLED, cbor.encode([epoch])),)))
         self._judge()
 
     def _judge(self) -> None:
@@ -116,7 +116,7 @@ class Asking:
         known = None if node is None else self._change_of(node)
         if node is not None and (known is None or (known.epoch, known.view) < (change.epoch, change.view)):
             self._changes[node] = change
-            self._desk.out.append(WriteBack((Put(change_key(node), cbor.encode(change_fields(change))),)))
+            self._desk.write(WriteBack((Put(change_key(node), cbor.encode(change_fields(change))),)))
 
     def _change_of(self, node: NodeId) -> ViewChange | None:
         if node not in self._changes:

@@ -18,7 +18,7 @@ from meshos.consensus.pbft.records import CHECKPOINT, read
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.effects import Put, WriteBack
 from meshos.errors import Broken
-from meshos.storage.store import LiveView, Snapshot
+from meshos.storage.store import Snapshot
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class _Made:
     checkpoint: Checkpoint
     validators: ValidatorSet
     digest: bytes
-    snapshot: Snapshot | None
+    snapshot: Snapshot
     vote: Vote | None = None
 
 
@@ -50,7 +50,7 @@ class Checkpointing:
         chain = desk.chain
         digest = checkpoint_digest(header, chain.root, chain.pending)
         checkpoint = Checkpoint(header, certified.certificate, chain.root, chain.pending, ())
-        snapshot = desk.store.snapshot() if isinstance(desk.store, LiveView) else None
+        snapshot = desk.store.snapshot()
         self._made[header.height] = _Made(checkpoint, validators, digest, snapshot)
         while len(self._made) > 2:
             self._close(self._made.pop(min(self._made)))
@@ -111,7 +111,7 @@ class Checkpointing:
         height = checkpoint.header.height
         for older in [older for older in self._made if older < height]:
             self._close(self._made.pop(older))
-        desk.out.append(WriteBack((Put(CHECKPOINT, cbor.encode(checkpoint_fields(checkpoint))),)))
+        desk.write(WriteBack((Put(CHECKPOINT, cbor.encode(checkpoint_fields(checkpoint))),)))
         if desk.config.keep_blocks is not None:
             desk.timers.begin("prune", desk.now)
 
@@ -122,10 +122,9 @@ class Checkpointing:
             return
         writes = desk.chain.prune(self.stable.header.height + 1 - desk.config.keep_blocks)
         if writes:
-            desk.out.append(WriteBack(writes))
+            desk.write(WriteBack(writes))
             desk.again("prune", 10)
 
     @staticmethod
     def _close(made: _Made) -> None:
-        if made.snapshot is not None:
-            made.snapshot.close()
+        made.snapshot.close()

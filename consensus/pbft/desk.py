@@ -10,8 +10,10 @@ from meshos.consensus.pbft.messages import Message
 from meshos.consensus.pbft.pool import Pool
 from meshos.consensus.pbft.timers import Timers
 from meshos.consensus.pbft.validators import ValidatorSet
+from meshos.effects import Persist, WriteBack
 from meshos.errors import MeshError
 from meshos.ids import NodeId
+from meshos.storage.overlay import Overlay
 from meshos.storage.store import View
 
 
@@ -21,15 +23,15 @@ class Desk:
     def __init__(self, config: Config, application: Application, store: View) -> None:
         self.config = config
         self.application = application
-        self.store = store
+        self.store = Overlay(store)  # with what this step has written so far, which the driver shows only after it
         self.now = 0.0
         self.wall_ms = 0
         self.out: list[object] = []
         self.timers = Timers()
         self.allowance = Allowance()
         self.pool = Pool()
-        self.chain = Chain(config, application, store)
-        self.ballot = Ballot(config.genesis_hash, store, self.out)
+        self.chain = Chain(config, application, self.store)
+        self.ballot = Ballot(config.genesis_hash, self.store, self.out, self.write)
         self.silent: MeshError | None = None  # why this validator signs nothing
         self.asking = False  # whether it first has to hear what others have seen of it
         self.restoring = False  # whether its state is being laid down
@@ -93,6 +95,15 @@ class Desk:
         others = self.others()
         if others:
             self.out.append(Send(others, message))
+
+    def write(self, effect: Persist | WriteBack) -> None:
+        """Have it written; it is seen at once."""
+        self.store.lay(effect.writes)
+        self.out.append(effect)
+
+    def staged(self) -> None:
+        """The driver shows all that was written so far."""
+        self.store.settle(self.store.pending)
 
     def notice(self, error: MeshError) -> None:
         """Say it to whoever operates this node."""

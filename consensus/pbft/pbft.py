@@ -114,7 +114,7 @@ class Pbft:
     def _start(self) -> None:
         desk, chain = self.desk, self.chain
         if chain.new:
-            desk.out.append(Persist(chain.genesis()))
+            desk.write(Persist(chain.genesis()))
         self._check_disk()
         desk.ballot.begin_epoch(chain.epoch, chain.first, desk.seat(chain.validators))
         desk.ballot.follow(chain.head_view, chain.height)
@@ -351,7 +351,7 @@ class Pbft:
         room = len(certified.block.requests) < desk.config.batch_requests // 2
         applied = chain.apply(certified)
         writes = (*applied.writes, *desk.ballot.let_go(header.height), self._asking.record())
-        desk.out.append(WriteBack(writes))
+        desk.write(WriteBack(writes))
         desk.out.append(Decided(certified, applied.results))
         desk.pool.remove(certified.block.request_hashes)
         self._slots.committed()

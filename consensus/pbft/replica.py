@@ -86,6 +86,7 @@ class Replica:
         """See ``meshos.effects.Machine``."""
         self._effects = []
         self._now = now
+        self.core.desk.staged()
         if not self._started:
             self._started = True
             self._carry(self.core.start(now, self._wall_ms()))

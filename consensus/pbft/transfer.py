@@ -113,7 +113,7 @@ class Transfer:
         elif self._validators_after(checkpoint) is not None:
             self._target, self._at = checkpoint, b""
             desk.restoring = True
-            desk.out.append(Persist((Put(RESTORING, cbor.encode(checkpoint_fields(checkpoint))),)))
+            desk.write(Persist((Put(RESTORING, cbor.encode(checkpoint_fields(checkpoint))),)))
             self.go_on()
 
     def on_chunk(self, sender: NodeId, message: ChunkOf) -> None:
@@ -129,7 +129,7 @@ class Transfer:
             return
         self._asked = None
         if restored.next is not None:
-            desk.out.append(WriteBack(restored.writes))
+            desk.write(WriteBack(restored.writes))
             self._at = restored.next
             self.go_on()
             return
@@ -137,7 +137,7 @@ class Transfer:
         assert validators is not None
         steps = [Put(epoch_key(epoch), cbor.encode(step_fields(step))) for epoch, step in sorted(self._steps.items())]
         head = desk.chain.restored(target, validators)
-        desk.out.append(Persist((*restored.writes, *steps, *head, Delete(RESTORING))))
+        desk.write(Persist((*restored.writes, *steps, *head, Delete(RESTORING))))
         desk.restoring = False
         self._target = None
         self._steps.clear()
