@@ -118,7 +118,7 @@ class Toy:
                     writes: list[Write] = [Delete(key) for key in stale]
                     writes += [Put(key, value) for key, value in part.items()]
                     return Restored(tuple(writes), bytes([number + 1]) if number + 1 < PARTS else None)
-        raise Refused("bad-chunk", "this is no part of the state")
+        raise Refused("bad-encoding", "this is no part of the state")
 
     def _apply(self, state: dict[bytes, bytes], request: bytes, now_ms: int) -> bytes:
         match cbor.decode(request, max_bytes=MAX_REQUEST_BYTES):
@@ -164,7 +164,7 @@ def _row(row: object) -> tuple[bytes, bytes]:
     match row:
         case [bytes() as key, bytes() as value]:
             return key, value
-    raise Refused("bad-chunk", "this is no entry of a state")
+    raise Refused("bad-encoding", "this is no entry of a state")
 
 
 def root_of(state: dict[bytes, bytes]) -> bytes:
