@@ -42,6 +42,14 @@ class Restored:
     next: bytes | None
 
 
+class Batch(Protocol):
+    """What one block may hold, asked request by request in their order."""
+
+    def admit(self, request: bytes) -> MeshError | None:
+        """Why ``request`` cannot come next in the block, or None: then it does."""
+        ...
+
+
 class Application(Protocol):
     """A deterministic state machine."""
 
@@ -54,15 +62,22 @@ class Application(Protocol):
         ...
 
     def admit(self, view: View, request: bytes, now_ms: int) -> MeshError | None:
-        """Why ``request`` must not be ordered at ``now_ms`` (ledger time), or None. Its signature was verified before.
+        """Why ``request`` can never be ordered from ``now_ms`` (ledger time) on, or None. Its signature was verified before.
 
-        Cheap. Is asked when a request comes in, and again of each request of a proposal, with the block's time and the state before
-        the block: a proposal with a request that is not admitted is refused. What was executed already must be refused for ever.
+        Cheap: asked when it comes in, and again while it waits. What was executed already must be refused for ever.
+        """
+        ...
+
+    def batch(self, view: View, now_ms: int) -> Batch:
+        """A new block of the time ``now_ms`` after the state in ``view``: a proposal with a request that it does not admit is refused.
+
+        A request that ``admit`` lets wait and a batch does not take (its nonce is too high) stays in the pool.
         """
         ...
 
     def execute(self, view: View, block: Block) -> Executed:
-        """Apply ``block`` to the state before it. A request that turns out to be invalid is a result, never an exception."""
+        """Apply ``block`` to the state before it. A request that turns out to be invalid is a result; what this node must not go on after
+        (a state that is corrupt, an upgrade that it lacks) is raised as Failed, and ends its part in the agreement."""
         ...
 
     def wants_block(self, view: View, now_ms: int) -> bool:

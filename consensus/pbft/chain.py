@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from meshos import cbor
-from meshos.consensus.pbft.application import Application, Executed
+from meshos.consensus.pbft.application import Application, Batch, Executed
 from meshos.consensus.pbft.block import Certified, Header, decode_certified
 from meshos.consensus.pbft.checkpoint import is_boundary
 from meshos.consensus.pbft.codec import step_fields, step_of
@@ -180,6 +180,10 @@ class Chain:
         """Why the application does not want ``request`` ordered."""
         return self._application.admit(self._view, request, now_ms)
 
+    def batch(self, now_ms: int) -> Batch:
+        """What the next block may hold."""
+        return self._application.batch(self._view, now_ms)
+
     def wants_block(self, now_ms: int) -> bool:
         """Whether the application waits for ledger time to pass."""
         return self._application.wants_block(self._view, now_ms)
@@ -201,7 +205,7 @@ class Chain:
             raise Refused("wrong-validators", f"the block for height {header.height} names other validators after it")
 
     def apply(self, certified: Certified) -> Applied:
-        """Commit the next block, whose certificate was checked.
+        """Commit the next block, whose certificate was checked; raises what ``Application.execute`` does.
 
         Raises Broken ``state-diverged`` where it does not follow: q validators say otherwise, so the state here is not theirs.
         """

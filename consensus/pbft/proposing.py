@@ -40,15 +40,15 @@ def choose_requests(chain: Chain, pool: Pool, config: Config, time_ms: int) -> t
     chosen: list[Pending] = []
     refused: list[tuple[Pending, MeshError]] = []
     size = 0
+    batch = chain.batch(time_ms)
     for pending in pool:
         if len(chosen) >= config.batch_requests or size + len(pending.request) > config.batch_bytes:
             break
-        error = chain.admit(pending.request, time_ms)
-        if error is None:
+        if batch.admit(pending.request) is None:
             chosen.append(pending)
             size += len(pending.request)
-        else:
-            refused.append((pending, error))
+        elif (never := chain.admit(pending.request, time_ms)) is not None:
+            refused.append((pending, never))
     return tuple(chosen), refused
 
 
@@ -73,10 +73,11 @@ def judge_fresh(chain: Chain, block: Block, config: Config, wall_ms: int, *, may
         raise Refused("clock-apart", f"a block of the time {time_ms}, which is {time_ms - wall_ms} ms off this node's clock")
     if not block.requests and not _wanted(chain, time_ms, config):
         raise Refused("needless-block", "a block without a request, for which nothing waits")
+    batch = chain.batch(time_ms)
     for name, request in zip(block.request_hashes, block.requests, strict=True):
         if chain.place(name) is not None:
             raise Refused("request-repeated", f"the request {name.hex()[:16]} was ordered before")
-        error = chain.admit(request, time_ms)
+        error = batch.admit(request)
         if error is not None:
             raise error
 

@@ -101,6 +101,12 @@ class Relaying:
                 desk.pool.remove([pending.hash])
                 desk.out.append(Dropped(pending.hash, error))
 
+    def orderable(self) -> bool:
+        """Whether anything that waits could stand in the next block; what only waits for others before it keeps nobody waiting."""
+        desk = self._desk
+        batch = desk.chain.batch(fresh_time(desk.chain, desk.wall_ms))
+        return any(batch.admit(pending.request) is None for pending in desk.pool)
+
     def committed(self, had_room: bool) -> None:
         """A block was decided: did it leave out what it had room for?"""
         desk = self._desk
@@ -110,6 +116,5 @@ class Relaying:
         oldest.passed += 1
         if oldest.passed >= PASSED:
             oldest.passed = 0
-            self.sort_out()
-            if oldest.hash in desk.pool:
+            if desk.chain.batch(fresh_time(desk.chain, desk.wall_ms)).admit(oldest.request) is None:
                 self._views.leave()

@@ -13,8 +13,8 @@ is there, without trying what happens without it: votes are counted and never ta
 message that completes a quorum, and for that one both are tried. The exception is a promise to the primary of the next view, where which q
 promises come first decides what is proved; all choices of these are tried.
 
-Delay bounds (Emmi, Qadeer, Rakamarić, "Delay-Bounded Scheduling", POPL 2011). Two heights are too much for all orders. There messages arrive
-in the order of sending, but for up to k times that one is put behind all others, a replica loses its patience, or crashes.
+Delay bounds (Emmi, Qadeer, Rakamarić, "Delay-Bounded Scheduling", POPL 2011). Two heights are too much for all orders. There messages
+arrive in the order of sending, but for up to k times that one is put behind all others, a replica loses its patience, or crashes.
 """
 
 import pickle

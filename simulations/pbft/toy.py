@@ -63,21 +63,13 @@ class Toy:
         raise Refused("bad-encoding", "this is no request")
 
     def admit(self, view: View, request: bytes, now_ms: int) -> MeshError | None:
-        """See ``Application``. A client's requests come one after the other."""
-        match cbor.decode(request, max_bytes=MAX_REQUEST_BYTES):
-            case ["accuse", bytes() as data]:
-                guilty = self._guilty(data)
-                seats = _seats(view)
-                if guilty is None or all(entry.suspended or entry.key != guilty.key for entry in seats.entries):
-                    return Refused("request-repeated", "nobody is to be suspended for this")
-                return None
-            case [bytes() as payload, bytes()]:
-                client, nonce, *_ = _payload(payload)
-                _, last = _account(view.get(_key(client)))
-                if nonce != last + 1:
-                    return Refused("request-repeated", f"nonce {nonce} after {last}")
-                return None
-        return Refused("bad-encoding", "this is no request")
+        """See ``Application``. A client's requests are ordered one after the other; one that is ahead waits."""
+        error = ToyBatch(self, view).admit(request)
+        return None if isinstance(error, Ahead) else error
+
+    def batch(self, view: View, now_ms: int) -> "ToyBatch":
+        """See ``Application``."""
+        return ToyBatch(self, view)
 
     def execute(self, view: View, block: Block) -> Executed:
         """See ``Application``."""
@@ -146,7 +138,7 @@ class Toy:
         state[SEATS] = encode_validators(replace(wanted, entries=entries))
 
     def _suspend(self, state: dict[bytes, bytes], data: bytes) -> bytes:
-        guilty = self._guilty(data)
+        guilty = self.guilty(data)
         seats = decode_validators(state[SEATS])
         if guilty is None:
             return b"unknown"
@@ -154,7 +146,8 @@ class Toy:
         state[SEATS] = encode_validators(replace(seats, entries=entries))
         return b"suspended"
 
-    def _guilty(self, data: bytes) -> ValidatorEntry | None:
+    def guilty(self, data: bytes) -> ValidatorEntry | None:
+        """Whom evidence speaks of."""
         vote = decode_evidence(data).one
         validators = self.sets(vote.epoch)
         return validators.entries[vote.index] if validators is not None and vote.index < validators.n else None
@@ -165,6 +158,46 @@ def _row(row: object) -> tuple[bytes, bytes]:
         case [bytes() as key, bytes() as value]:
             return key, value
     raise Refused("bad-encoding", "this is no entry of a state")
+
+
+class Ahead(Refused):
+    """A request whose nonce is not the next one yet."""
+
+
+class ToyBatch:
+    """See ``Batch``."""
+
+    def __init__(self, toy: Toy, view: View) -> None:
+        self._toy = toy
+        self._view = view
+        self._last: dict[str, int] = {}
+        self._accused: set[str] = set()
+
+    def admit(self, request: bytes) -> MeshError | None:
+        """See ``Batch``."""
+        match cbor.decode(request, max_bytes=MAX_REQUEST_BYTES):
+            case ["accuse", bytes() as data]:
+                return self._accuse(data)
+            case [bytes() as payload, bytes()]:
+                client, nonce, *_ = _payload(payload)
+                last = self._last.get(client)
+                if last is None:
+                    _, last = _account(self._view.get(_key(client)))
+                if nonce == last + 1:
+                    self._last[client] = nonce
+                    return None
+                return (Ahead if nonce > last else Refused)("request-repeated", f"nonce {nonce} after {last}")
+        return Refused("bad-encoding", "this is no request")
+
+    def _accuse(self, data: bytes) -> MeshError | None:
+        guilty = self._toy.guilty(data)
+        voting = (
+            [] if guilty is None else [entry for entry in _seats(self._view).entries if entry.key == guilty.key and not entry.suspended]
+        )
+        if guilty is None or not voting or guilty.key in self._accused:
+            return Refused("request-repeated", "nobody is to be suspended for this")
+        self._accused.add(guilty.key)
+        return None
 
 
 def root_of(state: dict[bytes, bytes]) -> bytes:
