@@ -1,0 +1,62 @@
+"""The scenario "pbft" and the exhaustive explorer: they find nothing in the product, and each way to break it.
+
+``mesh sim mutants pbft`` hunts all mutations over 200 seeds, ``mesh sim explore`` explores the whole small scope; here are their short forms.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import pytest
+
+from meshos.consensus.pbft import view_change, views
+from meshos.consensus.pbft.ballot import Ballot
+from meshos.simulations.mutations import must_find, replaced
+from meshos.simulations.pbft import mutations
+from meshos.simulations.pbft.exhaustive import Counterexample, Scope, explore, explore_delays
+from meshos.simulations.run import run
+from meshos.simulations.scenarios import scenario_named
+
+BY_NAME = {mutation.name: mutation for mutation in mutations.MUTATIONS}
+
+
+@pytest.mark.parametrize("seed", [2, 7])
+def test_a_mesh_with_liars_and_changing_validators_agrees(seed: int) -> None:
+    report = run(scenario_named("pbft"), seed, until_s=40)
+    assert (report.verdict, report.message) == ("ok", "")
+    assert report.figures["blocks"] > 20 and report.figures["epochs"] >= 1
+
+
+@pytest.mark.parametrize("name", ["quorum-less-one", "state-root-unchecked", "set-change-at-once"])
+def test_a_rule_that_is_broken_is_found(name: str) -> None:
+    must_find(BY_NAME[name], scenario_named("pbft"), range(1, 9))
+
+
+def test_a_small_scope_has_no_counterexample() -> None:
+    found = explore(Scope(crashes=1), most=1_500)
+    assert found.decisions and found.carried_over
+
+
+@contextmanager
+def nothing_persisted() -> Iterator[None]:
+    with replaced(Ballot, "_persist", lambda self, block: None):
+        yield
+
+
+@contextmanager
+def afresh() -> Iterator[None]:
+    def choice(changes: object) -> view_change.Choice:
+        return view_change.Choice(1)
+
+    with replaced(views, "choose", choice), replaced(view_change, "choose", choice):
+        yield
+
+
+@pytest.mark.parametrize(("broken", "words"), [(nothing_persisted, "signs a second"), (afresh, "two blocks are decided")])
+def test_the_explorer_finds_what_is_broken(broken: type, words: str) -> None:
+    with broken(), pytest.raises(Counterexample, match=words):
+        explore(Scope(crashes=1), most=30_000)
+
+
+def test_two_heights_within_one_delay_have_no_counterexample() -> None:
+    with nullcontext():
+        assert explore_delays(Scope(heights=2, crashes=1), 1).complete
