@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from meshos.errors import KINDS, Broken, Done, MeshError
-from meshos.ids import AgentId, OrgDid, Peer, TaskId
+from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 
 Status: TypeAlias = Literal["completed", "failed", "cancelled", "expired", "outcome_unknown"]
 """How a task ended. ``cancelled`` and ``expired``: the tool was told to stop, and what it had done by then stands."""
@@ -78,6 +78,26 @@ class WithdrawAgent:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceAgent:
+    """``node``, which leads the organisation in ``term``, runs ``agent`` from now on; gives None. Refused ``stale-term`` where a leader
+    of a later term has placed it since: whoever lost the lead in the meantime must not run it.
+    """
+
+    agent: AgentId
+    node: NodeId
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an agent runs: by the word of the leader of ``term``."""
+
+    agent: AgentId
+    node: NodeId
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """An agent as it is recorded."""
 
@@ -101,7 +121,8 @@ class RecordIntent:
     """``caller`` wants ``tool`` of ``agent`` to run; on disk before it does. Gives Begun, Running or Ended.
 
     Tasks of the same (caller's organisation, agent, ``key``) are one; ``chosen`` says that the caller chose the key. The same key
-    with another ``body_hash`` (32 bytes over tool and arguments) is refused as ``idempotency-conflict``.
+    with another ``body_hash`` (32 bytes over tool and arguments) is refused as ``idempotency-conflict``. ``arguments`` is None where
+    they are too large to be recorded; such a task is not run again after a crash.
     """
 
     task: TaskId
@@ -111,7 +132,7 @@ class RecordIntent:
     key: str
     chosen: bool
     body_hash: bytes
-    arguments: bytes
+    arguments: bytes | None
     timeout_ms: int
     trace: str = ""
 
@@ -191,6 +212,29 @@ class RecordReceipts:
     signatures: tuple[tuple[TaskId, bytes], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CallOff:
+    """``caller``'s organisation does not want ``task`` any more: if it is open it ends now (as ``expired`` if its time is over, else
+    as ``cancelled``). Gives Ended, also of one that had ended before; NotBegun of one that this organisation does not know (its request is
+    still on its way, or never came): that one is remembered, and will not begin. ``key`` is empty where the caller chose none.
+    """
+
+    task: TaskId
+    caller: Peer
+    agent: AgentId
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotBegun:
+    """The task that was called off has no record, and will have none. ``repeats``: the earlier call that it was a repetition of, which is
+    left as it is, since others may wait for it; None where there is none.
+    """
+
+    task: TaskId
+    repeats: TaskId | None
+
+
 # -- configuration ---------------------------------------------------------------------------------------------------
 
 
@@ -203,8 +247,8 @@ class SetConfig:
     by: str
 
 
-Command: TypeAlias = DeployAgent | WithdrawAgent | RecordIntent | RecordOutcome | RecordReceipts | SetConfig
-COMMANDS = (DeployAgent, WithdrawAgent, RecordIntent, RecordOutcome, RecordReceipts, SetConfig)
+Command: TypeAlias = DeployAgent | WithdrawAgent | PlaceAgent | RecordIntent | RecordOutcome | RecordReceipts | CallOff | SetConfig
+COMMANDS = (DeployAgent, WithdrawAgent, PlaceAgent, RecordIntent, RecordOutcome, RecordReceipts, CallOff, SetConfig)
 
 
 # -- questions, put like commands; they change nothing ------------------------------------------------------------------
@@ -256,6 +300,13 @@ class GetConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class GetPlacement:
+    """Gives the Placement of ``agent``, or None."""
+
+    agent: AgentId
+
+
+@dataclass(frozen=True, slots=True)
 class GetOwed:
     """Gives what ``caller`` owes this organisation in millionths of a MESH."""
 
@@ -281,8 +332,8 @@ class AuditEntry:
     subject: str
 
 
-Query: TypeAlias = GetAgent | ListAgents | GetTask | FindTasks | GetArguments | GetConfig | GetOwed | ReadAudit
-QUERIES = (GetAgent, ListAgents, GetTask, FindTasks, GetArguments, GetConfig, GetOwed, ReadAudit)
+Query: TypeAlias = GetAgent | ListAgents | GetTask | FindTasks | GetArguments | GetConfig | GetPlacement | GetOwed | ReadAudit
+QUERIES = (GetAgent, ListAgents, GetTask, FindTasks, GetArguments, GetConfig, GetPlacement, GetOwed, ReadAudit)
 
 
 # -- waiting, which the machine does and the state does not ------------------------------------------------------------
@@ -306,20 +357,5 @@ class HoldTask:
 
 
 @dataclass(frozen=True, slots=True)
-class CallOff:
-    """``caller``'s organisation does not want ``task`` any more: if it is open it ends now (as ``expired`` if its time is over, else
-    as ``cancelled``). Gives Ended, also of one that had ended before. One that this organisation does not know (its request is
-    still on its way, or never came) is not begun any more: Refused ``task-unknown``, and nothing was done or will be. One that is not
-    known because its ``key`` repeats an earlier call of ``agent`` is not begun either, and the earlier one, which others may wait for, is
-    left as it is: Refused ``task-repeats``. ``key`` is empty where the caller chose none.
-    """
-
-    task: TaskId
-    caller: Peer
-    agent: AgentId
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
 class ListOrphans:
-    """Gives tuple[Intent, …]: tasks that were open when this node started, and still are."""
+    """Gives tuple[Intent, …]: tasks that are open and that nobody holds on this node: what a leader before it, or a crash, has left."""

@@ -11,9 +11,11 @@ from meshos.consensus.org.commands import (
     GetArguments,
     GetConfig,
     GetOwed,
+    GetPlacement,
     GetTask,
     Intent,
     ListAgents,
+    Placement,
     Query,
     Running,
 )
@@ -27,6 +29,7 @@ from meshos.consensus.org.entries import (
     read_caller,
     read_ended,
     read_meta,
+    read_placement,
     read_task,
     task_key,
 )
@@ -36,7 +39,7 @@ from meshos.errors import Refused
 from meshos.ids import TaskId
 from meshos.storage.store import View
 
-Answer = Agent | tuple[Agent, ...] | tuple[TaskId, ...] | Running | Ended | bytes | int | tuple[AuditEntry, ...] | None
+Answer = Agent | tuple[Agent, ...] | tuple[TaskId, ...] | Running | Ended | Placement | bytes | int | tuple[AuditEntry, ...] | None
 
 
 def answer(view: View, query: Query) -> Answer:
@@ -59,6 +62,8 @@ def answer(view: View, query: Query) -> Answer:
         return view.get(arguments_key(query.task))
     if isinstance(query, GetConfig):
         return view.get(config_key(query.name))
+    if isinstance(query, GetPlacement):
+        return read_placement(view, query.agent) if len(query.agent) <= MAX_NAME_CHARS else None
     if isinstance(query, GetOwed):
         return read_caller(view, query.caller).owed_micro
     last = read_meta(view).audit

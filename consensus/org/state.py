@@ -11,10 +11,14 @@ from meshos.consensus.org.commands import (
     Agent,
     AuditEntry,
     Begun,
+    CallOff,
     Command,
     DeployAgent,
     Ended,
     Intent,
+    NotBegun,
+    PlaceAgent,
+    Placement,
     Problem,
     RecordIntent,
     RecordOutcome,
@@ -25,7 +29,6 @@ from meshos.consensus.org.commands import (
 )
 from meshos.consensus.org.entries import (
     META,
-    Caller,
     Meta,
     Task,
     agent_key,
@@ -35,11 +38,15 @@ from meshos.consensus.org.entries import (
     config_key,
     dedup_key,
     expiry_key,
+    off_key,
+    off_order_key,
     open_key,
+    placed_key,
     read_agent,
     read_caller,
     read_ended,
     read_meta,
+    read_placement,
     read_task,
     result_key,
     split_expiry,
@@ -48,6 +55,7 @@ from meshos.consensus.org.entries import (
     write_audit,
     write_caller,
     write_meta,
+    write_placement,
     write_task,
 )
 from meshos.consensus.org.limits import (
@@ -57,6 +65,7 @@ from meshos.consensus.org.limits import (
     MAX_AGENT_FILE_BYTES,
     MAX_AGENTS,
     MAX_AUDIT,
+    MAX_CALLED_OFF,
     MAX_CONFIG_BYTES,
     MAX_CONFIG_ENTRIES,
     MAX_DETAIL_CHARS,
@@ -82,7 +91,7 @@ from meshos.ids import AgentId, OrgDid, TaskId
 from meshos.storage.overlay import Overlay
 from meshos.storage.store import View
 
-Result = Agent | Begun | Running | Ended | int | None
+Result = Agent | Begun | Running | Ended | NotBegun | int | None
 
 
 def apply(view: View, command: Command, at_ms: int) -> tuple[Result, tuple[Write, ...]]:
@@ -99,6 +108,11 @@ def apply(view: View, command: Command, at_ms: int) -> tuple[Result, tuple[Write
         result = _deploy(change, command)
     elif isinstance(command, WithdrawAgent):
         result = _withdraw(change, command)
+    elif isinstance(command, PlaceAgent):
+        _place(change, command)
+        result = None
+    elif isinstance(command, CallOff):
+        result = _call_off(change, command)
     else:
         _set_config(change, command)
         result = None
@@ -139,7 +153,8 @@ class _Change:
 
     def count(self, caller: OrgDid, *, tasks: int = 0, opened: int = 0, owed_micro: int = 0) -> None:
         old = read_caller(self.view, caller)
-        self.put(caller_key(caller), write_caller(Caller(old.tasks + tasks, old.open + opened, old.owed_micro + owed_micro)))
+        now = replace(old, tasks=old.tasks + tasks, open=old.open + opened, owed_micro=old.owed_micro + owed_micro)
+        self.put(caller_key(caller), write_caller(now))
         self.tasks += tasks
         self.open += opened
 
@@ -154,11 +169,14 @@ class _Change:
 
 
 def _record_intent(change: _Change, command: RecordIntent) -> Begun | Running | Ended:
+    if change.view.get(off_key(command.caller.org, command.task)) is not None:
+        raise Refused("cancelled", "its caller called it off before it came")
     key = dedup_key(command.caller.org, command.agent, command.key)
     repeated = _repeated(change, key, command)
     if repeated is not None:
         return repeated
     _check(len(command.task) <= MAX_NAME_CHARS and len(command.key) <= MAX_NAME_CHARS, "its id or key is too long")
+    _check(len(command.arguments or b"") <= MAX_RECORDED_ARGUMENTS_BYTES, "its arguments are too large to be recorded")
     _check(0 < command.timeout_ms <= MAX_TIMEOUT_MS, f"its timeout is not between 1 and {MAX_TIMEOUT_MS} ms")
     if read_task(change.view, command.task) is not None:
         raise Refused("task-exists", f"{command.task} is another task already", hint="choose ids at random")
@@ -175,7 +193,7 @@ def _record_intent(change: _Change, command: RecordIntent) -> Begun | Running | 
         command.agent,
         command.tool,
         command.body_hash,
-        tool.rerun and len(command.arguments) <= MAX_RECORDED_ARGUMENTS_BYTES,
+        tool.rerun and command.arguments is not None,
         agent.price_micro,
         change.at_ms,
         command.timeout_ms,
@@ -186,7 +204,7 @@ def _record_intent(change: _Change, command: RecordIntent) -> Begun | Running | 
     change.put(key, command.task.encode())
     change.put(expiry_key(expires_ms, command.task), b"")
     change.put(open_key(command.task), b"")
-    if intent.rerun:
+    if intent.rerun and command.arguments is not None:
         change.put(arguments_key(command.task), command.arguments)
     change.count(command.caller.org, tasks=1, opened=1)
     return Begun(intent)
@@ -262,6 +280,38 @@ def _record_receipts(change: _Change, command: RecordReceipts) -> int:
             change.put(task_key(id_), write_task(replace(task, ended=replace(task.ended, countersignature=signature))))
             recorded += 1
     return recorded
+
+
+def _call_off(change: _Change, command: CallOff) -> Ended | NotBegun:
+    _check(max(len(command.task), len(command.agent), len(command.key)) <= MAX_NAME_CHARS, "its id, agent or key is too long")
+    task = read_task(change.view, command.task)
+    if task is None or task.intent.caller.org != command.caller.org:
+        return _keep_from_beginning(change, command)
+    if task.ended is not None:
+        return read_ended(change.view, task)
+    expired = change.at_ms >= task.intent.at_ms + task.intent.timeout_ms
+    return _record_outcome(change, RecordOutcome(command.task, "expired" if expired else "cancelled"))
+
+
+def _keep_from_beginning(change: _Change, command: CallOff) -> NotBegun:
+    """Remember that the task was called off: its request may be on its way, or at another node, and can come after any restart."""
+    caller = command.caller.org
+    earlier = earlier_call(change.view, dedup_key(caller, command.agent, command.key), change.at_ms) if command.key else None
+    repeats = None if earlier is None else earlier.intent.task
+    if change.view.get(off_key(caller, command.task)) is not None:
+        return NotBegun(command.task, repeats)
+    counted = read_caller(change.view, caller)
+    first, number = counted.off_first, counted.off_next
+    change.put(off_key(caller, command.task), b"")
+    change.put(off_order_key(caller, number), command.task.encode())
+    if number - first >= MAX_CALLED_OFF:
+        oldest = change.view.get(off_order_key(caller, first))
+        assert oldest is not None
+        change.delete(off_order_key(caller, first))
+        change.delete(off_key(caller, TaskId(oldest.decode())))
+        first += 1
+    change.put(caller_key(caller), write_caller(replace(counted, off_first=first, off_next=number + 1)))
+    return NotBegun(command.task, repeats)
 
 
 def _room(change: _Change, caller: OrgDid) -> None:
@@ -345,6 +395,16 @@ def _withdraw(change: _Change, command: WithdrawAgent) -> Agent:
     change.put(agent_key(agent.agent), write_agent(agent))
     change.audit(command.by, "withdraw", agent.agent)
     return agent
+
+
+def _place(change: _Change, command: PlaceAgent) -> None:
+    _check(len(command.node) <= MAX_NAME_CHARS and command.term >= 0, "its node or term is none")
+    runnable(change.view, command.agent)
+    before = read_placement(change.view, command.agent)
+    if before is not None and before.term > command.term:
+        raise Refused("stale-term", f"the leader of term {before.term} has placed it since, and this is the word of term {command.term}")
+    if before is None or (before.node, before.term) != (command.node, command.term):
+        change.put(placed_key(command.agent), write_placement(Placement(command.agent, command.node, command.term)))
 
 
 def _next_version(old: Agent | None, version: int) -> None:

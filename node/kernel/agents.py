@@ -5,6 +5,9 @@ tools), then records it for the organisation, then publishes: what is found runs
 start. A withdrawal records first, then takes the record out of the directory, then stops the process; a tombstone that is recorded is
 published again at the next start too.
 
+Agents run on the node that leads their organisation. One that comes to lead runs what is recorded (``run_all``), one that leads no more ends
+what it runs; what it places carries the term of its lead, so that of two that take themselves for the leader the later one counts.
+
 One Flow at a time changes an agent. A Flow that is cancelled on the way (its deadline has passed) can await nothing any more, so that
 it leaves the agent in ``_stray``. What is recorded of each stray is made true again by the next deployment or withdrawal before it
 does anything else, or by ``keep_tidy``, whichever comes first.
@@ -14,12 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from meshos.consensus.org.commands import Agent, DeployAgent, GetAgent, ListAgents, WithdrawAgent
+from meshos.consensus.org.commands import Agent, DeployAgent, GetAgent, ListAgents, PlaceAgent, WithdrawAgent
 from meshos.consensus.org.commands import Tool as HostedTool
+from meshos.consensus.org.machine import Lead, leads_not
 from meshos.effects import Err, Outcome
 from meshos.errors import MeshError, Refused
 from meshos.flow import Compute, Gather, Port, Propose, Sleep
-from meshos.ids import AgentId, NodeId, Peer, agent_id
+from meshos.ids import AgentId, Peer, agent_id
 from meshos.protocols.directory.commands import EntrySignature, Find, Held, Merged, Publish, SignEntry, Withdraw
 from meshos.protocols.directory.embedder import Embedder
 from meshos.protocols.directory.profile import Profile, checked
@@ -78,14 +82,15 @@ class Deployment:
 
 
 class AgentFlows:
-    """The Flows of one node. ``holder`` is the node that holds the organisation's state; ``wall_ms`` the wall clock."""
+    """The Flows of one node. ``office`` knows who leads its organisation; ``wall_ms`` the wall clock."""
 
-    def __init__(self, me: Peer, *, holder: NodeId, embedder: Embedder, wall_ms: Callable[[], int]) -> None:
+    def __init__(self, me: Peer, *, office: Lead, embedder: Embedder, wall_ms: Callable[[], int]) -> None:
         self._me = me
-        self._holder = holder
+        self._office = office
         self._embedder = embedder
         self._wall_ms = wall_ms
         self._changing: set[AgentId] = set()
+        self._running: set[AgentId] = set()  # what this node has started and not ended
         self._stray: set[AgentId] = set()  # what runs of them may not be what is recorded; of Flows that were cancelled, so there are few
 
     async def deploy(self, asked: DeployAsked) -> Deployment:
@@ -93,7 +98,7 @@ class AgentFlows:
 
         Raises Refused ``agent-changing`` while another Flow changes it.
         """
-        self._must_hold()
+        term = self._must_lead()
         await self._tidy()
         agent = agent_id(self._me.org, asked.file.name)
         with self._alone(agent):
@@ -101,12 +106,14 @@ class AgentFlows:
             self._stray.add(agent)
             try:
                 tools = await Port[tuple[Tool, ...]](StartAgent(agent, asked.file, asked.folder, must_start=True))
+                self._running.add(agent)
             except MeshError:
                 self._stray.discard(agent)  # the host keeps what ran before
                 raise
             try:
                 sealed = await self._sealed(_profile(asked.file, tools), version)
                 recorded = await Propose[Agent](_command(asked, agent, version, sealed, tools))
+                await Propose[None](PlaceAgent(agent, self._me.node, term))
             except MeshError:
                 await self._settle(agent)
                 raise
@@ -120,7 +127,7 @@ class AgentFlows:
 
     async def undeploy(self, asked: UndeployAsked) -> Agent:
         """Take it away; raises Refused ``agent-unknown``, and ``agent-changing`` while another Flow changes it."""
-        self._must_hold()
+        self._must_lead()
         await self._tidy()
         agent = asked.agent
         with self._alone(agent):
@@ -136,20 +143,18 @@ class AgentFlows:
                 self._stray.discard(agent)
                 raise
             await _published(Withdraw((tombstone,)))
-            await Port[None](StopAgent(agent))
+            await self._stop(agent)
             self._stray.discard(agent)
             return gone
 
-    async def start_all(self) -> None:
-        """After a restart: run what is recorded, and publish what the crash may have kept from being published.
+    async def run_all(self, term: int) -> None:
+        """This node has come to lead in ``term``: run what is recorded, and publish what a crash may have kept from being published.
 
         Everything is tried; then the first error is raised.
         """
-        if self._holder != self._me.node:
-            return
         after, failed = "", list[Err]()
         while page := await Propose[tuple[Agent, ...]](ListAgents(after, PAGE, withdrawn=True)):
-            living = (self._start_again(agent.agent) for agent in page if not agent.withdrawn)
+            living = (self._start_again(agent.agent, term) for agent in page if not agent.withdrawn)
             outcomes: list[Outcome[None]] = await Gather(_bury_again(page), *living, each=True)
             failed += (outcome for outcome in outcomes if isinstance(outcome, Err))
             after = page[-1].agent
@@ -160,17 +165,37 @@ class AgentFlows:
         """Settle what cancelled Flows leave behind, for as long as the node lives."""
         while True:
             await Sleep(TIDY_S)
-            await self._tidy()
+            if self._office.lead is not None:
+                await self._tidy()
+            else:
+                await self.end_all(None)
+
+    async def end_all(self, _: object) -> None:
+        """This node leads no more: end what it runs, unless it has come to lead again meanwhile. What cannot be ended now is tried again."""
+        for agent in sorted(self._running - self._changing):
+            if self._office.lead is not None or agent in self._changing:
+                continue
+            with self._alone(agent):
+                try:
+                    await self._stop(agent)
+                except MeshError:
+                    continue  # ``keep_tidy`` tries it again
+                self._stray.discard(agent)
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
-    def _must_hold(self) -> None:
-        if self._holder != self._me.node:
-            raise Refused(
-                "not-holder",
-                f"{self._holder} holds this organisation's state until its nodes can agree among themselves",
-                hint="ask that node: --node with its API's address",
-            )
+    def _must_lead(self) -> int:
+        """The term of this node's lead."""
+        lead, leader = self._office.lead, self._office.leader
+        if lead is not None:
+            return lead
+        if leader is None or leader == self._me.node:
+            raise leads_not()
+        raise Refused("not-leader", f"{leader} leads this organisation", hint="ask that node: --node with its API's address")
+
+    async def _stop(self, agent: AgentId) -> None:
+        await Port[None](StopAgent(agent))
+        self._running.discard(agent)
 
     @contextmanager
     def _alone(self, agent: AgentId) -> Iterator[None]:
@@ -200,9 +225,10 @@ class AgentFlows:
             # A refusal of the directory has been told to whoever deployed it; here only the process is to be mended.
             await Propose[Merged](Publish((parse(found.record),)), to="directory")
         if found is None or found.withdrawn:
-            await Port[None](StopAgent(agent))
+            await self._stop(agent)
         else:
             await Port[object](StartAgent(agent, parse_canonical(found.agent_file), found.folder, must_start=False))
+            self._running.add(agent)
         self._stray.discard(agent)
 
     async def _next_version(self, agent: AgentId, before: Agent | None) -> int:
@@ -219,7 +245,7 @@ class AgentFlows:
         signature = await Port[EntrySignature](SignEntry(body_of(entry)))
         return seal(entry, signature.signer, signature.signature, signature.proof)
 
-    async def _start_again(self, agent: AgentId) -> None:
+    async def _start_again(self, agent: AgentId, term: int) -> None:
         if agent in self._changing:
             return  # whoever deploys or withdraws it now leaves it as it should be
         with self._alone(agent):
@@ -227,6 +253,8 @@ class AgentFlows:
             if found is None or found.withdrawn:
                 return  # since the page was read
             file = parse_canonical(found.agent_file)
+            await Propose[None](PlaceAgent(agent, self._me.node, term))  # first: another may lead already, and run it
+            self._running.add(agent)
             try:
                 await Port[object](StartAgent(agent, file, found.folder, must_start=True))
             except MeshError:

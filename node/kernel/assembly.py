@@ -8,7 +8,11 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
+from meshos.consensus.org.replicated import GROUP, OrgState
+from meshos.consensus.raft.config import Config as RaftConfig
+from meshos.consensus.raft.replica import Replica
 from meshos.crypto.signing import Verifier
 from meshos.effects import Machine
 from meshos.errors import MeshError
@@ -17,7 +21,7 @@ from meshos.flow_machine import Flows, Service
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.agents import AgentFlows
 from meshos.node.kernel.watch import MACHINE as KERNEL
-from meshos.node.kernel.watch import START, Watch
+from meshos.node.kernel.watch import END, START, Watch
 from meshos.presets import Timing
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.commands import MACHINE as DIRECTORY_MACHINE
@@ -70,8 +74,8 @@ STORED = ("membership", "org", "directory")
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What a node is given from outside. ``secret`` is random and this node's alone; ``holder_of`` names the node that holds
-    an organisation's state; ``wall_ms`` is the wall clock, ``now`` the driver's clock at this moment."""
+    """What a node is given from outside. ``secret`` is random and this node's alone; ``wall_ms`` is the wall clock, ``now`` the driver's
+    clock at this moment."""
 
     certified: Certified
     facts: NodeFacts
@@ -81,13 +85,13 @@ class Outside:
     verifier: Verifier
     check_certificate: CheckCertificate
     org_of: OrgOf
-    holder_of: Callable[[OrgDid], NodeId | None]
     rng: random.Random
     secret: bytes
     views: Mapping[str, View]
     now: float
     wall_ms: Callable[[], int]
     embedder: Embedder
+    raft: RaftConfig
     measures: Measures = unmeasured
     revoked: Held | None = None
     """The revocation lists to hand on, where there are any."""
@@ -107,12 +111,11 @@ class Assembly:
     tasks: TaskServices
     shelf: Shelf
     revocations: Revocations
-    holder_of: Callable[[OrgDid], NodeId | None]
+    org: OrgMachine
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
-        """The nodes of ``org`` that work can be sent to now: the one that holds its state first."""
-        holder = self.holder_of(org)
-        return tuple(sorted(self.membership.routable_of(org), key=lambda node: node != holder))
+        """The nodes of ``org`` that work can be sent to now: of the own organisation, the one that leads it first."""
+        return tuple(sorted(self.membership.routable_of(org), key=lambda node: node != self.org.leader))
 
 
 def assemble(outside: Outside) -> Assembly:
@@ -127,20 +130,20 @@ def assemble(outside: Outside) -> Assembly:
     def live_peers() -> list[NodeId]:
         return [view.node_id for view in membership.members() if view.node_id != me.node and membership.routable(view.node_id)]
 
-    holder = outside.holder_of(me.org) or me.node
-    tasks = TaskServices(me, holder=holder, genesis_hash=outside.genesis_hash, verifier=outside.verifier, payments=OwedOnly())
+    org = OrgMachine(_replica(outside, me))
+    tasks = TaskServices(me, office=org, genesis_hash=outside.genesis_hash, verifier=outside.verifier, payments=OwedOnly())
     calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member)
-    agents = AgentFlows(me, holder=holder, embedder=outside.embedder, wall_ms=outside.wall_ms)
+    agents = AgentFlows(me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms)
     shelf = Shelf(outside.embedder)
     checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
     parts = Parts(me.node, me.org, checker, shelf, live_peers, outside.measures)
 
     revocations = Revocations(outside.revoked or dict)
 
-    async def start(_: object) -> int:
+    async def start(term: int) -> int:
         failed: MeshError | None = None
         try:
-            await agents.start_all()
+            await agents.run_all(term)
         except MeshError as error:
             failed = error  # open tasks are ended all the same
         ended = await tasks.recover(None)
@@ -166,6 +169,7 @@ def assemble(outside: Outside) -> Assembly:
         TIDY: agents.keep_tidy,
         DELIVER: deliver,
         START: start,
+        END: agents.end_all,
         ASK_ORG: ask_org,
         ASK_DIRECTORY: ask_directory,
     }
@@ -178,12 +182,12 @@ def assemble(outside: Outside) -> Assembly:
         "flows": flows,
         "rpc": rpc,
         "membership": membership,
-        "org": OrgMachine(outside.views["org"], now=outside.now, wall_ms=outside.wall_ms()),
+        ORG: org,
         "directory": directory,
         RECEIPTS: receipts,
         KERNEL: watch,
     }
-    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, outside.holder_of)
+    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org)
 
 
 async def ask_org(command: object) -> object:
@@ -200,6 +204,22 @@ def any_member(peer: Peer) -> bool:
     """Who has come through a link's handshake holds a certificate of an organisation of this mesh; that is enough to ask."""
     del peer
     return True
+
+
+def _replica(outside: Outside, me: Peer) -> Replica:
+    return Replica(
+        ORG,
+        GROUP,
+        me.node,
+        OrgState(),
+        outside.views[ORG],
+        org=me.org,
+        config=outside.raft,
+        rng=outside.rng,
+        now=outside.now,
+        wall_ms=outside.wall_ms(),
+        subscribers=(KERNEL,),
+    )
 
 
 def _membership(outside: Outside) -> Membership:

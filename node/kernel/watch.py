@@ -5,18 +5,20 @@ from typing import TypeAlias
 
 from meshos.effects import Completed, Err, Tell, Tick
 from meshos.errors import Refused
-from meshos.flow_machine import Abandon, FlowEnded, Perform, StartFlow
+from meshos.consensus.raft.events import Followed, Led
+from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Perform, StartFlow
 from meshos.protocols.membership.events import LeaveCompleted, MemberChanged, MemberForgotten, NoteReceived
 
 MACHINE = "kernel"
-START = "node-start"
+START, END = "lead-start", "lead-end"
+"""The Flows of a node that has come to lead its organisation (its argument is the term), and of one that leads no more."""
 
 Fields: TypeAlias = tuple[tuple[str, str | int | float | bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The node's ports are open: start its agents and end what the last crash left open."""
+    """The node's ports are open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +31,26 @@ class Happened:
 
 
 class Watch:
-    """See the module's text. Starts the Flow ``START`` and those of ``also`` once; ``ready`` says that ``START`` has ended."""
+    """See the module's text. Starts the Flows of ``also`` once, ``START`` whenever this node comes to lead, ``END`` when it leads no more.
+    ``ready``: this node follows a leader, or leads and ``START`` has ended.
+    """
 
     def __init__(self, also: tuple[str, ...] = ()) -> None:
         self._also = also
+        self._led = 0
         self.ready = False
         self.changes = 0
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
         if isinstance(event, Begin):
-            return [Tell("flows", StartFlow(name, name, None, None, MACHINE)) for name in (START, *self._also)]
+            return [Tell("flows", StartFlow(name, name, None, None, MACHINE)) for name in self._also]
+        if isinstance(event, Led):
+            self._led = event.term
+            start = StartFlow((START, event.term), START, event.term, None, MACHINE)
+            return [Tell("flows", start), _leads("this node leads its organisation", event.term, "")]
+        if isinstance(event, Followed):
+            return self._follow(event)
         if isinstance(event, MemberChanged):
             self.changes += 1
             return [_member(event)]
@@ -59,13 +70,28 @@ class Watch:
         """It waits for nothing."""
         return None
 
+    def _follow(self, event: Followed) -> list[object]:
+        effects: list[object] = []
+        if self._led:
+            flow = (START, self._led)
+            effects = [Tell("flows", CancelFlow(flow)), Tell("flows", StartFlow((END, event.term), END, None, None, MACHINE))]
+        self._led = 0
+        self.ready = event.leader is not None
+        if event.leader is None:
+            return [*effects, _leads("nobody leads this organisation that this node knows of", event.term, "")]
+        return [*effects, _leads(f"{event.leader} leads this organisation", event.term, event.leader)]
+
     def _ended(self, event: FlowEnded) -> list[object]:
-        if event.flow != START:
+        if event.flow != (START, self._led):
             return []
         self.ready = True
         if isinstance(event.outcome, Err):
             return [Happened("start-failed", str(event.outcome.error), (("err", event.outcome.error.name),))]
         return [Happened("started", "agents are started, open tasks are ended", ())]
+
+
+def _leads(text: str, term: int, leader: str) -> Happened:
+    return Happened("leader", text, (("term", term), ("leader", leader)))
 
 
 def _member(event: MemberChanged) -> Happened:

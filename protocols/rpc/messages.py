@@ -14,11 +14,11 @@ A notice's head says nothing but its protocol, so the heads of the few that are 
 import re
 import struct
 from functools import lru_cache
-from typing import cast, get_args
+from typing import cast
 
 from meshos import cbor
 from meshos.effects import Err, Ok
-from meshos.errors import KINDS, Done, MeshError, Refused
+from meshos.errors import DONE, KINDS, Done, MeshError, Refused
 from meshos.protocols.rpc.events import Cancel, Message, Notice, Reply, Request
 from meshos.protocols.rpc.limits import (
     ERROR_DETAIL_CHARS,
@@ -35,7 +35,6 @@ HEAD_LENGTH = struct.Struct("!H")
 NAME = re.compile(rf"[a-z0-9](?:[a-z0-9-]{{0,{ERROR_NAME_CHARS - 1}}})")
 _TTL_MAX_MS = int(TTL_MAX_S * 1000)
 _NOTICE = cbor.encode(["n", ""])[:-1]
-_DONE = frozenset(get_args(Done))
 
 
 def encode_message(message: Message) -> tuple[bytes, bytes]:
@@ -143,7 +142,7 @@ def _error_fields(error: MeshError) -> tuple[str, str, str, str]:
 
 def _error(kind_name: str, name: str, detail: str, outcome: str) -> MeshError:
     kind = KINDS.get(kind_name)
-    if kind is None or outcome not in _DONE or not NAME.fullmatch(name) or len(detail) > ERROR_DETAIL_CHARS:
+    if kind is None or outcome not in DONE or not NAME.fullmatch(name) or len(detail) > ERROR_DETAIL_CHARS:
         raise _bad("its error is none of the tree")
     return kind(name, detail, outcome=cast(Done, outcome))
 

@@ -8,8 +8,7 @@ nothing any more, still ends it. A caller that calls the task off ends it in the
 and both of the caller's requests are answered by what was recorded first. A task whose node died in between is found open at the
 next start: a tool that may run again is run again, any other task ends as ``outcome_unknown``.
 
-The organisation's state is held by one of its nodes, the *holder*; another node of the organisation passes a call on to it, and says
-for whom.
+Tasks run on the node that leads the organisation; another of its nodes passes a call on to it, and says for whom.
 """
 
 from collections.abc import Callable
@@ -33,12 +32,14 @@ from meshos.consensus.org.commands import (
     Running,
     Status,
 )
+from meshos.consensus.org.limits import MAX_RECORDED_ARGUMENTS_BYTES
+from meshos.consensus.org.machine import Lead, leads_not
 from meshos.crypto.signing import Claim, Verifier
 from meshos.effects import Err, Ok
 from meshos.errors import Failed, MeshError, Refused, Unreachable
 from meshos.flow import Ask, Compute, Gather, Port, Propose
 from meshos.flow_machine import ABANDONED
-from meshos.ids import AgentId, NodeId, Peer, TaskId
+from meshos.ids import AgentId, Peer, TaskId
 from meshos.protocols.rpc.events import Inbound
 from meshos.protocols.rpc.limits import BODY_BYTES
 from meshos.protocols.tasks import receipt as receipts
@@ -81,20 +82,20 @@ def allow_all(caller: Peer, agent: AgentId, tool: str) -> MeshError | None:
 
 
 class TaskServices:
-    """The services of one node. ``me`` is this node, ``holder`` the node that holds the organisation's state."""
+    """The services of one node. ``me`` is this node, ``office`` knows who leads its organisation."""
 
     def __init__(
         self,
         me: Peer,
         *,
-        holder: NodeId,
+        office: Lead,
         genesis_hash: bytes,
         verifier: Verifier,
         payments: Payments,
         policy: Policy = allow_all,
     ) -> None:
         self._me = me
-        self._holder = holder
+        self._office = office
         self._genesis_hash = genesis_hash
         self._verifier = verifier
         self._payments = payments
@@ -108,7 +109,7 @@ class TaskServices:
         """The service ``/meshos/task/1``: run the task once, or say how it ended."""
         request = await large(len(inbound.body), lambda: decode_request(inbound.body))
         caller = self._caller(inbound.peer, request.behalf)
-        if self._holder != self._me.node:
+        if self._office.lead is None:
             return await self._forward(
                 TASK, encode_request(replace(request, behalf=caller)), request.timeout_ms / 1000 + GRACE_S, request.behalf
             )
@@ -125,7 +126,7 @@ class TaskServices:
                 request.key or request.task,
                 bool(request.key),
                 request_hash(request.agent, request.tool, await sha256(request.arguments)),
-                request.arguments,
+                request.arguments if len(request.arguments) <= MAX_RECORDED_ARGUMENTS_BYTES else None,
                 request.timeout_ms,
                 inbound.trace,
             )
@@ -147,7 +148,7 @@ class TaskServices:
         """The service ``/meshos/task-call-off/1``: end the task if it has not ended; gives how it ended, as ``task`` does."""
         asked = decode_call_off(inbound.body)
         caller = self._caller(inbound.peer, asked.behalf)
-        if self._holder != self._me.node:
+        if self._office.lead is None:
             return await self._forward(CALL_OFF, encode_call_off(replace(asked, behalf=caller)), WORD_S, asked.behalf)
         return await _reply(await Propose[Ended](CallOff(asked.task, caller, asked.agent, asked.key)), replayed=False)
 
@@ -228,12 +229,11 @@ class TaskServices:
     # -- recovery ----------------------------------------------------------------------------------------------------
 
     async def recover(self, _: object) -> int:
-        """A Flow to start once when the agents run: end every task that the last crash left open; gives how many.
+        """A Flow for a node that has come to lead, once its agents run: end every task that a crash or the leader before it left open; gives
+        how many.
 
         One that cannot be ended keeps no other from it: the first such error is raised when all have been tried.
         """
-        if self._holder != self._me.node:
-            return 0
         orphans = await Propose[tuple[Intent, ...]](ListOrphans())
         errors: list[MeshError] = []
         for start in range(0, len(orphans), RECOVERED_AT_ONCE):
@@ -263,7 +263,7 @@ class TaskServices:
         """The service ``/meshos/receipt/1``: record the caller's signatures; gives how many were recorded, as CBOR."""
         behalf, signatures = decode_receipts(inbound.body)
         caller = self._caller(inbound.peer, behalf)
-        if self._holder != self._me.node:
+        if self._office.lead is None:
             return await self._forward(receipts.PROTOCOL, encode_receipts(signatures, behalf=caller), GRACE_S, behalf)
         claims: list[Claim] = []
         known: list[tuple[TaskId, bytes]] = []
@@ -291,11 +291,10 @@ class TaskServices:
         return behalf
 
     async def _forward(self, protocol: str, body: bytes, timeout_s: float, behalf: Peer | None) -> bytes:
-        if behalf is not None:
-            raise Refused(
-                "not-holder", f"{self._me.node} does not hold this organisation's state", hint="wait until its nodes agree who does"
-            )
-        return await Ask(self._holder, protocol, body, timeout_s, lane="work" if len(body) <= BODY_BYTES["work"] else "bulk")
+        leader = self._office.leader
+        if behalf is not None or leader is None or leader == self._me.node:
+            raise leads_not()
+        return await Ask(leader, protocol, body, timeout_s, lane="work" if len(body) <= BODY_BYTES["work"] else "bulk")
 
 
 def _status_of(error: MeshError, intent: Intent) -> Status:
