@@ -4,6 +4,7 @@ raft/hard                   term, and the vote of that term
 raft/base                   index and term of the entry before the log's first
 raft/session                how often this replica was started: the name of its proposals' numbers
 raft/state                  the generation in which the state lies
+raft/garbage/<generation>   (empty) a state that is no use any more, and is being deleted
 raft/partial                of a state that is being received: its generation, index and term
 raft/log/<index>            the entries, each as its ``raw`` bytes
 
@@ -21,6 +22,7 @@ SESSION = b"raft/session"
 STATE = b"raft/state"
 PARTIAL = b"raft/partial"
 LOG = b"raft/log/"
+GARBAGE = b"raft/garbage/"
 
 GENERATION_BYTES = 4
 GENERATION = b"g"
@@ -40,6 +42,11 @@ def generation_prefix(number: int) -> bytes:
     return GENERATION + number.to_bytes(GENERATION_BYTES, "big")
 
 
-def generation_of(key: bytes) -> int:
-    """Which state a key belongs to."""
-    return int.from_bytes(key[len(GENERATION) : len(GENERATION) + GENERATION_BYTES], "big")
+def garbage_key(number: int) -> bytes:
+    """There while the state is being deleted."""
+    return GARBAGE + number.to_bytes(GENERATION_BYTES, "big")
+
+
+def garbage_of(key: bytes) -> int:
+    """Which state that is."""
+    return int.from_bytes(key[len(GARBAGE) :], "big")

@@ -5,12 +5,14 @@ again to the next one, under the same number, so that it is applied once (``sess
 as not done if it never left this node, else as unknown.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshos.consensus.raft.config import Config
 from meshos.consensus.raft.limits import MAX_COMMAND_BYTES, MAX_PROPOSED_BYTES
 from meshos.effects import Completed, Err, Outcome, Tell
 from meshos.errors import Refused, Unreachable, busy
+from meshos.ids import NodeId
 
 Asker = tuple[str, int]
 """Who waits for an answer: the machine, and its number for the operation."""
@@ -92,6 +94,11 @@ class Proposals:
     def unsent(self, term: int) -> list[int]:
         """Those that the leader of ``term`` was not sent."""
         return [number for number, proposal in self._of.items() if proposal.sent != term]
+
+    def overtaken(self, applied: Callable[[NodeId, int, int], bool], node: NodeId) -> list[Tell]:
+        """This node's state was replaced by one in which these are applied: how they ended is not known here any more."""
+        gone = [number for number in self._of if applied(node, self.session, number)]
+        return [tell for number in gone if (tell := self.settle(number, Err(unknown()))) is not None]
 
     def expire(self, now: float) -> list[Tell]:
         """End those whose time is over."""

@@ -384,6 +384,8 @@ class Raft:
             reading.confirmed(s, sender, message.round)
         elif isinstance(message, m.ReadIndex):
             reading.ask(s, sender, message.number)
+        elif isinstance(message, m.ChunkReply):
+            s.pending.chunk_replies.append((sender, message))
 
 
 def read_hard(view: View) -> HardState:

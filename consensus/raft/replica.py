@@ -45,15 +45,16 @@ from meshos.consensus.raft.limits import APPLIED_PER_STEP_BYTES, MAX_PROPOSALS
 from meshos.consensus.raft.proposals import Asker, Proposals, no_leader, unknown
 from meshos.consensus.raft.raft import Raft
 from meshos.consensus.raft.reads import Reads
-from meshos.consensus.raft.state import NEVER
+from meshos.consensus.raft.state import NEVER, Pending
 from meshos.consensus.raft.state_machine import StateMachine
+from meshos.consensus.raft.states import States
 from meshos.effects import Ahead, Cast, Completed, Err, Heard, Ok, Outcome, Persist, Put, Tell, Tick, Write, WriteBack
 from meshos.errors import Broken, MeshError, Refused
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import NodeId, OrgDid
 from meshos.storage.disk import DiskFailed
-from meshos.storage.store import View
+from meshos.storage.store import LiveView, View
 
 SETTLE = Settle()
 
@@ -71,7 +72,7 @@ class Replica:
         group: str,
         node: NodeId,
         machine: StateMachine,
-        view: View,
+        view: LiveView,
         *,
         org: OrgDid,
         config: Config,
@@ -88,6 +89,7 @@ class Replica:
         self._clock = (now, wall_ms)
         self._state = State(view, machine)
         self.raft = Raft(node, view, config, configuration=self._state.configuration, applied=self._state.index, rng=rng, now=now)
+        self._states = States(view, self.raft, self._state, config, now)
         self._proposals = Proposals(_read_session(view) + 1, config)
         self._first: list[Write] = [_write_session(self._proposals.session)]  # on disk before the first proposal is sent
         self._reads = Reads(config)
@@ -98,6 +100,8 @@ class Replica:
         self._transfers: list[Asker] = []
         self._stamped_ms = self._state.at_ms
         self._settling = False
+        self._behind = False  # more is committed than was applied with the last step
+        self._dropped: list[Write] = []
         self._leads: tuple[int, bool, NodeId | None, bool] = (0, False, None, False)  # what the last step left
         self._told: Led | Followed | None = None
         self._sent_term = 0  # to whose leader all open proposals were sent
@@ -141,9 +145,9 @@ class Replica:
 
     def deadline(self) -> float | None:
         """See ``meshos.effects.Machine``."""
-        if self._first:
-            return self._clock[0]
-        due = self.raft.deadline()
+        if self._first or self._behind:
+            return self._clock[0]  # at once
+        due = min(self.raft.deadline(), self._states.deadline())
         if len(self._proposals) or len(self._reads):
             due = min(due, self._proposals.deadline(), self._reads.deadline())
             if self.raft.leader is not None and self.raft.role != "leader":
@@ -275,11 +279,13 @@ class Replica:
         for question in self._reads.take_expired(now):
             self._answer(question.asker, Err(no_leader()))
         self.raft.tick(now)
+        self._dropped = self._states.tick(now)
         self._settle(now)
 
     def _settle(self, now: float) -> None:
         """Send what was gathered to where it belongs."""
         raft = self.raft
+        self._states.settle(now)
         if raft.role == "leader":
             if raft.accepts:
                 self._propose(now)
@@ -334,35 +340,59 @@ class Replica:
     def _effects(self, now: float) -> list[object]:
         raft = self.raft
         written = self._apply() if raft.commit > self._state.index else []
-        if self._waited_for:
-            for node in sorted(self._waited_for):
-                raft.announce(now, node)
-            self._waited_for.clear()
+        for node in sorted(self._waited_for):
+            raft.announce(now, node)
+        self._waited_for.clear()
         self._look_at_leader()
         ready = raft.ready()
         pending = ready.pending
-        if pending.lost_reads:
-            self._reads.lost(pending.lost_reads)
-        for read in pending.reads:
-            self._reads.index_known(read.number, read.index)
-        if len(self._reads):
-            self._answer_reads()
-        if raft.gathered:
+        self._serve(now, pending)
+        if raft.gathered or self._states.waits:
             self._will_settle()
-        writes = self._first + ready.writes
+        persist = self._first + ready.writes + self._states.persist
+        written += self._dropped + self._cut()
+        casts = self._encoded([*pending.after, *self._casts, *self._states.letters])
+        ahead = self._encoded(pending.ahead)
+        self._first, self._dropped, self._states.persist, self._casts, self._states.letters = [], [], [], [], []
         effects: list[object] = []
-        if writes:
-            self._first = []
-            effects.append(Persist(tuple(writes)))
+        if persist:
+            effects.append(Persist(tuple(persist)))
         if written:
             effects.append(WriteBack(tuple(written)))
-        effects += [Ahead(cast) for cast in self._encoded(pending.ahead)]
-        effects += self._encoded([*pending.after, *self._casts])
-        self._casts = []
+        effects += [Ahead(cast) for cast in ahead]
+        effects += casts
         if ready.saved is not None:
             effects.append(Tell(self.name, Stored(ready.saved)))
         effects += self._tells
         return effects
+
+    def _serve(self, now: float, pending: Pending) -> None:
+        """What Raft hands over beside messages and writes."""
+        for leader, chunk in pending.chunks:
+            self._states.take(now, leader, chunk)
+        for node, reply in pending.chunk_replies:
+            self._states.answered(now, node, reply)
+        if pending.lost_reads:
+            self._reads.lost(pending.lost_reads)
+        for read in pending.reads:
+            self._reads.index_known(read.number, read.index)
+        if self._states.installed:
+            self._states.installed = False
+            self._tells += self._proposals.overtaken(self._state.applied, self.node)
+        if len(self._reads):
+            self._answer_reads()
+
+    def _cut(self) -> list[Write]:
+        """Forget entries of the log that nobody should need any more."""
+        config, log = self._config, self.raft.log
+        if log.last - log.base <= config.keep_entries + config.compact_entries and log.bytes <= config.keep_bytes * 5 // 4:
+            return []
+        upto = self._state.index
+        needed = self._states.lowest()
+        if needed is not None and log.bytes <= 4 * config.keep_bytes:
+            upto = min(upto, needed)
+        index = log.surplus(config.keep_entries, config.keep_bytes, upto)
+        return log.cut(index) if index > log.base else []
 
     def _encoded(self, letters: Sequence[tuple[NodeId, m.Message]]) -> list[object]:
         """Casts. An append that goes to several followers is encoded once: within one step its entries are known by their place."""
@@ -384,8 +414,7 @@ class Replica:
         raft, state = self.raft, self._state
         entries = raft.entries(state.index + 1, raft.commit, APPLIED_PER_STEP_BYTES)
         writes = state.apply(entries, self._settled)
-        if state.index < raft.commit:
-            self._will_settle()
+        self._behind = state.index < raft.commit
         return writes
 
     def _settled(self, node: NodeId, session: int, number: int, outcome: Outcome[object]) -> None:

@@ -33,6 +33,7 @@ def send_append(s: RaftState, node: NodeId, progress: Progress, max_bytes: int) 
     if prev_term is None:
         if progress.active:  # who is not there needs none yet
             progress.await_state(0)
+            s.gathered = True
         return False
     entries: tuple[Entry, ...] = ()
     if max_bytes and progress.next <= s.log.last:

@@ -13,7 +13,7 @@ from meshos.consensus.raft.config import Config
 from meshos.consensus.raft.entries import CONFIGURATION, Entry
 from meshos.consensus.raft.log import Log
 from meshos.consensus.raft.membership import Configuration, decode_configuration
-from meshos.consensus.raft.messages import Chunk, RaftMessage
+from meshos.consensus.raft.messages import Chunk, ChunkReply, RaftMessage
 from meshos.consensus.raft.progress import Progress
 from meshos.ids import NodeId
 
@@ -49,6 +49,7 @@ class Pending:
     reads: list[ReadReady] = field(default_factory=list)
     lost_reads: list[int] = field(default_factory=list)
     chunks: list[tuple[NodeId, Chunk]] = field(default_factory=list)
+    chunk_replies: list[tuple[NodeId, ChunkReply]] = field(default_factory=list)
 
 
 class RaftState:
