@@ -14,6 +14,8 @@ import trio
 
 from meshos.adapters.onprem.egress_policy import LOOPBACK, EgressPolicy
 from meshos.adapters.onprem.provider import OnPremConfig, OnPremProvider
+from meshos.consensus.org.machine import MACHINE as ORG
+from meshos.consensus.raft.config import PRESETS as RAFT
 from meshos.crypto.boxes import Boxes
 from meshos.crypto.certificates import RevocationList
 from meshos.crypto.signing import Domain, Ed25519Verifier
@@ -29,6 +31,7 @@ from meshos.node.config import parse_address
 from meshos.node.facade.facade import About, Facade, Seen
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
+from meshos.node.founding import found
 from meshos.node.hosting import Hosting
 from meshos.node.kernel.agents import StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
@@ -106,6 +109,7 @@ class Node:
         self.ring = KeyRing.load(self.config.api_keys)
         self.measurements = Measurements()
         self.stores = {name: level.prefixed(name) for name in STORED}
+        found(opened, self.stores[ORG])
         self.overlays = {name: Overlay(store) for name, store in self.stores.items()}
         self.facts = _facts(opened)
         self.verifier = Ed25519Verifier()
@@ -137,7 +141,6 @@ class Node:
 
     def _assemble(self) -> Assembly:
         opened = self.opened
-        validators = {entry.did: entry.validator.node for entry in self.genesis.orgs if entry.validator is not None}
         return assemble(
             Outside(
                 certified=Certified(opened.me.node, opened.me.org, opened.certificate),
@@ -148,7 +151,6 @@ class Node:
                 verifier=self.verifier,
                 check_certificate=opened.trust.check,
                 org_of=opened.trust.org_of,
-                holder_of=validators.get,
                 rng=random.SystemRandom(),
                 secret=os.urandom(32),
                 views=self.overlays,
@@ -156,6 +158,7 @@ class Node:
                 wall_ms=lambda: int(time.time() * 1000),
                 embedder=LazyMiniLM(),
                 measures=self.measurements.of,
+                raft=RAFT[self.config.timing or self.genesis.timing],
                 revoked=lambda: opened.trust.trust.revoked,
             )
         )

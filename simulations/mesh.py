@@ -5,6 +5,9 @@ from typing import Any
 
 from meshos import cbor
 from meshos.crypto.signing import Domain
+from meshos.consensus.org.machine import MACHINE as ORG
+from meshos.consensus.raft.applying import founding
+from meshos.consensus.raft.config import LAN as RAFT
 from meshos.effects import Machine
 from meshos.flow_machine import Flows
 from meshos.ids import NodeId, OrgDid, Peer, org_did
@@ -69,6 +72,8 @@ class Mesh:
                     ports=self._ports(),
                 )
             )
+            if whole and self.holder[self.org_of[node]] == node:
+                world.nodes[node].stores[ORG].write(founding([node]))
 
     def membership(self, node: NodeId) -> Membership:
         """The membership machine of a living node."""
@@ -109,13 +114,13 @@ class Mesh:
                 verifier=self.authority.verifier,
                 check_certificate=self.authority.check,
                 org_of=self.authority.org_of,
-                holder_of=self.holder.get,
                 rng=node.rng,
                 secret=node.rng.randbytes(32),
                 views=node.views,
                 now=node.now(),
                 wall_ms=node.wall_ms,
                 embedder=HashedEmbedder(),
+                raft=RAFT,
             )
         )
         self.assemblies[node.name] = assembly

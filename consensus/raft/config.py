@@ -1,6 +1,8 @@
 """Times and sizes of a Raft group. They hang together, so they are set together and checked together; presets replace what differs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from meshos.consensus.raft.limits import MAX_CHUNK_BYTES, MAX_COMMANDS, MAX_PROPOSALS
 
@@ -103,3 +105,6 @@ WAN = replace(LAN, heartbeat_s=0.4, election_s=2.0, suspicion_s=0.3, notice_s=0.
 
 FAST = replace(LAN, heartbeat_s=0.05, election_s=0.25)
 """A testnet that shows failover; not for busy machines."""
+
+PRESETS: Mapping[str, Config] = MappingProxyType({"lan": LAN, "wan": WAN, "local": LAN, "fast": FAST})
+"""By the names of ``meshos.presets``."""

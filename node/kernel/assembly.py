@@ -12,7 +12,7 @@ from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.org.replicated import GROUP, OrgState
 from meshos.consensus.raft.config import Config as RaftConfig
-from meshos.consensus.raft.replica import Replica
+from meshos.consensus.raft.replica import Replica, protocol_of
 from meshos.crypto.signing import Verifier
 from meshos.effects import Machine
 from meshos.errors import MeshError
@@ -43,6 +43,7 @@ from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
 from meshos.protocols.membership.sync import CheckCertificate
 from meshos.protocols.membership.sync import services as membership_services
+from meshos.protocols.rpc.casting import Listener
 from meshos.protocols.rpc.limits import SERVED
 from meshos.protocols.rpc.machine import Rpc
 from meshos.protocols.tasks.call import Calls
@@ -53,7 +54,7 @@ from meshos.protocols.tasks.payments import OwedOnly
 from meshos.protocols.tasks.receipt import PROTOCOL as RECEIPT
 from meshos.protocols.tasks.serve import TaskServices
 from meshos.protocols.tasks.wire import CALL_OFF, TASK
-from meshos.storage.store import View
+from meshos.storage.store import LiveView
 
 FLOWS = 8192
 """Flows that run at once: the requests of all peers (protocols/rpc/limits.py), those of the API, and the node's own."""
@@ -87,7 +88,7 @@ class Outside:
     org_of: OrgOf
     rng: random.Random
     secret: bytes
-    views: Mapping[str, View]
+    views: Mapping[str, LiveView]
     now: float
     wall_ms: Callable[[], int]
     embedder: Embedder
@@ -175,7 +176,8 @@ def assemble(outside: Outside) -> Assembly:
     }
     flows = Flows(services, limit=FLOWS)
     allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT), any_member)
-    rpc = Rpc(me, allowed, outside.rng, bodies=BODIES)
+    listeners = {protocol_of(GROUP): Listener(ORG, lambda peer: peer.org == me.org)}
+    rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"])
     receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, TIDY))
     machines: dict[str, Machine] = {
