@@ -1,8 +1,8 @@
 """Founding: the first node of an organisation begins its Raft group, once.
 
-The organisation's validator in genesis is its first node (an organisation without one: the node that starts). Whoever founds a group leads it
-alone until others are added, so this must not happen a second time, on a node that lost its disk: the others would go on without it, and there
-would be two groups. The file ``founded`` in the node's folder remembers it beside the disk.
+The organisation's validator in genesis is its first node (an organisation without one: the node that starts). Whoever founds a group
+leads it alone until others are added, so this must not happen a second time, on a node that lost its disk: the others would go on without
+it, and there would be two groups. The file ``founded`` in the node's folder remembers it beside the disk.
 """
 
 from meshos.consensus.raft.applying import founding

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from meshos import cbor
-from meshos.crypto.signing import Domain
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.raft.applying import founding
 from meshos.consensus.raft.config import LAN as RAFT
+from meshos.crypto.signing import Domain
 from meshos.effects import Machine
 from meshos.flow_machine import Flows
 from meshos.ids import NodeId, OrgDid, Peer, org_did

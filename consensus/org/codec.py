@@ -94,7 +94,7 @@ _KINDS: Final[tuple[tuple[type, tuple[Read, ...]], ...]] = (
     (RecordIntent, (_text, _peer, _text, _text, _text, _flag, _bytes, _bytes, _number, _text)),
     (
         RecordOutcome,
-        (_text, _status, _or_none(_bytes), _bytes, _or_none(_problem), _bytes, _bytes, _number, _text, _flag),
+        (_text, _status, _or_none(_bytes), _bytes, _or_none(_problem), _bytes, _bytes, _number, _text, _flag, _number),
     ),
     (RecordReceipts, (_signatures,)),
     (CallOff, (_text, _peer, _text, _text)),

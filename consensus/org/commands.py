@@ -190,7 +190,8 @@ class Ended:
 class RecordOutcome:
     """How ``task`` ended; the first one counts, and ``Ended`` gives what counts.
 
-    ``forget``: nothing was tried, so the key may be used again at once.
+    ``forget``: nothing was tried, so the key may be used again at once. ``size`` is that of a result that is too large to be recorded,
+    which is known by its hash alone.
     """
 
     task: TaskId
@@ -203,6 +204,7 @@ class RecordOutcome:
     owed_micro: int = 0
     replica: str = ""
     forget: bool = False
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from meshos.consensus.org.commands import (
     RecordOutcome,
 )
 from meshos.consensus.org.entries import read_ended, read_task
-from meshos.consensus.org.limits import MAX_WAITING
+from meshos.consensus.org.limits import MAX_RECORDED_RESULT_BYTES, MAX_WAITING
 from meshos.consensus.org.queries import open_intents
 from meshos.consensus.org.state import no_task
 from meshos.consensus.raft.events import Fence
@@ -51,9 +51,12 @@ _Task: TypeAlias = RecordIntent | RecordOutcome | CallOff
 
 @dataclass(slots=True)
 class _Asked:
-    """A command that is with the replica. ``asker``: None where nobody waits. ``fence``: in whose name this node led when it came."""
+    """A command that is with the replica. ``large``: a result that is recorded by its hash alone. ``asker``: None where nobody waits.
+    ``fence``: in whose name this node led when it came.
+    """
 
     command: _Task
+    large: bytes | None
     asker: _Asker | None
     fence: Fence | None
 
@@ -140,24 +143,26 @@ class OrgMachine:
                 if self.replica.fence is None:
                     raise leads_not()
                 self._begins[command.task] = self._begins.get(command.task, 0) + 1
-                self._propose(now, command, asker)
-            elif isinstance(command, RecordOutcome | CallOff):
-                self._propose(now, command, asker)
+                self._propose(now, command, asker=asker)
+            elif isinstance(command, RecordOutcome):
+                self._propose(now, *_light(command), asker=asker)
+            elif isinstance(command, CallOff):
+                self._propose(now, command, asker=asker)
             else:
                 self._effects += self.replica.step(now, perform)
         except MeshError as error:
             self._answer(asker, Err(error))
 
-    def _propose(self, now: float, command: _Task, asker: _Asker | None) -> None:
+    def _propose(self, now: float, command: _Task, large: bytes | None = None, *, asker: _Asker | None) -> None:
         self._ops += 1
-        self._asked[self._ops] = _Asked(command, asker, self.replica.fence)
+        self._asked[self._ops] = _Asked(command, large, asker, self.replica.fence)
         if asker is not None:
             self._numbers[asker] = self._ops
         self._effects += self.replica.step(now, Perform(self._ops, Propose[object](command), None, MACHINE))
 
     def _insist(self, now: float, command: RecordOutcome | CallOff) -> None:
         """Have it recorded, for nobody who waits, however long that takes."""
-        self._propose(now, command, None)
+        self._propose(now, command, asker=None)
 
     def _propose_again(self, now: float) -> None:
         while self._again and self._again[0][0] <= now:
@@ -183,6 +188,8 @@ class OrgMachine:
             self._again.append((now + AGAIN_S, command))
         if isinstance(outcome, Ok) and isinstance(outcome.value, NotBegun):
             outcome = Err(_not_begun(outcome.value))
+        if asked.large is not None and isinstance(outcome, Ok):
+            outcome = Ok(_whole(outcome.value, asked.large, command))
         if asker is not None:
             self._answer(asker, outcome)
         if isinstance(outcome, Ok) and isinstance(outcome.value, Ended) and not isinstance(command, RecordIntent):
@@ -269,6 +276,20 @@ class OrgMachine:
 def _in_doubt(error: MeshError) -> bool:
     """Whether the command may be recorded now or later, or was never tried: an end that must come has to be proposed again."""
     return error.outcome == "unknown" or isinstance(error, Unreachable) or error.name == "busy"
+
+
+def _light(command: RecordOutcome) -> tuple[RecordOutcome, bytes | None]:
+    """The command as it is replicated, and the result that it then lacks."""
+    result = command.result
+    if result is None or len(result) <= MAX_RECORDED_RESULT_BYTES:
+        return command, None
+    return replace(command, result=None, size=len(result)), result
+
+
+def _whole(ended: object, large: bytes, command: _Task) -> object:
+    """Who ran the task, and those who wait here, get the result itself, if it is this outcome that counts."""
+    assert isinstance(ended, Ended) and isinstance(command, RecordOutcome)
+    return replace(ended, result=large) if ended.result_hash == command.result_hash else ended
 
 
 def _off(command: RecordIntent) -> CallOff:

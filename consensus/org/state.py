@@ -241,8 +241,10 @@ def _record_outcome(change: _Change, command: RecordOutcome) -> Ended:
         return read_ended(change.view, task)
     _check(command.status in STATUSES, "no such status")
     _check(max(len(command.receipt), len(command.signature), len(command.replica)) <= MAX_RECEIPT_BYTES, "its receipt is too long")
-    size = 0 if command.result is None else len(command.result)
-    kept = command.result is not None and size <= MAX_RECORDED_RESULT_BYTES and change.kept + size <= MAX_KEPT_BYTES
+    size = command.size if command.result is None else len(command.result)
+    _check(command.result is None or size <= MAX_RECORDED_RESULT_BYTES, "its result is too large to be recorded")
+    _check(size >= 0, "its size is below zero")
+    kept = command.result is not None and change.kept + size <= MAX_KEPT_BYTES
     ended = Ended(
         task.intent,
         command.status,

@@ -5,8 +5,8 @@ tools), then records it for the organisation, then publishes: what is found runs
 start. A withdrawal records first, then takes the record out of the directory, then stops the process; a tombstone that is recorded is
 published again at the next start too.
 
-Agents run on the node that leads their organisation. One that comes to lead runs what is recorded (``run_all``), one that leads no more ends
-what it runs; what it places carries the term of its lead, so that of two that take themselves for the leader the later one counts.
+Agents run on the node that leads their organisation. One that comes to lead runs what is recorded (``run_all``), one that leads no more
+ends what it runs; what it places carries the term of its lead, so that of two that take themselves for the leader the later one counts.
 
 One Flow at a time changes an agent. A Flow that is cancelled on the way (its deadline has passed) can await nothing any more, so that
 it leaves the agent in ``_stray``. What is recorded of each stray is made true again by the next deployment or withdrawal before it
@@ -171,7 +171,7 @@ class AgentFlows:
                 await self.end_all(None)
 
     async def end_all(self, _: object) -> None:
-        """This node leads no more: end what it runs, unless it has come to lead again meanwhile. What cannot be ended now is tried again."""
+        """This node leads no more: end what it runs, unless it leads again by now. What cannot be ended is tried again."""
         for agent in sorted(self._running - self._changing):
             if self._office.lead is not None or agent in self._changing:
                 continue

@@ -20,8 +20,8 @@ from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.agents import AgentFlows
-from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import END, START, Watch
+from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.presets import Timing
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.commands import MACHINE as DIRECTORY_MACHINE

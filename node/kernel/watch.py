@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from meshos.consensus.raft.events import Followed, Led
 from meshos.effects import Completed, Err, Tell, Tick
 from meshos.errors import Refused
-from meshos.consensus.raft.events import Followed, Led
 from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Perform, StartFlow
 from meshos.protocols.membership.events import LeaveCompleted, MemberChanged, MemberForgotten, NoteReceived
 

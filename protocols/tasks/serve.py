@@ -229,8 +229,8 @@ class TaskServices:
     # -- recovery ----------------------------------------------------------------------------------------------------
 
     async def recover(self, _: object) -> int:
-        """A Flow for a node that has come to lead, once its agents run: end every task that a crash or the leader before it left open; gives
-        how many.
+        """A Flow for a node that has come to lead, once its agents run: end every task that a crash or the leader before it left
+        open; gives how many.
 
         One that cannot be ended keeps no other from it: the first such error is raised when all have been tried.
         """

@@ -10,6 +10,7 @@ import trio
 
 from meshos.adapters.onprem.provider import OnPremConfig, OnPremProvider
 from meshos.consensus.org.commands import FindTasks
+from meshos.consensus.raft.config import LAN
 from meshos.crypto.signing import Domain
 from meshos.effects import Persist, Sign, Signed
 from meshos.errors import Refused
@@ -56,13 +57,13 @@ def an_assembly(name: str) -> Assembly:
             verifier=authority.verifier,
             check_certificate=authority.check,
             org_of=authority.org_of,
-            holder_of=lambda org: None,
             rng=random.Random(1),
             secret=b"s" * 32,
             views=stores,
             now=0.0,
             wall_ms=lambda: 0,
             embedder=HashedEmbedder(),
+            raft=LAN,
         )
     )
     for effect in assembly.membership.step(0.0, Started()):  # it lists itself once what it says of itself is signed

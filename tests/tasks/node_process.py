@@ -17,7 +17,6 @@ import trio
 
 from meshos import cbor
 from meshos.consensus.org.commands import DeployAgent, GetAgent, Tool
-from meshos.consensus.org.machine import OrgMachine
 from meshos.crypto.keys import SigningKey, node_id
 from meshos.crypto.signing import Ed25519Verifier, sign
 from meshos.effects import Machine
@@ -34,6 +33,7 @@ from meshos.protocols.tasks.ports import CallTool, SignBytes, ToolResult
 from meshos.protocols.tasks.serve import TaskServices
 from meshos.storage.level import LevelStore
 from meshos.storage.overlay import Overlay
+from tests.org.lone import found, org_machine
 
 ORG = OrgDid("did:mesh:enterprise:acme")
 AGENT = AgentId("a-0123456789abcdef")
@@ -54,7 +54,9 @@ class TaskNode:
         store = self.store.prefixed("org")
         overlay = Overlay(store)
         verifier = Ed25519Verifier()
-        self.services = TaskServices(self.me, holder=self.me.node, genesis_hash=GENESIS, verifier=verifier, payments=OwedOnly())
+        found(store, self.me)
+        org = org_machine(overlay, self.me, now=trio.current_time(), wall_ms=time.time_ns() // 1_000_000)
+        self.services = TaskServices(self.me, office=org, genesis_hash=GENESIS, verifier=verifier, payments=OwedOnly())
         calls = Calls(self.me, genesis_hash=GENESIS, verifier=verifier, org_of=lambda node: ORG if node == self.me.node else None)
         flows: dict[str, Service] = {
             wire.TASK: self.services.task,
@@ -68,7 +70,7 @@ class TaskNode:
         machines: dict[str, Machine] = {
             "flows": Flows(flows, limit=1000),
             "rpc": Rpc(self.me, allowed, random.Random(secrets.randbits(64))),
-            "org": OrgMachine(overlay, now=trio.current_time(), wall_ms=time.time_ns() // 1_000_000),
+            "org": org,
             "receipts": outbox.ReceiptOutbox(),
         }
         ports: dict[type, PortHandler] = {CallTool: self._call_tool, SignBytes: self._sign}

@@ -261,7 +261,7 @@ def test_cancelled_at_any_moment_no_task_stays_open() -> None:
         world.caller.post("flows", CancelFlow(flow))
         world.run()
         assert open_intents(world.provider.overlay) == (), f"cancelled after effect {k}"
-        assert world.provider.org.statistics() == {"held": 0, "waiting": 0, "orphans": 0}
+        assert world.provider.waits() == (0, 0)
         assert all(run.how in ("ended", "cancelled") for run in world.executions)
         again = world.call("pay", key="k")
         assert again.status in ("completed", "cancelled")
@@ -284,7 +284,7 @@ def test_cancelled_between_any_two_events_no_task_stays_open() -> None:
         world.run(until=lambda flow=flow, world=world: flow in world.ended)  # type: ignore[misc]
         world.run()
         assert open_intents(world.provider.overlay) == (), f"cancelled after event {k}"
-        assert world.provider.org.statistics() == {"held": 0, "waiting": 0, "orphans": 0}
+        assert world.provider.waits() == (0, 0)
         again = world.call("pay", key="k")
         assert len(world.executions) <= 1
         statuses.add((again.status, len(world.executions)))
@@ -361,7 +361,7 @@ def test_called_off_between_any_two_events_both_sides_say_the_same() -> None:
         assert result.heard
         assert result.status == ("cancelled" if recorded == "nothing" else recorded), f"called off after event {k}"
         assert open_intents(world.provider.overlay) == ()
-        assert world.provider.org.statistics() == {"held": 0, "waiting": 0, "orphans": 0}
+        assert world.provider.waits() == (0, 0)
         assert world.propose(world.provider, GetOwed(ACME)) == (PRICE if result.status == "completed" else 0)
         if result.status == "completed":
             assert result.receipt is not None and result.receipt.countersignature, "what is owed is acknowledged"
