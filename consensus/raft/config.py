@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from meshos.consensus.raft.limits import MAX_CHUNK_BYTES, MAX_COMMANDS, MAX_PROPOSALS
+from meshos.storage.limits import MAX_KEY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Config:
             "1 <= entry_commands <= MAX_COMMANDS": 1 <= self.entry_commands <= MAX_COMMANDS,
             "1 <= proposals <= MAX_PROPOSALS": 1 <= self.proposals <= MAX_PROPOSALS,
             "1 <= keep_entries, compact_entries": min(self.keep_entries, self.compact_entries) >= 1,
-            "0 < chunk_bytes <= MAX_CHUNK_BYTES": 0 < self.chunk_bytes <= MAX_CHUNK_BYTES,
+            "2 * MAX_KEY_BYTES <= chunk_bytes <= MAX_CHUNK_BYTES": 2 * MAX_KEY_BYTES <= self.chunk_bytes <= MAX_CHUNK_BYTES,
             "1 <= chunks_inflight, transfers": min(self.chunks_inflight, self.transfers) >= 1,
             "0 < cached_bytes <= keep_bytes": 0 < self.cached_bytes <= self.keep_bytes,
         }

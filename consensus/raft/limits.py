@@ -24,8 +24,8 @@ MAX_ENTRIES = 1024
 MAX_CHUNK_BYTES = 256 << 10
 """One piece of a state on its way to a follower; both sides hold a few of them in memory, never the whole."""
 
-CHUNK_FRAME_BYTES = 4 << 10
-"""Of a chunk, for what stands around its keys and values."""
+CHUNK_FRAME_BYTES = 64
+"""Of a chunk, for what stands around its list of keys and values."""
 
 MAX_STATE_VALUE_BYTES = 8 << 20
 """One value of a state: larger ones could be written, and not be sent; a receiver holds one in memory, in pieces."""

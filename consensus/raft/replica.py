@@ -285,6 +285,7 @@ class Replica:
     def _settle(self, now: float) -> None:
         """Send what was gathered to where it belongs."""
         raft = self.raft
+        self._answer_reads()
         self._states.settle(now)
         if raft.role == "leader":
             if raft.accepts:
@@ -347,6 +348,11 @@ class Replica:
         ready = raft.ready()
         pending = ready.pending
         self._serve(now, pending)
+        if self._reads.ready(self._state.index):
+            if written:
+                self._will_settle()  # the View does not show yet what this step wrote
+            else:
+                self._answer_reads()
         if raft.gathered or self._states.waits:
             self._will_settle()
         persist = self._first + ready.writes + self._states.persist
@@ -379,8 +385,6 @@ class Replica:
         if self._states.installed:
             self._states.installed = False
             self._tells += self._proposals.overtaken(self._state.applied, self.node)
-        if len(self._reads):
-            self._answer_reads()
 
     def _cut(self) -> list[Write]:
         """Forget entries of the log that nobody should need any more."""
