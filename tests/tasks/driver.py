@@ -10,8 +10,9 @@ from random import Random
 from typing import Any
 
 from meshos import cbor
-from meshos.consensus.org.commands import DeployAgent, Tool
+from meshos.consensus.org.commands import DeployAgent, Intent, Tool
 from meshos.consensus.org.machine import OrgMachine
+from meshos.consensus.org.queries import open_intents
 from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier, SimulatedWorld
 from meshos.effects import Completed, Err, Machine, Ok, Outcome, Persist, Report, Tell, Tick, WriteBack
 from meshos.errors import Failed, MeshError, Unreachable
@@ -113,6 +114,10 @@ class Node:
                 elif isinstance(effect, Tell) and effect.machine == "org":
                     queue.append(effect.event)
         return org
+
+    def open_intents(self) -> tuple[Intent, ...]:
+        """The tasks without an outcome."""
+        return open_intents(self.org.replica.view())
 
     def waits(self) -> tuple[int, int]:
         """How many hold a task here, and how many wait for one."""
