@@ -59,6 +59,14 @@ class Scenario:
     mixture: Mixture = swarmed
     marks: Callable[[SimNode, str, object, list[object]], Marks] = unmarked
     situations: tuple[str, ...] = ()
+    fewest_nodes: int = 2
+    source: str = ""
+    """The file that it comes from, where it is none of ours."""
+
+    @property
+    def called(self) -> str:
+        """What to write to run it."""
+        return self.source or self.name
 
 
 @dataclass(slots=True)
@@ -114,14 +122,17 @@ def run(
     log: TextIO | None = None,
 ) -> Report:
     """Run once. Without a schedule, one is drawn from the seed. ``record`` hashes every step (some ten times slower)."""
-    size = nodes or scenario.nodes
-    until = until_s or scenario.until_s
+    size = scenario.nodes if nodes is None else nodes
+    if size < scenario.fewest_nodes:
+        raise BadInput("too-few-nodes", f"{scenario.name} needs {scenario.fewest_nodes} nodes or more, not {size}")
+    until = scenario.until_s if until_s is None else until_s
     world = World(seed)
+    world.until_s = until
     checkers = list(scenario.populate(world, size))
     if schedule is None:
         schedule = scenario.mixture(world, scenario.begin_s, max(scenario.begin_s, until - scenario.settle_s))
     check_nodes(schedule, world.nodes)
-    report = Report(scenario.name, seed, size, until, schedule)
+    report = Report(scenario.called, seed, size, until, schedule)
     recorder = Recorder(log) if record or log is not None else None
     observers = [checker.observe for checker in checkers] + ([recorder.observe] if recorder is not None else [])
     world.observer = _together(observers)

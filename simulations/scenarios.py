@@ -35,7 +35,13 @@ SCENARIOS = {
     for scenario in (
         Scenario("membership", "who is alive, under crashes, pauses, partitions, loss", _membership, 30, 120.0, 10.0, 60.0),
         Scenario("directory", "records published and withdrawn everywhere, found everywhere in the end", _directory, 8, 180.0, 10.0, 90.0),
-        Scenario("calls", "tasks across organisations: none run twice, every caller told the truth", _calls, 6, 120.0, 10.0, 60.0),
+        Scenario(
+            "calls",
+            "tasks across organisations: none run twice, every caller told the truth",
+            _calls,
+            *(6, 120.0, 10.0, 60.0),
+            situations=("a call called off before it came",),
+        ),
     )
 }
 

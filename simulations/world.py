@@ -330,6 +330,7 @@ class World:
     def __init__(self, seed: int, faults: NetworkFaults | None = None) -> None:
         self.seed = seed
         self.now = 0.0
+        self.until_s = 120.0  # when the run ends, as far as whoever gives the nodes work should know
         self.steps = 0
         self.sign_range_s = (0.0001, 0.02)
         self.port_s = 0.002
