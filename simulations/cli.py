@@ -20,6 +20,10 @@ from meshos.simulations.scenario_files import Chosen, chosen, seeds_of
 from meshos.simulations.scenarios import SCENARIOS
 from meshos.simulations.seeds import Job, failed_first, run_seeds
 from meshos.simulations.shrinking import shrink
+from meshos.simulations.timeline import traced
+
+PAGES = 3
+"""The first failures of many get a timeline by themselves; each takes as long as its run did."""
 
 app = typer.Typer(help="Chaos in virtual time: the nodes' own machines, hurt by a seed.", no_args_is_help=True)
 app.command("mutants")(mutants)
@@ -73,6 +77,7 @@ def run_(
 def replay(
     file: Annotated[Path, typer.Argument(help="A file that a run wrote.")],
     log: Annotated[Path | None, typer.Option(help="Write the decision log here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a timeline here: one page, to be opened in a browser.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Run a written run again, step by step the same. Example: mesh sim replay sim/membership-8141.json"""
@@ -91,7 +96,9 @@ def replay(
         report = run(scenario, seed, nodes=nodes, until_s=until, schedule=schedule, record=True, log=out)
     if digest and report.digest != digest:
         output.warn(f"not the same steps as when {file} was written: that was another commit, or a bug of determinism")
-    _finish(iter([report]), scenario, 1, begun, json_, "sim-replay")
+    if html is not None:
+        html.write_text(traced(report), encoding="utf-8")
+    _finish(iter([report]), scenario, 1, begun, json_, "sim-replay", page=html)
 
 
 @contextmanager
@@ -112,6 +119,13 @@ def _excerpts() -> Iterator[None]:
         if error.excerpt:
             print(output.clean(error.excerpt, keep_lines=True), file=sys.stderr)
         raise
+
+
+def _page(report: Report, path: Path) -> Path:
+    """The timeline beside the file of a run."""
+    page = path.with_suffix(".html")
+    page.write_text(traced(report), encoding="utf-8")
+    return page
 
 
 def _wanted(picked: Chosen, seed: int | None, seeds: str | None) -> Sequence[int]:
@@ -135,17 +149,20 @@ def _finish(
     command: str = "sim-run",
     *,
     coverage: bool = False,
+    page: Path | None = None,
 ) -> None:
     """Tell and write down each failure as it comes, then the verdict; exit with the worst. Ctrl-C gives what there is."""
     reports: list[Report] = []
-    interrupted = False
+    interrupted, failed = False, 0
     try:
         for report in runs:
             reports.append(report)
             if report.verdict != "ok":
                 path = verdicts.save(report)
+                failed += 1
+                shown = page or (_page(report, path) if failed <= PAGES else None)
                 if not as_json:
-                    verdicts.tell_failure(report, path, None)
+                    verdicts.tell_failure(report, path, shown)
     except KeyboardInterrupt:
         interrupted = True
         output.warn(f"stopped after {len(reports)} of {wanted} runs")

@@ -14,6 +14,7 @@ from meshos.simulations.faults import in_words
 from meshos.simulations.parallel import workers
 from meshos.simulations.run import Report, load
 from meshos.simulations.shrink import MAX_RUNS, Case, Row, Shrinker, run_case
+from meshos.simulations.timeline import traced
 
 
 def shrink(
@@ -38,6 +39,8 @@ def shrink(
     report = run_case(least, record=True)
     path = out or file.with_suffix(".min.json")
     path.write_text(json.dumps(report.to_json(), indent=1) + "\n")
+    page = path.with_suffix(".html")
+    page.write_text(traced(report), encoding="utf-8")
     if json_:
         sizes = {"runs": shrinker.runs, "before": _size(whole), "after": _size(least), "file": str(path)}
         output.document("sim-shrink", {**sizes, "words": words(least.schedule), "run": report.to_json()})
@@ -71,3 +74,4 @@ def _print(whole: Case, least: Case, report: Report, tried: int, path: Path) -> 
     output.say(f"Minimal schedule ({least.faults} of {whole.faults} faults)")
     output.block("\n".join(words(least.schedule)))
     output.say(f"Replay  mesh sim replay {path}")
+    output.say(f"See     {path.with_suffix('.html')}")
