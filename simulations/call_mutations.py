@@ -31,7 +31,7 @@ def cancelled_means_not_done() -> Iterator[None]:
 @contextmanager
 def abandoned_tasks_stay_open() -> Iterator[None]:
     """The organisation's state forgets to end a task whose Flow was cancelled."""
-    with replaced(OrgMachine, "_give_up", lambda self, now, task, deadline: None):
+    with replaced(OrgMachine, "_insist", lambda self, now, command: None):
         yield
 
 

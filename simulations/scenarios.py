@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from meshos.errors import BadInput
 from meshos.presets import LAN
-from meshos.simulations import call_mutations
+from meshos.simulations import call_mutations, mesh_marks
 from meshos.simulations.checkers import MembershipChecker, QuietChecker
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.mutations import Mutation
@@ -34,9 +34,28 @@ def _calls(world: World, nodes: int) -> Sequence[Checker]:
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario("membership", "who is alive, under crashes, pauses, partitions, loss", _membership, 30, 120.0, 10.0, 60.0),
-        Scenario("directory", "records published and withdrawn everywhere, found everywhere in the end", _directory, 8, 180.0, 10.0, 90.0),
-        Scenario("calls", "tasks across organisations: none run twice, every caller told the truth", _calls, 6, 120.0, 10.0, 60.0),
+        Scenario(
+            "membership",
+            "who is alive, under crashes, pauses, partitions, loss",
+            _membership,
+            *(30, 120.0, 10.0, 60.0),
+            marks=mesh_marks.of_membership,
+        ),
+        Scenario(
+            "directory",
+            "records published and withdrawn everywhere, found everywhere in the end",
+            _directory,
+            *(8, 180.0, 10.0, 90.0),
+            marks=mesh_marks.of_membership,
+        ),
+        Scenario(
+            "calls",
+            "tasks across organisations: none run twice, every caller told the truth",
+            _calls,
+            *(6, 120.0, 10.0, 60.0),
+            marks=mesh_marks.of_calls,
+            situations=("a call called off before it came",),
+        ),
         raft.SCENARIO,
     )
 }

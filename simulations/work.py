@@ -21,6 +21,11 @@ from meshos.protocols.tasks.call import CallRequest, TaskResult
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.world import SimNode, Violation, World
 
+MOST_S = 100.0
+"""Nodes are given work for so long,"""
+LAST_S = 20.0
+"""and none so shortly before the end of a run."""
+
 
 class Asking:
     """Starts Flows on nodes as the API would, and hears how they end; a Flow whose node crashes never ends."""
@@ -67,10 +72,10 @@ class DirectoryWork:
     NAMES = 5
     EVERY_S = 2.0
 
-    def __init__(self, mesh: Mesh, *, until_s: float = 100.0) -> None:
+    def __init__(self, mesh: Mesh, *, until_s: float | None = None) -> None:
         self.mesh, self.world = mesh, mesh.world
         self.asking = Asking(mesh.world)
-        self.until_s = until_s
+        self.until_s = min(MOST_S, mesh.world.until_s - LAST_S) if until_s is None else until_s
         self.owners = [_Owner(mesh.world.nodes[node], mesh.world.generator(f"owner/{node}")) for node in mesh.ids]
         for owner in self.owners:
             mesh.world.at(3.0 + owner.rng.random(), self._next, owner)
@@ -166,10 +171,10 @@ class CallWork:
     CANCELLED = 0.15
     BRIEFLY = "Briefly"
 
-    def __init__(self, mesh: Mesh, *, until_s: float = 100.0) -> None:
+    def __init__(self, mesh: Mesh, *, until_s: float | None = None) -> None:
         self.mesh, self.world = mesh, mesh.world
         self.asking = Asking(mesh.world)
-        self.until_s = until_s
+        self.until_s = min(MOST_S, mesh.world.until_s - LAST_S) if until_s is None else until_s
         self.rng = mesh.world.generator("calls")
         self.asked: list[_Asked] = []
         self.agents: dict[AgentId, NodeId] = {}

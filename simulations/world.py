@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from meshos.crypto.signing import Domain, Signer, Verifier
 from meshos.effects import Completed, Err, Machine, Ok, Report, Sign, Signed, Write
@@ -88,6 +88,18 @@ class Spec:
     ports: Mapping[type, Callable[["SimNode", Any], object]] = field(default_factory=dict)  # what Port(effect) gives (or Lasting)
 
 
+class Tracer(Protocol):
+    """Sees what passes between nodes and what becomes of them, for a page that shows it."""
+
+    def sent(self, now: float, arrives: float, source: NodeId, target: NodeId, message: object) -> None:
+        """A message went out; it ``arrives`` before ``now`` if it is lost."""
+        ...
+
+    def life(self, now: float, node: NodeId, what: str) -> None:
+        """A node was started, crashed, paused or resumed."""
+        ...
+
+
 class SimNode:
     """One node of the world."""
 
@@ -123,6 +135,7 @@ class SimNode:
         """Build its machines from its disks and begin."""
         self.epoch += 1
         self.alive, self.paused, self.kept = True, False, []
+        self._lives("start")
         self.views = {name: Overlay(store) for name, store in self.stores.items()}
         self.wake = NEVER
         observe = self.world.observer
@@ -294,6 +307,10 @@ class SimNode:
         if epoch == self.epoch:
             self.deliver(machine, event)
 
+    def _lives(self, what: str) -> None:
+        if self.world.tracer is not None:
+            self.world.tracer.life(self.world.now, self.name, what)
+
     # -- faults ------------------------------------------------------------------------------------------------------
 
     def crash(self) -> None:
@@ -301,6 +318,7 @@ class SimNode:
         self.alive = False
         self.epoch += 1
         self.world.crashed(self)
+        self._lives("crash")
         outside, self.outside = self.outside, {}
         for lasting in outside.values():
             lasting.left()
@@ -310,12 +328,14 @@ class SimNode:
     def pause(self) -> None:
         """SIGSTOP."""
         self.paused = True
+        self._lives("pause")
 
     def resume(self) -> None:
         """SIGCONT: everything that arrived meanwhile is met at once, and every timer is late."""
         if not (self.alive and self.paused):
             return
         self.paused = False
+        self._lives("resume")
         kept, self.kept = self.kept, []
         if kept:
             self.world.visited("a paused node that met late what came meanwhile")
@@ -330,6 +350,7 @@ class World:
     def __init__(self, seed: int, faults: NetworkFaults | None = None) -> None:
         self.seed = seed
         self.now = 0.0
+        self.until_s = 120.0  # when the run ends, as far as whoever gives the nodes work should know
         self.steps = 0
         self.sign_range_s = (0.0001, 0.02)
         self.port_s = 0.002
@@ -342,6 +363,7 @@ class World:
         self.observer: Callable[[SimNode, str, object, list[object]], None] | None = None
         self.noticed: Callable[[SimNode, object], None] | None = None
         self.situations: dict[str, int] = {}  # how often each was visited
+        self.tracer: Tracer | None = None
         self._disk = self.generator("disk")
         self._signing = self.generator("signing")
 
@@ -417,7 +439,10 @@ class World:
         if target is None:
             return
         name = node.name
-        for delay in self.network.datagram(name, to, self.now):
+        delays = self.network.datagram(name, to, self.now)
+        if self.tracer is not None:
+            self.tracer.sent(self.now, self.now + min(delays, default=-1.0), name, to, effect.message)
+        for delay in delays:
             arguments = (name, effect.address, effect.message)
             heappush(self.heap, (self.now + delay, next(self.numbers), target.receive, arguments))
 

@@ -23,7 +23,7 @@ class Later:
 
 LEDGER, GOVERNANCE, APPROVALS = "the ledger", "governance", "approvals by people"
 TRUST, JOINING, OUTSIDE = "trust and policies", "admission of new organisations", "the open directory"
-UPKEEP, WEB, SHRINKING = "upkeep of nodes", "the dashboard", "the simulator's search for small schedules"
+UPKEEP, WEB = "upkeep of nodes", "the dashboard"
 
 COMMANDS = (
     Later("wallet", "show a balance and transfer MESH", LEDGER),
@@ -46,20 +46,19 @@ COMMANDS = (
     Later("restore", "bring a node back from a backup", UPKEEP),
     Later("ui", "open the dashboard in a browser", WEB),
 )
-SIM_COMMANDS = (Later("shrink", "find the smallest schedule that still fails", SHRINKING),)
 _ANY_WORDS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
-def register(app: typer.Typer, commands: tuple[Later, ...] = COMMANDS, path: str = "mesh") -> None:
-    """Add ``commands`` below ``path``."""
-    for later in commands:
+def register(app: typer.Typer) -> None:
+    """Add them to ``app``."""
+    for later in COMMANDS:
         help_text = f"Not yet: will {later.does}; comes with {later.part}."
-        app.command(later.name, hidden=True, help=help_text, context_settings=_ANY_WORDS)(_refusal(path, later))
+        app.command(later.name, hidden=True, help=help_text, context_settings=_ANY_WORDS)(_refusal(later))
 
 
-def _refusal(path: str, later: Later) -> Callable[[], None]:
+def _refusal(later: Later) -> Callable[[], None]:
     def refuse() -> None:
-        raise Refused("not-yet", f"`{path} {later.name}` will {later.does}", hint=f"it comes with {later.part}")
+        raise Refused("not-yet", f"`mesh {later.name}` will {later.does}", hint=f"it comes with {later.part}")
 
     return refuse
 

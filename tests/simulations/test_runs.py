@@ -22,6 +22,7 @@ from meshos.simulations.faults import (
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.run import Checker, Report, Scenario, load, run
 from meshos.simulations.scenarios import SCENARIOS, scenario_named
+from meshos.simulations.situations import SITUATIONS
 from meshos.simulations.world import World
 from meshos.storage.memory import MemoryStore
 
@@ -144,6 +145,7 @@ def test_seeds(scenario: str, seed: int) -> None:
     chosen = replace(scenario_named(scenario), nodes=min(scenario_named(scenario).nodes, 8))
     report: Report = run(chosen, seed)
     assert report.verdict == "ok", f"{report.message}; again: mesh sim run {scenario} --seed {seed} --nodes {chosen.nodes}"
+    assert set(report.visited) <= {*SITUATIONS, *chosen.situations}, "else nobody sees that no seed was in it"
 
 
 def test_nobody_is_declared_dead_while_nothing_happens() -> None:
