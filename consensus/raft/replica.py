@@ -57,6 +57,7 @@ from meshos.storage.disk import DiskFailed
 from meshos.storage.store import LiveView, View
 
 SETTLE = Settle()
+_ASKED = frozenset({ChangeMembers, TransferLeadership, Stale, GetGroup})
 
 
 class Replica:
@@ -100,6 +101,7 @@ class Replica:
         self._transfers: list[Asker] = []
         self._stamped_ms = self._state.at_ms
         self._settling = False
+        self._due = now  # at once, for ``_first``
         self._behind = False  # more is committed than was applied with the last step
         self._dropped: list[Write] = []
         self._leads: tuple[int, bool, NodeId | None, bool] = (0, False, None, False)  # what the last step left
@@ -118,7 +120,9 @@ class Replica:
         kind = type(event)
         if kind is Perform:
             assert isinstance(event, Perform)
-            self._perform(now, event)
+            if self._perform(now, event):  # only noted: thousands of them a second come so
+                self._due = min(self._due, now + self._config.proposal_s)
+                return self._tells
         elif kind is Heard:
             assert isinstance(event, Heard)
             self._hear(now, event)
@@ -130,29 +134,36 @@ class Replica:
             self.raft.stored(now, event.saved)
         elif kind is Tick:
             self._tick(now)
-        elif kind is Abandon:
-            assert isinstance(event, Abandon)
+        else:
+            self._meet(now, event)
+        effects = self._effects(now)
+        self._due = self._deadline()
+        return effects
+
+    def _meet(self, now: float, event: object) -> None:
+        """What comes seldom."""
+        if isinstance(event, Abandon):
             self._proposals.abandon((event.reply_to, event.op))
-        elif kind is Unlinked:
-            assert isinstance(event, Unlinked)
+        elif isinstance(event, Unlinked):
             self.raft.suspect(now, event.node)
-        elif kind is WallTime:
-            assert isinstance(event, WallTime)
+        elif isinstance(event, WallTime):
             self._clock = (now, event.ms)
         else:
             raise TypeError(f"Replica has no use for {event!r}")
-        return self._effects(now)
 
     def deadline(self) -> float | None:
         """See ``meshos.effects.Machine``."""
-        if self._first or self._behind:
+        return None if self._due == NEVER else self._due
+
+    def _deadline(self) -> float:
+        if self._behind:
             return self._clock[0]  # at once
         due = min(self.raft.deadline(), self._states.deadline())
         if len(self._proposals) or len(self._reads):
             due = min(due, self._proposals.deadline(), self._reads.deadline())
             if self.raft.leader is not None and self.raft.role != "leader":
                 due = min(due, self._proposals.retry_at(), self._reads.retry_at())
-        return None if due == NEVER else due
+        return due
 
     @property
     def fence(self) -> Fence | None:
@@ -185,15 +196,25 @@ class Replica:
 
     # -- being asked -------------------------------------------------------------------------------------------------
 
-    def _perform(self, now: float, perform: Perform) -> None:
-        assert isinstance(perform.operation, Propose)
-        asker, command = (perform.reply_to, perform.op), perform.operation.command
+    def _perform(self, now: float, perform: Perform) -> bool:
+        """Whether it is only noted, and nothing else has to be looked at."""
+        operation = perform.operation
+        assert isinstance(operation, Propose)
+        asker, command = (perform.reply_to, perform.op), operation.command
         try:
-            self._ask(now, asker, command)
+            if type(command) in _ASKED:
+                self._ask(now, asker, command)
+                return False
+            if self._machine.asks(command):
+                self._reads.begin(now, asker, command)
+            else:
+                self._new.append(self._proposals.begin(now, asker, self._machine.encode(command)))
+            self._will_settle()
         except DiskFailed:
             raise  # the node ends: nobody else is answered for what its own disk did
         except MeshError as error:
             self._answer(asker, Err(error))
+        return True
 
     def _ask(self, now: float, asker: Asker, command: object) -> None:
         if isinstance(command, Stale):
@@ -204,16 +225,11 @@ class Replica:
             self._must_lead()
             index = self.raft.change(now, command.changes)
             self._changes.append((index, self.raft.term, asker))
-        elif isinstance(command, TransferLeadership):
+        else:
+            assert isinstance(command, TransferLeadership)
             self._must_lead()
             self.raft.transfer(now, command.to)
             self._transfers.append(asker)
-        elif self._machine.asks(command):
-            self._reads.begin(now, asker, command)
-            self._will_settle()
-        else:
-            self._new.append(self._proposals.begin(now, asker, self._machine.encode(command)))
-            self._will_settle()
 
     def _must_lead(self) -> None:
         if not self.raft.accepts:
@@ -341,9 +357,10 @@ class Replica:
     def _effects(self, now: float) -> list[object]:
         raft = self.raft
         written = self._apply() if raft.commit > self._state.index else []
-        for node in sorted(self._waited_for):
-            raft.announce(now, node)
-        self._waited_for.clear()
+        if self._waited_for:
+            for node in sorted(self._waited_for):
+                raft.announce(now, node)
+            self._waited_for.clear()
         self._look_at_leader()
         ready = raft.ready()
         pending = ready.pending
@@ -355,18 +372,21 @@ class Replica:
                 self._answer_reads()
         if raft.gathered or self._states.waits:
             self._will_settle()
-        persist = self._first + ready.writes + self._states.persist
-        written += self._dropped + self._cut()
-        casts = self._encoded([*pending.after, *self._casts, *self._states.letters])
-        ahead = self._encoded(pending.ahead)
-        self._first, self._dropped, self._states.persist, self._casts, self._states.letters = [], [], [], [], []
         effects: list[object] = []
+        persist = self._first + ready.writes + self._states.persist
         if persist:
             effects.append(Persist(tuple(persist)))
+            self._first, self._states.persist = [], []
+        written += self._dropped + self._cut()
         if written:
             effects.append(WriteBack(tuple(written)))
-        effects += [Ahead(cast) for cast in ahead]
-        effects += casts
+            self._dropped = []
+        if pending.ahead:
+            effects += [Ahead(cast) for cast in self._encoded(pending.ahead)]
+        letters = pending.after + self._casts + self._states.letters
+        if letters:
+            effects += self._encoded(letters)
+            self._casts, self._states.letters = [], []
         if ready.saved is not None:
             effects.append(Tell(self.name, Stored(ready.saved)))
         effects += self._tells

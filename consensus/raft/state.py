@@ -131,8 +131,8 @@ class RaftState:
 
     @property
     def promotable(self) -> bool:
-        """Whether this node may be elected: also where its newest configuration gives it no vote, until that is committed, since it may be the
-        only one whose log is complete enough (thesis, section 4.2.2)."""
+        """Whether this node may be elected: also where its newest configuration gives it no vote, until that is committed, since it may
+        be the only one whose log is complete enough (thesis, section 4.2.2)."""
         return any(configuration.votes(self.node) for _, configuration in self.configurations)
 
     @property
