@@ -1,1 +1,1 @@
-"""What the organisations decide together: who belongs to the mesh, who has how much, what was approved."""
+"""What the organisations decide together: the ledger that PBFT orders."""

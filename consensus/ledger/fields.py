@@ -21,8 +21,8 @@ def is_number(value: cbor.Value, least: int = 0, most: int = MAX_NUMBER) -> Type
 
 
 def is_name(value: cbor.Value) -> TypeGuard[str]:
-    """A DID, a node id, a Multikey, an agent's name: 1 to MAX_NAME_CHARS characters."""
-    return type(value) is str and 0 < len(value) <= MAX_NAME_CHARS
+    """A DID, a node id, a Multikey: 1 to MAX_NAME_CHARS characters of ASCII."""
+    return type(value) is str and 0 < len(value) <= MAX_NAME_CHARS and value.isascii()
 
 
 def is_reason(value: cbor.Value) -> TypeGuard[str]:

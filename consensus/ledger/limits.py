@@ -1,5 +1,6 @@
 """Every bound of the ledger, with its reason, and how the bounds hang together."""
 
+from meshos.consensus.ledger.tree_limits import MAX_KEY_BYTES, MAX_VALUE_BYTES
 from meshos.consensus.pbft.limits import MAX_BLOCK_REQUESTS, MAX_REQUEST_BYTES, MAX_VALIDATORS
 from meshos.genesis_content import MAX_CERTIFICATE_BYTES, MAX_HUMAN_KEYS, MAX_ORGS, MAX_SAFE_INTEGER, MAX_SEATS
 
@@ -20,8 +21,11 @@ MAX_LIFETIME_MS = DAY_MS
 MAX_PENDING = 512
 """Nonces of one key that may wait at the same time, counted from the next: what one client has in flight, and all that it can flood."""
 
-MAX_NAME_CHARS = 128
-"""A DID, a node id, a Multikey, an agent's name."""
+MAX_NAME_CHARS = 96
+"""A DID (at most 83), a node id (52), a Multikey (48); ASCII, since keys of the state hold it."""
+
+MAX_AGENT_NAME_CHARS = 128
+"""As in ``consensus/org/limits.py``."""
 
 MAX_REASON_CHARS = 400
 """Why somebody decided so; people read it in one glance."""
@@ -52,6 +56,9 @@ RETIRED_MS = MAX_LIFETIME_MS
 
 MAX_AGENTS = 1_000
 """Agents of one organisation whose records are committed to; as many as it may have (``consensus/org/limits.py``)."""
+
+MAX_COORDINATORS = 100
+"""Meta-coordinators: as many as validators. All of them may vote on one decision."""
 
 MAX_MOTIONS = 8
 """Open motions of one organisation."""
@@ -106,5 +113,9 @@ NOTICE_BLOCKS = 128
 assert MAX_LIFETIME_MS <= RETIRED_MS, "a retired key is forgotten only when nothing that it signed can be replayed"
 assert SMALL_BYTES < REASONED_BYTES and CERTIFIED_BYTES < MAX_REQUEST_BYTES and COSIGNED_BYTES < MAX_REQUEST_BYTES
 assert MAX_DECISIONS_PER_ORG < MAX_OPEN_DECISIONS
+assert len(b"prune/") + 8 + MAX_NAME_CHARS + MAX_KIND_CHARS // 2 <= MAX_KEY_BYTES
+# The largest entries: a decision on which every coordinator and every human seat voted; an organisation with all its keys.
+assert MAX_COORDINATORS * (MAX_NAME_CHARS + 4) + MAX_SEATS * (48 + 2) + 2 * 4 * MAX_REASON_CHARS <= MAX_VALUE_BYTES
+assert (MAX_NODES + MAX_HUMAN_KEYS) * (MAX_NAME_CHARS + 2) + 512 <= MAX_VALUE_BYTES
 assert MAX_VALIDATORS <= MAX_ORGS and MAX_HUMAN_KEYS < MAX_ORGS and MAX_SEATS < MAX_ORGS
 assert MAX_BLOCK_REQUESTS <= MAX_RESULTS
