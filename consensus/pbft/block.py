@@ -105,11 +105,15 @@ class Certified:
     block: Block
     certificate: Certificate
 
+    @property
+    def fields(self) -> list[object]:
+        """As a CBOR value."""
+        return [[header_fields(self.block.header), self.block.requests], certificate_fields(self.certificate)]
+
     @cached_property
     def encoded(self) -> bytes:
         """Canonical CBOR."""
-        header = header_fields(self.block.header)
-        return cbor.encode([[header, self.block.requests], certificate_fields(self.certificate)])
+        return cbor.encode(self.fields)
 
 
 def request_hash(request: bytes) -> bytes:
@@ -200,10 +204,7 @@ def decode_certificate(data: bytes) -> Certificate:
 
 def decode_certified(data: bytes) -> Certified:
     """A block with its certificate; raises as both do. No signature has been checked."""
-    match cbor.decode(data, max_bytes=_MAX_CERTIFIED_CBOR, max_depth=4):
-        case [block, certificate]:
-            return Certified(block_of(block), certificate_of(certificate))
-    raise Refused("block-malformed", "this is no certified block")
+    return certified_of(cbor.decode(data, max_bytes=_MAX_CERTIFIED_CBOR, max_depth=4))
 
 
 def header_of(value: object) -> Header:
@@ -228,6 +229,14 @@ def block_of(value: object) -> Block:
                 check_requests(block)
                 return block
     raise Refused("block-malformed", "this is no block")
+
+
+def certified_of(value: object) -> Certified:
+    """The certified block that a decoded value is, as ``decode_certified``."""
+    match value:
+        case [block, certificate]:
+            return Certified(block_of(block), certificate_of(certificate))
+    raise Refused("block-malformed", "this is no certified block")
 
 
 def check_requests(block: Block) -> None:
