@@ -4,6 +4,7 @@ A message is canonical CBOR ``[number, field, …]``. Decoding checks sizes firs
 it once. What it gives is well formed and nothing else: ``claims.py`` says which signatures must hold.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -53,7 +54,7 @@ from meshos.consensus.pbft.messages import (
     ViewChange,
     Vote,
 )
-from meshos.consensus.pbft.validators import ValidatorSet, validators_fields, validators_of
+from meshos.consensus.pbft.validators import validators_fields, validators_of
 from meshos.errors import Refused
 from meshos.storage.limits import MAX_KEY_BYTES
 
@@ -172,7 +173,7 @@ def _new_view(fields: _Fields) -> NewView:
     if not 1 <= len(changes) <= MAX_VALIDATORS:
         raise ValueError("too many votes, or none")
     votes = tuple(change_of([*change[:5], [], *change[5:]]) for change in changes)
-    if any(one.index >= other.index for one, other in zip(votes, votes[1:], strict=False)):
+    if any(one.index >= other.index for one, other in itertools.pairwise(votes)):
         raise ValueError("votes out of order")
     return NewView(_number(epoch), _number(view), votes, _signatures(proof), _index(index), _signature(signature))
 
@@ -229,13 +230,13 @@ def _ask_seen(fields: _Fields) -> AskSeen:
 
 
 def _seen(fields: _Fields) -> Seen:
-    vote, change = fields
-    return Seen(None if vote is None else vote_of(vote), None if change is None else change_of(change))
+    epoch, vote, change = fields
+    return Seen(_number(epoch), None if vote is None else vote_of(vote), None if change is None else change_of(change))
 
 
 def _seen_fields(message: Seen) -> _Fields:
     vote, change = message.vote, message.change
-    return [None if vote is None else vote_fields(vote), None if change is None else change_fields(change)]
+    return [message.epoch, None if vote is None else vote_fields(vote), None if change is None else change_fields(change)]
 
 
 def _fetch_checkpoint(fields: _Fields) -> FetchCheckpoint:
@@ -303,21 +304,21 @@ def _signatures(rows: _Fields) -> Signatures:
     if len(rows) > MAX_VALIDATORS:
         raise ValueError("too many signatures")
     signatures = tuple(signature_of(row) for row in rows)
-    if any(one[0] >= other[0] for one, other in zip(signatures, signatures[1:], strict=False)):
+    if any(one[0] >= other[0] for one, other in itertools.pairwise(signatures)):
         raise ValueError("signatures out of order")
     return signatures
 
 
 _KINDS: dict[type, tuple[int, Callable[[Any], _Fields], Callable[[_Fields], Message]]] = {
     Vote: (1, vote_fields, vote_of),
-    Proposal: (2, lambda m: [m.view, [header_fields(m.block.header), m.block.requests], m.index, m.signature], _proposal),
+    Proposal: (2, lambda m: [m.view, m.block.fields, m.index, m.signature], _proposal),
     ViewChange: (3, change_fields, change_of),
     NewView: (4, _new_view_fields, _new_view),
     Status: (5, lambda m: [m.epoch, m.view, m.height], _status),
     Fetch: (6, lambda m: [m.height, m.follow], _fetch),
     Blocks: (7, lambda m: [m.height, m.base, [block.fields for block in m.blocks]], _blocks),
     FetchBody: (8, lambda m: [m.height, m.hash], _fetch_body),
-    Body: (9, lambda m: [[header_fields(m.block.header), m.block.requests]], _body),
+    Body: (9, lambda m: [m.block.fields], _body),
     Relay: (10, lambda m: [m.requests], _relay),
     Evidence: (11, lambda m: [vote_fields(m.one), vote_fields(m.other)], _evidence),
     AskSeen: (12, lambda m: [m.epoch], _ask_seen),

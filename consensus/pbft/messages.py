@@ -52,8 +52,9 @@ class Proposal:
 class ViewChange:
     """``index`` votes in no view below ``view`` any more, in this epoch, at any height.
 
-    It has committed ``height`` with the header ``hash`` (at height 0 the genesis hash). ``prepared``: for the height after, the highest view in
-    which it holds q prepare votes, and for what; ``proof`` are these votes. The signature covers all but ``proof``, which stands for itself.
+    It has committed ``height`` with the header ``hash`` (at height 0 the genesis hash). ``prepared``: for the height after, the highest
+    view in which it holds q prepare votes, and for what; ``proof`` are these votes. The signature covers all but ``proof``, which stands
+    for itself.
     """
 
     epoch: int
@@ -149,8 +150,9 @@ class AskSeen:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The newest vote and vote for a view that its sender has seen of the one who asked."""
+    """The newest vote and vote for a view that its sender, who is in ``epoch``, has seen of the one who asked."""
 
+    epoch: int
     vote: Vote | None
     change: ViewChange | None
 
@@ -166,8 +168,11 @@ class EpochStep:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A state that q validators vouch for: after the block ``header``, with this root; ``pending`` is a validator set that was decided and is
-    not in force yet. ``signatures`` are checkpoint votes for its digest, ``certificate`` the block's own."""
+    """A state that q validators vouch for: after the block ``header``, with this root.
+
+    ``pending`` is a validator set that was decided and is not in force yet, ``validators`` those that decide from the height after on.
+    ``signatures`` are checkpoint votes for its digest, ``certificate`` is the block's own.
+    """
 
     header: Header
     certificate: Certificate

@@ -77,9 +77,9 @@ class ValidatorSet:
         """The seat that ``node`` votes for."""
         return self._by_node.get(node)
 
-    def primary(self, view: int, height: int) -> int:
-        """Whose turn it is to propose: v mod n (Castro & Liskov 1999, section 4), but never a suspended seat's."""
-        del height  # the same primary goes on until the view changes: a change costs a round trip that nobody needs
+    def primary(self, view: int) -> int:
+        """Whose turn it is to propose: v mod n (Castro & Liskov 1999, section 4), but never a suspended seat's. The same primary goes on
+        until the view changes."""
         index = view % self.n
         for _ in range(self.n):
             if not self.entries[index].suspended:
