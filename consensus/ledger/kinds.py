@@ -67,7 +67,6 @@ class Order:
     kind: Kind
     body: Body
 
-
     def claims(self, genesis_hash: bytes) -> Sequence[Claim]:
         """What must be verified before it counts: its signature, and those that its body holds."""
         tx = self.transaction
