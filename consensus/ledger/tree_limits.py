@@ -12,7 +12,7 @@ BUCKET_ENTRIES = 8
 """Keys that stand together in one leaf of the tree (docs/decisions/0015)."""
 
 DEPTH = 64
-"""Digits of a position, SHA-256 in base 16: no path is longer. Nine keys that share d digits cost whoever wants them some 2**(3.5 d) hashes."""
+"""Digits of a position, SHA-256 in base 16: no path is longer. Nine keys that share d digits cost some 2**(3.5 d) hashes to find."""
 
 CACHED_NODES = 1 << 15
 """Of each of the two generations of nodes that are kept in memory: at most 50 MiB, all nodes of a state of about 50,000 keys."""
