@@ -51,15 +51,22 @@ _Change = tuple[str, bytes, bytes | None]
 """Position, key, hash of the new value (None: the key goes)."""
 
 
-def get(view: View, key: bytes) -> bytes | None:
-    """The value of ``key``."""
-    return view.get(STATE + key)
+class State:
+    """The values of the state in ``view``, as a View of their own."""
 
+    __slots__ = ("_view",)
 
-def scan(view: View, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """All (key, value) whose key begins with ``prefix``, in the order of the keys."""
-    cut = len(STATE)
-    return ((key[cut:], value) for key, value in view.scan(STATE + prefix))
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def get(self, key: bytes) -> bytes | None:
+        """See ``View.get``."""
+        return self._view.get(STATE + key)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """See ``View.scan``."""
+        cut = len(STATE)
+        return ((key[cut:], value) for key, value in self._view.scan(STATE + prefix))
 
 
 def root(view: View) -> bytes:

@@ -26,6 +26,12 @@ MAX_CHUNK_BYTES = 256 << 10
 MAX_CHUNK_ENTRIES = 512
 """Keys of one chunk: some 10 ms to make or to check."""
 
+MAX_EPOCHS = 1_024
+"""Changes of the validator set in one bundle: years of them, since each takes a decision of the mesh."""
+
+MAX_BUNDLE_BYTES = 16 << 20
+"""About 1 KiB a change with four validators, 14 KiB with a hundred. At worst the signatures take 4 s to check."""
+
 _ENTRY_BYTES = MAX_KEY_BYTES + 3 + HASH_BYTES + 2
 """Of a leaf in a proof, with CBOR's heads."""
 _SIBLINGS_BYTES = 6 * HASH_BYTES + 2

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from meshos import cbor
 from meshos.consensus.ledger import chunks, tree
-from meshos.consensus.ledger.audit import audit
 from meshos.consensus.ledger.chunks import END, START, accept, gaps_of, parse, serve
 from meshos.consensus.ledger.nodes import EMPTY
+from meshos.consensus.ledger.scrub import scrub
 from meshos.consensus.ledger.tree_limits import BUCKET_ENTRIES, MAX_CHUNK_BYTES, MAX_CHUNK_ENTRIES, MAX_KEY_BYTES, MAX_VALUE_BYTES
 from meshos.errors import Failed, MeshError, Refused
 from tests.ledger_tree.states import CROWD, KEYS, Memory, crowded, filled
@@ -46,7 +46,7 @@ def test_any_state_is_restored_over_any_other_in_any_order(wanted: dict[bytes, b
         random.shuffle(data)
         restored(root, data, target)
     assert dict(target) == dict(source)
-    assert list(audit(target))[-1:] == ([len(wanted)] if wanted else [])
+    assert list(scrub(target))[-1:] == ([len(wanted)] if wanted else [])
 
 
 def test_a_large_state_goes_in_bounded_chunks_without_a_gap_between_them() -> None:
@@ -196,7 +196,7 @@ def test_a_giver_with_a_damaged_disk_says_so() -> None:
 
 
 @pytest.mark.parametrize("harm", ["value", "no value", "a value more", "node", "no node", "root", "a node more"])
-def test_an_audit_finds_what_does_not_add_up(harm: str) -> None:
+def test_a_scrub_finds_what_does_not_add_up(harm: str) -> None:
     view = Memory(LARGE)
     node = max(key for key in view if key.startswith(b"t/"))
     match harm:
@@ -215,7 +215,7 @@ def test_an_audit_finds_what_does_not_add_up(harm: str) -> None:
         case _:
             view[node + b"00"] = view[node]
     with pytest.raises(MeshError) as caught:
-        list(audit(view))
+        list(scrub(view))
     assert caught.value.name == "state-corrupt"
 
 

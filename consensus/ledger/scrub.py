@@ -12,7 +12,7 @@ from meshos.consensus.ledger.tree import STATE, TREE, root, state_corrupt
 from meshos.storage.store import View
 
 
-def audit(view: View) -> Iterator[int]:
+def scrub(view: View) -> Iterator[int]:
     """Check all keys, values and nodes; gives after each leaf how many keys were checked. Raises Failed ``state-corrupt``."""
     named = {"": root(view)} if root(view) != EMPTY else {}
     keys = 0
