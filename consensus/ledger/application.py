@@ -4,7 +4,7 @@
 in a block, both by the rules by which ``execute`` includes (``state.py``); ``execute`` runs a block and gives the tree its changes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from meshos.consensus.ledger import evidence, tree
@@ -14,6 +14,7 @@ from meshos.consensus.ledger.founding import initial
 from meshos.consensus.ledger.keys import KEYS
 from meshos.consensus.ledger.kinds import read
 from meshos.consensus.ledger.state import nonce_ahead, refusal_to_include, run
+from meshos.consensus.ledger.tree import State
 from meshos.consensus.pbft.application import Executed
 from meshos.consensus.pbft.block import Block
 from meshos.crypto.signing import Claim
@@ -21,23 +22,6 @@ from meshos.effects import Write
 from meshos.errors import MeshError, Refused
 from meshos.genesis_content import Genesis
 from meshos.storage.store import View
-
-
-class State:
-    """The state's entries in a replica's View, without the tree around them."""
-
-    __slots__ = ("_view",)
-
-    def __init__(self, view: View) -> None:
-        self._view = view
-
-    def get(self, key: bytes) -> bytes | None:
-        """See ``View.get``."""
-        return tree.get(self._view, key)
-
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """See ``View.scan``."""
-        return tree.scan(self._view, prefix)
 
 
 def found(view: View, genesis: Genesis) -> tuple[Write, ...]:

@@ -7,13 +7,14 @@ from random import Random
 
 from meshos.consensus.ledger import kinds, transaction
 from meshos.consensus.ledger.accounts import ACCOUNTS
-from meshos.consensus.ledger.application import Ledger, State, found
+from meshos.consensus.ledger.application import Ledger, found
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.conservation import faults
 from meshos.consensus.ledger.draft import Table
 from meshos.consensus.ledger.keys import KEYS, possession
 from meshos.consensus.ledger.results import COMMITTED, REFUSED, SKIPPED, Result, decode_result
 from meshos.consensus.ledger.tabs import RedeemTab, voucher
+from meshos.consensus.ledger.tree import State
 from meshos.consensus.pbft.block import Block, Header
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.crypto.signing import Domain
