@@ -1,7 +1,7 @@
 """The ledger as what PBFT replicates (``pbft/application.py``): requests are transactions, the state lies in the authenticated tree.
 
-``claims`` says what must be verified before a request counts; ``admit`` which requests are worth keeping, ``Batch`` which may follow each other
-in a block, both by the rules by which ``execute`` includes (``state.py``); ``execute`` runs a block and gives the tree its changes.
+``claims`` says what must be verified before a request counts; ``admit`` which requests are worth keeping, ``Batch`` which may follow each
+other in a block, both by the rules by which ``execute`` includes (``state.py``); ``execute`` runs a block and gives the tree its changes.
 """
 
 from collections.abc import Sequence

@@ -189,9 +189,7 @@ def test_a_decision_is_done_once(books: Books) -> None:
 def test_neither_a_proposal_nor_an_approval_is_used_twice_in_whatever_epoch(books: Books) -> None:
     proposal = books.request("alpha-1", Propose(RISKY, "because"), expires_ms=books.time_ms + DAY_MS)
     id_ = decision_id(books.genesis.hash, books.block([proposal])[0].id)
-    approvals = [
-        books.request(key, Judge(id_, APPROVE, "yes"), expires_ms=books.time_ms + DAY_MS - 1_000) for key in ("beta-1", "gamma-1")
-    ]
+    approvals = [books.request(key, Judge(id_, APPROVE, "yes"), expires_ms=books.time_ms + DAY_MS - 1_000) for key in ("beta-1", "gamma-1")]
     books.block(approvals)
     judge(books, id_, REVERSE, *PEOPLE[:4])
     assert (status(books, id_), quarantined(books)) == (REVERSED, False)
