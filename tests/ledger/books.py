@@ -37,7 +37,7 @@ def did(name: str) -> OrgDid:
 
 
 def genesis(count: int = 4, coordinators: int | None = None, seats: int = 5) -> Genesis:
-    """``count`` organisations, each with a root, a node and its validator key, and a person; the first ``seats`` people share the council."""
+    """``count`` organisations, each with a root, a node, its validator key and two people; the first ``seats`` people share the council."""
     names = NAMES[:count]
     orgs = tuple(
         Org(

@@ -8,8 +8,8 @@ from meshos.consensus.ledger import evidence
 from meshos.consensus.ledger.commitments import COMMITMENTS, Commit, Commitment
 from meshos.consensus.ledger.keys import NODE, VALIDATOR
 from meshos.consensus.ledger.limits import NOTICE_BLOCKS, RETIRED_MS
-from meshos.consensus.ledger.motions import Admit, Motion, Move, Reinstate, Upgrade, Vote, motion_id
 from meshos.consensus.ledger.motions import MOTIONS as ALL_MOTIONS
+from meshos.consensus.ledger.motions import Admit, Motion, Move, Reinstate, Upgrade, Vote, motion_id
 from meshos.consensus.ledger.orgs import AddNode, RotateValidator
 from meshos.consensus.ledger.results import COMMITTED, SKIPPED
 from meshos.consensus.ledger.seats import SEATS, Seat
