@@ -129,3 +129,18 @@ def test_the_memory_of_nodes_is_bounded_and_forgets_without_harm(monkeypatch: py
     assert len(KEPT) <= 8
     KEPT.clear()
     assert tree.root(view) == tree.root(built({key[2:]: value for key, value in view.items() if key.startswith(b"s/")}))
+
+
+def test_a_warm_start_reads_no_node_one_by_one() -> None:
+    class Counting(Memory):
+        reads = 0
+
+        def get(self, key: bytes, default: object = None) -> bytes | None:  # type: ignore[override]
+            self.reads += key.startswith(b"t/")
+            return super().get(key)
+
+    view = Counting(filled(300))
+    KEPT.clear()
+    assert tree.warm(view) == sum(key.startswith(b"t/") for key in view)
+    tree.update(view, {b"account/%d" % number: b"other" for number in range(300)})
+    assert view.reads == 0
