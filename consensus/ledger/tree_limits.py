@@ -17,6 +17,10 @@ DEPTH = 64
 CACHED_NODES = 1 << 16
 """Of each of the two generations of nodes that are kept in memory: all of a state of 100,000 keys (20 MiB); never more than 100 MiB."""
 
+CACHED_VALUES = 1 << 13
+MAX_KEPT_VALUE_BYTES = 1 << 10
+"""Values that are kept in memory, again in two generations, at most 18 MiB: what the last blocks wrote. Larger ones are not kept."""
+
 MAX_PROOF_BYTES = 16 << 10
 """A path of the full depth with a full leaf. Real ones have about 1 KiB: four levels at 100,000 keys, five at two millions."""
 
