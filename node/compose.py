@@ -19,6 +19,7 @@ from meshos.consensus.raft.config import PRESETS as RAFT
 from meshos.crypto.boxes import Boxes
 from meshos.crypto.certificates import RevocationList
 from meshos.crypto.signing import Domain, Ed25519Verifier
+from meshos.effects import Sign
 from meshos.errors import MeshError, Refused
 from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
@@ -31,10 +32,10 @@ from meshos.node.config import parse_address
 from meshos.node.facade.facade import About, Facade, Seen
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
-from meshos.node.founding import found
+from meshos.node.founding import begin_ledger, found
 from meshos.node.hosting import Hosting
 from meshos.node.kernel.agents import StartAgent, StopAgent
-from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
+from meshos.node.kernel.assembly import LEDGER, STORED, Assembly, Outside, assemble
 from meshos.node.kernel.hearing import heard
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Happened
@@ -110,6 +111,7 @@ class Node:
         self.measurements = Measurements()
         self.stores = {name: level.prefixed(name) for name in STORED}
         found(opened, self.stores[ORG])
+        begin_ledger(self.genesis, self.stores[LEDGER])
         self.overlays = {name: Overlay(store) for name, store in self.stores.items()}
         self.facts = _facts(opened)
         self.verifier = Ed25519Verifier()
@@ -145,7 +147,8 @@ class Node:
             Outside(
                 certified=Certified(opened.me.node, opened.me.org, opened.certificate),
                 facts=self.facts,
-                genesis_hash=self.genesis.hash,
+                genesis=self.genesis,
+                validator_key=opened.validator_key,
                 timing=PRESETS[self.config.timing or self.genesis.timing],
                 seeds=[Seed(seed.node, str(seed.link)) for seed in self.config.seeds if seed.node != opened.me.node],
                 verifier=self.verifier,
@@ -182,7 +185,7 @@ class Node:
                 StopAgent: self.hosting.stop,
                 TakeRevocations: self._take_revocations,
             },
-            at_once={SignBytes: self._sign_bytes},
+            at_once={SignBytes: self._sign_bytes, Sign: self._sign_at_once},
             sign=self._sign,
         )
 
@@ -206,15 +209,19 @@ class Node:
         self.events.publish(effect.kind, effect.text, fields)
         logger.info(effect.kind, extra=fields)
 
-    async def _sign(self, domain: object, payload: bytes) -> bytes:
-        assert isinstance(domain, Domain)
-        return await self.opened.keys.sign(folder.NODE_KEY, domain, payload)
+    async def _sign(self, sign: Sign) -> bytes:
+        assert isinstance(sign.domain, Domain)
+        return await self.opened.keys.sign(_key_of(sign), sign.domain, sign.payload)
+
+    def _sign_at_once(self, sign: Sign) -> bytes:
+        assert isinstance(sign.domain, Domain)
+        return self.opened.keys.sign_now(_key_of(sign), sign.domain, sign.payload)
 
     def _sign_bytes(self, effect: SignBytes) -> bytes:
         return self.opened.keys.sign_now(folder.NODE_KEY, effect.domain, effect.payload)
 
     async def _sign_entry(self, effect: SignEntry) -> EntrySignature:
-        signature = await self._sign(entry_domain(self.genesis.hash), effect.body)
+        signature = await self.opened.keys.sign(folder.NODE_KEY, entry_domain(self.genesis.hash), effect.body)
         return EntrySignature(self.opened.me.node, signature, self.opened.certificate)
 
     # -- who is where ------------------------------------------------------------------------------------------------
@@ -354,6 +361,11 @@ class Node:
         with trio.move_on_after(LEAVE_S):
             await self.left.wait()
         await self.links.leave()
+
+
+def _key_of(sign: Sign) -> str:
+    """A validator's votes have a key of their own, which never leaves the node and is never backed up."""
+    return folder.VALIDATOR_KEY if sign.machine == LEDGER else folder.NODE_KEY
 
 
 def _facts(opened: Folder) -> NodeFacts:

@@ -9,8 +9,8 @@ from meshos.simulations import call_mutations, mesh_marks
 from meshos.simulations.checkers import MembershipChecker, QuietChecker
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.mutations import Mutation
-from meshos.simulations.raft import scenario as raft
 from meshos.simulations.pbft import scenario as pbft
+from meshos.simulations.raft import scenario as raft
 from meshos.simulations.run import Checker, Scenario
 from meshos.simulations.work import CallChecker, CallWork, DirectoryChecker, DirectoryWork
 from meshos.simulations.world import World

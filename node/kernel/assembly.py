@@ -8,9 +8,15 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from meshos.consensus.ledger.application import Ledger as Application
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.org.replicated import GROUP, OrgState
+from meshos.consensus.pbft.config import Config as PbftConfig
+from meshos.consensus.pbft.limits import CHECKPOINT_INTERVAL
+from meshos.consensus.pbft.replica import CAST as PBFT
+from meshos.consensus.pbft.replica import Replica as Ledger
+from meshos.consensus.pbft.validators import ValidatorEntry, ValidatorSet
 from meshos.consensus.raft.config import Config as RaftConfig
 from meshos.consensus.raft.replica import Replica, protocol_of
 from meshos.crypto.signing import Verifier
@@ -18,6 +24,7 @@ from meshos.effects import Machine
 from meshos.errors import MeshError
 from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
+from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.agents import AgentFlows
 from meshos.node.kernel.watch import END, START, Watch
@@ -69,7 +76,9 @@ DELIVER, TIDY = "receipts-deliver", "agents-tidy"
 ASK_ORG, ASK_DIRECTORY = "ask-org", "ask-directory"
 """For whoever stands outside: put one command to the machine, give its answer."""
 
-STORED = ("membership", "org", "directory")
+LEDGER = "ledger"
+
+STORED = ("membership", "org", "directory", LEDGER)
 """The machines that have a disk."""
 
 
@@ -80,7 +89,8 @@ class Outside:
 
     certified: Certified
     facts: NodeFacts
-    genesis_hash: bytes
+    genesis: Genesis
+    validator_key: str
     timing: Timing
     seeds: Sequence[Seed]
     verifier: Verifier
@@ -96,6 +106,13 @@ class Outside:
     measures: Measures = unmeasured
     revoked: Held | None = None
     """The revocation lists to hand on, where there are any."""
+    checkpoint_interval: int = CHECKPOINT_INTERVAL
+    """The same for all nodes of a mesh; smaller in simulations."""
+
+    @property
+    def genesis_hash(self) -> bytes:
+        """What names the mesh."""
+        return self.genesis.hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +130,7 @@ class Assembly:
     shelf: Shelf
     revocations: Revocations
     org: OrgMachine
+    ledger: Ledger
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
         """The nodes of ``org`` that work can be sent to now: of the own organisation, the one that leads it first."""
@@ -176,7 +194,8 @@ def assemble(outside: Outside) -> Assembly:
     }
     flows = Flows(services, limit=FLOWS)
     allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT), any_member)
-    listeners = {protocol_of(GROUP): Listener(ORG, lambda peer: peer.org == me.org)}
+    ledger = _ledger(outside, me)
+    listeners = {protocol_of(GROUP): Listener(ORG, lambda peer: peer.org == me.org), PBFT: Listener(LEDGER, any_member)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"])
     receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, TIDY))
@@ -185,11 +204,12 @@ def assemble(outside: Outside) -> Assembly:
         "rpc": rpc,
         "membership": membership,
         ORG: org,
+        LEDGER: ledger,
         "directory": directory,
         RECEIPTS: receipts,
         KERNEL: watch,
     }
-    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org)
+    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org, ledger)
 
 
 async def ask_org(command: object) -> object:
@@ -221,6 +241,24 @@ def _replica(outside: Outside, me: Peer) -> Replica:
         now=outside.now,
         wall_ms=outside.wall_ms(),
         subscribers=(KERNEL,),
+    )
+
+
+def _ledger(outside: Outside, me: Peer) -> Ledger:
+    genesis = outside.genesis
+    seats = ((org.did, org.validator) for org in genesis.orgs if org.validator is not None)
+    config = PbftConfig(
+        node=me.node,
+        key=outside.validator_key,
+        genesis_hash=genesis.hash,
+        genesis_time_ms=genesis.time_ms,
+        validators=ValidatorSet(0, tuple(ValidatorEntry(did, seat.node, seat.key) for did, seat in seats)),
+        checkpoint_interval=outside.checkpoint_interval,
+    )
+    application = Application(genesis.hash)
+    view = outside.views[LEDGER]
+    return Ledger(
+        config, application, view, outside.verifier, now=outside.now, wall_ms=outside.wall_ms(), machine=LEDGER, listeners=(KERNEL,)
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from meshos.consensus.pbft.events import Decided, Noticed
 from meshos.consensus.raft.events import Followed, Led
 from meshos.effects import Completed, Err, Tell, Tick
 from meshos.errors import Refused
@@ -58,6 +59,11 @@ class Watch:
             return [Happened("member-forgotten", f"{event.node} is not listed any more", (("peer", event.node),))]
         if isinstance(event, FlowEnded):
             return self._ended(event)
+        if isinstance(event, Decided):
+            return [_block(event)]
+        if isinstance(event, Noticed):
+            error = event.error
+            return [Happened("ledger-notice", str(error), (("err", error.name),))]
         if isinstance(event, LeaveCompleted):
             return [event]
         if isinstance(event, Perform):
@@ -88,6 +94,12 @@ class Watch:
         if isinstance(event.outcome, Err):
             return [Happened("start-failed", str(event.outcome.error), (("err", event.outcome.error.name),))]
         return [Happened("started", "agents are started, open tasks are ended", ())]
+
+
+def _block(event: Decided) -> Happened:
+    block = event.certified.block
+    count, height = len(block.requests), block.header.height
+    return Happened("block", f"block {height} with {count} transactions", (("height", height), ("transactions", count)))
 
 
 def _leads(text: str, term: int, leader: str) -> Happened:

@@ -52,7 +52,7 @@ class Host:
         handlers: Mapping[type, Handler],
         ports: Mapping[type, PortHandler],
         at_once: Mapping[type, AtOnce] | None = None,
-        sign: Callable[[object, bytes], Awaitable[bytes]],
+        sign: Callable[[Sign], Awaitable[bytes]],
         observe: Callable[[str, object, list[object]], None] | None = None,
     ) -> None:
         self.core = Core(machines, carry_out=self._carry_out, stage=self._stage, sync=self._sync, observe=observe)
@@ -188,7 +188,10 @@ class Host:
                 waiting[0].set()
         elif kind is Sign:
             assert isinstance(effect, Sign)
-            self._nursery.start_soon(self._sign, effect)
+            if Sign in self._at_once:
+                self._sign_at_once(effect)
+            else:
+                self._nursery.start_soon(self._sign, effect)
         elif kind is Report:
             assert isinstance(effect, Report)
             logger.error("bug", exc_info=effect.error, extra={"machine": effect.machine})
@@ -233,8 +236,13 @@ class Host:
             raise Refused("no-port", f"this node has no port for {type(operation.effect).__name__}")
         return await port(operation.effect)
 
+    def _sign_at_once(self, sign: Sign) -> None:
+        signature = self._at_once[Sign](sign)
+        assert isinstance(signature, bytes)
+        self.core.deliver(trio.current_time(), sign.machine, Signed(sign.op, signature))
+
     async def _sign(self, sign: Sign) -> None:
-        signature = await self._sign_with(sign.domain, sign.payload)
+        signature = await self._sign_with(sign)
         self.deliver(sign.machine, Signed(sign.op, signature))
 
     # -- disks -------------------------------------------------------------------------------------------------------
