@@ -7,26 +7,20 @@ other in a block, both by the rules by which ``execute`` includes (``state.py``)
 from collections.abc import Sequence
 from dataclasses import replace
 
-from meshos.consensus.ledger import evidence, tree
+from meshos.consensus.ledger import chunks, evidence, tree
 from meshos.consensus.ledger.agenda import pending_deadline
 from meshos.consensus.ledger.evidence import Accusation
-from meshos.consensus.ledger.founding import initial
+from meshos.consensus.ledger.founding import NOTHING, initial
 from meshos.consensus.ledger.keys import KEYS
-from meshos.consensus.ledger.kinds import read
+from meshos.consensus.ledger.kinds import Order, read
 from meshos.consensus.ledger.state import nonce_ahead, refusal_to_include, run
 from meshos.consensus.ledger.tree import State
-from meshos.consensus.pbft.application import Executed
+from meshos.consensus.pbft.application import Executed, Restored
 from meshos.consensus.pbft.block import Block
 from meshos.crypto.signing import Claim
-from meshos.effects import Write
 from meshos.errors import MeshError, Refused
 from meshos.genesis_content import Genesis
 from meshos.storage.store import View
-
-
-def found(view: View, genesis: Genesis) -> tuple[Write, ...]:
-    """The writes that make the state of ``genesis`` in an empty ``view``; raises as ``founding.initial``."""
-    return tree.update(view, initial(genesis))[1]
 
 
 class Batch:
@@ -35,12 +29,13 @@ class Batch:
     A proposal of which every request passes is executed without one that is skipped.
     """
 
-    __slots__ = ("_nonces", "_now_ms", "_state")
+    __slots__ = ("_accused", "_nonces", "_now_ms", "_state")
 
     def __init__(self, view: View, now_ms: int) -> None:
         self._state = State(view)
         self._now_ms = now_ms
         self._nonces: dict[str, int] = {}
+        self._accused: set[str] = set()
 
     def admit(self, request: bytes) -> MeshError | None:
         """Why ``request`` cannot come next in the block, or None: then it does. ``nonce-ahead`` alone may change while it waits."""
@@ -48,31 +43,46 @@ class Batch:
             order = read(request)
         except Refused as refusal:
             return refusal
-        if isinstance(order, Accusation):
-            return evidence.refusal(KEYS.read(self._state, order.key))
+        return self._accuse(order) if isinstance(order, Accusation) else self._order(order)
+
+    def _order(self, order: Order) -> MeshError | None:
         tx = order.transaction
         key = KEYS.read(self._state, tx.key)
         if key is not None and tx.key in self._nonces:
             key = replace(key, nonce=self._nonces[tx.key])
-        refusal_ = refusal_to_include(order, key, self._now_ms)
-        if refusal_ is None and key is not None:
+        why_not = refusal_to_include(order, key, self._now_ms)
+        if why_not is None and key is not None:
             if tx.nonce != key.nonce:
                 return nonce_ahead(tx, key)
             self._nonces[tx.key] = tx.nonce + 1
-        return refusal_
+        return why_not
+
+    def _accuse(self, accusation: Accusation) -> MeshError | None:
+        key = KEYS.read(self._state, accusation.key)
+        if key is not None and accusation.key in self._accused:
+            key = replace(key, burnt=True)
+        self._accused.add(accusation.key)
+        return evidence.refusal(key)
 
 
 class Ledger:
-    """The application of one mesh. It holds nothing but the mesh's name; all it knows is in the View."""
+    """The application of one mesh. It holds nothing but genesis; all else that it knows is in the View."""
 
-    __slots__ = ("_genesis_hash",)
+    __slots__ = ("_founded", "_genesis_hash")
 
-    def __init__(self, genesis_hash: bytes) -> None:
-        self._genesis_hash = genesis_hash
+    def __init__(self, genesis: Genesis) -> None:
+        """``genesis`` passed its check; raises as ``founding.initial``."""
+        self._genesis_hash = genesis.hash
+        root, writes = tree.update(NOTHING, initial(genesis))
+        self._founded = Executed(root, writes, ())
 
-    def root(self, view: View) -> bytes:
-        """See ``Application.root``."""
-        return tree.root(view)
+    def genesis(self) -> Executed:
+        """See ``Application.genesis``."""
+        return self._founded
+
+    def batch(self, view: View, now_ms: int) -> Batch:
+        """What a proposal at ``now_ms`` on top of the state in ``view`` may hold: asked for each request in its order."""
+        return Batch(view, now_ms)
 
     def claims(self, request: bytes) -> Sequence[Claim]:
         """See ``Application.claims``; raises Refused as ``kinds.read``."""
@@ -103,3 +113,12 @@ class Ledger:
     def accusation(self, evidence_bytes: bytes, key: str) -> bytes:
         """The request that accuses the validator with this ``key`` (a Multikey) by ``encode_evidence``'s bytes."""
         return evidence.accusation(evidence_bytes, key)
+
+    def chunk(self, view: View, at: bytes) -> bytes:
+        """See ``Application.chunk``; raises as ``chunks.serve``."""
+        return chunks.serve(view, at)
+
+    def restore(self, view: View, chunk: bytes, root: bytes) -> Restored:
+        """See ``Application.restore``; raises as ``chunks.accept``."""
+        accepted = chunks.accept(view, root, chunk)
+        return Restored(accepted.writes, accepted.next)

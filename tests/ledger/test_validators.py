@@ -64,6 +64,12 @@ def test_the_same_lie_convicts_once(books: Books) -> None:
     assert error is not None and error.name == "already-convicted"
 
 
+def test_a_batch_takes_one_accusation_of_a_key(books: Books) -> None:
+    batch = books.ledger.batch(books.store, books.time_ms)
+    errors = [batch.admit(lie(books, key)) for key in ("beta-1-votes", "beta-1-votes", "gamma-1-votes")]
+    assert [None if error is None else error.name for error in errors] == [None, "already-convicted", None]
+
+
 def test_forged_evidence_does_not_hold(books: Books) -> None:
     forged = Evidence(ballot(books, "beta-1-votes", b"a" * 32), ballot(books, "gamma-1-votes", b"b" * 32))
     assert not books.holds(evidence.accusation(encode_evidence(forged), "beta-1-votes"))
