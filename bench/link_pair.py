@@ -13,7 +13,7 @@ import trio
 
 from meshos.crypto.certificates import Trust, issue, new_root
 from meshos.crypto.keys import SigningKey, node_id
-from meshos.effects import Ok
+from meshos.effects import Ok, Sign
 from meshos.flow import Ask
 from meshos.flow_machine import Flows, Service
 from meshos.ids import NodeId, OrgDid, Peer
@@ -86,7 +86,7 @@ def _anybody(peer: Peer) -> bool:
     return True
 
 
-async def _no_signature(domain: object, payload: bytes) -> bytes:
+async def _no_signature(sign: Sign) -> bytes:
     raise NotImplementedError("nothing is signed in this benchmark")
 
 

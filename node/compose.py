@@ -32,7 +32,7 @@ from meshos.node.config import parse_address
 from meshos.node.facade.facade import About, Facade, Seen
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
-from meshos.node.founding import begin_ledger, found
+from meshos.node.founding import found
 from meshos.node.hosting import Hosting
 from meshos.node.kernel.agents import StartAgent, StopAgent
 from meshos.node.kernel.assembly import LEDGER, STORED, Assembly, Outside, assemble
@@ -111,7 +111,6 @@ class Node:
         self.measurements = Measurements()
         self.stores = {name: level.prefixed(name) for name in STORED}
         found(opened, self.stores[ORG])
-        begin_ledger(self.genesis, self.stores[LEDGER])
         self.overlays = {name: Overlay(store) for name, store in self.stores.items()}
         self.facts = _facts(opened)
         self.verifier = Ed25519Verifier()

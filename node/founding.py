@@ -5,21 +5,13 @@ leads it alone until others are added, so this must not happen a second time, on
 it, and there would be two groups. The file ``founded`` in the node's folder remembers it beside the disk.
 """
 
-from meshos.consensus.ledger import application
 from meshos.consensus.raft.applying import founding
 from meshos.errors import Refused
-from meshos.genesis import Genesis
 from meshos.node.opening import Folder
 from meshos.storage.files import write_whole
 from meshos.storage.store import Store
 
 FOUNDED = "founded"
-
-
-def begin_ledger(genesis: Genesis, store: Store) -> None:
-    """Lay the ledger's state of genesis down in an empty ``store``: its blocks follow from the other nodes, or are this mesh's first."""
-    if next(store.scan(b""), None) is None:
-        store.write(application.found(store, genesis))
 
 
 def found(opened: Folder, store: Store) -> None:

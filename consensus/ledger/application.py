@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from meshos.consensus.ledger import chunks, evidence, tree
 from meshos.consensus.ledger.agenda import pending_deadline
-from meshos.consensus.ledger.evidence import Accusation
+from meshos.consensus.ledger.evidence import Accusation, accusation
 from meshos.consensus.ledger.founding import NOTHING, initial
 from meshos.consensus.ledger.keys import KEYS
 from meshos.consensus.ledger.kinds import Order, read
@@ -110,9 +110,9 @@ class Ledger:
         deadline = pending_deadline(State(view))
         return deadline is not None and deadline <= now_ms
 
-    def accusation(self, evidence_bytes: bytes, key: str) -> bytes:
-        """The request that accuses the validator with this ``key`` (a Multikey) by ``encode_evidence``'s bytes."""
-        return evidence.accusation(evidence_bytes, key)
+    def accusation(self, evidence: bytes, key: str) -> bytes:
+        """See ``Application.accusation``."""
+        return accusation(evidence, key)
 
     def chunk(self, view: View, at: bytes) -> bytes:
         """See ``Application.chunk``; raises as ``chunks.serve``."""

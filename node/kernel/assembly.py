@@ -255,7 +255,7 @@ def _ledger(outside: Outside, me: Peer) -> Ledger:
         validators=ValidatorSet(0, tuple(ValidatorEntry(did, seat.node, seat.key) for did, seat in seats)),
         checkpoint_interval=outside.checkpoint_interval,
     )
-    application = Application(genesis.hash)
+    application = Application(genesis)
     view = outside.views[LEDGER]
     return Ledger(
         config, application, view, outside.verifier, now=outside.now, wall_ms=outside.wall_ms(), machine=LEDGER, listeners=(KERNEL,)

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from meshos.effects import Completed, Ok, Persist, Put, Tell, Write, WriteBack
+from meshos.effects import Completed, Ok, Persist, Put, Sign, Tell, Write, WriteBack
 from meshos.errors import Broken, MeshError, Refused
 from meshos.flow import Compute, Port, Propose
 from meshos.flow_machine import CancelFlow, Flows, Perform, StartFlow
@@ -52,7 +52,7 @@ class Work:
     """What a test's port is asked for."""
 
 
-async def never_signs(domain: object, payload: bytes) -> bytes:
+async def never_signs(sign: Sign) -> bytes:
     raise AssertionError("nothing here is signed")
 
 

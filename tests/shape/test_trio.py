@@ -40,7 +40,7 @@ class Bench:
             self.hosts[effect.to].deliver("rpc", LinkUp(Peer(node, ORG)))
             self.hosts[node].deliver("rpc", LinkUp(Peer(effect.to, ORG)))
 
-        async def sign(domain: object, payload: bytes) -> bytes:
+        async def sign(asked: Sign) -> bytes:
             raise AssertionError("nothing here is signed")
 
         self.hosts[node] = Host(

@@ -19,7 +19,7 @@ from meshos import cbor
 from meshos.consensus.org.commands import DeployAgent, GetAgent, Tool
 from meshos.crypto.keys import SigningKey, node_id
 from meshos.crypto.signing import Ed25519Verifier, sign
-from meshos.effects import Machine
+from meshos.effects import Machine, Sign
 from meshos.errors import Refused
 from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
@@ -108,7 +108,7 @@ class TaskNode:
         return sign(self.key, effect.domain, effect.payload)
 
 
-async def _never(domain: object, payload: bytes) -> bytes:
+async def _never(sign: Sign) -> bytes:
     raise AssertionError("no machine signs here")
 
 
