@@ -150,6 +150,7 @@ class Host:
             self._rearm.set()
 
     async def _keep_time(self) -> None:
+        began = trio.current_time()
         while True:
             self._rearm = trio.Event()
             due = self.core.deadline()
@@ -158,7 +159,7 @@ class Host:
                 await self._rearm.wait()
                 continue
             now = trio.current_time()
-            self.lag_s = now - self._armed
+            self.lag_s = now - max(self._armed, began)
             if self.lag_s > LAG_ALARM_S:
                 self.lag_alarms += 1
                 logger.warning("loop-lag", extra={"dur_ms": round(self.lag_s * 1000)})

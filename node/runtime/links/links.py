@@ -92,13 +92,14 @@ class Links:
         self._accepted: Counter[NodeId] = Counter()  # connections from outside, by peer
         self._counts: Counter[str] = Counter()
         self._nursery: trio.Nursery
+        self._running = False
 
     # -- for the node ------------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen on every path and carry messages until cancelled."""
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+            self._nursery, self._running = nursery, True
             nursery.start_soon(self._mailbox.run)
             nursery.start_soon(self._recheck_often)
             for path in self._paths:
@@ -107,6 +108,8 @@ class Links:
 
     def open_link(self, effect: OpenLink) -> None:
         """Carry out ``OpenLink``: ``LinkUp`` or ``LinkDown`` follows, nothing if there is a link already."""
+        if not self._running:
+            return  # not yet; whoever wants the link asks again
         peer = self._peers.setdefault(effect.to, _PeerLinks())
         if peer.main is None and not peer.dialling:
             peer.dialling = True
