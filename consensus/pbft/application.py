@@ -1,0 +1,83 @@
+"""What is replicated: the protocol that a ledger implements, and all that the agreement knows of it.
+
+The application's state lives in the replica's own Store, under keys that do not begin with ``b"pbft/"``; it reads through a View in
+which everything executed so far is visible, and changes only by the writes that ``execute`` returns. All but ``admit`` of a new
+request must be a function of that state and the arguments alone: every replica must come to the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from meshos.consensus.pbft.block import Block
+from meshos.consensus.pbft.validators import ValidatorSet
+from meshos.crypto.signing import Claim
+from meshos.effects import Write
+from meshos.errors import MeshError
+from meshos.storage.store import View
+
+RESERVED = b"pbft/"
+"""No key of an application begins like this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """What a block did."""
+
+    root: bytes
+    """Of the state after it: ``Header.state_root`` of the next block."""
+    writes: tuple[Write, ...]
+    results: tuple[bytes, ...]
+    """One for each request, in order: what its sender hears."""
+    next_validators: ValidatorSet | None = None
+    """The set that shall decide from the next checkpoint boundary on, if this block changed it (the last one before the boundary counts).
+    Its ``epoch`` is set by the agreement: one more than that of the set it replaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of a state on its way to a replica that fell behind, and whether others follow. ``data`` proves itself against the root."""
+
+    data: bytes
+    next: bytes | None
+    """Where the part after it begins; None: it was the last."""
+
+
+class Application(Protocol):
+    """A deterministic state machine."""
+
+    def root(self, view: View) -> bytes:
+        """Of the state in ``view``; before the first block that of genesis."""
+        ...
+
+    def claims(self, request: bytes) -> Sequence[Claim]:
+        """What must be verified before ``request`` counts; raises a named refusal for bytes that are no request."""
+        ...
+
+    def admit(self, view: View, request: bytes, now_ms: int) -> MeshError | None:
+        """Why ``request`` must not be ordered at ``now_ms`` (ledger time), or None. Its signature was verified before.
+
+        Cheap. Is asked when a request comes in, and again of each request of a proposal, with the block's time and the state before
+        the block: a proposal with a request that is not admitted is refused. What was executed already must be refused for ever.
+        """
+        ...
+
+    def execute(self, view: View, block: Block) -> Executed:
+        """Apply ``block`` to the state before it. A request that turns out to be invalid is a result, never an exception."""
+        ...
+
+    def wants_block(self, view: View, now_ms: int) -> bool:
+        """Whether something waits for ledger time to pass (an expiry, a dispute window): then idle blocks are made."""
+        ...
+
+    def accusation(self, evidence: bytes) -> bytes | None:
+        """The request that puts ``evidence`` of a validator's equivocation (``evidence.py``) before the application, if it takes any."""
+        ...
+
+    def chunk(self, view: View, at: bytes) -> Chunk:
+        """The part of the state that begins at ``at`` (empty: the first), for another replica. ``view`` stands still at a checkpoint."""
+        ...
+
+    def restore(self, view: View, chunk: Chunk, at: bytes, root: bytes) -> tuple[Write, ...]:
+        """The writes that lay ``chunk`` down; raises Refused ``bad-chunk`` unless it is proven by ``root`` to be the part at ``at``."""
+        ...
