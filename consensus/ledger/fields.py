@@ -3,7 +3,7 @@
 from typing import TypeGuard
 
 from meshos import cbor
-from meshos.consensus.ledger.limits import MAX_AMOUNT, MAX_NAME_CHARS, MAX_NUMBER, MAX_REASON_CHARS
+from meshos.consensus.ledger.limits import MAX_AMOUNT, MAX_NAME_CHARS, MAX_NUMBER, MAX_REASON_BYTES
 from meshos.errors import Refused
 
 HASH_BYTES = 32
@@ -27,7 +27,7 @@ def is_name(value: cbor.Value) -> TypeGuard[str]:
 
 def is_reason(value: cbor.Value) -> TypeGuard[str]:
     """What people read: it must say something."""
-    return type(value) is str and 0 < len(value.strip()) and len(value) <= MAX_REASON_CHARS
+    return type(value) is str and value.strip() != "" and len(value.encode()) <= MAX_REASON_BYTES
 
 
 def is_hash(value: cbor.Value) -> TypeGuard[bytes]:

@@ -2,13 +2,18 @@
 
 from collections.abc import Iterator
 
+from meshos.consensus.ledger import parameters, people
 from meshos.consensus.ledger.accounts import ACCOUNTS, TOTALS, Account, Totals
 from meshos.consensus.ledger.draft import Draft
 from meshos.consensus.ledger.keys import HUMAN, NODE, ROOT, VALIDATOR, Key, register
+from meshos.consensus.ledger.limits import MAX_COORDINATORS
 from meshos.consensus.ledger.members import CERTIFICATES, COORDINATORS, ORGS, Org
-from meshos.consensus.ledger.parameters import PARAMETERS, from_genesis
+from meshos.consensus.ledger.parameters import PARAMETERS
+from meshos.consensus.ledger.people import CONSTITUTION
 from meshos.consensus.ledger.seats import SEATS, Seats
+from meshos.consensus.pbft.limits import MAX_VALIDATORS
 from meshos.consensus.pbft.validators import ValidatorEntry
+from meshos.errors import BadInput
 from meshos.genesis_content import Genesis
 from meshos.genesis_content import Org as Founder
 
@@ -26,8 +31,11 @@ class _Nothing:
 def initial(genesis: Genesis) -> dict[bytes, bytes]:
     """Every entry of the state at height 0. ``genesis`` passed ``genesis.check``.
 
-    Raises Refused ``key-in-use`` where it did not, and one key stands twice.
+    Raises BadInput ``genesis-malformed`` for more validators or meta-coordinators than there may be, and Refused ``key-in-use`` where
+    a key stands twice.
     """
+    if len(genesis.validators) > MAX_VALIDATORS or len(genesis.meta_coordinators) > MAX_COORDINATORS:
+        raise BadInput("genesis-malformed", f"at most {MAX_VALIDATORS} validators and {MAX_COORDINATORS} meta-coordinators")
     draft = Draft(_Nothing(), 0, genesis.time_ms)
     for founder in genesis.orgs:
         _found(draft, founder, genesis.time_ms)
@@ -35,7 +43,8 @@ def initial(genesis: Genesis) -> dict[bytes, bytes]:
     draft.write(TOTALS, b"", Totals(genesis.supply, allocated, 0, genesis.supply - allocated))
     draft.write(SEATS, b"", Seats(tuple(ValidatorEntry(o.did, o.validator.node, o.validator.key) for o in genesis.orgs if o.validator)))
     draft.write(COORDINATORS, b"", genesis.meta_coordinators)
-    draft.write(PARAMETERS, b"", from_genesis(genesis))
+    draft.write(PARAMETERS, b"", parameters.from_genesis(genesis))
+    draft.write(CONSTITUTION, b"", people.from_genesis(genesis))
     return {key: value for key, value in draft.changes().items() if value is not None}
 
 

@@ -30,6 +30,9 @@ from meshos.values import frozen
 ROOT, NODE, HUMAN, VALIDATOR = "root", "node", "human", "validator"
 RETIRED = ""
 
+FORGOTTEN = "key"
+"""On the agenda: a retired key's time is over."""
+
 
 @frozen
 class Key:
@@ -65,12 +68,14 @@ def retire(draft: Draft, name: str) -> None:
     key = draft.read(KEYS, name)
     assert key is not None
     draft.write(KEYS, name, Key(RETIRED, key.org, key.nonce, key.label, key.burnt))
-    schedule(draft, PRUNE, Item(draft.time_ms + RETIRED_MS + 1, "key", name.encode()))
+    schedule(draft, PRUNE, Item(draft.time_ms + RETIRED_MS + 1, FORGOTTEN, name.encode()))
 
 
-def forget(draft: Draft, name: str) -> None:
-    """Called when a retired key's time is over."""
-    draft.write(KEYS, name, None)
+def forget(draft: Draft, id_: bytes) -> None:
+    """A retired key's time is over. One that is burnt stays known as such."""
+    key = draft.read(KEYS, id_)
+    if key is not None and not key.burnt:
+        draft.write(KEYS, id_, None)
 
 
 def own_key(draft: Draft, by: Sender, name: str, role: str) -> Key:

@@ -1,15 +1,24 @@
 """The kinds of transactions: what each is, who may send it, how large it may be. One table, and the way from bytes to a kind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from meshos import cbor
 from meshos.consensus.ledger import transaction
 from meshos.consensus.ledger.accounts import Transfer
+from meshos.consensus.ledger.approvals import Judge, Propose
 from meshos.consensus.ledger.body import Body
-from meshos.consensus.ledger.keys import NODE, ROOT
-from meshos.consensus.ledger.limits import SMALL_BYTES, TRANSACTIONS_CACHED
+from meshos.consensus.ledger.commitments import Commit
+from meshos.consensus.ledger.evidence import Accusation, is_accusation, read_accusation
+from meshos.consensus.ledger.keys import HUMAN, NODE, ROOT
+from meshos.consensus.ledger.limits import CERTIFIED_BYTES, COSIGNED_BYTES, REASONED_BYTES, SMALL_BYTES, TRANSACTIONS_CACHED
+from meshos.consensus.ledger.motions import Move, Vote
+from meshos.consensus.ledger.orgs import AddHuman, AddNode, Leave, RemoveHuman, RemoveNode, RotateRoot, RotateValidator
+from meshos.consensus.ledger.people import Pause
+from meshos.consensus.ledger.seats import Seat
+from meshos.consensus.ledger.tabs import CloseTab, OpenTab, RedeemTab, TopUpTab
 from meshos.consensus.ledger.transaction import Transaction
+from meshos.consensus.ledger.upgrades import Support
 from meshos.crypto.signing import Claim
 from meshos.errors import Refused
 from meshos.values import frozen
@@ -24,10 +33,29 @@ class Kind:
     max_bytes: int
 
 
-_ORG = frozenset({ROOT, NODE})
+_ROOT, _ORG, _HUMAN = frozenset({ROOT}), frozenset({ROOT, NODE}), frozenset({HUMAN})
 
-KINDS: dict[str, Kind] = {
+KINDS: Mapping[str, Kind] = {
     Transfer.KIND: Kind(Transfer.read, _ORG, SMALL_BYTES),
+    OpenTab.KIND: Kind(OpenTab.read, frozenset({NODE}), SMALL_BYTES),
+    TopUpTab.KIND: Kind(TopUpTab.read, _ORG, SMALL_BYTES),
+    RedeemTab.KIND: Kind(RedeemTab.read, _ORG, SMALL_BYTES),
+    CloseTab.KIND: Kind(CloseTab.read, _ORG, SMALL_BYTES),
+    Commit.KIND: Kind(Commit.read, _ORG, SMALL_BYTES),
+    AddNode.KIND: Kind(AddNode.read, _ROOT, SMALL_BYTES),
+    RemoveNode.KIND: Kind(RemoveNode.read, _ROOT, SMALL_BYTES),
+    AddHuman.KIND: Kind(AddHuman.read, _ROOT, SMALL_BYTES),
+    RemoveHuman.KIND: Kind(RemoveHuman.read, _ROOT, SMALL_BYTES),
+    RotateRoot.KIND: Kind(RotateRoot.read, _ROOT, CERTIFIED_BYTES),
+    RotateValidator.KIND: Kind(RotateValidator.read, _ORG, SMALL_BYTES),
+    Leave.KIND: Kind(Leave.read, _ROOT, SMALL_BYTES),
+    Seat.KIND: Kind(Seat.read, _ORG, COSIGNED_BYTES),
+    Move.KIND: Kind(Move.read, _ORG, CERTIFIED_BYTES),
+    Vote.KIND: Kind(Vote.read, _ORG, SMALL_BYTES),
+    Support.KIND: Kind(Support.read, _ORG, SMALL_BYTES),
+    Propose.KIND: Kind(Propose.read, _ORG, REASONED_BYTES),
+    Judge.KIND: Kind(Judge.read, _ORG | _HUMAN, REASONED_BYTES),
+    Pause.KIND: Kind(Pause.read, _HUMAN, REASONED_BYTES),
 }
 
 
@@ -40,12 +68,22 @@ class Order:
     body: Body
 
 
-@lru_cache(maxsize=TRANSACTIONS_CACHED)
-def read(request: bytes) -> Order:
-    """The order in ``request``. It is asked for on arrival, in a proposal and in execution, hence kept.
+    def claims(self, genesis_hash: bytes) -> Sequence[Claim]:
+        """What must be verified before it counts: its signature, and those that its body holds."""
+        tx = self.transaction
+        own = Claim(tx.key, transaction.domain(genesis_hash), tx.envelope, tx.signature)
+        return (own, *self.body.claims(genesis_hash))
 
-    Raises Refused ``too-large``, ``bad-encoding``, ``unknown-version``, ``unknown-kind``, ``transaction-malformed`` or ``bad-amount``.
+
+@lru_cache(maxsize=TRANSACTIONS_CACHED)
+def read(request: bytes) -> Order | Accusation:
+    """What ``request`` asks for. It is asked for on arrival, in a proposal and in execution, hence kept.
+
+    Raises Refused ``too-large``, ``bad-encoding``, ``unknown-version``, ``unknown-kind``, ``transaction-malformed``, ``bad-amount``,
+    ``parameter-unknown`` or ``no-evidence``.
     """
+    if is_accusation(request):
+        return read_accusation(request)
     tx = transaction.decode(request)
     kind = KINDS.get(tx.kind)
     if kind is None:
@@ -53,12 +91,6 @@ def read(request: bytes) -> Order:
     if len(request) > kind.max_bytes:
         raise Refused("too-large", f"a {tx.kind} has at most {kind.max_bytes} bytes, this one {len(request)}")
     return Order(tx, kind, kind.read(tx.body))
-
-
-def claims(order: Order, genesis_hash: bytes) -> list[Claim]:
-    """What must be verified before ``order`` counts: its signature, and those that its body holds."""
-    tx = order.transaction
-    return [Claim(tx.key, transaction.domain(genesis_hash), tx.envelope, tx.signature), *order.body.claims(genesis_hash)]
 
 
 def envelope_of(body: Body, key: str, nonce: int, expires_ms: int) -> bytes:

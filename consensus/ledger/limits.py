@@ -27,16 +27,16 @@ MAX_NAME_CHARS = 96
 MAX_AGENT_NAME_CHARS = 128
 """As in ``consensus/org/limits.py``."""
 
-MAX_REASON_CHARS = 400
-"""Why somebody decided so; people read it in one glance."""
+MAX_REASON_BYTES = 800
+"""Why somebody decided so, in UTF-8; people read it in one glance."""
 
 MAX_KIND_CHARS = 32
 MAX_BODY_DEPTH = 4
 
 SMALL_BYTES = 640
 """A transfer, a vote, most kinds: an envelope of about 160 bytes, three names at their longest."""
-REASONED_BYTES = 1_024 + 4 * MAX_REASON_CHARS
-"""A kind with a reason (up to four bytes a character)."""
+REASONED_BYTES = 1_024 + MAX_REASON_BYTES
+"""A kind with a reason."""
 CERTIFIED_BYTES = 1_024 + MAX_CERTIFICATE_BYTES
 """A kind with a root certificate."""
 
@@ -89,8 +89,6 @@ MAX_CHANGES = 8
 MAX_PAUSES = 64
 """Pauses remembered within the window they are counted in."""
 
-MAX_QUARANTINED = 1_024
-
 KEPT_DECISION_MS = DAY_MS
 """How long an ended decision can still be looked up and reversed, at least; the time lock of genesis, where that is longer."""
 
@@ -115,7 +113,8 @@ assert SMALL_BYTES < REASONED_BYTES and CERTIFIED_BYTES < MAX_REQUEST_BYTES and 
 assert MAX_DECISIONS_PER_ORG < MAX_OPEN_DECISIONS
 assert len(b"prune/") + 8 + MAX_NAME_CHARS + MAX_KIND_CHARS // 2 <= MAX_KEY_BYTES
 # The largest entries: a decision on which every coordinator and every human seat voted; an organisation with all its keys.
-assert MAX_COORDINATORS * (MAX_NAME_CHARS + 4) + MAX_SEATS * (48 + 2) + 2 * 4 * MAX_REASON_CHARS <= MAX_VALUE_BYTES
+assert MAX_COORDINATORS * (83 + 3) + MAX_SEATS * (48 + 3 + 9) <= MAX_VALUE_BYTES - 1_024
+assert MAX_VALIDATORS * (83 + 3) + CERTIFIED_BYTES <= MAX_VALUE_BYTES
 assert (MAX_NODES + MAX_HUMAN_KEYS) * (MAX_NAME_CHARS + 2) + 512 <= MAX_VALUE_BYTES
 assert MAX_VALIDATORS <= MAX_ORGS and MAX_HUMAN_KEYS < MAX_ORGS and MAX_SEATS < MAX_ORGS
 assert MAX_BLOCK_REQUESTS <= MAX_RESULTS

@@ -54,7 +54,7 @@ DISPUTE_MS = HOUR_MS
 """How long a provider can still redeem after a caller began to close its tab: a node that is down for less loses nothing."""
 TESTNET_DISPUTE_MS = 10_000
 
-RISK_THRESHOLD = 30
+RISK_THRESHOLD = 25
 """Above this risk a decision waits for approvals, by default."""
 
 assert list(SPECS) == sorted(SPECS)

@@ -17,21 +17,31 @@ replicas that run the same blocks have the same state, byte for byte.
 
 from collections.abc import Callable, Mapping, Sequence
 
+from meshos.consensus.ledger import approvals, evidence, keys, motions, people, tabs, upgrades
 from meshos.consensus.ledger.accounts import check_totals
 from meshos.consensus.ledger.agenda import DUE, PRUNE, take_due
 from meshos.consensus.ledger.draft import Draft, Sender
-from meshos.consensus.ledger.keys import KEYS, RETIRED, Key, forget
+from meshos.consensus.ledger.evidence import Accusation
+from meshos.consensus.ledger.keys import KEYS, RETIRED, Key
 from meshos.consensus.ledger.kinds import Order, read
 from meshos.consensus.ledger.limits import DUE_PER_BLOCK, MAX_LIFETIME_MS, MAX_PENDING, PRUNED_PER_BLOCK
 from meshos.consensus.ledger.results import COMMITTED, REFUSED, SKIPPED, Result
+from meshos.consensus.ledger.seats import seats
+from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.errors import Refused
 from meshos.storage.store import View
 from meshos.values import frozen
 
-_WHEN: Mapping[str, Callable[[Draft, bytes], None]] = {
-    "key": lambda draft, id_: forget(draft, id_.decode()),
+_WHEN_DUE: Mapping[str, Callable[[Draft, bytes], None]] = {
+    tabs.CLOSES: tabs.end_tab,
+    motions.EXPIRES: motions.expire_motion,
+    approvals.TIMES_OUT: approvals.expire_decision,
+    people.PAUSE_ENDS: approvals.end_of_pause,
 }
-"""What is done with an item of the agenda."""
+_WHEN_FORGOTTEN: Mapping[str, Callable[[Draft, bytes], None]] = {
+    keys.FORGOTTEN: keys.forget,
+    approvals.TIMES_OUT: approvals.forget_decision,
+}
 
 
 @frozen
@@ -41,16 +51,23 @@ class Ran:
     changes: dict[bytes, bytes | None]
     results: tuple[Result, ...]
     """One a request, in their order."""
+    validators: ValidatorSet | None
+    """Who shall vote from the next checkpoint boundary on, if that changed."""
 
 
 def run(view: View, height: int, time_ms: int, requests: Sequence[bytes]) -> Ran:
-    """Execute a block; raises Broken ``tokens-not-conserved`` for a bug of ours, and nothing else."""
+    """Execute a block; raises Failed ``upgrade-needed``, and Broken ``tokens-not-conserved`` for a bug of ours."""
     draft = Draft(view, height, time_ms)
-    for item in take_due(draft, DUE, DUE_PER_BLOCK) + take_due(draft, PRUNE, PRUNED_PER_BLOCK):
-        _WHEN[item.what](draft, item.id)
+    upgrades.activate(draft)
+    before = seats(draft)
+    for item in take_due(draft, DUE, DUE_PER_BLOCK):
+        _WHEN_DUE[item.what](draft, item.id)
+    for item in take_due(draft, PRUNE, PRUNED_PER_BLOCK):
+        _WHEN_FORGOTTEN[item.what](draft, item.id)
     results = tuple(_execute(draft, index, request) for index, request in enumerate(requests))
     check_totals(draft)
-    return Ran(draft.changes(), results)
+    after = seats(draft)
+    return Ran(draft.changes(), results, None if after.entries == before.entries else after.validators())
 
 
 def _execute(draft: Draft, index: int, request: bytes) -> Result:
@@ -58,6 +75,8 @@ def _execute(draft: Draft, index: int, request: bytes) -> Result:
         order = read(request)
     except Refused as refusal:
         return Result(SKIPPED, refusal.name, draft.height, index, b"")
+    if isinstance(order, Accusation):
+        return _accuse(draft, index, order)
     tx = order.transaction
     key = draft.read(KEYS, tx.key)
     refusal_ = refusal_to_include(order, key, draft.time_ms)
@@ -72,6 +91,16 @@ def _execute(draft: Draft, index: int, request: bytes) -> Result:
         draft.undo()
         return Result(REFUSED, refusal.name, draft.height, index, tx.id)
     return Result(COMMITTED, "", draft.height, index, tx.id)
+
+
+def _accuse(draft: Draft, index: int, accusation: Accusation) -> Result:
+    """An accusation has no nonce: what makes it final is that a key is convicted once."""
+    refusal = evidence.refusal(draft.read(KEYS, accusation.key))
+    if refusal is not None:
+        return Result(SKIPPED, refusal.name, draft.height, index, accusation.id)
+    draft.begin()
+    evidence.convict(draft, accusation)
+    return Result(COMMITTED, "", draft.height, index, accusation.id)
 
 
 def refusal_to_include(order: Order, key: Key | None, time_ms: int) -> Refused | None:

@@ -30,8 +30,8 @@ class Executed:
     results: tuple[bytes, ...]
     """One for each request, in order: what its sender hears."""
     next_validators: ValidatorSet | None = None
-    """The set that shall decide from the next checkpoint boundary on, if this block changed it (the last one before the boundary counts).
-    Its ``epoch`` is set by the agreement: one more than that of the set it replaces."""
+    """The set that shall decide from the next checkpoint boundary on, if this block changed that. The last one before the boundary counts;
+    its ``epoch`` is set by the agreement: one more than that of the set it replaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Chunk:
 class Application(Protocol):
     """A deterministic state machine."""
 
-    def root(self, view: View) -> bytes:
-        """Of the state in ``view``; before the first block that of genesis."""
+    def genesis(self) -> Executed:
+        """The state at height 0: its root, and the writes that lay it down (no results, no validators)."""
         ...
 
     def claims(self, request: bytes) -> Sequence[Claim]:
@@ -71,7 +71,8 @@ class Application(Protocol):
         ...
 
     def accusation(self, evidence: bytes) -> bytes | None:
-        """The request that puts ``evidence`` of a validator's equivocation (``evidence.py``) before the application, if it takes any."""
+        """The request that puts ``evidence`` of a validator's lie (``encode_evidence``) before the application, if it takes any. The same
+        evidence gives the same request at every replica, so that it is ordered once."""
         ...
 
     def chunk(self, view: View, at: bytes) -> Chunk:

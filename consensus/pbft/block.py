@@ -32,7 +32,7 @@ from meshos.consensus.pbft.limits import (
     MAX_VALIDATORS,
     SIGNATURE_BYTES,
 )
-from meshos.consensus.pbft.validators import ValidatorSet
+from meshos.consensus.pbft.validators import ValidatorEntry, ValidatorSet
 from meshos.crypto.signing import Claim, Domain
 from meshos.errors import Refused
 
@@ -85,9 +85,19 @@ class Block:
         return self.header.hash
 
     @cached_property
+    def request_hashes(self) -> tuple[bytes, ...]:
+        """The names of its requests."""
+        return tuple(request_hash(request) for request in self.requests)
+
+    @property
+    def fields(self) -> list[object]:
+        """As a CBOR value."""
+        return [header_fields(self.header), self.requests]
+
+    @cached_property
     def encoded(self) -> bytes:
         """Canonical CBOR."""
-        return cbor.encode([header_fields(self.header), self.requests])
+        return cbor.encode(self.fields)
 
 
 @dataclass(frozen=True)
@@ -105,11 +115,15 @@ class Certified:
     block: Block
     certificate: Certificate
 
+    @property
+    def fields(self) -> list[object]:
+        """As a CBOR value."""
+        return [self.block.fields, certificate_fields(self.certificate)]
+
     @cached_property
     def encoded(self) -> bytes:
         """Canonical CBOR."""
-        header = header_fields(self.block.header)
-        return cbor.encode([[header, self.block.requests], certificate_fields(self.certificate)])
+        return cbor.encode(self.fields)
 
 
 def request_hash(request: bytes) -> bytes:
@@ -152,13 +166,18 @@ def vote_claims(domain: Domain, payload: bytes, certificate: Certificate, valida
         raise Refused("no-quorum", f"{len(certificate.signatures)} signatures, {validators.q} are a quorum")
     claims = []
     for index, signature in certificate.signatures:
-        if index >= validators.n:
-            raise Refused("unknown-validator", f"there is no validator {index} among {validators.n}")
-        entry = validators.entries[index]
-        if entry.suspended:
-            raise Refused("validator-suspended", f"{entry.org} is suspended in epoch {validators.epoch}: its vote does not count")
-        claims.append(Claim(entry.key, domain, payload, signature))
+        claims.append(Claim(seat(validators, index).key, domain, payload, signature))
     return claims
+
+
+def seat(validators: ValidatorSet, index: int) -> ValidatorEntry:
+    """Who votes as ``index``; raises Refused ``unknown-validator`` or ``validator-suspended``."""
+    if index >= validators.n:
+        raise Refused("unknown-validator", f"there is no validator {index} among {validators.n}")
+    entry = validators.entries[index]
+    if entry.suspended:
+        raise Refused("validator-suspended", f"{entry.org} is suspended in epoch {validators.epoch}: its vote does not count")
+    return entry
 
 
 # -- codec -------------------------------------------------------------------------------------------------------------
@@ -200,10 +219,7 @@ def decode_certificate(data: bytes) -> Certificate:
 
 def decode_certified(data: bytes) -> Certified:
     """A block with its certificate; raises as both do. No signature has been checked."""
-    match cbor.decode(data, max_bytes=_MAX_CERTIFIED_CBOR, max_depth=4):
-        case [block, certificate]:
-            return Certified(block_of(block), certificate_of(certificate))
-    raise Refused("block-malformed", "this is no certified block")
+    return certified_of(cbor.decode(data, max_bytes=_MAX_CERTIFIED_CBOR, max_depth=4))
 
 
 def header_of(value: object) -> Header:
@@ -230,12 +246,20 @@ def block_of(value: object) -> Block:
     raise Refused("block-malformed", "this is no block")
 
 
+def certified_of(value: object) -> Certified:
+    """The certified block that a decoded value is, as ``decode_certified``."""
+    match value:
+        case [block, certificate]:
+            return Certified(block_of(block), certificate_of(certificate))
+    raise Refused("block-malformed", "this is no certified block")
+
+
 def check_requests(block: Block) -> None:
     """Raise Refused ``block-malformed`` unless the requests are within bounds, each once, and those of ``requests_root``."""
     sizes = [len(request) for request in block.requests]
     if len(sizes) > MAX_BLOCK_REQUESTS or sum(sizes) > MAX_BLOCK_BYTES or max(sizes, default=0) > MAX_REQUEST_BYTES:
         raise Refused("block-malformed", f"a block of {len(sizes)} requests, {sum(sizes)} bytes, is too large")
-    hashes = [request_hash(request) for request in block.requests]
+    hashes = block.request_hashes
     if len(set(hashes)) < len(hashes):
         raise Refused("block-malformed", "a request stands twice in this block")
     if requests_root(hashes) != block.header.requests_root:

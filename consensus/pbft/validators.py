@@ -77,9 +77,9 @@ class ValidatorSet:
         """The seat that ``node`` votes for."""
         return self._by_node.get(node)
 
-    def primary(self, view: int, height: int) -> int:
-        """Whose turn it is to propose: v mod n (Castro & Liskov 1999, section 4), but never a suspended seat's."""
-        del height  # the same primary goes on until the view changes: a change costs a round trip that nobody needs
+    def primary(self, view: int) -> int:
+        """Whose turn it is to propose: v mod n (Castro & Liskov 1999, section 4), but never a suspended seat's. The same primary goes on
+        until the view changes."""
         index = view % self.n
         for _ in range(self.n):
             if not self.entries[index].suspended:
@@ -90,12 +90,22 @@ class ValidatorSet:
 
 def encode_validators(validators: ValidatorSet) -> bytes:
     """Canonical CBOR ``[epoch, [[org, node, key, suspended], …]]``."""
-    return cbor.encode([validators.epoch, [[e.org, e.node, e.key, e.suspended] for e in validators.entries]])
+    return cbor.encode(validators_fields(validators))
+
+
+def validators_fields(validators: ValidatorSet) -> list[object]:
+    """A validator set as a CBOR value."""
+    return [validators.epoch, [[e.org, e.node, e.key, e.suspended] for e in validators.entries]]
 
 
 def decode_validators(data: bytes) -> ValidatorSet:
     """The set again; raises Refused ``too-large``, ``bad-encoding`` or ``validators-malformed``."""
-    match cbor.decode(data, max_bytes=MAX_VALIDATORS_BYTES, max_depth=3):
+    return validators_of(cbor.decode(data, max_bytes=MAX_VALIDATORS_BYTES, max_depth=3))
+
+
+def validators_of(value: object) -> ValidatorSet:
+    """The set that a decoded value is, as ``decode_validators``."""
+    match value:
         case [int() as epoch, [*rows]] if 0 <= epoch <= MAX_NUMBER and type(epoch) is int:
             try:
                 return ValidatorSet(epoch, tuple(_entry(row) for row in rows))
