@@ -49,7 +49,7 @@ class Transfer(Body):
 
     @classmethod
     def read(cls, value: cbor.Value) -> "Transfer":
-        """From ``[to, micro]``; raises Refused ``transaction-malformed`` or ``bad-amount``."""
+        """From ``[to, micro]``; raises Refused ``transaction-malformed`` or ``amount-out-of-bounds``."""
         match value:
             case [to, micro] if is_name(to):
                 return cls(OrgDid(to), amount(micro))

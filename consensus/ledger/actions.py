@@ -1,6 +1,6 @@
 """What an autonomous decision may do: a short list of actions, each typed, with its risk and its way back.
 
-The *risk* of an action is a whole number from 0 to MAX_RISK, computed by every replica from the state, never claimed by whoever proposes it:
+The *risk* of an action is a whole number from 0 to MAX_RISK. Every replica computes it from the state; nobody is asked for it.
 
 parameters   for each parameter changed, its sensitivity (``parameters.py``) times how far it moves, in percent of the old value, at most
              100 (a doubling; to nothing); the sum over all

@@ -1,16 +1,16 @@
 """Approvals: how several coordinators decide together what none may do alone (DESIGN.md, "Approvals", "People"; VISION, 2.1).
 
-A meta-coordinator proposes an action (``actions.py``). Where its risk is at most ``risk-threshold`` it is executed at once. Above, it waits
-until max(min_approvals, f_c + 1) distinct meta-coordinators have approved it, the one that proposed it counted once, where f_c = (c - 1) / 3
-of the c meta-coordinators that there are when it is counted. So among those who approve is one that does not lie.
+A meta-coordinator proposes an action (``actions.py``). Where its risk is at most ``risk-threshold`` it is executed at once. Above, it
+waits until max(min_approvals, f_c + 1) distinct meta-coordinators have approved it, the one that proposed it counted once, where
+f_c = floor((c - 1) / 3) of the c that there are when it is counted. So among those who approve is one that does not lie.
 
             proposed --> open --> executed --> reversed
                           | |         ^
                           | +--> rejected
                           +--> expired, failed
 
-*open*       It ends when it is approved, when so many coordinators have rejected it that it cannot be approved any more, or when ledger time
-             passes ``approval-timeout-ms``.
+*open*       It ends when it is approved, when so many coordinators have rejected it that it cannot be approved any more, or when
+             ``approval-timeout-ms`` of ledger time are over.
 *executed*   Its action was done; *failed*: it was approved, and could not be done any more.
 *rejected*   By coordinators or by people. People may still approve it.
 *reversed*   People took it back.
@@ -19,9 +19,9 @@ People with 80 % of human power (``people.py``) approve what coordinators reject
 reverse what was executed, each with a reason. While a person has paused autonomy, nothing is proposed, and what coordinators approve is
 executed when the pause ends.
 
-*Exactly once.* A decision is done by the one step of ``TRANSITIONS`` that leads to *executed*, in the block in which it is decided. Its id is
-the hash of its transaction, whose key and nonce never come again, and of the genesis; it holds its action and when it expires. An
-approval names the id, in a transaction with a nonce of its own. So neither can be used again, in whatever epoch, on whatever chain.
+*Exactly once.* A decision is done by one step of ``TRANSITIONS``, the one to *executed*, in the block in which it is decided. Its id is
+the hash of the genesis and of its transaction, whose key and nonce never come again and whose bytes hold the action. An approval names
+the id, in a transaction with a nonce of its own. So neither can be used again, in whatever epoch, on whatever chain.
 *Under partition* only the side with a quorum has a ledger at all; the other decides nothing.
 """
 
@@ -48,7 +48,7 @@ from meshos.errors import Refused, busy
 from meshos.values import frozen
 
 OPEN, EXECUTED, REJECTED, EXPIRED, FAILED, REVERSED = "open", "executed", "rejected", "expired", "failed", "reversed"
-APPROVE, REJECT, REVERSE = "approve", "reject", "reverse"
+APPROVE, REJECT, REVERSE = ACTS = ("approve", "reject", "reverse")
 
 TRANSITIONS = frozenset(
     {
@@ -87,13 +87,14 @@ class Decision:
 
 def _encode(d: Decision) -> bytes:
     back = None if d.back is None else d.back.fields()
-    return pack(d.by, d.action.fields(), d.risk, d.expires_ms, d.status, d.approved, d.rejected, d.people, back, d.ended_ms)
+    people = [(key, ACTS.index(act)) for key, act in d.people]
+    return pack(d.by, d.action.fields(), d.risk, d.expires_ms, d.status, d.approved, d.rejected, people, back, d.ended_ms)
 
 
 def _decode(value: bytes) -> Decision:
     by, action, risk, expires_ms, status, approved, rejected, people, back, ended_ms = unpack(value)
     done = None if back is None else stored_action(back)
-    acts = tuple((key, act) for key, act in people)
+    acts = tuple((key, ACTS[act]) for key, act in people)
     return Decision(by, stored_action(action), risk, expires_ms, status, tuple(approved), tuple(rejected), acts, done, ended_ms)
 
 
@@ -174,8 +175,9 @@ class Judge(Body):
         return [self.decision, self.act, self.reason]
 
     def apply(self, draft: Draft, by: Sender) -> None:
-        """Raises Refused ``decision-unknown``, ``decision-ended``, ``already-voted``; of a coordinator ``no-voice``, ``not-a-coordinator`` or
-        ``people-only``; of a person ``no-power``, and ``reversal-stale`` where what it would reverse was changed again since.
+        """Raises Refused ``decision-unknown``, ``decision-ended``, ``already-voted``; of a coordinator ``no-voice``,
+        ``not-a-coordinator`` or ``people-only``; of a person ``no-power``, and ``reversal-stale`` where what it would reverse was changed
+        again since.
         """
         decision = draft.read(DECISIONS, self.decision)
         if decision is None:

@@ -67,8 +67,8 @@ class Draft:
     def write(self, table: Table[T], name: str | bytes, value: T | None) -> None:
         """Set the entry of this name, or remove it."""
         key = table.key(name)
-        changed = key in self._changed
-        self._journal.append((key, self._values[key] if changed else self.read(table, name), changed))
+        before = self.read(table, name)
+        self._journal.append((key, before, key in self._changed))
         self._values[key] = value
         self._changed[key] = table.encode  # type: ignore[assignment]  # as above
 

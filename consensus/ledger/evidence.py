@@ -55,10 +55,12 @@ def is_accusation(request: bytes) -> bool:
 def read_accusation(request: bytes) -> Accusation:
     """The accusation in ``request``; raises Refused ``unknown-version``, ``transaction-malformed`` and as ``decode_evidence``."""
     match cbor.decode(request, max_bytes=SMALL_BYTES, max_depth=1):
-        case [version, *_] if is_number(version) and version != VERSION:
-            raise Refused("unknown-version", f"an accusation of version {version}; this mesh knows {VERSION}")
-        case [1, "evidence", bytes() as evidence, key] if is_name(key):
-            return Accusation(decode_evidence(evidence), key, transaction_id(request))
+        case [version, *rest] if is_number(version):
+            if version != VERSION:
+                raise Refused("unknown-version", f"an accusation of version {version}; this mesh knows {VERSION}")
+            match rest:
+                case ["evidence", bytes() as evidence, key] if is_name(key):
+                    return Accusation(decode_evidence(evidence), key, transaction_id(request))
     raise malformed("accusation")
 
 

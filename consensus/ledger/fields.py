@@ -1,4 +1,4 @@
-"""What a field of a transaction's body may be. Whatever is not exactly that is ``transaction-malformed`` or ``bad-amount``."""
+"""What a field of a transaction's body may be. Whatever is not exactly that is ``transaction-malformed`` or ``amount-out-of-bounds``."""
 
 from typing import TypeGuard
 
@@ -41,7 +41,7 @@ def is_signature(value: cbor.Value) -> TypeGuard[bytes]:
 
 
 def amount(value: cbor.Value) -> int:
-    """Millionths of a MESH, at least one; raises Refused ``bad-amount``."""
+    """Millionths of a MESH, at least one; raises Refused ``amount-out-of-bounds``."""
     if type(value) is not int or not 0 < value <= MAX_AMOUNT:
-        raise Refused("bad-amount", f"an amount is a whole number of millionths from 1 to {MAX_AMOUNT}")
+        raise Refused("amount-out-of-bounds", f"an amount is a whole number of millionths from 1 to {MAX_AMOUNT}")
     return value

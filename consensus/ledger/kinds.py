@@ -67,7 +67,6 @@ class Order:
     kind: Kind
     body: Body
 
-
     def claims(self, genesis_hash: bytes) -> Sequence[Claim]:
         """What must be verified before it counts: its signature, and those that its body holds."""
         tx = self.transaction
@@ -79,8 +78,8 @@ class Order:
 def read(request: bytes) -> Order | Accusation:
     """What ``request`` asks for. It is asked for on arrival, in a proposal and in execution, hence kept.
 
-    Raises Refused ``too-large``, ``bad-encoding``, ``unknown-version``, ``unknown-kind``, ``transaction-malformed``, ``bad-amount``,
-    ``parameter-unknown`` or ``no-evidence``.
+    Raises Refused ``too-large``, ``bad-encoding``, ``unknown-version``, ``unknown-kind``, ``transaction-malformed``,
+    ``amount-out-of-bounds``, ``parameter-unknown`` or ``no-evidence``.
     """
     if is_accusation(request):
         return read_accusation(request)

@@ -99,11 +99,8 @@ MAX_AUDIT = 4_096
 
 # -- results -----------------------------------------------------------------------------------------------------------
 
-MAX_RESULTS = 1_000_000
-"""Results remembered by each replica, about 80 bytes each: eleven minutes at full load, months at a usual one."""
-
-PRUNED_RESULT_BLOCKS = 4
-"""Old blocks whose results one block forgets."""
+KEPT_OUTCOMES = 4_096
+"""Blocks whose results can be proven from a header: an hour at one block a second."""
 
 NOTICE_BLOCKS = 128
 """Between the decision on an activation height and that height: two checkpoints, so that everybody has heard of it."""
@@ -113,8 +110,7 @@ assert SMALL_BYTES < REASONED_BYTES and CERTIFIED_BYTES < MAX_REQUEST_BYTES and 
 assert MAX_DECISIONS_PER_ORG < MAX_OPEN_DECISIONS
 assert len(b"prune/") + 8 + MAX_NAME_CHARS + MAX_KIND_CHARS // 2 <= MAX_KEY_BYTES
 # The largest entries: a decision on which every coordinator and every human seat voted; an organisation with all its keys.
-assert MAX_COORDINATORS * (83 + 3) + MAX_SEATS * (48 + 3 + 9) <= MAX_VALUE_BYTES - 1_024
+assert MAX_COORDINATORS * (83 + 3) + MAX_SEATS * (48 + 4) <= MAX_VALUE_BYTES - 1_024
 assert MAX_VALIDATORS * (83 + 3) + CERTIFIED_BYTES <= MAX_VALUE_BYTES
 assert (MAX_NODES + MAX_HUMAN_KEYS) * (MAX_NAME_CHARS + 2) + 512 <= MAX_VALUE_BYTES
 assert MAX_VALIDATORS <= MAX_ORGS and MAX_HUMAN_KEYS < MAX_ORGS and MAX_SEATS < MAX_ORGS
-assert MAX_BLOCK_REQUESTS <= MAX_RESULTS

@@ -1,7 +1,8 @@
 """Motions: what the voting organisations decide by vote, until governance does (VISION, "Hybrid DAO"): q of the n seats must be for it.
 
-What can be moved is a short list of subjects, each typed and checked when it is moved and again when it is carried: to admit an organisation,
-to make one a meta-coordinator or end that, to change parameters, to give a suspended validator its vote back, to set an activation height.
+What can be moved is a short list of subjects, each typed, and checked when it is moved and again when it is carried: to admit an
+organisation, to make one a meta-coordinator or end that, to change parameters, to give a suspended validator its vote back, to set an
+activation height.
 
 An organisation with a seat has one vote, once. Only votes that count when they are counted count: of organisations that still have a
 seat, and are not suspended. A motion ends when it is carried, when so many are against it that it cannot be, or when its time is over.
@@ -275,8 +276,8 @@ class Vote(Body):
         return [self.motion, self.in_favour]
 
     def apply(self, draft: Draft, by: Sender) -> None:
-        """Raises Refused ``no-voice``, ``not-seated``, ``validator-suspended``, ``motion-not-open``, ``already-voted``, and as the subject's
-        ``carry`` if this vote is the last one that was needed: then it is not cast, and the motion stays open.
+        """Raises Refused ``no-voice``, ``not-seated``, ``validator-suspended``, ``motion-not-open``, ``already-voted``, and as the
+        subject's ``carry`` if this vote is the last one that was needed: then it is not cast, and the motion stays open.
         """
         speaks(draft, by)
         _check_vote(draft, by.org)

@@ -1,12 +1,12 @@
 """What people may do mesh-wide (DESIGN.md, "People"): pause autonomy, and with 80 % of human power overrule the coordinators.
 
-Any registered human key may pause autonomy: together for at most ``pause_ms`` in any ``pause_window_ms`` (1 h in 24 h) of ledger time, for the
-whole mesh. While it is paused, nothing autonomous is begun or executed; votes are still taken, and what was approved meanwhile is executed
-when the pause ends, if it has not expired by then.
+Any registered human key may pause autonomy: all together for at most ``pause_ms`` in any ``pause_window_ms`` (1 h in 24 h) of ledger
+time, for the whole mesh. While it is paused, nothing autonomous is begun or executed; votes are still taken, and what was approved
+meanwhile is executed when the pause ends, if it has not expired by then.
 
-Human power is that of the seats in genesis, until governance moves them: a human chamber's points are divided among its seats, and a chamber
-without seats (one that votes by token) has no part in it. Powers are kept as whole numbers, times the least common multiple of the chambers'
-seats. All of it stands in the state under ``constitution``, which nothing changes.
+Human power is that of the seats in genesis, until governance moves them: a human chamber's points are divided among its seats, and a
+chamber without seats (one that votes by token) has no part in it. Powers are kept as whole numbers: times the least common multiple of
+the chambers' seats. All of it stands in the state under ``constitution``, which nothing changes.
 """
 
 from math import lcm
@@ -51,8 +51,9 @@ class Pauses:
 
 
 def _decode(value: bytes) -> Constitution:
-    *head, powers = unpack(value)
-    return Constitution(*head, tuple((key, power) for key, power in powers))
+    genesis_hash, approvals, percent, timelock_ms, pause_ms, window_ms, powers = unpack(value)
+    seats = tuple((key, power) for key, power in powers)
+    return Constitution(genesis_hash, approvals, percent, timelock_ms, pause_ms, window_ms, seats)
 
 
 CONSTITUTION = Table(

@@ -1,17 +1,16 @@
-"""What became of a transaction, and how long it is remembered.
+"""What became of a transaction.
 
-Results follow from the blocks, so they are no part of the state that replicas agree on: each replica keeps those of the blocks that
-it ran itself, the newest MAX_RESULTS of them.
-
-    result/<id>          Result of a transaction that was committed or refused
-    results/<height>     the ids of these, to forget them with their block
-    results              the oldest height with results, and how many there are
+The agreement keeps each result with its block, by the request's hash, as long as it keeps the block. So that a result can be proven to
+whoever has only headers, the state keeps under ``outcomes/`` the Merkle root (``crypto/merkle.py``) over the results of each of the newest
+KEPT_OUTCOMES blocks that had any: the request's place proves it in the block (``Header.requests_root``), the same place proves its result.
 """
 
 from collections.abc import Sequence
 
-from meshos import cbor
+from meshos.consensus.ledger.draft import Draft, Table
+from meshos.consensus.ledger.limits import KEPT_OUTCOMES
 from meshos.consensus.ledger.packing import pack, unpack
+from meshos.crypto import merkle
 from meshos.values import frozen
 
 COMMITTED, REFUSED, SKIPPED = "committed", "refused", "skipped"
@@ -21,7 +20,7 @@ COMMITTED, REFUSED, SKIPPED = "committed", "refused", "skipped"
 class Result:
     """What block ``height`` did with its request number ``index``. ``name`` is that of the refusal, empty if it was committed.
 
-    ``id`` is empty if the request could not be read.
+    ``id`` is the transaction's, empty if the request could not be read.
     """
 
     outcome: str
@@ -29,6 +28,23 @@ class Result:
     height: int
     index: int
     id: bytes
+
+    @property
+    def final(self) -> bool:
+        """Whether it can never come to anything else."""
+        return self.outcome != SKIPPED
+
+
+@frozen
+class Outcomes:
+    """Of block ``height``: the Merkle root over its ``count`` results, as ``encode_result`` gives them."""
+
+    height: int
+    count: int
+    root: bytes
+
+
+OUTCOMES = Table(b"outcomes/", lambda o: pack(o.height, o.count, o.root), lambda value: Outcomes(*unpack(value)))
 
 
 def encode_result(result: Result) -> bytes:
@@ -39,3 +55,14 @@ def encode_result(result: Result) -> bytes:
 def decode_result(value: bytes) -> Result:
     """The result again; raises Broken ``ledger-broken``."""
     return Result(*unpack(value))
+
+
+def place(height: int) -> bytes:
+    """Where the outcomes of a block lie: a ring."""
+    return (height % KEPT_OUTCOMES).to_bytes(4, "big")
+
+
+def keep_outcomes(draft: Draft, results: Sequence[bytes]) -> None:
+    """The last thing in a block that has requests."""
+    if results:
+        draft.write(OUTCOMES, place(draft.height), Outcomes(draft.height, len(results), merkle.root(results)))

@@ -176,5 +176,3 @@ def _signed(row: cbor.Value) -> tuple[str, bytes]:
         case [name, signature] if is_name(name) and is_signature(signature):
             return name, signature
     raise malformed("signature of a node")
-
-

@@ -25,8 +25,9 @@ from meshos.consensus.ledger.evidence import Accusation
 from meshos.consensus.ledger.keys import KEYS, RETIRED, Key
 from meshos.consensus.ledger.kinds import Order, read
 from meshos.consensus.ledger.limits import DUE_PER_BLOCK, MAX_LIFETIME_MS, MAX_PENDING, PRUNED_PER_BLOCK
-from meshos.consensus.ledger.results import COMMITTED, REFUSED, SKIPPED, Result
+from meshos.consensus.ledger.results import COMMITTED, REFUSED, SKIPPED, Result, encode_result, keep_outcomes
 from meshos.consensus.ledger.seats import seats
+from meshos.consensus.ledger.transaction import Transaction
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.errors import Refused
 from meshos.storage.store import View
@@ -49,8 +50,8 @@ class Ran:
     """What a block did. ``changes``: the new value of each entry of the state that changed, None where it is gone."""
 
     changes: dict[bytes, bytes | None]
-    results: tuple[Result, ...]
-    """One a request, in their order."""
+    results: tuple[bytes, ...]
+    """One a request, in their order (``results.decode_result``)."""
     validators: ValidatorSet | None
     """Who shall vote from the next checkpoint boundary on, if that changed."""
 
@@ -66,8 +67,10 @@ def run(view: View, height: int, time_ms: int, requests: Sequence[bytes]) -> Ran
         _WHEN_FORGOTTEN[item.what](draft, item.id)
     results = tuple(_execute(draft, index, request) for index, request in enumerate(requests))
     check_totals(draft)
+    encoded = tuple(map(encode_result, results))
+    keep_outcomes(draft, encoded)
     after = seats(draft)
-    return Ran(draft.changes(), results, None if after.entries == before.entries else after.validators())
+    return Ran(draft.changes(), encoded, None if after.entries == before.entries else after.validators())
 
 
 def _execute(draft: Draft, index: int, request: bytes) -> Result:
@@ -79,10 +82,11 @@ def _execute(draft: Draft, index: int, request: bytes) -> Result:
         return _accuse(draft, index, order)
     tx = order.transaction
     key = draft.read(KEYS, tx.key)
-    refusal_ = refusal_to_include(order, key, draft.time_ms)
-    if refusal_ is not None or key is None or key.nonce != tx.nonce:
-        name = "nonce-ahead" if refusal_ is None else refusal_.name
-        return Result(SKIPPED, name, draft.height, index, tx.id)
+    why_not = refusal_to_include(order, key, draft.time_ms)
+    if why_not is None and key is not None and tx.nonce != key.nonce:
+        why_not = nonce_ahead(tx, key)
+    if why_not is not None or key is None:
+        return Result(SKIPPED, why_not.name if why_not is not None else "", draft.height, index, tx.id)
     draft.write(KEYS, tx.key, Key(key.role, key.org, key.nonce + 1, key.label, key.burnt))
     draft.begin()
     try:
@@ -116,9 +120,14 @@ def refusal_to_include(order: Order, key: Key | None, time_ms: int) -> Refused |
     if tx.nonce < key.nonce:
         return Refused("nonce-used", f"nonce {tx.nonce} of {tx.key} is used; its next is {key.nonce}")
     if tx.nonce >= key.nonce + MAX_PENDING:
-        return Refused("nonce-ahead", f"nonce {tx.nonce} of {tx.key} is {MAX_PENDING} or more ahead; its next is {key.nonce}")
+        return nonce_ahead(tx, key)
     if tx.expires_ms < time_ms:
         return Refused("transaction-expired", f"it expired at {tx.expires_ms}, and ledger time is {time_ms}")
     if tx.expires_ms > time_ms + MAX_LIFETIME_MS:
         return Refused("expires-too-late", f"it expires more than {MAX_LIFETIME_MS} ms from now, at {tx.expires_ms}")
     return None
+
+
+def nonce_ahead(tx: Transaction, key: Key) -> Refused:
+    """The refusal of a transaction whose turn has not come."""
+    return Refused("nonce-ahead", f"nonce {tx.nonce} of {tx.key} is ahead of its turn; the next is {key.nonce}")

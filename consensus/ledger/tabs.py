@@ -89,7 +89,7 @@ class OpenTab(Body):
 
     @classmethod
     def read(cls, value: cbor.Value) -> "OpenTab":
-        """From ``[provider, micro]``; raises Refused ``transaction-malformed`` or ``bad-amount``."""
+        """From ``[provider, micro]``; raises Refused ``transaction-malformed`` or ``amount-out-of-bounds``."""
         match value:
             case [provider, micro] if is_name(provider):
                 return cls(OrgDid(provider), amount(micro))
@@ -126,7 +126,7 @@ class TopUpTab(Body):
 
     @classmethod
     def read(cls, value: cbor.Value) -> "TopUpTab":
-        """From ``[tab, micro]``; raises Refused ``transaction-malformed`` or ``bad-amount``."""
+        """From ``[tab, micro]``; raises Refused ``transaction-malformed`` or ``amount-out-of-bounds``."""
         match value:
             case [tab, micro] if is_hash(tab):
                 return cls(tab, amount(micro))
@@ -161,7 +161,7 @@ class RedeemTab(Body):
 
     @classmethod
     def read(cls, value: cbor.Value) -> "RedeemTab":
-        """From ``[tab, caller, micro, receipts, signature]``; raises Refused ``transaction-malformed`` or ``bad-amount``."""
+        """From ``[tab, caller, micro, receipts, signature]``; raises Refused ``transaction-malformed`` or ``amount-out-of-bounds``."""
         match value:
             case [tab, caller, micro, receipts, signature] if is_hash(tab) and is_name(caller) and is_hash(receipts):
                 if is_signature(signature):

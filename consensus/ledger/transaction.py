@@ -46,7 +46,7 @@ class Transaction:
 
 @lru_cache(maxsize=16)
 def domain(genesis_hash: bytes, phase: str = "transaction") -> Domain:
-    """What a signature is for: a ``transaction``, a ``voucher`` (tabs.py), the ``possession`` of a key (keys.py), a ``seating`` (seats.py)."""
+    """What a signature is for: a "transaction"; a "voucher" (tabs.py), the "possession" of a key (keys.py), a "seat" (seats.py)."""
     return Domain(genesis_hash, PROTOCOL, phase=phase)
 
 
@@ -78,9 +78,11 @@ def decode(request: bytes) -> Transaction:
 
 def _opened(signed: bytes, signature: bytes) -> Transaction:
     match cbor.decode(signed, max_bytes=MAX_REQUEST_BYTES, max_depth=MAX_BODY_DEPTH):
-        case [version, *_] if is_number(version) and version != VERSION:
-            raise Refused("unknown-version", f"a transaction of version {version}; this mesh knows {VERSION}")
-        case [1, str() as kind, key, nonce, expires_ms, body] if is_name(key) and is_number(nonce) and is_number(expires_ms):
-            if len(kind) <= MAX_KIND_CHARS:
-                return Transaction(kind, key, nonce, expires_ms, body, signed, signature, transaction_id(signed))
+        case [version, *rest] if is_number(version):
+            if version != VERSION:
+                raise Refused("unknown-version", f"a transaction of version {version}; this mesh knows {VERSION}")
+            match rest:
+                case [str() as kind, key, nonce, expires_ms, body] if is_name(key) and is_number(nonce) and is_number(expires_ms):
+                    if len(kind) <= MAX_KIND_CHARS:
+                        return Transaction(kind, key, nonce, expires_ms, body, signed, signature, transaction_id(signed))
     raise Refused("transaction-malformed", "an envelope is [version, kind, key, nonce, expires_ms, body]")

@@ -2,7 +2,7 @@
 
     s/<key>     the value
     t/<path>    a node of the tree (``nodes.py``), by its path in base 16
-    t           the root, once the tree below it is whole (a state that is being restored has none)
+    t           the root; while the state is being restored, what is missing of it (``chunks.py``)
 
 Keys are placed by their hash, so nobody chooses where his keys stand. The tree depends on the content alone, never on the order in which it
 came. ``update`` takes all changes of a block at once: what they share of their paths is read, hashed and written once. Nodes are written
@@ -38,9 +38,9 @@ from meshos.consensus.ledger.nodes import (
     with_value,
 )
 from meshos.consensus.ledger.proofs import Proof, siblings
-from meshos.consensus.ledger.tree_limits import BUCKET_ENTRIES, MAX_KEY_BYTES, MAX_VALUE_BYTES
+from meshos.consensus.ledger.tree_limits import BUCKET_ENTRIES, HASH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES
 from meshos.effects import Delete, Put, Write
-from meshos.errors import Broken, Failed
+from meshos.errors import Broken, Failed, Refused
 from meshos.storage.store import View
 
 STATE = b"s/"
@@ -51,28 +51,36 @@ _Change = tuple[str, bytes, bytes | None]
 """Position, key, hash of the new value (None: the key goes)."""
 
 
-def get(view: View, key: bytes) -> bytes | None:
-    """The value of ``key``."""
-    return view.get(STATE + key)
+class State:
+    """The values of the state in ``view``, as a View of their own."""
 
+    __slots__ = ("_view",)
 
-def scan(view: View, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """All (key, value) whose key begins with ``prefix``, in the order of the keys."""
-    cut = len(STATE)
-    return ((key[cut:], value) for key, value in view.scan(STATE + prefix))
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def get(self, key: bytes) -> bytes | None:
+        """See ``View.get``."""
+        return self._view.get(STATE + key)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """See ``View.scan``."""
+        cut = len(STATE)
+        return ((key[cut:], value) for key, value in self._view.scan(STATE + prefix))
 
 
 def root(view: View) -> bytes:
-    """The root of the state in ``view``; EMPTY for no state, or none that is whole."""
-    return view.get(ROOT) or EMPTY
+    """The root of the state in ``view``; EMPTY for no state, and for one that is still being restored."""
+    found = view.get(ROOT)
+    return found if found is not None and len(found) == HASH_BYTES else EMPTY
 
 
 def update(view: View, changes: Mapping[bytes, bytes | None]) -> tuple[bytes, tuple[Write, ...]]:
     """The root after ``changes`` (None: the key goes) and all that is to be written for it, the values included.
 
-    Raises Failed ``state-corrupt``, and Broken ``store-limit`` for keys and values that whoever decided them should have bounded.
+    Raises Failed ``state-corrupt``, Refused ``state-incomplete``, and Broken ``store-limit`` for keys and values that are out of bounds.
     """
-    before = root(view)
+    before = _whole(view)
     batch = Batch(view)
     after = batch.apply("", before, _hashed(changes))
     if after != before:
@@ -89,8 +97,11 @@ def undo(view: View, writes: Sequence[Write]) -> tuple[Write, ...]:
 
 
 def prove(view: View, key: bytes) -> Proof:
-    """What proves the value of ``key``, or its absence, against ``root(view)``; raises Failed ``state-corrupt``."""
-    place, node_hash = position(key), root(view)
+    """What proves the value of ``key``, or its absence, against ``root(view)``.
+
+    Raises Failed ``state-corrupt``, Refused ``state-incomplete``.
+    """
+    place, node_hash = position(key), _whole(view)
     levels: list[bytes] = []
     while True:
         depth = len(levels)
@@ -113,6 +124,16 @@ def load(view: View, path: str, node_hash: bytes) -> bytes | None:
             raise state_corrupt(f"the tree's node at {path or 'the root'} is not the one that its parent names")
         KEPT.keep(node_hash, node)
     return node
+
+
+def _whole(view: View) -> bytes:
+    """The root of a state that is all here."""
+    found = view.get(ROOT)
+    if found is not None and len(found) != HASH_BYTES:
+        raise Refused(
+            "state-incomplete", "the ledger's state is still on its way to this node", hint="try again in a moment, or ask another"
+        )
+    return found or EMPTY
 
 
 def state_corrupt(what: str) -> Failed:

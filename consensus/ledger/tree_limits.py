@@ -12,7 +12,7 @@ BUCKET_ENTRIES = 8
 """Keys that stand together in one leaf of the tree (docs/decisions/0015)."""
 
 DEPTH = 64
-"""Digits of a position, SHA-256 in base 16: no path is longer. Nine keys that share d digits cost whoever wants them some 2**(3.5 d) hashes."""
+"""Digits of a position, SHA-256 in base 16: no path is longer. Nine keys that share d digits cost some 2**(3.5 d) hashes to find."""
 
 CACHED_NODES = 1 << 15
 """Of each of the two generations of nodes that are kept in memory: at most 50 MiB, all nodes of a state of about 50,000 keys."""
@@ -25,6 +25,12 @@ MAX_CHUNK_BYTES = 256 << 10
 
 MAX_CHUNK_ENTRIES = 512
 """Keys of one chunk: some 10 ms to make or to check."""
+
+MAX_EPOCHS = 1_024
+"""Changes of the validator set in one bundle: years of them, since each takes a decision of the mesh."""
+
+MAX_BUNDLE_BYTES = 16 << 20
+"""About 1 KiB a change with four validators, 14 KiB with a hundred. At worst the signatures take 4 s to check."""
 
 _ENTRY_BYTES = MAX_KEY_BYTES + 3 + HASH_BYTES + 2
 """Of a leaf in a proof, with CBOR's heads."""

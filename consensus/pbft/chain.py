@@ -1,8 +1,8 @@
 """The committed part: blocks that are decided for ever, the state after them, and who decides next.
 
-Theory of operation. ``apply`` takes the next certified block, has the application execute it, and gives the writes that make it so: they may
-reach the disk late (``WriteBack``), since q validators hold the block on theirs, and a replica that lost a tail fetches it again. All else
-here is what can be known from the committed prefix alone: the parent, root and validators that the next header must name.
+Theory of operation. ``apply`` takes the next certified block, has the application execute it, and gives the writes that make it so: they
+may reach the disk late (``WriteBack``), since q validators hold the block on theirs, and a replica that lost a tail fetches it again.
+All else here is what can be known from the committed prefix alone: the parent, root and validators that the next header must name.
 
 The validator set of height h + 1 is named in header h. A change that a block decides is ``pending`` until the header of a boundary
 names it (``checkpoint.py``); of several the last one counts.
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from meshos import cbor
 from meshos.consensus.pbft.application import Application, Executed
-from meshos.consensus.pbft.block import Block, Certified, Header, decode_certified
+from meshos.consensus.pbft.block import Certified, Header, decode_certified
 from meshos.consensus.pbft.checkpoint import is_boundary
 from meshos.consensus.pbft.codec import step_fields, step_of
 from meshos.consensus.pbft.config import Config
@@ -273,12 +273,3 @@ class Chain:
             header.height, header.hash, header.time_ms, view, checkpoint.root, header.height + 1, first, validators, checkpoint.pending
         )
         return (Put(HEAD, encode_head(self._head)),)
-
-
-def follows(block: Block, chain: Chain) -> bool:
-    """Whether ``block`` may be the next, as far as it is known without its proposer."""
-    try:
-        chain.check_links(block.header)
-    except Refused:
-        return False
-    return True

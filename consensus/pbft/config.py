@@ -12,8 +12,8 @@ class Timing:
     """How long a replica waits for what, in milliseconds."""
 
     patience_ms: int = 1_000
-    """Something waits to be decided and nothing is: the view is left. Well above what a block takes on a busy machine (a second is five full
-    blocks), and low enough that after the death of a primary the next block is there within 2 s."""
+    """Something waits to be decided and nothing is: the view is left. Well above what a block takes on a busy machine, and low enough
+    that after the death of a primary the next block is there within 2 s."""
     flat: int = 2
     """So many view changes in a row wait ``patience_ms``; each further one twice as long as the one before."""
     max_patience_ms: int = 16_000
@@ -33,8 +33,8 @@ class Timing:
     witness_ms: int = 500
     """At its start a validator asks the others this often what they have seen of it."""
     courtesy_ms: int = 10_000
-    """One validator that asks for another view alone is joined after this time, so that a promise given in vain does not silence it for ever;
-    each further time twice as late."""
+    """One validator that asks for another view alone is joined after this time, so that a promise given in vain does not silence it for
+    ever; each further time twice as late."""
     follow_ms: int = 2_000
     """Who only follows asks this often."""
 

@@ -1,8 +1,8 @@
 """Evidence that a validator has lied: two votes of it that exclude each other, kept, passed on, and put before the ledger.
 
 Only equivocation is punished: it is proven by two signatures and by nothing else, and cannot happen to an honest validator, which
-writes its vote down before it signs (``pbft.py``). What is merely late, wrong or missing proves nothing. A vote is one a (epoch, view, height, phase),
-so a validator that votes for another block in a later view has not lied.
+writes its vote down before it signs (``ballot.py``). What is merely late, wrong or missing proves nothing. There is one vote for each
+(epoch, view, height, phase), so a validator that votes for another block in a later view has not lied.
 
 The ledger judges evidence as a transaction like any other, and suspends the vote. The seat stays, and with it n, f and q: were the quorum
 to shrink with every suspension, f liars could make f more.

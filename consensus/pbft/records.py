@@ -124,8 +124,9 @@ def encode_head(head: HeadRecord) -> bytes:
 
 def decode_head(data: bytes) -> HeadRecord:
     """Of ``HEAD``."""
-    *numbers, validators, pending = read(data)
-    return HeadRecord(*numbers, validators_of(validators), None if pending is None else validators_of(pending))
+    height, block, time_ms, view, root, base, first, validators, pending = read(data)
+    waiting = None if pending is None else validators_of(pending)
+    return HeadRecord(height, block, time_ms, view, root, base, first, validators_of(validators), waiting)
 
 
 def encode_voted(voted: Voted) -> bytes:

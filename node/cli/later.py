@@ -27,7 +27,6 @@ UPKEEP, WEB, SHRINKING = "upkeep of nodes", "the dashboard", "the simulator's se
 
 COMMANDS = (
     Later("wallet", "show a balance and transfer MESH", LEDGER),
-    Later("ledger", "show and verify blocks and transactions", LEDGER),
     Later("propose", "put a proposal to the vote", GOVERNANCE),
     Later("proposals", "list proposals and how they stand", GOVERNANCE),
     Later("vote", "cast an organisation's or a person's vote on a proposal", GOVERNANCE),
@@ -45,6 +44,11 @@ COMMANDS = (
     Later("backup", "save a node's data while it runs", UPKEEP),
     Later("restore", "bring a node back from a backup", UPKEEP),
     Later("ui", "open the dashboard in a browser", WEB),
+)
+LEDGER_COMMANDS = (
+    Later("head", "show the newest block", LEDGER),
+    Later("block", "show a block and who signed it", LEDGER),
+    Later("tx", "show a transaction and what became of it", LEDGER),
 )
 SIM_COMMANDS = (Later("shrink", "find the smallest schedule that still fails", SHRINKING),)
 _ANY_WORDS = {"ignore_unknown_options": True, "allow_extra_args": True}

@@ -38,7 +38,7 @@ def test_a_proof_holds_for_what_is_there_and_for_nothing_else(content: dict[byte
 @settings(max_examples=100)
 @given(st.sampled_from(LARGE_KEYS) | st.binary(min_size=1, max_size=8), st.data())
 def test_no_flipped_bit_goes_unnoticed(key: bytes, data: st.DataObject) -> None:
-    value = tree.get(LARGE, key)
+    value = tree.State(LARGE).get(key)
     encoded = bytearray(encode_proof(tree.prove(LARGE, key)))
     bit = data.draw(st.integers(0, 8 * len(encoded) - 1))
     encoded[bit // 8] ^= 1 << bit % 8
@@ -57,7 +57,7 @@ def test_a_proof_of_one_key_hides_no_other(key: bytes, other: bytes) -> None:
 
 def test_a_proof_of_a_state_is_none_of_the_next() -> None:
     view = Memory(LARGE)
-    key, value = LARGE_KEYS[0], tree.get(LARGE, LARGE_KEYS[0])
+    key, value = LARGE_KEYS[0], tree.State(LARGE).get(LARGE_KEYS[0])
     proof = tree.prove(view, key)
     root = view.change({LARGE_KEYS[1]: b"other"})
     assert refusal(root, key, value, proof) == "bad-proof"

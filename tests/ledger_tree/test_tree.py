@@ -33,8 +33,8 @@ def test_the_store_is_a_function_of_the_content_alone(blocks: list[dict[bytes, b
         for key in [key for key, value in block.items() if value is None]:
             model.pop(key, None)
     assert dict(view) == dict(built(model))
-    assert {key: tree.get(view, key) for key in KEYS} == {key: model.get(key) for key in KEYS}
-    assert list(tree.scan(view, b"crowded/")) == sorted((key, value) for key, value in model.items() if key.startswith(b"crowded/"))
+    assert {key: tree.State(view).get(key) for key in KEYS} == {key: model.get(key) for key in KEYS}
+    assert list(tree.State(view).scan(b"crowded/")) == sorted((key, value) for key, value in model.items() if key.startswith(b"crowded/"))
 
 
 @settings(max_examples=60)
