@@ -101,7 +101,7 @@ def test_a_result_that_is_gone_and_one_too_large(monkeypatch: pytest.MonkeyPatch
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(NAMES.map(TaskId), st.binary(max_size=64)), max_size=OUTBOX_BATCH), st.one_of(st.none(), PEERS))
 def test_receipt_messages(signatures: list[tuple[TaskId, bytes]], behalf: Peer | None) -> None:
-    assert decode_receipts(encode_receipts(signatures, behalf=behalf)) == (behalf, signatures)
+    assert decode_receipts(encode_receipts(signatures, behalf=behalf)) == (behalf, signatures, None)
 
 
 def test_receipts() -> None:
