@@ -12,7 +12,7 @@ its organisation's vote is suspended, whichever key holds the seat by now, and i
 from meshos import cbor
 from meshos.consensus.ledger.audit import record
 from meshos.consensus.ledger.draft import Draft
-from meshos.consensus.ledger.fields import is_name, is_number, malformed
+from meshos.consensus.ledger.fields import is_key, is_number, malformed
 from meshos.consensus.ledger.keys import KEYS, RETIRED, VALIDATOR, Key
 from meshos.consensus.ledger.limits import SMALL_BYTES
 from meshos.consensus.ledger.members import ORGS
@@ -59,7 +59,7 @@ def read_accusation(request: bytes) -> Accusation:
             if version != VERSION:
                 raise Refused("unknown-version", f"an accusation of version {version}; this mesh knows {VERSION}")
             match rest:
-                case ["evidence", bytes() as evidence, key] if is_name(key):
+                case ["evidence", bytes() as evidence, key] if is_key(key):
                     return Accusation(decode_evidence(evidence), key, transaction_id(request))
     raise malformed("accusation")
 

@@ -120,7 +120,6 @@ def test_the_same_blocks_give_the_same_bytes() -> None:
     busy_day(first)
     store, ledger = MemoryStore(Random(9)), Ledger(first.genesis)
     store.write(ledger.genesis().writes)
-    kinds.read.cache_clear()
     for block in first.blocks:
         assert block.header.state_root == tree.root(store)
         store.write(ledger.execute(store, block).writes)
