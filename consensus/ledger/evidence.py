@@ -42,7 +42,7 @@ class Accusation:
         return [Claim(self.key, Domain(genesis_hash, PROTOCOL, v.epoch, v.view, v.height, v.phase), v.hash, v.signature) for v in votes]
 
 
-def accusation(evidence: bytes, key: str) -> bytes:
+def accuse(evidence: bytes, key: str) -> bytes:
     """The request that accuses ``key``."""
     return cbor.encode([VERSION, KIND, evidence, key])
 
@@ -64,7 +64,7 @@ def read_accusation(request: bytes) -> Accusation:
     raise malformed("accusation")
 
 
-def refusal(key: Key | None) -> Refused | None:
+def refusal_to_convict(key: Key | None) -> Refused | None:
     """Why an accusation of ``key`` changes nothing: ``accused-unknown`` or ``already-convicted``."""
     if key is None or key.role not in (VALIDATOR, RETIRED):
         return Refused("accused-unknown", "this is no validator's key, or one that was retired long ago")
@@ -74,7 +74,7 @@ def refusal(key: Key | None) -> Refused | None:
 
 
 def convict(draft: Draft, accusation: Accusation) -> None:
-    """Burn the key and suspend the vote; ``refusal`` has nothing against it."""
+    """Burn the key and suspend the vote; ``refusal_to_convict`` has nothing against it."""
     key = draft.read(KEYS, accusation.key)
     assert key is not None
     draft.write(KEYS, accusation.key, Key(key.role, key.org, key.nonce, key.label, True))

@@ -21,6 +21,7 @@ from meshos.consensus.ledger.results import OUTCOMES, decode_result, place
 from meshos.consensus.ledger.seats import SEATS
 from meshos.consensus.ledger.tabs import CloseTab, OpenTab, tab_id
 from meshos.consensus.ledger.tree import State
+from meshos.consensus.pbft.application import Application
 from meshos.crypto import merkle
 from meshos.crypto.keys import SigningKey, multikey, node_id
 from meshos.crypto.signing import Ed25519Verifier, sign
@@ -71,6 +72,11 @@ def test_a_signature_with_a_raised_s_does_not_hold() -> None:
     raised = (int.from_bytes(signature[32:], "little") + order).to_bytes(32, "little")
     claims = [books.ledger.claims(transaction.request(envelope, whole))[0] for whole in (signature, signature[:32] + raised)]
     assert Ed25519Verifier().verify_many(claims) == [True, False]
+
+
+def test_it_is_an_application_of_the_agreement() -> None:
+    application: Application = Ledger(genesis())
+    assert application.genesis().root == tree.root(Books().store)
 
 
 # -- genesis -----------------------------------------------------------------------------------------------------------
