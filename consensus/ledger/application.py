@@ -4,19 +4,21 @@
 other in a block, both by the rules by which ``execute`` includes (``state.py``); ``execute`` runs a block and gives the tree its changes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from meshos.consensus.ledger import chunks, evidence, tree
+from meshos.consensus.ledger import chunks, tree
 from meshos.consensus.ledger.agenda import pending_deadline
-from meshos.consensus.ledger.evidence import Accusation, accusation
-from meshos.consensus.ledger.founding import NOTHING, initial
+from meshos.consensus.ledger.evidence import Accusation, accuse, refusal_to_convict
+from meshos.consensus.ledger.founding import NOTHING, initial, validators
 from meshos.consensus.ledger.keys import KEYS
 from meshos.consensus.ledger.kinds import Order, read
 from meshos.consensus.ledger.state import nonce_ahead, refusal_to_include, run
 from meshos.consensus.ledger.tree import State
 from meshos.consensus.pbft.application import Executed, Restored
 from meshos.consensus.pbft.block import Block
+from meshos.consensus.pbft.evidence import decode_evidence
+from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.crypto.signing import Claim
 from meshos.errors import MeshError, Refused
 from meshos.genesis_content import Genesis
@@ -62,16 +64,22 @@ class Batch:
         if key is not None and accusation.key in self._accused:
             key = replace(key, burnt=True)
         self._accused.add(accusation.key)
-        return evidence.refusal(key)
+        return refusal_to_convict(key)
 
 
 class Ledger:
-    """The application of one mesh. It holds nothing but genesis; all else that it knows is in the View."""
+    """The application of one mesh. It holds nothing but genesis; all else that it knows is in the View.
 
-    __slots__ = ("_founded", "_genesis_hash")
+    ``validators_of`` gives the validator set of an epoch, which the agreement knows, to name the key of a validator that is accused.
+    """
+
+    __slots__ = ("_founded", "_genesis_hash", "validators_of")
+
+    validators_of: Callable[[int], ValidatorSet | None]
 
     def __init__(self, genesis: Genesis) -> None:
         """``genesis`` passed its check; raises as ``founding.initial``."""
+        self.validators_of = {0: validators(genesis)}.get
         self._genesis_hash = genesis.hash
         root, writes = tree.update(NOTHING, initial(genesis))
         self._founded = Executed(root, writes, ())
@@ -89,13 +97,13 @@ class Ledger:
         return read(request).claims(self._genesis_hash)
 
     def admit(self, view: View, request: bytes, now_ms: int) -> MeshError | None:
-        """See ``Application.admit``: as ``kinds.read`` and ``state.refusal_to_include``, or for an accusation ``evidence.refusal``."""
+        """See ``Application.admit``: as ``kinds.read``, ``state.refusal_to_include`` and ``evidence.refusal_to_convict``."""
         try:
             order = read(request)
         except Refused as refusal:
             return refusal
         if isinstance(order, Accusation):
-            return evidence.refusal(KEYS.read(State(view), order.key))
+            return refusal_to_convict(KEYS.read(State(view), order.key))
         return refusal_to_include(order, KEYS.read(State(view), order.transaction.key), now_ms)
 
     def execute(self, view: View, block: Block) -> Executed:
@@ -110,9 +118,13 @@ class Ledger:
         deadline = pending_deadline(State(view))
         return deadline is not None and deadline <= now_ms
 
-    def accusation(self, evidence: bytes, key: str) -> bytes:
-        """See ``Application.accusation``."""
-        return accusation(evidence, key)
+    def accusation(self, evidence: bytes) -> bytes | None:
+        """See ``Application.accusation``; raises Refused as ``decode_evidence``."""
+        vote = decode_evidence(evidence).one
+        accused = self.validators_of(vote.epoch)
+        if accused is None or vote.index >= accused.n:
+            return None
+        return accuse(evidence, accused.entries[vote.index].key)
 
     def chunk(self, view: View, at: bytes) -> bytes:
         """See ``Application.chunk``; raises as ``chunks.serve``."""

@@ -27,10 +27,7 @@ class Accusing:
         data = encode_evidence(evidence)
         desk.write(WriteBack((Put(lie_key(evidence.one.epoch, evidence.one.index), data),)))
         desk.broadcast(evidence)
-        validators = desk.chain.validators_of(evidence.one.epoch)
-        if validators is None:  # of an epoch that was learned only on the way to a state: whoever has its blocks accuses too
-            return
-        request = desk.application.accusation(data, validators.entries[evidence.one.index].key)
+        request = desk.application.accusation(data)
         if request is not None:
             self._submit(request)
 

@@ -69,9 +69,9 @@ class Application(Protocol):
         """Whether something waits for ledger time to pass (an expiry, a dispute window): then idle blocks are made."""
         ...
 
-    def accusation(self, evidence: bytes, key: str) -> bytes | None:
-        """The request that puts ``evidence`` of a lie (``encode_evidence``) of the validator with this ``key`` before the application, if
-        it takes any. The same evidence gives the same request at every replica, so that it is ordered once."""
+    def accusation(self, evidence: bytes) -> bytes | None:
+        """The request that puts ``evidence`` of a validator's lie (``encode_evidence``) before the application, if it takes any. The same
+        evidence gives the same request at every replica, so that it is ordered once."""
         ...
 
     def chunk(self, view: View, at: bytes) -> bytes:

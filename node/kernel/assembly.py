@@ -257,9 +257,10 @@ def _ledger(outside: Outside, me: Peer) -> Ledger:
     )
     application = Application(genesis)
     view = outside.views[LEDGER]
-    return Ledger(
-        config, application, view, outside.verifier, now=outside.now, wall_ms=outside.wall_ms(), machine=LEDGER, listeners=(KERNEL,)
-    )
+    wall_ms = outside.wall_ms()
+    ledger = Ledger(config, application, view, outside.verifier, now=outside.now, wall_ms=wall_ms, machine=LEDGER, listeners=(KERNEL,))
+    application.validators_of = ledger.core.validators_of
+    return ledger
 
 
 def _membership(outside: Outside) -> Membership:

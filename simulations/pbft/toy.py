@@ -95,7 +95,7 @@ class Toy:
         """See ``Application``."""
         return view.get(WAITS) is not None
 
-    def accusation(self, evidence: bytes, key: str) -> bytes | None:
+    def accusation(self, evidence: bytes) -> bytes | None:
         """See ``Application``."""
         return cbor.encode(["accuse", evidence])
 

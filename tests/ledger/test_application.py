@@ -21,6 +21,7 @@ from meshos.consensus.ledger.results import OUTCOMES, decode_result, place
 from meshos.consensus.ledger.seats import SEATS
 from meshos.consensus.ledger.tabs import CloseTab, OpenTab, tab_id
 from meshos.consensus.ledger.tree import State
+from meshos.consensus.pbft.application import Application
 from meshos.crypto import merkle
 from meshos.crypto.keys import SigningKey, multikey, node_id
 from meshos.crypto.signing import Ed25519Verifier, sign
@@ -73,6 +74,11 @@ def test_a_signature_with_a_raised_s_does_not_hold() -> None:
     assert Ed25519Verifier().verify_many(claims) == [True, False]
 
 
+def test_it_is_an_application_of_the_agreement() -> None:
+    application: Application = Ledger(genesis())
+    assert application.genesis().root == tree.root(Books().store)
+
+
 # -- genesis -----------------------------------------------------------------------------------------------------------
 
 
@@ -120,7 +126,6 @@ def test_the_same_blocks_give_the_same_bytes() -> None:
     busy_day(first)
     store, ledger = MemoryStore(Random(9)), Ledger(first.genesis)
     store.write(ledger.genesis().writes)
-    kinds.read.cache_clear()
     for block in first.blocks:
         assert block.header.state_root == tree.root(store)
         store.write(ledger.execute(store, block).writes)

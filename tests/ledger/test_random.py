@@ -184,7 +184,7 @@ class Walk:
         key = f"{self.rng.choice(ORGS)}-1-votes"
         domain = Domain(self.books.genesis.hash, "pbft", 0, 0, 1, "prepare")
         one, other = (Ballot("prepare", 0, 0, 1, h, 0, self.books.sign(key, domain, h)) for h in (b"a" * 32, b"b" * 32))
-        request = evidence.accusation(encode_evidence(Evidence(one, other)), key)
+        request = evidence.accuse(encode_evidence(Evidence(one, other)), key)
         assert self.books.holds(request)
         self.seen[f"evidence {self.books.block([request])[0].outcome}"] += 1
 
