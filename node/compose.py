@@ -35,7 +35,7 @@ from meshos.node.facade.metrics import Metrics
 from meshos.node.founding import found
 from meshos.node.hosting import Hosting
 from meshos.node.kernel.agents import StartAgent, StopAgent
-from meshos.node.kernel.assembly import LEDGER, STORED, Assembly, Outside, assemble
+from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
 from meshos.node.kernel.hearing import heard
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Happened
@@ -51,6 +51,7 @@ from meshos.presets import PRESETS
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
 from meshos.protocols.directory.record import domain as entry_domain
 from meshos.protocols.directory.services import DISOWN
+from meshos.protocols.ledger.port import LEDGER
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, LeaveCompleted, Pardoned, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.machine import Seed

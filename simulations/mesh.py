@@ -12,13 +12,14 @@ from meshos.effects import Machine
 from meshos.flow_machine import Flows
 from meshos.ids import NodeId, OrgDid, Peer, org_did
 from meshos.node.kernel.agents import StartAgent, StopAgent
-from meshos.node.kernel.assembly import LEDGER, STORED, Assembly, Outside, any_member, assemble
+from meshos.node.kernel.assembly import STORED, Assembly, Outside, any_member, assemble
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Watch
 from meshos.presets import Timing
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
 from meshos.protocols.directory.embedder import HashedEmbedder
 from meshos.protocols.directory.record import domain as entry_domain
+from meshos.protocols.ledger.port import LEDGER
 from meshos.protocols.membership.events import Started
 from meshos.protocols.membership.machine import Membership, Seed
 from meshos.protocols.membership.machine import domain as membership_domain

@@ -6,17 +6,14 @@ the few things that its ports must reach.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from meshos.consensus.ledger.application import Ledger as Application
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
-from meshos.consensus.org.replicated import GROUP, OrgState
-from meshos.consensus.pbft.config import Config as PbftConfig
+from meshos.consensus.org.replicated import GROUP, OrgState, OrgView
 from meshos.consensus.pbft.limits import CHECKPOINT_INTERVAL
 from meshos.consensus.pbft.replica import CAST as PBFT
-from meshos.consensus.pbft.replica import Replica as Ledger
-from meshos.consensus.pbft.validators import ValidatorEntry, ValidatorSet
+from meshos.consensus.pbft.replica import Replica as Pbft
 from meshos.consensus.raft.config import Config as RaftConfig
 from meshos.consensus.raft.replica import Replica, protocol_of
 from meshos.crypto.signing import Verifier
@@ -27,6 +24,8 @@ from meshos.flow_machine import Flows, Service
 from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.agents import AgentFlows
+from meshos.node.kernel.money import STORED as MONEY
+from meshos.node.kernel.money import TOLD, LedgerWindow, purse_machines, replica_of
 from meshos.node.kernel.watch import END, START, Watch
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.presets import Timing
@@ -40,6 +39,7 @@ from meshos.protocols.directory.record import OrgOf
 from meshos.protocols.directory.services import services as directory_services
 from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.directory.wire import HINT
+from meshos.protocols.ledger.port import LEDGER
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed
 from meshos.protocols.membership.machine import domain as membership_domain
@@ -50,16 +50,18 @@ from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
 from meshos.protocols.membership.sync import CheckCertificate
 from meshos.protocols.membership.sync import services as membership_services
+from meshos.protocols.payments.budget import Budget
 from meshos.protocols.rpc.casting import Listener
 from meshos.protocols.rpc.limits import SERVED
 from meshos.protocols.rpc.machine import Rpc
 from meshos.protocols.tasks.call import Calls
 from meshos.protocols.tasks.limits import HEAD_BYTES, MAX_ARGUMENTS_BYTES
 from meshos.protocols.tasks.outbox import MACHINE as RECEIPTS
-from meshos.protocols.tasks.outbox import ReceiptOutbox, deliver
-from meshos.protocols.tasks.payments import OwedOnly
+from meshos.protocols.tasks.outbox import Delivery, ReceiptOutbox
+from meshos.protocols.tasks.payments import OnCredit
 from meshos.protocols.tasks.receipt import PROTOCOL as RECEIPT
 from meshos.protocols.tasks.serve import TaskServices
+from meshos.protocols.tasks.settling import Settling
 from meshos.protocols.tasks.wire import CALL_OFF, TASK
 from meshos.storage.store import LiveView
 
@@ -72,13 +74,11 @@ BODIES = {TASK: MAX_ARGUMENTS_BYTES + HEAD_BYTES + 4}
 """The protocols whose requests may be larger than 1 MiB."""
 
 CALL, CALLED_OFF, DEPLOY, UNDEPLOY = "call", "call-off", "deploy", "undeploy"
-DELIVER, TIDY = "receipts-deliver", "agents-tidy"
+DELIVER, SETTLE, TIDY = "receipts-deliver", "calls-settle", "agents-tidy"
 ASK_ORG, ASK_DIRECTORY = "ask-org", "ask-directory"
 """For whoever stands outside: put one command to the machine, give its answer."""
 
-LEDGER = "ledger"
-
-STORED = ("membership", "org", "directory", LEDGER)
+STORED = ("membership", "org", "directory", *MONEY)
 """The machines that have a disk."""
 
 
@@ -106,6 +106,8 @@ class Outside:
     measures: Measures = unmeasured
     revoked: Held | None = None
     """The revocation lists to hand on, where there are any."""
+    budget: Budget = field(default_factory=Budget)
+    """What this node may spend."""
     checkpoint_interval: int = CHECKPOINT_INTERVAL
     """The same for all nodes of a mesh; smaller in simulations."""
 
@@ -130,7 +132,8 @@ class Assembly:
     shelf: Shelf
     revocations: Revocations
     org: OrgMachine
-    ledger: Ledger
+    ledger: Pbft
+    window: LedgerWindow
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
         """The nodes of ``org`` that work can be sent to now: of the own organisation, the one that leads it first."""
@@ -146,12 +149,28 @@ def assemble(outside: Outside) -> Assembly:
         member = membership.member(node)
         return None if member is None else member.org
 
+    def providers_of(org_: OrgDid) -> tuple[NodeId, ...]:
+        return tuple(membership.routable_of(org_)) if org_ != me.org else (me.node,)
+
     def live_peers() -> list[NodeId]:
         return [view.node_id for view in membership.members() if view.node_id != me.node and membership.routable(view.node_id)]
 
     org = OrgMachine(_replica(outside, me))
-    tasks = TaskServices(me, office=org, genesis_hash=outside.genesis_hash, verifier=outside.verifier, payments=OwedOnly())
-    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member)
+    wall_ms = outside.wall_ms()
+    ledger = replica_of(
+        outside.genesis,
+        me,
+        outside.validator_key,
+        outside.views[LEDGER],
+        outside.verifier,
+        interval=outside.checkpoint_interval,
+        now=outside.now,
+        wall_ms=wall_ms,
+        listener=KERNEL,
+    )
+    window = LedgerWindow(ledger, outside.views[LEDGER])
+    tasks = TaskServices(me, office=org, genesis_hash=outside.genesis_hash, verifier=outside.verifier, payments=OnCredit(me.org))
+    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member, pays=True)
     agents = AgentFlows(me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms)
     shelf = Shelf(outside.embedder)
     checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
@@ -186,7 +205,8 @@ def assemble(outside: Outside) -> Assembly:
         DEPLOY: agents.deploy,
         UNDEPLOY: agents.undeploy,
         TIDY: agents.keep_tidy,
-        DELIVER: deliver,
+        DELIVER: Delivery(providers_of, pays=True).deliver,
+        SETTLE: Settling(calls, providers_of).settle,
         START: start,
         END: agents.end_all,
         ASK_ORG: ask_org,
@@ -194,22 +214,24 @@ def assemble(outside: Outside) -> Assembly:
     }
     flows = Flows(services, limit=FLOWS)
     allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT), any_member)
-    ledger = _ledger(outside, me)
     listeners = {protocol_of(GROUP): Listener(ORG, lambda peer: peer.org == me.org), PBFT: Listener(LEDGER, any_member)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"])
-    receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, TIDY))
+    receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, SETTLE, TIDY), told=TOLD)
     machines: dict[str, Machine] = {
         "flows": flows,
         "rpc": rpc,
         "membership": membership,
         ORG: org,
         LEDGER: ledger,
+        **purse_machines(
+            outside.genesis, me, window, OrgView(org.replica), outside.views, outside.budget, now=outside.now, wall_ms=wall_ms
+        ),
         "directory": directory,
         RECEIPTS: receipts,
         KERNEL: watch,
     }
-    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org, ledger)
+    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org, ledger, window)
 
 
 async def ask_org(command: object) -> object:
@@ -242,25 +264,6 @@ def _replica(outside: Outside, me: Peer) -> Replica:
         wall_ms=outside.wall_ms(),
         subscribers=(KERNEL,),
     )
-
-
-def _ledger(outside: Outside, me: Peer) -> Ledger:
-    genesis = outside.genesis
-    seats = ((org.did, org.validator) for org in genesis.orgs if org.validator is not None)
-    config = PbftConfig(
-        node=me.node,
-        key=outside.validator_key,
-        genesis_hash=genesis.hash,
-        genesis_time_ms=genesis.time_ms,
-        validators=ValidatorSet(0, tuple(ValidatorEntry(did, seat.node, seat.key) for did, seat in seats)),
-        checkpoint_interval=outside.checkpoint_interval,
-    )
-    application = Application(genesis)
-    view = outside.views[LEDGER]
-    wall_ms = outside.wall_ms()
-    ledger = Ledger(config, application, view, outside.verifier, now=outside.now, wall_ms=wall_ms, machine=LEDGER, listeners=(KERNEL,))
-    application.validators_of = ledger.core.validators_of
-    return ledger
 
 
 def _membership(outside: Outside) -> Membership:

@@ -8,6 +8,7 @@ from meshos.consensus.raft.events import Followed, Led
 from meshos.effects import Completed, Err, Tell, Tick
 from meshos.errors import Refused
 from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Perform, StartFlow
+from meshos.protocols.ledger.port import Applied
 from meshos.protocols.membership.events import LeaveCompleted, MemberChanged, MemberForgotten, NoteReceived
 
 MACHINE = "kernel"
@@ -36,8 +37,10 @@ class Watch:
     ``ready``: this node follows a leader, or leads and ``START`` has ended.
     """
 
-    def __init__(self, also: tuple[str, ...] = ()) -> None:
+    def __init__(self, also: tuple[str, ...] = (), told: tuple[str, ...] = ()) -> None:
+        """``told``: the machines that hear of each block of the ledger (``Applied``)."""
         self._also = also
+        self._told = told
         self._led = 0
         self.ready = False
         self.changes = 0
@@ -60,7 +63,9 @@ class Watch:
         if isinstance(event, FlowEnded):
             return self._ended(event)
         if isinstance(event, Decided):
-            return [_block(event)]
+            header = event.certified.block.header
+            applied = Applied(header.height, header.time_ms)
+            return [*(Tell(machine, applied) for machine in self._told), _block(event)]
         if isinstance(event, Noticed):
             error = event.error
             return [Happened("ledger-notice", str(error), (("err", error.name),))]

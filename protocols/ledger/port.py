@@ -8,21 +8,14 @@ with what they know.
 from typing import Protocol
 
 from meshos.consensus.ledger.results import Result
+from meshos.consensus.pbft.events import Submit
 from meshos.storage.store import View
 from meshos.values import frozen
 
-LEDGER = "ledger"
+LEDGER = "pbft"
+"""The machine that orders and executes: PBFT's replica."""
 
-
-@frozen
-class Submit:
-    """Have this request (``transaction.request``) ordered.
-
-    ``Completed`` comes once it was executed (its value is not looked at: what became of it stands in the ``LedgerView``), or with the
-    reason why it is not going to be for now. Submitting the same bytes again is no other request.
-    """
-
-    request: bytes
+__all__ = ["LEDGER", "Applied", "LedgerView", "Submit"]
 
 
 @frozen

@@ -21,9 +21,9 @@ from meshos.consensus.ledger.state import refusal_to_include, run
 from meshos.consensus.ledger.tabs import TABS, OpenTab, RedeemTab, Tab, TopUpTab
 from meshos.consensus.ledger.transaction import transaction_id
 from meshos.consensus.org.commands import DeployAgent, Tool
+from meshos.consensus.org.entries import read_task
 from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.org.queries import Ended
-from meshos.consensus.org.entries import read_task
 from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier, SimulatedWorld
 from meshos.effects import Completed, Err, Machine, Ok, Outcome, Sign, Tell, Tick
 from meshos.errors import Unreachable
@@ -277,7 +277,9 @@ class Mesh:
         for node in (*CALLERS, *PROVIDERS):
             signer = SimulatedSigner(self.keys, node)
             ports: dict[type, Callable[[SimNode, object], object]] = {CallTool: self._call_tool, SignBytes: self._sign_bytes}
-            self.world.add(Spec(node, ORG[node], self._build, STORES, signer, SimulatedVerifier(self.keys), ports=ports, first=self._first()))
+            self.world.add(
+                Spec(node, ORG[node], self._build, STORES, signer, SimulatedVerifier(self.keys), ports=ports, first=self._first())
+            )
         for node in self.nodes():
             node.start()
         for provider in PROVIDERS:

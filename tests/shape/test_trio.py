@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from meshos.effects import Sign
 from meshos.errors import MeshError
 from meshos.ids import NodeId, Peer
 from meshos.node.runtime.host import Host
