@@ -21,12 +21,11 @@ class Later:
     part: str
 
 
-LEDGER, GOVERNANCE, APPROVALS = "the ledger", "governance", "approvals by people"
+GOVERNANCE, APPROVALS = "governance", "approvals by people"
 TRUST, JOINING, OUTSIDE = "trust and policies", "admission of new organisations", "the open directory"
 WEB = "the dashboard"
 
 COMMANDS = (
-    Later("wallet", "show a balance and transfer MESH", LEDGER),
     Later("propose", "put a proposal to the vote", GOVERNANCE),
     Later("proposals", "list proposals and how they stand", GOVERNANCE),
     Later("vote", "cast an organisation's or a person's vote on a proposal", GOVERNANCE),
@@ -42,11 +41,6 @@ COMMANDS = (
     Later("join", "ask a running mesh to admit a new organisation", JOINING),
     Later("crawl", "collect records of agents from outside the mesh", OUTSIDE),
     Later("ui", "open the dashboard in a browser", WEB),
-)
-LEDGER_COMMANDS = (
-    Later("head", "show the newest block", LEDGER),
-    Later("block", "show a block and who signed it", LEDGER),
-    Later("tx", "show a transaction and what became of it", LEDGER),
 )
 _ANY_WORDS = {"ignore_unknown_options": True, "allow_extra_args": True}
 

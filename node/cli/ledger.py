@@ -1,4 +1,4 @@
-"""``mesh ledger verify``: what a file proves about the ledger, by genesis.json alone; no node is asked."""
+"""``mesh ledger``: the ledger as a node has it, and ``verify``: what a file proves about it by genesis.json alone, no node asked."""
 
 import json
 from collections.abc import Callable
@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshos.errors import Failed, Refused
-from meshos.node.cli import later
+from meshos.node.cli.client_options import Where, asking
 from meshos.node.cli.output import JsonFlag, document, ok, say, warn
 
 if TYPE_CHECKING:
     from meshos.consensus.ledger.light_client import Proven
 
 app = typer.Typer(help="The ledger that the organisations decide on.", no_args_is_help=True, rich_markup_mode=None)
-later.register(app, later.LEDGER_COMMANDS, "mesh ledger")
 
 BundleFile = Annotated[Path, typer.Argument(metavar="FILE", help="A proof, as a node gives it.")]
 GenesisFile = Annotated[Path, typer.Option("--genesis", metavar="GENESIS", help="The genesis of the mesh: all that is trusted.")]
@@ -23,7 +22,48 @@ GenesisFile = Annotated[Path, typer.Option("--genesis", metavar="GENESIS", help=
 
 def register(root: typer.Typer) -> None:
     """Add ``mesh ledger``."""
+    app.command(epilog="Example: mesh ledger head --org alpha")(asking(head))
+    app.command(epilog="Example: mesh ledger block 12")(asking(block))
+    app.command(epilog="Example: mesh ledger tx 8f3a12cd")(asking(tx))
+    app.command(epilog="Example: mesh ledger proof account/did:mesh:enterprise:alpha --out balance.proof")(asking(proof))
     root.add_typer(app, name="ledger")
+
+
+def head(where: Where, as_json: JsonFlag = False) -> None:
+    """The newest block that the node has."""
+    from meshos.node.cli import client_ledger
+
+    client_ledger.head(where.target(), as_json=as_json)
+
+
+def block(where: Where, height: Annotated[int, typer.Argument(min=1, metavar="H")], as_json: JsonFlag = False) -> None:
+    """A block: who signed it, and what became of its transactions."""
+    from meshos.node.cli import client_ledger
+
+    client_ledger.block(where.target(), height, as_json=as_json)
+
+
+def tx(
+    where: Where,
+    transaction: Annotated[str, typer.Argument(metavar="ID", help="8 hex digits of it or more.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """A transaction, and what became of it."""
+    from meshos.node.cli import client_ledger
+
+    client_ledger.tx(where.target(), transaction, as_json=as_json)
+
+
+def proof(
+    where: Where,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A key of the ledger's state, such as account/DID or org/DID.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write it.")] = Path("ledger.proof"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a file by which anybody can check what the ledger says of a key, with `mesh ledger verify` and the genesis alone."""
+    from meshos.node.cli import client_ledger
+
+    client_ledger.proof(where.target(), key, out, as_json=as_json)
 
 
 @app.command(epilog="Example: mesh ledger verify balance.proof --genesis genesis.json")

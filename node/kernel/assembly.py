@@ -40,6 +40,7 @@ from meshos.protocols.directory.services import services as directory_services
 from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.directory.wire import HINT
 from meshos.protocols.ledger.port import LEDGER
+from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed
 from meshos.protocols.membership.machine import domain as membership_domain
@@ -75,7 +76,7 @@ BODIES = {TASK: MAX_ARGUMENTS_BYTES + HEAD_BYTES + 4}
 
 CALL, CALLED_OFF, DEPLOY, UNDEPLOY = "call", "call-off", "deploy", "undeploy"
 DELIVER, SETTLE, TIDY = "receipts-deliver", "calls-settle", "agents-tidy"
-ASK_ORG, ASK_DIRECTORY = "ask-org", "ask-directory"
+ASK_ORG, ASK_DIRECTORY, ASK_LEDGER, SEND = "ask-org", "ask-directory", "ask-ledger", "send-transaction"
 """For whoever stands outside: put one command to the machine, give its answer."""
 
 STORED = ("membership", "org", "directory", *MONEY)
@@ -211,6 +212,8 @@ def assemble(outside: Outside) -> Assembly:
         END: agents.end_all,
         ASK_ORG: ask_org,
         ASK_DIRECTORY: ask_directory,
+        ASK_LEDGER: ask_ledger,
+        SEND: send_transaction,
     }
     flows = Flows(services, limit=FLOWS)
     allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT), any_member)
@@ -242,6 +245,16 @@ async def ask_org(command: object) -> object:
 async def ask_directory(command: object) -> object:
     """The Flow ``ASK_DIRECTORY``."""
     return await Propose[object](command, to=DIRECTORY_MACHINE)
+
+
+async def ask_ledger(command: object) -> object:
+    """The Flow ``ASK_LEDGER``."""
+    return await Propose[object](command, to=LEDGER)
+
+
+async def send_transaction(send: object) -> object:
+    """The Flow ``SEND``: in the name of this node."""
+    return await Propose[object](send, to=TRANSACTIONS)
 
 
 def any_member(peer: Peer) -> bool:

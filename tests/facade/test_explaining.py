@@ -93,7 +93,7 @@ async def a_node_called(name: str, folder: Path) -> AsyncIterator[Facade]:
         about = About(ME, name, "local", "0", parse((ROOT / "genesis.json").read_bytes()), "http://127.0.0.1:1", trio.current_time())
         seen = Seen(Measurements(), Metrics({}), Serving(), Turns())
         provider = OnPremProvider(OnPremConfig(folder))
-        facade = Facade(about, host, an_assembly(name), provider, EventLog("run", lambda: 0), seen, nursery)
+        facade = Facade(about, host, an_assembly(name), provider, EventLog("run", lambda: 0), seen, MemoryStore(random.Random(1)), nursery)
         facade._calling.tasks.keep(TASK, TaskView(TASK, AGENT, "completed"))
         await nursery.start(host.run)
         yield facade
