@@ -21,19 +21,26 @@ from meshos.errors import Broken
 from meshos.storage.store import Snapshot
 
 
+LENT_S = 30.0
+"""A state that somebody takes is held still for so long after each part."""
+SNAPSHOTS = 4
+"""States held still at a time: each keeps old data on disk."""
+
+
 @dataclass(slots=True)
 class _Made:
-    """The own state at a boundary."""
+    """The own state at a boundary; ``lent_until``: somebody is taking it."""
 
     checkpoint: Checkpoint
     validators: ValidatorSet
     digest: bytes
     snapshot: Snapshot
     vote: Vote | None = None
+    lent_until: float = 0.0
 
 
 class Checkpointing:
-    """The newest two boundaries, of which the older one is usually stable."""
+    """The newest boundaries."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -52,8 +59,8 @@ class Checkpointing:
         checkpoint = Checkpoint(header, certified.certificate, chain.root, chain.pending, ())
         snapshot = desk.store.snapshot()
         self._made[header.height] = _Made(checkpoint, validators, digest, snapshot)
-        while len(self._made) > 2:
-            self._close(self._made.pop(min(self._made)))
+        while len(self._made) > SNAPSHOTS:
+            self._made.pop(min(self._made)).snapshot.close()
         index = desk.seat(validators)
         if index is not None and not validators.entries[index].suspended:  # the same whoever says it: it needs no leave to vote
             desk.ballot.vouch(validators.epoch, header.height, digest, index)
@@ -81,10 +88,12 @@ class Checkpointing:
                 self._desk.broadcast(made.vote)
 
     def snapshot_at(self, height: int) -> Snapshot | None:
-        """The state of a stable checkpoint, standing still."""
+        """The state at a boundary that is stable, or below one, standing still; it is kept for a while from now on."""
         made = self._made.get(height)
-        stable = self.stable is not None and self.stable.header.height == height
-        return made.snapshot if made is not None and stable else None
+        if made is None or self.stable is None or height > self.stable.header.height:
+            return None
+        made.lent_until = self._desk.now + LENT_S
+        return made.snapshot
 
     def restored(self, checkpoint: Checkpoint) -> None:
         """The state of a checkpoint was taken from others."""
@@ -109,8 +118,8 @@ class Checkpointing:
         desk = self._desk
         self.stable = checkpoint
         height = checkpoint.header.height
-        for older in [older for older in self._made if older < height]:
-            self._close(self._made.pop(older))
+        for older in [older for older, made in self._made.items() if older < height and made.lent_until < desk.now]:
+            self._made.pop(older).snapshot.close()
         desk.write(WriteBack((Put(CHECKPOINT, cbor.encode(checkpoint_fields(checkpoint))),)))
         if desk.config.keep_blocks is not None:
             desk.timers.begin("prune", desk.now)
@@ -124,7 +133,3 @@ class Checkpointing:
         if writes:
             desk.write(WriteBack(writes))
             desk.again("prune", 10)
-
-    @staticmethod
-    def _close(made: _Made) -> None:
-        made.snapshot.close()

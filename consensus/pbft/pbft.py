@@ -128,7 +128,7 @@ class Pbft:
             assert decided_by is not None
             self._checkpointing.committed(head, decided_by)
         if desk.restoring:
-            self._transfer.go_on()
+            self._transfer.ask()
         self._catching_up.tell_status()
         self._asking.begin()
         desk.again(RESEND, desk.timing.resend_ms)
@@ -320,7 +320,7 @@ class Pbft:
             case "witness":
                 self._asking.ask()
             case "transfer":
-                self._transfer.timed_out()
+                self._transfer.in_vain()
             case "follow":
                 desk.again(FOLLOW, desk.timing.follow_ms)
                 if desk.index is None:

@@ -15,13 +15,13 @@ from collections.abc import Callable
 
 from meshos import cbor
 from meshos.consensus.pbft.checkpointing import Checkpointing
-from meshos.consensus.pbft.codec import checkpoint_fields, step_fields
+from meshos.consensus.pbft.codec import step_fields
 from meshos.consensus.pbft.desk import Desk
 from meshos.consensus.pbft.limits import MAX_CHUNK_BYTES, MAX_EPOCH_STEPS, MAX_PEERS
 from meshos.consensus.pbft.messages import Checkpoint, Checkpoints, ChunkOf, EpochStep, FetchCheckpoint, FetchChunk
 from meshos.consensus.pbft.records import RESTORING, epoch_key
 from meshos.consensus.pbft.validators import ValidatorSet
-from meshos.effects import Delete, Persist, Put, WriteBack
+from meshos.effects import Delete, Persist, Put, Write, WriteBack
 from meshos.errors import MeshError
 from meshos.ids import NodeId
 
@@ -40,12 +40,8 @@ class Transfer:
         self._target: Checkpoint | None = None
         self._at = b""
         self._asked: NodeId | None = None
+        self._vain = 0  # questions since the last answer that helped
         desk.restoring = desk.store.get(RESTORING) is not None
-
-    @property
-    def parts_at(self) -> bytes:
-        """Where the part that is being fetched begins."""
-        return self._at
 
     def validators_of(self, epoch: int) -> ValidatorSet | None:
         """Of an epoch that was learned on the way."""
@@ -61,60 +57,54 @@ class Transfer:
         self._sources.insert(0, source)
         del self._sources[MAX_PEERS:]
         if not self._desk.timers.runs(TRANSFER):
-            self.go_on()
+            self.ask()
 
-    def go_on(self) -> None:
-        """Ask for what comes next, each time another who may have it."""
+    def ask(self) -> None:
+        """Ask for what comes next."""
         desk = self._desk
-        sources = self._sources or list(desk.others())
-        if not sources:
+        if not self._sources:
+            self._sources = list(desk.others())
+        if not self._sources:
             return
-        if self._asked is not None and self._asked in self._sources:  # it has not answered, or with a lie
-            self._sources.remove(self._asked)
-            self._sources.append(self._asked)
-            sources = self._sources
-        self._asked = sources[0]
+        self._asked = self._sources[0]
         if self._target is not None:
             desk.send(self._asked, FetchChunk(self._target.header.height, self._at))
         else:
             desk.send(self._asked, FetchCheckpoint(max(self._steps, default=desk.chain.epoch)))
         desk.again(TRANSFER, desk.timing.fetch_ms)
 
-    def timed_out(self) -> None:
-        """Nobody has answered in time."""
+    def in_vain(self) -> None:
+        """Whoever was asked has not answered in time, or with a lie: ask another. Where nobody has the state any more, take a newer one;
+        where nothing was laid down yet, let it be."""
         desk = self._desk
-        if self._target is not None and len(self._sources) < 2:
-            self._target = None  # its only holder is gone, or has a newer one
-        if desk.restoring or self._target is not None or self._sources:
-            if self._asked is not None and self._target is None and not desk.restoring:
-                self._sources = [source for source in self._sources if source != self._asked]
+        if self._sources:
+            self._sources.append(self._sources.pop(0))
+        self._vain += 1
+        if self._vain >= max(2, len(self._sources)):
+            self._target, self._vain = None, 0
+            if not desk.restoring:
+                self._sources.clear()
                 self._asked = None
-                if not self._sources:
-                    return
-            self.go_on()
+                return
+        self.ask()
 
     def on_checkpoints(self, sender: NodeId, message: Checkpoints) -> None:
         """A checkpoint and the epochs before it, whose signatures hold."""
-        desk = self._desk
+        desk, checkpoint = self._desk, message.checkpoint
         if sender != self._asked or self._target is not None:
             return
-        self._asked = None
         for step in message.steps:
             if step.validators.epoch > desk.chain.epoch:
                 self._steps[step.validators.epoch] = step
-        checkpoint = message.checkpoint
         if checkpoint is None:
             if message.steps:
-                self.go_on()
-            return
-        if checkpoint.header.height < desk.chain.height + desk.config.checkpoint_interval and not desk.restoring:
+                self.ask()
+        elif checkpoint.header.height < desk.chain.height + desk.config.checkpoint_interval and not desk.restoring:
             desk.timers.stop(TRANSFER)
-            self._sources.clear()
+            self.in_vain()
         elif self._validators_after(checkpoint) is not None:
-            self._target, self._at = checkpoint, b""
-            desk.restoring = True
-            desk.write(Persist((Put(RESTORING, cbor.encode(checkpoint_fields(checkpoint))),)))
-            self.go_on()
+            self._target, self._at, self._vain = checkpoint, b"", 0
+            self.ask()
 
     def on_chunk(self, sender: NodeId, message: ChunkOf) -> None:
         """A part of the state."""
@@ -125,21 +115,30 @@ class Transfer:
             restored = desk.application.restore(desk.store, message.data, target.root)
         except MeshError as error:
             desk.notice(error)
-            self.go_on()
+            self.in_vain()
             return
-        self._asked = None
-        if restored.next is not None:
+        self._vain = 0
+        if restored.next is None:
+            self._whole(target, restored.writes)
+            return
+        if desk.restoring:
             desk.write(WriteBack(restored.writes))
-            self._at = restored.next
-            self.go_on()
-            return
+        else:
+            desk.restoring = True
+            desk.write(Persist((Put(RESTORING, cbor.encode(target.header.height)), *restored.writes)))
+        self._at = restored.next
+        self.ask()
+
+    def _whole(self, target: Checkpoint, writes: tuple[Write, ...]) -> None:
+        """The last part: from here on the state is that of the checkpoint."""
+        desk = self._desk
         validators = self._validators_after(target)
         assert validators is not None
         steps = [Put(epoch_key(epoch), cbor.encode(step_fields(step))) for epoch, step in sorted(self._steps.items())]
         head = desk.chain.restored(target, validators)
-        desk.write(Persist((*restored.writes, *steps, *head, Delete(RESTORING))))
+        desk.write(Persist((*writes, *steps, *head, Delete(RESTORING))))
         desk.restoring = False
-        self._target = None
+        self._target = self._asked = None
         self._steps.clear()
         self._sources.clear()
         desk.timers.stop(TRANSFER)

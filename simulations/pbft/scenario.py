@@ -14,14 +14,12 @@ from meshos.simulations.run import Checker, Scenario, swarmed
 from meshos.simulations.world import SimNode, World
 
 UNTIL_S, BEGIN_S, SETTLE_S = 60.0, 3.0, 25.0
-MORE_S = 40.0
-"""Clients go on for so long beyond the end, where they are watched."""
 
 
 def populate(world: World, nodes: int) -> Sequence[Checker]:
     """A mesh of ``nodes``, in use."""
     group = Group(world, nodes)
-    clients = Clients(group, until_s=UNTIL_S + MORE_S, changes_until_s=UNTIL_S - SETTLE_S)
+    clients = Clients(group, until_s=UNTIL_S - 0.5, changes_until_s=UNTIL_S - SETTLE_S)
     ledger = LedgerChecker(group, clients)
     return [HonestyChecker(group), LivenessChecker(group, clients, ledger), ledger]
 
