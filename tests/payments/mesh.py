@@ -24,8 +24,9 @@ from meshos.consensus.org.commands import DeployAgent, Tool
 from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.org.queries import Ended
 from meshos.consensus.org.entries import read_task
+from meshos.crypto.signing import Domain
 from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier, SimulatedWorld
-from meshos.effects import Completed, Err, Machine, Ok, Outcome, Sign, Tell, Tick
+from meshos.effects import Completed, Err, Machine, Ok, Outcome, Tell, Tick
 from meshos.errors import Unreachable
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Flows, Perform, Service, StartFlow
@@ -40,6 +41,7 @@ from meshos.protocols.payments.budget import Budget
 from meshos.protocols.payments.commands import EARNING, PAYING
 from meshos.protocols.payments.earning import Earnings
 from meshos.protocols.payments.paying import Paying
+from meshos.protocols.payments.voucher import voucher_domain
 from meshos.protocols.rpc.machine import Rpc
 from meshos.protocols.tasks.call import CallRequest, Calls
 from meshos.protocols.tasks.outbox import MACHINE as RECEIPTS
@@ -160,8 +162,9 @@ class Chain:
             if value is None:
                 del entries[key]
         self.blocks.append(Height(self.head.height + 1, now_ms, entries))
-        for key, value in self.head.scan(TABS.prefix):
-            self.seen[key.removeprefix(TABS.prefix)] = TABS.decode(value)
+        for height in self.blocks[-2:]:
+            for key, value in height.scan(TABS.prefix):
+                self.seen[key.removeprefix(TABS.prefix)] = TABS.decode(value)
         assert faults(self.head) == [], "the ledger's books do not add up"
         self.told()
 
@@ -253,6 +256,18 @@ class Replica:
         return []
 
 
+class Watched:
+    """A ``Signer`` of a node's own key: what it signs is out, whatever becomes of the node."""
+
+    def __init__(self, mesh: "Mesh", name: NodeId) -> None:
+        self.mesh, self.name = mesh, name
+
+    def sign(self, domain: Domain, payload: bytes) -> bytes:
+        if domain == voucher_domain(self.mesh.chain.genesis.hash):
+            self.mesh.voucher_signed(self.name, payload)
+        return SimulatedSigner(self.mesh.keys, self.name).sign(domain, payload)
+
+
 class Mesh:
     """Two nodes that call, two that serve. ``lossy``: the share of submissions that are lost; ``deaf``: that are answered with an error."""
 
@@ -269,13 +284,13 @@ class Mesh:
         self.views: dict[NodeId, Late] = {}
         self.signed: dict[bytes, int] = {}
         """By tab: the highest voucher that its caller ever signed."""
+        self.on_voucher: Callable[[NodeId], None] = lambda node: None
         self.ended: dict[int, Outcome[object]] = {}
         self.requests: dict[int, CallRequest] = {}
         self._flows = 0
         self.world.noticed = self._noticed
-        self.world.observer = self._observe
         for node in (*CALLERS, *PROVIDERS):
-            signer = SimulatedSigner(self.keys, node)
+            signer = Watched(self, node)
             ports: dict[type, Callable[[SimNode, object], object]] = {CallTool: self._call_tool, SignBytes: self._sign_bytes}
             self.world.add(Spec(node, ORG[node], self._build, STORES, signer, SimulatedVerifier(self.keys), ports=ports, first=self._first()))
         for node in self.nodes():
@@ -351,17 +366,15 @@ class Mesh:
 
     # -- what happens
 
-    def _observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
+    def voucher_signed(self, node: str, payload: bytes) -> None:
         """Every voucher that is signed: never over less than before, never above what is set aside."""
-        del event
-        for effect in effects:
-            if machine == PAYING and isinstance(effect, Sign):
-                tab, micro = cbor.decode(effect.payload, max_bytes=100)  # type: ignore[misc]
-                assert isinstance(tab, bytes) and isinstance(micro, int)
-                assert micro >= self.signed.get(tab, 0), "a voucher over less than one before"
-                on_chain = TABS.read(self.chain.head, tab) or self.chain.seen[tab]
-                assert micro <= on_chain.reserved and on_chain.caller == node.name, "a voucher above what is set aside"
-                self.signed[tab] = micro
+        tab, micro = cbor.decode(payload, max_bytes=100)  # type: ignore[misc]
+        assert isinstance(tab, bytes) and isinstance(micro, int)
+        assert micro >= self.signed.get(tab, 0), "a voucher over less than one before"
+        on_chain = TABS.read(self.chain.head, tab) or self.chain.seen[tab]
+        assert micro <= on_chain.reserved and on_chain.caller == node, "a voucher above what is set aside"
+        self.signed[tab] = micro
+        self.on_voucher(NodeId(node))
 
     def _noticed(self, node: SimNode, effect: object) -> None:
         if isinstance(effect, FlowEnded) and isinstance(effect.flow, int):
@@ -425,6 +438,9 @@ class Mesh:
         machine = self.world.nodes[node].core.machine(EARNING)
         assert isinstance(machine, Earnings)
         return machine
+
+    def is_closed(self, tab: bytes) -> bool:
+        return TABS.read(self.chain.head, tab) is None
 
     def balance(self, org: OrgDid) -> int:
         account = ACCOUNTS.read(self.chain.head, org)
