@@ -16,6 +16,8 @@ from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.agents import AgentFlows
+from meshos.node.kernel.payments import STORED as PAYMENTS_STORED
+from meshos.node.kernel.payments import USUAL, Terms, payment_machines
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import START, Watch
 from meshos.presets import Timing
@@ -29,6 +31,7 @@ from meshos.protocols.directory.record import OrgOf
 from meshos.protocols.directory.services import services as directory_services
 from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.directory.wire import HINT
+from meshos.protocols.ledger.port import LedgerView
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed
 from meshos.protocols.membership.machine import domain as membership_domain
@@ -39,15 +42,17 @@ from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
 from meshos.protocols.membership.sync import CheckCertificate
 from meshos.protocols.membership.sync import services as membership_services
+from meshos.protocols.payments.books import OrgBooks
 from meshos.protocols.rpc.limits import SERVED
 from meshos.protocols.rpc.machine import Rpc
 from meshos.protocols.tasks.call import Calls
 from meshos.protocols.tasks.limits import HEAD_BYTES, MAX_ARGUMENTS_BYTES
 from meshos.protocols.tasks.outbox import MACHINE as RECEIPTS
-from meshos.protocols.tasks.outbox import ReceiptOutbox, deliver
-from meshos.protocols.tasks.payments import OwedOnly
+from meshos.protocols.tasks.outbox import Delivery, ReceiptOutbox
+from meshos.protocols.tasks.payments import OnCredit, OwedOnly, Payments
 from meshos.protocols.tasks.receipt import PROTOCOL as RECEIPT
 from meshos.protocols.tasks.serve import TaskServices
+from meshos.protocols.tasks.settling import Settling
 from meshos.protocols.tasks.wire import CALL_OFF, TASK
 from meshos.storage.store import View
 
@@ -60,11 +65,11 @@ BODIES = {TASK: MAX_ARGUMENTS_BYTES + HEAD_BYTES + 4}
 """The protocols whose requests may be larger than 1 MiB."""
 
 CALL, CALLED_OFF, DEPLOY, UNDEPLOY = "call", "call-off", "deploy", "undeploy"
-DELIVER, TIDY = "receipts-deliver", "agents-tidy"
+DELIVER, TIDY, SETTLE = "receipts-deliver", "agents-tidy", "payments-settle"
 ASK_ORG, ASK_DIRECTORY = "ask-org", "ask-directory"
 """For whoever stands outside: put one command to the machine, give its answer."""
 
-STORED = ("membership", "org", "directory")
+STORED = ("membership", "org", "directory", *PAYMENTS_STORED)
 """The machines that have a disk."""
 
 
@@ -91,6 +96,9 @@ class Outside:
     measures: Measures = unmeasured
     revoked: Held | None = None
     """The revocation lists to hand on, where there are any."""
+    ledger: LedgerView | None = None
+    """What the machine "ledger" of this node shows. Without it nobody pays, and what is owed is only recorded."""
+    terms: Terms = USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +119,7 @@ class Assembly:
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
         """The nodes of ``org`` that work can be sent to now: the one that holds its state first."""
-        holder = self.holder_of(org)
-        return tuple(sorted(self.membership.routable_of(org), key=lambda node: node != holder))
+        return _providers_of(self.membership, self.holder_of(org), org)
 
 
 def assemble(outside: Outside) -> Assembly:
@@ -128,14 +135,19 @@ def assemble(outside: Outside) -> Assembly:
         return [view.node_id for view in membership.members() if view.node_id != me.node and membership.routable(view.node_id)]
 
     holder = outside.holder_of(me.org) or me.node
-    tasks = TaskServices(me, holder=holder, genesis_hash=outside.genesis_hash, verifier=outside.verifier, payments=OwedOnly())
-    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member)
+    pays = outside.ledger is not None
+    payments: Payments = OnCredit(me.org) if pays else OwedOnly()
+    tasks = TaskServices(me, holder=holder, genesis_hash=outside.genesis_hash, verifier=outside.verifier, payments=payments)
+    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member, pays=pays)
     agents = AgentFlows(me, holder=holder, embedder=outside.embedder, wall_ms=outside.wall_ms)
     shelf = Shelf(outside.embedder)
     checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
     parts = Parts(me.node, me.org, checker, shelf, live_peers, outside.measures)
 
     revocations = Revocations(outside.revoked or dict)
+
+    def providers_of(org: OrgDid) -> tuple[NodeId, ...]:
+        return _providers_of(membership, outside.holder_of(org), org)
 
     async def start(_: object) -> int:
         failed: MeshError | None = None
@@ -164,7 +176,8 @@ def assemble(outside: Outside) -> Assembly:
         DEPLOY: agents.deploy,
         UNDEPLOY: agents.undeploy,
         TIDY: agents.keep_tidy,
-        DELIVER: deliver,
+        DELIVER: Delivery(providers_of, pays=pays).deliver,
+        SETTLE: Settling(calls, providers_of).settle,
         START: start,
         ASK_ORG: ask_org,
         ASK_DIRECTORY: ask_directory,
@@ -173,7 +186,7 @@ def assemble(outside: Outside) -> Assembly:
     allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT), any_member)
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES)
     directory = Directory(me.node, outside.views["directory"])
-    receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, TIDY))
+    receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, TIDY, SETTLE) if pays else (DELIVER, TIDY))
     machines: dict[str, Machine] = {
         "flows": flows,
         "rpc": rpc,
@@ -183,6 +196,11 @@ def assemble(outside: Outside) -> Assembly:
         RECEIPTS: receipts,
         KERNEL: watch,
     }
+    if outside.ledger is not None:
+        books, now, wall_ms = OrgBooks(outside.views["org"]), outside.now, outside.wall_ms()
+        machines |= payment_machines(
+            me, outside.genesis_hash, outside.ledger, books, outside.terms, outside.views, now=now, wall_ms=wall_ms
+        )
     return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, outside.holder_of)
 
 
@@ -194,6 +212,10 @@ async def ask_org(command: object) -> object:
 async def ask_directory(command: object) -> object:
     """The Flow ``ASK_DIRECTORY``."""
     return await Propose[object](command, to=DIRECTORY_MACHINE)
+
+
+def _providers_of(membership: Membership, holder: NodeId | None, org: OrgDid) -> tuple[NodeId, ...]:
+    return tuple(sorted(membership.routable_of(org), key=lambda node: node != holder))
 
 
 def any_member(peer: Peer) -> bool:

@@ -21,9 +21,9 @@ from meshos.consensus.ledger.state import refusal_to_include, run
 from meshos.consensus.ledger.tabs import TABS, OpenTab, RedeemTab, Tab, TopUpTab
 from meshos.consensus.ledger.transaction import transaction_id
 from meshos.consensus.org.commands import DeployAgent, Tool
+from meshos.consensus.org.entries import read_task
 from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.org.queries import Ended
-from meshos.consensus.org.entries import read_task
 from meshos.crypto.signing import Domain
 from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier, SimulatedWorld
 from meshos.effects import Completed, Err, Machine, Ok, Outcome, Tell, Tick
@@ -37,7 +37,7 @@ from meshos.protocols.ledger.port import LEDGER, Applied, Submit
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.ledger.sender import Sender
 from meshos.protocols.payments.books import OrgBooks
-from meshos.protocols.payments.budget import Budget
+from meshos.protocols.payments.budget import USUAL, Budget
 from meshos.protocols.payments.commands import EARNING, PAYING
 from meshos.protocols.payments.earning import Earnings
 from meshos.protocols.payments.paying import Paying
@@ -271,7 +271,7 @@ class Watched:
 class Mesh:
     """Two nodes that call, two that serve. ``lossy``: the share of submissions that are lost; ``deaf``: that are answered with an error."""
 
-    def __init__(self, seed: int, *, budget: Budget = Budget(), price: int = PRICE, credit: int = CREDIT) -> None:
+    def __init__(self, seed: int, *, budget: Budget = USUAL, price: int = PRICE, credit: int = CREDIT) -> None:
         self.world = World(seed)
         self.keys = SimulatedWorld(seed)
         self.chain = Chain(self.world, self.keys)
@@ -292,7 +292,9 @@ class Mesh:
         for node in (*CALLERS, *PROVIDERS):
             signer = Watched(self, node)
             ports: dict[type, Callable[[SimNode, object], object]] = {CallTool: self._call_tool, SignBytes: self._sign_bytes}
-            self.world.add(Spec(node, ORG[node], self._build, STORES, signer, SimulatedVerifier(self.keys), ports=ports, first=self._first()))
+            self.world.add(
+                Spec(node, ORG[node], self._build, STORES, signer, SimulatedVerifier(self.keys), ports=ports, first=self._first())
+            )
         for node in self.nodes():
             node.start()
         for provider in PROVIDERS:
