@@ -37,6 +37,7 @@ from meshos.node.hosting import Hosting
 from meshos.node.kernel.agents import StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
 from meshos.node.kernel.hearing import heard
+from meshos.node.kernel.payments import Terms
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Happened
 from meshos.node.opening import Folder
@@ -57,6 +58,8 @@ from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, Le
 from meshos.protocols.membership.machine import Seed
 from meshos.protocols.membership.revocations import TakeRevocations
 from meshos.protocols.membership.statements import NodeFacts
+from meshos.protocols.payments.budget import Budget
+from meshos.protocols.payments.limits import REDEEM_S, TESTNET_REDEEM_S
 from meshos.protocols.rpc.events import OpenLink, SendMessage
 from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.storage.level import LevelStore
@@ -163,8 +166,14 @@ class Node:
                 measures=self.measurements.of,
                 raft=RAFT[self.config.timing or self.genesis.timing],
                 revoked=lambda: opened.trust.trust.revoked,
+                terms=self._terms(),
             )
         )
+
+    def _terms(self) -> Terms:
+        payments = self.config.payments
+        budget = Budget(payments.per_provider, payments.in_all)
+        return Terms(budget, payments.credit, TESTNET_REDEEM_S if self.genesis.testnet else REDEEM_S)
 
     def _host(self) -> Host:
         return Host(

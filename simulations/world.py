@@ -82,11 +82,11 @@ class Spec:
     build: Callable[["SimNode"], Mapping[str, Machine]]
     stores: tuple[str, ...] = ()  # the machines that have a disk
     signer: Signer | None = None
-    signers: Mapping[str, Signer] = field(default_factory=dict)  # of machines that sign with another key
     verifier: Verifier | None = None
     certificate: bytes = b""
     first: tuple[tuple[str, object], ...] = ()  # what each life begins with: (machine, event)
     ports: Mapping[type, Callable[["SimNode", Any], object]] = field(default_factory=dict)  # what Port(effect) gives (or Lasting)
+    signers: Mapping[str, Signer] = field(default_factory=dict)  # of machines that sign with another key
 
 
 class Tracer(Protocol):

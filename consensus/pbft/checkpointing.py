@@ -20,7 +20,6 @@ from meshos.effects import Put, WriteBack
 from meshos.errors import Broken
 from meshos.storage.store import Snapshot
 
-
 LENT_S = 30.0
 """A state that somebody takes is held still for so long after each part."""
 SNAPSHOTS = 4

@@ -6,7 +6,7 @@ the few things that its ports must reach.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
@@ -24,8 +24,9 @@ from meshos.flow_machine import Flows, Service
 from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.agents import AgentFlows
-from meshos.node.kernel.money import STORED as MONEY
-from meshos.node.kernel.money import TOLD, LedgerWindow, purse_machines, replica_of
+from meshos.node.kernel.money import TOLD, LedgerWindow, replica_of
+from meshos.node.kernel.payments import STORED as PAYMENTS_STORED
+from meshos.node.kernel.payments import USUAL, Terms, payment_machines
 from meshos.node.kernel.watch import END, START, Watch
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.presets import Timing
@@ -51,7 +52,7 @@ from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
 from meshos.protocols.membership.sync import CheckCertificate
 from meshos.protocols.membership.sync import services as membership_services
-from meshos.protocols.payments.budget import Budget
+from meshos.protocols.payments.books import OrgBooks
 from meshos.protocols.rpc.casting import Listener
 from meshos.protocols.rpc.limits import SERVED
 from meshos.protocols.rpc.machine import Rpc
@@ -79,7 +80,7 @@ DELIVER, SETTLE, TIDY = "receipts-deliver", "calls-settle", "agents-tidy"
 ASK_ORG, ASK_DIRECTORY, ASK_LEDGER, SEND = "ask-org", "ask-directory", "ask-ledger", "send-transaction"
 """For whoever stands outside: put one command to the machine, give its answer."""
 
-STORED = ("membership", "org", "directory", *MONEY)
+STORED = ("membership", "org", "directory", LEDGER, *PAYMENTS_STORED)
 """The machines that have a disk."""
 
 
@@ -107,8 +108,7 @@ class Outside:
     measures: Measures = unmeasured
     revoked: Held | None = None
     """The revocation lists to hand on, where there are any."""
-    budget: Budget = field(default_factory=Budget)
-    """What this node may spend."""
+    terms: Terms = USUAL
     checkpoint_interval: int = CHECKPOINT_INTERVAL
     """The same for all nodes of a mesh; smaller in simulations."""
 
@@ -227,8 +227,8 @@ def assemble(outside: Outside) -> Assembly:
         "membership": membership,
         ORG: org,
         LEDGER: ledger,
-        **purse_machines(
-            outside.genesis, me, window, OrgView(org.replica), outside.views, outside.budget, now=outside.now, wall_ms=wall_ms
+        **payment_machines(
+            me, outside.genesis_hash, window, OrgBooks(OrgView(org.replica)), outside.terms, outside.views, now=outside.now, wall_ms=wall_ms
         ),
         "directory": directory,
         RECEIPTS: receipts,

@@ -1,38 +1,24 @@
 """The machines of a node that have to do with money: the ledger's replica, who sends it transactions, who pays and who earns by voucher."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from meshos.consensus.ledger.application import Ledger as Application
 from meshos.consensus.ledger.results import Result, decode_result
 from meshos.consensus.ledger.tree import State
-from meshos.consensus.org.replicated import OrgView
 from meshos.consensus.pbft.block import request_hash
 from meshos.consensus.pbft.config import Config
 from meshos.consensus.pbft.replica import Replica
 from meshos.consensus.pbft.validators import ValidatorEntry, ValidatorSet
 from meshos.crypto.signing import Verifier
-from meshos.effects import Machine
 from meshos.genesis import Genesis
 from meshos.ids import Peer
 from meshos.protocols.ledger.port import LEDGER
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
-from meshos.protocols.ledger.sender import Sender
-from meshos.protocols.payments.books import OrgBooks
-from meshos.protocols.payments.budget import Budget
 from meshos.protocols.payments.commands import EARNING, PAYING
-from meshos.protocols.payments.earning import Earnings
-from meshos.protocols.payments.limits import REDEEM_S
-from meshos.protocols.payments.paying import Paying
 from meshos.storage.store import View
-
-STORED = (LEDGER, TRANSACTIONS, PAYING, EARNING)
-"""Those that have a disk: all."""
 
 TOLD = (TRANSACTIONS, PAYING, EARNING)
 """Who is told of each block."""
-
-TESTNET_REDEEM_S = 2.0
-"""How often vouchers become money on a testnet, where people want to see it happen (DESIGN.md, 'A task, exactly')."""
 
 
 class LedgerWindow:
@@ -87,15 +73,3 @@ def replica_of(
     replica = Replica(config, application, view, verifier, now=now, wall_ms=wall_ms, machine=LEDGER, listeners=(listener,))
     application.validators_of = replica.core.validators_of
     return replica
-
-
-def purse_machines(
-    genesis: Genesis, me: Peer, window: LedgerWindow, org: OrgView, views: Mapping[str, View], budget: Budget, *, now: float, wall_ms: int
-) -> dict[str, Machine]:
-    """The other three."""
-    redeem_s = TESTNET_REDEEM_S if genesis.testnet else REDEEM_S
-    return {
-        TRANSACTIONS: Sender(me.node, genesis.hash, window, views[TRANSACTIONS], now=now, wall_ms=wall_ms),
-        PAYING: Paying(me, genesis.hash, budget, window, views[PAYING], now=now, wall_ms=wall_ms),
-        EARNING: Earnings(me, window, OrgBooks(org), views[EARNING], now=now, redeem_s=redeem_s),
-    }

@@ -94,7 +94,7 @@ class Sender:
             self._numbers.append((number, ended.ref))
         self._queue: deque[_Waiting] = deque()
         self._signing: dict[int, tuple[Slot, Attempt]] = {}
-        self._submitted: dict[int, Slot] = {}
+        self._submitted: dict[int, tuple[Slot, bytes]] = {}
         self._ops = 0
         self._began = False
         self._effects: list[object] = []
@@ -114,9 +114,9 @@ class Sender:
         elif isinstance(event, Signed):
             self._signed(now, event)
         elif isinstance(event, Completed):
-            slot_ = self._submitted.pop(event.op, None)
-            if slot_ is not None:
-                slot_.op = 0
+            submitted = self._submitted.pop(event.op, None)
+            if submitted is not None:
+                submitted[0].op = 0
         elif not isinstance(event, Applied | Tick):
             raise TypeError(f"Sender has no use for {event!r}")
         self._look(now)
@@ -229,13 +229,14 @@ class Sender:
         slot.op = self._ops
         slot.due = min(now + min(RESUBMIT_MOST_S, RESUBMIT_S * 2**slot.tries), self._lapses(slot))
         slot.tries = min(slot.tries + 1, 8)
-        self._submitted[slot.op] = slot
+        self._submitted[slot.op] = (slot, slot.newest.request)
         operation = Propose[object](Submit(slot.newest.request), to=LEDGER)
         self._effects.append(Tell(LEDGER, Perform(slot.op, operation, None, MACHINE)))
 
     def _forget_submission(self, slot: Slot) -> None:
-        if self._submitted.pop(slot.op, None) is not None:
-            operation = Propose[object](Submit(slot.newest.request), to=LEDGER)
+        submitted = self._submitted.pop(slot.op, None)
+        if submitted is not None:
+            operation = Propose[object](Submit(submitted[1]), to=LEDGER)
             self._effects.append(Tell(LEDGER, Abandon(slot.op, operation, MACHINE)))
         slot.op = 0
 
@@ -309,8 +310,7 @@ class Sender:
             self._drop(slot)
 
     def _drop(self, slot: Slot) -> None:
-        if slot.op:
-            self._submitted.pop(slot.op, None)
+        self._forget_submission(slot)
         for op in [op for op, (of, _) in self._signing.items() if of is slot]:
             del self._signing[op]
         del self._slots[slot.nonce]

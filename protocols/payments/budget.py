@@ -29,3 +29,7 @@ class Budget:
         left = min(self.per_provider_micro - owing.spent - unused[owing.provider], in_all)
         due = max(0, owing.owed - owing.reserved)
         return max(0, min(wanted, due + max(0, left), wanted if balance is None else balance))
+
+
+USUAL = Budget()
+"""What a node spends whose operator says nothing."""

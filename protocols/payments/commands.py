@@ -84,7 +84,8 @@ class PayNow:
 
 @dataclass(frozen=True, slots=True)
 class EndTab:
-    """Close the tab with ``provider`` when all that is owed on it is signed; gives None at once. The next paid call opens another."""
+    """Close the tab with ``provider``; gives None at once. The next paid call opens another. Refused ``tab-not-open``, or ``tab-in-use``
+    while the provider does not have all that it is owed."""
 
     provider: OrgDid
 

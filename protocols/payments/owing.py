@@ -3,8 +3,8 @@
     owing/<provider>     Owing
     call/<task>          Promised
 
-``owed`` counts on the tab that is there; where there is none, it is what the next one begins with. A voucher is signed over
-min(owed, reserved), and ``signed`` is durable before it.
+``owed`` counts on the tab that is there; where there is none, it is what the next one begins with. ``signed`` is durable before the voucher
+over it is made. What the ledger shows of the tab (``reserved``, ``redeemed``) is not kept.
 """
 
 import hashlib
@@ -61,6 +61,7 @@ class Owing:
     """Of the newest ledger state in which the tab was seen: an older one says nothing of it."""
 
     reserved: int = 0
+    redeemed: int = 0
     acked: int = 0
     price: int = 0
     """Of the dearest promise of late."""
@@ -82,8 +83,10 @@ class Owing:
 
     @property
     def payable(self) -> int:
-        """What may be signed for."""
-        return min(self.owed, self.reserved) if self.tab else 0
+        """What the next voucher is over. Nothing new is signed on a tab that closes, where it might not be redeemed in time."""
+        if not self.tab or self.state == CLOSING:
+            return self.signed
+        return max(self.signed, min(self.owed, self.reserved))
 
     def write(self) -> Put:
         """Keep it."""

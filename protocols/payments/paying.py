@@ -172,7 +172,7 @@ class Paying:
             if owing is not None and owing.nudging and not owing.nudges:
                 self._nudge(now, owing)
         elif isinstance(command, EndTab):
-            self._end(now, command.provider)
+            self._end(command.provider)
         elif isinstance(command, ListTabs):
             return tuple(self._status(owing) for owing in self._owings.values())
         else:
@@ -359,7 +359,7 @@ class Paying:
             owing.owed += tab.redeemed  # 0 but where this node's own memory is gone
             owing.signed, owing.acked, owing.height = tab.redeemed, tab.redeemed, self._ledger.height
             self._effects.append(Persist((owing.write(),)))
-        owing.reserved = tab.reserved
+        owing.reserved, owing.redeemed = tab.reserved, tab.redeemed
         owing.acked = max(owing.acked, tab.redeemed)
         if tab.closes_ms and owing.state != CLOSING:
             owing.move("closes")
@@ -368,7 +368,7 @@ class Paying:
         """The tab was closed. What was signed on it is paid, redeemed or not; the rest is owed on the next."""
         owing.move("gone")
         owing.owed -= owing.signed
-        owing.tab, owing.signed, owing.reserved, owing.acked = b"", 0, 0, 0
+        owing.tab, owing.signed, owing.reserved, owing.redeemed, owing.acked = b"", 0, 0, 0, 0
         owing.under_way = False
         self._calm(owing)
         self._vouchers.pop(owing.provider, None)
@@ -378,18 +378,24 @@ class Paying:
         tab = TABS.read(self._ledger, owing.tab)
         return tab.closes_ms if tab is not None else 0
 
-    def _end(self, now: float, provider: OrgDid) -> None:
+    def _end(self, provider: OrgDid) -> None:
         owing = self._owings.get(provider)
         if owing is None or owing.state != OPEN or owing.under_way:
             raise Refused("tab-not-open", f"there is no open tab with {provider} that could be closed now")
-        self._look_out(now, owing)
+        if not self._is_settled(owing):
+            what = f"calls to {provider} are under way, or it has not redeemed the voucher for all of them yet"
+            raise Refused("tab-in-use", what, hint="try again in a minute; it is closed by itself when it is not used for a week")
         self._act(owing, "close")
+
+    def _is_settled(self, owing: Owing) -> bool:
+        """Whether the provider has got all that it is owed, on the ledger: then nothing is lost with the tab."""
+        return owing.redeemed == owing.owed and not self._promises.by_provider[owing.provider]
 
     # -- vouchers ----------------------------------------------------------------------------------------------------
 
     def _voucher(self, asker: _Asker, provider: OrgDid) -> None:
         owing = self._owings.get(provider)
-        micro = 0 if owing is None else max(owing.payable, owing.signed)
+        micro = 0 if owing is None else owing.payable
         if owing is None or not micro:
             self._answer([asker], Ok(None))
             return
@@ -444,12 +450,9 @@ class Paying:
                 self._provide(now, owing)
             else:
                 self._timers.set((IDLE, provider), now + IDLE_S)
-                if owing.state == OPEN and not owing.under_way and self._unused(now, owing):
+                unused = self._wall_ms(now) - owing.used_ms > IDLE_MS and self._is_settled(owing)
+                if unused and owing.state == OPEN and not owing.under_way:
                     self._act(owing, "close")
-
-    def _unused(self, now: float, owing: Owing) -> bool:
-        old = self._wall_ms(now) - owing.used_ms > IDLE_MS
-        return old and owing.acked == owing.owed and not self._promises.by_provider[owing.provider]
 
     def _nudge(self, now: float, owing: Owing) -> None:
         """Have the voucher sent by itself."""

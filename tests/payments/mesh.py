@@ -24,8 +24,10 @@ from meshos.consensus.org.commands import DeployAgent, Tool
 from meshos.consensus.org.entries import read_task
 from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.org.queries import Ended
+from meshos.consensus.org.replicated import OrgView
+from meshos.crypto.signing import Domain
 from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier, SimulatedWorld
-from meshos.effects import Completed, Err, Machine, Ok, Outcome, Sign, Tell, Tick
+from meshos.effects import Completed, Err, Machine, Ok, Outcome, Tell, Tick
 from meshos.errors import Unreachable
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Flows, Perform, Service, StartFlow
@@ -36,10 +38,11 @@ from meshos.protocols.ledger.port import LEDGER, Applied, Submit
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.ledger.sender import Sender
 from meshos.protocols.payments.books import OrgBooks
-from meshos.protocols.payments.budget import Budget
+from meshos.protocols.payments.budget import USUAL, Budget
 from meshos.protocols.payments.commands import EARNING, PAYING
 from meshos.protocols.payments.earning import Earnings
 from meshos.protocols.payments.paying import Paying
+from meshos.protocols.payments.voucher import voucher_domain
 from meshos.protocols.rpc.machine import Rpc
 from meshos.protocols.tasks.call import CallRequest, Calls
 from meshos.protocols.tasks.outbox import MACHINE as RECEIPTS
@@ -53,6 +56,8 @@ from meshos.protocols.tasks.wire import CALL_OFF, TASK
 from meshos.simulations.agents import Agents
 from meshos.simulations.world import WALL_BEGIN_MS, SimNode, Spec, World
 from tests.ledger.books import TEMPLATE, did
+from tests.org.lone import found, org_machine
+from tests.tasks.driver import Elsewhere
 
 ALPHA, BETA, GAMMA = did("alpha"), did("beta"), did("gamma")
 CALLERS = (NodeId("alpha-1"), NodeId("alpha-2"))
@@ -160,8 +165,9 @@ class Chain:
             if value is None:
                 del entries[key]
         self.blocks.append(Height(self.head.height + 1, now_ms, entries))
-        for key, value in self.head.scan(TABS.prefix):
-            self.seen[key.removeprefix(TABS.prefix)] = TABS.decode(value)
+        for height in self.blocks[-2:]:
+            for key, value in height.scan(TABS.prefix):
+                self.seen[key.removeprefix(TABS.prefix)] = TABS.decode(value)
         assert faults(self.head) == [], "the ledger's books do not add up"
         self.told()
 
@@ -253,10 +259,22 @@ class Replica:
         return []
 
 
+class Watched:
+    """A ``Signer`` of a node's own key: what it signs is out, whatever becomes of the node."""
+
+    def __init__(self, mesh: "Mesh", name: NodeId) -> None:
+        self.mesh, self.name = mesh, name
+
+    def sign(self, domain: Domain, payload: bytes) -> bytes:
+        if domain == voucher_domain(self.mesh.chain.genesis.hash):
+            self.mesh.voucher_signed(self.name, payload)
+        return SimulatedSigner(self.mesh.keys, self.name).sign(domain, payload)
+
+
 class Mesh:
     """Two nodes that call, two that serve. ``lossy``: the share of submissions that are lost; ``deaf``: that are answered with an error."""
 
-    def __init__(self, seed: int, *, budget: Budget = Budget(), price: int = PRICE, credit: int = CREDIT) -> None:
+    def __init__(self, seed: int, *, budget: Budget = USUAL, price: int = PRICE, credit: int = CREDIT) -> None:
         self.world = World(seed)
         self.keys = SimulatedWorld(seed)
         self.chain = Chain(self.world, self.keys)
@@ -269,17 +287,20 @@ class Mesh:
         self.views: dict[NodeId, Late] = {}
         self.signed: dict[bytes, int] = {}
         """By tab: the highest voucher that its caller ever signed."""
+        self.on_voucher: Callable[[NodeId], None] = lambda node: None
         self.ended: dict[int, Outcome[object]] = {}
         self.requests: dict[int, CallRequest] = {}
         self._flows = 0
         self.world.noticed = self._noticed
-        self.world.observer = self._observe
         for node in (*CALLERS, *PROVIDERS):
-            signer = SimulatedSigner(self.keys, node)
+            signer = Watched(self, node)
             ports: dict[type, Callable[[SimNode, object], object]] = {CallTool: self._call_tool, SignBytes: self._sign_bytes}
             self.world.add(
                 Spec(node, ORG[node], self._build, STORES, signer, SimulatedVerifier(self.keys), ports=ports, first=self._first())
             )
+        for node in self.nodes():
+            if node.name in (CALLERS[0], *PROVIDERS):  # the first of its organisation
+                found(node.stores["org"], Peer(node.name, ORG[node.name]))
         for node in self.nodes():
             node.start()
         for provider in PROVIDERS:
@@ -299,7 +320,9 @@ class Mesh:
         me, verifier, hash_ = Peer(node.name, ORG[node.name]), SimulatedVerifier(self.keys), self.chain.genesis.hash
         calls = Calls(me, genesis_hash=hash_, verifier=verifier, org_of=ORG.get, pays=True)
         holder = CALLERS[0] if me.org == ALPHA else me.node
-        services = TaskServices(me, holder=holder, genesis_hash=hash_, verifier=verifier, payments=OnCredit(me.org))
+        org = org_machine(node.views["org"], me, now=node.now(), wall_ms=node.wall_ms())
+        office = org if holder == me.node else Elsewhere(holder)
+        services = TaskServices(me, office=office, genesis_hash=hash_, verifier=verifier, payments=OnCredit(me.org))
         table: dict[str, Service] = {
             TASK: services.task,
             CALL_OFF: services.call_off,
@@ -314,16 +337,16 @@ class Mesh:
         }
         view = self.views[node.name] = Late(self.chain)
         self.world.after(0.0, self._catch_up, node)
-        now, wall_ms = node.now(), node.wall_ms()
+        now, wall_ms, books = node.now(), node.wall_ms(), OrgBooks(OrgView(org.replica))
         return {
             "flows": Flows(table, limit=1000),
             "rpc": Rpc(me, dict.fromkeys((TASK, CALL_OFF, RECEIPT), lambda _: True), node.rng),
-            "org": OrgMachine(node.views["org"], now=now, wall_ms=wall_ms),
+            "org": org,
             RECEIPTS: ReceiptOutbox(),
             LEDGER: Replica(self, view, self.rng),
             TRANSACTIONS: Sender(node.name, hash_, view, node.views[TRANSACTIONS], now=now, wall_ms=wall_ms),
             PAYING: Paying(me, hash_, self.budget, view, node.views[PAYING], now=now, wall_ms=wall_ms),
-            EARNING: Earnings(me, view, OrgBooks(node.views["org"]), node.views[EARNING], now=now, credit_micro=self.credit, redeem_s=2.0),
+            EARNING: Earnings(me, view, books, node.views[EARNING], now=now, credit_micro=self.credit, redeem_s=2.0),
         }
 
     @staticmethod
@@ -353,17 +376,15 @@ class Mesh:
 
     # -- what happens
 
-    def _observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
+    def voucher_signed(self, node: str, payload: bytes) -> None:
         """Every voucher that is signed: never over less than before, never above what is set aside."""
-        del event
-        for effect in effects:
-            if machine == PAYING and isinstance(effect, Sign):
-                tab, micro = cbor.decode(effect.payload, max_bytes=100)  # type: ignore[misc]
-                assert isinstance(tab, bytes) and isinstance(micro, int)
-                assert micro >= self.signed.get(tab, 0), "a voucher over less than one before"
-                on_chain = TABS.read(self.chain.head, tab) or self.chain.seen[tab]
-                assert micro <= on_chain.reserved and on_chain.caller == node.name, "a voucher above what is set aside"
-                self.signed[tab] = micro
+        tab, micro = cbor.decode(payload, max_bytes=100)  # type: ignore[misc]
+        assert isinstance(tab, bytes) and isinstance(micro, int)
+        assert micro >= self.signed.get(tab, 0), "a voucher over less than one before"
+        on_chain = TABS.read(self.chain.head, tab) or self.chain.seen[tab]
+        assert micro <= on_chain.reserved and on_chain.caller == node, "a voucher above what is set aside"
+        self.signed[tab] = micro
+        self.on_voucher(NodeId(node))
 
     def _noticed(self, node: SimNode, effect: object) -> None:
         if isinstance(effect, FlowEnded) and isinstance(effect.flow, int):
@@ -414,7 +435,9 @@ class Mesh:
 
     def completed(self, provider: NodeId) -> dict[TaskId, Ended]:
         """What a provider has recorded as completed for others."""
-        view = self.world.nodes[provider].views["org"]
+        machine = self.world.nodes[provider].core.machine("org")
+        assert isinstance(machine, OrgMachine)
+        view = machine.replica.view()
         tasks = (read_task(view, TaskId(key.removeprefix(b"task/").decode())) for key, _ in view.scan(b"task/"))
         return {task.intent.task: task.ended for task in tasks if task is not None and task.ended is not None and task.ended.owed_micro}
 
@@ -427,6 +450,9 @@ class Mesh:
         machine = self.world.nodes[node].core.machine(EARNING)
         assert isinstance(machine, Earnings)
         return machine
+
+    def is_closed(self, tab: bytes) -> bool:
+        return TABS.read(self.chain.head, tab) is None
 
     def balance(self, org: OrgDid) -> int:
         account = ACCOUNTS.read(self.chain.head, org)
