@@ -282,7 +282,7 @@ def test_subscribers_are_told_who_leads_and_the_leader_has_a_fence() -> None:
         told[node.name] += [effect.event for effect in effects if type(effect) is Tell and effect.machine == "flows"]
 
     for node in nodes.world.nodes.values():
-        nodes[node.name]._subscribers = ("flows",)
+        nodes[node.name]._standing._subscribers = ("flows",)
     for node in nodes.world.nodes.values():
         node.core._slots["flows"].machine.step = lambda now, event: []  # type: ignore[method-assign]
     nodes.watchers.append(watch)
