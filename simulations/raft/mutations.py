@@ -159,19 +159,6 @@ def votes_are_given_twice() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def the_leader_counts_itself_at_once() -> Iterator[None]:
-    """Its own disk has not written what it counts as written."""
-    agreed = replication.commit_agreed
-
-    def broken(s: RaftState) -> None:
-        s.stored = s.log.last
-        agreed(s)
-
-    with replaced(replication, "commit_agreed", broken):
-        yield
-
-
 MUTATIONS = (
     Mutation("quorum-one-less", "a majority is one vote short", quorum_one_less, "safety"),
     Mutation("entries-not-synced", "an fsync is skipped", entries_are_not_synced, "safety"),
@@ -185,5 +172,4 @@ MUTATIONS = (
     Mutation("conflicts-kept", "a follower does not truncate what conflicts", conflicts_are_kept),
     Mutation("logs-not-compared", "votes do not look at the candidate's log", logs_are_not_compared, "safety"),
     Mutation("votes-given-twice", "two votes in a term", votes_are_given_twice, "safety"),
-    Mutation("leader-counts-itself", "the leader counts what its disk has not written", the_leader_counts_itself_at_once, "safety"),
 )
