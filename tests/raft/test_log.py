@@ -1,4 +1,4 @@
-"""The log in memory and on disk: like a list, and the same after a restart. What was applied; chunks; a Store that is not as it was left."""
+"""The log in memory and on disk: like a list, and the same after a restart. What was applied; chunks; a Store that is not as it was."""
 
 from collections.abc import Callable
 
