@@ -16,8 +16,9 @@ class Timing:
     that after the death of a primary the next block is there within 2 s."""
     flat: int = 2
     """So many view changes in a row wait ``patience_ms``; each further one twice as long as the one before."""
-    max_patience_ms: int = 16_000
-    """But no longer: after the longest partition a view change is tried again within this time."""
+    max_patience_ms: int = 8_000
+    """But no longer: after the longest partition the next block is there within f + 2 times this, one for a view that began too early
+    and one for each liar whose turn it is."""
     resend_ms: int = 250
     """What was said and had no effect is said again."""
     relay_ms: int = 300

@@ -21,7 +21,7 @@ from meshos.simulations.pbft.work import Clients
 from meshos.simulations.world import WALL_BEGIN_MS, SimNode, Violation, World
 
 SERVED_S = 25.0
-"""After healing every client is served within this time: the longest patience, a liar as the next primary, catching up."""
+"""After healing every client is served within this time: f + 2 times the longest patience (``Timing.max_patience_ms``), and catching up."""
 QUIET_S = 5.0
 """Nobody asks for anything any more; who is behind catches up."""
 
@@ -94,7 +94,8 @@ class LedgerChecker:
         header, certificate = certified.block.header, certified.certificate
         claims = certificate_claims(GENESIS, header, certificate, self._sets[header.epoch])
         signers = {index for index, _ in certificate.signatures}
-        if len(signers) < self._sets[header.epoch].q or not all(self._group.verifier.verify_many(claims)):
+        n = self._sets[header.epoch].n
+        if len(signers) < (n + (n - 1) // 3 + 2) // 2 or not all(self._group.verifier.verify_many(claims)):
             raise Violation("safety", f"the certificate of height {header.height} at {node.name} proves nothing")
 
     def _extend(self, node: SimNode, decided: Decided) -> None:

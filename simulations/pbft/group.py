@@ -27,6 +27,8 @@ from meshos.storage.store import View
 
 MACHINE = "pbft"
 GENESIS = bytes(32)
+liars_of = faults
+"""How many of n validators lie at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Watched:
 class Group:
     """``count`` nodes; ``looked`` is told of each honest signature."""
 
-    def __init__(self, world: World, count: int, *, liars: int | None = None) -> None:
+    def __init__(self, world: World, count: int) -> None:
         self.world = world
         self.rng = rng = world.generator("group")
         self.ids = node_ids(count)
@@ -83,13 +85,16 @@ class Group:
         single = [node for node in self.ids if node != self.ids[-1]] if count > 5 else self.ids
         seated = single[: rng.randint(min(4, len(single)), len(single))]
         self.genesis = ValidatorSet(0, tuple(sorted((seat(self.orgs[node], node) for node in seated), key=lambda entry: entry.org)))
-        most = faults(len(seated)) if liars is None else liars
-        self.liars = set(rng.sample(seated, k=rng.choice((0, most, most)) if liars is None else most))
-        self.suspects = set(self.liars)
-        """Those that count among the f."""
+        most = liars_of(len(seated))
+        self.liars = set(rng.sample(seated, k=rng.choice((0, most, most))))
+        self.suspects = set(self.liars)  # those that count among the f
+        self.forgetful: NodeId | None = None  # whose disk is put back to an old copy
+        if not self.liars and most and rng.random() < 0.7:
+            self.forgetful = rng.choice(seated)
+            self.suspects.add(self.forgetful)
         self.plot = Plot(rng)
         interval = rng.choice((4, 8, 8, 16))
-        self.timing = Timing()
+        self.timing = Timing(max_patience_ms=4_000)
         self.config = Config(
             NodeId(""),
             "",

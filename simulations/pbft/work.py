@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 from meshos.consensus.pbft.block import request_hash
 from meshos.consensus.pbft.events import Committed, Submit
-from meshos.consensus.pbft.quorum import faults
 from meshos.consensus.pbft.validators import ValidatorSet, encode_validators
 from meshos.crypto.simulated import SimulatedSigner
 from meshos.effects import Err, Ok
 from meshos.ids import NodeId, OrgDid
+from meshos.simulations.pbft import group as group_of
 from meshos.simulations.pbft.group import GENESIS, Group
 from meshos.simulations.pbft.toy import request, seat
 
@@ -39,6 +39,7 @@ class Clients:
         self.placed: Callable[[bytes], Committed | None] = lambda name: None
         self.clients = [Client(f"c{number}") for number in range(self.rng.randint(1, 4))]
         self.operator = Client("operator")
+        self._change_every_s = self.rng.choice((1.0, 6.0))
         self._until_s = until_s
         self._changes_until_s = changes_until_s
         for client in self.clients:
@@ -71,7 +72,7 @@ class Clients:
         while True:
             chosen = sorted(rng.sample(orgs, k=rng.randint(min(4, len(orgs)), len(orgs))))
             nodes = [rng.choice(by_org[org]) for org in chosen]
-            if len(group.suspects.intersection(nodes)) <= faults(len(nodes)):
+            if len(group.suspects.intersection(nodes)) <= group_of.liars_of(len(nodes)):
                 break
         seats = ValidatorSet(0, tuple(seat(org, node) for org, node in zip(chosen, nodes, strict=True)))
         return "seats", encode_validators(seats)
@@ -103,5 +104,5 @@ class Clients:
 
     def _done(self, client: Client) -> None:
         client.tries += 1
-        pause = 6.0 if client is self.operator else 0.3
+        pause = self._change_every_s if client is self.operator else 0.5
         self.group.world.after(self.rng.expovariate(1 / pause), self._next, client)
