@@ -35,7 +35,7 @@ from meshos.consensus.ledger.agenda import DUE, PRUNE, Item, cancel, schedule
 from meshos.consensus.ledger.audit import record
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.draft import Draft, Sender, Table
-from meshos.consensus.ledger.fields import is_hash, is_reason, malformed
+from meshos.consensus.ledger.fields import is_hash, is_text, malformed
 from meshos.consensus.ledger.keys import HUMAN
 from meshos.consensus.ledger.limits import KEPT_DECISION_MS, MAX_DECISIONS_PER_ORG, MAX_OPEN_DECISIONS
 from meshos.consensus.ledger.members import ORGS, coordinators, member
@@ -121,7 +121,7 @@ class Propose(Body):
     def read(cls, value: cbor.Value) -> "Propose":
         """From ``[action, reason]``; raises Refused ``transaction-malformed`` or ``parameter-unknown``."""
         match value:
-            case [action, reason] if is_reason(reason):
+            case [action, reason] if is_text(reason):
                 return cls(read_action(action), reason)
         raise malformed("proposal of a decision, with a reason")
 
@@ -166,7 +166,7 @@ class Judge(Body):
     def read(cls, value: cbor.Value) -> "Judge":
         """From ``[decision, approve or reject or reverse, reason]``; raises Refused ``transaction-malformed``."""
         match value:
-            case [decision, "approve" | "reject" | "reverse" as act, reason] if is_hash(decision) and is_reason(reason):
+            case [decision, "approve" | "reject" | "reverse" as act, reason] if is_hash(decision) and is_text(reason):
                 return cls(decision, act, reason)
         raise malformed("judgement on a decision, with a reason")
 

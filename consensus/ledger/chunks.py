@@ -74,17 +74,18 @@ class Accepted:
     """What a chunk comes to: the writes that lay it down, and the first place that is still missing (None: the state is whole)."""
 
     writes: tuple[Write, ...]
-    next: str | None
+    next: bytes | None
 
 
 # -- giving -------------------------------------------------------------------------------------------------------------
 
 
-def serve(view: View, place: str) -> bytes:
-    """The chunk that holds ``place``, for whoever restores ``root(view)``: as much from there on as one chunk takes.
+def serve(view: View, at: bytes) -> bytes:
+    """The chunk that holds the place ``at``, for whoever restores ``root(view)``: as much from there on as one chunk takes.
 
     ``view`` stands still. Raises Refused ``bad-place``, Failed ``state-corrupt``.
     """
+    place = at.decode("ascii", errors="replace")
     if not is_place(place):
         raise Refused("bad-place", "this is no place in a state")
     node = load(view, "", root(view))
@@ -109,7 +110,7 @@ def chunks(view: View) -> Iterator[bytes]:
     """The whole state, chunk after chunk: a snapshot."""
     place = START
     while place != END:
-        data = serve(view, place)
+        data = serve(view, place.encode())
         yield data
         place = parse(data).end
 
@@ -181,7 +182,7 @@ def accept(view: View, wanted: bytes, data: bytes) -> Accepted:
     _replace(view, batch, chunk)
     gaps = _without(gaps_of(view, wanted), chunk.start, chunk.end)
     batch.written[ROOT] = cbor.encode([wanted, gaps]) if gaps else (wanted if wanted != EMPTY else None)
-    return Accepted(batch.writes(), gaps[0][0] if gaps else None)
+    return Accepted(batch.writes(), gaps[0][0].encode() if gaps else None)
 
 
 def gaps_of(view: View, wanted: bytes) -> list[tuple[str, str]]:

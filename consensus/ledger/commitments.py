@@ -9,8 +9,8 @@ from typing import ClassVar
 from meshos import cbor
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.draft import Draft, Sender, Table
-from meshos.consensus.ledger.fields import is_hash, is_number, malformed
-from meshos.consensus.ledger.limits import MAX_AGENT_NAME_CHARS, MAX_AGENTS
+from meshos.consensus.ledger.fields import is_hash, is_number, is_text, malformed
+from meshos.consensus.ledger.limits import MAX_AGENT_NAME_BYTES, MAX_AGENTS
 from meshos.consensus.ledger.members import ORGS, member
 from meshos.consensus.ledger.packing import pack, unpack
 from meshos.errors import Refused, busy
@@ -50,8 +50,8 @@ class Commit(Body):
     def read(cls, value: cbor.Value) -> "Commit":
         """From ``[name, version, hash or null]``; raises Refused ``transaction-malformed``."""
         match value:
-            case [str() as name, version, record] if is_number(version, 1) and (record is None or is_hash(record)):
-                if 0 < len(name) <= MAX_AGENT_NAME_CHARS:
+            case [name, version, record] if is_text(name, MAX_AGENT_NAME_BYTES) and is_number(version, 1):
+                if record is None or is_hash(record):
                     return cls(name, version, record)
         raise malformed("commitment to an agent's record")
 

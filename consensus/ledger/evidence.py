@@ -12,7 +12,7 @@ its organisation's vote is suspended, whichever key holds the seat by now, and i
 from meshos import cbor
 from meshos.consensus.ledger.audit import record
 from meshos.consensus.ledger.draft import Draft
-from meshos.consensus.ledger.fields import is_name, is_number, malformed
+from meshos.consensus.ledger.fields import is_key, is_number, malformed
 from meshos.consensus.ledger.keys import KEYS, RETIRED, VALIDATOR, Key
 from meshos.consensus.ledger.limits import SMALL_BYTES
 from meshos.consensus.ledger.members import ORGS
@@ -42,7 +42,7 @@ class Accusation:
         return [Claim(self.key, Domain(genesis_hash, PROTOCOL, v.epoch, v.view, v.height, v.phase), v.hash, v.signature) for v in votes]
 
 
-def accusation(evidence: bytes, key: str) -> bytes:
+def accuse(evidence: bytes, key: str) -> bytes:
     """The request that accuses ``key``."""
     return cbor.encode([VERSION, KIND, evidence, key])
 
@@ -59,12 +59,12 @@ def read_accusation(request: bytes) -> Accusation:
             if version != VERSION:
                 raise Refused("unknown-version", f"an accusation of version {version}; this mesh knows {VERSION}")
             match rest:
-                case ["evidence", bytes() as evidence, key] if is_name(key):
+                case ["evidence", bytes() as evidence, key] if is_key(key):
                     return Accusation(decode_evidence(evidence), key, transaction_id(request))
     raise malformed("accusation")
 
 
-def refusal(key: Key | None) -> Refused | None:
+def refusal_to_convict(key: Key | None) -> Refused | None:
     """Why an accusation of ``key`` changes nothing: ``accused-unknown`` or ``already-convicted``."""
     if key is None or key.role not in (VALIDATOR, RETIRED):
         return Refused("accused-unknown", "this is no validator's key, or one that was retired long ago")
@@ -74,7 +74,7 @@ def refusal(key: Key | None) -> Refused | None:
 
 
 def convict(draft: Draft, accusation: Accusation) -> None:
-    """Burn the key and suspend the vote; ``refusal`` has nothing against it."""
+    """Burn the key and suspend the vote; ``refusal_to_convict`` has nothing against it."""
     key = draft.read(KEYS, accusation.key)
     assert key is not None
     draft.write(KEYS, accusation.key, Key(key.role, key.org, key.nonce, key.label, True))

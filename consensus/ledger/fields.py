@@ -3,7 +3,7 @@
 from typing import TypeGuard
 
 from meshos import cbor
-from meshos.consensus.ledger.limits import MAX_AMOUNT, MAX_NAME_CHARS, MAX_NUMBER, MAX_REASON_BYTES
+from meshos.consensus.ledger.limits import MAX_AMOUNT, MAX_KEY_CHARS, MAX_NAME_CHARS, MAX_NUMBER, MAX_REASON_BYTES
 from meshos.errors import Refused
 
 HASH_BYTES = 32
@@ -21,13 +21,18 @@ def is_number(value: cbor.Value, least: int = 0, most: int = MAX_NUMBER) -> Type
 
 
 def is_name(value: cbor.Value) -> TypeGuard[str]:
-    """A DID, a node id, a Multikey: 1 to MAX_NAME_CHARS characters of ASCII."""
-    return type(value) is str and 0 < len(value) <= MAX_NAME_CHARS and value.isascii()
+    """A DID, or a name of something that has one: 1 to MAX_NAME_CHARS printable characters of ASCII."""
+    return type(value) is str and 0 < len(value) <= MAX_NAME_CHARS and value.isascii() and value.isprintable()
 
 
-def is_reason(value: cbor.Value) -> TypeGuard[str]:
-    """What people read: it must say something."""
-    return type(value) is str and value.strip() != "" and len(value.encode()) <= MAX_REASON_BYTES
+def is_key(value: cbor.Value) -> TypeGuard[str]:
+    """A node id or a Multikey: the same, of at most MAX_KEY_CHARS. That it is a key is proven by its signature, before it counts."""
+    return is_name(value) and len(value) <= MAX_KEY_CHARS
+
+
+def is_text(value: cbor.Value, most: int = MAX_REASON_BYTES) -> TypeGuard[str]:
+    """What people read: it says something, in one line, without control or direction characters, in at most ``most`` bytes of UTF-8."""
+    return type(value) is str and value.strip() != "" and value.isprintable() and len(value.encode()) <= most
 
 
 def is_hash(value: cbor.Value) -> TypeGuard[bytes]:

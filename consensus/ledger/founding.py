@@ -12,20 +12,22 @@ from meshos.consensus.ledger.parameters import PARAMETERS
 from meshos.consensus.ledger.people import CONSTITUTION
 from meshos.consensus.ledger.seats import SEATS, Seats
 from meshos.consensus.pbft.limits import MAX_VALIDATORS
-from meshos.consensus.pbft.validators import ValidatorEntry
+from meshos.consensus.pbft.validators import ValidatorEntry, ValidatorSet
 from meshos.errors import BadInput
 from meshos.genesis_content import Genesis
 from meshos.genesis_content import Org as Founder
 
 
 class _Nothing:
-    """The View of an empty store."""
-
     def get(self, key: bytes) -> bytes | None:
         return None
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return iter(())
+
+
+NOTHING = _Nothing()
+"""The View of an empty store."""
 
 
 def initial(genesis: Genesis) -> dict[bytes, bytes]:
@@ -36,16 +38,22 @@ def initial(genesis: Genesis) -> dict[bytes, bytes]:
     """
     if len(genesis.validators) > MAX_VALIDATORS or len(genesis.meta_coordinators) > MAX_COORDINATORS:
         raise BadInput("genesis-malformed", f"at most {MAX_VALIDATORS} validators and {MAX_COORDINATORS} meta-coordinators")
-    draft = Draft(_Nothing(), 0, genesis.time_ms)
+    draft = Draft(NOTHING, 0, genesis.time_ms)
     for founder in genesis.orgs:
         _found(draft, founder, genesis.time_ms)
     allocated = sum(founder.allocation for founder in genesis.orgs)
     draft.write(TOTALS, b"", Totals(genesis.supply, allocated, 0, genesis.supply - allocated))
-    draft.write(SEATS, b"", Seats(tuple(ValidatorEntry(o.did, o.validator.node, o.validator.key) for o in genesis.orgs if o.validator)))
+    draft.write(SEATS, b"", Seats(validators(genesis).entries))
     draft.write(COORDINATORS, b"", genesis.meta_coordinators)
     draft.write(PARAMETERS, b"", parameters.from_genesis(genesis))
     draft.write(CONSTITUTION, b"", people.from_genesis(genesis))
     return {key: value for key, value in draft.changes().items() if value is not None}
+
+
+def validators(genesis: Genesis) -> ValidatorSet:
+    """Who votes in epoch 0."""
+    seated = [(org.did, org.validator) for org in genesis.orgs if org.validator is not None]
+    return ValidatorSet(0, tuple(ValidatorEntry(did, validator.node, validator.key) for did, validator in seated))
 
 
 def _found(draft: Draft, founder: Founder, time_ms: int) -> None:

@@ -74,13 +74,16 @@ class Order:
         return (own, *self.body.claims(genesis_hash))
 
 
-@lru_cache(maxsize=TRANSACTIONS_CACHED)
 def read(request: bytes) -> Order | Accusation:
-    """What ``request`` asks for. It is asked for on arrival, in a proposal and in execution, hence kept.
+    """What ``request`` asks for. It is asked for on arrival, in a proposal and in execution; small ones, which are most, are kept for that.
 
     Raises Refused ``too-large``, ``bad-encoding``, ``unknown-version``, ``unknown-kind``, ``transaction-malformed``,
     ``amount-out-of-bounds``, ``parameter-unknown`` or ``no-evidence``.
     """
+    return _kept(request) if len(request) <= SMALL_BYTES else _read(request)
+
+
+def _read(request: bytes) -> Order | Accusation:
     if is_accusation(request):
         return read_accusation(request)
     tx = transaction.decode(request)
@@ -90,6 +93,9 @@ def read(request: bytes) -> Order | Accusation:
     if len(request) > kind.max_bytes:
         raise Refused("too-large", f"a {tx.kind} has at most {kind.max_bytes} bytes, this one {len(request)}")
     return Order(tx, kind, kind.read(tx.body))
+
+
+_kept = lru_cache(maxsize=TRANSACTIONS_CACHED)(_read)
 
 
 def envelope_of(body: Body, key: str, nonce: int, expires_ms: int) -> bytes:

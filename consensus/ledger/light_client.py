@@ -31,7 +31,9 @@ from meshos.consensus.pbft.block import (
     header_fields,
     header_of,
 )
-from meshos.consensus.pbft.validators import ValidatorEntry, ValidatorSet, decode_validators, encode_validators
+from meshos.consensus.pbft.codec import step_fields, step_of
+from meshos.consensus.pbft.messages import EpochStep
+from meshos.consensus.pbft.validators import ValidatorEntry, ValidatorSet
 from meshos.crypto.signing import Verifier, bad_signature
 from meshos.errors import Refused
 from meshos.genesis_content import Genesis
@@ -48,19 +50,11 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """The last header of an epoch, and the set that decides the next."""
-
-    signed: Signed
-    next: ValidatorSet
-
-
-@dataclass(frozen=True, slots=True)
 class Bundle:
     """See the module's text; nothing of it is proven yet."""
 
     genesis_hash: bytes
-    changes: tuple[Change, ...]
+    steps: tuple[EpochStep, ...]
     signed: Signed
     key: bytes
     value: bytes | None
@@ -106,11 +100,11 @@ def begin(genesis: Genesis) -> Trusted:
     return Trusted(genesis.hash, genesis_validators(genesis))
 
 
-def follow(trusted: Trusted, changes: Sequence[Change], verifier: Verifier) -> Trusted:
-    """``trusted`` after these changes of the set, oldest first; raises as ``check``, and Refused ``broken-chain`` or ``epoch-skipped``."""
-    for change in changes:
-        header, following = change.signed.header, change.next
-        check(trusted, change.signed, verifier)
+def follow(trusted: Trusted, steps: Sequence[EpochStep], verifier: Verifier) -> Trusted:
+    """``trusted`` after these steps, oldest first; raises as ``check``, and Refused ``broken-chain`` or ``epoch-skipped``."""
+    for step in steps:
+        header, following = step.header, step.validators
+        check(trusted, Signed(header, step.certificate), verifier)
         if header.next_validators != following.hash:
             raise Refused("broken-chain", f"header {header.height} names other validators for the next block than these")
         if following.epoch != trusted.validators.epoch + 1:
@@ -146,7 +140,7 @@ def verify(genesis: Genesis, bundle: Bundle, verifier: Verifier) -> Proven:
             f"this is about the mesh {bundle.genesis_hash.hex()[:16]}, and the genesis is that of {genesis.hash.hex()[:16]}",
             hint="give the genesis of the mesh that it is about",
         )
-    return prove_to(follow(begin(genesis), bundle.changes, verifier), bundle, verifier)
+    return prove_to(follow(begin(genesis), bundle.steps, verifier), bundle, verifier)
 
 
 def prove_to(trusted: Trusted, bundle: Bundle, verifier: Verifier) -> Proven:
@@ -163,9 +157,9 @@ def prove_to(trusted: Trusted, bundle: Bundle, verifier: Verifier) -> Proven:
 
 def encode_bundle(bundle: Bundle) -> bytes:
     """Canonical CBOR."""
-    changes = [[*_signed_fields(change.signed), encode_validators(change.next)] for change in bundle.changes]
-    end = [bundle.key, bundle.value, proof_fields(bundle.proof)]
-    return cbor.encode([VERSION, bundle.genesis_hash, changes, *_signed_fields(bundle.signed), *end])
+    steps = [step_fields(step) for step in bundle.steps]
+    end = [header_fields(bundle.signed.header), certificate_fields(bundle.signed.certificate), bundle.key, bundle.value]
+    return cbor.encode([VERSION, bundle.genesis_hash, steps, *end, proof_fields(bundle.proof)])
 
 
 def decode_bundle(data: bytes) -> Bundle:
@@ -175,21 +169,19 @@ def decode_bundle(data: bytes) -> Bundle:
             raise Refused("unknown-version", f"a bundle of version {version}; this program knows {VERSION}")
         case [_, bytes() as genesis_hash, [*rows], header, certificate, bytes() as key, value, proof]:
             if len(genesis_hash) == 32 and len(rows) <= MAX_EPOCHS and 1 <= len(key) <= MAX_KEY_BYTES and _is_value(value):
-                changes = tuple(_change(row) for row in rows)
                 signed = Signed(header_of(header), certificate_of(certificate))
-                return Bundle(genesis_hash, changes, signed, key, value if isinstance(value, bytes) else None, proof_of(proof))
+                known = value if isinstance(value, bytes) else None
+                return Bundle(genesis_hash, tuple(map(_step, rows)), signed, key, known, proof_of(proof))
     raise Refused("bundle-malformed", "this is no proof of the ledger's state")
 
 
-def _signed_fields(signed: Signed) -> list[object]:
-    return [header_fields(signed.header), certificate_fields(signed.certificate)]
-
-
-def _change(row: object) -> Change:
-    match row:
-        case [header, certificate, bytes() as validators]:
-            return Change(Signed(header_of(header), certificate_of(certificate)), decode_validators(validators))
-    raise Refused("bundle-malformed", "this is no change of a validator set")
+def _step(row: object) -> EpochStep:
+    try:
+        if isinstance(row, list):
+            return step_of(row)
+    except ValueError as error:
+        raise Refused("bundle-malformed", "a change of the validator set in it cannot be read") from error
+    raise Refused("bundle-malformed", "a change of the validator set in it cannot be read")
 
 
 def _is_value(value: object) -> bool:

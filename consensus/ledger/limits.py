@@ -2,6 +2,7 @@
 
 from meshos.consensus.ledger.tree_limits import MAX_KEY_BYTES, MAX_VALUE_BYTES
 from meshos.consensus.pbft.limits import MAX_BLOCK_REQUESTS, MAX_REQUEST_BYTES, MAX_VALIDATORS
+from meshos.consensus.pbft.limits import MAX_NAME_CHARS as MAX_NAME_CHARS_OF_PBFT
 from meshos.genesis_content import MAX_CERTIFICATE_BYTES, MAX_HUMAN_KEYS, MAX_ORGS, MAX_SAFE_INTEGER, MAX_SEATS
 
 HOUR_MS = 3_600_000
@@ -22,10 +23,16 @@ MAX_PENDING = 512
 """Nonces of one key that may wait at the same time, counted from the next: what one client has in flight, and all that it can flood."""
 
 MAX_NAME_CHARS = 96
-"""A DID (at most 83), a node id (52), a Multikey (48); ASCII, since keys of the state hold it."""
+"""A DID (at most 83 characters), an agent's id; ASCII, since keys of the state hold it."""
 
-MAX_AGENT_NAME_CHARS = 128
-"""As in ``consensus/org/limits.py``."""
+MAX_KEY_CHARS = 64
+"""A node id (52 characters) or a Multikey (48)."""
+
+MAX_LABEL_BYTES = 256
+"""A person's name of 64 characters."""
+
+MAX_AGENT_NAME_BYTES = 512
+"""An agent's name of 128 characters."""
 
 MAX_REASON_BYTES = 800
 """Why somebody decided so, in UTF-8; people read it in one glance."""
@@ -41,7 +48,7 @@ CERTIFIED_BYTES = 1_024 + MAX_CERTIFICATE_BYTES
 """A kind with a root certificate."""
 
 TRANSACTIONS_CACHED = 4 * MAX_BLOCK_REQUESTS
-"""Transactions kept decoded from their arrival to their execution: a few blocks' worth, about 20 MiB."""
+"""Transactions of at most SMALL_BYTES kept decoded from their arrival to their execution: a few blocks' worth, about 30 MiB."""
 
 # -- accounts, organisations, keys -------------------------------------------------------------------------------------
 
@@ -112,5 +119,7 @@ assert len(b"prune/") + 8 + MAX_NAME_CHARS + MAX_KIND_CHARS // 2 <= MAX_KEY_BYTE
 # The largest entries: a decision on which every coordinator and every human seat voted; an organisation with all its keys.
 assert MAX_COORDINATORS * (83 + 3) + MAX_SEATS * (48 + 4) <= MAX_VALUE_BYTES - 1_024
 assert MAX_VALIDATORS * (83 + 3) + CERTIFIED_BYTES <= MAX_VALUE_BYTES
-assert (MAX_NODES + MAX_HUMAN_KEYS) * (MAX_NAME_CHARS + 2) + 512 <= MAX_VALUE_BYTES
+assert (MAX_NODES + MAX_HUMAN_KEYS) * (MAX_KEY_CHARS + 2) + 512 <= MAX_VALUE_BYTES
+assert MAX_VALIDATORS * (83 + 2 * MAX_KEY_CHARS + 8) + 64 <= MAX_VALUE_BYTES
+assert MAX_KEY_CHARS < MAX_NAME_CHARS < MAX_NAME_CHARS_OF_PBFT
 assert MAX_VALIDATORS <= MAX_ORGS and MAX_HUMAN_KEYS < MAX_ORGS and MAX_SEATS < MAX_ORGS

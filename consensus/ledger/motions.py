@@ -19,7 +19,7 @@ from meshos.consensus.ledger.agenda import DUE, Item, cancel, schedule
 from meshos.consensus.ledger.audit import record
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.draft import Draft, Sender, Table
-from meshos.consensus.ledger.fields import is_hash, is_name, is_number, is_signature, malformed
+from meshos.consensus.ledger.fields import is_hash, is_key, is_name, is_number, is_signature, malformed
 from meshos.consensus.ledger.keys import KEYS, ROOT, possession
 from meshos.consensus.ledger.limits import MAX_COORDINATORS, MAX_MOTIONS
 from meshos.consensus.ledger.members import ORGS, admit, coordinators, member, set_coordinator
@@ -178,7 +178,7 @@ class Upgrade(Subject):
 def read_subject(value: cbor.Value) -> Subject:
     """The subject; raises Refused ``transaction-malformed`` or ``parameter-unknown``."""
     match value:
-        case ["admit", did, root, bytes() as certificate, agrees] if is_name(did) and is_name(root) and is_signature(agrees):
+        case ["admit", did, root, bytes() as certificate, agrees] if is_name(did) and is_key(root) and is_signature(agrees):
             if len(certificate) <= MAX_CERTIFICATE_BYTES and _is_did(did):
                 return Admit(did, root, certificate, agrees)
         case ["coordinator", did, bool() as entitled] if is_name(did):

@@ -19,7 +19,7 @@ or replica it comes from; so the memory needs no invalidation, and what comes fr
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
-from meshos.consensus.ledger.tree_limits import BUCKET_ENTRIES, CACHED_NODES, HASH_BYTES, MAX_KEY_BYTES
+from meshos.consensus.ledger.tree_limits import BUCKET_ENTRIES, CACHED_NODES, CACHED_VALUES, HASH_BYTES, MAX_KEY_BYTES
 
 EMPTY = bytes(HASH_BYTES)
 """The hash of a subtree without keys."""
@@ -132,35 +132,43 @@ def _is_leaf(stored: bytes) -> bool:
     return at == len(stored) and 1 <= count <= BUCKET_ENTRIES
 
 
-class _Kept:
-    """Nodes by hash, in two generations: what is asked for moves to the young one, and when that is full the old one goes."""
+class Kept:
+    """What has been hashed, by its hash, in two generations of ``most``: what is asked for moves to the young one, and when that is full
+    the old one goes.
+    """
 
-    __slots__ = ("_old", "_young")
+    __slots__ = ("_most", "_old", "_young")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._young: dict[bytes, bytes] = {}
         self._old: dict[bytes, bytes] = {}
 
     def get(self, hashed: bytes) -> bytes | None:
-        node = self._young.get(hashed)
-        if node is None:
-            node = self._old.get(hashed)
-            if node is not None:
-                self.keep(hashed, node)
-        return node
+        """What has this hash, if it is remembered."""
+        found = self._young.get(hashed)
+        if found is None:
+            found = self._old.get(hashed)
+            if found is not None:
+                self.keep(hashed, found)
+        return found
 
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+    def keep(self, hashed: bytes, data: bytes) -> None:
+        """Remember it."""
+        if len(self._young) >= self._most:
+            self._old, self._young = self._young, {}
+        self._young[hashed] = data
 
     def clear(self) -> None:
         """Forget all: what was damaged on the disk is then met there."""
         self._young, self._old = {}, {}
 
-    def keep(self, hashed: bytes, node: bytes) -> None:
-        if len(self._young) >= CACHED_NODES:
-            self._old, self._young = self._young, {}
-        self._young[hashed] = node
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
 
 
-KEPT = _Kept()
-"""Of this process: a memory of a pure function, as ``functools.lru_cache`` is."""
+KEPT = Kept(CACHED_NODES)
+"""The nodes of this process: a memory of a pure function, as ``functools.lru_cache`` is."""
+
+VALUES = Kept(CACHED_VALUES)
+"""Values that were written lately: of a key that the newest block changed, the one before is asked for (``tree.prove_at``)."""

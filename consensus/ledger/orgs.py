@@ -12,9 +12,9 @@ from meshos.consensus.ledger.accounts import ACCOUNTS, Account, give, take
 from meshos.consensus.ledger.audit import record
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.draft import Draft, Sender
-from meshos.consensus.ledger.fields import is_name, is_signature, malformed
+from meshos.consensus.ledger.fields import is_key, is_name, is_signature, is_text, malformed
 from meshos.consensus.ledger.keys import HUMAN, KEYS, NODE, ROOT, VALIDATOR, Key, own_key, possession, register, retire
-from meshos.consensus.ledger.limits import MAX_NODES
+from meshos.consensus.ledger.limits import MAX_LABEL_BYTES, MAX_NODES
 from meshos.consensus.ledger.members import CERTIFICATES, ORGS, Org, member, set_coordinator
 from meshos.consensus.ledger.seats import seat_of, set_seat
 from meshos.crypto.signing import Claim
@@ -39,7 +39,7 @@ class AddNode(Body):
     def read(cls, value: cbor.Value) -> "AddNode":
         """From ``[org, node, validator, signature, signature]``; raises Refused ``transaction-malformed``."""
         match value:
-            case [org, node, key, first, second] if is_name(org) and is_name(node) and is_name(key):
+            case [org, node, key, first, second] if is_name(org) and is_key(node) and is_key(key):
                 if is_signature(first) and is_signature(second):
                     return cls(org, node, key, first, second)
         raise malformed("registration of a node")
@@ -75,7 +75,7 @@ class RemoveNode(Body):
     @classmethod
     def read(cls, value: cbor.Value) -> "RemoveNode":
         """From ``[node]``; raises Refused ``transaction-malformed``."""
-        return cls(_only_name(value, "removal of a node"))
+        return cls(_only_key(value, "removal of a node"))
 
     def fields(self) -> list[object]:
         """As ``read`` takes it."""
@@ -107,8 +107,9 @@ class AddHuman(Body):
     def read(cls, value: cbor.Value) -> "AddHuman":
         """From ``[org, name, key, signature]``; raises Refused ``transaction-malformed``."""
         match value:
-            case [org, name, key, signature] if is_name(org) and is_name(name) and is_name(key) and is_signature(signature):
-                return cls(org, name, key, signature)
+            case [org, name, key, signature] if is_name(org) and is_key(key) and is_signature(signature):
+                if is_text(name, MAX_LABEL_BYTES):
+                    return cls(org, name, key, signature)
         raise malformed("registration of a person's key")
 
     def fields(self) -> list[object]:
@@ -140,7 +141,7 @@ class RemoveHuman(Body):
     @classmethod
     def read(cls, value: cbor.Value) -> "RemoveHuman":
         """From ``[key]``; raises Refused ``transaction-malformed``."""
-        return cls(_only_name(value, "removal of a person's key"))
+        return cls(_only_key(value, "removal of a person's key"))
 
     def fields(self) -> list[object]:
         """As ``read`` takes it."""
@@ -170,7 +171,7 @@ class RotateValidator(Body):
     def read(cls, value: cbor.Value) -> "RotateValidator":
         """From ``[org, node, validator, signature]``; raises Refused ``transaction-malformed``."""
         match value:
-            case [org, node, key, signature] if is_name(org) and is_name(node) and is_name(key) and is_signature(signature):
+            case [org, node, key, signature] if is_name(org) and is_key(node) and is_key(key) and is_signature(signature):
                 return cls(org, node, key, signature)
         raise malformed("rotation of a validator's key")
 
@@ -211,7 +212,7 @@ class RotateRoot(Body):
     def read(cls, value: cbor.Value) -> "RotateRoot":
         """From ``[org, root, certificate, signature]``; raises Refused ``transaction-malformed``."""
         match value:
-            case [org, root, bytes() as certificate, signature] if is_name(org) and is_name(root) and is_signature(signature):
+            case [org, root, bytes() as certificate, signature] if is_name(org) and is_key(root) and is_signature(signature):
                 if len(certificate) <= MAX_CERTIFICATE_BYTES:
                     return cls(org, root, certificate, signature)
         raise malformed("rotation of a root key")
@@ -288,8 +289,8 @@ def _own(draft: Draft, by: Sender, org: str) -> Org:
     return member(draft, org)
 
 
-def _only_name(value: cbor.Value, what: str) -> str:
+def _only_key(value: cbor.Value, what: str) -> str:
     match value:
-        case [name] if is_name(name):
+        case [name] if is_key(name):
             return name
     raise malformed(what)

@@ -17,7 +17,7 @@ from meshos.consensus.ledger.agenda import DUE, Item, schedule
 from meshos.consensus.ledger.audit import record
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.draft import Draft, Sender, Table
-from meshos.consensus.ledger.fields import is_number, is_reason, malformed
+from meshos.consensus.ledger.fields import is_number, is_text, malformed
 from meshos.consensus.ledger.keys import HUMAN, KEYS
 from meshos.consensus.ledger.limits import DAY_MS, MAX_PAUSES
 from meshos.consensus.ledger.packing import pack, unpack
@@ -132,7 +132,7 @@ class Pause(Body):
     def read(cls, value: cbor.Value) -> "Pause":
         """From ``[for_ms, reason]``; raises Refused ``transaction-malformed``."""
         match value:
-            case [for_ms, reason] if is_number(for_ms, 1_000, 366 * DAY_MS) and is_reason(reason):
+            case [for_ms, reason] if is_number(for_ms, 1_000, 366 * DAY_MS) and is_text(reason):
                 return cls(for_ms, reason)
         raise malformed("pause of at least a second, with a reason")
 

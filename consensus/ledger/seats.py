@@ -21,7 +21,7 @@ from meshos import cbor
 from meshos.consensus.ledger.audit import record
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.draft import Draft, Sender, Table
-from meshos.consensus.ledger.fields import is_name, is_number, is_signature, malformed
+from meshos.consensus.ledger.fields import is_key, is_name, is_number, is_signature, malformed
 from meshos.consensus.ledger.keys import KEYS, NODE, ROOT
 from meshos.consensus.ledger.limits import MAX_NODES
 from meshos.consensus.ledger.members import ORGS, member
@@ -137,7 +137,7 @@ class Seat(Body):
     def read(cls, value: cbor.Value) -> "Seat":
         """From ``[org, node or null, moves, [[node, signature], …]]``; raises Refused ``transaction-malformed``."""
         match value:
-            case [org, node, moves, [*rows]] if is_name(org) and (node is None or is_name(node)) and is_number(moves):
+            case [org, node, moves, [*rows]] if is_name(org) and (node is None or is_key(node)) and is_number(moves):
                 signed = tuple(_signed(row) for row in rows[: MAX_NODES + 1])
                 if len(signed) <= MAX_NODES and len({name for name, _ in signed}) == len(signed):
                     return cls(org, node, moves, signed)
@@ -173,6 +173,6 @@ def statement(org: str, node: str | None, moves: int) -> bytes:
 
 def _signed(row: cbor.Value) -> tuple[str, bytes]:
     match row:
-        case [name, signature] if is_name(name) and is_signature(signature):
+        case [name, signature] if is_key(name) and is_signature(signature):
             return name, signature
     raise malformed("signature of a node")

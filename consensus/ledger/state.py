@@ -99,7 +99,7 @@ def _execute(draft: Draft, index: int, request: bytes) -> Result:
 
 def _accuse(draft: Draft, index: int, accusation: Accusation) -> Result:
     """An accusation has no nonce: what makes it final is that a key is convicted once."""
-    refusal = evidence.refusal(draft.read(KEYS, accusation.key))
+    refusal = evidence.refusal_to_convict(draft.read(KEYS, accusation.key))
     if refusal is not None:
         return Result(SKIPPED, refusal.name, draft.height, index, accusation.id)
     draft.begin()

@@ -22,7 +22,7 @@ from meshos.consensus.ledger.accounts import give, give_back, move_to_tabs, take
 from meshos.consensus.ledger.agenda import DUE, Item, cancel, schedule
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.draft import Draft, Sender, Table
-from meshos.consensus.ledger.fields import amount, is_hash, is_name, is_signature, malformed
+from meshos.consensus.ledger.fields import amount, is_hash, is_key, is_name, is_signature, malformed
 from meshos.consensus.ledger.keys import ROOT
 from meshos.consensus.ledger.limits import MAX_TABS
 from meshos.consensus.ledger.members import ORGS, member
@@ -163,7 +163,7 @@ class RedeemTab(Body):
     def read(cls, value: cbor.Value) -> "RedeemTab":
         """From ``[tab, caller, micro, receipts, signature]``; raises Refused ``transaction-malformed`` or ``amount-out-of-bounds``."""
         match value:
-            case [tab, caller, micro, receipts, signature] if is_hash(tab) and is_name(caller) and is_hash(receipts):
+            case [tab, caller, micro, receipts, signature] if is_hash(tab) and is_key(caller) and is_hash(receipts):
                 if is_signature(signature):
                     return cls(tab, caller, amount(micro), receipts, signature)
         raise malformed("redemption of a voucher")

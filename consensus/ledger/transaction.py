@@ -19,7 +19,7 @@ import hashlib
 from functools import lru_cache
 
 from meshos import cbor
-from meshos.consensus.ledger.fields import is_name, is_number, is_signature
+from meshos.consensus.ledger.fields import is_key, is_number, is_signature
 from meshos.consensus.ledger.limits import MAX_BODY_DEPTH, MAX_KIND_CHARS
 from meshos.consensus.pbft.limits import MAX_REQUEST_BYTES
 from meshos.crypto.signing import Domain
@@ -82,7 +82,7 @@ def _opened(signed: bytes, signature: bytes) -> Transaction:
             if version != VERSION:
                 raise Refused("unknown-version", f"a transaction of version {version}; this mesh knows {VERSION}")
             match rest:
-                case [str() as kind, key, nonce, expires_ms, body] if is_name(key) and is_number(nonce) and is_number(expires_ms):
+                case [str() as kind, key, nonce, expires_ms, body] if is_key(key) and is_number(nonce) and is_number(expires_ms):
                     if len(kind) <= MAX_KIND_CHARS:
                         return Transaction(kind, key, nonce, expires_ms, body, signed, signature, transaction_id(signed))
     raise Refused("transaction-malformed", "an envelope is [version, kind, key, nonce, expires_ms, body]")

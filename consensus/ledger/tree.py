@@ -8,9 +8,9 @@ Keys are placed by their hash, so nobody chooses where his keys stand. The tree 
 came. ``update`` takes all changes of a block at once: what they share of their paths is read, hashed and written once. Nodes are written
 over their elders, so there is nothing to prune: the Store holds the newest state and no other.
 
-Header h+1 carries the root after block h, so while the state after h is the newest here, the newest root that a quorum signed is the one
-before. ``undo`` gives the writes that lead back to it: laid over the view in an ``Overlay`` they show the state of that root, at the cost
-of what one block changed. A state that is to stand still for longer (a checkpoint that is served in chunks) is a Snapshot of the Store.
+Header h+1 carries the root after block h, so while the state after h+1 is the newest here, the newest root that a quorum signed is the one
+before. Its nodes are in the Store where block h+1 changed nothing, and in memory where it did: ``prove_at`` follows the hashes, wherever
+they lead. A state that is to stand still for longer (a checkpoint that is served in chunks) is a Snapshot of the Store.
 
 Everything here is a function of the view and its arguments. A node that is not what its parent says (a damaged disk) is refused as
 ``state-corrupt`` before anything is made of it.
@@ -18,13 +18,14 @@ Everything here is a function of the view and its arguments. A node that is not 
 
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
-from itertools import groupby
+from itertools import groupby, islice
 
 from meshos.consensus.ledger.nodes import (
     EMPTY,
     KEPT,
     LEAF,
     PAGE,
+    VALUES,
     entries_of,
     hash_of,
     leaf,
@@ -38,7 +39,14 @@ from meshos.consensus.ledger.nodes import (
     with_value,
 )
 from meshos.consensus.ledger.proofs import Proof, siblings
-from meshos.consensus.ledger.tree_limits import BUCKET_ENTRIES, HASH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES
+from meshos.consensus.ledger.tree_limits import (
+    BUCKET_ENTRIES,
+    CACHED_NODES,
+    HASH_BYTES,
+    MAX_KEPT_VALUE_BYTES,
+    MAX_KEY_BYTES,
+    MAX_VALUE_BYTES,
+)
 from meshos.effects import Delete, Put, Write
 from meshos.errors import Broken, Failed, Refused
 from meshos.storage.store import View
@@ -90,18 +98,38 @@ def update(view: View, changes: Mapping[bytes, bytes | None]) -> tuple[bytes, tu
     return after, batch.writes()
 
 
-def undo(view: View, writes: Sequence[Write]) -> tuple[Write, ...]:
-    """The writes that bring back what ``view`` shows before ``writes``."""
-    keys = dict.fromkeys(write.key for write in writes)
-    return tuple(_write(key, view.get(key)) for key in keys)
-
-
 def prove(view: View, key: bytes) -> Proof:
     """What proves the value of ``key``, or its absence, against ``root(view)``.
 
     Raises Failed ``state-corrupt``, Refused ``state-incomplete``.
     """
-    place, node_hash = position(key), _whole(view)
+    return _prove(view, key, _whole(view))
+
+
+def prove_at(view: View, key: bytes, at: bytes) -> tuple[bytes | None, Proof]:
+    """The value of ``key`` in the state with the root ``at``, and what proves it: of the newest state, or one of a few blocks before.
+
+    Raises Failed ``state-corrupt``, Refused ``state-incomplete``, and Refused ``proof-not-yet`` where that state is not known any more.
+    """
+    if _whole(view) == at:
+        return view.get(STATE + key), _prove(view, key, at)
+    try:
+        proof = _prove(view, key, at)
+    except Failed as error:
+        raise not_yet() from error
+    value_hash = dict(proof.entries).get(key)
+    if value_hash is None:
+        return None, proof
+    value = VALUES.get(value_hash)
+    if value is None:
+        value = view.get(STATE + key)
+    if value is None or sha256(value).digest() != value_hash:
+        raise not_yet()
+    return value, proof
+
+
+def _prove(view: View, key: bytes, node_hash: bytes) -> Proof:
+    place = position(key)
     levels: list[bytes] = []
     while True:
         depth = len(levels)
@@ -111,6 +139,12 @@ def prove(view: View, key: bytes) -> Proof:
         digit = int(place[depth], 16)
         levels.append(siblings(node, digit))
         node_hash = slot(node, digit)
+
+
+def not_yet() -> Refused:
+    """The refusal of a proof that the next block makes possible."""
+    what = "the newest state that a quorum signed is not here any more, and the one that is here is not signed yet"
+    return Refused("proof-not-yet", what, hint="try again after the next block, or ask another node")
 
 
 def load(view: View, path: str, node_hash: bytes) -> bytes | None:
@@ -134,6 +168,17 @@ def _whole(view: View) -> bytes:
             "state-incomplete", "the ledger's state is still on its way to this node", hint="try again in a moment, or ask another"
         )
     return found or EMPTY
+
+
+def warm(view: View) -> int:
+    """Read nodes into memory, as many as are kept; gives how many. For the start of a node: one by one they cost ten times as much."""
+    count = 0
+    for _, stored in islice(view.scan(TREE), CACHED_NODES):
+        node = parse(stored)
+        if node is not None:
+            KEPT.keep(hash_of(node), node)
+            count += 1
+    return count
 
 
 def state_corrupt(what: str) -> Failed:
@@ -265,7 +310,10 @@ def _hashed(changes: Mapping[bytes, bytes | None]) -> list[_Change]:
         size = 0 if value is None else len(value)
         if not 1 <= len(key) <= MAX_KEY_BYTES or size > MAX_VALUE_BYTES:
             raise Broken("store-limit", f"a key of {len(key)} and a value of {size} bytes are too large for the ledger's state")
-        found.append((position(key), key, None if value is None else sha256(value).digest()))
+        value_hash = None if value is None else sha256(value).digest()
+        if value is not None and value_hash is not None and size <= MAX_KEPT_VALUE_BYTES:
+            VALUES.keep(value_hash, value)
+        found.append((position(key), key, value_hash))
     found.sort()
     return found
 

@@ -14,8 +14,12 @@ BUCKET_ENTRIES = 8
 DEPTH = 64
 """Digits of a position, SHA-256 in base 16: no path is longer. Nine keys that share d digits cost some 2**(3.5 d) hashes to find."""
 
-CACHED_NODES = 1 << 15
-"""Of each of the two generations of nodes that are kept in memory: at most 50 MiB, all nodes of a state of about 50,000 keys."""
+CACHED_NODES = 1 << 16
+"""Of each of the two generations of nodes that are kept in memory: all of a state of 100,000 keys (20 MiB); never more than 100 MiB."""
+
+CACHED_VALUES = 1 << 13
+MAX_KEPT_VALUE_BYTES = 1 << 10
+"""Values that are kept in memory, again in two generations, at most 18 MiB: what the last blocks wrote. Larger ones are not kept."""
 
 MAX_PROOF_BYTES = 16 << 10
 """A path of the full depth with a full leaf. Real ones have about 1 KiB: four levels at 100,000 keys, five at two millions."""

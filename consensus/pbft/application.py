@@ -35,12 +35,11 @@ class Executed:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """A part of a state on its way to a replica that fell behind, and whether others follow. ``data`` proves itself against the root."""
+class Restored:
+    """A part of a state that was laid down: the writes, and where the next one that is still missing begins (None: the state is whole)."""
 
-    data: bytes
+    writes: tuple[Write, ...]
     next: bytes | None
-    """Where the part after it begins; None: it was the last."""
 
 
 class Application(Protocol):
@@ -75,10 +74,17 @@ class Application(Protocol):
         evidence gives the same request at every replica, so that it is ordered once."""
         ...
 
-    def chunk(self, view: View, at: bytes) -> Chunk:
-        """The part of the state that begins at ``at`` (empty: the first), for another replica. ``view`` stands still at a checkpoint."""
+    def chunk(self, view: View, at: bytes) -> bytes:
+        """The part of the state that begins at ``at`` (empty: the first), for another replica.
+
+        At most MAX_CHUNK_BYTES, and it proves itself against the root. ``view`` stands still at a checkpoint. Raises a named refusal for
+        an ``at`` that is none.
+        """
         ...
 
-    def restore(self, view: View, chunk: Chunk, at: bytes, root: bytes) -> tuple[Write, ...]:
-        """The writes that lay ``chunk`` down; raises Refused ``bad-chunk`` unless it is proven by ``root`` to be the part at ``at``."""
+    def restore(self, view: View, chunk: bytes, root: bytes) -> Restored:
+        """Lay ``chunk`` down over whatever is there; raises a named refusal unless ``root`` proves it.
+
+        Where a restore was broken off, or turns to another root, it goes on from the part at ``next``, and begins with the first.
+        """
         ...

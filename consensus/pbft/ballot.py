@@ -8,6 +8,7 @@ The lock is the newest q prepare votes held for the height in flight. It is writ
 the next promise, whose reader may have to carry the block over (Castro & Liskov 1999, section 4.4: the set P).
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from meshos.consensus.pbft.block import PROTOCOL, Block, Certificate
@@ -35,11 +36,19 @@ Spoken = Vote | Proposal | ViewChange | NewView
 
 
 class Ballot:
-    """Reads its records from ``store``, and appends effects to ``out``; ``machine`` is who hears ``Signed``."""
+    """Reads its records from ``store``, writes by ``write``, and appends signatures to be made to ``out``, for ``machine`` to hear."""
 
-    def __init__(self, genesis_hash: bytes, store: View, out: list[object], machine: str = PROTOCOL) -> None:
+    def __init__(
+        self,
+        genesis_hash: bytes,
+        store: View,
+        out: list[object],
+        write: Callable[[Persist | WriteBack], None],
+        machine: str = PROTOCOL,
+    ) -> None:
         self._genesis_hash = genesis_hash
         self._out = out
+        self._write = write
         self._machine = machine
         self._ops = 0
         self._signing: dict[int, Spoken] = {}
@@ -62,13 +71,13 @@ class Ballot:
     def enter(self, view: int, choice: Choice) -> None:
         """Be in ``view``, by its proof: what it must begin with is on disk before any vote in it."""
         self.record = ViewRecord(self.record.epoch, view, view, choice)
-        self._out.append(Persist((Put(VIEW, encode_view(self.record)),)))
+        self._write(Persist((Put(VIEW, encode_view(self.record)),)))
 
     def follow(self, view: int, height: int) -> None:
         """Be in ``view``, since a block at ``height`` was decided in it; not if a later view was promised."""
         if view > self.record.view and view >= self.record.promised:
             self.record = ViewRecord(self.record.epoch, view, view, Choice(height))
-            self._out.append(WriteBack((Put(VIEW, encode_view(self.record)),)))
+            self._write(WriteBack((Put(VIEW, encode_view(self.record)),)))
 
     def promise(self, view: int, height: int, head: bytes) -> None:
         """Vote in no view below ``view`` any more, with ``height`` committed. May be said again when more is committed."""
@@ -81,7 +90,7 @@ class Ballot:
         if lock is not None and (self.voted.epoch, self.voted.height) == (self.record.epoch, height + 1):
             prepared, proof = (lock[0], lock[1]), lock[2]
         self.record = replace(self.record, promised=view)
-        self._out.append(Persist((Put(VIEW, encode_view(self.record)),)))
+        self._write(Persist((Put(VIEW, encode_view(self.record)),)))
         change = ViewChange(self.record.epoch, view, height, head, prepared, proof, self.index, b"")
         self._sign(change, change_domain(self._genesis_hash, change), change_payload(change))
 
@@ -123,10 +132,25 @@ class Ballot:
         self._persist(block)
         self._sign(vote, vote_domain(self._genesis_hash, vote), vote.hash)
 
-    def vouch(self, epoch: int, height: int, digest: bytes) -> None:
-        """Vote for a checkpoint: it follows from what was committed, so it needs no record."""
-        assert self.index is not None
-        vote = Vote("checkpoint", epoch, 0, height, digest, self.index, b"")
+    def repeat(self, height: int, proposed: Mapping[bytes, Block]) -> None:
+        """Sign again what was voted in this view at ``height``, since a restart may have come before it was sent; the primary's vote with
+        the block that it has ``proposed``."""
+        voted, record = self.voted, self.record
+        if (voted.epoch, voted.height, voted.view) != (record.epoch, height, record.view):
+            return
+        if voted.prepared is not None:
+            vote = self._vote("prepare", height, voted.prepared)
+            block = proposed.get(vote.hash)
+            spoken: Spoken = vote if block is None else Proposal(vote.view, block, vote.index, b"")
+            self._sign(spoken, vote_domain(self._genesis_hash, vote), vote.hash)
+        if voted.committed is not None:
+            vote = self._vote("commit", height, voted.committed)
+            self._sign(vote, vote_domain(self._genesis_hash, vote), vote.hash)
+
+    def vouch(self, epoch: int, height: int, digest: bytes, index: int) -> None:
+        """Vote for a checkpoint, in the seat that this node had when it was decided. It follows from what was committed, so it needs no
+        record."""
+        vote = Vote("checkpoint", epoch, 0, height, digest, index, b"")
         self._sign(vote, vote_domain(self._genesis_hash, vote), digest)
 
     def signed(self, op: int, signature: bytes) -> Spoken | None:
@@ -164,7 +188,7 @@ class Ballot:
         if key not in self._bodies:
             self._bodies.add(key)
             writes.append(Put(key, block.encoded))
-        self._out.append(Persist((*writes, Put(VOTE, encode_voted(self.voted)))))
+        self._write(Persist((*writes, Put(VOTE, encode_voted(self.voted)))))
 
     def _sign(self, spoken: Spoken, domain: Domain, payload: bytes) -> None:
         self._ops += 1

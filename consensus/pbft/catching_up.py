@@ -24,7 +24,7 @@ _SLACK = 4096
 
 
 class CatchingUp:
-    """``commit`` takes the next certified block; ``transfer`` begins to take a state instead, where blocks would be too many or are gone."""
+    """``commit`` takes the next certified block; ``transfer`` begins to take a state, where blocks would be too many or are gone."""
 
     def __init__(self, desk: Desk, commit: Callable[[Certified], None], transfer: Callable[[NodeId], None]) -> None:
         self._desk = desk
@@ -67,8 +67,8 @@ class CatchingUp:
         """How far somebody is."""
         if status.height > self._desk.chain.height:
             self.heard_of(sender, status.height)
-        elif status.height < self._desk.chain.height:
-            self.help(sender, status.height + 1)
+        elif status.height < self._desk.chain.height and self._may_help(sender):
+            self._desk.send(sender, self._status())
 
     def on_blocks(self, sender: NodeId, message: Blocks) -> None:
         """Certified blocks, whose certificates hold."""
@@ -98,7 +98,9 @@ class CatchingUp:
         """Send what was asked for, as much as fits."""
         if fetch.follow:
             self._accept_follower(sender)
-        self._desk.send(sender, self.blocks_from(fetch.height))
+        blocks = self.blocks_from(fetch.height)
+        if self._desk.allowance.take(sender, sum(len(block.encoded) for block in blocks.blocks), self._desk.now):
+            self._desk.send(sender, blocks)
 
     def blocks_from(self, height: int) -> Blocks:
         """Certified blocks from ``height`` on, as many as fit into a message and are of one epoch's certificates or the next's."""
@@ -116,14 +118,18 @@ class CatchingUp:
 
     def help(self, peer: NodeId, height: int) -> None:
         """``peer`` is stuck at ``height``, which is decided: send it the block, now and then."""
-        desk = self._desk
-        last = self._helped.get(peer)
-        if height < 1 or (last is not None and desk.now - last < desk.timing.resend_ms / 1000):
-            return
+        if self._desk.chain.validators.index_of(peer) is not None and self._may_help(peer):
+            self._desk.send(peer, self.blocks_from(height))
+
+    def _may_help(self, peer: NodeId) -> bool:
+        """Not more often than things are said again."""
+        now, last = self._desk.now, self._helped.get(peer)
+        if last is not None and now - last < self._desk.timing.resend_ms / 1000:
+            return False
         if len(self._helped) >= MAX_PEERS:
             self._helped.clear()
-        self._helped[peer] = desk.now
-        desk.send(peer, self.blocks_from(height))
+        self._helped[peer] = now
+        return True
 
     def late_vote(self, sender: NodeId, height: int) -> None:
         """A vote for a height that is decided here. Just after the decision it is merely slow."""
@@ -152,4 +158,8 @@ class CatchingUp:
         """Say how far this replica is."""
         desk = self._desk
         desk.again(STATUS, desk.timing.status_ms)
-        desk.broadcast(Status(desk.chain.epoch, desk.ballot.record.view, desk.chain.height))
+        desk.broadcast(self._status())
+
+    def _status(self) -> Status:
+        desk = self._desk
+        return Status(desk.chain.epoch, desk.ballot.record.view, desk.chain.height)

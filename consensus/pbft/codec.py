@@ -262,8 +262,8 @@ def _fetch_chunk(fields: _Fields) -> FetchChunk:
 
 
 def _chunk_of(fields: _Fields) -> ChunkOf:
-    height, at, data, following = fields
-    return ChunkOf(_number(height), _bytes(at, MAX_KEY_BYTES), _bytes(data, MAX_CHUNK_BYTES), _bytes(following, MAX_KEY_BYTES))
+    height, at, data = fields
+    return ChunkOf(_number(height), _bytes(at, MAX_KEY_BYTES), _bytes(data, MAX_CHUNK_BYTES))
 
 
 # -- fields ------------------------------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ _KINDS: dict[type, tuple[int, Callable[[Any], _Fields], Callable[[_Fields], Mess
     FetchCheckpoint: (14, lambda m: [m.epoch], _fetch_checkpoint),
     Checkpoints: (15, _checkpoints_fields, _checkpoints),
     FetchChunk: (16, lambda m: [m.height, m.at], _fetch_chunk),
-    ChunkOf: (17, lambda m: [m.height, m.at, m.data, m.next], _chunk_of),
+    ChunkOf: (17, lambda m: [m.height, m.at, m.data], _chunk_of),
 }
 """Of each kind its number on the wire, how its fields are written and how they are read."""
 

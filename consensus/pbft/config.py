@@ -41,9 +41,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One replica. ``node`` is a validator wherever a set names it; else it follows."""
+    """One replica. ``node`` is a validator wherever a set names it with ``key``; else it follows."""
 
     node: NodeId
+    key: str
+    """The Multikey that it signs votes with."""
     genesis_hash: bytes
     genesis_time_ms: int
     validators: ValidatorSet

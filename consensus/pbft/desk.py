@@ -1,5 +1,6 @@
 """What all parts of the core share: the committed chain, this node's ballot, the requests that wait, the time, and what goes out."""
 
+from meshos.consensus.pbft.allowance import Allowance
 from meshos.consensus.pbft.application import Application
 from meshos.consensus.pbft.ballot import Ballot
 from meshos.consensus.pbft.chain import Chain
@@ -8,8 +9,11 @@ from meshos.consensus.pbft.events import Noticed, Send
 from meshos.consensus.pbft.messages import Message
 from meshos.consensus.pbft.pool import Pool
 from meshos.consensus.pbft.timers import Timers
+from meshos.consensus.pbft.validators import ValidatorSet
+from meshos.effects import Persist, WriteBack
 from meshos.errors import MeshError
 from meshos.ids import NodeId
+from meshos.storage.overlay import Overlay
 from meshos.storage.store import View
 
 
@@ -19,18 +23,18 @@ class Desk:
     def __init__(self, config: Config, application: Application, store: View) -> None:
         self.config = config
         self.application = application
-        self.store = store
+        self.store = Overlay(store)  # with what this step has written so far, which the driver shows only after it
         self.now = 0.0
         self.wall_ms = 0
         self.out: list[object] = []
         self.timers = Timers()
+        self.allowance = Allowance()
         self.pool = Pool()
-        self.chain = Chain(config, application, store)
-        self.ballot = Ballot(config.genesis_hash, store, self.out)
+        self.chain = Chain(config, application, self.store)
+        self.ballot = Ballot(config.genesis_hash, self.store, self.out, self.write)
         self.silent: MeshError | None = None  # why this validator signs nothing
         self.asking = False  # whether it first has to hear what others have seen of it
         self.restoring = False  # whether its state is being laid down
-        self._said: set[str] = set()
 
     @property
     def timing(self) -> Timing:
@@ -43,17 +47,25 @@ class Desk:
         return self.ballot.index
 
     @property
+    def may_sign(self) -> bool:
+        """Whether anything may be signed now, whatever seat this node has."""
+        return not self.asking and not self.restoring and self.silent is None
+
+    @property
     def speaks(self) -> bool:
         """Whether this node may sign votes and promises now."""
         index = self.ballot.index
-        if index is None or self.asking or self.restoring or self.silent is not None:
-            return False
-        return not self.chain.validators.entries[index].suspended
+        return index is not None and self.may_sign and not self.chain.validators.entries[index].suspended
 
     @property
     def votes(self) -> bool:
         """Whether it may vote in its view: it speaks, and has not promised to leave it."""
         return self.speaks and self.ballot.record.promised == self.ballot.record.view
+
+    def seat(self, validators: ValidatorSet) -> int | None:
+        """This node's seat in a set, with its own key."""
+        index = validators.index_of(self.config.node)
+        return index if index is not None and validators.entries[index].key == self.config.key else None
 
     @property
     def leads(self) -> bool:
@@ -83,6 +95,15 @@ class Desk:
         others = self.others()
         if others:
             self.out.append(Send(others, message))
+
+    def write(self, effect: Persist | WriteBack) -> None:
+        """Have it written; it is seen at once."""
+        self.store.lay(effect.writes)
+        self.out.append(effect)
+
+    def staged(self) -> None:
+        """The driver shows all that was written so far."""
+        self.store.settle(self.store.pending)
 
     def notice(self, error: MeshError) -> None:
         """Say it to whoever operates this node."""

@@ -62,6 +62,10 @@ class EvidenceBook:
             del self._found[next(iter(self._found))]
         return True
 
+    def knows(self, epoch: int, index: int) -> bool:
+        """Whether there is evidence against a validator of an epoch."""
+        return (epoch, index) in self._found
+
     def all(self) -> list[Evidence]:
         """Oldest first."""
         return list(self._found.values())

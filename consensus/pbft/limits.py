@@ -48,11 +48,17 @@ VIEWS_AHEAD = 3
 MAX_PROPOSALS = VIEWS_AHEAD + 1
 """Proposed blocks kept for one height, one a view."""
 
-MAX_WAITING_BYTES = 4 << 20
-"""Messages of one node that wait for the check of their signatures: a few blocks."""
+MAX_WAITING_BYTES = 64 << 20
+"""Messages that wait for the check of their signatures; one node that floods gets half of it at most."""
 
-MAX_WAITING_MESSAGES = 4096
-"""As above, for small ones."""
+MAX_WAITING_OVERHEAD = 512
+"""What one takes in memory besides its bytes."""
+
+CHECKED_AT_ONCE = 512
+"""Signatures of one batch: 30 ms in a worker thread, a fraction of every patience."""
+
+CLAIM_S = 60e-6
+"""What the simulator charges for one."""
 
 MAX_POOL_REQUESTS = 8192
 """Requests that wait to be ordered: eight full blocks."""
@@ -63,6 +69,9 @@ MAX_POOL_SHARE = 4
 
 MAX_FETCHED_BLOCKS = 64
 """Blocks in one answer, as far as they fit into a message."""
+
+FETCHED_BYTES_PER_S = 32 << 20
+"""Blocks and parts of a state that one node gets in a second: who is 100,000 requests behind is there within seconds."""
 
 MAX_FOLLOWERS = 256
 """Nodes that are told of each block."""

@@ -206,12 +206,11 @@ class FetchChunk:
 
 @frozen
 class ChunkOf:
-    """A part of a state; ``next`` is where the part after it begins, empty if it was the last."""
+    """The part of a state that was asked for; it proves itself against the checkpoint's root."""
 
     height: int
     at: bytes
     data: bytes
-    next: bytes
 
 
 Message: TypeAlias = (

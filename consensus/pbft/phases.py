@@ -7,10 +7,10 @@ one's own prepare vote: whose clock is wrong cannot judge a proposal, but can co
 
 from collections.abc import Callable
 
-from meshos.consensus.pbft.block import Block, Certified
+from meshos.consensus.pbft.block import Block, Certificate, Certified
 from meshos.consensus.pbft.desk import Desk
 from meshos.consensus.pbft.events import Dropped
-from meshos.consensus.pbft.messages import Body, Evidence, FetchBody, Message, Proposal, Vote
+from meshos.consensus.pbft.messages import Body, Evidence, FetchBody, Message, Phase, Proposal, Vote
 from meshos.consensus.pbft.proposing import choose_requests, fresh_time, judge_fresh, make_block, null_block
 from meshos.consensus.pbft.slots import Slots
 from meshos.consensus.pbft.views import Views
@@ -46,6 +46,16 @@ class Phases:
         self._slots.at(header.height, proposal.view, header.epoch).add_proposal(proposal)
         self.on_vote(proposal.vote)
 
+    def on_proof(self, phase: Phase, epoch: int, height: int, block: bytes, proof: Certificate) -> None:
+        """Votes that came in somebody's proof: each may contradict one that its sender has shown to this replica."""
+        slot = self._slots.known(height)
+        if slot is None or slot.validators.epoch != epoch:
+            return
+        for index, signature in proof.signatures:
+            evidence = slot.add_vote(Vote(phase, epoch, proof.view, height, block, index, signature))
+            if evidence is not None:
+                self._accuse(evidence)
+
     def on_body(self, block: Block) -> None:
         """A block that was asked for; any other is dropped."""
         if self._wanted.pop(block.hash, None) is not None and block.header.height == self._desk.chain.height + 1:
@@ -76,6 +86,8 @@ class Phases:
             self._busy = False
 
     def _take_decision(self) -> bool:
+        if self._desk.restoring:
+            return False
         slot = self._slots.known(self._desk.chain.height + 1)
         found = None if slot is None else slot.decided()
         if slot is None or found is None:
@@ -201,6 +213,11 @@ class Phases:
         if isinstance(spoken, Proposal):
             slot.add_proposal(spoken)
         desk.broadcast(spoken)
+
+    def resume(self) -> None:
+        """This validator votes again after a restart: the votes that it had written down are signed again, as they were."""
+        if self._desk.votes:
+            self._desk.ballot.repeat(self._desk.chain.height + 1, self._slots.current().bodies if self._desk.leads else {})
 
     def say_again(self) -> None:
         """Own votes for the height in flight, for those who have not heard them; the proposal for those who have not voted for it."""

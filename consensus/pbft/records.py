@@ -8,7 +8,7 @@ checkpoint          the newest one that q validators signed
 vote                the newest vote and the lock, on disk before the vote is signed
 view                the view, the promise not to vote below, and what the view must carry over; on disk before the promise is signed
 p/<height><hash>    blocks voted for at the height in flight
-seen, seen/<index>  the newest votes and votes for a view seen of each validator (``witness.py``)
+seen, seen/<node>   the newest votes and votes for a view seen of each validator (``witness.py``)
 rolled              the epoch in which this disk turned out to be an old copy
 lie/<epoch><index>  evidence
 restoring           the checkpoint whose state is being laid down
@@ -23,6 +23,7 @@ from meshos.consensus.pbft.messages import Signatures, Vote
 from meshos.consensus.pbft.validators import ValidatorSet, validators_fields, validators_of
 from meshos.consensus.pbft.view_change import Choice
 from meshos.errors import Broken
+from meshos.ids import NodeId
 
 PREFIX = b"pbft/"
 HEAD = b"pbft/head"
@@ -58,9 +59,9 @@ def body_key(height: int, block: bytes) -> bytes:
     return BODIES + height.to_bytes(8, "big") + block
 
 
-def change_key(index: int) -> bytes:
+def change_key(node: NodeId) -> bytes:
     """Of the newest vote for a view of a validator."""
-    return SEEN + b"/" + index.to_bytes(2, "big")
+    return SEEN + b"/" + node.encode()
 
 
 def lie_key(epoch: int, index: int) -> bytes:

@@ -10,6 +10,7 @@ in the present view, and a mesh in which some have left in vain tolerates fewer 
 from collections.abc import Callable
 
 from meshos.consensus.pbft.desk import Desk
+from meshos.consensus.pbft.limits import MAX_PEERS
 from meshos.consensus.pbft.messages import NewView, Status, ViewChange
 from meshos.consensus.pbft.view_change import Changes, Choice, choose, new_view
 from meshos.errors import Refused
@@ -83,9 +84,7 @@ class Views:
         """A block was decided: this view works, or the mesh is elsewhere."""
         self._in_a_row = 0
         self._desk.timers.stop(PATIENCE)
-        if self.leaving and self._desk.speaks:
-            self._promise(self._desk.ballot.record.promised)  # again, with what is committed now
-        elif not self.leaving:
+        if not self.leaving:
             self._desk.timers.stop(IMPATIENCE)
         if self._held is not None:
             sender, message = self._held
@@ -134,18 +133,24 @@ class Views:
             self._count(change)
 
     def say_again(self) -> None:
-        """The own promise, for those who have not heard it."""
-        index = self._desk.index
-        change = None if index is None else self._changes.of(index)
-        if change is not None and self.leaving and change.view == self._desk.ballot.record.promised:
-            self._desk.broadcast(change)
+        """The own promise, for those who have not heard it; anew, where more is committed by now."""
+        desk = self._desk
+        promised = desk.ballot.record.promised
+        if not self.leaving or not desk.speaks or desk.index is None:
+            return
+        change = self._changes.of(desk.index)
+        if change is None or change.view != promised:
+            return  # it is being signed
+        if change.height < desk.chain.height:
+            self._promise(promised)
+        else:
+            desk.broadcast(change)
 
     def on_change(self, sender: NodeId, change: ViewChange) -> None:
         """A validator's promise."""
         desk = self._desk
         record = desk.ballot.record
         if change.epoch != desk.chain.epoch:
-            self._behind(sender, change.height)
             return
         if change.view <= record.view:
             self._answer_late(sender)
@@ -219,8 +224,8 @@ class Views:
         chain, record = desk.chain, desk.ballot.record
         committed = message.height - 1
         if message.epoch != chain.epoch:
-            self._behind(sender, committed)
-        elif message.view > record.view and message.view >= record.promised:
+            return
+        if message.view > record.view and message.view >= record.promised:
             if committed > chain.height:
                 if self._held is None or self._held[1].view <= message.view:
                     self._held = (sender, message)
@@ -253,7 +258,9 @@ class Views:
     def _answer_late(self, sender: NodeId) -> None:
         """Somebody asks for a view that has begun: show it, or how far the mesh is."""
         desk = self._desk
-        if self._proof is not None and self._proof.epoch == desk.chain.epoch and self._may_answer(sender):
+        if not self._may_answer(sender):
+            return
+        if self._proof is not None:
             desk.send(sender, self._proof)
         self._tell_status(sender)
 
@@ -265,5 +272,7 @@ class Views:
         last = self._answered.get(sender)
         if last is not None and self._desk.now - last < self._desk.timing.resend_ms / 2000:
             return False
+        if len(self._answered) >= MAX_PEERS:
+            self._answered.clear()
         self._answered[sender] = self._desk.now
         return True

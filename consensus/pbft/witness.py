@@ -26,10 +26,11 @@ An honest disk never fails this: a vote is on disk before it is signed, so nothi
 
 from dataclasses import dataclass, field
 
-from meshos.consensus.pbft.messages import Seen, ViewChange, Vote
+from meshos.consensus.pbft.messages import ViewChange, Vote
 from meshos.consensus.pbft.records import ViewRecord, Voted
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.errors import Refused
+from meshos.ids import NodeId
 
 
 @dataclass(slots=True)
@@ -79,29 +80,24 @@ def rolled_back(epoch: int) -> Refused:
 class SeenVotes:
     """The newest vote of each validator that was seen here, for those who ask."""
 
-    def __init__(self, votes: list[Vote]) -> None:
-        self._newest: dict[int, Vote] = {vote.index: vote for vote in votes}
+    def __init__(self) -> None:
+        self._newest: dict[NodeId, Vote] = {}
 
-    def add(self, vote: Vote) -> None:
+    def add(self, node: NodeId, vote: Vote) -> None:
         """Keep it, if it is newer."""
-        known = self._newest.get(vote.index)
+        known = self._newest.get(node)
         if vote.phase != "checkpoint" and (known is None or _order(known) < _order(vote)):
-            self._newest[vote.index] = vote
+            self._newest[node] = vote
 
-    def of(self, index: int) -> Vote | None:
+    def of(self, node: NodeId) -> Vote | None:
         """Of one validator."""
-        return self._newest.get(index)
+        return self._newest.get(node)
 
     def all(self, epoch: int) -> list[Vote]:
         """Those of this epoch and the one before."""
-        self._newest = {index: vote for index, vote in self._newest.items() if vote.epoch >= epoch - 1}
+        self._newest = {node: vote for node, vote in self._newest.items() if vote.epoch >= epoch - 1}
         return [vote for _, vote in sorted(self._newest.items())]
 
 
 def _order(vote: Vote) -> tuple[int, int, int, bool]:
     return vote.epoch, vote.height, vote.view, vote.phase == "commit"
-
-
-def answer_of(seen: SeenVotes, change: ViewChange | None, index: int, epoch: int) -> Seen:
-    """What is told to the validator ``index``, by one who is in ``epoch``."""
-    return Seen(epoch, seen.of(index), change)

@@ -23,7 +23,7 @@ class Later:
 
 LEDGER, GOVERNANCE, APPROVALS = "the ledger", "governance", "approvals by people"
 TRUST, JOINING, OUTSIDE = "trust and policies", "admission of new organisations", "the open directory"
-UPKEEP, WEB, SHRINKING = "upkeep of nodes", "the dashboard", "the simulator's search for small schedules"
+WEB, SHRINKING = "the dashboard", "the simulator's search for small schedules"
 
 COMMANDS = (
     Later("wallet", "show a balance and transfer MESH", LEDGER),
@@ -41,8 +41,6 @@ COMMANDS = (
     Later("attest", "prove what a node runs on", TRUST),
     Later("join", "ask a running mesh to admit a new organisation", JOINING),
     Later("crawl", "collect records of agents from outside the mesh", OUTSIDE),
-    Later("backup", "save a node's data while it runs", UPKEEP),
-    Later("restore", "bring a node back from a backup", UPKEEP),
     Later("ui", "open the dashboard in a browser", WEB),
 )
 LEDGER_COMMANDS = (

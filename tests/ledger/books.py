@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from meshos.consensus.ledger import kinds, transaction
+from meshos.consensus.ledger import kinds, transaction, tree
 from meshos.consensus.ledger.accounts import ACCOUNTS
-from meshos.consensus.ledger.application import Ledger, found
+from meshos.consensus.ledger.application import Ledger
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.conservation import faults
 from meshos.consensus.ledger.draft import Table
@@ -37,7 +37,7 @@ def did(name: str) -> OrgDid:
 
 
 def genesis(count: int = 4, coordinators: int | None = None, seats: int = 5) -> Genesis:
-    """``count`` organisations, each with a root, a node and its validator key, and a person; the first ``seats`` people share the council."""
+    """``count`` organisations, each with a root, a node, its validator key and two people; the first ``seats`` people share the council."""
     names = NAMES[:count]
     orgs = tuple(
         Org(
@@ -66,9 +66,9 @@ class Books:
 
     def __init__(self, of: Genesis | None = None) -> None:
         self.genesis = of or genesis()
-        self.ledger = Ledger(self.genesis.hash)
+        self.ledger = Ledger(self.genesis)
         self.store = MemoryStore(Random(0))
-        self.store.write(found(self.store, self.genesis))
+        self.store.write(self.ledger.genesis().writes)
         self.state = State(self.store)
         self.height = 0
         self.time_ms = self.genesis.time_ms
@@ -112,13 +112,13 @@ class Books:
         """Execute a block; what would not have passed verification must not be in it."""
         self.height += 1
         self.time_ms += later_ms
-        header = Header(self.height, 0, self.time_ms, bytes(32), self.ledger.root(self.store), bytes(32), bytes(32))
+        header = Header(self.height, 0, self.time_ms, bytes(32), tree.root(self.store), bytes(32), bytes(32))
         block = Block(header, tuple(requests))
         executed = self.ledger.execute(self.store, block)
         self.store.write(executed.writes)
         self.blocks.append(block)
         self.validators = executed.next_validators or self.validators
-        assert executed.root == self.ledger.root(self.store)
+        assert executed.root == tree.root(self.store)
         assert faults(self.state) == []
         return [decode_result(result) for result in executed.results]
 

@@ -7,7 +7,7 @@ import pytest
 
 from meshos.consensus.ledger import kinds, transaction, tree
 from meshos.consensus.ledger.accounts import ACCOUNTS, TOTALS, Account, Totals, Transfer
-from meshos.consensus.ledger.application import Ledger, found
+from meshos.consensus.ledger.application import Ledger
 from meshos.consensus.ledger.audit import AUDIT, NEXT, record
 from meshos.consensus.ledger.conservation import faults
 from meshos.consensus.ledger.draft import Draft
@@ -21,6 +21,7 @@ from meshos.consensus.ledger.results import OUTCOMES, decode_result, place
 from meshos.consensus.ledger.seats import SEATS
 from meshos.consensus.ledger.tabs import CloseTab, OpenTab, tab_id
 from meshos.consensus.ledger.tree import State
+from meshos.consensus.pbft.application import Application
 from meshos.crypto import merkle
 from meshos.crypto.keys import SigningKey, multikey, node_id
 from meshos.crypto.signing import Ed25519Verifier, sign
@@ -73,6 +74,11 @@ def test_a_signature_with_a_raised_s_does_not_hold() -> None:
     assert Ed25519Verifier().verify_many(claims) == [True, False]
 
 
+def test_it_is_an_application_of_the_agreement() -> None:
+    application: Application = Ledger(genesis())
+    assert application.genesis().root == tree.root(Books().store)
+
+
 # -- genesis -----------------------------------------------------------------------------------------------------------
 
 
@@ -118,11 +124,10 @@ def busy_day(books: Books) -> None:
 def test_the_same_blocks_give_the_same_bytes() -> None:
     first = Books()
     busy_day(first)
-    store, ledger = MemoryStore(Random(9)), Ledger(first.genesis.hash)
-    store.write(found(store, first.genesis))
-    kinds.read.cache_clear()
+    store, ledger = MemoryStore(Random(9)), Ledger(first.genesis)
+    store.write(ledger.genesis().writes)
     for block in first.blocks:
-        assert block.header.state_root == ledger.root(store)
+        assert block.header.state_root == tree.root(store)
         store.write(ledger.execute(store, block).writes)
     assert list(store.scan(b"")) == list(first.store.scan(b"")) and faults(State(store)) == []
 
@@ -130,7 +135,7 @@ def test_the_same_blocks_give_the_same_bytes() -> None:
 def test_every_entry_is_proven_by_the_root() -> None:
     books = Books()
     busy_day(books)
-    root = books.ledger.root(books.store)
+    root = tree.root(books.store)
     for entry, value in books.state.scan(b""):
         verify(root, entry, value, tree.prove(books.store, entry))
     verify(root, ACCOUNTS.key(did("nobody")), None, tree.prove(books.store, ACCOUNTS.key(did("nobody"))))
@@ -149,11 +154,25 @@ def test_a_result_is_proven_by_the_state() -> None:
         assert decode_result(executed.results[index]).index == index
 
 
+def test_a_state_is_carried_over_in_chunks() -> None:
+    books = Books()
+    busy_day(books)
+    store, root, at = MemoryStore(Random(3)), tree.root(books.store), b""
+    while at is not None:
+        restored = books.ledger.restore(store, books.ledger.chunk(books.store, at), root)
+        store.write(restored.writes)
+        at = restored.next
+    assert list(store.scan(b"")) == list(books.store.scan(b""))
+    with pytest.raises(Refused) as caught:
+        books.ledger.restore(MemoryStore(Random(4)), books.ledger.chunk(books.store, b""), bytes(32))
+    assert caught.value.name == "bad-chunk"
+
+
 def test_an_idle_block_changes_nothing() -> None:
     books = Books()
-    before = books.ledger.root(books.store)
+    before = tree.root(books.store)
     books.block()
-    assert books.ledger.root(books.store) == before
+    assert tree.root(books.store) == before
 
 
 # -- what must never be --------------------------------------------------------------------------------------------------

@@ -238,6 +238,12 @@ def test_a_majority_of_the_nodes_hands_the_seat_over(three: Books) -> None:
     assert three.validators is not None and three.validators.entries[0].node == "alpha-2"
 
 
+def test_half_of_the_nodes_is_no_majority(books: Books) -> None:
+    books.do("alpha-root", add_node(books, "alpha", "alpha-2"))
+    books.refused("alpha-2", seat(books, "alpha", "alpha-2"), "no-authority")
+    books.do("alpha-2", seat(books, "alpha", "alpha-2", "alpha-1"))
+
+
 def test_anybody_may_carry_what_the_nodes_signed(three: Books) -> None:
     three.do("beta-1", seat(three, "alpha", "alpha-3", "alpha-1", "alpha-3"))
     assert seated(three)["alpha"][0] == "alpha-3"

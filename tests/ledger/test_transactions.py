@@ -209,7 +209,8 @@ def test_a_batch_holds_only_what_will_be_included(books: Books) -> None:
         ({"kind": "k" * 33}, "transaction-malformed"),
         ({"kind": 7}, "transaction-malformed"),
         ({"key": ""}, "transaction-malformed"),
-        ({"key": "k" * 97}, "transaction-malformed"),
+        ({"key": "k" * 65}, "transaction-malformed"),
+        ({"key": "two\nlines"}, "transaction-malformed"),
         ({"key": "schlüssel"}, "transaction-malformed"),
         ({"nonce": -1}, "transaction-malformed"),
         ({"nonce": 2**53}, "transaction-malformed"),
@@ -271,6 +272,12 @@ def test_a_long_encoding_of_the_same_transaction_is_refused(books: Books) -> Non
     short = envelope()
     long = short[:1] + b"\x18\x01" + short[2:]  # the version 1 in two bytes
     assert refusal(books, transaction.request(long, bytes(64))) == "bad-encoding"
+
+
+@pytest.mark.parametrize("reason", ["", "   ", "two\nlines", "\u202eturned round", "\x1b[2J", "x" * 801, 7, None])
+def test_a_reason_says_something_and_harms_no_terminal(books: Books, reason: object) -> None:
+    asked = [["quarantine", did("delta")], reason]
+    assert refusal(books, transaction.request(envelope(kind="propose", body=asked), bytes(64))) == "transaction-malformed"
 
 
 @given(st.binary(max_size=400))

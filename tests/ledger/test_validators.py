@@ -8,8 +8,8 @@ from meshos.consensus.ledger import evidence
 from meshos.consensus.ledger.commitments import COMMITMENTS, Commit, Commitment
 from meshos.consensus.ledger.keys import NODE, VALIDATOR
 from meshos.consensus.ledger.limits import NOTICE_BLOCKS, RETIRED_MS
-from meshos.consensus.ledger.motions import Admit, Motion, Move, Reinstate, Upgrade, Vote, motion_id
 from meshos.consensus.ledger.motions import MOTIONS as ALL_MOTIONS
+from meshos.consensus.ledger.motions import Admit, Motion, Move, Reinstate, Upgrade, Vote, motion_id
 from meshos.consensus.ledger.orgs import AddNode, RotateValidator
 from meshos.consensus.ledger.results import COMMITTED, SKIPPED
 from meshos.consensus.ledger.seats import SEATS, Seat
@@ -36,7 +36,7 @@ def ballot(books: Books, key: str, header: bytes, height: int = 7) -> Ballot:
 def lie(books: Books, key: str = "beta-1-votes") -> bytes:
     """The request that proves it."""
     found = Evidence(ballot(books, key, b"a" * 32), ballot(books, key, b"b" * 32))
-    return evidence.accusation(encode_evidence(found), key)
+    return evidence.accuse(encode_evidence(found), key)
 
 
 def suspended(books: Books) -> list[str]:
@@ -57,6 +57,13 @@ def test_two_votes_for_different_blocks_suspend_the_vote_and_keep_the_seat(books
     books.refused("beta-1", Move(Reinstate(did("beta"))), "validator-suspended")
 
 
+def test_the_agreement_names_the_seat_and_the_ledger_its_key(books: Books) -> None:
+    found = encode_evidence(Evidence(ballot(books, "beta-1-votes", b"a" * 32), ballot(books, "beta-1-votes", b"b" * 32)))
+    assert books.ledger.accusation(found) == lie(books)
+    books.ledger.validators_of = {}.get
+    assert books.ledger.accusation(found) is None
+
+
 def test_the_same_lie_convicts_once(books: Books) -> None:
     request = lie(books)
     assert [result.outcome for result in books.block([request, request])] == [COMMITTED, SKIPPED]
@@ -64,11 +71,17 @@ def test_the_same_lie_convicts_once(books: Books) -> None:
     assert error is not None and error.name == "already-convicted"
 
 
+def test_a_batch_takes_one_accusation_of_a_key(books: Books) -> None:
+    batch = books.ledger.batch(books.store, books.time_ms)
+    errors = [batch.admit(lie(books, key)) for key in ("beta-1-votes", "beta-1-votes", "gamma-1-votes")]
+    assert [None if error is None else error.name for error in errors] == [None, "already-convicted", None]
+
+
 def test_forged_evidence_does_not_hold(books: Books) -> None:
     forged = Evidence(ballot(books, "beta-1-votes", b"a" * 32), ballot(books, "gamma-1-votes", b"b" * 32))
-    assert not books.holds(evidence.accusation(encode_evidence(forged), "beta-1-votes"))
+    assert not books.holds(evidence.accuse(encode_evidence(forged), "beta-1-votes"))
     for key in ("beta-1-votes", "alpha-1-votes"):
-        assert books.holds(lie(books, key)) and not books.holds(evidence.accusation(encode_evidence(forged), key))
+        assert books.holds(lie(books, key)) and not books.holds(evidence.accuse(encode_evidence(forged), key))
 
 
 @pytest.mark.parametrize("key", ["stranger", "beta-1", "beta-root", "beta-ada"])
@@ -79,15 +92,15 @@ def test_only_a_validators_key_is_convicted(books: Books, key: str) -> None:
 def test_what_is_no_evidence_has_a_name(books: Books) -> None:
     one, other = ballot(books, "beta-1-votes", b"a" * 32), ballot(books, "beta-1-votes", b"b" * 32)
     no_lies = [Evidence(one, one), Evidence(one, ballot(books, "beta-1-votes", b"b" * 32, height=8)), Evidence(one, replace(other, view=3))]
-    for request in [evidence.accusation(encode_evidence(no_lie), "beta-1-votes") for no_lie in no_lies]:
+    for request in [evidence.accuse(encode_evidence(no_lie), "beta-1-votes") for no_lie in no_lies]:
         with pytest.raises(Refused) as caught:
             books.ledger.claims(request)
         assert caught.value.name == "no-evidence"
     whole = encode_evidence(Evidence(one, other))
     for request, name in [
-        (evidence.accusation(b"rubbish", "beta-1-votes"), "bad-encoding"),
-        (evidence.accusation(whole, "k" * 97), "transaction-malformed"),
-        (evidence.accusation(bytes(700), "beta-1-votes"), "too-large"),
+        (evidence.accuse(b"rubbish", "beta-1-votes"), "bad-encoding"),
+        (evidence.accuse(whole, "k" * 97), "transaction-malformed"),
+        (evidence.accuse(bytes(700), "beta-1-votes"), "too-large"),
         (b"\x84\x02\x01\x01\x01", "unknown-version"),
         (b"\x84\xf5\x01\x01\x01", "transaction-malformed"),
     ]:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 
-from meshos.consensus.ledger.light_client import Bundle, Change, Signed, genesis_validators
+from meshos.consensus.ledger.light_client import Bundle, Signed, genesis_validators
 from meshos.consensus.ledger.proofs import Proof
 from meshos.consensus.pbft.block import Certificate, Header, commit_domain
+from meshos.consensus.pbft.messages import EpochStep
 from meshos.consensus.pbft.validators import ValidatorEntry, ValidatorSet
 from meshos.crypto.certificates import new_root
 from meshos.crypto.keys import SigningKey, multikey, node_id
@@ -43,7 +44,7 @@ class Chain:
     def __init__(self, genesis: Genesis) -> None:
         self.genesis = genesis
         self.validators = genesis_validators(genesis)
-        self.changes: list[Change] = []
+        self.steps: list[EpochStep] = []
         self.parent, self.height = genesis.hash, 0
 
     def header(self, root: bytes, following: ValidatorSet | None = None) -> Header:
@@ -62,12 +63,17 @@ class Chain:
         signatures = [(seat, sign(key_of(name), domain, header.hash)) for seat, name in zip(chosen, names, strict=True)]
         return Signed(header, Certificate(view, tuple(signatures)))
 
-    def hand_over(self, names: Sequence[str], root: bytes = bytes(32)) -> None:
-        """The next header ends the epoch: these organisations decide from now on."""
-        following = ValidatorSet(self.validators.epoch + 1, tuple(entry(name) for name in sorted(names)))
-        self.changes.append(Change(self.signed(self.header(root, following)), following))
+    def end_epoch(self, following: ValidatorSet, root: bytes = bytes(32)) -> None:
+        """The next header ends the epoch: this set decides from now on."""
+        signed = self.signed(self.header(root, following))
+        self.steps.append(EpochStep(signed.header, signed.certificate, following))
         self.validators = following
+
+    def hand_over(self, names: Sequence[str], root: bytes = bytes(32)) -> None:
+        """The same, of these organisations."""
+        following = ValidatorSet(self.validators.epoch + 1, tuple(entry(name) for name in sorted(names)))
+        self.end_epoch(following, root)
 
     def bundle(self, signed: Signed, key: bytes, value: bytes | None, proof: Proof) -> Bundle:
         """All of it."""
-        return Bundle(self.genesis.hash, tuple(self.changes), signed, key, value, proof)
+        return Bundle(self.genesis.hash, tuple(self.steps), signed, key, value, proof)

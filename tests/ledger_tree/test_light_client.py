@@ -10,15 +10,19 @@ from hypothesis import strategies as st
 
 from meshos import cbor
 from meshos.consensus.ledger import light_client, tree
-from meshos.consensus.ledger.light_client import Bundle, Change, Proven, Signed, begin, decode_bundle, encode_bundle, follow, verify
+from meshos.consensus.ledger.bundles import bundle
+from meshos.consensus.ledger.light_client import Bundle, Proven, Signed, begin, decode_bundle, encode_bundle, follow, verify
 from meshos.consensus.ledger.tree_limits import MAX_BUNDLE_BYTES, MAX_EPOCHS
-from meshos.consensus.pbft.block import Certificate, header_fields
+from meshos.consensus.pbft.block import Block, Certificate, Certified, header_fields, requests_root
+from meshos.consensus.pbft.codec import step_fields
+from meshos.consensus.pbft.records import HEAD, HeadRecord, block_key, encode_head, epoch_key
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.crypto.signing import Ed25519Verifier
+from meshos.effects import Put
 from meshos.errors import MeshError, Refused
 from meshos.genesis import parse
 from tests.ledger_tree.chains import Chain, entry, founded
-from tests.ledger_tree.states import filled
+from tests.ledger_tree.states import Memory, filled
 
 TEMPLATE = parse((Path(__file__).resolve().parent.parent.parent / "genesis.json").read_bytes())
 GENESIS = founded(TEMPLATE, ["a", "b", "c", "d"])
@@ -74,10 +78,10 @@ def test_header_h_proves_the_state_after_the_block_before() -> None:
 
 def test_a_client_that_stays_goes_on_from_where_it_was() -> None:
     chain = chain_of("abcde")
-    trusted = follow(begin(GENESIS), chain.changes, VERIFIER)
+    trusted = follow(begin(GENESIS), chain.steps, VERIFIER)
     chain.signed(chain.header(bytes(32)))
     chain.hand_over(["f", "g", "h", "i"])
-    trusted = follow(trusted, chain.changes[1:], VERIFIER)
+    trusted = follow(trusted, chain.steps[1:], VERIFIER)
     assert (trusted.height, trusted.validators.epoch) == (4, 2)
     assert light_client.prove_to(trusted, bundle_of(chain), VERIFIER).value == VALUE
 
@@ -97,8 +101,7 @@ def suspended() -> Bundle:
     """A set in which the first seat is suspended, and signs all the same."""
     chain = Chain(GENESIS)
     following = ValidatorSet(1, tuple(replace(entry(name), suspended=name == "a") for name in "abcd"))
-    chain.changes.append(Change(chain.signed(chain.header(bytes(32), following)), following))
-    chain.validators = following
+    chain.end_epoch(following)
     return bundle_of(chain)
 
 
@@ -119,14 +122,13 @@ def of_a_past_epoch() -> Bundle:
 
 def other_next_set() -> Bundle:
     mine = ValidatorSet(1, tuple(entry(name) for name in "wxyz"))
-    return replace(GOOD, changes=(replace(GOOD.changes[0], next=mine), *GOOD.changes[1:]))
+    return replace(GOOD, steps=(replace(GOOD.steps[0], validators=mine), *GOOD.steps[1:]))
 
 
 def skipping_epoch() -> Bundle:
     chain = Chain(GENESIS)
     following = ValidatorSet(5, tuple(entry(name) for name in "abcd"))
-    chain.changes.append(Change(chain.signed(chain.header(bytes(32), following)), following))
-    chain.validators = following
+    chain.end_epoch(following)
     return bundle_of(chain)
 
 
@@ -151,14 +153,17 @@ def signature_of_another_height() -> Bundle:
 
 LIES: dict[str, tuple[Callable[[], Bundle], str]] = {
     "another mesh": (lambda: replace(GOOD, genesis_hash=bytes(32)), "wrong-genesis"),
-    "a change left out": (lambda: replace(GOOD, changes=GOOD.changes[1:]), "epoch-skipped"),
-    "the last change left out": (lambda: replace(GOOD, changes=GOOD.changes[:1]), "epoch-skipped"),
-    "all changes left out": (lambda: replace(GOOD, changes=()), "epoch-skipped"),
-    "changes twice": (lambda: replace(GOOD, changes=GOOD.changes * 2), "broken-chain"),
-    "changes the wrong way round": (lambda: replace(GOOD, changes=GOOD.changes[::-1]), "epoch-skipped"),
+    "a change left out": (lambda: replace(GOOD, steps=GOOD.steps[1:]), "epoch-skipped"),
+    "the last change left out": (lambda: replace(GOOD, steps=GOOD.steps[:1]), "epoch-skipped"),
+    "all changes left out": (lambda: replace(GOOD, steps=()), "epoch-skipped"),
+    "changes twice": (lambda: replace(GOOD, steps=GOOD.steps * 2), "broken-chain"),
+    "changes the wrong way round": (lambda: replace(GOOD, steps=GOOD.steps[::-1]), "epoch-skipped"),
     "a set of my own": (other_next_set, "broken-chain"),
     "an epoch that is not the next": (skipping_epoch, "epoch-skipped"),
-    "a header of before the last change": (lambda: replace(GOOD, signed=GOOD.changes[0].signed), "broken-chain"),
+    "a header of before the last change": (
+        lambda: replace(GOOD, signed=Signed(GOOD.steps[0].header, GOOD.steps[0].certificate)),
+        "broken-chain",
+    ),
     "another parent": (next_with_another_parent, "broken-chain"),
     "a first header that is not genesis' child": (first_with_another_parent, "broken-chain"),
     "one signature less than a quorum": (lambda: resigned([0, 1, 2, 3]), "no-quorum"),
@@ -233,8 +238,8 @@ def fields() -> list[cbor.Value]:
         (1, b"short", "bundle-malformed"),
         (2, None, "bundle-malformed"),
         (2, [[1]], "bundle-malformed"),
-        (2, [[header_fields(GOOD.signed.header), [0, []], b"set"]], "bad-encoding"),
-        (2, [[header_fields(GOOD.signed.header), [0, []], cbor.encode([1, []])]], "validators-malformed"),
+        (2, [[header_fields(GOOD.signed.header), [0, []]]], "bundle-malformed"),
+        (2, [[header_fields(GOOD.signed.header), [0, []], [1, []]]], "validators-malformed"),
         (2, [0] * (MAX_EPOCHS + 1), "bundle-malformed"),
         (3, [1], "header-malformed"),
         (4, [0, [[1, b"short"]]], "quorum-malformed"),
@@ -256,3 +261,19 @@ def test_a_file_too_large_is_not_even_decoded() -> None:
     with pytest.raises(Refused) as caught:
         decode_bundle(bytes(MAX_BUNDLE_BYTES + 1))
     assert caught.value.name == "too-large"
+
+
+def test_a_node_gives_what_proves_the_state_before_its_newest_block() -> None:
+    view = Memory(STATE)
+    chain = chain_of("abcde", "bcdefgh")
+    view.lay([Put(epoch_key(step.validators.epoch), cbor.encode(step_fields(step))) for step in chain.steps])
+    with pytest.raises(Refused) as caught:
+        bundle(view, GENESIS.hash, KEY)
+    assert caught.value.name == "proof-not-yet"
+    signed = chain.signed(replace(chain.header(ROOT), requests_root=requests_root([])))
+    certified = Certified(Block(signed.header, ()), signed.certificate)
+    head = HeadRecord(signed.header.height, signed.header.hash, 0, 0, ROOT, 1, 1, chain.validators, None)
+    view.lay([Put(HEAD, encode_head(head)), Put(block_key(head.height), certified.encoded)])
+    view.change({KEY: b"what the newest block wrote"})
+    found = proven(bundle(view, GENESIS.hash, KEY))
+    assert (found.value, found.height, found.validators.epoch) == (VALUE, head.height - 1, 2)

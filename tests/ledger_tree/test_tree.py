@@ -5,14 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshos.consensus.ledger import tree
-from meshos.consensus.ledger.nodes import EMPTY, KEPT
+from meshos.consensus.ledger.nodes import EMPTY, KEPT, VALUES, Kept
+from meshos.consensus.ledger.proofs import verify
 from meshos.consensus.ledger.tree_limits import BUCKET_ENTRIES, MAX_KEY_BYTES, MAX_VALUE_BYTES
-from meshos.errors import Broken, Failed
-from meshos.storage.overlay import Overlay
+from meshos.errors import Broken, Failed, Refused
 from tests.ledger_tree.states import CROWD, KEYS, Memory, filled
 
-VALUES = st.binary(min_size=0, max_size=3)
-CHANGES = st.dictionaries(st.sampled_from(KEYS), st.none() | VALUES, max_size=25)
+CONTENTS = st.binary(min_size=0, max_size=3)
+CHANGES = st.dictionaries(st.sampled_from(KEYS), st.none() | CONTENTS, max_size=25)
 
 
 def built(content: dict[bytes, bytes]) -> Memory:
@@ -38,7 +38,7 @@ def test_the_store_is_a_function_of_the_content_alone(blocks: list[dict[bytes, b
 
 
 @settings(max_examples=60)
-@given(st.dictionaries(st.sampled_from(KEYS), VALUES, min_size=1), st.randoms(use_true_random=False))
+@given(st.dictionaries(st.sampled_from(KEYS), CONTENTS, min_size=1), st.randoms(use_true_random=False))
 def test_the_root_is_independent_of_the_order(content: dict[bytes, bytes], random: object) -> None:
     order = list(content)
     random.shuffle(order)  # type: ignore[attr-defined]
@@ -48,7 +48,7 @@ def test_the_root_is_independent_of_the_order(content: dict[bytes, bytes], rando
     assert dict(view) == dict(built(content))
 
 
-@given(st.dictionaries(st.sampled_from(KEYS), VALUES), st.dictionaries(st.sampled_from(KEYS), VALUES))
+@given(st.dictionaries(st.sampled_from(KEYS), CONTENTS), st.dictionaries(st.sampled_from(KEYS), CONTENTS))
 def test_another_content_has_another_root(one: dict[bytes, bytes], other: dict[bytes, bytes]) -> None:
     assert (tree.root(built(one)) == tree.root(built(other))) == (one == other)
 
@@ -78,18 +78,42 @@ def test_the_ninth_key_below_a_path_makes_a_page_and_its_going_a_leaf_again() ->
 
 
 @settings(max_examples=60)
-@given(CHANGES, CHANGES)
-def test_undo_shows_the_state_before(first: dict[bytes, bytes | None], second: dict[bytes, bytes | None]) -> None:
+@given(CHANGES, CHANGES, st.sampled_from(KEYS))
+def test_the_state_before_the_newest_block_is_still_proven(
+    first: dict[bytes, bytes | None], second: dict[bytes, bytes | None], key: bytes
+) -> None:
+    """Header h + 1 signs the root after block h, when the state here is the one after h + 1."""
     view = Memory()
-    view.change(first)
-    before, root = dict(view), tree.root(view)
-    _, writes = tree.update(view, second)
-    back = tree.undo(view, writes)
-    view.lay(writes)
-    behind = Overlay(view)
-    behind.lay(back)
-    assert tree.root(behind) == root
-    assert dict(behind.scan(b"")) == before
+    signed = view.change(first)
+    newest = view.change(second)
+    value, proof = tree.prove_at(view, key, signed)
+    assert value == first.get(key)
+    verify(signed, key, value, proof)
+    value, proof = tree.prove_at(view, key, newest)
+    verify(newest, key, value, proof)
+    assert value == view.get(b"s/" + key)
+
+
+def test_a_state_that_nobody_remembers_is_not_proven() -> None:
+    """As after a restart: until the next block makes the newest state a signed one."""
+    view = filled(300)
+    signed = tree.root(view)
+    view.change({b"account/7": b"other"})
+    KEPT.clear()
+    with pytest.raises(Refused) as caught:
+        tree.prove_at(view, b"account/8", signed)
+    assert caught.value.name == "proof-not-yet"
+
+
+def test_a_value_that_nobody_remembers_is_not_proven_either() -> None:
+    view = filled(300)
+    signed, value = tree.root(view), view[b"s/account/8"]
+    view.change({b"account/7": b"other"})
+    VALUES.clear()
+    assert tree.prove_at(view, b"account/8", signed)[0] == value
+    with pytest.raises(Refused) as caught:
+        tree.prove_at(view, b"account/7", signed)
+    assert caught.value.name == "proof-not-yet"
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0", b"\1" + bytes(512), b"\2", b"\0\5short", b"\0\0" + bytes(32)])
@@ -122,10 +146,24 @@ def test_values_are_bounded() -> None:
 
 
 def test_the_memory_of_nodes_is_bounded_and_forgets_without_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meshos.consensus.ledger.nodes.CACHED_NODES", 4)
-    KEPT.clear()
+    few = Kept(4)
+    monkeypatch.setattr("meshos.consensus.ledger.tree.KEPT", few)
     view = filled(300)
     view.change({b"account/%d" % number: b"other" for number in range(0, 300, 3)})
-    assert len(KEPT) <= 8
-    KEPT.clear()
+    assert len(few) <= 8
     assert tree.root(view) == tree.root(built({key[2:]: value for key, value in view.items() if key.startswith(b"s/")}))
+
+
+def test_a_warm_start_reads_no_node_one_by_one() -> None:
+    class Counting(Memory):
+        reads = 0
+
+        def get(self, key: bytes, default: object = None) -> bytes | None:  # type: ignore[override]
+            self.reads += key.startswith(b"t/")
+            return super().get(key)
+
+    view = Counting(filled(300))
+    KEPT.clear()
+    assert tree.warm(view) == sum(key.startswith(b"t/") for key in view)
+    tree.update(view, {b"account/%d" % number: b"other" for number in range(300)})
+    assert view.reads == 0
