@@ -9,9 +9,11 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from meshos.errors import Refused
 from meshos.ids import OrgDid, TaskId
 from meshos.protocols.payments.books import Books
 from meshos.protocols.payments.commands import Admit
+from meshos.protocols.tasks.amounts import mesh
 
 
 @dataclass(slots=True)
@@ -51,6 +53,13 @@ class Account:
             self.held[admit.task] = admit.micro
             self.held_micro += admit.micro
         return True
+
+    def refusal(self, credit: int, books: Books) -> Refused:
+        """What a caller hears that cannot be admitted."""
+        owes, held = mesh(self.unpaid(books)), mesh(self.held_micro)
+        what = f"{self.org} owes {owes} MESH here without a voucher, and {held} MESH for calls under way; its credit is {mesh(credit)} MESH"
+        hint = "its node pays by itself while it has MESH and its limits allow it: see `mesh wallet` there; then call again"
+        return Refused("unpaid", what, hint=hint)
 
     def release(self, task: TaskId) -> None:
         """The call has ended."""

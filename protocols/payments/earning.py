@@ -59,7 +59,6 @@ from meshos.protocols.payments.till import (
 )
 from meshos.protocols.payments.voucher import Voucher
 from meshos.protocols.rpc.timers import Timers
-from meshos.protocols.tasks import amounts
 from meshos.storage.store import View
 
 _Asker = tuple[str, int]
@@ -213,7 +212,7 @@ class Earnings:
             account.waiters.append(Waiter(asker, admit, now + CREDIT_WAIT_S))
             self._timers.set((WAITERS, account.org), account.waiters[0].until)
         else:
-            raise self._unpaid(account, admit)
+            raise account.refusal(self._credit, self._books)
 
     def _secured(self, account: Account, admit: Admit) -> bool:
         """Whether the caller's tab holds enough for all that it owes and this call."""
@@ -224,19 +223,12 @@ class Earnings:
         covered = max(self._tills[id_].micro if id_ in self._tills else 0, tab.redeemed)
         return tab.reserved - covered >= account.unpaid(self._books) + account.held_micro + admit.micro
 
-    def _unpaid(self, account: Account, admit: Admit) -> Refused:
-        owes, credit = amounts.mesh(account.unpaid(self._books)), amounts.mesh(self._credit)
-        held = amounts.mesh(account.held_micro)
-        what = f"{account.org} owes {owes} MESH here without a voucher, and {held} MESH for calls under way; its credit is {credit} MESH"
-        hint = "its node pays by itself while it has MESH and its limits allow it: see `mesh wallet` there; then call again"
-        return Refused("unpaid", what, hint=hint)
-
     def _let_in(self, now: float, account: Account) -> None:
         """Admit those that wait, in their order, as far as the credit goes."""
         while account.waiters and account.takes(account.waiters[0].admit, self._credit, self._books):
             self._answer(account.waiters.popleft().asker, Ok(None))
         for waiter in account.expired(now):
-            self._answer(waiter.asker, Err(self._unpaid(account, waiter.admit)))
+            self._answer(waiter.asker, Err(account.refusal(self._credit, self._books)))
         if account.waiters:
             self._timers.set((WAITERS, account.org), account.waiters[0].until)
 

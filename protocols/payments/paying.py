@@ -15,13 +15,10 @@ limits, and closed after IDLE_MS without use. What the ledger shows decides in w
 to look.
 """
 
-from dataclasses import dataclass
-
 from meshos.consensus.ledger.accounts import ACCOUNTS
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.tabs import PAIRS, TABS, CloseTab, OpenTab, Tab, TopUpTab, pair
-from meshos.consensus.ledger.tabs import voucher as payload
-from meshos.effects import Completed, Err, Ok, Outcome, Persist, Sign, Signed, Tell, Tick, WriteBack
+from meshos.effects import Completed, Err, Ok, Outcome, Persist, Signed, Tell, Tick, WriteBack
 from meshos.errors import MeshError, Refused, busy
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, Perform
@@ -58,7 +55,7 @@ from meshos.protocols.payments.limits import (
 )
 from meshos.protocols.payments.owing import CLOSING, NONE, OPEN, OPENING, TOPPING_UP, Owing, drop_call, read_owings
 from meshos.protocols.payments.promises import Promises
-from meshos.protocols.payments.voucher import Voucher, voucher_domain
+from meshos.protocols.payments.signing import Vouchers
 from meshos.protocols.rpc.timers import Timers
 from meshos.protocols.tasks import amounts
 from meshos.protocols.tasks.outbox import MACHINE as RECEIPTS
@@ -70,29 +67,17 @@ _Asker = tuple[str, int]
 NUDGE, RETRY, IDLE = "nudge", "retry", "idle"
 
 
-@dataclass(slots=True)
-class _Signing:
-    """A voucher that is being signed, and who waits for it."""
-
-    provider: OrgDid
-    tab: bytes
-    micro: int
-    askers: list[_Asker]
-
-
 class Paying:
     """See the module's text. ``ledger`` is what this node knows of the ledger; ``wall_ms`` is the wall time at ``now``."""
 
     def __init__(self, me: Peer, genesis_hash: bytes, budget: Budget, ledger: LedgerView, view: View, *, now: float, wall_ms: int) -> None:
         self._me = me
-        self._domain = voucher_domain(genesis_hash)
         self._budget = budget
         self._ledger = ledger
         self._clock = (now, wall_ms)
         self._owings = {owing.provider: owing for owing in read_owings(view)}
         self._promises = Promises(view, now)
-        self._vouchers: dict[OrgDid, Voucher] = {}  # the last one signed
-        self._signing: dict[int, _Signing] = {}
+        self._vouchers = Vouchers(genesis_hash)
         self._sent: dict[int, OrgDid] = {}  # transactions under way
         self._ops = 0
         self._taker: _Asker | None = None
@@ -115,7 +100,7 @@ class Paying:
             if self._taker == (event.reply_to, event.op):
                 self._taker = None
         elif isinstance(event, Signed):
-            self._signed(self._signing.pop(event.op), event.signature)
+            self._effects += self._vouchers.signed(event)
         elif isinstance(event, Completed):
             self._concluded(now, event)
         elif not isinstance(event, Applied | Tick):
@@ -150,7 +135,7 @@ class Paying:
 
     def _perform(self, now: float, asker: _Asker, command: object) -> None:
         if isinstance(command, GetVoucher):
-            self._voucher(asker, command.provider)
+            self._effects += self._vouchers.ask(asker, self._owings.get(command.provider))
             return
         if isinstance(command, TakeUnsettled):
             self._taker = asker
@@ -332,6 +317,7 @@ class Paying:
         """What an earlier life of this node began goes on."""
         for owing in self._owings.values():
             self._timers.set((IDLE, owing.provider), now + IDLE_S)
+            owing.price = self._promises.dearest(owing.provider)
             if owing.under_way:
                 self._send(owing)
             self._look(now, owing)
@@ -371,7 +357,6 @@ class Paying:
         owing.tab, owing.signed, owing.reserved, owing.redeemed, owing.acked = b"", 0, 0, 0, 0
         owing.under_way = False
         self._calm(owing)
-        self._vouchers.pop(owing.provider, None)
         self._effects.append(Persist((owing.write(),)))
 
     def _closes_ms(self, owing: Owing) -> int:
@@ -392,34 +377,6 @@ class Paying:
         return owing.redeemed == owing.owed and not self._promises.by_provider[owing.provider]
 
     # -- vouchers ----------------------------------------------------------------------------------------------------
-
-    def _voucher(self, asker: _Asker, provider: OrgDid) -> None:
-        owing = self._owings.get(provider)
-        micro = 0 if owing is None else owing.payable
-        if owing is None or not micro:
-            self._answer([asker], Ok(None))
-            return
-        last = self._vouchers.get(provider)
-        if last is not None and (last.tab, last.micro) == (owing.tab, micro):
-            self._answer([asker], Ok(last))
-            return
-        for signing in self._signing.values():
-            if (signing.tab, signing.micro) == (owing.tab, micro):
-                signing.askers.append(asker)
-                return
-        if micro > owing.signed:
-            owing.signed = micro
-            self._effects.append(Persist((owing.write(),)))
-        self._ops += 1
-        self._signing[self._ops] = _Signing(provider, owing.tab, micro, [asker])
-        self._effects.append(Sign(PAYING, self._ops, self._domain, payload(owing.tab, micro)))
-
-    def _signed(self, signing: _Signing, signature: bytes) -> None:
-        voucher = Voucher(signing.tab, signing.micro, signature)
-        last = self._vouchers.get(signing.provider)
-        if last is None or last.tab != voucher.tab or last.micro < voucher.micro:
-            self._vouchers[signing.provider] = voucher
-        self._answer(signing.askers, Ok(voucher))
 
     def _acknowledge(self, command: Acknowledge) -> None:
         owing = self._owings.get(command.provider)

@@ -39,6 +39,10 @@ class Promises:
     def __len__(self) -> int:
         return len(self._calls)
 
+    def dearest(self, provider: OrgDid) -> int:
+        """The most that one of the calls to ``provider`` may cost."""
+        return max((call.most for call in self._calls.values() if call.provider == provider), default=0)
+
     def add(self, now: float, promise: Promise, most: int, wall_ms: int) -> tuple[Write, ...]:
         """``promise`` may cost ``most``; gives what is to be written, none where it was made before. Raises Refused ``busy``."""
         if promise.task in self._calls:

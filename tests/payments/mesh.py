@@ -7,6 +7,7 @@ at its own pace. Every signature that reaches it is verified first, as the agree
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 from meshos import cbor
 from meshos.consensus.ledger import transaction
@@ -19,7 +20,6 @@ from meshos.consensus.ledger.orgs import AddNode
 from meshos.consensus.ledger.results import SKIPPED, Result, decode_result
 from meshos.consensus.ledger.state import refusal_to_include, run
 from meshos.consensus.ledger.tabs import TABS, OpenTab, RedeemTab, Tab, TopUpTab
-from meshos.consensus.ledger.transaction import transaction_id
 from meshos.consensus.org.commands import DeployAgent, Tool
 from meshos.consensus.org.entries import read_task
 from meshos.consensus.org.machine import OrgMachine
@@ -68,7 +68,6 @@ PRICE = 700_000
 CREDIT = 10 * PRICE
 AGENT = AgentId("a-0123456789abcdef")
 STORES = ("org", TRANSACTIONS, PAYING, EARNING)
-TABLES = TABS
 
 
 def genesis() -> Genesis:
@@ -150,7 +149,7 @@ class Chain:
         now_ms = max(WALL_BEGIN_MS + round(self.world.now * 1000), self.head.time_ms + 1)
         requests = [request for request in self.pool if self._fits(request, now_ms)]
         self.rng.shuffle(requests)
-        requests.sort(key=lambda request: read(request).transaction.nonce)  # type: ignore[union-attr]
+        requests.sort(key=lambda request: read(request).transaction.nonce)
         ran = run(self.head, self.head.height + 1, now_ms, requests)
         for request, encoded in zip(requests, ran.results, strict=True):
             result = decode_result(encoded)
@@ -159,7 +158,7 @@ class Chain:
                 del self.pool[request]
             if result.outcome == "committed":
                 order = read(request)
-                self.done.append((order.transaction.key, order.body))  # type: ignore[union-attr]
+                self.done.append((order.transaction.key, order.body))
         entries = {**self.head.entries, **{key: value for key, value in ran.changes.items() if value is not None}}
         for key, value in ran.changes.items():
             if value is None:
@@ -173,11 +172,10 @@ class Chain:
 
     def _fits(self, request: bytes, now_ms: int) -> bool:
         order = read(request)
-        tx = order.transaction  # type: ignore[union-attr]
+        tx = order.transaction
         refusal = refusal_to_include(order, KEYS.read(self.head, tx.key), now_ms)
         if refusal is not None and refusal.name != "nonce-ahead":
-            del_later = refusal.name in ("transaction-expired", "nonce-used")
-            if del_later:
+            if refusal.name in ("transaction-expired", "nonce-used"):
                 self.pool = {other: None for other in self.pool if other != request}
             return False
         return True
@@ -290,7 +288,7 @@ class Mesh:
         self.on_voucher: Callable[[NodeId], None] = lambda node: None
         self.ended: dict[int, Outcome[object]] = {}
         self.requests: dict[int, CallRequest] = {}
-        self._flows = 0
+        self.numbers = 0
         self.world.noticed = self._noticed
         for node in (*CALLERS, *PROVIDERS):
             signer = Watched(self, node)
@@ -303,8 +301,9 @@ class Mesh:
                 found(node.stores["org"], Peer(node.name, ORG[node.name]))
         for node in self.nodes():
             node.start()
+        self.agent = DeployAgent(AGENT, "Demo", 1, b"", "/", b"", (Tool("once", False), Tool("look", True)), price, "tests")
         for provider in PROVIDERS:
-            self.propose(provider, DeployAgent(AGENT, "Demo", 1, b"", "/", b"", (Tool("once", False), Tool("look", True)), price, "tests"))
+            self.propose(provider, self.agent)
         self.run(1.0)
 
     # -- nodes
@@ -378,7 +377,7 @@ class Mesh:
 
     def voucher_signed(self, node: str, payload: bytes) -> None:
         """Every voucher that is signed: never over less than before, never above what is set aside."""
-        tab, micro = cbor.decode(payload, max_bytes=100)  # type: ignore[misc]
+        tab, micro = cbor.decode(payload, max_bytes=100)
         assert isinstance(tab, bytes) and isinstance(micro, int)
         assert micro >= self.signed.get(tab, 0), "a voucher over less than one before"
         on_chain = TABS.read(self.chain.head, tab) or self.chain.seen[tab]
@@ -394,12 +393,12 @@ class Mesh:
         self.world.run(self.world.now + seconds)
 
     def flow(self, node: NodeId, service: str, argument: object, timeout_s: float = 60.0) -> int:
-        self._flows += 1
+        self.numbers += 1
         sim = self.world.nodes[node]
-        sim.deliver("flows", StartFlow(self._flows, service, argument, sim.now() + timeout_s, OUTSIDE))
-        return self._flows
+        sim.deliver("flows", StartFlow(self.numbers, service, argument, sim.now() + timeout_s, OUTSIDE))
+        return self.numbers
 
-    def propose(self, node: NodeId, command: object, to: str = "org") -> object:
+    def propose(self, node: NodeId, command: object, to: str = "org") -> Any:
         """Put a command to a machine of a node, and wait."""
         number = self.flow(node, "propose-to", (command, to))
         for _ in range(600):
@@ -414,7 +413,7 @@ class Mesh:
     def call(self, node: NodeId = CALLERS[0], provider: NodeId = PROVIDERS[0], **changes: object) -> int:
         """Begin a call."""
         fields: dict[str, object] = {
-            "task": TaskId(f"t-{self._flows + 1:032x}"),
+            "task": TaskId(f"t-{self.numbers + 1:032x}"),
             "agent": AGENT,
             "providers": (provider,),
             "provider_org": ORG[provider],
@@ -423,7 +422,7 @@ class Mesh:
             "timeout_s": 10.0,
             "price_micro": self.price,
         }
-        request = CallRequest(**(fields | changes))  # type: ignore[arg-type]
+        request = CallRequest(**(fields | changes))
         number = self.flow(node, "call", request)
         self.requests[number] = request
         return number
@@ -466,6 +465,3 @@ async def _propose(command: object) -> object:
 
 async def _propose_to(argument: tuple[object, str]) -> object:
     return await Propose[object](argument[0], to=argument[1])
-
-
-__all__ = ["transaction_id"]

@@ -118,7 +118,7 @@ def check(mesh: Mesh) -> tuple[int, int]:
         assert earned[provider] <= signed <= owed, "nobody is paid more than was signed, and nobody signs for more than was done"
         for id_, tab in tabs.items():
             assert tab.redeemed == mesh.signed.get(id_, 0) <= tab.reserved, "all that is signed is redeemed in the end"
-        for earning in mesh.propose(provider, ListEarnings(), EARNING):  # type: ignore[attr-defined]
+        for earning in mesh.propose(provider, ListEarnings(), EARNING):
             assert earning.caller == ALPHA and earning.owed == owed
             assert earning.unredeemed == 0
             assert earned[provider] + earning.unpaid == owed, "what was done is paid or counted as unpaid"
