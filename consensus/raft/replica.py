@@ -495,10 +495,11 @@ class Replica:
         raft = self.raft
         open_: list[tuple[int, int, Asker]] = []
         for index, term, asker in self._changes:
-            if raft.role != "leader" or raft.term != term:
+            made = raft.commit >= index and raft.log.term(index) in (term, None)  # None: it is cut already
+            if made and raft.settled and not raft.members.joint:
+                self._answer(asker, Ok(raft.members))  # also where this node is no member any more
+            elif raft.role != "leader" or raft.term != term:
                 self._answer(asker, Err(unknown()))
-            elif raft.commit >= index and not raft.members.joint and raft.settled:
-                self._answer(asker, Ok(raft.members))
             else:
                 open_.append((index, term, asker))
         self._changes = open_

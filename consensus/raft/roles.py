@@ -66,6 +66,7 @@ def follow_members(s: RaftState) -> None:
 
 def _leave_role(s: RaftState) -> None:
     s.votes = {}
+    s.ask_due = NEVER
     s.transferred = False
     if s.role != "leader":
         return

@@ -33,14 +33,14 @@ CONFIGS = (LAN, SMALL, NARROW, replace(SMALL, append_bytes=256, inflight_message
 
 
 class Group:
-    """``count`` nodes; the first of them, by the seed 1, 3, or all, found the group, and the others may be added to it."""
+    """``count`` nodes; the first of them (by the seed 1, 3, or all) found the group, and the others may be added to it."""
 
-    def __init__(self, world: World, count: int) -> None:
+    def __init__(self, world: World, count: int, *, founders: int | None = None, config: Config | None = None) -> None:
         self.world = world
         self.ids = node_ids(count)
         rng = world.generator("group")
-        self.config: Config = rng.choice(CONFIGS)
-        self.founders = self.ids[: rng.choice([size for size in (1, 3, 3, count) if size <= count])]
+        self.config = config or rng.choice(CONFIGS)
+        self.founders = self.ids[: founders or rng.choice([size for size in (1, 3, 3, count) if size <= count])]
         self._waiting: dict[int, Callable[[object], None]] = {}
         self._ops = 0
         for node in self.ids:
