@@ -5,7 +5,7 @@ the few things that its ports must reach.
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from meshos.consensus.org.machine import MACHINE as ORG
@@ -20,6 +20,8 @@ from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.agents import AgentFlows
+from meshos.node.kernel.group import GroupFlows
+from meshos.node.kernel.leading import Leading
 from meshos.node.kernel.watch import END, START, Watch
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.presets import Timing
@@ -33,6 +35,7 @@ from meshos.protocols.directory.record import OrgOf
 from meshos.protocols.directory.services import services as directory_services
 from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.directory.wire import HINT
+from meshos.protocols.leader.wire import LEADER
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed
 from meshos.protocols.membership.machine import domain as membership_domain
@@ -65,7 +68,8 @@ BODIES = {TASK: MAX_ARGUMENTS_BYTES + HEAD_BYTES + 4}
 """The protocols whose requests may be larger than 1 MiB."""
 
 CALL, CALLED_OFF, DEPLOY, UNDEPLOY = "call", "call-off", "deploy", "undeploy"
-DELIVER, TIDY = "receipts-deliver", "agents-tidy"
+PROCESSES, ORG_NODES, REMOVE_NODE = "agents-processes", "org-nodes", "org-remove-node"
+DELIVER, TIDY, RECOVER, KEEP_GROUP = "receipts-deliver", "agents-tidy", "tasks-recover", "org-keep-group"
 ASK_ORG, ASK_DIRECTORY = "ask-org", "ask-directory"
 """For whoever stands outside: put one command to the machine, give its answer."""
 
@@ -113,6 +117,7 @@ class Assembly:
     shelf: Shelf
     revocations: Revocations
     org: OrgMachine
+    group: GroupFlows
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
         """The nodes of ``org`` that work can be sent to now: of the own organisation, the one that leads it first."""
@@ -131,10 +136,30 @@ def assemble(outside: Outside) -> Assembly:
     def live_peers() -> list[NodeId]:
         return [view.node_id for view in membership.members() if view.node_id != me.node and membership.routable(view.node_id)]
 
+    def own_alive() -> Set[NodeId]:
+        own = membership.routable_of(me.org)
+        return {node for node in own if membership.organisation_of(node) == me.org and _is_alive(membership, node)}
+
+    def own_expelled() -> Set[NodeId]:
+        return {one.node for one in membership.expelled() if one.org == me.org}
+
+    def own_nodes() -> Sequence[NodeId]:
+        leader = () if org.leader is None else (org.leader,)  # it is heard, also where membership has doubts
+        return tuple(dict.fromkeys((*leader, *membership.routable_of(me.org), me.node)))
+
     org = OrgMachine(_replica(outside, me))
-    tasks = TaskServices(me, office=org, genesis_hash=outside.genesis_hash, verifier=outside.verifier, payments=OwedOnly())
-    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member)
     agents = AgentFlows(me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms)
+    group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
+    leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
+    tasks = TaskServices(
+        me,
+        office=org,
+        genesis_hash=outside.genesis_hash,
+        verifier=outside.verifier,
+        payments=OwedOnly(),
+        serves=agents.serves,
+    )
+    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member)
     shelf = Shelf(outside.embedder)
     checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
     parts = Parts(me.node, me.org, checker, shelf, live_peers, outside.measures)
@@ -165,9 +190,15 @@ def assemble(outside: Outside) -> Assembly:
         RECEIPT: tasks.receipt,
         CALL: calls.call,
         CALLED_OFF: calls.call_off,
-        DEPLOY: agents.deploy,
-        UNDEPLOY: agents.undeploy,
+        DEPLOY: leading.deploy,
+        UNDEPLOY: leading.undeploy,
+        PROCESSES: leading.processes,
+        ORG_NODES: leading.nodes,
+        REMOVE_NODE: leading.remove,
+        LEADER: leading.serve,
         TIDY: agents.keep_tidy,
+        RECOVER: tasks.keep_recovering,
+        KEEP_GROUP: group.keep,
         DELIVER: deliver,
         START: start,
         END: agents.end_all,
@@ -175,11 +206,16 @@ def assemble(outside: Outside) -> Assembly:
         ASK_DIRECTORY: ask_directory,
     }
     flows = Flows(services, limit=FLOWS)
-    allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT), any_member)
-    listeners = {protocol_of(GROUP): Listener(ORG, lambda peer: peer.org == me.org)}
+
+    def own_only(peer: Peer) -> bool:
+        return peer.org == me.org
+
+    open_to_all = (MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT)
+    allowed = {**dict.fromkeys(open_to_all, any_member), LEADER: own_only}
+    listeners = {protocol_of(GROUP): Listener(ORG, own_only)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"])
-    receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, TIDY))
+    receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, TIDY, RECOVER, KEEP_GROUP))
     machines: dict[str, Machine] = {
         "flows": flows,
         "rpc": rpc,
@@ -189,7 +225,7 @@ def assemble(outside: Outside) -> Assembly:
         RECEIPTS: receipts,
         KERNEL: watch,
     }
-    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org)
+    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org, group)
 
 
 async def ask_org(command: object) -> object:
@@ -206,6 +242,11 @@ def any_member(peer: Peer) -> bool:
     """Who has come through a link's handshake holds a certificate of an organisation of this mesh; that is enough to ask."""
     del peer
     return True
+
+
+def _is_alive(membership: Membership, node: NodeId) -> bool:
+    member = membership.member(node)
+    return member is not None and member.state == "alive"
 
 
 def _replica(outside: Outside, me: Peer) -> Replica:
