@@ -16,6 +16,7 @@ from meshos.adapters.onprem.egress_policy import LOOPBACK, EgressPolicy
 from meshos.adapters.onprem.provider import OnPremConfig, OnPremProvider
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.raft.config import PRESETS as RAFT
+from meshos.consensus.raft.events import WallTime
 from meshos.crypto.boxes import Boxes
 from meshos.crypto.certificates import RevocationList
 from meshos.crypto.signing import Domain, Ed25519Verifier
@@ -32,9 +33,9 @@ from meshos.node.config import parse_address
 from meshos.node.facade.facade import About, Facade, Seen
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
-from meshos.node.founding import found
+from meshos.node.founding import begin
 from meshos.node.hosting import Hosting
-from meshos.node.kernel.agents import StartAgent, StopAgent
+from meshos.node.kernel.agents import LookAtAgents, StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
 from meshos.node.kernel.hearing import heard
 from meshos.node.kernel.payments import Terms
@@ -74,6 +75,8 @@ VERSION = version("meshos")
 LOAD_STEP_PERMILLE = 100
 """A change of load smaller than this is not worth telling the mesh."""
 LEAVE_S = 5.0
+TIME_S = 10.0
+"""How often machines are told the wall time."""
 DISOWN_S = 600.0
 """A look at the whole directory takes seconds; more than this, and something is stuck."""
 
@@ -114,7 +117,7 @@ class Node:
         self.ring = KeyRing.load(self.config.api_keys)
         self.measurements = Measurements()
         self.stores = {name: level.prefixed(name) for name in STORED}
-        found(opened, self.stores[ORG])
+        begin(opened, self.stores[ORG])
         self.overlays = {name: Overlay(store) for name, store in self.stores.items()}
         self.facts = _facts(opened)
         self.verifier = Ed25519Verifier()
@@ -136,6 +139,7 @@ class Node:
                 "rpc": self.assembly.rpc.statistics,
                 "membership": self.assembly.membership.statistics,
                 "revocations": self.assembly.revocations.statistics,
+                "org": self.assembly.org.statistics,
                 "directory": self.assembly.directory.statistics,
                 "receipts": self.assembly.receipts.statistics,
                 "gossip": self.gossip.statistics,
@@ -194,7 +198,7 @@ class Node:
                 StopAgent: self.hosting.stop,
                 TakeRevocations: self._take_revocations,
             },
-            at_once={SignBytes: self._sign_bytes, Sign: self._sign_at_once},
+            at_once={SignBytes: self._sign_bytes, Sign: self._sign_at_once, LookAtAgents: self.hosting.look},
             sign=self._sign,
         )
 
@@ -276,6 +280,7 @@ class Node:
         self.host.deliver("membership", Started())
         self.host.deliver(KERNEL, Begin())
         self.nursery.start_soon(self._tell_load)
+        self.nursery.start_soon(self._tell_time)
         if listed := frozenset(self.opened.trust.trust.revoked):  # a list may have come while this node was down, or just before its end
             self.nursery.start_soon(self._disown, listed)
 
@@ -315,6 +320,12 @@ class Node:
             if abs(load - self.facts.load_permille) >= LOAD_STEP_PERMILLE:
                 self.facts = replace(self.facts, load_permille=load)
                 self.host.deliver("membership", FactsChanged(self.facts))
+
+    async def _tell_time(self) -> None:
+        """Tell the organisation's state what the wall clock shows: it may be set, and this machine may have slept."""
+        while True:
+            self.host.deliver(ORG, WallTime(int(time.time() * 1000)))
+            await trio.sleep(TIME_S)
 
     async def reload(self) -> None:
         """Read the revocation lists in the folder again. Lists that cannot be read change nothing."""

@@ -11,7 +11,7 @@ from meshos.crypto.signing import Domain
 from meshos.effects import Machine
 from meshos.flow_machine import Flows
 from meshos.ids import NodeId, OrgDid, Peer, org_did
-from meshos.node.kernel.agents import StartAgent, StopAgent
+from meshos.node.kernel.agents import LookAtAgents, StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, any_member, assemble
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Watch
@@ -143,6 +143,7 @@ class Mesh:
             SignEntry: lambda node, effect: self._lasting(lambda: self._sign_entry(node, effect)),
             StartAgent: lambda node, effect: TOOLS,
             StopAgent: lambda node, effect: None,
+            LookAtAgents: lambda node, effect: (),
         }
 
     def _lasting(self, sign: Callable[[], object]) -> Lasting:

@@ -20,8 +20,10 @@ from meshos.consensus.org.commands import (
     PlaceAgent,
     Problem,
     RecordIntent,
+    RecordLead,
     RecordOutcome,
     RecordReceipts,
+    RemoveNode,
     SetConfig,
     Tool,
     WithdrawAgent,
@@ -88,10 +90,10 @@ def _signatures(value: Any) -> tuple[tuple[TaskId, bytes], ...]:
 
 
 _KINDS: Final[tuple[tuple[type, tuple[Read, ...]], ...]] = (
-    (DeployAgent, (_text, _text, _number, _bytes, _text, _bytes, _tools, _number, _text)),
-    (WithdrawAgent, (_text, _number, _bytes, _text)),
+    (DeployAgent, (_text, _text, _number, _bytes, _text, _bytes, _tools, _number, _text, _text, _number)),
+    (WithdrawAgent, (_text, _number, _bytes, _text, _number)),
     (PlaceAgent, (_text, _text, _number)),
-    (RecordIntent, (_text, _peer, _text, _text, _text, _flag, _bytes, _bytes, _number, _text)),
+    (RecordIntent, (_text, _peer, _text, _text, _text, _flag, _bytes, _or_none(_bytes), _number, _text, _number)),
     (
         RecordOutcome,
         (_text, _status, _or_none(_bytes), _bytes, _or_none(_problem), _bytes, _bytes, _number, _text, _flag, _number),
@@ -99,6 +101,8 @@ _KINDS: Final[tuple[tuple[type, tuple[Read, ...]], ...]] = (
     (RecordReceipts, (_signatures,)),
     (CallOff, (_text, _peer, _text, _text)),
     (SetConfig, (_text, _or_none(_bytes), _text)),
+    (RecordLead, (_text, _number)),
+    (RemoveNode, (_text, _text)),
 )
 """The number of a kind is its place here: kinds are added at the end, and none is taken away."""
 

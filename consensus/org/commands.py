@@ -37,6 +37,28 @@ class Problem:
         return KINDS.get(self.kind, Broken)(self.name, self.detail, hint=self.hint, outcome=self.outcome)
 
 
+# -- who leads, and who belongs to the group -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLead:
+    """``node`` has come to lead the organisation in ``term``; gives None. What comes after it in the name of an earlier term is refused as
+    ``stale-term``, so that what the new leader finds open or deployed is all that there is. Refused so itself, if it comes too late.
+    """
+
+    node: NodeId
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveNode:
+    """``by`` does not want ``node`` among the nodes of the organisation any more; gives whether that is news. It stays so: a node comes
+    back with a new key only, since who lost its disk must not vote again under its old name."""
+
+    node: NodeId
+    by: str
+
+
 # -- agents ----------------------------------------------------------------------------------------------------------
 
 
@@ -53,7 +75,8 @@ class DeployAgent:
     """``by`` deploys ``agent``; gives its ``Agent``. ``version`` is above every earlier one, else Refused ``version-conflict``.
 
     ``agent_file`` is the canonical form of what was deployed, ``folder`` where it came from on the node, ``record`` the signed
-    directory record, ``price_micro`` the price of one call in millionths of a MESH.
+    directory record, ``price_micro`` the price of one call in millionths of a MESH. It runs on ``node``, which leads the organisation in
+    ``term``, else Refused ``stale-term`` (``PlaceAgent``).
     """
 
     agent: AgentId
@@ -65,16 +88,20 @@ class DeployAgent:
     tools: tuple[Tool, ...]
     price_micro: int
     by: str
+    node: NodeId
+    term: int
 
 
 @dataclass(frozen=True, slots=True)
 class WithdrawAgent:
-    """``by`` takes ``agent`` away; ``record`` is the signed tombstone of ``version``. Gives its ``Agent``. Running tasks go on."""
+    """``by`` takes ``agent`` away; ``record`` is the signed tombstone of ``version``. Gives its ``Agent``. Running tasks go on. Refused
+    ``stale-term`` in the name of a lead that is over."""
 
     agent: AgentId
     version: int
     record: bytes
     by: str
+    term: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +149,8 @@ class RecordIntent:
 
     Tasks of the same (caller's organisation, agent, ``key``) are one; ``chosen`` says that the caller chose the key. The same key
     with another ``body_hash`` (32 bytes over tool and arguments) is refused as ``idempotency-conflict``. ``arguments`` is None where
-    they are too large to be recorded; such a task is not run again after a crash.
+    they are too large to be recorded; such a task is not run again after a crash. It is to run where the lead of ``term`` is, else
+    Refused ``stale-term``; the node's machine fills that in.
     """
 
     task: TaskId
@@ -135,6 +163,7 @@ class RecordIntent:
     arguments: bytes | None
     timeout_ms: int
     trace: str = ""
+    term: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +278,21 @@ class SetConfig:
     by: str
 
 
-Command: TypeAlias = DeployAgent | WithdrawAgent | PlaceAgent | RecordIntent | RecordOutcome | RecordReceipts | CallOff | SetConfig
-COMMANDS = (DeployAgent, WithdrawAgent, PlaceAgent, RecordIntent, RecordOutcome, RecordReceipts, CallOff, SetConfig)
+Command: TypeAlias = (
+    DeployAgent | WithdrawAgent | PlaceAgent | RecordIntent | RecordOutcome | RecordReceipts | CallOff | SetConfig | RecordLead | RemoveNode
+)
+COMMANDS = (
+    DeployAgent,
+    WithdrawAgent,
+    PlaceAgent,
+    RecordIntent,
+    RecordOutcome,
+    RecordReceipts,
+    CallOff,
+    SetConfig,
+    RecordLead,
+    RemoveNode,
+)
 
 
 # -- questions, put like commands; they change nothing ------------------------------------------------------------------
@@ -309,6 +351,11 @@ class GetPlacement:
 
 
 @dataclass(frozen=True, slots=True)
+class ListRemoved:
+    """Gives frozenset[NodeId]: those that were removed and do not come back."""
+
+
+@dataclass(frozen=True, slots=True)
 class GetOwed:
     """Gives what ``caller`` owes this organisation in millionths of a MESH."""
 
@@ -334,8 +381,8 @@ class AuditEntry:
     subject: str
 
 
-Query: TypeAlias = GetAgent | ListAgents | GetTask | FindTasks | GetArguments | GetConfig | GetPlacement | GetOwed | ReadAudit
-QUERIES = (GetAgent, ListAgents, GetTask, FindTasks, GetArguments, GetConfig, GetPlacement, GetOwed, ReadAudit)
+Query: TypeAlias = GetAgent | ListAgents | GetTask | FindTasks | GetArguments | GetConfig | GetPlacement | ListRemoved | GetOwed | ReadAudit
+QUERIES = (GetAgent, ListAgents, GetTask, FindTasks, GetArguments, GetConfig, GetPlacement, ListRemoved, GetOwed, ReadAudit)
 
 
 # -- waiting, which the machine does and the state does not ------------------------------------------------------------
@@ -360,4 +407,6 @@ class HoldTask:
 
 @dataclass(frozen=True, slots=True)
 class ListOrphans:
-    """Gives tuple[Intent, …]: tasks that are open and that nobody holds on this node: what a leader before it, or a crash, has left."""
+    """Gives tuple[Intent, …]: tasks that are open and that nobody holds on this node: what a leader before it, or a crash, has left.
+    Unreachable ``not-leading`` where another leads, who holds what is open.
+    """

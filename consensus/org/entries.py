@@ -12,6 +12,8 @@ caller/<did>               how many tasks are remembered for a caller, how many 
 off/<did>\\0<id>            (number) a task that its caller called off before its request came
 off-order/<did>\\0<number>  its id: the oldest go first
 placed/<id>                node and term of the leader that runs an agent
+lead                       node and term of the leader that took over last
+removed/<node>             (empty) a node that does not come back
 config/<name>              configuration
 audit/<number>             AuditEntry
 """
@@ -31,6 +33,8 @@ from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.storage.store import View
 
 META = b"meta"
+LEAD = b"lead"
+REMOVED = b"removed/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,11 @@ def placed_key(agent: AgentId) -> bytes:
     return b"placed/" + agent.encode()
 
 
+def removed_key(node: NodeId) -> bytes:
+    """There if ``node`` was removed."""
+    return REMOVED + node.encode()
+
+
 def config_key(name: str) -> bytes:
     """Where a value of the configuration lies."""
     return b"config/" + name.encode()
@@ -191,6 +200,17 @@ def read_placement(view: View, agent: AgentId) -> Placement | None:
 def write_placement(placement: Placement) -> bytes:
     """The value of ``placement``."""
     return cbor.encode([placement.node, placement.term])
+
+
+def lead_term(view: View) -> int:
+    """The term of the leader that took over last."""
+    value = _list(view, LEAD)
+    return 0 if value is None else int(value[1])
+
+
+def write_lead(node: NodeId, term: int) -> bytes:
+    """The value of a lead."""
+    return cbor.encode([node, term])
 
 
 def read_task(view: View, task: TaskId) -> Task | None:

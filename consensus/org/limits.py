@@ -49,6 +49,14 @@ MAX_AGENTS = 1000
 AGENTS_DECODED = 64
 """Agents that are kept decoded between their calls: at most 20 MiB, where all records are as large as they may be."""
 
+MAX_REMOVED = 1024
+"""Nodes that were removed for good: three a day for a year."""
+
+LOOKED_AT = 32
+LOOK_S = 0.25
+"""So many of the tasks that somebody waits for are looked at each time, and so often: what another node has recorded of them. A look takes
+a third of a millisecond."""
+
 MAX_AGENT_FILE_BYTES = 64 << 10
 MAX_RECORD_BYTES = 256 << 10
 """A signed record with the JSON Schemas of its tools."""

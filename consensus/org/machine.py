@@ -7,12 +7,14 @@ more, but its hold is abandoned, and that ends the task. A task whose intent was
 same way. Where it is not known whether such an end was recorded, it is proposed again until it is (``_insist``). Open tasks that nobody
 holds here (``ListOrphans``) were left by a crash or by a leader before this one: the recovery Flow ends them.
 
-Only a leader runs tasks. An intent that was recorded when this node led no more, or again in another term, is called off and answered
-as not done: the leader of that time may have ended it already.
+Only a leader runs tasks. Its intents carry its term, and are refused once a later leader has taken over (``RecordLead``): nothing was
+done. One that was recorded before that, while this node led no more or again in another term, belongs to the later leader, which finds
+it open and ends it; here it is waited for. Since others record ends too, those that somebody waits for are looked at now and then.
 """
 
 from collections import deque
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Protocol, TypeAlias
 
 from meshos.consensus.org.commands import (
@@ -25,9 +27,10 @@ from meshos.consensus.org.commands import (
     NotBegun,
     RecordIntent,
     RecordOutcome,
+    Running,
 )
 from meshos.consensus.org.entries import read_ended, read_task
-from meshos.consensus.org.limits import MAX_RECORDED_RESULT_BYTES, MAX_WAITING
+from meshos.consensus.org.limits import LOOK_S, LOOKED_AT, MAX_RECORDED_RESULT_BYTES, MAX_WAITING
 from meshos.consensus.org.queries import open_intents
 from meshos.consensus.org.state import no_task
 from meshos.consensus.raft.events import Fence
@@ -83,12 +86,12 @@ class OrgMachine:
         self._ops = 0
         self._asked: dict[int, _Asked] = {}
         self._numbers: dict[_Asker, int] = {}  # of those that somebody waits for
-        self._begins: dict[TaskId, int] = {}  # intents that are with the replica, counted: a call may be repeated under its own id
         self._waiting: dict[TaskId, list[_Asker]] = {}
         self._waits: dict[_Asker, TaskId] = {}  # the same, by who waits
         self._holds: dict[_Asker, HoldTask] = {}  # those of them that run the task
         self._unheld: dict[TaskId, _Asker] = {}  # begun, and not held yet
         self._again: deque[tuple[float, RecordOutcome | CallOff]] = deque()
+        self._look_at = float("inf")  # when to look what others have recorded of the tasks that are waited for
         self._effects: list[object] = []
 
     def step(self, now: float, event: object) -> list[object]:
@@ -105,15 +108,18 @@ class OrgMachine:
         else:
             if isinstance(event, Tick):
                 self._propose_again(now)
+                if self._look_at <= now:
+                    self._look(now)
             self._effects += self.replica.step(now, event)
         return self._effects
 
     def deadline(self) -> float | None:
-        """The replica's, or that of an end that has to be proposed again."""
+        """The replica's, that of an end that has to be proposed again, or of a look at those that are waited for."""
         due = self.replica.deadline()
-        if not self._again:
-            return due
-        return self._again[0][0] if due is None else min(due, self._again[0][0])
+        own = min(self._again[0][0], self._look_at) if self._again else self._look_at
+        if due is None:
+            return None if own == float("inf") else own
+        return min(due, own)
 
     def statistics(self) -> dict[str, int]:
         """The replica's; tasks that are run here, and repeated calls that wait."""
@@ -136,14 +142,16 @@ class OrgMachine:
         asker = (perform.reply_to, perform.op)
         try:
             if isinstance(command, AwaitOutcome | HoldTask):
-                self._wait(asker, command)
+                self._wait(now, asker, command)
             elif isinstance(command, ListOrphans):
-                self._answer(asker, Ok(self._orphans()))
-            elif isinstance(command, RecordIntent):
                 if self.replica.fence is None:
                     raise leads_not()
-                self._begins[command.task] = self._begins.get(command.task, 0) + 1
-                self._propose(now, command, asker=asker)
+                self._answer(asker, Ok(self._orphans()))
+            elif isinstance(command, RecordIntent):
+                fence = self.replica.fence
+                if fence is None:
+                    raise leads_not()
+                self._propose(now, replace(command, term=fence.term), asker=asker)
             elif isinstance(command, RecordOutcome):
                 self._propose(now, *_light(command), asker=asker)
             elif isinstance(command, CallOff):
@@ -169,8 +177,10 @@ class OrgMachine:
             self._insist(now, self._again.popleft()[1])
 
     def _orphans(self) -> tuple[object, ...]:
-        held = {hold.task for hold in self._holds.values()} | self._unheld.keys() | self._begins.keys()
-        return tuple(intent for intent in open_intents(self.replica.view()) if intent.task not in held)
+        """Open tasks that nobody runs here, nor begins or ends at this moment."""
+        held = {hold.task for hold in self._holds.values()} | self._unheld.keys()
+        asked = {asked.command.task for asked in self._asked.values()} | {command.task for _, command in self._again}
+        return open_intents(self.replica.view(), held | asked)
 
     def _answer(self, asker: _Asker, outcome: Outcome[object]) -> None:
         self._effects.append(Tell(asker[0], Completed(asker[1], outcome)))
@@ -182,7 +192,6 @@ class OrgMachine:
         if asker is not None:
             del self._numbers[asker]
         if isinstance(command, RecordIntent):
-            self._count_down(command.task)
             outcome = self._begun(now, asked, command, outcome)
         elif asker is None and isinstance(outcome, Err) and _in_doubt(outcome.error):
             self._again.append((now + AGAIN_S, command))
@@ -200,26 +209,20 @@ class OrgMachine:
         if isinstance(outcome, Err):
             if _in_doubt(outcome.error):
                 self._insist(now, _off(command))
-            return outcome
+            return Err(leads_not()) if outcome.error.name == "stale-term" else outcome
         if not isinstance(outcome.value, Begun):
             return outcome
         if asked.asker is None:
             self._insist(now, RecordOutcome(command.task, "cancelled"))
         elif asked.fence != self.replica.fence:
-            self._insist(now, RecordOutcome(command.task, "cancelled", forget=True))
-            return Err(leads_not())
+            return Ok(Running(command.task))  # it is for the leader of that time to end, and may have begun there
         else:
             self._unheld[command.task] = asked.asker
         return Ok(replace(outcome.value, now=now))
 
-    def _count_down(self, task: TaskId) -> None:
-        self._begins[task] -= 1
-        if not self._begins[task]:
-            del self._begins[task]
-
     # -- waiting -----------------------------------------------------------------------------------------------------
 
-    def _wait(self, asker: _Asker, command: AwaitOutcome | HoldTask) -> None:
+    def _wait(self, now: float, asker: _Asker, command: AwaitOutcome | HoldTask) -> None:
         begun = isinstance(command, HoldTask) and self._unheld.pop(command.task, None) is not None
         if not begun:  # whose intent was recorded a moment ago has not ended: no need to look
             view = self.replica.view()
@@ -235,6 +238,21 @@ class OrgMachine:
             raise busy("the table of calls that wait for a running task")
         self._waits[asker] = command.task
         self._waiting.setdefault(command.task, []).append(asker)
+        self._look_at = min(self._look_at, now + LOOK_S)
+
+    def _look(self, now: float) -> None:
+        """What has another node recorded of those that are waited for here? The longest that were not looked at come first."""
+        view = self.replica.view()
+        for id_ in list(islice(self._waiting, LOOKED_AT)):
+            self._waiting[id_] = self._waiting.pop(id_)
+            task = read_task(view, id_)
+            if task is not None and task.ended is not None and not self._ends(id_):
+                self._ended(read_ended(view, task))
+        self._look_at = now + LOOK_S if self._waiting else float("inf")
+
+    def _ends(self, task: TaskId) -> bool:
+        """Whether an outcome of this node is with the replica, whose answer comes with the whole result."""
+        return any(isinstance(asked.command, RecordOutcome) and asked.command.task == task for asked in self._asked.values())
 
     def _ended(self, ended: Ended) -> None:
         """Tell all who wait for this task."""

@@ -21,14 +21,18 @@ from meshos.consensus.org.commands import (
     Placement,
     Problem,
     RecordIntent,
+    RecordLead,
     RecordOutcome,
     RecordReceipts,
+    RemoveNode,
     Running,
     SetConfig,
     WithdrawAgent,
 )
 from meshos.consensus.org.entries import (
+    LEAD,
     META,
+    REMOVED,
     Meta,
     Task,
     agent_key,
@@ -38,6 +42,7 @@ from meshos.consensus.org.entries import (
     config_key,
     dedup_key,
     expiry_key,
+    lead_term,
     off_key,
     off_order_key,
     open_key,
@@ -48,12 +53,14 @@ from meshos.consensus.org.entries import (
     read_meta,
     read_placement,
     read_task,
+    removed_key,
     result_key,
     split_expiry,
     task_key,
     write_agent,
     write_audit,
     write_caller,
+    write_lead,
     write_meta,
     write_placement,
     write_task,
@@ -79,6 +86,7 @@ from meshos.consensus.org.limits import (
     MAX_RECORD_BYTES,
     MAX_RECORDED_ARGUMENTS_BYTES,
     MAX_RECORDED_RESULT_BYTES,
+    MAX_REMOVED,
     MAX_TASKS,
     MAX_TASKS_PER_CALLER,
     MAX_TIMEOUT_MS,
@@ -87,7 +95,7 @@ from meshos.consensus.org.limits import (
 )
 from meshos.effects import Delete, Put, Write
 from meshos.errors import BadInput, Refused, busy
-from meshos.ids import AgentId, OrgDid, TaskId
+from meshos.ids import AgentId, NodeId, OrgDid, TaskId
 from meshos.storage.overlay import Overlay
 from meshos.storage.store import View
 
@@ -113,6 +121,11 @@ def apply(view: View, command: Command, at_ms: int) -> tuple[Result, tuple[Write
         result = None
     elif isinstance(command, CallOff):
         result = _call_off(change, command)
+    elif isinstance(command, RecordLead):
+        _record_lead(change, command)
+        result = None
+    elif isinstance(command, RemoveNode):
+        result = _remove_node(change, command)
     else:
         _set_config(change, command)
         result = None
@@ -169,6 +182,7 @@ class _Change:
 
 
 def _record_intent(change: _Change, command: RecordIntent) -> Begun | Running | Ended:
+    _must_lead(change, command.term)
     if change.view.get(off_key(command.caller.org, command.task)) is not None:
         raise Refused("cancelled", "its caller called it off before it came")
     key = dedup_key(command.caller.org, command.agent, command.key)
@@ -350,6 +364,36 @@ def _purge(change: _Change) -> None:
         change.count(task.intent.caller.org, tasks=-1)
 
 
+# -- who leads -----------------------------------------------------------------------------------------------------------
+
+
+def _must_lead(change: _Change, term: int) -> None:
+    """The fence: raise ``stale-term`` for what comes in the name of a lead that is over."""
+    newest = lead_term(change.view)
+    if term < newest:
+        raise Refused("stale-term", f"this is the word of the leader of term {term}, and that of term {newest} has taken over since")
+
+
+def _record_lead(change: _Change, command: RecordLead) -> None:
+    _check(len(command.node) <= MAX_NAME_CHARS and command.term >= 0, "its node or term is none")
+    _must_lead(change, command.term)
+    if command.term > lead_term(change.view):
+        change.put(LEAD, write_lead(command.node, command.term))
+        change.audit(command.node, "lead", str(command.term))
+
+
+def _remove_node(change: _Change, command: RemoveNode) -> bool:
+    _check(0 < len(command.node) <= MAX_NAME_CHARS, "its node is none")
+    key = removed_key(command.node)
+    if change.view.get(key) is not None:
+        return False
+    if sum(1 for _ in change.view.scan(REMOVED)) >= MAX_REMOVED:
+        raise busy("the table of nodes that were removed")
+    change.put(key, b"")
+    change.audit(command.by, "remove-node", command.node)
+    return True
+
+
 # -- agents and configuration ------------------------------------------------------------------------------------------
 
 
@@ -368,6 +412,8 @@ def _deploy(change: _Change, command: DeployAgent) -> Agent:
     _check(len(command.folder) <= MAX_PATH_CHARS, "its folder's path is too long")
     _check(len(command.tools) <= MAX_TOOLS and all(len(tool.name) <= MAX_NAME_CHARS for tool in command.tools), "too many tools")
     _check(command.price_micro >= 0, "its price is below zero")
+    _check(len(command.node) <= MAX_NAME_CHARS and command.term >= 0, "its node or term is none")
+    _must_lead(change, command.term)
     old = read_agent(change.view, command.agent)
     _next_version(old, command.version)
     if old is None and sum(1 for _ in change.view.scan(b"agent/")) >= MAX_AGENTS:
@@ -385,12 +431,14 @@ def _deploy(change: _Change, command: DeployAgent) -> Agent:
         False,
     )
     change.put(agent_key(agent.agent), write_agent(agent))
+    _put_placement(change, agent.agent, command.node, command.term)
     change.audit(command.by, "deploy", agent.agent)
     return agent
 
 
 def _withdraw(change: _Change, command: WithdrawAgent) -> Agent:
     _check(len(command.record) <= MAX_RECORD_BYTES, "its record is too large")
+    _must_lead(change, command.term)
     old = runnable(change.view, command.agent)
     _next_version(old, command.version)
     agent = replace(old, version=command.version, record=command.record, at_ms=change.at_ms, withdrawn=True)
@@ -401,12 +449,17 @@ def _withdraw(change: _Change, command: WithdrawAgent) -> Agent:
 
 def _place(change: _Change, command: PlaceAgent) -> None:
     _check(len(command.node) <= MAX_NAME_CHARS and command.term >= 0, "its node or term is none")
+    _must_lead(change, command.term)
     runnable(change.view, command.agent)
-    before = read_placement(change.view, command.agent)
-    if before is not None and before.term > command.term:
-        raise Refused("stale-term", f"the leader of term {before.term} has placed it since, and this is the word of term {command.term}")
-    if before is None or (before.node, before.term) != (command.node, command.term):
-        change.put(placed_key(command.agent), write_placement(Placement(command.agent, command.node, command.term)))
+    _put_placement(change, command.agent, command.node, command.term)
+
+
+def _put_placement(change: _Change, agent: AgentId, node: NodeId, term: int) -> None:
+    before = read_placement(change.view, agent)
+    if before is not None and before.term > term:
+        raise Refused("stale-term", f"the leader of term {before.term} has placed it since, and this is the word of term {term}")
+    if before is None or (before.node, before.term) != (node, term):
+        change.put(placed_key(agent), write_placement(Placement(agent, node, term)))
 
 
 def _next_version(old: Agent | None, version: int) -> None:

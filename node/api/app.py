@@ -162,6 +162,19 @@ class Api:
         work = partial(self._service.cancel, TaskId(request.path_params["id"]), _caller(request))
         return await TaskAnswer.of(await self._soon(work), asked_again=True)
 
+    # -- the organisation's nodes --------------------------------------------------------------------------------------
+
+    async def org_nodes(self, request: Request) -> Response:
+        """The nodes of this node's org, as its leader sees them: who votes, who leads, who lacks how much."""
+        return JsonAnswer(render.org_nodes(await self._soon(self._service.org_nodes)))
+
+    async def remove_node(self, request: Request) -> Response:
+        """Remove a node of this node's org for good; again for the same node changes nothing."""
+        node = str(request.path_params["id"])
+        if len(node) > limits.TEXT_CHARS:
+            raise BadInput("bad-request", "the id is too long")
+        return JsonAnswer(render.node_removed(await self._soon(partial(self._service.remove_node, node, _caller(request)))))
+
     # -- the mesh ----------------------------------------------------------------------------------------------------
 
     async def members(self, request: Request) -> Response:

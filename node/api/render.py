@@ -10,12 +10,15 @@ from meshos.node.api.shapes import (
     Discovered,
     Event,
     Explanation,
+    GroupView,
     Health,
     HostedAgent,
     Json,
     LedgerHead,
     MembersView,
     MemberView,
+    NodeRemoved,
+    OrgNodesView,
     Published,
     StatusView,
     TaskView,
@@ -209,6 +212,38 @@ def _objects(value: object) -> list[Json]:
     return value
 
 
+def org_nodes(view: OrgNodesView) -> Object:
+    """GET /v1/org/nodes."""
+    nodes = [
+        {"node_id": one.node_id, "name": one.name, "role": one.role, "leader": one.leads, "lag": one.lag, "state": one.state}
+        for one in view.nodes
+    ]
+    return {"nodes": nodes, "leader": view.leader, "term": view.term, "commit": view.commit, "canLose": view.can_lose}
+
+
+def node_removed(done: NodeRemoved) -> Object:
+    """DELETE /v1/org/nodes/{id}."""
+    return {"node_id": done.node_id, "name": done.name, "changed": done.changed}
+
+
+def group(view: GroupView | None) -> Object | None:
+    """What a node knows of its organisation's group."""
+    if view is None:
+        return None
+    return {
+        "leader": view.leader,
+        "leads": view.leads,
+        "role": view.role,
+        "term": view.term,
+        "commit": view.commit,
+        "lag": view.lag,
+        "voters": view.voters,
+        "votersAlive": view.voters_alive,
+        "learners": view.learners,
+        "canLose": view.can_lose,
+    }
+
+
 def status(view: StatusView) -> Object:
     """GET /v1/status. ``ledger`` and ``humans`` are null until there are such."""
     return {
@@ -231,6 +266,7 @@ def status(view: StatusView) -> Object:
             "perSecond": round(view.calls_per_s, 2),
             "p95_ms": view.call_p95_ms,
         },
+        "group": group(view.group),
         "ledger": None if view.ledger is None else ledger_head(view.ledger),
         "humans": None,
         "process": {"rssBytes": view.rss_bytes, "loopLag_ms": round(view.loop_lag_ms, 2)},

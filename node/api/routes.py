@@ -28,6 +28,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/status", "status", "look", "This node"),
     Route("GET", "/v1/members", "members", "look", "The nodes of the mesh"),
     Route("GET", "/v1/events", "events", "look", "Server-sent events"),
+    Route("GET", "/v1/org/nodes", "org_nodes", "look", "The nodes of this node's org"),
+    Route("DELETE", "/v1/org/nodes/{id}", "remove_node", "operate", "Remove a node of this node's org"),
     Route("GET", "/v1/agents", "agents", "find", "The agents of this node's org"),
     Route("GET", "/v1/agents/{id}", "agent", "find", "An agent's record"),
     Route("GET", "/v1/explain/{id}", "explain", "find", "Why"),

@@ -24,6 +24,8 @@ from meshos.node.api.shapes import (
     Json,
     LedgerHead,
     MembersView,
+    NodeRemoved,
+    OrgNodesView,
     Published,
     StatusView,
     TaskView,
@@ -114,6 +116,19 @@ class NodeService(Protocol):
 
     async def cancel(self, task_id: TaskId, caller: Caller) -> TaskView:
         """Stop a task that runs; one that has ended stays as it ended."""
+        ...
+
+    # -- the organisation's nodes --------------------------------------------------------------------------------------
+
+    async def org_nodes(self) -> OrgNodesView:
+        """The nodes of this node's organisation, as its leader sees them."""
+        ...
+
+    async def remove_node(self, node: str, caller: Caller) -> NodeRemoved:
+        """Remove a node of this node's organisation for good; ``node`` is its id, how that begins, or its name. Again changes nothing.
+
+        Raises BadInput ``no-such-node`` or ``ambiguous-id``, Refused ``last-node``, Unreachable ``removal-unfinished``.
+        """
         ...
 
     # -- the mesh ----------------------------------------------------------------------------------------------------

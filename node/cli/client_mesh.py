@@ -58,6 +58,7 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
         f"{answer.get('name')} of {org_name(answer.get('org'))}, {answer.get('health')}, up {duration(answer.get('up_ms'))}",
         *[f"! {problem}" for problem in problems],
         f"Members  {seen}",
+        f"Org      {group_line(table_of(answer.get('group')))}",
         f"Agents   {hosted.get('running', 0)} of {hosted.get('hosted', 0)} running; the directory knows {known}",
         f"Tasks    {tasks.get('running', 0)} running, {tasks.get('waiting', 0)} waiting{': ' + waiting if waiting else ''}",
         f"Ledger   {_ledger(table_of(answer.get('ledger')))}",
@@ -71,6 +72,22 @@ def _ledger(head: Mapping[str, object]) -> str:
     votes = "votes" if head.get("votes") else f"does not vote: {head.get('silent')}" if head.get("silent") else "follows"
     behind = f", {head.get('behind')} blocks behind" if head.get("behind") else ""
     return f"block {head.get('height')}, view {head.get('view')}, primary {head.get('primary')}; {votes}{behind}"
+
+
+def group_line(group: Mapping[str, object]) -> str:
+    """The organisation's group in one line; an older node tells nothing of it."""
+    if not group:
+        return "-"
+    voters, alive = int(number(group.get("voters")) or 0), int(number(group.get("votersAlive")) or 0)
+    role, lag = str(group.get("role")), int(number(group.get("lag")) or 0)
+    if role in ("joining", "removed"):
+        return "this node was removed from it" if role == "removed" else "this node waits to be taken up by its leader"
+    if group.get("leader") is None:
+        return f"no leader: {alive} of {plural(voters, 'voter')} in reach, {voters // 2 + 1} needed"
+    lacks = "" if not lag else f", {plural(lag, 'entry').replace('entrys', 'entries')} behind"
+    part = "" if role == "voter" else f"; this node is {'a learner' if role == 'learner' else 'leaving'}"
+    lead = f"raft leader {group['leader']}, term {group.get('term')}, {alive} of {voters}{lacks}{part}"
+    return f"{lead}; can lose {group.get('canLose')} more"
 
 
 def list_errors(*, as_json: bool) -> None:

@@ -5,7 +5,7 @@ the few things that its ports must reach.
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from meshos.consensus.org.machine import MACHINE as ORG
@@ -24,6 +24,8 @@ from meshos.flow_machine import Flows, Service
 from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.agents import AgentFlows
+from meshos.node.kernel.group import GroupFlows
+from meshos.node.kernel.leading import Leading
 from meshos.node.kernel.money import TOLD, LedgerWindow, replica_of
 from meshos.node.kernel.payments import STORED as PAYMENTS_STORED
 from meshos.node.kernel.payments import USUAL, Terms, payment_machines
@@ -40,6 +42,7 @@ from meshos.protocols.directory.record import OrgOf
 from meshos.protocols.directory.services import services as directory_services
 from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.directory.wire import HINT
+from meshos.protocols.leader.wire import LEADER
 from meshos.protocols.ledger.port import LEDGER
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.commands import Certified
@@ -76,7 +79,9 @@ BODIES = {TASK: MAX_ARGUMENTS_BYTES + HEAD_BYTES + 4}
 """The protocols whose requests may be larger than 1 MiB."""
 
 CALL, CALLED_OFF, DEPLOY, UNDEPLOY = "call", "call-off", "deploy", "undeploy"
+PROCESSES, ORG_NODES, REMOVE_NODE = "agents-processes", "org-nodes", "org-remove-node"
 DELIVER, SETTLE, TIDY = "receipts-deliver", "calls-settle", "agents-tidy"
+RECOVER, KEEP_GROUP = "tasks-recover", "org-keep-group"
 ASK_ORG, ASK_DIRECTORY, ASK_LEDGER, SEND = "ask-org", "ask-directory", "ask-ledger", "send-transaction"
 """For whoever stands outside: put one command to the machine, give its answer."""
 
@@ -133,6 +138,7 @@ class Assembly:
     shelf: Shelf
     revocations: Revocations
     org: OrgMachine
+    group: GroupFlows
     ledger: Pbft
     window: LedgerWindow
 
@@ -156,6 +162,17 @@ def assemble(outside: Outside) -> Assembly:
     def live_peers() -> list[NodeId]:
         return [view.node_id for view in membership.members() if view.node_id != me.node and membership.routable(view.node_id)]
 
+    def own_alive() -> Set[NodeId]:
+        own = membership.routable_of(me.org)
+        return {node for node in own if membership.organisation_of(node) == me.org and _is_alive(membership, node)}
+
+    def own_expelled() -> Set[NodeId]:
+        return {one.node for one in membership.expelled() if one.org == me.org}
+
+    def own_nodes() -> Sequence[NodeId]:
+        leader = () if org.leader is None else (org.leader,)  # it is heard, also where membership has doubts
+        return tuple(dict.fromkeys((*leader, *membership.routable_of(me.org), me.node)))
+
     org = OrgMachine(_replica(outside, me))
     wall_ms = outside.wall_ms()
     ledger = replica_of(
@@ -170,9 +187,18 @@ def assemble(outside: Outside) -> Assembly:
         listener=KERNEL,
     )
     window = LedgerWindow(ledger, outside.views[LEDGER])
-    tasks = TaskServices(me, office=org, genesis_hash=outside.genesis_hash, verifier=outside.verifier, payments=OnCredit(me.org))
-    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member, pays=True)
     agents = AgentFlows(me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms)
+    group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
+    leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
+    tasks = TaskServices(
+        me,
+        office=org,
+        genesis_hash=outside.genesis_hash,
+        verifier=outside.verifier,
+        payments=OnCredit(me.org),
+        serves=agents.serves,
+    )
+    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member, pays=True)
     shelf = Shelf(outside.embedder)
     checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
     parts = Parts(me.node, me.org, checker, shelf, live_peers, outside.measures)
@@ -203,9 +229,15 @@ def assemble(outside: Outside) -> Assembly:
         RECEIPT: tasks.receipt,
         CALL: calls.call,
         CALLED_OFF: calls.call_off,
-        DEPLOY: agents.deploy,
-        UNDEPLOY: agents.undeploy,
+        DEPLOY: leading.deploy,
+        UNDEPLOY: leading.undeploy,
+        PROCESSES: leading.processes,
+        ORG_NODES: leading.nodes,
+        REMOVE_NODE: leading.remove,
+        LEADER: leading.serve,
         TIDY: agents.keep_tidy,
+        RECOVER: tasks.keep_recovering,
+        KEEP_GROUP: group.keep,
         DELIVER: Delivery(providers_of, pays=True).deliver,
         SETTLE: Settling(calls, providers_of).settle,
         START: start,
@@ -216,11 +248,16 @@ def assemble(outside: Outside) -> Assembly:
         SEND: send_transaction,
     }
     flows = Flows(services, limit=FLOWS)
-    allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT), any_member)
-    listeners = {protocol_of(GROUP): Listener(ORG, lambda peer: peer.org == me.org), PBFT: Listener(LEDGER, any_member)}
+
+    def own_only(peer: Peer) -> bool:
+        return peer.org == me.org
+
+    open_to_all = (MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT)
+    allowed = {**dict.fromkeys(open_to_all, any_member), LEADER: own_only}
+    listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_member)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"])
-    receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, SETTLE, TIDY), told=TOLD)
+    receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP), told=TOLD)
     machines: dict[str, Machine] = {
         "flows": flows,
         "rpc": rpc,
@@ -234,7 +271,7 @@ def assemble(outside: Outside) -> Assembly:
         RECEIPTS: receipts,
         KERNEL: watch,
     }
-    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org, ledger, window)
+    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org, group, ledger, window)
 
 
 async def ask_org(command: object) -> object:
@@ -261,6 +298,11 @@ def any_member(peer: Peer) -> bool:
     """Who has come through a link's handshake holds a certificate of an organisation of this mesh; that is enough to ask."""
     del peer
     return True
+
+
+def _is_alive(membership: Membership, node: NodeId) -> bool:
+    member = membership.member(node)
+    return member is not None and member.state == "alive"
 
 
 def _replica(outside: Outside, me: Peer) -> Replica:

@@ -26,10 +26,10 @@ from meshos.consensus.org.commands import Problem, Status
 from meshos.consensus.org.limits import MAX_TIMEOUT_MS
 from meshos.crypto.signing import Verifier
 from meshos.errors import BadInput, MeshError, Refused, Unreachable
-from meshos.flow import Ask, Port, Propose
+from meshos.flow import Port, Propose
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
+from meshos.protocols.leader.reaching import ask_any
 from meshos.protocols.payments.commands import PAYING, PayNow, Promise, Promised, Settle
-from meshos.protocols.rpc.limits import BODY_BYTES
 from meshos.protocols.tasks import amounts
 from meshos.protocols.tasks.hashing import sha256
 from meshos.protocols.tasks.limits import GRACE_S, MAX_DEPTH, MAX_NAME_CHARS, PRIORITY, WORD_S
@@ -62,8 +62,9 @@ from meshos.protocols.tasks.wire import (
 class CallRequest:
     """Run ``tool`` of ``agent`` with ``arguments`` (canonical CBOR of a map).
 
-    ``task`` is a new id (``t-`` and 32 random hex digits). ``providers`` are nodes of ``provider_org``, tried in this order until one is
-    reached. ``key`` is the caller's idempotency key, or empty. ``timeout_s`` is the task's; the call takes at most GRACE_S longer.
+    ``task`` is a new id (``t-`` and 32 random hex digits). ``providers`` are nodes of ``provider_org``, tried in this order until one takes
+    it, again while they choose who leads (protocols/leader/reaching.py). ``key`` is the caller's idempotency key, or empty. ``timeout_s``
+    is the task's; the call takes at most GRACE_S longer.
     ``depth`` is how many calls may follow it. ``price_micro`` is the price of one call as the caller saw it, ``budget_micro`` what the
     caller gives at most (both in millionths of a MESH, None: not known, not checked): the lower one is the most that is agreed to.
     """
@@ -254,16 +255,8 @@ class Calls:
     # -- parts -------------------------------------------------------------------------------------------------------
 
     async def _ask(self, asked: _Asked, providers: tuple[NodeId, ...], protocol: str, body: bytes, timeout_s: float) -> bytes:
-        """The reply of the first provider that is reached."""
-        last = Unreachable("no-provider", f"no node of {asked.provider} is known", hint="look at `mesh members`", outcome="not_done")
-        for node in providers:
-            try:
-                return await Ask(node, protocol, body, timeout_s, lane="work" if len(body) <= BODY_BYTES["work"] else "bulk")
-            except Unreachable as error:
-                if error.outcome != "not_done":
-                    raise
-                last = error
-        raise last
+        """The reply of the first provider that takes it."""
+        return await ask_any(asked.provider, lambda: providers, protocol, body, timeout_s)
 
     async def _countersign(self, asked: _Asked, reply: TaskReply, replayed: bool) -> SignedReceipt:
         """Check the provider's receipt, sign it, owe what it says, and have it sent back. Raises Refused ``receipt-invalid``; nothing is

@@ -8,7 +8,8 @@ nothing any more, still ends it. A caller that calls the task off ends it in the
 and both of the caller's requests are answered by what was recorded first. A task whose node died in between is found open at the
 next start: a tool that may run again is run again, any other task ends as ``outcome_unknown``.
 
-Tasks run on the node that leads the organisation; another of its nodes passes a call on to it, and says for whom.
+Tasks run on the node that leads the organisation; another of its nodes passes a call on to it, and says for whom. Where the lead has
+gone to another node meanwhile, a task that nobody runs any more is found open there, and ended likewise.
 """
 
 from collections.abc import Callable
@@ -38,9 +39,10 @@ from meshos.crypto.merkle import leaf_hash
 from meshos.crypto.signing import Claim, Verifier
 from meshos.effects import Err, Ok
 from meshos.errors import Failed, MeshError, Refused, Unreachable
-from meshos.flow import Ask, Compute, Gather, Port, Propose
+from meshos.flow import Ask, Compute, Gather, Port, Propose, Sleep
 from meshos.flow_machine import ABANDONED
 from meshos.ids import AgentId, Peer, TaskId
+from meshos.protocols.leader.reaching import RETRIED
 from meshos.protocols.payments.commands import Accepted
 from meshos.protocols.rpc.events import Inbound
 from meshos.protocols.rpc.limits import BODY_BYTES
@@ -53,6 +55,7 @@ from meshos.protocols.tasks.limits import (
     MAX_DEPTH,
     MAX_RESULT_BYTES,
     PRIORITY,
+    RECOVER_S,
     RECOVERED_AT_ONCE,
     REPLY_MARGIN_S,
     WORD_S,
@@ -84,7 +87,9 @@ def allow_all(caller: Peer, agent: AgentId, tool: str) -> MeshError | None:
 
 
 class TaskServices:
-    """The services of one node. ``me`` is this node, ``office`` knows who leads its organisation."""
+    """The services of one node. ``me`` is this node, ``office`` knows who leads its organisation, ``serves`` whether an agent is not still
+    to be started by a node that has just come to lead.
+    """
 
     def __init__(
         self,
@@ -95,6 +100,7 @@ class TaskServices:
         verifier: Verifier,
         payments: Payments,
         policy: Policy = allow_all,
+        serves: Callable[[AgentId], bool] = lambda agent: True,
     ) -> None:
         self._me = me
         self._office = office
@@ -102,6 +108,8 @@ class TaskServices:
         self._verifier = verifier
         self._payments = payments
         self._policy = policy
+        self._serves = serves
+        self._recovering: set[TaskId] = set()
         self.unsigned = 0
         """Outcomes that could not be signed, for the node's metrics."""
 
@@ -115,6 +123,9 @@ class TaskServices:
             return await self._forward(
                 TASK, encode_request(replace(request, behalf=caller)), request.timeout_ms / 1000 + GRACE_S, request.behalf
             )
+        if not self._serves(request.agent):
+            starting = "the node that leads since a moment ago still starts its organisation's agents; nothing was done"
+            raise Unreachable("agent-starting", starting, hint="try again in a moment", outcome="not_done")
         refusal = self._policy(caller, request.agent, request.tool)
         if refusal is not None:
             raise refusal
@@ -234,7 +245,7 @@ class TaskServices:
 
     async def recover(self, _: object) -> int:
         """A Flow for a node that has come to lead, once its agents run: end every task that a crash or the leader before it left
-        open; gives how many.
+        open; gives how many. Those that another such Flow is ending are left to it.
 
         One that cannot be ended keeps no other from it: the first such error is raised when all have been tried.
         """
@@ -248,7 +259,29 @@ class TaskServices:
             raise errors[0]
         return len(orphans)
 
-    async def _recover(self, intent: Intent) -> Ended:
+    async def keep_recovering(self, _: object) -> None:
+        """The Flow that ends open tasks which nobody runs, for as long as the node lives: what ``recover`` could not end, and what was
+        recorded here while this node led no more, and leads again.
+        """
+        while True:
+            await Sleep(RECOVER_S)
+            if self._office.lead is not None:
+                try:
+                    await self.recover(None)
+                except MeshError:
+                    continue  # it is tried again
+
+    async def _recover(self, intent: Intent) -> None:
+        """End one task, unless another such Flow does."""
+        if intent.task in self._recovering:
+            return
+        self._recovering.add(intent.task)
+        try:
+            await self._recover_alone(intent)
+        finally:
+            self._recovering.discard(intent.task)
+
+    async def _recover_alone(self, intent: Intent) -> Ended:
         arguments = await Propose[bytes | None](GetArguments(intent.task)) if intent.rerun else None
         if arguments is not None:
             return await self._run(intent, arguments, intent.timeout_ms / 1000, MAX_DEPTH - 1, PRIORITY)
@@ -301,10 +334,16 @@ class TaskServices:
         return behalf
 
     async def _forward(self, protocol: str, body: bytes, timeout_s: float, behalf: Peer | None) -> bytes:
+        """Pass it on to the leader, once. One that cannot be reached may be gone, and another be chosen: the caller tries again."""
         leader = self._office.leader
         if behalf is not None or leader is None or leader == self._me.node:
             raise leads_not()
-        return await Ask(leader, protocol, body, timeout_s, lane="work" if len(body) <= BODY_BYTES["work"] else "bulk")
+        try:
+            return await Ask(leader, protocol, body, timeout_s, lane="work" if len(body) <= BODY_BYTES["work"] else "bulk")
+        except Unreachable as error:
+            if error.outcome == "not_done" and error.name not in RETRIED:
+                raise leads_not() from error
+            raise
 
 
 def _status_of(error: MeshError, intent: Intent) -> Status:

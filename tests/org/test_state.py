@@ -52,7 +52,9 @@ from meshos.storage.memory import MemoryStore
 AGENT = AgentId("a-1")
 BETA = Peer(NodeId("beta-1"), OrgDid("did:mesh:hospital:beta"))
 GAMMA = Peer(NodeId("gamma-1"), OrgDid("did:mesh:hospital:gamma"))
-DEPLOY = DeployAgent(AGENT, "One", 1, b"file", "/folder", b"record", (Tool("read", True), Tool("pay", False)), 7, "alice")
+DEPLOY = DeployAgent(
+    AGENT, "One", 1, b"file", "/folder", b"record", (Tool("read", True), Tool("pay", False)), 7, "alice", NodeId("12D3KooWone"), 0
+)
 AT = 1_700_000_000_000
 
 
@@ -120,7 +122,7 @@ def test_what_is_refused_changes_nothing() -> None:
     org.refused(replace(DEPLOY, version=2, agent_file=bytes(MAX_AGENT_FILE_BYTES + 1)), "bad-command")
     org.refused(replace(DEPLOY, version=2, name=""), "bad-command")
     org.refused(replace(DEPLOY, version=2, price_micro=-1), "bad-command")
-    org.refused(WithdrawAgent(AgentId("a-none"), 2, b"", "alice"), "agent-unknown")
+    org.refused(WithdrawAgent(AgentId("a-none"), 2, b"", "alice", 0), "agent-unknown")
     org.refused(SetConfig("", b"", "alice"), "bad-command")
     org.refused(SetConfig("name", bytes(MAX_CONFIG_BYTES + 1), "alice"), "bad-command")
 
@@ -259,8 +261,8 @@ def test_agents() -> None:
     org = _State()
     again = org.run(replace(DEPLOY, version=3, price_micro=9))
     assert isinstance(again, Agent) and again.version == 3
-    org.refused(WithdrawAgent(AGENT, 3, b"", "alice"), "version-conflict")
-    gone = org.run(WithdrawAgent(AGENT, 4, b"tombstone", "alice"))
+    org.refused(WithdrawAgent(AGENT, 3, b"", "alice", 0), "version-conflict")
+    gone = org.run(WithdrawAgent(AGENT, 4, b"tombstone", "alice", 0))
     assert gone == replace(again, version=4, record=b"tombstone", withdrawn=True)
     assert answer(org.store, GetAgent(AGENT)) == gone
     assert answer(org.store, ListAgents()) == ()
@@ -337,7 +339,7 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(RecordReceipts, st.lists(st.tuples(TASKS, st.just(b"c")), max_size=2).map(tuple)),
     st.builds(SetConfig, st.sampled_from(["x", "y"]), st.one_of(st.none(), st.binary(max_size=2)), st.just("bob")),
     st.builds(lambda version: replace(DEPLOY, version=version), st.integers(1, 4)),
-    st.builds(lambda version: WithdrawAgent(AGENT, version, b"", "bob"), st.integers(1, 4)),
+    st.builds(lambda version: WithdrawAgent(AGENT, version, b"", "bob", 0), st.integers(1, 4)),
 )
 
 

@@ -265,7 +265,7 @@ class World:
         for node in self.nodes.values():
             node.start()
         self.caller, self.provider = self.nodes[CALLER.node], self.nodes[PROVIDER.node]
-        self.propose(self.provider, DeployAgent(AGENT, "Demo", 1, b"file", "/folder", b"record", TOOLS, PRICE, "tests"))
+        self.propose(self.provider, DeployAgent(AGENT, "Demo", 1, b"file", "/folder", b"record", TOOLS, PRICE, "tests", PROVIDER.node, 0))
         for node in self.nodes.values():
             node.effects = 0
 

@@ -86,7 +86,9 @@ class TaskNode:
                 await self.host.flow("propose", GetAgent(AGENT), timeout_s=5)
             except Refused:
                 tools = (Tool("read", True), Tool("pay", False))
-                await self.host.flow("propose", DeployAgent(AGENT, "Demo", 1, b"", "/", b"", tools, 5, "test"), timeout_s=5)
+                await self.host.flow(
+                    "propose", DeployAgent(AGENT, "Demo", 1, b"", "/", b"", tools, 5, "test", self.me.node, 0), timeout_s=5
+                )
             task_status.started()
 
     async def call(self, tool: str, key: str, arguments: bytes) -> TaskResult:

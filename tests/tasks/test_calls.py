@@ -227,7 +227,7 @@ def test_a_withdrawn_agent_and_a_policy() -> None:
     with pytest.raises(Refused, match="not-allowed"):
         world.call("read", node=world.nodes[STRANGER.node])
     assert world.call("read").status == "completed"
-    world.propose(world.provider, WithdrawAgent(AGENT, 2, b"tombstone", "tests"))
+    world.propose(world.provider, WithdrawAgent(AGENT, 2, b"tombstone", "tests", 0))
     with pytest.raises(Refused, match="agent-unknown"):
         world.call("read")
 

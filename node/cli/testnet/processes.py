@@ -152,6 +152,14 @@ def alive_members(node: Node) -> int:
     return sum(isinstance(item, dict) and item.get("state") == "alive" for item in members) if isinstance(members, list) else 0
 
 
+def voters(node: Node) -> int:
+    """How many nodes of its organisation decide for it, as its leader says; 0 while there is none."""
+    answer = get(node, "/v1/org/nodes")
+    body = answer[1] if answer is not None and answer[0] == 200 else None
+    rows = body.get("nodes") if isinstance(body, dict) else None
+    return sum(isinstance(row, dict) and row.get("role") == "voter" for row in rows) if isinstance(rows, list) else 0
+
+
 def why_it_ended(node: Node) -> str:
     """The last sentence in the node's log, for people."""
     try:
