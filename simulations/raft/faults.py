@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from meshos.consensus.raft.replica import Replica
 from meshos.simulations.faults.fields import Count, Seconds
@@ -12,9 +11,6 @@ from meshos.simulations.world import SimNode, World
 
 LOOK_S = 0.001
 """How often it is looked whether somebody has come to lead, or has voted."""
-
-Seen: TypeAlias = dict[str, tuple[int, int]]
-"""By node: in which life and term it was seen last."""
 
 
 @fault("for {for_s} leaders die {reign_s} after their election and come back after {down_s}")
@@ -95,15 +91,15 @@ class ShortLivedVoters:
 
 
 def _watch(world: World, for_s: float, when: Callable[[Replica], bool], then: Callable[[SimNode, int], None]) -> None:
-    """For so long, whenever a node has come to be as ``when`` says, in each of its lives once a term."""
-    seen: Seen = {}
+    """For so long, whenever a node has come to be as ``when`` says; once a term, over all its lives."""
+    seen: dict[str, int] = {}
     until = world.now + for_s
 
     def look() -> None:
         for node in world.nodes.values():
             replica = node.core.machine(MACHINE) if node.alive and not node.paused else None
-            if isinstance(replica, Replica) and when(replica) and seen.get(node.name) != (node.epoch, replica.raft.term):
-                seen[node.name] = (node.epoch, replica.raft.term)
+            if isinstance(replica, Replica) and when(replica) and seen.get(node.name) != replica.raft.term:
+                seen[node.name] = replica.raft.term
                 then(node, node.epoch)
         if world.now < until:
             world.after(LOOK_S, look)
