@@ -28,14 +28,14 @@ from meshos.values import frozen
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ok(Generic[T]):
     """It worked, with this value."""
 
     value: T
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Err:
     """It did not, for this reason."""
 
@@ -61,7 +61,7 @@ class Completed:
     outcome: Outcome[object]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Signed:
     """The signature that was asked for by ``Sign`` with this ``op``."""
 
@@ -82,7 +82,7 @@ class Heard:
 # -- effects that every machine may have -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Put:
     """Write ``value`` under ``key``."""
 
@@ -90,7 +90,7 @@ class Put:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Delete:
     """Remove ``key``, if it is there."""
 
@@ -100,7 +100,7 @@ class Delete:
 Write: TypeAlias = Put | Delete
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Persist:
     """These writes are on disk before any other effect of the same drain is carried out."""
 
@@ -152,7 +152,7 @@ class Cast:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sign:
     """The node's key signs ``payload`` for ``domain``; ``Signed`` comes back to ``machine``.
 

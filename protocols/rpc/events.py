@@ -10,9 +10,10 @@ from typing import TypeAlias
 from meshos.effects import Outcome
 from meshos.flow import Lane
 from meshos.ids import NodeId, Peer
+from meshos.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """One try of a request. ``id`` is the same for each try; ``ttl_ms`` is the time left when it was sent.
 
@@ -29,7 +30,7 @@ class Request:
     floor: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reply:
     """The recorded answer to the request ``id``: bytes, or an error of the tree.
 
@@ -83,7 +84,7 @@ class LinkDown:
     refused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MessageReceived:
     """A whole, size-bounded, decoded message of an authenticated peer, and the lane it came on."""
 
@@ -111,7 +112,7 @@ class OpenLink:
     to: NodeId
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SendMessage:
     """Put ``message`` on the link to ``to``; ``NotSent`` follows if that is impossible."""
 
@@ -123,7 +124,7 @@ class SendMessage:
 # -- what a service is given -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inbound:
     """A request as a service sees it: who asks (proved), what, and how long the asker waits."""
 
