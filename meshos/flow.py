@@ -20,6 +20,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 from meshos.effects import Err, Ok, Outcome
 from meshos.ids import NodeId
+from meshos.values import frozen
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ class Cancelled(BaseException):
     """The Flow is not wanted any more. A BaseException, so that ``except Exception`` does not keep it alive."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ask:
     """Ask another node (or this one) and wait for its reply, at most ``timeout_s`` and never past the Flow's deadline.
 
@@ -54,7 +55,7 @@ class Ask:
         return cast(bytes, (yield self))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sleep:
     """Wait ``seconds``."""
 

@@ -6,7 +6,7 @@ port that does not answer at once. Worker threads do what is slow and pure (``Co
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -70,6 +70,8 @@ class Host:
         self._disks: dict[str, DiskThread] = {}
         self._waiting: dict[int, tuple[trio.Event, list[Outcome[object]]]] = {}
         self._flows = 0
+        self._in_turn = False
+        self._at_turn_end: list[Callable[[], None]] = []
         self._broken = trio.Event()
         self._error: BaseException | None = None
         self._ended = False
@@ -101,16 +103,28 @@ class Host:
                     await disk.end()
 
     def _enter(self, step: Callable[[], None]) -> None:
-        """Into the core. Whatever comes out of it ends the node (``run`` raises it), and not whoever happened to bring the event: a
-        machine that was interrupted within a step is not to be trusted with another."""
+        """Into the core: one *turn*. Whatever comes out of it ends the node (``run`` raises it), and not whoever happened to bring the
+        event: a machine that was interrupted within a step is not to be trusted with another."""
         if self._error is not None or self._ended:
             return
+        nested, self._in_turn = self._in_turn, True
         try:
             step()
         except Exception as error:
             self._break(error)
         else:
             self._check_timer()
+        if not nested:
+            self._in_turn = False
+            while self._at_turn_end:
+                self._at_turn_end.pop()()
+
+    def at_turn_end(self, act: Callable[[], None]) -> None:
+        """Call ``act`` at the end of the turn, or now if there is none: it does what effects of one turn can share."""
+        if self._in_turn:
+            self._at_turn_end.append(act)
+        else:
+            act()
 
     def _break(self, error: BaseException) -> None:
         self._error = error
@@ -119,6 +133,10 @@ class Host:
     def deliver(self, machine: str, event: object) -> None:
         """``event`` has happened for ``machine``."""
         self._enter(lambda: self.core.deliver(trio.current_time(), machine, event))
+
+    def deliver_all(self, happened: Iterable[tuple[str, object]]) -> None:
+        """The same for several (machine, event), in one turn."""
+        self._enter(lambda: self.core.deliver_all(trio.current_time(), happened))
 
     async def flow(self, service: str, argument: object, *, timeout_s: float, trace: str = "") -> Any:
         """Run a Flow to its end and give its value, or raise its MeshError. Cancelling this cancels the Flow."""
