@@ -20,6 +20,7 @@ from rich.table import Table
 from meshos.errors import BadInput
 from meshos.node.api import problems
 from meshos.node.cli import later, output
+from meshos.simulations.mutants import mutants
 from meshos.simulations.run import Report, load, run
 from meshos.simulations.scenarios import SCENARIOS, scenario_named
 
@@ -32,6 +33,7 @@ STILL_S = 10.0
 """Elsewhere a line is written this often, and with each seed that is bad."""
 
 app = typer.Typer(help="Chaos in virtual time: the nodes' own machines, hurt by a seed.", no_args_is_help=True)
+app.command("mutants")(mutants)
 later.register(app, later.SIM_COMMANDS, "mesh sim")
 stderr = Console(stderr=True, highlight=False)
 

@@ -1,12 +1,15 @@
-"""The scenarios that ``mesh sim run`` knows: which mesh, which work, which checkers."""
+"""The scenarios that ``mesh sim run`` knows: which mesh, which work, which checkers; and how each one's product may be broken."""
 
 import difflib
 from collections.abc import Sequence
 
 from meshos.errors import BadInput
 from meshos.presets import LAN
+from meshos.simulations import call_mutations
 from meshos.simulations.checkers import MembershipChecker, QuietChecker
 from meshos.simulations.mesh import Mesh
+from meshos.simulations.mutations import Mutation
+from meshos.simulations.raft import scenario as raft
 from meshos.simulations.run import Checker, Scenario
 from meshos.simulations.work import CallChecker, CallWork, DirectoryChecker, DirectoryWork
 from meshos.simulations.world import World
@@ -34,8 +37,12 @@ SCENARIOS = {
         Scenario("membership", "who is alive, under crashes, pauses, partitions, loss", _membership, 30, 120.0, 10.0, 60.0),
         Scenario("directory", "records published and withdrawn everywhere, found everywhere in the end", _directory, 8, 180.0, 10.0, 90.0),
         Scenario("calls", "tasks across organisations: none run twice, every caller told the truth", _calls, 6, 120.0, 10.0, 60.0),
+        raft.SCENARIO,
     )
 }
+
+MUTATIONS: dict[str, tuple[Mutation, ...]] = {"calls": call_mutations.MUTATIONS}
+"""By scenario: what it must find (``mesh sim mutants``, tests/simulations/test_broken.py)."""
 
 
 def scenario_named(name: str) -> Scenario:

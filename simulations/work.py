@@ -323,6 +323,11 @@ class CallChecker:
             result = outcome.value
             assert isinstance(result, TaskResult)
             told = self._told.get((request.provider_org, result.task))
+            if told is None and result.status == "cancelled":  # called off before it came, and so never begun (CallOff)
+                if runs.get((request.agent, result.task)):
+                    raise Violation("safety", f"{result.task} is said never to have begun, and its tool ran")
+                self._mesh.world.visited("a call called off before it came")
+                return
             if result.status not in (told, "outcome_unknown"):
                 raise Violation("safety", f"{result.task} is {result.status} for {asked.node.name}, and {told} for {request.provider_org}")
             if result.status == "completed" and not runs.get((request.agent, result.task)):

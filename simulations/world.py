@@ -30,10 +30,10 @@ from meshos.protocols.membership.admission import admit
 from meshos.protocols.membership.events import Message, SendDatagram
 from meshos.protocols.membership.machine import Membership
 from meshos.protocols.rpc.events import OpenLink, SendMessage
+from meshos.simulations.disks import Disks
 from meshos.simulations.links import Links
 from meshos.simulations.network import Network, NetworkFaults
 from meshos.storage.disk import DiskFailed
-from meshos.storage.memory import MemoryStore
 from meshos.storage.overlay import Overlay
 
 SOCKET_BUFFER = 1024
@@ -96,7 +96,8 @@ class SimNode:
         self.spec = spec
         self.name = spec.node
         self.rng = world.generator(f"node/{spec.node}")
-        self.stores = {name: MemoryStore(world.generator(f"disk/{spec.node}/{name}")) for name in spec.stores}
+        self.disks = Disks(world, spec.node, spec.stores)
+        self.stores = self.disks.stores
         self.views: dict[str, Overlay] = {}
         self.drift = 1.0  # how fast its clock runs
         self.wall_offset_s = 0.0  # how far its wall clock is off
@@ -123,22 +124,29 @@ class SimNode:
         self.epoch += 1
         self.alive, self.paused, self.kept = True, False, []
         self.views = {name: Overlay(store) for name, store in self.stores.items()}
+        self.wake = NEVER
         observe = self.world.observer
+        try:
+            machines = self.spec.build(self)
+        except DiskFailed:
+            self.world.visited("a node that could not start: its disk is corrupt")
+            self.crash()
+            return
         self.core = Core(
-            self.spec.build(self),
+            machines,
             carry_out=self._carry_out,
             stage=self._stage,
             sync=self._sync,
             observe=None if observe is None else lambda machine, event, effects: observe(self, machine, event, effects),
         )
-        self.wake = NEVER
         if "membership" in self.spec.stores:
             membership = self.core.machine("membership")
             assert isinstance(membership, Membership)
             self.membership = membership
         for machine, event in self.spec.first:
             self.deliver(machine, event)
-        self.rearm()
+        if self.alive:
+            self.rearm()
 
     def receive(self, sender: NodeId, source: str, message: Message) -> None:
         """A datagram reaches this node's socket."""
@@ -156,6 +164,8 @@ class SimNode:
         """Meet it when this node runs again, if there is room."""
         if len(self.kept) < SOCKET_BUFFER:
             self.kept.append(happen)
+        else:
+            self.world.visited("a paused node's buffer ran over")
 
     # -- the driver's side of Core -----------------------------------------------------------------------------------
 
@@ -204,19 +214,19 @@ class SimNode:
 
     def _stage(self, machine: str, writes: Sequence[Write]) -> None:
         self.views[machine].lay(writes)
-        self.stores[machine].begin(writes)
+        self.disks.begin(machine, writes)
 
     def _sync(self, machine: str) -> None:
-        self.world.after(self.world.disk_s(self), self._synced, self.epoch, machine)
+        self.world.after(self.disks.begin_sync(), self._synced, self.epoch, machine)
 
     def _synced(self, epoch: int, machine: str) -> None:
-        if epoch != self.epoch:
+        if epoch != self.epoch or self.disks.hold(partial(self._synced, epoch, machine)):
             return
         if self.paused:
             self.kept.append(partial(self._synced, epoch, machine))
             return
         try:
-            self.stores[machine].sync()
+            self.disks.sync(machine)
             self.views[machine].settle(self.views[machine].pending)
             self.core.synced(self.now(), machine)
         except DiskFailed:
@@ -290,11 +300,11 @@ class SimNode:
         """SIGKILL and power cut: the machines are gone, and so is what was not synced. A failed disk ends a node too."""
         self.alive = False
         self.epoch += 1
+        self.world.crashed(self)
         outside, self.outside = self.outside, {}
         for lasting in outside.values():
             lasting.left()
-        for store in self.stores.values():
-            store.crash()
+        self.disks.crash()
         self.world.links.node_gone(self)
 
     def pause(self) -> None:
@@ -307,6 +317,8 @@ class SimNode:
             return
         self.paused = False
         kept, self.kept = self.kept, []
+        if kept:
+            self.world.visited("a paused node that met late what came meanwhile")
         for happen in kept:
             happen()
         self._wake_up(self.epoch, self.wake)
@@ -329,12 +341,27 @@ class World:
         self.links = Links(self)
         self.observer: Callable[[SimNode, str, object, list[object]], None] | None = None
         self.noticed: Callable[[SimNode, object], None] | None = None
+        self.situations: dict[str, int] = {}  # how often each was visited
         self._disk = self.generator("disk")
         self._signing = self.generator("signing")
 
     def generator(self, name: str) -> random.Random:
         """A generator of its own for each source of chance, so that one more draw here changes nothing there."""
         return random.Random(hashlib.sha256(f"{self.seed}/{name}".encode()).digest())
+
+    def visited(self, situation: str) -> None:
+        """Count a situation: what a run has been through, so that one sees what no seed has been through."""
+        self.situations[situation] = self.situations.get(situation, 0) + 1
+
+    def crashed(self, node: SimNode) -> None:
+        """Count what kind of crash that was."""
+        living = sum(other.alive for other in self.nodes.values())
+        if node.outside:
+            self.visited("a crash while a tool or a signature was under way")
+        if not living:
+            self.visited("every node dead at once")
+        elif 2 * living <= len(self.nodes):
+            self.visited("half of the nodes or more dead at once")
 
     def add(self, spec: Spec) -> SimNode:
         """A node that is not started yet."""
@@ -345,10 +372,14 @@ class World:
         """Who that is, as its certificate would prove."""
         return Peer(node, self.nodes[node].spec.org)
 
-    def disk_s(self, node: SimNode) -> float:
-        """How long one sync takes."""
+    def disk_s(self) -> float:
+        """How long one sync takes on a good disk."""
         low, high = self.disk_range_s
         return low + (high - low) * self._disk.random()
+
+    def disk_share(self) -> float:
+        """Chance for disks that are not good."""
+        return self._disk.random()
 
     def sign_s(self) -> float:
         """How long one signature takes: a key in a TPM takes its time."""
@@ -386,7 +417,7 @@ class World:
         if target is None:
             return
         name = node.name
-        for delay in self.network.datagram(name, to):
+        for delay in self.network.datagram(name, to, self.now):
             arguments = (name, effect.address, effect.message)
             heappush(self.heap, (self.now + delay, next(self.numbers), target.receive, arguments))
 
