@@ -154,6 +154,7 @@ class LinkCodec:
         self._urgent: deque[bytes] = deque()  # hello, goodbye, refusal: whole frames
         self._answer: bytes | None = None  # a pong that is due; only the latest, so that a flood of pings costs nothing
         self._out: dict[Lane, _OutLane] = {lane: _OutLane(lane) for lane in LANES}
+        self._waiting = 0  # messages in the lanes
         self._parting = self._said_goodbye = False
         self._greeted = dialled  # whether our own hello is on its way
         self._buffer = bytearray()
@@ -179,6 +180,7 @@ class LinkCodec:
         if out.bytes + item.size > OUTBOUND_BYTES[lane] or len(out) >= OUTBOUND_MESSAGES[lane]:
             raise busy(f"the {lane} lane of the link to {self._expect}")
         out.bytes += item.size
+        self._waiting += 1
         (out.short if item.size <= FRAGMENT_BYTES[lane] else out.long).append(item)
 
     def writable(self, lane: Lane) -> bool:
@@ -224,7 +226,7 @@ class LinkCodec:
 
     def waiting(self) -> int:
         """How many messages are not yet wholly in what ``data_to_send`` gave."""
-        return sum(len(out) for out in self._out.values())
+        return self._waiting
 
     def unsent(self) -> list[tuple[Lane, Message]]:
         """Those messages, in the order in which they were queued; the other side cannot have read any of them."""
@@ -236,6 +238,7 @@ class LinkCodec:
             for queue in (out.short, out.long, out.active):
                 queue.clear()
             out.bytes = 0
+        self._waiting = 0
 
     def _fill(self, out: _OutLane, parts: list[bytes | memoryview], room: int) -> int:
         """Frames of one lane into ``parts`` while a whole fragment fits into ``room``; gives what room is left."""
@@ -257,6 +260,8 @@ class LinkCodec:
             self.frames_sent += 1
             if item.offset < item.size:
                 out.active.append(item)
+            else:
+                self._waiting -= 1
         return room
 
     # -- receiving ---------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """One connection at work: a reader, a writer and a clock around a ``LinkCodec``.
 
-What is queued when ``flush`` is called leaves at once, in the same turn of the event loop, if nothing was written for GATHER_S. Under
-load it waits for the writer, which writes all that is queued as one piece up to WRITE_BYTES: what comes meanwhile shares one system
-call. The reader hands on what came together, and stops reading while the mailbox is full, so that the peer's TCP window closes. A
+What is queued when ``flush`` is called leaves at once, in the same turn of the event loop, if nothing was written for GATHER_S or if it is
+worth a system call. Otherwise it waits for the writer, which writes all that is queued as one piece up to WRITE_BYTES: what comes
+meanwhile shares one system call. The reader hands on what came together, and stops reading while the mailbox is full, so that the peer's TCP window closes. A
 channel that *parts* sends what is queued and a goodbye, and ends when the other side has said its own.
 """
 
@@ -17,6 +17,7 @@ from meshos.flow import Lane
 from meshos.ids import NodeId, Peer
 from meshos.node.runtime.links.limits import (
     BULK_IDLE_S,
+    FLUSH_MESSAGES,
     GATHER_S,
     HANDSHAKE_S,
     IDLE_S,
@@ -63,7 +64,8 @@ class Channel:
         now = trio.current_time()
         self._heard_at = self._used_at = now
         self._writing_since: float | None = None
-        self._write_alone_at = float("inf")  # from when on a message need not wait for the writer; never before it runs
+        self._blocked = True  # the writer does not run yet, is writing, or has to: all waits for it, in the codec and bounded there
+        self._write_alone_at = 0.0  # from when on a message need not wait for the writer
         self._parting_since: float | None = None
         self._handing = False  # messages over to the node, and not reading meanwhile
         self._pings: dict[int, float] = {}
@@ -122,7 +124,8 @@ class Channel:
         """See that what was queued leaves."""
         self.to_flush = False
         self._used_at = trio.current_time()
-        if self._writing_since is not None or self._used_at < self._write_alone_at or not self._write_now():
+        worth = self._used_at >= self._write_alone_at or self.codec.waiting() >= FLUSH_MESSAGES
+        if self._blocked or not worth or not self._write_now():
             self._wake.set()
 
     def _write_now(self) -> bool:
@@ -132,7 +135,7 @@ class Channel:
         self.bytes_out += len(data)
         if self.connection.send_now(data):
             return not self.codec.waiting()
-        self._write_alone_at = float("inf")  # the socket is full: from here on all waits for the writer, in the codec and bounded there
+        self._blocked = True
         return False
 
     def part(self) -> None:
@@ -203,10 +206,11 @@ class Channel:
         await received(self.peer, messages)
 
     async def _write(self) -> None:
-        self._write_alone_at = 0.0
         while True:
+            self._blocked = False
             await self._wake.wait()
             self._wake = trio.Event()
+            self._blocked = True
             data = self.codec.data_to_send(WRITE_BYTES)  # it may be nothing: then what ``send_now`` left behind goes out
             while True:
                 self._writing_since = trio.current_time()

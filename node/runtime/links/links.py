@@ -29,7 +29,7 @@ from meshos.errors import MeshError, Refused, Unreachable, busy
 from meshos.flow import Lane
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.runtime.links.channel import Channel
-from meshos.node.runtime.links.limits import CONNECTIONS, CONNECTIONS_PER_PEER, DIAL_S, RECHECK_S
+from meshos.node.runtime.links.limits import CONNECTIONS, CONNECTIONS_PER_PEER, DIAL_S, FLUSH_MESSAGES, RECHECK_S
 from meshos.node.runtime.links.mailbox import Deliver, Mailbox
 from meshos.node.runtime.links.path import Connection, Path
 from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, MessageReceived, NotSent, OpenLink, Reply, Request, SendMessage
@@ -388,7 +388,7 @@ class Links:
             self._counts[f"not_sent_{refusal.name}"] += 1
             self._mailbox.tell(NotSent(channel.peer.node, message, refusal.name))
         else:
-            if self._at_turn_end is None:
+            if self._at_turn_end is None or channel.codec.waiting() >= FLUSH_MESSAGES:
                 channel.flush()
             elif not channel.to_flush:
                 channel.to_flush = True
