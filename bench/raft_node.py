@@ -2,8 +2,8 @@
 
     python -m meshos.bench.raft_node FOLDER NUMBER
 
-The folder holds what all of them must know of each other (``Group``). The client is the peer with the last number: it has no part in the
-group, and writes by requests on its link like any other node of the organisation.
+The folder holds what all of them must know of each other (``Members``). The client is the peer with the last number: it has no part in
+the group, and writes by requests on its link like any other node of the organisation.
 """
 
 import gc
@@ -44,7 +44,7 @@ from meshos.storage.store import View
 
 NODES = 3
 GROUP, RAFT = "bench", "raft"
-WRITE, LEADER = "/bench/write/1", "/bench/leader/1"
+WRITE, STATE = "/bench/write/1", "/bench/state/1"
 MESH = bytes(32)
 MESH_ID = MESH.hex()[:32]
 ORG = OrgDid("did:mesh:enterprise:bench")
@@ -94,6 +94,26 @@ class Members:
         certificate, seed = map(bytes.fromhex, self.root.split("."))
         trust = Trust(MESH_ID, {ORG: SigningKey(seed).public})
         return Credentials(self.key(number), bytes.fromhex(self.certificates[number]), MESH, trust, (certificate,))
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a node knows of its group. ``leader`` is empty where it knows of none."""
+
+    term: int
+    leader: NodeId
+
+    def encode(self) -> bytes:
+        """For the client."""
+        return cbor.encode([self.term, self.leader])
+
+    @classmethod
+    def decode(cls, data: bytes) -> "State":
+        """What ``encode`` gave."""
+        match cbor.decode(data, max_bytes=1024):
+            case [int(term), str(leader)]:
+                return cls(term, NodeId(leader))
+        raise BadInput("invalid-json", "a state is [term, leader]")
 
 
 class Registers:
@@ -182,9 +202,9 @@ class Node:
             task_status.started()
 
 
-async def _leader(request: Inbound) -> bytes:
+async def _state(request: Inbound) -> bytes:
     group = await Propose[Group](GetGroup(), to=RAFT)
-    return (group.leader or "").encode()
+    return State(group.term, group.leader or NodeId("")).encode()
 
 
 async def _no_signature(domain: object, payload: bytes) -> bytes:
@@ -203,7 +223,7 @@ async def _serve(folder: Path, number: int) -> None:
         store = level.prefixed(RAFT)
         if next(store.scan(b""), None) is None:
             store.write(founding([members.node(each) for each in range(NODES)]))
-        await Node(members, number, {LEADER: _leader}, {RAFT: (store, Overlay(store))}).run()
+        await Node(members, number, {STATE: _state}, {RAFT: (store, Overlay(store))}).run()
     finally:
         level.close()
 

@@ -2,8 +2,8 @@
 
 What is queued when ``flush`` is called leaves at once, in the same turn of the event loop, if nothing was written for GATHER_S or if it is
 worth a system call. Otherwise it waits for the writer, which writes all that is queued as one piece up to WRITE_BYTES: what comes
-meanwhile shares one system call. The reader hands on what came together, and stops reading while the mailbox is full, so that the peer's TCP window closes. A
-channel that *parts* sends what is queued and a goodbye, and ends when the other side has said its own.
+meanwhile shares one system call. The reader hands on what came together, and stops reading while the mailbox is full, so that the
+peer's TCP window closes. A channel that *parts* sends what is queued and a goodbye, and ends when the other side has said its own.
 """
 
 from collections.abc import Awaitable, Callable
