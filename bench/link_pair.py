@@ -6,7 +6,7 @@ machines, both hosts. The bare echo has the same certificates, the same 200 byte
 
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -51,7 +51,7 @@ class _Node:
         services: dict[str, Service] = {ECHO: _echo, BIG: _big, ASKING: _asking}
         rpc = Rpc(self.peer, {ECHO: _anybody, BIG: _anybody}, random.SystemRandom())
         self.path = TcpPath(credentials, "127.0.0.1", 0, address_of)
-        self.links = Links(self.peer, credentials.mesh, [self.path], self._deliver)
+        self.links = Links(self.peer, credentials.mesh, [self.path], self._deliver, lambda act: self.host.at_turn_end(act))
         self.host = Host(
             {"rpc": rpc, "flows": Flows(services, limit=10_000)},
             stores={},
@@ -60,8 +60,8 @@ class _Node:
             sign=_no_signature,
         )
 
-    def _deliver(self, event: object) -> bool:
-        self.host.deliver("rpc", event)
+    def _deliver(self, events: Sequence[object]) -> bool:
+        self.host.deliver_all([("rpc", event) for event in events])
         return True
 
     async def ask(self, to: NodeId, protocol: str, body: bytes) -> bytes:

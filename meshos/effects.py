@@ -69,7 +69,7 @@ class Signed:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Heard:
     """What a ``Cast`` of an authenticated ``peer`` brought, for the machine that listens to ``protocol``. It may come twice, late, out
     of order or never."""
@@ -107,7 +107,7 @@ class Persist:
     writes: tuple[Write, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WriteBack:
     """The machine's View shows these writes at once; the disk has them with the machine's next ``Persist``, or soon after where
     there is none. Nothing waits for that.
@@ -120,7 +120,7 @@ class WriteBack:
     writes: tuple[Write, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ahead:
     """``effect`` is carried out at once, before the sync of its own drain, and so overtakes what that sync withholds.
 

@@ -4,7 +4,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -127,7 +127,7 @@ class Node:
         self.gossip = Gossip(boxes, self.assembly.membership, self.verifier, self._to("membership"), self.hook.is_cut)
         link = self.config.link
         self.tcp = TcpPath(self._credentials(), link.host, link.port, self._address_of, proved=self._proved)
-        self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._from_links)
+        self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._from_links, self._at_turn_end)
         egress = EgressPolicy.of([*self.config.egress_allow, *(LOOPBACK if self.genesis.testnet else ())])
         hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
         self.hosting = Hosting(OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress)), self.ring)
@@ -207,10 +207,12 @@ class Node:
     def _to(self, machine: str) -> Callable[[object], None]:
         return lambda event: self.host.deliver(machine, event)
 
-    def _from_links(self, event: object) -> bool:
-        for machine, heard_event in heard(event):
-            self.host.deliver(machine, heard_event)
+    def _from_links(self, events: Sequence[object]) -> bool:
+        self.host.deliver_all([each for event in events for each in heard(event)])
         return True
+
+    def _at_turn_end(self, act: Callable[[], None]) -> None:
+        self.host.at_turn_end(act)
 
     def _proved(self, peer: Peer, certificate: bytes) -> None:
         self.host.deliver("membership", PeerProved(peer, certificate))

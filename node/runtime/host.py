@@ -6,15 +6,15 @@ port that does not answer at once. Worker threads do what is slow and pure (``Co
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import trio
 
 from meshos.effects import Completed, Err, Machine, Ok, Outcome, Report, Sign, Signed, Write
 from meshos.errors import Broken, MeshError, Refused
-from meshos.flow import Compute, Port
+from meshos.flow import Ask, Compute, Port, Propose
 from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Perform, StartFlow
 from meshos.node.kernel.core import OUTSIDE, Core
 from meshos.node.runtime.disk_thread import DiskThread
@@ -41,8 +41,38 @@ LAG_ALARM_S = 0.25
 """A timer this late means that something slow runs on the event loop; half of the fastest preset's probe timeout."""
 
 
+class _Waiting:
+    """A task of the outside that waits for one outcome. As an Event and a list it would cost twice as much, at each call."""
+
+    __slots__ = ("_task", "outcome")
+
+    def __init__(self) -> None:
+        self.outcome: Outcome[object] | None = None
+        self._task: trio.lowlevel.Task | None = None
+
+    async def wait(self) -> None:
+        """Until there is an outcome."""
+        if self.outcome is not None:
+            await trio.lowlevel.checkpoint()
+            return
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def end(self, outcome: Outcome[object]) -> None:
+        """There it is. The first one counts."""
+        if self.outcome is None:
+            self.outcome = outcome
+            if self._task is not None:
+                trio.lowlevel.reschedule(self._task)
+                self._task = None
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
 class Host:
-    """Runs the machines of one node. Use: ``await nursery.start(host.run)``, then ``deliver`` and ``flow``."""
+    """Runs the machines of one node. Use: ``await nursery.start(host.run)``, then ``deliver``, ``flow`` and ``perform``."""
 
     def __init__(
         self,
@@ -68,8 +98,10 @@ class Host:
         self._running: dict[tuple[str, int], trio.CancelScope] = {}
         self._staged: dict[str, list[Sequence[Write]]] = {name: [] for name in stores}
         self._disks: dict[str, DiskThread] = {}
-        self._waiting: dict[int, tuple[trio.Event, list[Outcome[object]]]] = {}
-        self._flows = 0
+        self._waiting: dict[int, _Waiting] = {}
+        self._asked = 0
+        self._in_turn = False
+        self._at_turn_end: list[Callable[[], None]] = []
         self._broken = trio.Event()
         self._error: BaseException | None = None
         self._ended = False
@@ -101,16 +133,28 @@ class Host:
                     await disk.end()
 
     def _enter(self, step: Callable[[], None]) -> None:
-        """Into the core. Whatever comes out of it ends the node (``run`` raises it), and not whoever happened to bring the event: a
-        machine that was interrupted within a step is not to be trusted with another."""
+        """Into the core: one *turn*. Whatever comes out of it ends the node (``run`` raises it), and not whoever happened to bring the
+        event: a machine that was interrupted within a step is not to be trusted with another."""
         if self._error is not None or self._ended:
             return
+        nested, self._in_turn = self._in_turn, True
         try:
             step()
         except Exception as error:
             self._break(error)
         else:
             self._check_timer()
+        if not nested:
+            self._in_turn = False
+            while self._at_turn_end:
+                self._at_turn_end.pop()()
+
+    def at_turn_end(self, act: Callable[[], None]) -> None:
+        """Call ``act`` at the end of the turn, or now if there is none: it does what effects of one turn can share."""
+        if self._in_turn:
+            self._at_turn_end.append(act)
+        else:
+            act()
 
     def _break(self, error: BaseException) -> None:
         self._error = error
@@ -120,23 +164,48 @@ class Host:
         """``event`` has happened for ``machine``."""
         self._enter(lambda: self.core.deliver(trio.current_time(), machine, event))
 
+    def deliver_all(self, happened: Iterable[tuple[str, object]]) -> None:
+        """The same for several (machine, event), in one turn."""
+        self._enter(lambda: self.core.deliver_all(trio.current_time(), happened))
+
     async def flow(self, service: str, argument: object, *, timeout_s: float, trace: str = "") -> Any:
         """Run a Flow to its end and give its value, or raise its MeshError. Cancelling this cancels the Flow."""
-        self._flows += 1
-        number = self._flows
-        ended, result = trio.Event(), list[Outcome[object]]()
-        self._waiting[number] = (ended, result)
+        number = self._next()
+        begin = StartFlow(number, service, argument, trio.current_time() + timeout_s, OUTSIDE, trace)
+        return await self._wait_for(number, "flows", begin, CancelFlow(number))
+
+    async def perform(self, operation: Ask | Propose[Any], *, timeout_s: float, trace: str = "") -> Any:
+        """Have one operation done and give its value, or raise its MeshError: what a Flow of nothing else would do, at half the cost.
+        Cancelling this abandons it."""
+        number = self._next()
+        machine = "rpc" if type(operation) is Ask else cast("Propose[Any]", operation).to
+        begin = Perform(number, operation, trio.current_time() + timeout_s, OUTSIDE, trace)
+        return await self._wait_for(number, machine, begin, Abandon(number, operation, OUTSIDE))
+
+    def _next(self) -> int:
+        self._asked += 1
+        return self._asked
+
+    async def _wait_for(self, number: int, machine: str, begin: object, give_up: object) -> Any:
+        waiting = self._waiting[number] = _Waiting()
         try:
-            self.deliver("flows", StartFlow(number, service, argument, trio.current_time() + timeout_s, OUTSIDE, trace))
-            await ended.wait()
+            self.deliver(machine, begin)
+            await waiting.wait()
         finally:
             del self._waiting[number]
-            if not result:
-                self.deliver("flows", CancelFlow(number))
-        (outcome,) = result
+            if waiting.outcome is None:
+                self.deliver(machine, give_up)
+        outcome = waiting.outcome
         if isinstance(outcome, Err):
             raise outcome.error
+        assert outcome is not None
         return outcome.value
+
+    def _came(self, number: object, outcome: Outcome[object]) -> None:
+        """What is told to the outside ends what it asked for, if somebody still waits for it."""
+        waiting = self._waiting.get(number) if isinstance(number, int) else None
+        if waiting is not None:
+            waiting.end(outcome)
 
     def statistics(self) -> dict[str, float]:
         """Loop lag in seconds (the latest timer's), alarms, and operations under way."""
@@ -181,12 +250,12 @@ class Host:
             under_way = self._running.get((effect.reply_to, effect.op))
             if under_way is not None:
                 under_way.cancel()
+        elif kind is Completed:
+            assert isinstance(effect, Completed)
+            self._came(effect.op, effect.outcome)
         elif kind is FlowEnded:
             assert isinstance(effect, FlowEnded)
-            waiting = self._waiting.get(effect.flow) if isinstance(effect.flow, int) else None
-            if waiting is not None:
-                waiting[1].append(effect.outcome)
-                waiting[0].set()
+            self._came(effect.flow, effect.outcome)
         elif kind is Sign:
             assert isinstance(effect, Sign)
             if Sign in self._at_once:
