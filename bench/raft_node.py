@@ -25,7 +25,7 @@ from meshos.consensus.raft.events import GetGroup, Group, Unlinked
 from meshos.consensus.raft.replica import Replica, protocol_of
 from meshos.crypto.certificates import Trust, issue, new_root
 from meshos.crypto.keys import SigningKey, node_id
-from meshos.effects import Machine, Put, Write
+from meshos.effects import Machine, Put, Sign, Write
 from meshos.errors import BadInput
 from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
@@ -207,7 +207,7 @@ async def _state(request: Inbound) -> bytes:
     return State(group.term, group.leader or NodeId("")).encode()
 
 
-async def _no_signature(domain: object, payload: bytes) -> bytes:
+async def _no_signature(sign: Sign) -> bytes:
     raise NotImplementedError("nothing is signed in this benchmark")
 
 

@@ -28,6 +28,7 @@ from meshos.consensus.ledger.limits import DUE_PER_BLOCK, MAX_LIFETIME_MS, MAX_P
 from meshos.consensus.ledger.results import COMMITTED, REFUSED, SKIPPED, Result, encode_result, keep_outcomes
 from meshos.consensus.ledger.seats import seats
 from meshos.consensus.ledger.transaction import Transaction
+from meshos.consensus.pbft.application import Later
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.errors import Refused
 from meshos.storage.store import View
@@ -128,6 +129,6 @@ def refusal_to_include(order: Order, key: Key | None, time_ms: int) -> Refused |
     return None
 
 
-def nonce_ahead(tx: Transaction, key: Key) -> Refused:
+def nonce_ahead(tx: Transaction, key: Key) -> Later:
     """The refusal of a transaction whose turn has not come."""
-    return Refused("nonce-ahead", f"nonce {tx.nonce} of {tx.key} is ahead of its turn; the next is {key.nonce}")
+    return Later("nonce-ahead", f"nonce {tx.nonce} of {tx.key} is ahead of its turn; the next is {key.nonce}")

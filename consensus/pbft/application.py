@@ -13,7 +13,7 @@ from meshos.consensus.pbft.block import Block
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.crypto.signing import Claim
 from meshos.effects import Write
-from meshos.errors import MeshError
+from meshos.errors import MeshError, Refused
 from meshos.storage.store import View
 
 RESERVED = b"pbft/"
@@ -42,6 +42,18 @@ class Restored:
     next: bytes | None
 
 
+class Later(Refused):
+    """The request cannot come next in the block, but may once others are ordered that it follows: it goes on waiting."""
+
+
+class Batch(Protocol):
+    """Which requests may follow each other in one block."""
+
+    def admit(self, request: bytes) -> MeshError | None:
+        """Why ``request`` cannot come next, ``Later`` among the reasons; None: it is the next, and those asked for after it follow it."""
+        ...
+
+
 class Application(Protocol):
     """A deterministic state machine."""
 
@@ -56,9 +68,12 @@ class Application(Protocol):
     def admit(self, view: View, request: bytes, now_ms: int) -> MeshError | None:
         """Why ``request`` must not be ordered at ``now_ms`` (ledger time), or None. Its signature was verified before.
 
-        Cheap. Is asked when a request comes in, and again of each request of a proposal, with the block's time and the state before
-        the block: a proposal with a request that is not admitted is refused. What was executed already must be refused for ever.
+        Cheap. Is asked when a request comes in, and again while it waits. What was executed already must be refused for ever.
         """
+        ...
+
+    def batch(self, view: View, now_ms: int) -> Batch:
+        """A block at ``now_ms`` on the state in ``view``, empty as yet: a primary fills it, and whoever judges its proposal fills it anew."""
         ...
 
     def execute(self, view: View, block: Block) -> Executed:

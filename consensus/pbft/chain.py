@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from meshos import cbor
-from meshos.consensus.pbft.application import Application, Executed
+from meshos.consensus.pbft.application import Application, Batch, Executed
 from meshos.consensus.pbft.block import Certified, Header, decode_certified
 from meshos.consensus.pbft.checkpoint import is_boundary
 from meshos.consensus.pbft.codec import step_fields, step_of
@@ -179,6 +179,10 @@ class Chain:
     def admit(self, request: bytes, now_ms: int) -> MeshError | None:
         """Why the application does not want ``request`` ordered."""
         return self._application.admit(self._view, request, now_ms)
+
+    def batch(self, now_ms: int) -> Batch:
+        """The next block, as far as its requests go."""
+        return self._application.batch(self._view, now_ms)
 
     def wants_block(self, now_ms: int) -> bool:
         """Whether the application waits for ledger time to pass."""

@@ -300,7 +300,7 @@ class Pbft:
         match name:
             case "patience":
                 self._relaying.sort_out()
-                if self._waiting:
+                if self._phases.in_flight or self._phases.idle_due() or self._relaying.orderable():
                     self._views.leave()
             case "impatience":
                 self._views.impatient()

@@ -4,6 +4,7 @@ A fresh block is judged by everything: that it follows, its time, its requests. 
 whether it follows: q validators have judged the rest, in another view, by the clocks of that time.
 """
 
+from meshos.consensus.pbft.application import Later
 from meshos.consensus.pbft.block import Block, Header, requests_root
 from meshos.consensus.pbft.chain import Chain
 from meshos.consensus.pbft.config import Config
@@ -36,18 +37,19 @@ def null_block(chain: Chain) -> Block:
 
 
 def choose_requests(chain: Chain, pool: Pool, config: Config, time_ms: int) -> tuple[tuple[Pending, ...], list[tuple[Pending, MeshError]]]:
-    """What waits, oldest first, as much as fits into a batch; and what is not to be ordered any more, with the reason."""
+    """What waits and can follow each other, oldest first, as much as fits into a batch; and what is not to be ordered any more, and why."""
     chosen: list[Pending] = []
     refused: list[tuple[Pending, MeshError]] = []
     size = 0
+    batch = chain.batch(time_ms)
     for pending in pool:
         if len(chosen) >= config.batch_requests or size + len(pending.request) > config.batch_bytes:
             break
-        error = chain.admit(pending.request, time_ms)
+        error = batch.admit(pending.request)
         if error is None:
             chosen.append(pending)
             size += len(pending.request)
-        else:
+        elif not isinstance(error, Later):
             refused.append((pending, error))
     return tuple(chosen), refused
 
@@ -73,10 +75,11 @@ def judge_fresh(chain: Chain, block: Block, config: Config, wall_ms: int, *, may
         raise Refused("clock-apart", f"a block of the time {time_ms}, which is {time_ms - wall_ms} ms off this node's clock")
     if not block.requests and not _wanted(chain, time_ms, config):
         raise Refused("needless-block", "a block without a request, for which nothing waits")
+    batch = chain.batch(time_ms)
     for name, request in zip(block.request_hashes, block.requests, strict=True):
         if chain.place(name) is not None:
             raise Refused("request-repeated", f"the request {name.hex()[:16]} was ordered before")
-        error = chain.admit(request, time_ms)
+        error = batch.admit(request)
         if error is not None:
             raise error
 

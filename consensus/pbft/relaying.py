@@ -12,7 +12,7 @@ from meshos.consensus.pbft.events import Dropped
 from meshos.consensus.pbft.limits import MAX_BLOCK_REQUESTS
 from meshos.consensus.pbft.messages import Relay
 from meshos.consensus.pbft.pool import Pending
-from meshos.consensus.pbft.proposing import fresh_time
+from meshos.consensus.pbft.proposing import choose_requests, fresh_time
 from meshos.consensus.pbft.views import Views
 from meshos.errors import MeshError, Refused
 
@@ -101,6 +101,11 @@ class Relaying:
                 desk.pool.remove([pending.hash])
                 desk.out.append(Dropped(pending.hash, error))
 
+    def orderable(self) -> tuple[Pending, ...]:
+        """What an honest primary would propose now. What only waits for others to be ordered before it is no reason to leave a view."""
+        desk = self._desk
+        return choose_requests(desk.chain, desk.pool, desk.config, fresh_time(desk.chain, desk.wall_ms))[0]
+
     def committed(self, had_room: bool) -> None:
         """A block was decided: did it leave out what it had room for?"""
         desk = self._desk
@@ -111,5 +116,5 @@ class Relaying:
         if oldest.passed >= PASSED:
             oldest.passed = 0
             self.sort_out()
-            if oldest.hash in desk.pool:
+            if oldest in self.orderable():
                 self._views.leave()

@@ -35,6 +35,17 @@ def request(signer: Signer, genesis_hash: bytes, nonce: int, operation: str, arg
     return cbor.encode([payload, signer.sign(Domain(genesis_hash, "toy"), payload)])
 
 
+class _Batch:
+    """What may come next in a block: what may come at all."""
+
+    def __init__(self, toy: "Toy", view: View, now_ms: int) -> None:
+        self._toy, self._view, self._now_ms = toy, view, now_ms
+
+    def admit(self, request: bytes) -> MeshError | None:
+        """See ``Batch``."""
+        return self._toy.admit(self._view, request, self._now_ms)
+
+
 class Toy:
     """``sets`` knows the validators of an epoch, for evidence; ``seats`` are those of genesis."""
 
@@ -78,6 +89,10 @@ class Toy:
                     return Refused("request-repeated", f"nonce {nonce} after {last}")
                 return None
         return Refused("bad-encoding", "this is no request")
+
+    def batch(self, view: View, now_ms: int) -> "_Batch":
+        """See ``Application``. No request of a block depends on another."""
+        return _Batch(self, view, now_ms)
 
     def execute(self, view: View, block: Block) -> Executed:
         """See ``Application``."""
