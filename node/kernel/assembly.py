@@ -215,7 +215,7 @@ def assemble(outside: Outside) -> Assembly:
     listeners = {protocol_of(GROUP): Listener(ORG, own_only)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"])
-    receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, TIDY, RECOVER, KEEP_GROUP))
+    receipts, watch = ReceiptOutbox(), Watch((DELIVER, TIDY, RECOVER, KEEP_GROUP), membership.name_of)
     machines: dict[str, Machine] = {
         "flows": flows,
         "rpc": rpc,
