@@ -274,6 +274,18 @@ def test_a_removed_server_disturbs_nobody() -> None:
     assert cluster[N1].role == "leader" and {cluster[name].term for name in cluster.servers} == {1}
 
 
+def test_a_removed_server_hears_of_it_and_rests() -> None:
+    """It is sent the entry that removes it, and that this is committed; without a vote it does not stand."""
+    cluster = Cluster(["n1", "n2", "n3"])
+    cluster.elect("n1")
+    begin(cluster, "n1", Change("removed", N3))
+    cluster.settle()
+    assert cluster[N3].members == configuration(N1, N2) and cluster[N3].settled
+    assert N3 not in cluster[N1].state.progress
+    cluster.pass_time(30)
+    assert cluster[N3].role == "follower"
+
+
 def test_learners_follow_and_do_not_count() -> None:
     """Section 4.2.1."""
     cluster = Cluster(["n1", "n2", "n3"], learners=["n4", "n5"])

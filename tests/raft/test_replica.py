@@ -184,6 +184,34 @@ def test_a_stale_question_is_answered_from_the_own_state() -> None:
     assert nodes.ask(lonely, Stale(Read("a"))) == ("x", 1)
 
 
+def test_nobody_is_elected_without_a_cause() -> None:
+    nodes = Nodes(3)
+    term = nodes[nodes.leader].raft.term
+    for _ in range(60):
+        nodes.begin(nodes.group.ids[0], Set("a", "x"))
+        nodes.run(1)
+    assert nodes[nodes.leader].raft.term == term
+
+
+def test_a_group_whose_leader_died_goes_on_within_two_election_timeouts() -> None:
+    """Faster where the links to it were seen to break than where it only fell silent."""
+    for hint, most_s in ((True, 0.3), (False, 3 * LAN.election_s)):
+        took = []
+        for seed in range(1, 8):
+            nodes = Nodes(3, seed=seed)
+            leader, (follower, _) = nodes.leader, nodes.followers
+            if hint:
+                nodes.crash(leader)
+            else:
+                nodes.cut([leader], nodes.followers)
+            began = nodes.world.now
+            outcomes = nodes.begin(follower, Set("a", "x"))
+            while not outcomes:
+                nodes.run(0.005)
+            took.append(nodes.world.now - began)
+        assert sorted(took)[len(took) // 2] < most_s, took
+
+
 # -- members, leaders, fences -----------------------------------------------------------------------------------------------------
 
 
@@ -282,7 +310,7 @@ def test_subscribers_are_told_who_leads_and_the_leader_has_a_fence() -> None:
         told[node.name] += [effect.event for effect in effects if type(effect) is Tell and effect.machine == "flows"]
 
     for node in nodes.world.nodes.values():
-        nodes[node.name]._subscribers = ("flows",)
+        nodes[node.name]._standing._subscribers = ("flows",)
     for node in nodes.world.nodes.values():
         node.core._slots["flows"].machine.step = lambda now, event: []  # type: ignore[method-assign]
     nodes.watchers.append(watch)

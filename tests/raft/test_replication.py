@@ -7,6 +7,7 @@ import pytest
 
 from meshos.consensus.raft.config import LAN
 from meshos.consensus.raft.entries import COMMANDS, make_entry
+from meshos.consensus.raft.limits import ORDERED_BYTES
 from meshos.consensus.raft.messages import Append, AppendReply, Heartbeat
 from meshos.errors import Broken
 from meshos.ids import NodeId
@@ -244,6 +245,17 @@ def test_appends_in_flight_are_bounded_in_bytes() -> None:
     for _ in range(10):
         cluster.propose("n1", bytes(900))
     assert len(cluster.wire) == 3
+
+
+def test_nothing_is_sent_that_would_overtake_a_large_append() -> None:
+    """It travels on a slower lane; what came before it would be refused, and both be sent again."""
+    cluster = Cluster(["n1", "n2"])
+    cluster.elect("n1")
+    cluster.propose("n1", bytes(ORDERED_BYTES))
+    cluster.propose("n1", b"x")
+    assert len(cluster.wire) == 1
+    cluster.settle()
+    assert cluster.log("n2") == cluster.log("n1")
 
 
 def test_a_follower_that_was_away_is_probed_with_one_append_at_a_time() -> None:
