@@ -3,9 +3,9 @@
 The organisation's validator in genesis is its first node (an organisation without one: the node that starts). It founds the group, and
 leads it alone until others are added. Every other node begins with nothing, and is taken up by the leader.
 
-Neither may happen twice. A founder that lost its disk would begin a second group, and the others would go on without it. Any other node that
-lost its disk has forgotten its vote and what it acknowledged, and under its old name could help to elect a leader that lacks it (Raft,
-section 5.2: votes are persistent). So each begins with a first write, and the file ``begun`` in its folder remembers it beside the disk.
+Neither may happen twice. A founder that lost its disk would begin a second group, and the others would go on without it. Any other node
+that lost its disk has forgotten its vote and what it acknowledged, and under its old name could help to elect a leader that lacks it
+(Raft, section 5.2: votes are persistent). So each begins with a first write, and the file ``begun`` in its folder remembers it beside the disk.
 """
 
 from meshos.consensus.raft.applying import founding, write_generation

@@ -10,7 +10,7 @@ from meshos.ids import NodeId
 def time_out(s: RaftState) -> None:
     """The election timeout has passed."""
     if not s.promotable:
-        roles.await_election(s)
+        roles.become_follower(s, s.term, None)  # a learner cannot do anything about it, but knows of no leader any more
         return
     roles.become_precandidate(s)
     ask(s)

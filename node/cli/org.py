@@ -40,7 +40,7 @@ def nodes(where: Where, quiet: QuietOption = False, as_json: JsonFlag = False) -
 
 def remove(
     where: Where,
-    node: Annotated[str, typer.Argument(metavar="NODE", help="The node's name or id, or the beginning of its id: see mesh org nodes.")],
+    name: Annotated[str, typer.Argument(metavar="NODE", help="The node's name or id, or the beginning of its id: see mesh org nodes.")],
     as_json: JsonFlag = False,
 ) -> None:
     """Remove a node of the organisation for good, dead or alive: it decides nothing any more, and nothing waits for it.
@@ -50,7 +50,7 @@ def remove(
     """
     from meshos.node.cli import client_org
 
-    client_org.remove(where.target(), node, as_json=as_json)
+    client_org.remove(where.target(), name, as_json=as_json)
 
 
 @app.command(epilog="Example: mesh org invite --node --dir acme-1")

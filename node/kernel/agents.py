@@ -101,6 +101,7 @@ class AgentFlows:
         self._running: dict[AgentId, int] = {}  # what this node has started and not ended, and in which version (0: of a try)
         self._ran = 0  # the term in which it has last tried to start all that is recorded
         self._failed = False  # something of it could not be started
+        self._starting = 0  # how many Flows do that now
         self._stray: set[AgentId] = set()  # what runs of them may not be what is recorded; of Flows that were cancelled, so there are few
 
     async def deploy(self, asked: DeployAsked) -> Deployment:
@@ -161,6 +162,16 @@ class AgentFlows:
 
         Everything is tried; then the first error is raised. Refused ``stale-term`` where a later leader has taken over.
         """
+        self._starting += 1
+        try:
+            failed = await self._run_all(term)
+        finally:
+            self._starting -= 1
+        self._ran, self._failed = term, bool(failed)
+        if failed:
+            raise failed[0].error
+
+    async def _run_all(self, term: int) -> list[Err]:
         await Propose[None](RecordLead(self._me.node, term))
         after, failed = "", list[Err]()
         while page := await Propose[tuple[Agent, ...]](ListAgents(after, PAGE, withdrawn=True)):
@@ -168,9 +179,7 @@ class AgentFlows:
             outcomes: list[Outcome[None]] = await Gather(_bury_again(page), *living, each=True)
             failed += (outcome for outcome in outcomes if isinstance(outcome, Err))
             after = page[-1].agent
-        self._ran, self._failed = term, bool(failed)
-        if failed:
-            raise failed[0].error
+        return failed
 
     async def keep_tidy(self, _: object) -> None:
         """Settle what cancelled Flows leave behind, and start what could not be started, for as long as the node lives."""
@@ -181,7 +190,7 @@ class AgentFlows:
                 await self.end_all(None)
                 continue
             await self._tidy()
-            if lead != self._ran or self._failed:
+            if not self._starting and (lead != self._ran or self._failed):
                 try:
                     await self.run_all(lead)
                 except MeshError:
@@ -201,7 +210,7 @@ class AgentFlows:
 
     def serves(self, agent: AgentId) -> bool:
         """Whether calls of ``agent`` can be tried: not while this node, which leads since a moment ago, has still to start it."""
-        return self._ran == self._office.lead or bool(self._running.get(agent))
+        return bool(self._running.get(agent)) or (self._ran == self._office.lead and agent not in self._changing)
 
     # -- parts -------------------------------------------------------------------------------------------------------
 

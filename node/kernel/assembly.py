@@ -257,7 +257,8 @@ def assemble(outside: Outside) -> Assembly:
     listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_member)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"])
-    receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP), told=TOLD)
+    also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP)
+    receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, told=TOLD)
     machines: dict[str, Machine] = {
         "flows": flows,
         "rpc": rpc,

@@ -1,5 +1,6 @@
 """The machine "kernel": what others tell it about the mesh becomes news for people, and the node's own readiness."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -8,6 +9,7 @@ from meshos.consensus.raft.events import Followed, Led
 from meshos.effects import Completed, Err, Tell, Tick
 from meshos.errors import Refused
 from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Perform, StartFlow
+from meshos.ids import NodeId
 from meshos.protocols.ledger.port import Applied
 from meshos.protocols.membership.events import LeaveCompleted, MemberChanged, MemberForgotten, NoteReceived
 
@@ -34,12 +36,15 @@ class Happened:
 
 class Watch:
     """See the module's text. Starts the Flows of ``also`` once, ``START`` whenever this node comes to lead, ``END`` when it leads no more.
-    ``ready``: this node follows a leader, or leads and ``START`` has ended.
+    ``ready``: this node follows a leader, or leads and ``START`` has ended. ``name_of`` gives what a member calls itself.
     """
 
-    def __init__(self, also: tuple[str, ...] = (), told: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, also: tuple[str, ...] = (), name_of: Callable[[NodeId], str | None] = lambda node: None, *, told: tuple[str, ...] = ()
+    ) -> None:
         """``told``: the machines that hear of each block of the ledger (``Applied``)."""
         self._also = also
+        self._name_of = name_of
         self._told = told
         self._led = 0
         self.ready = False
@@ -90,7 +95,8 @@ class Watch:
         self.ready = event.leader is not None
         if event.leader is None:
             return [*effects, _leads("nobody leads this organisation that this node knows of", event.term, "")]
-        return [*effects, _leads(f"{event.leader} leads this organisation", event.term, event.leader)]
+        name = self._name_of(event.leader) or event.leader
+        return [*effects, _leads(f"{name} leads this organisation", event.term, name)]
 
     def _ended(self, event: FlowEnded) -> list[object]:
         if event.flow != (START, self._led):

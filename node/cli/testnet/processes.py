@@ -144,6 +144,14 @@ def is_ready(node: Node) -> bool:
     return answer is not None and answer[0] == 200
 
 
+def why_not_ready(node: Node) -> str:
+    """What it says itself; empty where it does not answer."""
+    answer = get(node, "/readyz")
+    body = answer[1] if answer is not None else None
+    problems = body.get("problems") if isinstance(body, dict) else None
+    return clean("; ".join(map(str, problems)))[:300] if isinstance(problems, list) else ""
+
+
 def alive_members(node: Node) -> int:
     """How many members the node holds for alive."""
     answer = get(node, "/v1/members")

@@ -71,10 +71,10 @@ def _wait_ready(
                 ready[name] = _ms_since(began)
         missing = [name for name in children if name not in ready]
         if missing and time.monotonic() > began + timeout_s:
-            logs = f"{testnet.node(missing[0]).dir}/{processes.LOG}"
-            raise Unreachable(
-                "not-ready", f"{', '.join(missing)} not ready after {timeout_s:g} s", hint=f"look at {logs}", outcome="not_done"
-            )
+            first = testnet.node(missing[0])
+            why = processes.why_not_ready(first)
+            told = f"{', '.join(missing)} not ready after {timeout_s:g} s{f': {why}' if why else ''}"
+            raise Unreachable("not-ready", told, hint=f"look at {first.dir}/{processes.LOG}", outcome="not_done")
         if missing:
             shown.at(f"{len(ready)} of {len(children)} nodes ready")
             time.sleep(processes.POLL_S)
