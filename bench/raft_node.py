@@ -26,7 +26,7 @@ from meshos.consensus.raft.replica import Replica, protocol_of
 from meshos.crypto.certificates import Trust, issue, new_root
 from meshos.crypto.keys import SigningKey, node_id
 from meshos.effects import Machine, Put, Sign, Write
-from meshos.errors import BadInput
+from meshos.errors import Refused
 from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
 from meshos.ids import NodeId, OrgDid, Peer
@@ -113,7 +113,7 @@ class State:
         match cbor.decode(data, max_bytes=1024):
             case [int(term), str(leader)]:
                 return cls(term, NodeId(leader))
-        raise BadInput("invalid-json", "a state is [term, leader]")
+        raise Refused("bad-message", "a state is [term, leader]")
 
 
 class Registers:
@@ -133,7 +133,7 @@ class Registers:
         match cbor.decode(data, max_bytes=1 << 16):
             case [bytes(key), bytes(value)]:
                 return Put(key, value)
-        raise BadInput("invalid-json", "a write is [key, value]")
+        raise Refused("bad-message", "a write is [key, value]")
 
     def apply(self, view: View, command: object, at_ms: int) -> tuple[object, Sequence[Write]]:
         """Write it."""
@@ -142,7 +142,7 @@ class Registers:
 
     def query(self, view: View, question: object) -> object:
         """Nobody asks."""
-        raise BadInput("invalid-json", "only writes are measured")
+        raise Refused("bad-message", "only writes are measured")
 
 
 class Node:
