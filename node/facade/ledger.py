@@ -110,7 +110,7 @@ class LedgerDesk:
 
         Raises Failed by the ledger's refusal or ``transaction-expired``, Unreachable ``unknown-yet`` with its id.
         """
-        body = Transfer(_org(to), micro)
+        body = Transfer.read([_org(to), micro])  # its bounds are looked at before a nonce is spent on it
         try:
             done: Concluded = await self._host.flow(SEND, Send(b"api/" + hashlib.sha256(key.encode()).digest(), body), timeout_s=timeout_s)
         except MeshError as error:

@@ -32,8 +32,10 @@ def test_a_transfer_with_the_same_key_moves_once(net: Net) -> None:
 
 def test_what_the_ledger_says_no_to(net: Net) -> None:
     beta = net.node("beta").did
-    too_much = net.mesh("wallet", "transfer", beta, "900000000000", "--org", "gamma")
+    too_much = net.mesh("wallet", "transfer", beta, "900000000", "--org", "gamma")
     assert (too_much.code, "[insufficient-funds]" in too_much.err) == (1, True), too_much
+    beyond = net.mesh("wallet", "transfer", beta, "900000000000", "--org", "gamma")
+    assert (beyond.code, "[amount-out-of-bounds]" in beyond.err) == (4, True), beyond
     nobody = net.mesh("wallet", "transfer", "did:mesh:enterprise:nobody", "1", "--org", "gamma")
     assert nobody.code == 1 and "[" in nobody.err, nobody
     assert net.mesh("wallet", "transfer", "beta", "1", "--org", "gamma").code == 2
