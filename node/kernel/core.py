@@ -38,6 +38,7 @@ assert WRITE_BACK_BATCHES + 2 * DRAIN <= MAX_PENDING_BATCHES, "each step of a dr
 
 
 NEVER = float("inf")
+WRITES = frozenset({Persist, WriteBack})
 TICK = Tick()
 
 
@@ -148,22 +149,32 @@ class Core:
             self.due = due
 
     def _step_through(self, now: float) -> None:
-        """Step until the queue is empty."""
-        queue = self._queue
+        """Step until the queue is empty. Everything that happens in a node passes here: few words, no calls that can be spared."""
+        queue, observe = self._queue, self._observe
         while queue:
             slot, event = queue.popleft()
             if slot.syncing:
                 self._put_aside(slot, event)
                 continue
-            effects = self._step(now, slot, event)
+            machine = slot.machine
+            effects = machine.step(now, event)
+            due = machine.deadline()
+            slot.due = NEVER if due is None else due
+            if observe is not None:
+                observe(slot.name, event, effects)
             if slot.draining:
                 self._drain(now, slot, effects)
-            elif effects:
-                if self._stage_writes(now, slot, effects):
-                    self._drained.append(slot)
-                    self._withhold(slot, effects)
-                else:
-                    self._release(effects)
+                continue
+            for effect in effects:
+                if type(effect) in WRITES:
+                    if self._stage_writes(now, slot, effects):
+                        self._drained.append(slot)
+                        self._withhold(slot, effects)
+                    else:
+                        self._release(effects)
+                    break
+            else:
+                self._release(effects)
 
     def _drain(self, now: float, slot: _Slot, effects: list[object]) -> None:
         """One more step of a machine that must sync."""
@@ -182,27 +193,14 @@ class Core:
             self._begin_sync(slot)
         return bool(due)
 
-    def _step(self, now: float, slot: _Slot, event: object) -> list[object]:
-        """Step once and give what it caused."""
-        machine = slot.machine
-        caused = machine.step(now, event)
-        due = machine.deadline()
-        slot.due = NEVER if due is None else due
-        if self._observe is not None:
-            self._observe(slot.name, event, caused)
-        return caused
-
     def _stage_writes(self, now: float, slot: _Slot, effects: list[object]) -> bool:
         """Let the machine's View show what it has written; whether a sync must begin for it."""
         must_sync = False
         for effect in effects:
-            kind = type(effect)
-            if kind is Persist:
-                assert isinstance(effect, Persist)
+            if isinstance(effect, Persist):
                 self._stage(slot.name, effect.writes)
                 must_sync = True
-            elif kind is WriteBack:
-                assert isinstance(effect, WriteBack)
+            elif isinstance(effect, WriteBack):
                 must_sync |= self._stage_write_back(now, slot, effect.writes)
         return must_sync
 
@@ -236,20 +234,20 @@ class Core:
         return [effect for effect in effects if type(effect) is not Ahead]
 
     def _release(self, effects: list[object]) -> None:
+        slots, queue = self._slots, self._queue
         for effect in effects:
-            kind = type(effect)
-            if kind is Tell:
-                assert isinstance(effect, Tell)
-                if effect.machine == OUTSIDE:
-                    self._carry_out(effect.event)
+            if isinstance(effect, Tell):
+                slot = slots.get(effect.machine)
+                if slot is not None:
+                    queue.append((slot, effect.event))
                 else:
-                    self._queue.append((self._slots[effect.machine], effect.event))
-            elif kind is Cast:
-                self._queue.append((self._slots[RPC], effect))
-            elif kind is Ahead:
-                assert isinstance(effect, Ahead)
+                    assert effect.machine == OUTSIDE, f"{effect.machine} is no machine of this node"
+                    self._carry_out(effect.event)
+            elif isinstance(effect, Cast):
+                queue.append((slots[RPC], effect))
+            elif isinstance(effect, Ahead):
                 self._release([effect.effect])
-            elif kind is not Persist and kind is not WriteBack:
+            elif type(effect) not in WRITES:
                 self._carry_out(effect)
 
     def _put_aside(self, slot: _Slot, event: object) -> None:

@@ -87,7 +87,15 @@ class Host:
     ) -> None:
         self.core = Core(machines, carry_out=self._carry_out, stage=self._stage, sync=self._sync, observe=observe)
         self._stores = stores
-        self._handlers = handlers
+        self._handlers: dict[type, Handler] = {
+            Perform: self._begin_perform,
+            Abandon: self._abandon,
+            Completed: self._completed,
+            FlowEnded: self._flow_ended,
+            Sign: self._begin_sign,
+            Report: self._report,
+            **handlers,
+        }
         self._ports = ports
         self._at_once = at_once or {}
         self._sign_with = sign
@@ -237,39 +245,37 @@ class Host:
     # -- effects -----------------------------------------------------------------------------------------------------
 
     def _carry_out(self, effect: object) -> None:
-        kind = type(effect)
-        if kind is Perform:
-            assert isinstance(effect, Perform)
-            if type(effect.operation) is Port and type(effect.operation.effect) in self._at_once:
-                self._perform_at_once(effect, effect.operation.effect)
-                return
-            scope = self._running[effect.reply_to, effect.op] = trio.CancelScope()
-            self._nursery.start_soon(self._perform, effect, scope)
-        elif kind is Abandon:
-            assert isinstance(effect, Abandon)
-            under_way = self._running.get((effect.reply_to, effect.op))
-            if under_way is not None:
-                under_way.cancel()
-        elif kind is Completed:
-            assert isinstance(effect, Completed)
-            self._came(effect.op, effect.outcome)
-        elif kind is FlowEnded:
-            assert isinstance(effect, FlowEnded)
-            self._came(effect.flow, effect.outcome)
-        elif kind is Sign:
-            assert isinstance(effect, Sign)
-            if Sign in self._at_once:
-                self._sign_at_once(effect)
-            else:
-                self._nursery.start_soon(self._sign, effect)
-        elif kind is Report:
-            assert isinstance(effect, Report)
-            logger.error("bug", exc_info=effect.error, extra={"machine": effect.machine})
+        handler = self._handlers.get(type(effect))
+        if handler is None:
+            raise Broken("internal", f"no port carries out {type(effect).__name__}")
+        handler(effect)
+
+    def _begin_perform(self, effect: Perform) -> None:
+        if type(effect.operation) is Port and type(effect.operation.effect) in self._at_once:
+            self._perform_at_once(effect, effect.operation.effect)
+            return
+        scope = self._running[effect.reply_to, effect.op] = trio.CancelScope()
+        self._nursery.start_soon(self._perform, effect, scope)
+
+    def _abandon(self, effect: Abandon) -> None:
+        under_way = self._running.get((effect.reply_to, effect.op))
+        if under_way is not None:
+            under_way.cancel()
+
+    def _completed(self, effect: Completed) -> None:
+        self._came(effect.op, effect.outcome)
+
+    def _flow_ended(self, effect: FlowEnded) -> None:
+        self._came(effect.flow, effect.outcome)
+
+    def _begin_sign(self, effect: Sign) -> None:
+        if Sign in self._at_once:
+            self._sign_at_once(effect)
         else:
-            handler = self._handlers.get(kind)
-            if handler is None:
-                raise Broken("internal", f"no port carries out {kind.__name__}")
-            handler(effect)
+            self._nursery.start_soon(self._sign, effect)
+
+    def _report(self, effect: Report) -> None:
+        logger.error("bug", exc_info=effect.error, extra={"machine": effect.machine})
 
     def _perform_at_once(self, perform: Perform, effect: object) -> None:
         """Its completion waits in the core's queue until the step that asked for it has been carried out."""

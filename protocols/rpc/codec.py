@@ -60,15 +60,15 @@ class _Outbound:
 
     __slots__ = ("body", "head", "message", "offset", "size", "stream")
 
-    def __init__(self, message: Message, head: bytes, body: bytes) -> None:
+    def __init__(self, message: Message, head: bytes, body: bytes, size: int) -> None:
         self.message = message
         self.head = head
         self.body = body
-        self.size = len(head) + len(body)
+        self.size = size
         self.offset = 0
         self.stream = -1
 
-    def fragment(self, count: int) -> tuple[bytes | memoryview, ...]:
+    def piece(self, count: int) -> tuple[bytes | memoryview, ...]:
         """The next ``count`` bytes; the first fragment always holds the whole head."""
         begin, self.offset = self.offset, min(self.offset + count, self.size)
         if begin == 0 and count >= self.size:
@@ -82,10 +82,13 @@ class _Outbound:
 class _OutLane:
     """What waits in one lane: ``short`` fit into one frame, ``long`` have not begun, ``active`` have."""
 
-    __slots__ = ("active", "bytes", "lane", "long", "next_stream", "short", "turn_long")
+    __slots__ = ("active", "bytes", "fragment", "lane", "long", "most", "next_stream", "number", "short", "turn_long")
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
+        self.number = frames.NUMBER_OF[lane]
+        self.most = BODY_BYTES[lane]
+        self.fragment = FRAGMENT_BYTES[lane]
         self.short: deque[_Outbound] = deque()
         self.long: deque[_Outbound] = deque()
         self.active: deque[_Outbound] = deque()
@@ -128,7 +131,8 @@ class LinkCodec:
     of half received messages counts for ``org``; ``evicted`` hears that they had to be dropped, and the connection must end.
 
     ``peer_hello`` is set once the other's hello was read and accepted; ``pong`` is the token of the last answered ping;
-    ``goodbye`` says that the other side sends no more messages.
+    ``goodbye`` says that the other side sends no more messages; ``waiting`` is how many messages are not yet wholly in what
+    ``data_to_send`` gave.
     """
 
     def __init__(
@@ -154,7 +158,7 @@ class LinkCodec:
         self._urgent: deque[bytes] = deque()  # hello, goodbye, refusal: whole frames
         self._answer: bytes | None = None  # a pong that is due; only the latest, so that a flood of pings costs nothing
         self._out: dict[Lane, _OutLane] = {lane: _OutLane(lane) for lane in LANES}
-        self._waiting = 0  # messages in the lanes
+        self.waiting = 0
         self._parting = self._said_goodbye = False
         self._greeted = dialled  # whether our own hello is on its way
         self._buffer = bytearray()
@@ -172,16 +176,17 @@ class LinkCodec:
         """Queue ``message``; raises Refused ``busy`` when the lane is full, ``message-too-large``, ``bad-rpc-message``."""
         out = self._out[lane]
         head, body = encode_message(message)
-        if len(body) > BODY_BYTES[lane]:
-            raise Refused("message-too-large", f"{len(body)} bytes do not go on the {lane} lane, which takes {BODY_BYTES[lane]}")
+        if len(body) > out.most:
+            raise Refused("message-too-large", f"{len(body)} bytes do not go on the {lane} lane, which takes {out.most}")
         if self._parting or (self.peer_hello is not None and lane not in self._lanes):
             raise Refused("link-closing", f"this connection takes nothing more on its {lane} lane")
-        item = _Outbound(message, head, body)
-        if out.bytes + item.size > OUTBOUND_BYTES[lane] or len(out) >= OUTBOUND_MESSAGES[lane]:
+        size = len(head) + len(body)
+        queued = out.bytes + size
+        if queued > OUTBOUND_BYTES[lane] or len(out) >= OUTBOUND_MESSAGES[lane]:
             raise busy(f"the {lane} lane of the link to {self._expect}")
-        out.bytes += item.size
-        self._waiting += 1
-        (out.short if item.size <= FRAGMENT_BYTES[lane] else out.long).append(item)
+        out.bytes = queued
+        self.waiting += 1
+        (out.short if size <= out.fragment else out.long).append(_Outbound(message, head, body, size))
 
     def writable(self, lane: Lane) -> bool:
         """Whether a message of the lane's largest size would still be taken."""
@@ -213,9 +218,10 @@ class LinkCodec:
             room -= len(self._answer)
             self._answer = None
         if self.peer_hello is not None:
-            for lane in LANES:
-                room = self._fill(self._out[lane], parts, room)
-            if self._parting and not self.waiting() and room >= FRAME_HEADER_BYTES and not self._said_goodbye:
+            for out in self._out.values():
+                if out.bytes:
+                    room = self._fill(out, parts, room)
+            if self._parting and not self.waiting and room >= FRAME_HEADER_BYTES and not self._said_goodbye:
                 parts.append(frames.frame(GOODBYE, b""))
                 self._said_goodbye = True
         return b"".join(parts)
@@ -223,10 +229,6 @@ class LinkCodec:
     def urgent(self) -> bool:
         """Whether a frame waits that carries no message."""
         return bool(self._urgent) or self._answer is not None
-
-    def waiting(self) -> int:
-        """How many messages are not yet wholly in what ``data_to_send`` gave."""
-        return self._waiting
 
     def unsent(self) -> list[tuple[Lane, Message]]:
         """Those messages, in the order in which they were queued; the other side cannot have read any of them."""
@@ -238,31 +240,53 @@ class LinkCodec:
             for queue in (out.short, out.long, out.active):
                 queue.clear()
             out.bytes = 0
-        self._waiting = 0
+        self.waiting = 0
 
     def _fill(self, out: _OutLane, parts: list[bytes | memoryview], room: int) -> int:
         """Frames of one lane into ``parts`` while a whole fragment fits into ``room``; gives what room is left."""
-        most, number = FRAGMENT_BYTES[out.lane], frames.NUMBER_OF[out.lane]
-        while out.bytes and room >= FRAME_HEADER_BYTES + _SIZE.size + most:
+        least = FRAME_HEADER_BYTES + _SIZE.size + out.fragment
+        while out.bytes and room >= least:
+            if out.short and not (out.long or out.active):
+                room = self._fill_short(out, parts, room, least)
+                continue
             item = out.pick()
             assert item is not None
             first = item.offset == 0
-            count = min(most, item.size - item.offset)
+            count = min(out.fragment, item.size - item.offset)
             if first:
-                item.stream, out.next_stream = out.next_stream, (out.next_stream + 1) & 0xFFFFFFFF
-                parts.append(FIRST_HEADER.pack(_SIZE.size + count, FIRST, number, item.stream, item.size))
+                parts.append(self._first_header(out, item, count))
                 room -= _SIZE.size
             else:
                 parts.append(frames.header(count, MORE, out.lane, item.stream))
-            parts.extend(item.fragment(count))
+            parts.extend(item.piece(count))
             room -= FRAME_HEADER_BYTES + count
             out.bytes -= count
             self.frames_sent += 1
             if item.offset < item.size:
                 out.active.append(item)
             else:
-                self._waiting -= 1
+                self.waiting -= 1
         return room
+
+    def _fill_short(self, out: _OutLane, parts: list[bytes | memoryview], room: int, least: int) -> int:
+        """The same where all that waits fits into one frame each: mostly so."""
+        short = out.short
+        while short and room >= least:
+            item = short.popleft()
+            size = item.size
+            parts += (self._first_header(out, item, size), item.head, item.body)
+            room -= FRAME_HEADER_BYTES + _SIZE.size + size
+            out.bytes -= size
+            self.frames_sent += 1
+            self.waiting -= 1
+        out.turn_long = True
+        return room
+
+    def _first_header(self, out: _OutLane, item: _Outbound, count: int) -> bytes:
+        """Begin ``item`` with ``count`` bytes of it."""
+        item.stream = stream = out.next_stream
+        out.next_stream = (stream + 1) & 0xFFFFFFFF
+        return FIRST_HEADER.pack(_SIZE.size + count, FIRST, out.number, stream, item.size)
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 

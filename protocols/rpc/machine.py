@@ -56,23 +56,17 @@ class Rpc:
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
         self._asking.now = self._serving.now = self._casting.now = now
-        kind = type(event)
-        if kind is MessageReceived:
-            assert isinstance(event, MessageReceived)
+        if isinstance(event, MessageReceived):
             self._received(event.peer, event.lane, event.message)
-        elif kind is Cast:
-            assert isinstance(event, Cast)
+        elif isinstance(event, Cast):
             self._casting.cast(event)
-        elif kind is Perform:
-            assert isinstance(event, Perform)
+        elif isinstance(event, Perform):
             self._asking.perform(event)
-        elif kind is Completed:
-            assert isinstance(event, Completed)
+        elif isinstance(event, Completed):
             self._serving.completed(event)
-        elif kind is FlowEnded:
-            assert isinstance(event, FlowEnded)
+        elif isinstance(event, FlowEnded):
             self._serving.ended(event)
-        elif kind is Tick:
+        elif isinstance(event, Tick):
             self._tick(now)
         else:
             self._meet(event)

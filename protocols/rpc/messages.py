@@ -9,7 +9,8 @@ The body stays outside of the CBOR, so that 64 MiB are neither copied nor checke
     ["n", protocol]                                 a notice, its body follows
 
 There is one of these for every message between two nodes, so the usual heads are not made by the general encoder: that of a notice
-says nothing but its protocol, and is remembered; those of requests and of replies with a body are put together from their fields.
+says nothing but its protocol, and is remembered; those of requests and of replies with a body are put together from their fields, and
+compared with that when they are read.
 """
 
 import re
@@ -36,6 +37,7 @@ HEAD_LENGTH = struct.Struct("!H")
 NAME = re.compile(rf"[a-z0-9](?:[a-z0-9-]{{0,{ERROR_NAME_CHARS - 1}}})")
 _TTL_MAX_MS = int(TTL_MAX_S * 1000)
 _NO_ID = bytes(ID_BYTES)
+_REQUEST_FIELDS = 6
 _REQUEST = cbor.encode(["q", _NO_ID, "", 0, "", 0])[:4]
 _REPLY = cbor.encode(["r", _NO_ID])[:4]
 _REPLY_BYTES = len(_REPLY) + ID_BYTES
@@ -47,7 +49,6 @@ _FLOORS = 1 << 64
 def encode_message(message: Message) -> tuple[bytes, bytes]:
     """``(length and head, body)``; raises Refused ``bad-rpc-message`` for what the other side would not accept."""
     if isinstance(message, Request):
-        _check_request(message)
         return _with_length(_request_head(message)), message.body
     if isinstance(message, Notice):
         return _notice_head(message.protocol), message.body
@@ -59,27 +60,31 @@ def encode_message(message: Message) -> tuple[bytes, bytes]:
 
 
 def _request_head(request: Request) -> bytes:
-    return b"".join(
-        (
-            _REQUEST,
-            request.id,
-            _text(request.protocol),
-            cbor.encode(request.ttl_ms),
-            _text(request.trace) if request.trace else _EMPTY,
-            cbor.encode(request.floor),
-        )
-    )
+    """Raises Refused ``bad-rpc-message`` for what the other side would not accept."""
+    ttl_ms, floor, trace = request.ttl_ms, request.floor, request.trace
+    if len(request.id) != ID_BYTES:
+        raise _bad("its id is not 16 bytes")
+    if len(trace) > TRACE_CHARS:
+        raise _bad("its trace is too long")
+    if not 0 <= ttl_ms <= _TTL_MAX_MS:
+        raise _bad(f"its time to live is not 0 to {_TTL_MAX_MS} ms")
+    if not 0 <= floor < _FLOORS:
+        raise _bad("its floor is no count")
+    tail = cbor.encode(trace) if trace else _EMPTY
+    return b"".join((_REQUEST, request.id, _protocol(request.protocol), cbor.encode(ttl_ms), tail, cbor.encode(floor)))
 
 
 @lru_cache(REMEMBERED_HEADS)
-def _text(text: str) -> bytes:
-    return cbor.encode(text)
+def _protocol(protocol: str) -> bytes:
+    """A protocol's name, in CBOR; raises Refused ``bad-rpc-message``."""
+    if not protocol or len(protocol) > PROTOCOL_CHARS or not protocol.isascii():
+        raise _bad("its protocol name is empty, too long or not ASCII")
+    return cbor.encode(protocol)
 
 
 @lru_cache(REMEMBERED_HEADS)
 def _notice_head(protocol: str) -> bytes:
-    _check_protocol(protocol)
-    return _with_length(cbor.encode(["n", protocol]))
+    return _with_length(_NOTICE + _protocol(protocol))
 
 
 def _with_length(head: bytes) -> bytes:
@@ -104,23 +109,24 @@ def decode_message(head: bytes, body: bytes) -> Message:
 
 
 def _decode_request(head: bytes, body: bytes) -> Request:
-    fields = cbor.decode(head, max_bytes=MESSAGE_HEAD_BYTES)
-    assert isinstance(fields, list)
+    fields = cbor.loads(head, max_bytes=MESSAGE_HEAD_BYTES)
+    if type(fields) is not list or len(fields) != _REQUEST_FIELDS:
+        raise _bad("its head is no list")
     _, request_id, protocol, ttl_ms, trace, floor = fields
     if not (type(protocol) is str and type(ttl_ms) is int and type(trace) is str and type(floor) is int):
         raise _bad("a field of its head is of another type")
-    request = Request(request_id, protocol, body, ttl_ms, trace, floor)  # type: ignore[arg-type]  # the id is in what ``head`` begins with
-    _check_request(request)
+    request = Request(request_id, protocol, body, ttl_ms, trace, floor)
+    if _request_head(request) != head:
+        raise Refused("bad-encoding", "these bytes decode, but are not in canonical form")
     return request
 
 
 @lru_cache(REMEMBERED_HEADS)
 def _noticed(head: bytes) -> str:
     """The protocol of a notice."""
-    fields = cbor.decode(head, max_bytes=MESSAGE_HEAD_BYTES)
-    match fields:
+    match cbor.decode(head, max_bytes=MESSAGE_HEAD_BYTES):
         case ["n", str(protocol)]:
-            _check_protocol(protocol)
+            _protocol(protocol)
             return protocol
     raise _bad("a notice has a protocol and nothing else")
 
@@ -155,24 +161,6 @@ def with_body(message: Message, body: bytes) -> Message:
     if isinstance(message, Reply) and isinstance(message.outcome, Ok):
         return Reply(message.id, Ok(body), message.final)
     return message
-
-
-def _check_request(request: Request) -> None:
-    ttl_ms, floor = request.ttl_ms, request.floor
-    _check_protocol(request.protocol)
-    if len(request.id) != ID_BYTES:
-        raise _bad("its id is not 16 bytes")
-    if len(request.trace) > TRACE_CHARS:
-        raise _bad("its trace is too long")
-    if not 0 <= ttl_ms <= _TTL_MAX_MS:
-        raise _bad(f"its time to live is not 0 to {_TTL_MAX_MS} ms")
-    if not 0 <= floor < _FLOORS:
-        raise _bad("its floor is no count")
-
-
-def _check_protocol(protocol: str) -> None:
-    if not protocol or len(protocol) > PROTOCOL_CHARS or not protocol.isascii():
-        raise _bad("its protocol name is empty, too long or not ASCII")
 
 
 def _error_fields(error: MeshError) -> tuple[str, str, str, str]:

@@ -7,7 +7,7 @@ that ends cancels nothing: the asker may come back with the same id and find its
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from meshos.effects import Completed, Err, Ok, Outcome, Report, Tell
 from meshos.errors import Broken, MeshError, Refused, Unreachable, busy
@@ -73,10 +73,6 @@ class _Load:
 
     def __init__(self) -> None:
         self.requests = self.bytes = 0
-
-    def add(self, requests: int, size: int) -> None:
-        self.requests += requests
-        self.bytes += size
 
 
 _NOTHING = _Load()
@@ -171,8 +167,10 @@ class Serving:
         """There is an answer: it is recorded, and sent if there is a link (else the asker will ask again)."""
         running = self._running.pop(key)
         node = running.peer.node
-        self._count(running.peer, -1, -running.size)
-        reply = Reply(key[1], self._checked(running.protocol, outcome))
+        self._less(running.peer, running.size)
+        value = outcome.value if isinstance(outcome, Ok) else None
+        small = type(value) is bytes and len(value) <= BODY_BYTES["control"]
+        reply = Reply(key[1], cast("Ok[bytes]", outcome) if small else self._checked(running.protocol, outcome))
         self.records.put(key, reply, max(self.now, running.deadline) + RECORD_GRACE_S, running.peer.org)
         if not running.cancelled and self._linked(node):
             self._answer(node, running.lane, reply)
@@ -219,13 +217,27 @@ class Serving:
         load = self._of_org.get(peer.org, _NOTHING)
         return load.requests >= SERVED - len(self._running) or load.bytes + size > SERVED_BYTES - self._bytes
 
-    def _count(self, peer: Peer, requests: int, size: int) -> None:
-        """``requests`` more (or fewer) run for ``peer``, with bodies of ``size``."""
-        of_peer = self._of_peer.setdefault(peer.node, _Load())
-        of_org = self._of_org.setdefault(peer.org, _Load())
-        of_peer.add(requests, size)
-        of_org.add(requests, size)
+    def _more(self, peer: Peer, size: int) -> None:
+        """One more runs for ``peer``, with a body of ``size``."""
+        of_peer, of_org = self._of_peer.get(peer.node), self._of_org.get(peer.org)
+        if of_peer is None:
+            of_peer = self._of_peer[peer.node] = _Load()
+        if of_org is None:
+            of_org = self._of_org[peer.org] = _Load()
+        of_peer.requests += 1
+        of_peer.bytes += size
+        of_org.requests += 1
+        of_org.bytes += size
         self._bytes += size
+
+    def _less(self, peer: Peer, size: int) -> None:
+        """One less."""
+        of_peer, of_org = self._of_peer[peer.node], self._of_org[peer.org]
+        of_peer.requests -= 1
+        of_peer.bytes -= size
+        of_org.requests -= 1
+        of_org.bytes -= size
+        self._bytes -= size
         if not of_peer.requests:
             del self._of_peer[peer.node]
         if not of_org.requests:
@@ -236,7 +248,7 @@ class Serving:
         self.counts["served"] += 1
         size = len(request.body)
         running = self._running[key] = _Running(peer, request.protocol, size, lane, deadline)
-        self._count(peer, 1, size)
+        self._more(peer, size)
         inbound = Inbound(peer, request.protocol, request.body, deadline, request.trace)
         commanded = self._commands.get(request.protocol)
         if commanded is None:

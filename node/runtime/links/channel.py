@@ -122,9 +122,8 @@ class Channel:
 
     def flush(self) -> None:
         """See that what was queued leaves."""
-        self.to_flush = False
         self._used_at = trio.current_time()
-        worth = self._used_at >= self._write_alone_at or self.codec.waiting() >= FLUSH_MESSAGES
+        worth = self._used_at >= self._write_alone_at or self.codec.waiting >= FLUSH_MESSAGES
         if self._blocked or not worth or not self._write_now():
             self._wake.set()
 
@@ -134,7 +133,7 @@ class Channel:
         data = self.codec.data_to_send(WRITE_BYTES)
         self.bytes_out += len(data)
         if self.connection.send_now(data):
-            return not self.codec.waiting()
+            return not self.codec.waiting
         self._blocked = True
         return False
 
@@ -178,7 +177,7 @@ class Channel:
             await received(self.peer, self._early)
         self._early = []
         self._wake.set()  # the acceptor's hello
-        while not (self.codec.goodbye and self.parting and not self.codec.waiting()):
+        while not (self.codec.goodbye and self.parting and not self.codec.waiting):
             data = await self.connection.receive(READ_BYTES)
             if not data:
                 if not self.codec.goodbye:

@@ -125,10 +125,11 @@ class Links:
     def send_message(self, effect: SendMessage) -> None:
         """Carry out ``SendMessage``: ``NotSent`` follows if the message cannot be queued."""
         peer = self._peers.get(effect.to)
-        if peer is None or peer.main is None:
+        main = None if peer is None else peer.main
+        if peer is None or main is None:
             self._mailbox.tell(NotSent(effect.to, effect.message, "link-lost"))
         elif effect.lane != "bulk":
-            self._send(peer.main, effect.lane, effect.message)
+            self._send(main, effect.lane, effect.message)
         elif (bulk := peer.bulk()) is not None:
             self._send(bulk, "bulk", effect.message)
         else:
@@ -391,9 +392,12 @@ class Links:
             self._counts[f"not_sent_{refusal.name}"] += 1
             self._mailbox.tell(NotSent(channel.peer.node, message, refusal.name))
         else:
-            if self._at_turn_end is None or channel.codec.waiting() >= FLUSH_MESSAGES:
+            if channel.to_flush:
+                if channel.codec.waiting >= FLUSH_MESSAGES:
+                    channel.flush()
+            elif self._at_turn_end is None:
                 channel.flush()
-            elif not channel.to_flush:
+            else:
                 channel.to_flush = True
                 self._to_flush.append(channel)
                 if len(self._to_flush) == 1:
@@ -402,6 +406,7 @@ class Links:
     def _flush(self) -> None:
         channels, self._to_flush = self._to_flush, []
         for channel in channels:
+            channel.to_flush = False
             channel.flush()
 
     def _send_when_open(self, effect: SendMessage, peer: _PeerLinks) -> None:
@@ -442,5 +447,5 @@ def _state(channel: Channel) -> LinkState:
         channel.bytes_out,
         dict(channel.messages_in),
         dict(channel.messages_out),
-        channel.codec.waiting(),
+        channel.codec.waiting,
     )
