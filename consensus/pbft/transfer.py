@@ -38,6 +38,7 @@ class Transfer:
         self._sources: list[NodeId] = []
         self._steps: dict[int, EpochStep] = {}  # epochs learned, not yet begun here
         self._target: Checkpoint | None = None
+        self._after: ValidatorSet | None = None  # who decides the height after it
         self._at = b""
         self._asked: NodeId | None = None
         self._vain = 0  # questions since the last answer that helped
@@ -83,10 +84,14 @@ class Transfer:
         if self._vain >= max(2, len(self._sources)):
             self._target, self._vain = None, 0
             if not desk.restoring:
-                self._sources.clear()
-                self._asked = None
+                self._give_up()
                 return
         self.ask()
+
+    def _give_up(self) -> None:
+        self._target = self._asked = None
+        self._sources.clear()
+        self._desk.timers.stop(TRANSFER)
 
     def on_checkpoints(self, sender: NodeId, message: Checkpoints) -> None:
         """A checkpoint and the epochs before it, whose signatures hold."""
@@ -100,16 +105,20 @@ class Transfer:
             if message.steps:
                 self.ask()
         elif checkpoint.header.height < desk.chain.height + desk.config.checkpoint_interval and not desk.restoring:
-            desk.timers.stop(TRANSFER)
             self.in_vain()
-        elif self._validators_after(checkpoint) is not None:
-            self._target, self._at, self._vain = checkpoint, b"", 0
-            self.ask()
+        else:
+            self._after = self._validators_after(checkpoint)
+            if self._after is not None:
+                self._target, self._at, self._vain = checkpoint, b"", 0
+                self.ask()
 
     def on_chunk(self, sender: NodeId, message: ChunkOf) -> None:
         """A part of the state."""
         desk, target = self._desk, self._target
         if target is None or sender != self._asked or (message.height, message.at) != (target.header.height, self._at):
+            return
+        if target.header.height <= desk.chain.height and not desk.restoring:
+            self._give_up()  # blocks have come meanwhile
             return
         try:
             restored = desk.application.restore(desk.store, message.data, target.root)
@@ -132,16 +141,14 @@ class Transfer:
     def _whole(self, target: Checkpoint, writes: tuple[Write, ...]) -> None:
         """The last part: from here on the state is that of the checkpoint."""
         desk = self._desk
-        validators = self._validators_after(target)
+        validators = self._after
         assert validators is not None
         steps = [Put(epoch_key(epoch), cbor.encode(step_fields(step))) for epoch, step in sorted(self._steps.items())]
         head = desk.chain.restored(target, validators)
         desk.write(Persist((*writes, *steps, *head, Delete(RESTORING))))
         desk.restoring = False
-        self._target = self._asked = None
         self._steps.clear()
-        self._sources.clear()
-        desk.timers.stop(TRANSFER)
+        self._give_up()
         self._checkpointing.restored(target)
         self._done()
 
