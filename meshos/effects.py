@@ -9,8 +9,10 @@ Who drives a machine keeps four promises:
 1. ``now`` is in seconds, never goes back, and has no meaning but its differences.
 2. ``step`` is called with each event in the order of arrival, and with ``Tick()`` when ``deadline()`` has passed.
 3. Of the effects of the steps drained together, every ``Persist`` is on disk (one synced batch) before any other is
-   carried out. So a promise that leaves the node survives the node.
-4. ``Tell`` reaches the named machine of the same node in order. Everything else goes to the port of its type.
+   carried out. So a promise that leaves the node survives the node. Two kinds stand outside of this: a ``WriteBack``
+   keeps nothing waiting and is on disk with a later batch, in order; an ``Ahead`` does not wait.
+4. ``Tell`` reaches the named machine of the same node in order, ``Cast`` another node, if it can. Everything else goes to the
+   port of its type.
 
 A driver that cannot write ends the node: a machine never learns of a failed write, since after it nothing that the
 machine believes of its own past is known to be true (fsync is not tried twice).
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from meshos.errors import MeshError
+from meshos.ids import NodeId, Peer
 from meshos.values import frozen
 
 T = TypeVar("T")
@@ -66,6 +69,16 @@ class Signed:
     signature: bytes
 
 
+@frozen
+class Heard:
+    """What a ``Cast`` of an authenticated ``peer`` brought, for the machine that listens to ``protocol``. It may come twice, late, out
+    of order or never."""
+
+    peer: Peer
+    protocol: str
+    body: bytes
+
+
 # -- effects that every machine may have -----------------------------------------------------------------------------
 
 
@@ -95,11 +108,48 @@ class Persist:
 
 
 @frozen
+class WriteBack:
+    """The machine's View shows these writes at once; the disk has them with the machine's next ``Persist``, or soon after where
+    there is none. Nothing waits for that.
+
+    Writes reach the disk in the order in which they were emitted, those of a ``Persist`` among them, so that what is synced
+    stands on all that was written before it. A crash loses a tail of what was not synced: this is for state that a log can make
+    again.
+    """
+
+    writes: tuple[Write, ...]
+
+
+@frozen
+class Ahead:
+    """``effect`` is carried out at once, before the sync of its own drain, and so overtakes what that sync withholds.
+
+    Only for what promises nothing that the disk must keep: a leader sends entries to its followers while its own disk
+    writes them (Ongaro, "Consensus: Bridging Theory and Practice", 2014, section 10.2.1).
+    """
+
+    effect: object
+
+
+@frozen
 class Tell:
     """``event`` goes into the mailbox of another machine of this node."""
 
     machine: str
     event: object
+
+
+@frozen
+class Cast:
+    """``body`` goes to the machine of another node (or of this one) that listens to ``protocol``, which hears it as ``Heard``.
+
+    One way and best effort: no id, no record, no reply. It goes over the link that there is, on the control lane up to 64 KiB and on
+    the work lane up to 1 MiB; without a link it is lost, and a link is asked for.
+    """
+
+    to: NodeId
+    protocol: str
+    body: bytes
 
 
 @frozen

@@ -34,5 +34,13 @@ MAX_SEGMENTS = 4096
 MAX_PENDING_BATCHES = 4096
 """Batches that an Overlay holds while they are on their way to the disk; a driver that is so far behind does not drain on."""
 
+WRITE_BACK_S = 0.5
+"""Writes that nothing waits for go to the disk after so long, if the machine's next synced batch has not taken them along: seldom
+enough to cost nothing, soon enough that a crash leaves little to be made again."""
+
+WRITE_BACK_BATCHES = 1024
+WRITE_BACK_BYTES = 8 << 20
+"""Or as soon as so many of them wait: they are held in memory twice."""
+
 assert MAX_KEY_BYTES < MAX_VALUE_BYTES
 assert SEGMENT_BYTES <= MAX_RECORD_BYTES < MAX_VALUE_BYTES

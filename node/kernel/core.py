@@ -6,6 +6,9 @@ the driver. A machine that emits ``Persist`` *syncs*: from then on its effects a
 driver says that the batch is on disk. What was put aside is then stepped together, so that one sync serves many events (group
 commit) while the other machines go on: gossip never waits for the ledger's disk.
 
+``Ahead`` effects are carried out before their drain's sync begins. What a ``WriteBack`` stages goes to the disk with the machine's next
+sync; if none comes within WRITE_BACK_S, or too much has been staged, the core begins one for it.
+
 The driver gives three functions and calls four. It gives ``carry_out(effect)``; ``stage(machine, writes)``, which makes writes
 visible to the machine's View at once; and ``sync(machine)``, which begins to write all that is staged. It calls ``deliver``,
 ``synced``, ``tick`` and ``deadline``.
@@ -15,22 +18,22 @@ Everything happens in the driver's one thread.
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from meshos.effects import Completed, Err, Machine, Persist, Tell, Tick, Write
+from meshos.effects import Ahead, Cast, Completed, Err, Machine, Persist, Put, Tell, Tick, Write, WriteBack
 from meshos.errors import busy
 from meshos.flow_machine import Perform
-from meshos.protocols.membership.events import DatagramReceived
-from meshos.storage.limits import MAX_PENDING_BATCHES
+from meshos.node.kernel.backlog import Backlog
+from meshos.storage.limits import MAX_PENDING_BATCHES, WRITE_BACK_BATCHES, WRITE_BACK_BYTES, WRITE_BACK_S
 
 OUTSIDE = "outside"
 """Who asks for a Flow without being a machine: the API, a scenario. What is told to it goes to the driver."""
 
-BACKLOG_LIMIT = 4096
-"""Requests and datagrams that may wait for one machine's disk. A sync takes milliseconds: a full backlog means a stalled disk."""
+RPC = "rpc"
+"""The machine that carries casts, in the cores that have one."""
 
 DRAIN = 1024
 """Events that share one sync; the others wait for the next."""
 
-assert DRAIN <= MAX_PENDING_BATCHES, "each step of a drain may stage a batch, and a View shows all of them"
+assert WRITE_BACK_BATCHES + 2 * DRAIN <= MAX_PENDING_BATCHES, "each step of a drain may stage two batches, and a View shows all of them"
 
 
 NEVER = float("inf")
@@ -40,7 +43,7 @@ TICK = Tick()
 class _Slot:
     """One machine, and what it waits for."""
 
-    __slots__ = ("backlog", "due", "machine", "name", "syncing", "withheld")
+    __slots__ = ("backlog", "due", "machine", "name", "syncing", "withheld", "written_back", "written_back_bytes")
 
     def __init__(self, name: str, machine: Machine) -> None:
         self.name = name
@@ -49,7 +52,9 @@ class _Slot:
         self.syncing = False
         self.look_at_deadline()
         self.withheld: list[object] = []
-        self.backlog: deque[object] = deque()
+        self.backlog = Backlog()
+        self.written_back = 0  # batches that wait for the next sync with nobody waiting for them
+        self.written_back_bytes = 0
 
     def look_at_deadline(self) -> None:
         due = self.machine.deadline()
@@ -78,6 +83,7 @@ class Core:
         self._observe = observe
         self._queue: deque[tuple[_Slot, object]] = deque()
         self._pumping = False
+        self._write_back_at: dict[_Slot, float] = {}  # when a sync begins for what is written back, if none has by then
         self.refused = 0
 
     def machine(self, name: str) -> Machine:
@@ -97,8 +103,7 @@ class Core:
         slot.syncing = False
         slot.look_at_deadline()
         effects, slot.withheld = slot.withheld, []
-        backlog, slot.backlog = slot.backlog, deque()
-        self._queue.extendleft((slot, event) for event in reversed(backlog))
+        self._queue.extendleft((slot, event) for event in reversed(slot.backlog.take()))
         was_pumping, self._pumping = self._pumping, True
         self._release(effects)
         self._pumping = was_pumping
@@ -132,16 +137,15 @@ class Core:
                 effects = self._step(now, slot, event)
                 if not effects:
                     continue
-                for effect in effects:
-                    if type(effect) is Persist:
-                        self._stage_writes(slot, effects)
-                        self._begin_sync(slot, effects)
-                        break
+                if self._stage_writes(now, slot, effects):
+                    self._begin_sync(slot, self._go_ahead(effects))
                 else:
                     self._release(effects)
+            if self._write_back_at:
+                self._write_back(now)
         finally:
             self._pumping = False
-            due = NEVER
+            due = min(self._write_back_at.values(), default=NEVER) if self._write_back_at else NEVER
             for slot in self._in_order:
                 if slot.due < due:
                     due = slot.due
@@ -154,8 +158,8 @@ class Core:
             if not self._queue or self._queue[0][0] is not slot:
                 break
             caused = self._step(now, slot, self._queue.popleft()[1])
-            must_sync |= self._stage_writes(slot, caused)
-            effects += caused
+            must_sync |= self._stage_writes(now, slot, caused)
+            effects += self._go_ahead(caused)
         if must_sync:
             self._begin_sync(slot, effects)
         else:
@@ -171,36 +175,70 @@ class Core:
             self._observe(slot.name, event, caused)
         return caused
 
-    def _stage_writes(self, slot: _Slot, effects: list[object]) -> bool:
-        """Let the machine's View show what it has written; whether there was anything."""
+    def _stage_writes(self, now: float, slot: _Slot, effects: list[object]) -> bool:
+        """Let the machine's View show what it has written; whether a sync must begin for it."""
         must_sync = False
         for effect in effects:
-            if type(effect) is Persist:
+            kind = type(effect)
+            if kind is Persist:
+                assert isinstance(effect, Persist)
                 self._stage(slot.name, effect.writes)
                 must_sync = True
+            elif kind is WriteBack:
+                assert isinstance(effect, WriteBack)
+                must_sync |= self._stage_write_back(now, slot, effect.writes)
         return must_sync
+
+    def _stage_write_back(self, now: float, slot: _Slot, writes: tuple[Write, ...]) -> bool:
+        """The same for writes that keep nothing waiting, until there are too many."""
+        self._stage(slot.name, writes)
+        self._write_back_at.setdefault(slot, now + WRITE_BACK_S)
+        slot.written_back += 1
+        slot.written_back_bytes += sum(len(write.key) + (len(write.value) if type(write) is Put else 0) for write in writes)
+        return slot.written_back >= WRITE_BACK_BATCHES or slot.written_back_bytes >= WRITE_BACK_BYTES
+
+    def _write_back(self, now: float) -> None:
+        """Begin a sync for every machine whose writes have waited long enough."""
+        for slot in [slot for slot, at in self._write_back_at.items() if at <= now]:
+            self._begin_sync(slot, [])
 
     def _begin_sync(self, slot: _Slot, effects: list[object]) -> None:
         slot.syncing = True
         slot.due = NEVER
         slot.withheld = effects
+        if slot.written_back:
+            del self._write_back_at[slot]
+            slot.written_back = slot.written_back_bytes = 0
         self._sync(slot.name)
+
+    def _go_ahead(self, effects: list[object]) -> list[object]:
+        """Carry out what does not wait for the sync; gives the rest."""
+        ahead = [effect.effect for effect in effects if type(effect) is Ahead]
+        if not ahead:
+            return effects
+        self._release(ahead)
+        return [effect for effect in effects if type(effect) is not Ahead]
 
     def _release(self, effects: list[object]) -> None:
         for effect in effects:
-            if isinstance(effect, Tell):
+            kind = type(effect)
+            if kind is Tell:
+                assert isinstance(effect, Tell)
                 if effect.machine == OUTSIDE:
                     self._carry_out(effect.event)
                 else:
                     self._queue.append((self._slots[effect.machine], effect.event))
-            elif type(effect) is not Persist:
+            elif kind is Cast:
+                self._queue.append((self._slots[RPC], effect))
+            elif kind is Ahead:
+                assert isinstance(effect, Ahead)
+                self._release([effect.effect])
+            elif kind is not Persist and kind is not WriteBack:
                 self._carry_out(effect)
 
     def _put_aside(self, slot: _Slot, event: object) -> None:
-        """Wait for the disk. Beyond the limit, requests get ``busy`` and datagrams are lost, as datagrams may be; answers to what this
-        machine itself has asked for are bounded by what it asked, and always kept."""
-        if len(slot.backlog) < BACKLOG_LIMIT or not isinstance(event, Perform | DatagramReceived):
-            slot.backlog.append(event)
+        """Wait for the disk, if there is room."""
+        if slot.backlog.add(event):
             return
         self.refused += 1
         if isinstance(event, Perform):

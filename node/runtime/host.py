@@ -95,7 +95,9 @@ class Host:
         finally:
             self._ended = True
             with trio.CancelScope(shield=True):  # a write that was begun is finished before the store is closed
-                for disk in self._disks.values():
+                for name, disk in self._disks.items():
+                    if self._staged[name]:  # what nobody waits for is written all the same
+                        self._sync(name)
                     await disk.end()
 
     def _enter(self, step: Callable[[], None]) -> None:

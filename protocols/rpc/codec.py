@@ -25,7 +25,7 @@ from meshos.errors import MeshError, Refused, busy
 from meshos.flow import Lane
 from meshos.ids import OrgDid
 from meshos.protocols.rpc import frames
-from meshos.protocols.rpc.events import Message
+from meshos.protocols.rpc.events import Message, Notice
 from meshos.protocols.rpc.frames import FIRST, GOODBYE, HELLO, LANE_OF, LANES, MORE, PING, PONG, REFUSAL, Hello
 from meshos.protocols.rpc.limits import (
     ACTIVE_BYTES,
@@ -388,6 +388,8 @@ class LinkCodec:
         message = decode_head(bytes(content[HEAD_LENGTH.size : body_begin]))
         if total > body_begin and not may_have_body(message):
             raise Refused("bad-rpc-message", "a body where there can be none")
+        if lane == "bulk" and type(message) is Notice:
+            raise Refused("bad-rpc-message", "a notice on the bulk lane, which casts do not use")
         piece = content[body_begin:]
         if len(content) == total:
             return with_body(message, bytes(piece))

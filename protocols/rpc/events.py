@@ -1,6 +1,7 @@
 """What the rpc machine hears and does: messages on links, and requests for services.
 
-Calls come in as ``meshos.flow_machine.Perform`` of an ``Ask``; their replies go back as ``Completed``.
+Calls come in as ``meshos.flow_machine.Perform`` of an ``Ask``; their replies go back as ``Completed``. A ``meshos.effects.Cast``
+comes in as it is; what a peer has cast goes on as ``Heard``.
 """
 
 from dataclasses import dataclass
@@ -49,7 +50,15 @@ class Cancel:
     id: bytes
 
 
-Message: TypeAlias = Request | Reply | Cancel
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A ``Cast`` on its way: nobody answers it, and nobody remembers it."""
+
+    protocol: str
+    body: bytes
+
+
+Message: TypeAlias = Request | Reply | Cancel | Notice
 
 
 # -- events ----------------------------------------------------------------------------------------------------------

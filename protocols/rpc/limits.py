@@ -29,6 +29,12 @@ MESSAGE_HEAD_BYTES = 2 * KIB
 BODY_BYTES: Final[dict[Lane, int]] = {"control": 64 * KIB, "work": 1 * MIB, "bulk": 128 * MIB}
 """The largest body that a lane carries; above the last it is refused as ``request-too-large`` or ``result-too-large``."""
 
+NOTICE_HEADS = 64
+"""Heads of notices that are remembered: one for each protocol that is cast, and room for what strangers make up."""
+
+CAST_OPEN_AGAIN_S = 0.5
+"""For casts to the same peer a link is asked for no more often: soon after the peer is back, and seldom while it is away."""
+
 PROTOCOL_CHARS = 100
 TRACE_CHARS = 256
 ERROR_NAME_CHARS = 64
@@ -137,4 +143,5 @@ assert BODY_BYTES["bulk"] < SERVED_BYTES_PER_PEER < SERVED_BYTES, "the largest r
 assert RECORDS_PER_PEER >= SERVED_PER_PEER and RECORDS >= SERVED
 assert 2 * SERVED_PER_PEER <= SERVED and 2 * BODY_BYTES["bulk"] <= SERVED_BYTES, "an organisation alone can use one peer's bound"
 assert HOP_MARGIN_MIN_MS / 1000 < BACKOFF_BASE_S < RESEND_MIN_S < OPEN_AGAIN_S
+assert CAST_OPEN_AGAIN_S < OPEN_AGAIN_S
 assert OUTBOUND_MESSAGES["work"] >= ASKS_PER_PEER + SERVED_PER_PEER

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 
-from meshos.effects import Completed, Err, Machine, Persist, Put, Tell, Write
+from meshos.effects import Ahead, Cast, Completed, Err, Heard, Machine, Persist, Put, Tell, Write, WriteBack
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, Perform
+from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel import core as core_module
+from meshos.node.kernel.backlog import BACKLOG_LIMIT, HEARD_BYTES, HEARD_OVERHEAD
 from meshos.node.kernel.core import OUTSIDE, Core
+from meshos.storage.limits import WRITE_BACK_BATCHES, WRITE_BACK_BYTES, WRITE_BACK_S
 
 
 class Scripted:
@@ -36,6 +39,7 @@ class Driver:
 
 
 WRITE = Persist((Put(b"k", b"v"),))
+BACK = WriteBack((Put(b"back", b"v"),))
 
 
 def test_nothing_leaves_before_the_batch_is_on_disk() -> None:
@@ -119,7 +123,7 @@ def test_a_stalled_disk_fills_the_backlog_and_then_refuses_by_name() -> None:
     driver = Driver(a=a, asker=asker)
     driver.core.deliver(0, "a", "go")
     perform = Perform(7, Propose[object]("command", to="a"), None, reply_to="asker")
-    for _ in range(core_module.BACKLOG_LIMIT):
+    for _ in range(BACKLOG_LIMIT):
         driver.core.deliver(0, "a", perform)
     assert asker.heard == []
     driver.core.deliver(0, "a", perform)
@@ -129,3 +133,104 @@ def test_a_stalled_disk_fills_the_backlog_and_then_refuses_by_name() -> None:
     driver.core.deliver(0, "a", Abandon(7, perform.operation, "asker"))
     driver.core.synced(1, "a")
     assert isinstance(a.heard[-1], Abandon), "who gives up is heard even then, or what it holds would be held for ever"
+
+
+# -- what does not wait, and what is not waited for -------------------------------------------------------------------
+
+
+def test_ahead_goes_out_before_the_sync_of_its_drain_and_only_it_does() -> None:
+    driver = Driver(a=Scripted({"go": ["before", WRITE, Ahead("append"), "after"]}))
+    syncing_when_carried_out: list[list[str]] = []
+    driver.core._carry_out = lambda effect: (driver.did.append(effect), syncing_when_carried_out.append(list(driver.syncs)))
+    driver.core.deliver(0, "a", "go")
+    assert driver.did == ["append"] and syncing_when_carried_out == [[]] and driver.syncs == ["a"]
+    driver.core.synced(1, "a")
+    assert driver.did == ["append", "before", "after"], "once, and the rest in its order"
+
+
+def test_ahead_keeps_its_place_where_nothing_syncs() -> None:
+    b = Scripted({})
+    driver = Driver(a=Scripted({"go": ["one", Ahead("two"), Ahead(Tell("b", "told")), "three", BACK]}), b=b)
+    driver.core.deliver(0, "a", "go")
+    assert driver.did == ["one", "two", "three"] and b.heard == ["told"] and driver.syncs == []
+
+
+def test_ahead_of_each_step_of_a_drain_goes_out_before_their_one_sync() -> None:
+    driver = Driver(a=Scripted({"go": [WRITE], "1": [WRITE, Ahead("a1"), "r1"], "2": [WRITE, Ahead("a2"), "r2"]}))
+    for event in ("go", "1", "2"):
+        driver.core.deliver(0, "a", event)
+    driver.core.synced(1, "a")
+    assert driver.did == ["a1", "a2"] and driver.syncs == ["a", "a"]
+    driver.core.synced(2, "a")
+    assert driver.did == ["a1", "a2", "r1", "r2"]
+
+
+def test_a_write_back_is_seen_at_once_and_withholds_nothing() -> None:
+    driver = Driver(a=(a := Scripted({"go": ["before", BACK, "after"]})))
+    driver.core.deliver(0, "a", "go")
+    driver.core.deliver(0, "a", "next")
+    assert driver.staged == [("a", BACK.writes)], "visible to the machine's View"
+    assert driver.did == ["before", "after"] and driver.syncs == [] and a.heard == ["go", "next"]
+
+
+def test_a_write_back_goes_to_the_disk_with_the_next_sync_before_what_was_written_after_it() -> None:
+    driver = Driver(a=Scripted({"back": [BACK], "go": [WRITE, "promise"]}))
+    driver.core.deliver(0, "a", "back")
+    driver.core.deliver(0.1, "a", "go")
+    assert [writes for _, writes in driver.staged] == [BACK.writes, WRITE.writes] and driver.syncs == ["a"]
+    driver.core.synced(0.2, "a")
+    assert driver.did == ["promise"] and driver.core.deadline() is None, "nothing is left to be written"
+
+
+def test_a_write_back_that_no_sync_takes_along_gets_one_of_its_own() -> None:
+    driver = Driver(a=(a := Scripted({"back": [BACK, "done"]})))
+    driver.core.deliver(1.0, "a", "back")
+    driver.core.deliver(1.1, "a", "back")
+    assert driver.core.deadline() == 1.0 + WRITE_BACK_S, "counted from the oldest"
+    driver.core.tick(1.0 + WRITE_BACK_S / 2)
+    assert driver.syncs == []
+    driver.core.tick(1.0 + WRITE_BACK_S)
+    assert driver.syncs == ["a"] and driver.did == ["done", "done"] and a.heard == ["back", "back"], "the machine hears nothing of it"
+    driver.core.synced(2.0, "a")
+    assert driver.core.deadline() is None
+
+
+def test_too_much_that_is_written_back_is_synced_before_a_view_or_memory_overflows() -> None:
+    large = WriteBack((Put(b"k", bytes(WRITE_BACK_BYTES)),))
+    driver = Driver(a=Scripted({"back": [BACK], "large": [large, "after"]}), b=Scripted({"back": [BACK]}))
+    driver.core.deliver(0, "a", "large")
+    assert driver.syncs == ["a"] and driver.did == []
+    for _ in range(WRITE_BACK_BATCHES):
+        driver.core.deliver(0, "b", "back")
+    assert driver.syncs == ["a", "b"]
+
+
+def test_a_cast_goes_to_rpc_which_knows_the_links() -> None:
+    cast = Cast(NodeId("n2"), "/t/1", b"x")
+    driver = Driver(a=Scripted({"go": [cast, WRITE, Ahead(cast)]}), rpc=(rpc := Scripted({})))
+    driver.core.deliver(0, "a", "go")
+    assert rpc.heard == [cast]
+    driver.core.synced(1, "a")
+    assert rpc.heard == [cast, cast] and driver.did == []
+
+
+def test_a_peer_that_casts_into_a_stalled_disk_leaves_room_for_another() -> None:
+    a = Scripted({"go": [WRITE]})
+    driver = Driver(a=a)
+    driver.core.deliver(0, "a", "go")
+    mebibyte = bytes((1 << 20) - HEARD_OVERHEAD)
+    flood = Heard(Peer(NodeId("flood"), OrgDid("did:mesh:enterprise:x")), "/t/1", mebibyte)
+    other = Heard(Peer(NodeId("other"), OrgDid("did:mesh:enterprise:y")), "/t/1", mebibyte)
+    most = HEARD_BYTES >> 20
+    for _ in range(most):
+        driver.core.deliver(0, "a", flood)
+    assert driver.core.refused == most // 2, "one peer has half"
+    for _ in range(most // 4):
+        driver.core.deliver(0, "a", other)
+    assert driver.core.refused == most // 2
+    driver.core.synced(1, "a")
+    assert a.heard.count(flood) == most // 2 and a.heard.count(other) == most // 4
+    driver.core.deliver(2, "a", "go")
+    driver.core.deliver(2, "a", flood)
+    driver.core.synced(3, "a")
+    assert a.heard[-1] is flood, "its share is given back once it is heard"

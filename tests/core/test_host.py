@@ -7,13 +7,14 @@ import pytest
 import trio
 import trio.testing
 
-from meshos.effects import Completed, Ok, Persist, Put, Tell, Write
+from meshos.effects import Completed, Ok, Persist, Put, Tell, Write, WriteBack
 from meshos.errors import Broken, MeshError, Refused
 from meshos.flow import Compute, Port, Propose
 from meshos.flow_machine import CancelFlow, Flows, Perform, StartFlow
 from meshos.node.kernel.core import OUTSIDE
 from meshos.node.runtime.host import Host, PortHandler
 from meshos.storage.disk import DiskFailed
+from meshos.storage.limits import WRITE_BACK_S
 from meshos.storage.overlay import Overlay
 
 
@@ -212,6 +213,52 @@ async def test_a_write_that_was_begun_is_finished_before_the_host_ends() -> None
         nursery.cancel_scope.cancel()
     assert disk.written == [Put(b"k", b"v")]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("disk-org")]
+
+
+class WritesBack:
+    """Writes each event back, and says so."""
+
+    def step(self, now: float, event: object) -> list[object]:
+        return [WriteBack((Put(b"%s" % event, b"v"),)), Tell(OUTSIDE, event)]  # type: ignore[str-bytes-safe]
+
+    def deadline(self) -> float | None:
+        return None
+
+
+def writing_back(disk: SlowDisk) -> tuple[Host, Overlay, list[object]]:
+    overlay, told = Overlay(disk), list[object]()
+    return (
+        Host({"org": WritesBack()}, stores={"org": (disk, overlay)}, handlers={bytes: told.append}, ports={}, sign=never_signs),
+        overlay,
+        told,
+    )
+
+
+async def test_a_write_back_keeps_nobody_waiting_and_is_on_disk_soon(autojump_clock: trio.testing.MockClock) -> None:
+    disk = SlowDisk()
+    disk.let.set()
+    host, overlay, told = writing_back(disk)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.run)
+        host.deliver("org", b"one")
+        host.deliver("org", b"two")
+        assert told == [b"one", b"two"] and overlay.get(b"two") == b"v" and not disk.written
+        await trio.sleep(WRITE_BACK_S + 0.1)
+        while overlay.pending:
+            await trio.to_thread.run_sync(lambda: None)  # virtual time does not wait for a disk's thread
+        assert disk.written == [Put(b"one", b"v"), Put(b"two", b"v")]
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_written_back_is_on_disk_when_the_host_has_ended() -> None:
+    disk = SlowDisk()
+    disk.let.set()
+    host, _, _ = writing_back(disk)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.run)
+        host.deliver("org", b"last")
+        nursery.cancel_scope.cancel()
+    assert disk.written == [Put(b"last", b"v")]
 
 
 async def _drained(host: Host) -> bool:

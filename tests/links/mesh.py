@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshos.crypto.certificates import Trust, issue, new_root, read_revocations, revoke
 from meshos.crypto.keys import SigningKey, node_id
-from meshos.effects import Report
+from meshos.effects import Cast, Report
 from meshos.flow import Ask
 from meshos.flow_machine import Flows, Service
 from meshos.ids import NodeId, OrgDid, Peer
@@ -20,6 +20,7 @@ from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.runtime.links.tls import Credentials
+from meshos.protocols.rpc.casting import Listeners
 from meshos.protocols.rpc.events import OpenLink, SendMessage
 from meshos.protocols.rpc.machine import Rpc
 
@@ -27,6 +28,7 @@ MESH = bytes(range(32))
 ALPHA, BETA = OrgDid("did:mesh:enterprise:alpha"), OrgDid("did:mesh:university:beta")
 DAY_S = 86_400.0
 ASK = "/test/ask/1"
+LISTENER = "listener"
 
 
 @dataclass
@@ -94,32 +96,41 @@ class Mesh:
         found = self.nodes.get(node)
         return None if found is None or not found.reachable else ("127.0.0.1", found.path.port)
 
-    def node(self, org: OrgDid = ALPHA, credentials: Credentials | None = None, services: dict[str, Service] | None = None) -> "Node":
+    def node(
+        self,
+        org: OrgDid = ALPHA,
+        credentials: Credentials | None = None,
+        services: dict[str, Service] | None = None,
+        listeners: Listeners | None = None,
+    ) -> "Node":
         credentials = credentials or self.credentials(org)
-        node = Node(self, org, credentials, services or {})
+        node = Node(self, org, credentials, services or {}, listeners)
         self.nodes[node.id] = node
         return node
 
 
 class Node:
-    """rpc, flows and links of one node, on the real host."""
+    """rpc, flows, links and a machine that keeps what it hears, on the real host."""
 
-    def __init__(self, mesh: Mesh, org: OrgDid, credentials: Credentials, services: dict[str, Service]) -> None:
+    def __init__(
+        self, mesh: Mesh, org: OrgDid, credentials: Credentials, services: dict[str, Service], listeners: Listeners | None = None
+    ) -> None:
         self.credentials = credentials
         self.id = node_id(credentials.key.public)
         self.peer = Peer(self.id, org)
         self.reachable = True
         self.full = False  # whether the mailbox takes nothing
         self.events: list[object] = []
+        self.heard: list[object] = []
         self.reports: list[object] = []
-        rpc = Rpc(self.peer, dict.fromkeys(services, lambda peer: True), random.SystemRandom())
+        rpc = Rpc(self.peer, dict.fromkeys(services, lambda peer: True), random.SystemRandom(), listeners=listeners)
         flows = Flows({**services, ASK: ask_service}, limit=10_000)
         self.path = TcpPath(credentials, "127.0.0.1", 0, mesh.address_of)
         self.links = Links(self.peer, credentials.mesh, [self.path], self._deliver)
         self.rpc = rpc
         self.flows = flows
         self.host = Host(
-            {"rpc": rpc, "flows": flows},
+            {"rpc": rpc, "flows": flows, LISTENER: Casts()},
             stores={},
             handlers={OpenLink: self.links.open_link, SendMessage: self.links.send_message},
             ports={},
@@ -136,6 +147,8 @@ class Node:
     def _observe(self, machine: str, event: object, effects: list[object]) -> None:
         if machine == "rpc":
             self.events.append(event)
+        elif machine == LISTENER:
+            self.heard.append(event)
         self.reports += [effect for effect in effects if isinstance(effect, Report)]
 
     async def start(self, nursery: trio.Nursery) -> "Node":
@@ -154,6 +167,10 @@ class Node:
         """End everything of this node at once."""
         self.scope.cancel()
 
+    def cast(self, *casts: Cast) -> None:
+        """Cast from a machine, all in one step."""
+        self.host.deliver(LISTENER, casts)
+
     async def ask(self, to: NodeId, protocol: str, body: bytes = b"", *, timeout_s: float = 10.0, retries: int = 0) -> bytes:
         """Ask from a Flow, as everything in a node does."""
         ask = Ask(to, protocol, body, timeout_s, retries)
@@ -169,6 +186,16 @@ class Node:
         self.credentials = replace(self.credentials, **changes)
         self.path.trust(self.credentials)
         self.links.recheck()
+
+
+class Casts:
+    """A machine that casts what it is given."""
+
+    def step(self, now: float, event: object) -> list[object]:
+        return list(event) if isinstance(event, tuple) else []
+
+    def deadline(self) -> float | None:
+        return None
 
 
 async def ask_service(ask: Ask) -> bytes:

@@ -15,7 +15,7 @@ from meshos.errors import Broken, Failed, MeshError, Refused, Unreachable
 from meshos.ids import OrgDid
 from meshos.protocols.rpc import frames, limits
 from meshos.protocols.rpc.codec import LinkCodec
-from meshos.protocols.rpc.events import Cancel, Message, Reply, Request
+from meshos.protocols.rpc.events import Cancel, Message, Notice, Reply, Request
 from meshos.protocols.rpc.frames import FIRST, GOODBYE, HELLO, MORE, PING, Hello
 from meshos.protocols.rpc.messages import encode_message
 from meshos.protocols.rpc.partials import Partials
@@ -75,7 +75,11 @@ messages = st.one_of(
     st.builds(Reply, ids, st.builds(Err, errors), st.booleans()),
     st.builds(Cancel, ids),
 )
-sent = st.lists(st.tuples(st.sampled_from(["work", "bulk"]), messages), max_size=12)
+notices = st.builds(Notice, st.from_regex(r"/meshos/[a-z]{1,20}/1", fullmatch=True), bodies)
+sent = st.lists(
+    st.one_of(st.tuples(st.sampled_from(["work", "bulk"]), messages), st.tuples(st.just("work"), notices)),
+    max_size=12,
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -338,3 +342,30 @@ def test_a_refusal_drops_what_waits() -> None:
     with pytest.raises(Refused) as caught:
         b.receive(pump(a))
     assert caught.value.name == "certificate-revoked"
+
+
+@pytest.mark.parametrize("protocol", ["", "x" * (limits.PROTOCOL_CHARS + 1), "/t/\u00e9/1"])
+def test_a_notice_has_a_protocol_that_a_request_could_have(protocol: str) -> None:
+    a, _ = pair()
+    with pytest.raises(Refused, match="protocol name"):
+        a.send("work", Notice(protocol, b""))
+    refused("bad-rpc-message", whole(cbor.encode(["n", protocol])))
+
+
+@pytest.mark.parametrize("head", [["n"], ["n", 1], ["n", b"/t/1"], ["n", "/t/1", 0], ["N", "/t/1"]])
+def test_a_notice_that_is_none_is_refused(head: list[object]) -> None:
+    refused("bad-rpc-message", whole(cbor.encode(head)))
+
+
+def test_a_notice_in_another_than_the_canonical_form_is_refused() -> None:
+    refused("bad-encoding", whole(b"\x82\x61n\x78\x04/t/1"))
+
+
+def test_no_notice_comes_on_the_bulk_lane() -> None:
+    refused("bad-rpc-message", whole(cbor.encode(["n", "/t/1"]), "bulk"))
+
+
+def whole(head: bytes, lane: str = "work") -> bytes:
+    """A message of one frame and an empty body, with any head."""
+    content = len(head).to_bytes(2, "big") + head
+    return frames.header(4 + len(content), FIRST, lane, 0) + len(content).to_bytes(4, "big") + content  # type: ignore[arg-type]

@@ -1,10 +1,12 @@
 """What the simulated world does to nodes: tools that are left, links whose two sides learn of a break apart, wall clocks that are wrong."""
 
-from meshos.effects import Completed, Machine, Ok
+from meshos.effects import Cast, Completed, Heard, Machine, Ok, Persist, Put, WriteBack
 from meshos.flow import Port
 from meshos.flow_machine import Abandon, Perform
-from meshos.ids import AgentId, NodeId, OrgDid, TaskId
+from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
+from meshos.protocols.rpc.casting import Listener
 from meshos.protocols.rpc.events import Cancel, LinkDown, LinkUp, MessageReceived, SendMessage
+from meshos.protocols.rpc.machine import Rpc
 from meshos.protocols.tasks.ports import CallTool
 from meshos.simulations.agents import Agents
 from meshos.simulations.faults import Crash, Restart, Wall
@@ -115,3 +117,46 @@ def test_a_wall_clock_that_is_wrong_moves_no_other_clock() -> None:
     before, now = node.wall_ms(), node.now()
     Wall(ONE, -1800.0).do(world)
     assert node.wall_ms() == before - 1_800_000 and node.now() == now
+
+
+def test_a_cast_opens_a_link_and_the_next_one_is_heard() -> None:
+    world, scripts = World(1), dict[NodeId, Script]()
+
+    def build(node: SimNode) -> dict[str, Machine]:
+        scripts[node.name] = Script()
+        listeners = {"/t/1": Listener("script", lambda peer: True)}
+        return {"rpc": Rpc(Peer(node.name, ORG), {}, node.rng, listeners=listeners), "script": scripts[node.name]}
+
+    for name in (ONE, OTHER):
+        world.add(Spec(name, ORG, build)).start()
+    for body in (b"lost", b"heard"):
+        world.nodes[ONE].deliver("script", (Cast(OTHER, "/t/1", body),))
+        world.run(world.now + 1.0)
+    assert scripts[OTHER].heard == [Heard(Peer(ONE, ORG), "/t/1", b"heard")]
+
+
+def test_a_crash_loses_a_tail_of_what_was_written_back_and_nothing_that_was_synced() -> None:
+    survived = set()
+    for seed in range(40):
+        world = World(seed)
+        node = world.add(Spec(ONE, ORG, lambda node: {"script": Script()}, stores=("script",)))
+        node.start()
+        node.deliver("script", (WriteBack((Put(b"0", b"back"),)), Persist((Put(b"1", b"synced"),))))
+        world.run(0.01)
+        for number in (2, 3, 4):
+            node.deliver("script", (WriteBack((Put(b"%d" % number, b"back"),)),))
+        assert node.views["script"].get(b"4") == b"back"
+        node.crash()
+        kept = b"".join(key for key, _ in node.stores["script"].scan(b""))
+        assert b"01234".startswith(kept) and kept.startswith(b"01"), kept
+        survived.add(kept)
+    assert survived >= {b"01", b"012", b"0123"}
+
+
+def test_what_is_written_back_is_synced_soon_where_nothing_else_is() -> None:
+    world = World(1)
+    node = world.add(Spec(ONE, ORG, lambda node: {"script": Script()}, stores=("script",)))
+    node.start()
+    node.deliver("script", (WriteBack((Put(b"k", b"v"),)),))
+    world.run(1.0)
+    assert node.stores["script"].get(b"k") == b"v" and node.views["script"].pending == 0
