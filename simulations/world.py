@@ -18,9 +18,9 @@ from meshos.ids import NodeId, Peer
 from meshos.protocols.membership.events import SendDatagram
 from meshos.simulations.links import Links
 from meshos.simulations.network import Network, NetworkFaults
-from meshos.simulations.node import Lasting, SimNode, Spec, Violation
+from meshos.simulations.node import WALL_BEGIN_MS, Lasting, SimNode, Spec, Violation
 
-__all__ = ["Lasting", "SimNode", "Spec", "Tracer", "Violation", "World"]
+__all__ = ["WALL_BEGIN_MS", "Lasting", "SimNode", "Spec", "Tracer", "Violation", "World"]
 
 GARBAGE = 200_000
 """New objects between two collections: most of what a run makes is gone at once or stays, so looking often is in vain."""
