@@ -54,7 +54,7 @@ def test_what_is_decided_is_told_and_nothing_else() -> None:
     ledger = Ledger()
     lone = begin(ledger)
     op = lone.put(Send(b"a", pay(5)))
-    assert not lone.asked, "durable and signed before it is submitted"
+    assert lone.synced == 1 and not lone.asked, "durable and signed before it is submitted"
     lone.sign()
     (request,) = submitted(lone)
     assert (tx(request).nonce, tx(request).expires_ms, tx(request).key) == (0, WALL_MS + LIFETIME_MS, ME.node)
