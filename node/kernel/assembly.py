@@ -197,7 +197,7 @@ def assemble(outside: Outside) -> Assembly:
         KERNEL: watch,
     }
     if outside.ledger is not None:
-        books, now, wall_ms = OrgBooks(outside.views["org"]), outside.now, outside.wall_ms()
+        books, now, wall_ms = OrgBooks(lambda: outside.views["org"]), outside.now, outside.wall_ms()
         machines |= payment_machines(
             me, outside.genesis_hash, outside.ledger, books, outside.terms, outside.views, now=now, wall_ms=wall_ms
         )

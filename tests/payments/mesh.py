@@ -134,7 +134,7 @@ class Mesh:
             "org": OrgMachine(node.views["org"], now=now, wall_ms=wall_ms),
             RECEIPTS: ReceiptOutbox(),
             LEDGER: ledger,
-            **payment_machines(me, hash_, view, OrgBooks(node.views["org"]), terms, node.views, now=now, wall_ms=wall_ms),
+            **payment_machines(me, hash_, view, OrgBooks(lambda: node.views["org"]), terms, node.views, now=now, wall_ms=wall_ms),
         }
 
     def _ledger(self, node: SimNode) -> tuple[Machine, LedgerView]:
