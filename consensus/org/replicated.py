@@ -1,13 +1,12 @@
 """An organisation's state as a Raft group replicates it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import get_args
 
 from meshos.consensus.org import codec
 from meshos.consensus.org.commands import COMMANDS, QUERIES, Command, Query
 from meshos.consensus.org.queries import answer
 from meshos.consensus.org.state import apply
-from meshos.consensus.raft.replica import Replica
 from meshos.effects import Write
 from meshos.errors import Refused
 from meshos.storage.store import View
@@ -46,20 +45,3 @@ class OrgState:
         """See ``StateMachine``."""
         assert isinstance(question, QUERIES)
         return answer(view, question)
-
-
-class OrgView:
-    """The state of the organisation as this node's ``replica`` has it, whichever generation that is by now: a View for others to read."""
-
-    __slots__ = ("_replica",)
-
-    def __init__(self, replica: Replica) -> None:
-        self._replica = replica
-
-    def get(self, key: bytes) -> bytes | None:
-        """See ``View.get``."""
-        return self._replica.view().get(key)
-
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """See ``View.scan``."""
-        return self._replica.view().scan(prefix)

@@ -73,7 +73,7 @@ class Application(Protocol):
         ...
 
     def batch(self, view: View, now_ms: int) -> Batch:
-        """A block at ``now_ms`` on the state in ``view``, empty as yet: a primary fills it, and whoever judges its proposal fills it anew."""
+        """A block at ``now_ms`` on the state in ``view``, empty as yet: a primary fills it, and who judges its proposal fills it anew."""
         ...
 
     def execute(self, view: View, block: Block) -> Executed:

@@ -19,8 +19,8 @@ from meshos.ids import OrgDid, parse_org_did
 from meshos.node.api import shapes
 from meshos.node.facade.views import NameOf
 from meshos.node.kernel.assembly import ASK_LEDGER, SEND
-from meshos.node.kernel.money import LedgerWindow
 from meshos.node.runtime.host import Host
+from meshos.protocols.ledger.port import ReplicaLedger
 from meshos.protocols.ledger.sender import Send
 from meshos.protocols.ledger.slots import Concluded
 from meshos.storage.store import View
@@ -37,7 +37,7 @@ class Books:
     """What the API reads: this node's replica, its state as a View, and the View of its whole store (for proofs)."""
 
     replica: Replica
-    window: LedgerWindow
+    window: ReplicaLedger
     store: View
 
 
@@ -164,7 +164,7 @@ class LedgerDesk:
         return await self._host.flow(ASK_LEDGER, command, timeout_s=LOOK_S)
 
     def _described(self, request: bytes) -> dict[str, object]:
-        result: Result | None = self._books.window.outcome(request_hash(request))
+        result: Result | None = self._books.window.result(request)
         try:
             order = read(request)
         except Refused as refusal:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
-from meshos.consensus.org.replicated import GROUP, OrgState, OrgView
+from meshos.consensus.org.replicated import GROUP, OrgState
 from meshos.consensus.pbft.limits import CHECKPOINT_INTERVAL
 from meshos.consensus.pbft.replica import CAST as PBFT
 from meshos.consensus.pbft.replica import Replica as Pbft
@@ -26,7 +26,7 @@ from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.agents import AgentFlows
 from meshos.node.kernel.group import GroupFlows
 from meshos.node.kernel.leading import Leading
-from meshos.node.kernel.money import TOLD, LedgerWindow, replica_of
+from meshos.node.kernel.ledger import replica_of
 from meshos.node.kernel.payments import STORED as PAYMENTS_STORED
 from meshos.node.kernel.payments import USUAL, Terms, payment_machines
 from meshos.node.kernel.watch import END, START, Watch
@@ -43,7 +43,7 @@ from meshos.protocols.directory.services import services as directory_services
 from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.directory.wire import HINT
 from meshos.protocols.leader.wire import LEADER
-from meshos.protocols.ledger.port import LEDGER
+from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed
@@ -140,7 +140,7 @@ class Assembly:
     org: OrgMachine
     group: GroupFlows
     ledger: Pbft
-    window: LedgerWindow
+    window: ReplicaLedger
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
         """The nodes of ``org`` that work can be sent to now: of the own organisation, the one that leads it first."""
@@ -184,9 +184,9 @@ def assemble(outside: Outside) -> Assembly:
         interval=outside.checkpoint_interval,
         now=outside.now,
         wall_ms=wall_ms,
-        listener=KERNEL,
+        listeners=(KERNEL, *PAYMENTS_STORED),
     )
-    window = LedgerWindow(ledger, outside.views[LEDGER])
+    window = ReplicaLedger(ledger, outside.views[LEDGER])
     agents = AgentFlows(me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms)
     group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
     leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
@@ -258,7 +258,7 @@ def assemble(outside: Outside) -> Assembly:
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"])
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP)
-    receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, told=TOLD)
+    receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of)
     machines: dict[str, Machine] = {
         "flows": flows,
         "rpc": rpc,
@@ -266,7 +266,7 @@ def assemble(outside: Outside) -> Assembly:
         ORG: org,
         LEDGER: ledger,
         **payment_machines(
-            me, outside.genesis_hash, window, OrgBooks(OrgView(org.replica)), outside.terms, outside.views, now=outside.now, wall_ms=wall_ms
+            me, outside.genesis_hash, window, OrgBooks(org.replica.view), outside.terms, outside.views, now=outside.now, wall_ms=wall_ms
         ),
         "directory": directory,
         RECEIPTS: receipts,

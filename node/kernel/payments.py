@@ -18,7 +18,7 @@ from meshos.protocols.payments.paying import Paying
 from meshos.storage.store import View
 
 STORED = (TRANSACTIONS, PAYING, EARNING)
-"""Each of them has a disk; each wants ``Applied`` from the ledger, in this order."""
+"""Each of them has a disk; each is a listener of the ledger's, in this order."""
 
 
 @dataclass(frozen=True, slots=True)

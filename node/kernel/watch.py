@@ -10,7 +10,6 @@ from meshos.effects import Completed, Err, Tell, Tick
 from meshos.errors import Refused
 from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Perform, StartFlow
 from meshos.ids import NodeId
-from meshos.protocols.ledger.port import Applied
 from meshos.protocols.membership.events import LeaveCompleted, MemberChanged, MemberForgotten, NoteReceived
 
 MACHINE = "kernel"
@@ -39,13 +38,9 @@ class Watch:
     ``ready``: this node follows a leader, or leads and ``START`` has ended. ``name_of`` gives what a member calls itself.
     """
 
-    def __init__(
-        self, also: tuple[str, ...] = (), name_of: Callable[[NodeId], str | None] = lambda node: None, *, told: tuple[str, ...] = ()
-    ) -> None:
-        """``told``: the machines that hear of each block of the ledger (``Applied``)."""
+    def __init__(self, also: tuple[str, ...] = (), name_of: Callable[[NodeId], str | None] = lambda node: None) -> None:
         self._also = also
         self._name_of = name_of
-        self._told = told
         self._led = 0
         self.ready = False
         self.changes = 0
@@ -68,9 +63,7 @@ class Watch:
         if isinstance(event, FlowEnded):
             return self._ended(event)
         if isinstance(event, Decided):
-            header = event.certified.block.header
-            applied = Applied(header.height, header.time_ms)
-            return [*(Tell(machine, applied) for machine in self._told), _block(event)]
+            return [_block(event)]
         if isinstance(event, Noticed):
             error = event.error
             return [Happened("ledger-notice", str(error), (("err", error.name),))]

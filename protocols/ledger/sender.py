@@ -7,7 +7,7 @@ signed again (Ed25519 gives the same signature) and submitted again, and a name 
 
 A nonce that nobody uses blocks those after it. So a transaction that lapsed by our clock, while the ledger is silent, is joined by a
 *filler* with the same nonce that does nothing (it moves one millionth from the organisation to itself). One of the two is executed; if it
-is the filler, or if a block later than its end is decided without it, the transaction has expired, and whoever asked learns just that.
+is the filler, or if ledger time reaches its end without it, the transaction has expired, and whoever asked learns just that.
 
 Bounded: IN_FLIGHT nonces, QUEUED that wait, KEPT names that are remembered.
 """
@@ -36,7 +36,7 @@ from meshos.protocols.ledger.limits import (
     RESUBMIT_MOST_S,
     RESUBMIT_S,
 )
-from meshos.protocols.ledger.port import LEDGER, Applied, LedgerView, Submit
+from meshos.protocols.ledger.port import LEDGER, Decided, LedgerView, Noticed, Submit
 from meshos.protocols.ledger.slots import (
     COMMITTED,
     EXPIRED,
@@ -117,7 +117,7 @@ class Sender:
             submitted = self._submitted.pop(event.op, None)
             if submitted is not None:
                 submitted[0].op = 0
-        elif not isinstance(event, Applied | Tick):
+        elif not isinstance(event, Decided | Noticed | Tick):
             raise TypeError(f"Sender has no use for {event!r}")
         self._look(now)
         self._fill(now)
@@ -267,7 +267,7 @@ class Sender:
                 if slot.first is not None:
                     self._conclude(slot, REFUSED, "unknown-signer")
                 self._drop(slot)
-            elif slot.first is not None and slot.first.expires_ms < self._ledger.time_ms:
+            elif slot.first is not None and slot.first.expires_ms <= self._ledger.time_ms:
                 self._conclude(slot, EXPIRED)
                 self._release(now, slot)
 

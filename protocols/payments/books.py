@@ -1,5 +1,6 @@
 """What the provider's side reads of its organisation's state: what is owed, and which tasks are under way."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from meshos.consensus.org.entries import open_key, read_caller
@@ -20,17 +21,17 @@ class Books(Protocol):
 
 
 class OrgBooks:
-    """In the View of the machine "org"."""
+    """In the state of the machine "org", of which ``view`` gives what it is now."""
 
     __slots__ = ("_view",)
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: Callable[[], View]) -> None:
         self._view = view
 
     def owed_micro(self, caller: OrgDid) -> int:
         """See ``Books``."""
-        return read_caller(self._view, caller).owed_micro
+        return read_caller(self._view(), caller).owed_micro
 
     def is_open(self, task: TaskId) -> bool:
         """See ``Books``."""
-        return self._view.get(open_key(task)) is not None
+        return self._view().get(open_key(task)) is not None

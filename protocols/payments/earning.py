@@ -21,7 +21,7 @@ from meshos.errors import MeshError, Refused, busy
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import OrgDid, Peer
-from meshos.protocols.ledger.port import Applied, LedgerView
+from meshos.protocols.ledger.port import Decided, LedgerView, Noticed
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.ledger.sender import Send
 from meshos.protocols.ledger.slots import COMMITTED
@@ -119,14 +119,14 @@ class Earnings:
             till = self._sent.pop(event.op, None)
             if till is not None and till.op == event.op:
                 self._concluded(now, till, event.outcome)
-        elif isinstance(event, Applied):
+        elif isinstance(event, Decided):
             if now >= self._look_at:
                 self._look_at = now + LOOK_S
                 for till in list(self._tills.values()):
                     self._look(now, till)
         elif isinstance(event, Tick):
             self._tick(now)
-        else:
+        elif not isinstance(event, Noticed):
             raise TypeError(f"Earnings has no use for {event!r}")
         return self._effects
 

@@ -23,7 +23,7 @@ from meshos.errors import MeshError, Refused, busy
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import OrgDid, Peer, TaskId
-from meshos.protocols.ledger.port import Applied, LedgerView
+from meshos.protocols.ledger.port import Decided, LedgerView, Noticed
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.ledger.sender import Send
 from meshos.protocols.ledger.slots import COMMITTED, UNKNOWN
@@ -103,9 +103,9 @@ class Paying:
             self._effects += self._vouchers.signed(event)
         elif isinstance(event, Completed):
             self._concluded(now, event)
-        elif not isinstance(event, Applied | Tick):
+        elif not isinstance(event, Decided | Noticed | Tick):
             raise TypeError(f"Paying has no use for {event!r}")
-        if isinstance(event, Applied) and now >= self._look_at:
+        if isinstance(event, Decided) and now >= self._look_at:
             self._look_at = now + LOOK_S
             for owing in self._owings.values():
                 self._look(now, owing)

@@ -18,7 +18,8 @@ from meshos.protocols.rpc.events import Inbound
 from meshos.protocols.tasks import outbox
 from meshos.protocols.tasks.call import TaskResult
 from meshos.protocols.tasks.receipt import PROTOCOL
-from tests.payments.mesh import ALPHA, BETA, CALLERS, CREDIT, FUNDS, ORG, PRICE, PROVIDERS, Mesh
+from tests.payments.chain import ALPHA, BETA, FUNDS
+from tests.payments.mesh import CALLERS, CREDIT, ORG, PRICE, PROVIDERS, Mesh
 
 CALLER, OTHER = CALLERS
 PROVIDER = PROVIDERS[0]

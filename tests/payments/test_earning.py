@@ -309,7 +309,9 @@ def test_many_receipts_bring_the_redemption_on_and_there_are_never_too_many(monk
 def test_one_redemption_at_a_time_and_the_same_after_a_restart() -> None:
     provider = Provider()
     provider.accept(PRICE, 1)
+    before = provider.synced
     provider.later(REDEEM_S)
+    assert provider.synced == before + 1, "durable before it is sent"
     provider.accept(2 * PRICE, 2)
     provider.later(2 * REDEEM_S)
     first = provider.asked
