@@ -9,6 +9,7 @@ from meshos.simulations import call_mutations, mesh_marks
 from meshos.simulations.checkers import MembershipChecker, QuietChecker
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.mutations import Mutation
+from meshos.simulations.org import scenario as org
 from meshos.simulations.raft import mutations as raft_mutations
 from meshos.simulations.raft import scenario as raft
 from meshos.simulations.run import Checker, Scenario
@@ -57,6 +58,7 @@ SCENARIOS = {
             marks=mesh_marks.of_calls,
             situations=("a call called off before it came",),
         ),
+        org.SCENARIO,
         raft.SCENARIO,
     )
 }
