@@ -5,7 +5,8 @@ leads it alone until others are added. Every other node begins with nothing, and
 
 Neither may happen twice. A founder that lost its disk would begin a second group, and the others would go on without it. Any other node
 that lost its disk has forgotten its vote and what it acknowledged, and under its old name could help to elect a leader that lacks it
-(Raft, section 5.2: votes are persistent). So each begins with a first write, and the file ``begun`` in its folder remembers it beside the disk.
+(Raft, section 5.2: votes are persistent). So each begins with a first write, and the file ``begun`` in its folder remembers it beside the
+disk.
 """
 
 from meshos.consensus.raft.applying import founding, write_generation

@@ -4,13 +4,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from meshos import cbor
+from meshos.consensus.org.commands import Agent, ListAgents
 from meshos.consensus.org.machine import MACHINE as ORG
+from meshos.consensus.org.queries import answer
 from meshos.consensus.raft.applying import founding
 from meshos.consensus.raft.config import LAN as RAFT
+from meshos.consensus.raft.config import Config as RaftConfig
+from meshos.consensus.raft.events import WallTime
 from meshos.crypto.signing import Domain
 from meshos.effects import Machine
 from meshos.flow_machine import Flows
-from meshos.ids import NodeId, OrgDid, Peer, org_did
+from meshos.ids import AgentId, NodeId, OrgDid, Peer, org_did
 from meshos.node.kernel.agents import LookAtAgents, StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, any_member, assemble
 from meshos.node.kernel.watch import MACHINE as KERNEL
@@ -39,6 +43,8 @@ from meshos.simulations.world import Lasting, SimNode, Spec, World
 CHECKPOINT_INTERVAL = 16
 """Blocks between checkpoints: few, so that a run meets some."""
 
+WALL_S = 10.0
+"""How often nodes are told the wall time."""
 SEEDS = 3
 """The first nodes are everybody's seeds."""
 
@@ -50,11 +56,14 @@ TOOLS = (
 
 
 class Mesh:
-    """``count`` nodes, each the only one of its organisation or one of several where ``orgs`` is smaller."""
+    """``count`` nodes, each the only one of its organisation or one of several where ``orgs`` is smaller: then the first of each founds its
+    group, and takes the others up.
+    """
 
-    def __init__(self, world: World, count: int, *, timing: Timing, orgs: int | None = None, whole: bool) -> None:
+    def __init__(self, world: World, count: int, *, timing: Timing, orgs: int | None = None, whole: bool, raft: RaftConfig = RAFT) -> None:
         self.world = world
         self.timing = timing
+        self.raft = raft
         self.authority = Authority(world.seed)
         self.agents = Agents(world)
         self.ids = node_ids(count)
@@ -79,6 +88,8 @@ class Mesh:
                     ports=self._ports(),
                 )
             )
+            if whole:
+                world.at(WALL_S, self._tell_time, node)
             if whole and self.holder[self.org_of[node]] == node:
                 world.nodes[node].stores[ORG].write(founding([node]))
 
@@ -91,6 +102,21 @@ class Mesh:
     def living(self) -> list[NodeId]:
         """Those whose process runs."""
         return [node for node in self.ids if self.world.nodes[node].alive]
+
+    def nodes_of(self, org: OrgDid) -> list[NodeId]:
+        """All nodes of ``org``."""
+        return [node for node in self.ids if self.org_of[node] == org]
+
+    def deployed(self, node: NodeId) -> list[AgentId]:
+        """The agents that are recorded in the state that ``node`` has."""
+        found = answer(self.assemblies[node].org.replica.view(), ListAgents())
+        assert isinstance(found, tuple)
+        return [agent.agent for agent in found if isinstance(agent, Agent)]
+
+    def _tell_time(self, node: NodeId) -> None:
+        """As a process does now and then."""
+        self.world.after(WALL_S, self._tell_time, node)
+        self.world.nodes[node].deliver(ORG, WallTime(self.world.nodes[node].wall_ms()))
 
     # -- building ----------------------------------------------------------------------------------------------------
 
@@ -129,7 +155,7 @@ class Mesh:
                 now=node.now(),
                 wall_ms=node.wall_ms,
                 embedder=HashedEmbedder(),
-                raft=RAFT,
+                raft=self.raft,
             )
         )
         self.assemblies[node.name] = assembly
@@ -138,13 +164,17 @@ class Mesh:
 
     def _ports(self) -> dict[type, Callable[[SimNode, Any], object]]:
         return {
-            CallTool: lambda node, effect: self.agents.call(effect),
+            CallTool: self.agents.call,
             SignBytes: lambda node, effect: self._lasting(lambda: self._sign(node, effect.domain, effect.payload)),
             SignEntry: lambda node, effect: self._lasting(lambda: self._sign_entry(node, effect)),
-            StartAgent: lambda node, effect: TOOLS,
-            StopAgent: lambda node, effect: None,
+            StartAgent: self._start_agent,
+            StopAgent: self.agents.stop,
             LookAtAgents: lambda node, effect: (),
         }
+
+    def _start_agent(self, node: SimNode, effect: StartAgent) -> tuple[Tool, ...]:
+        self.agents.start(node, effect.agent)
+        return TOOLS
 
     def _lasting(self, sign: Callable[[], object]) -> Lasting:
         return Lasting(self.world.sign_s(), sign, left=lambda: None)

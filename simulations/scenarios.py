@@ -9,6 +9,7 @@ from meshos.simulations import call_mutations, mesh_marks
 from meshos.simulations.checkers import MembershipChecker, QuietChecker
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.mutations import Mutation
+from meshos.simulations.org import scenario as org
 from meshos.simulations.pbft import mutations as pbft_mutations
 from meshos.simulations.pbft import scenario as pbft
 from meshos.simulations.raft import mutations as raft_mutations
@@ -59,11 +60,9 @@ SCENARIOS = {
             marks=mesh_marks.of_calls,
             situations=("a call called off before it came",),
         ),
+        org.SCENARIO,
         raft.SCENARIO,
-        Scenario("membership", "who is alive, under crashes, pauses, partitions, loss", _membership, 30, 120.0, 10.0, 60.0),
-        Scenario("directory", "records published and withdrawn everywhere, found everywhere in the end", _directory, 8, 180.0, 10.0, 90.0),
         pbft.SCENARIO,
-        Scenario("calls", "tasks across organisations: none run twice, every caller told the truth", _calls, 6, 120.0, 10.0, 60.0),
     )
 }
 

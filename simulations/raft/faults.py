@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from meshos.consensus.org.machine import MACHINE as ORG
+from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.raft.replica import Replica
 from meshos.simulations.faults.fields import Count, Seconds
 from meshos.simulations.faults.schedule import fault
@@ -97,14 +99,20 @@ def _watch(world: World, for_s: float, when: Callable[[Replica], bool], then: Ca
 
     def look() -> None:
         for node in world.nodes.values():
-            replica = node.core.machine(MACHINE) if node.alive and not node.paused else None
-            if isinstance(replica, Replica) and when(replica) and seen.get(node.name) != replica.raft.term:
+            replica = _replica(node) if node.alive and not node.paused else None
+            if replica is not None and when(replica) and seen.get(node.name) != replica.raft.term:
                 seen[node.name] = replica.raft.term
                 then(node, node.epoch)
         if world.now < until:
             world.after(LOOK_S, look)
 
     look()
+
+
+def _replica(node: SimNode) -> Replica | None:
+    """Of a node of one group, or of an organisation."""
+    machine = node.core.machine(MACHINE if MACHINE in node.stores else ORG)
+    return machine.replica if isinstance(machine, OrgMachine) else machine if isinstance(machine, Replica) else None
 
 
 def _leads(replica: Replica) -> bool:

@@ -35,12 +35,19 @@ def mixture(world: World, begin_s: float, end_s: float) -> Schedule:
     schedule: Schedule = swarmed(world, begin_s, end_s) if rng.random() < 0.8 else [(end_s, Mend())]
     if rng.random() < 0.4:
         schedule += _power_cuts(rng, [str(node) for node in world.nodes], begin_s, end_s)
+    schedule += leaders_suffer(rng, begin_s, end_s)
+    return sorted(schedule, key=lambda row: row[0])
+
+
+def leaders_suffer(rng: random.Random, begin_s: float, end_s: float) -> Schedule:
+    """In some seeds leaders die, freeze or lose the others soon, or voters die after their vote."""
+    schedule: Schedule = []
     for draw in (_short_reigns, _frozen_leaders, _lonely_leaders, _short_lived_voters):
         if rng.random() < 0.3:
             at = round(rng.uniform(begin_s, end_s - 3), 3)
             for_s = round(min(end_s - at, rng.choice((3.0, 10.0, 25.0))), 3)
             schedule.append((at, draw(rng, for_s)))
-    return sorted(schedule, key=lambda row: row[0])
+    return schedule
 
 
 def _power_cuts(rng: random.Random, nodes: list[str], begin_s: float, end_s: float) -> Schedule:

@@ -99,9 +99,9 @@ class Mesh:
                 found(node.stores["org"], Peer(node.name, ORG[node.name]))
         for node in self.nodes():
             node.start()
-        self.agent = DeployAgent(AGENT, "Demo", 1, b"", "/", b"", (Tool("once", False), Tool("look", True)), price, "tests")
         for provider in PROVIDERS:
-            self.propose(provider, self.agent)
+            tools = (Tool("once", False), Tool("look", True))
+            self.propose(provider, DeployAgent(AGENT, "Demo", 1, b"", "/", b"", tools, price, "tests", provider, 0))
         self.run(1.0)
 
     # -- nodes
