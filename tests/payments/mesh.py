@@ -117,6 +117,7 @@ class Mesh:
         me, verifier, hash_ = Peer(node.name, ORG[node.name]), SimulatedVerifier(self.keys), self.chain.genesis.hash
         calls = Calls(me, genesis_hash=hash_, verifier=verifier, org_of=ORG.get, pays=True)
         holder = CALLERS[0] if me.org == ALPHA else me.node
+        self.agents.start(node, AGENT)
         org = org_machine(node.views["org"], me, now=node.now(), wall_ms=node.wall_ms())
         office = org if holder == me.node else Elsewhere(holder)
         services = TaskServices(me, office=office, genesis_hash=hash_, verifier=verifier, payments=OnCredit(me.org))
@@ -156,7 +157,7 @@ class Mesh:
 
     def _call_tool(self, node: SimNode, effect: object) -> object:
         assert isinstance(effect, CallTool)
-        return self.agents.call(effect)
+        return self.agents.call(node, effect)
 
     def _sign_bytes(self, node: SimNode, effect: object) -> bytes:
         assert isinstance(effect, SignBytes)

@@ -55,7 +55,7 @@ class TaskNode:
         overlay = Overlay(store)
         verifier = Ed25519Verifier()
         found(store, self.me)
-        org = org_machine(overlay, self.me, now=trio.current_time(), wall_ms=time.time_ns() // 1_000_000)
+        self.org = org = org_machine(overlay, self.me, now=trio.current_time(), wall_ms=time.time_ns() // 1_000_000)
         self.services = TaskServices(self.me, office=org, genesis_hash=GENESIS, verifier=verifier, payments=OwedOnly())
         calls = Calls(self.me, genesis_hash=GENESIS, verifier=verifier, org_of=lambda node: ORG if node == self.me.node else None)
         flows: dict[str, Service] = {
@@ -80,6 +80,8 @@ class TaskNode:
         """Serve: recover first, then be ready."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.host.run)
+            while self.org.lead is None:  # alone it leads at once, and that takes a sync
+                await trio.sleep(0.005)
             await self.host.flow("recover", None, timeout_s=60)
             nursery.start_soon(partial(self.host.flow, "deliver", None, timeout_s=float("inf")))
             try:
