@@ -18,7 +18,7 @@ from pathlib import Path
 import trio
 
 from meshos.bench import etcd
-from meshos.bench.live import free_base
+from meshos.bench.live import free_ports
 from meshos.bench.raft_node import NODES, STATE, WRITE, WRITER, Members, State, client
 from meshos.bench.raft_writer import SIZE, run, write
 from meshos.bench.report import Report, percentile, row
@@ -98,7 +98,7 @@ async def _measure(ours: Figures, theirs: Figures, short: bool) -> int:
     turns, kills = (TURNS_SHORT, KILLS_SHORT) if short else (TURNS, KILLS)
     with ExitStack() as stack:
         group = stack.enter_context(_group())
-        peer = stack.enter_context(etcd.cluster(free_base())) if etcd.installed() else None
+        peer = stack.enter_context(etcd.cluster()) if etcd.installed() else None
         async with trio.open_nursery() as nursery:
             await nursery.start(group.client.run)
             await group.find_leader()
@@ -165,7 +165,7 @@ class Group:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._members = Members.new(free_base())
+        self._members = Members.new(free_ports(NODES + 1))
         self._members.save(folder)
         self.nodes = [self._members.node(number) for number in range(NODES)]
         self.processes = [self._start(number) for number in range(NODES)]

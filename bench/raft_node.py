@@ -61,8 +61,8 @@ class Members:
     ports: list[int]
 
     @classmethod
-    def new(cls, base_port: int) -> "Members":
-        """One organisation with NODES nodes and a client."""
+    def new(cls, ports: Sequence[int]) -> "Members":
+        """One organisation with NODES nodes and a client, each with one of ``ports``."""
         root, now = SigningKey.generate(), time.time()
         keys = [SigningKey.generate() for _ in range(NODES + 1)]
         certificates = [issue(root, mesh_id=MESH_ID, org=ORG, node=key.public, now=now) for key in keys]
@@ -70,7 +70,7 @@ class Members:
             new_root(root, ORG, now=now).hex() + "." + root.seed().hex(),
             [key.seed().hex() for key in keys],
             [each.hex() for each in certificates],
-            [base_port + number for number in range(NODES + 1)],
+            list(ports),
         )
 
     @classmethod
