@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from meshos.bench.live import free_ports
 from meshos.errors import Failed
 
 MEMBERS = 3
@@ -48,10 +49,10 @@ def has_wrk() -> bool:
 class Cluster:
     """The members by number; ``leader`` looks which of them leads."""
 
-    def __init__(self, folder: Path, base_port: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._clients = [f"http://127.0.0.1:{base_port + number}" for number in range(MEMBERS)]
-        self._peers = [f"http://127.0.0.1:{base_port + 10 + number}" for number in range(MEMBERS)]
+        urls = [f"http://127.0.0.1:{port}" for port in free_ports(2 * MEMBERS)]
+        self._clients, self._peers = urls[:MEMBERS], urls[MEMBERS:]
         self.processes = [self._start(number) for number in range(MEMBERS)]
 
     def _start(self, number: int) -> subprocess.Popen[bytes]:
@@ -126,11 +127,11 @@ def _posted(url: str, body: bytes, timeout_s: float) -> dict[str, Any] | None:
 
 
 @contextmanager
-def cluster(base_port: int) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """Three members that have a leader, in a temporary folder; ended and deleted at the end."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-bench-etcd-", ignore_cleanup_errors=True)))
-        members = Cluster(folder, base_port)
+        members = Cluster(folder)
         stack.callback(members.end)
         members.leader()
         yield members

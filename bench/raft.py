@@ -17,17 +17,15 @@ from pathlib import Path
 
 import trio
 
-from meshos import cbor
 from meshos.bench import etcd
-from meshos.bench.live import free_base
-from meshos.bench.raft_node import NODES, STATE, WRITE, Members, State, client
+from meshos.bench.live import free_ports
+from meshos.bench.raft_node import NODES, STATE, WRITE, WRITER, Members, State, client
+from meshos.bench.raft_writer import SIZE, run, write
 from meshos.bench.report import Report, percentile, row
 from meshos.errors import Failed, MeshError
 from meshos.flow import Ask
 from meshos.ids import NodeId
 
-SIZE = 256
-KEYS = 1000
 MANY = 64
 TURNS, TURNS_SHORT = 5, 2
 TURN_S = 3.0
@@ -100,7 +98,7 @@ async def _measure(ours: Figures, theirs: Figures, short: bool) -> int:
     turns, kills = (TURNS_SHORT, KILLS_SHORT) if short else (TURNS, KILLS)
     with ExitStack() as stack:
         group = stack.enter_context(_group())
-        peer = stack.enter_context(etcd.cluster(free_base())) if etcd.installed() else None
+        peer = stack.enter_context(etcd.cluster()) if etcd.installed() else None
         async with trio.open_nursery() as nursery:
             await nursery.start(group.client.run)
             await group.find_leader()
@@ -167,13 +165,12 @@ class Group:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._members = Members.new(free_base())
+        self._members = Members.new(free_ports(NODES + 1))
         self._members.save(folder)
         self.nodes = [self._members.node(number) for number in range(NODES)]
         self.processes = [self._start(number) for number in range(NODES)]
         self.client = client(self._members)
         self.leader = self.nodes[0]
-        self._writes = 0
 
     def _start(self, number: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "meshos.bench.raft_node", str(self._folder), str(number)]
@@ -182,23 +179,8 @@ class Group:
 
     async def write(self, in_flight: int, seconds: float) -> tuple[list[float], float]:
         """Milliseconds of each write, and writes a second, with ``in_flight`` of them at any time."""
-        taken: list[float] = []
-        began = time.perf_counter()
-
-        async def writer() -> None:
-            while (since := time.perf_counter()) < began + seconds:
-                await self._write_to(self.leader, GIVEN_UP_S)
-                taken.append((time.perf_counter() - since) * 1000)
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(in_flight):
-                nursery.start_soon(writer)
-        return taken, len(taken) / (time.perf_counter() - began)
-
-    async def _write_to(self, node: NodeId, timeout_s: float) -> None:
-        self._writes += 1
-        body = cbor.encode([b"bench/%04d" % (self._writes % KEYS), os.urandom(SIZE)])
-        await self.client.host.perform(Ask(node, WRITE, body, timeout_s), timeout_s=timeout_s)
+        writing = await run(self.client.host.deliver, WRITER, self.leader, in_flight, seconds)
+        return writing.taken_ms, writing.rate()
 
     async def state(self, node: NodeId) -> State | None:
         """What ``node`` knows of its group, if it answers."""
@@ -212,8 +194,9 @@ class Group:
         with trio.move_on_after(GIVEN_UP_S):
             while True:
                 states = [await self.state(node) for node in self.nodes]
+                leaders = {(state.term, state.leader) if state is not None else None for state in states}
                 first = states[0]
-                if first is not None and first.leader and all(state == first for state in states):
+                if first is not None and first.leader and len(leaders) == 1:
                     self.leader = first.leader
                     return first
                 await trio.sleep(0.05)
@@ -227,7 +210,7 @@ class Group:
         began = time.perf_counter()
         while time.perf_counter() < began + GIVEN_UP_S:
             try:
-                await self._write_to(others[0], 5.0)
+                await self.client.host.perform(Ask(others[0], WRITE, write(b"killed", bytes(SIZE)), 5.0), timeout_s=5.0)
             except MeshError:
                 others.reverse()
                 continue

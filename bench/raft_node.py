@@ -19,6 +19,7 @@ from typing import Any
 import trio
 
 from meshos import cbor
+from meshos.bench.raft_writer import Writer
 from meshos.consensus.raft.applying import founding
 from meshos.consensus.raft.config import LAN
 from meshos.consensus.raft.events import GetGroup, Group, Unlinked
@@ -43,7 +44,7 @@ from meshos.storage.overlay import Overlay
 from meshos.storage.store import View
 
 NODES = 3
-GROUP, RAFT = "bench", "raft"
+GROUP, RAFT, WRITER = "bench", "raft", "writer"
 WRITE, STATE = "/bench/write/1", "/bench/state/1"
 MESH = bytes(32)
 MESH_ID = MESH.hex()[:32]
@@ -60,8 +61,8 @@ class Members:
     ports: list[int]
 
     @classmethod
-    def new(cls, base_port: int) -> "Members":
-        """One organisation with NODES nodes and a client."""
+    def new(cls, ports: Sequence[int]) -> "Members":
+        """One organisation with NODES nodes and a client, each with one of ``ports``."""
         root, now = SigningKey.generate(), time.time()
         keys = [SigningKey.generate() for _ in range(NODES + 1)]
         certificates = [issue(root, mesh_id=MESH_ID, org=ORG, node=key.public, now=now) for key in keys]
@@ -69,7 +70,7 @@ class Members:
             new_root(root, ORG, now=now).hex() + "." + root.seed().hex(),
             [key.seed().hex() for key in keys],
             [each.hex() for each in certificates],
-            [base_port + number for number in range(NODES + 1)],
+            list(ports),
         )
 
     @classmethod
@@ -102,18 +103,19 @@ class State:
 
     term: int
     leader: NodeId
+    commit: int
 
     def encode(self) -> bytes:
         """For the client."""
-        return cbor.encode([self.term, self.leader])
+        return cbor.encode([self.term, self.leader, self.commit])
 
     @classmethod
     def decode(cls, data: bytes) -> "State":
         """What ``encode`` gave."""
         match cbor.decode(data, max_bytes=1024):
-            case [int(term), str(leader)]:
-                return cls(term, NodeId(leader))
-        raise Refused("bad-message", "a state is [term, leader]")
+            case [int(term), str(leader), int(commit)]:
+                return cls(term, NodeId(leader), commit)
+        raise Refused("bad-message", "a state is [term, leader, commit]")
 
 
 class Registers:
@@ -124,16 +126,15 @@ class Registers:
         return False
 
     def encode(self, command: object) -> bytes:
-        """A command is what came in the request: [key, value]."""
+        """A command is what came in the request (``raft_writer.write``)."""
         assert isinstance(command, bytes)
         return command
 
     def decode(self, data: bytes) -> object:
-        """[key, value]."""
-        match cbor.decode(data, max_bytes=1 << 16):
-            case [bytes(key), bytes(value)]:
-                return Put(key, value)
-        raise Refused("bad-message", "a write is [key, value]")
+        """A write of one key."""
+        if not data or len(data) <= data[0]:
+            raise Refused("bad-message", "that is no write")
+        return Put(data[1 : 1 + data[0]], data[1 + data[0] :])
 
     def apply(self, view: View, command: object, at_ms: int) -> tuple[object, Sequence[Write]]:
         """Write it."""
@@ -159,7 +160,9 @@ class Node:
         self.rpc = Rpc(self.me, allowed, random.SystemRandom(), listeners=listeners, commands=commands)
         machines: dict[str, Machine] = {"rpc": self.rpc, "flows": Flows(services, limit=8192)}
         self._in_group = bool(stores)
-        if stores:
+        if not stores:
+            machines[WRITER] = Writer(WRITER, WRITE)
+        else:
             machines[RAFT] = Replica(
                 RAFT,
                 GROUP,
@@ -204,7 +207,7 @@ class Node:
 
 async def _state(request: Inbound) -> bytes:
     group = await Propose[Group](GetGroup(), to=RAFT)
-    return State(group.term, group.leader or NodeId("")).encode()
+    return State(group.term, group.leader or NodeId(""), group.commit).encode()
 
 
 async def _no_signature(sign: Sign) -> bytes:
