@@ -28,7 +28,6 @@ from meshos.consensus.ledger.limits import DUE_PER_BLOCK, MAX_LIFETIME_MS, MAX_P
 from meshos.consensus.ledger.results import COMMITTED, REFUSED, SKIPPED, Result, encode_result, keep_outcomes
 from meshos.consensus.ledger.seats import seats
 from meshos.consensus.ledger.transaction import Transaction
-from meshos.consensus.pbft.application import Later
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.errors import Refused
 from meshos.storage.store import View
@@ -129,6 +128,6 @@ def refusal_to_include(order: Order, key: Key | None, time_ms: int) -> Refused |
     return None
 
 
-def nonce_ahead(tx: Transaction, key: Key) -> Later:
+def nonce_ahead(tx: Transaction, key: Key) -> Refused:
     """The refusal of a transaction whose turn has not come."""
-    return Later("nonce-ahead", f"nonce {tx.nonce} of {tx.key} is ahead of its turn; the next is {key.nonce}")
+    return Refused("nonce-ahead", f"nonce {tx.nonce} of {tx.key} is ahead of its turn; the next is {key.nonce}")

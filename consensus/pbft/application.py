@@ -13,7 +13,7 @@ from meshos.consensus.pbft.block import Block
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.crypto.signing import Claim
 from meshos.effects import Write
-from meshos.errors import MeshError, Refused
+from meshos.errors import MeshError
 from meshos.storage.store import View
 
 RESERVED = b"pbft/"
@@ -42,15 +42,11 @@ class Restored:
     next: bytes | None
 
 
-class Later(Refused):
-    """The request cannot come next in the block, but may once others are ordered that it follows: it goes on waiting."""
-
-
 class Batch(Protocol):
-    """Which requests may follow each other in one block."""
+    """What one block may hold, asked request by request in their order."""
 
     def admit(self, request: bytes) -> MeshError | None:
-        """Why ``request`` cannot come next, ``Later`` among the reasons; None: it is the next, and those asked for after it follow it."""
+        """Why ``request`` cannot come next in the block, or None: then it does."""
         ...
 
 
@@ -66,18 +62,22 @@ class Application(Protocol):
         ...
 
     def admit(self, view: View, request: bytes, now_ms: int) -> MeshError | None:
-        """Why ``request`` must not be ordered at ``now_ms`` (ledger time), or None. Its signature was verified before.
+        """Why ``request`` can never be ordered from ``now_ms`` (ledger time) on, or None. Its signature was verified before.
 
-        Cheap. Is asked when a request comes in, and again while it waits. What was executed already must be refused for ever.
+        Cheap: asked when it comes in, and again while it waits. What was executed already must be refused for ever.
         """
         ...
 
     def batch(self, view: View, now_ms: int) -> Batch:
-        """A block at ``now_ms`` on the state in ``view``, empty as yet: a primary fills it, and who judges its proposal fills it anew."""
+        """A new block of the time ``now_ms`` after the state in ``view``: a proposal with a request that it does not admit is refused.
+
+        A request that ``admit`` lets wait and a batch does not take (its nonce is too high) stays in the pool.
+        """
         ...
 
     def execute(self, view: View, block: Block) -> Executed:
-        """Apply ``block`` to the state before it. A request that turns out to be invalid is a result, never an exception."""
+        """Apply ``block`` to the state before it. A request that turns out to be invalid is a result; what this node must not go on after
+        (a state that is corrupt, an upgrade that it lacks) is raised as Failed, and ends its part in the agreement."""
         ...
 
     def wants_block(self, view: View, now_ms: int) -> bool:

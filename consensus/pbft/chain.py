@@ -181,7 +181,7 @@ class Chain:
         return self._application.admit(self._view, request, now_ms)
 
     def batch(self, now_ms: int) -> Batch:
-        """The next block, as far as its requests go."""
+        """What the next block may hold."""
         return self._application.batch(self._view, now_ms)
 
     def wants_block(self, now_ms: int) -> bool:
@@ -205,7 +205,7 @@ class Chain:
             raise Refused("wrong-validators", f"the block for height {header.height} names other validators after it")
 
     def apply(self, certified: Certified) -> Applied:
-        """Commit the next block, whose certificate was checked.
+        """Commit the next block, whose certificate was checked; raises what ``Application.execute`` does.
 
         Raises Broken ``state-diverged`` where it does not follow: q validators say otherwise, so the state here is not theirs.
         """

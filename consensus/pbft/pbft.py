@@ -52,8 +52,9 @@ from meshos.consensus.pbft.transfer import Transfer
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.consensus.pbft.views import Views
 from meshos.effects import Persist, WriteBack
-from meshos.errors import Broken, MeshError, Refused
+from meshos.errors import Broken, Failed, MeshError, Refused
 from meshos.ids import NodeId
+from meshos.storage.disk import DiskFailed
 from meshos.storage.store import View
 
 RESEND = "resend"
@@ -68,7 +69,7 @@ class Pbft:
     def __init__(self, config: Config, application: Application, store: View) -> None:
         self.desk = desk = Desk(config, application, store)
         self.chain = desk.chain
-        self.broken: Broken | None = None
+        self.broken: MeshError | None = None
         self._slots = Slots(desk)
         self._accusing = Accusing(desk, self._add_request)
         self._phases = Phases(desk, self._slots, self._commit, self._accusing.accuse)
@@ -177,7 +178,9 @@ class Pbft:
                     desk.notice(error)
                 self._phases.progress()
                 self._views.watch(self._waiting)
-            except Broken as error:  # what this replica believes cannot be true: it does nothing any more
+            except DiskFailed:
+                raise  # the node ends
+            except (Broken, Failed) as error:  # what this replica believes cannot be true, or it cannot go on: it does nothing any more
                 self.broken = error
                 desk.notice(error)
             if desk.pool:

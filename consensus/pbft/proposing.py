@@ -4,7 +4,6 @@ A fresh block is judged by everything: that it follows, its time, its requests. 
 whether it follows: q validators have judged the rest, in another view, by the clocks of that time.
 """
 
-from meshos.consensus.pbft.application import Later
 from meshos.consensus.pbft.block import Block, Header, requests_root
 from meshos.consensus.pbft.chain import Chain
 from meshos.consensus.pbft.config import Config
@@ -37,7 +36,7 @@ def null_block(chain: Chain) -> Block:
 
 
 def choose_requests(chain: Chain, pool: Pool, config: Config, time_ms: int) -> tuple[tuple[Pending, ...], list[tuple[Pending, MeshError]]]:
-    """What waits and can follow each other, oldest first, as much as fits into a batch; and what is not to be ordered any more, and why."""
+    """What waits, oldest first, as much as fits into a batch; and what is not to be ordered any more, with the reason."""
     chosen: list[Pending] = []
     refused: list[tuple[Pending, MeshError]] = []
     size = 0
@@ -45,12 +44,11 @@ def choose_requests(chain: Chain, pool: Pool, config: Config, time_ms: int) -> t
     for pending in pool:
         if len(chosen) >= config.batch_requests or size + len(pending.request) > config.batch_bytes:
             break
-        error = batch.admit(pending.request)
-        if error is None:
+        if batch.admit(pending.request) is None:
             chosen.append(pending)
             size += len(pending.request)
-        elif not isinstance(error, Later):
-            refused.append((pending, error))
+        elif (never := chain.admit(pending.request, time_ms)) is not None:
+            refused.append((pending, never))
     return tuple(chosen), refused
 
 

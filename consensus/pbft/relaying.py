@@ -12,7 +12,7 @@ from meshos.consensus.pbft.events import Dropped
 from meshos.consensus.pbft.limits import MAX_BLOCK_REQUESTS
 from meshos.consensus.pbft.messages import Relay
 from meshos.consensus.pbft.pool import Pending
-from meshos.consensus.pbft.proposing import choose_requests, fresh_time
+from meshos.consensus.pbft.proposing import fresh_time
 from meshos.consensus.pbft.views import Views
 from meshos.errors import MeshError, Refused
 
@@ -101,10 +101,11 @@ class Relaying:
                 desk.pool.remove([pending.hash])
                 desk.out.append(Dropped(pending.hash, error))
 
-    def orderable(self) -> tuple[Pending, ...]:
-        """What an honest primary would propose now. What only waits for others to be ordered before it is no reason to leave a view."""
+    def orderable(self) -> bool:
+        """Whether anything that waits could stand in the next block; what only waits for others before it keeps nobody waiting."""
         desk = self._desk
-        return choose_requests(desk.chain, desk.pool, desk.config, fresh_time(desk.chain, desk.wall_ms))[0]
+        batch = desk.chain.batch(fresh_time(desk.chain, desk.wall_ms))
+        return any(batch.admit(pending.request) is None for pending in desk.pool)
 
     def committed(self, had_room: bool) -> None:
         """A block was decided: did it leave out what it had room for?"""
@@ -115,6 +116,5 @@ class Relaying:
         oldest.passed += 1
         if oldest.passed >= PASSED:
             oldest.passed = 0
-            self.sort_out()
-            if oldest in self.orderable():
+            if desk.chain.batch(fresh_time(desk.chain, desk.wall_ms)).admit(oldest.request) is None:
                 self._views.leave()

@@ -168,7 +168,12 @@ class HonestyChecker:
         group.looked.append(self._look)
 
     def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
-        """See ``Checker``."""
+        """See ``Checker``. An honest disk that is no old copy knows of every vote that others have seen."""
+        if machine != MACHINE or node.name in self._group.suspects:
+            return
+        for effect in effects:
+            if type(effect) is Tell and isinstance(effect.event, Noticed) and effect.event.error.name == "disk-rolled-back":
+                raise Violation("safety", f"honesty: others have seen votes of {node.name} that its disk does not know of")
 
     def _look(self, name: str, domain: Domain, payload: bytes) -> None:
         if domain.protocol != "pbft" or domain.phase == "new-view":

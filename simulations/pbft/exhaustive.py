@@ -13,11 +13,11 @@ is there, without trying what happens without it: votes are counted and never ta
 message that completes a quorum, and for that one both are tried. The exception is a promise to the primary of the next view, where which q
 promises come first decides what is proved; all choices of these are tried.
 
-Delay bounds (Emmi, Qadeer, Rakamarić, "Delay-Bounded Scheduling", POPL 2011). Two heights are too much for all orders. There messages arrive
-in the order of sending, but for up to k times that one is put behind all others, a replica loses its patience, or crashes.
+Delay bounds (Emmi, Qadeer, Rakamarić, "Delay-Bounded Scheduling", POPL 2011). Two heights are too much for all orders. There messages
+arrive in the order of sending, but for up to k times that one is put behind all others, a replica loses its patience, or crashes.
 """
 
-import copy
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -43,6 +43,7 @@ class _Local:
     """One state of one replica. ``after``: where each event leads (None: nowhere new), and what is sent then."""
 
     node: Node
+    image: bytes  # to make copies from
     decided: tuple[bytes, ...]
     views: int
     may_leave: bool
@@ -88,8 +89,6 @@ class Automata:
         self._numbers: dict[object, int] = {}
         self.locals: list[_Local] = []
         self._known: dict[object, int] = {}
-        self._shared: dict[int, object] = {}
-        self._kept: list[object] = []
         self.to: list[int] = [0] * scope.n  # which messages go to whom
         self.first: tuple[int, ...] = ()
         self.sent = 0
@@ -97,13 +96,11 @@ class Automata:
     def begin(self) -> None:
         """All replicas know the requests, and have done what they do without a message."""
         cores = Cores(self.scope.n, interval=self.scope.interval)
-        self._share(cores.validators)
         signer = SimulatedSigner(SECRET, "client")
         wanted = [request(signer, GENESIS, number + 1, "add", 1) for number in range(self.scope.heights)]
         first: list[int] = []
         for place, node in enumerate(cores.nodes.values()):
             node.wall_ms += place  # so that each would propose another block
-            self._share(node.config)
             node.start()
             for each in wanted:
                 node.submit(each)
@@ -119,7 +116,8 @@ class Automata:
         if known is None and event >= 0 and _stale(state.node, self.messages[event][2]):
             known = state.after[event] = (local, 0, False)
         if known is None:
-            node = copy.deepcopy(state.node, dict(self._shared))
+            node = pickle.loads(state.image)
+            assert isinstance(node, Node)
             if event == LEAVE:
                 node.lose_patience()
             elif event == CRASH:
@@ -172,11 +170,6 @@ class Automata:
     def _name(self, place: int) -> NodeId:
         return NodeId(f"n{place + 1:03d}")
 
-    def _share(self, value: object) -> None:
-        """``value`` never changes: copies of a replica keep it."""
-        self._shared[id(value)] = value
-        self._kept.append(value)
-
     def _intern(self, place: int, node: Node) -> tuple[int, int]:
         """The number of this state, and of the messages that were sent on the way."""
         sent = 0
@@ -193,7 +186,7 @@ class Automata:
             decided = tuple(decided.certified.block.hash for decided in node.decided)
             timers = node.core.desk.timers
             may_leave = record.promised < self.scope.views and (timers.runs("patience") or timers.runs("impatience"))
-            self.locals.append(_Local(node, decided, record.promised, may_leave))
+            self.locals.append(_Local(node, pickle.dumps(node, pickle.HIGHEST_PROTOCOL), decided, record.promised, may_leave))
         return number, sent
 
     def _number(self, sender: int, to: int, message: Message) -> int:
@@ -203,7 +196,6 @@ class Automata:
             number = self._numbers[key] = len(self.messages)
             self.messages.append((to, sender, message))
             self.to[to] |= 1 << number
-            self._share(message)
         return number
 
     def _check_signed(self, node: Node) -> None:

@@ -22,7 +22,7 @@ from meshos.effects import WriteBack
 from meshos.errors import Refused
 from meshos.simulations.mutations import Mutation, replaced
 from meshos.simulations.pbft import group
-from meshos.simulations.pbft.toy import Toy
+from meshos.simulations.pbft.toy import Toy, ToyBatch
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def new_view_not_verified() -> Iterator[None]:
 @contextmanager
 def dedup_off() -> Iterator[None]:
     """A request that was ordered may be ordered again; the application does not notice either."""
-    with replaced(Chain, "place", lambda self, name: None), replaced(Toy, "admit", lambda self, view, request, now_ms: None):
+    with replaced(Chain, "place", lambda self, name: None), replaced(ToyBatch, "admit", lambda self, request: None):
         yield
 
 

@@ -35,17 +35,6 @@ def request(signer: Signer, genesis_hash: bytes, nonce: int, operation: str, arg
     return cbor.encode([payload, signer.sign(Domain(genesis_hash, "toy"), payload)])
 
 
-class _Batch:
-    """What may come next in a block: what may come at all."""
-
-    def __init__(self, toy: "Toy", view: View, now_ms: int) -> None:
-        self._toy, self._view, self._now_ms = toy, view, now_ms
-
-    def admit(self, request: bytes) -> MeshError | None:
-        """See ``Batch``."""
-        return self._toy.admit(self._view, request, self._now_ms)
-
-
 class Toy:
     """``sets`` knows the validators of an epoch, for evidence; ``seats`` are those of genesis."""
 
@@ -74,25 +63,13 @@ class Toy:
         raise Refused("bad-encoding", "this is no request")
 
     def admit(self, view: View, request: bytes, now_ms: int) -> MeshError | None:
-        """See ``Application``. A client's requests come one after the other."""
-        match cbor.decode(request, max_bytes=MAX_REQUEST_BYTES):
-            case ["accuse", bytes() as data]:
-                guilty = self._guilty(data)
-                seats = _seats(view)
-                if guilty is None or all(entry.suspended or entry.key != guilty.key for entry in seats.entries):
-                    return Refused("request-repeated", "nobody is to be suspended for this")
-                return None
-            case [bytes() as payload, bytes()]:
-                client, nonce, *_ = _payload(payload)
-                _, last = _account(view.get(_key(client)))
-                if nonce != last + 1:
-                    return Refused("request-repeated", f"nonce {nonce} after {last}")
-                return None
-        return Refused("bad-encoding", "this is no request")
+        """See ``Application``. A client's requests are ordered one after the other; one that is ahead waits."""
+        error = ToyBatch(self, view).admit(request)
+        return None if isinstance(error, Ahead) else error
 
-    def batch(self, view: View, now_ms: int) -> "_Batch":
-        """See ``Application``. No request of a block depends on another."""
-        return _Batch(self, view, now_ms)
+    def batch(self, view: View, now_ms: int) -> "ToyBatch":
+        """See ``Application``."""
+        return ToyBatch(self, view)
 
     def execute(self, view: View, block: Block) -> Executed:
         """See ``Application``."""
@@ -133,7 +110,7 @@ class Toy:
                     writes: list[Write] = [Delete(key) for key in stale]
                     writes += [Put(key, value) for key, value in part.items()]
                     return Restored(tuple(writes), bytes([number + 1]) if number + 1 < PARTS else None)
-        raise Refused("bad-chunk", "this is no part of the state")
+        raise Refused("bad-encoding", "this is no part of the state")
 
     def _apply(self, state: dict[bytes, bytes], request: bytes, now_ms: int) -> bytes:
         match cbor.decode(request, max_bytes=MAX_REQUEST_BYTES):
@@ -161,7 +138,7 @@ class Toy:
         state[SEATS] = encode_validators(replace(wanted, entries=entries))
 
     def _suspend(self, state: dict[bytes, bytes], data: bytes) -> bytes:
-        guilty = self._guilty(data)
+        guilty = self.guilty(data)
         seats = decode_validators(state[SEATS])
         if guilty is None:
             return b"unknown"
@@ -169,7 +146,8 @@ class Toy:
         state[SEATS] = encode_validators(replace(seats, entries=entries))
         return b"suspended"
 
-    def _guilty(self, data: bytes) -> ValidatorEntry | None:
+    def guilty(self, data: bytes) -> ValidatorEntry | None:
+        """Whom evidence speaks of."""
         vote = decode_evidence(data).one
         validators = self.sets(vote.epoch)
         return validators.entries[vote.index] if validators is not None and vote.index < validators.n else None
@@ -179,7 +157,47 @@ def _row(row: object) -> tuple[bytes, bytes]:
     match row:
         case [bytes() as key, bytes() as value]:
             return key, value
-    raise Refused("bad-chunk", "this is no entry of a state")
+    raise Refused("bad-encoding", "this is no entry of a state")
+
+
+class Ahead(Refused):
+    """A request whose nonce is not the next one yet."""
+
+
+class ToyBatch:
+    """See ``Batch``."""
+
+    def __init__(self, toy: Toy, view: View) -> None:
+        self._toy = toy
+        self._view = view
+        self._last: dict[str, int] = {}
+        self._accused: set[str] = set()
+
+    def admit(self, request: bytes) -> MeshError | None:
+        """See ``Batch``."""
+        match cbor.decode(request, max_bytes=MAX_REQUEST_BYTES):
+            case ["accuse", bytes() as data]:
+                return self._accuse(data)
+            case [bytes() as payload, bytes()]:
+                client, nonce, *_ = _payload(payload)
+                last = self._last.get(client)
+                if last is None:
+                    _, last = _account(self._view.get(_key(client)))
+                if nonce == last + 1:
+                    self._last[client] = nonce
+                    return None
+                return (Ahead if nonce > last else Refused)("request-repeated", f"nonce {nonce} after {last}")
+        return Refused("bad-encoding", "this is no request")
+
+    def _accuse(self, data: bytes) -> MeshError | None:
+        guilty = self._toy.guilty(data)
+        voting = (
+            [] if guilty is None else [entry for entry in _seats(self._view).entries if entry.key == guilty.key and not entry.suspended]
+        )
+        if guilty is None or not voting or guilty.key in self._accused:
+            return Refused("request-repeated", "nobody is to be suspended for this")
+        self._accused.add(guilty.key)
+        return None
 
 
 def root_of(state: dict[bytes, bytes]) -> bytes:
