@@ -249,7 +249,9 @@ class Raft:
             if len(s.members.members) == 1:  # nobody to speak to, and nobody who could lead instead: an idle node sleeps
                 return s.transfer_due
             return min(s.heartbeat_due, s.quorum_due, s.notice_due, s.transfer_due)
-        return min(s.election_due, s.ask_due) if s.promotable else NEVER
+        if s.promotable:
+            return min(s.election_due, s.ask_due)
+        return s.election_due if s.leader is not None else NEVER
 
     @property
     def role(self) -> Role:

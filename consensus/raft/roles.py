@@ -77,6 +77,7 @@ def _leave_role(s: RaftState) -> None:
     s.pending.lost_reads += [number for node, number in (*asked, *s.reads_waiting) if node == s.node]
     s.reads_asked.clear()
     s.reads_waiting.clear()
+    s.gathered = False  # nobody is sent it any more
 
 
 def hear_leader(s: RaftState) -> None:

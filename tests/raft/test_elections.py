@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from meshos.consensus.raft.config import LAN
+from meshos.consensus.raft.membership import Change, Configuration
 from meshos.consensus.raft.messages import (
     Append,
     AppendReply,
@@ -313,3 +314,30 @@ def test_answers_of_strangers_change_nothing() -> None:
     for stranger in ("x", "y"):
         cluster[N1].receive(cluster.now, NodeId(stranger), AppendReply(1, 0, True, 3, 0, 0))
     assert cluster[N1].commit == commit
+
+
+def test_a_leader_that_steps_down_before_it_sent_what_it_gathered_has_nothing_to_send() -> None:
+    """It used to ask for its turn again and again within one moment, since a follower never sends it."""
+    cluster = Cluster(["n1", "n2", "n3"])
+    cluster.elect("n1")
+    cluster[N1].propose(cluster.now, b"")
+    assert cluster[N1].gathered
+    cluster[N1].receive(cluster.now, N2, Heartbeat(cluster[N1].term + 1, 0, 0))
+    assert cluster[N1].role == "follower" and not cluster[N1].gathered
+
+
+def test_who_has_no_vote_knows_of_no_leader_once_it_hears_none() -> None:
+    """It cannot be elected, but whoever asks it for the leader is not sent to one that is gone."""
+    cluster = Cluster(["n1", "n2"])
+    cluster.elect("n1")
+    cluster.settle()
+    cluster[N1].change(cluster.now, [Change("learner", N2)])
+    cluster.settle()
+    cluster.pass_time(1)
+    assert cluster[N2].leader == N1 and cluster[N2].members == Configuration(frozenset({N1}), learners=frozenset({N2}))
+    cluster.isolate("n1")
+    cluster.pass_time(3)
+    assert (cluster[N2].role, cluster[N2].leader) == ("follower", None)
+    cluster.heal()
+    cluster.pass_time(1)
+    assert cluster[N2].leader == N1
