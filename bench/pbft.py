@@ -50,6 +50,7 @@ class Figures:
     primary_ms: list[float] = field(default_factory=list)
     backup_ms: list[float] = field(default_factory=list)
     client_ms: list[float] = field(default_factory=list)
+    had: list[float] = field(default_factory=list)
     per_block: list[float] = field(default_factory=list)
     roots: list[int] = field(default_factory=list)
     kills: list[float] = field(default_factory=list)
@@ -95,6 +96,7 @@ def _where_it_goes(report: Report, figures: Figures) -> None:
     report.rows.append(row("processor time of a transfer: a backup", figures.backup_ms, "ms"))
     report.rows.append(row("processor time of a transfer: the client", figures.client_ms, "ms"))
     report.rows.append(row("processor time of one verification", [verify_ms], "ms"))
+    report.rows.append(row("of all cores' time, what these five had", figures.had, "%"))
     share = VALIDATORS * verify_ms / (primary + (VALIDATORS - 1) * backup) * 100
     report.rows.append(row("of the validators' processor time, client signatures", [share], "%"))
 
@@ -133,7 +135,9 @@ async def _turn(mesh: "Mesh", figures: Figures, single_s: float, many_s: float) 
     submitted = await mesh.submit(mesh.payers, MANY, many_s)
     took = [cpu_ms(process.pid) - before for process, before in zip(mesh.processes, used, strict=True)]
     count = len(submitted.taken_ms)
-    figures.client_ms.append((time.process_time() - own) * 1000 / count)
+    own_ms = (time.process_time() - own) * 1000
+    figures.client_ms.append(own_ms / count)
+    figures.had.append((sum(took) + own_ms) / (submitted.last - submitted.began) / 10 / len(os.sched_getaffinity(0)))
     figures.loaded += submitted.taken_ms
     figures.many.append(submitted.rate())
     primary = took.pop(mesh.nodes.index(mesh.primary))

@@ -51,5 +51,5 @@ def test_the_rate_and_the_roots_are_held_to_bars_and_the_floor_is_a_quarter(rate
 
 def test_where_processor_time_goes_is_told_from_that_of_one_verification() -> None:
     report = Report("pbft", "mesh bench pbft", this_machine())
-    pbft._where_it_goes(report, pbft.Figures(primary_ms=[0.9], backup_ms=[0.5], client_ms=[0.2], limits=[Verifying(1.0, 60.0)]))
+    pbft._where_it_goes(report, pbft.Figures(primary_ms=[0.9], backup_ms=[0.5], client_ms=[0.2], had=[90.0], limits=[Verifying(1.0, 60.0)]))
     assert report.rows[-1].p50 == pytest.approx(10.0)
