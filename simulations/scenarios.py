@@ -9,6 +9,7 @@ from meshos.simulations import call_mutations, mesh_marks
 from meshos.simulations.checkers import MembershipChecker, QuietChecker
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.mutations import Mutation
+from meshos.simulations.org import mutations as org_mutations
 from meshos.simulations.org import scenario as org
 from meshos.simulations.raft import mutations as raft_mutations
 from meshos.simulations.raft import scenario as raft
@@ -63,7 +64,11 @@ SCENARIOS = {
     )
 }
 
-MUTATIONS: dict[str, tuple[Mutation, ...]] = {"calls": call_mutations.MUTATIONS, "raft": raft_mutations.MUTATIONS}
+MUTATIONS: dict[str, tuple[Mutation, ...]] = {
+    "calls": call_mutations.MUTATIONS,
+    "org": org_mutations.MUTATIONS,
+    "raft": raft_mutations.MUTATIONS,
+}
 """By scenario: what it must find (``mesh sim mutants``, tests/simulations/test_broken.py)."""
 
 
