@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from meshos.consensus.org import machine, state
-from meshos.consensus.org.commands import ListOrphans, RecordIntent
+from meshos.consensus.org.commands import Begun, ListOrphans, RecordIntent
 from meshos.consensus.org.state import _Change
 from meshos.consensus.raft.events import Stale
 from meshos.effects import Err, Ok
@@ -44,7 +44,7 @@ def orphans_run_again() -> Iterator[None]:
 
     def broken(change: _Change, command: RecordIntent) -> object:
         given = record(change, command)
-        if isinstance(given, state.Begun):
+        if isinstance(given, Begun):
             given = replace(given, intent=replace(given.intent, rerun=True))
         return given
 
