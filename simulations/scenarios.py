@@ -9,6 +9,7 @@ from meshos.simulations import call_mutations, mesh_marks
 from meshos.simulations.checkers import MembershipChecker, QuietChecker
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.mutations import Mutation
+from meshos.simulations.org import mutations as org_mutations
 from meshos.simulations.org import scenario as org
 from meshos.simulations.pbft import mutations as pbft_mutations
 from meshos.simulations.pbft import scenario as pbft
@@ -68,6 +69,7 @@ SCENARIOS = {
 
 MUTATIONS: dict[str, tuple[Mutation, ...]] = {
     "calls": call_mutations.MUTATIONS,
+    "org": org_mutations.MUTATIONS,
     "raft": raft_mutations.MUTATIONS,
     "pbft": pbft_mutations.MUTATIONS,
 }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from meshos.node.cli.client_mesh import group_line
+from meshos.node.cli.client_mesh import group_parts
 from meshos.node.cli.client_text import duration, number, org_name, percent, table_of, texts_of
 from meshos.node.cli.output import clean, signed_state
 
@@ -79,7 +79,8 @@ def _tasks(snapshot: Snapshot) -> tuple[str, ...]:
 
 
 def _agreement(snapshot: Snapshot) -> tuple[str, ...]:
-    return (clean(f"org: {group_line(table_of(snapshot.status.get('group')))}"), "ledger: none, not in this version")
+    group = group_parts(table_of(snapshot.status.get("group")))
+    return (*(clean(f"org: {part}") for part in group), "ledger: none, not in this version")
 
 
 def _agent(row: Mapping[str, object]) -> str:

@@ -29,12 +29,16 @@ from meshos.node.api.shapes import (
     EventStream,
     Explanation,
     Found,
+    GroupView,
     Health,
     HostedAgent,
     Json,
     LedgerHead,
     MembersView,
     MemberView,
+    NodeRemoved,
+    OrgNodesView,
+    OrgNodeView,
     Pricing,
     Published,
     RefusedLine,
@@ -47,6 +51,11 @@ from meshos.node.api.shapes import (
 )
 
 ORG = OrgDid("did:mesh:enterprise:alpha")
+ORG_NODES = (
+    OrgNodeView(NodeId("12D3KooWalpha"), "alpha-1", "voter", True, 0, "alive"),
+    OrgNodeView(NodeId("12D3KooWalphb"), "alpha-2", "voter", False, 2, "alive"),
+    OrgNodeView(NodeId("12D3KooWalphc"), "alpha-3", "voter", False, None, "dead"),
+)
 Tool = Callable[[Mapping[str, object]], Awaitable[object]]
 
 
@@ -143,6 +152,7 @@ class MemoryNode:
     cells_missing: int = 0
     log: EventLog = field(default_factory=lambda: EventLog("run", lambda: 1_764_000_000_000))
     scopes: dict[TaskId, trio.CancelScope] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
     nursery: trio.Nursery | None = None
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
 
@@ -307,6 +317,18 @@ class MemoryNode:
 
     # -- the mesh ----------------------------------------------------------------------------------------------------
 
+    async def org_nodes(self) -> OrgNodesView:
+        kept = [row for row in ORG_NODES if row.name not in self.removed]
+        return OrgNodesView(tuple(kept), self.name, 3, 42, 1 - len(self.removed))
+
+    async def remove_node(self, node: str, caller: Caller) -> NodeRemoved:
+        found = next((row for row in ORG_NODES if node in (row.name, row.node_id)), None)
+        if found is None:
+            raise BadInput("no-such-node", f"no node of {ORG} is called {node[:40]!r}")
+        changed = found.name not in self.removed
+        self.removed.add(found.name)
+        return NodeRemoved(found.node_id, found.name, changed)
+
     async def members(self) -> MembersView:
         rows = [
             MemberView(NodeId("12D3KooWalpha"), "alpha-1", ORG, "local", "alive", 1, 240_000, 0.12, "0.1.0", ("127.0.0.1:7101",)),
@@ -332,6 +354,7 @@ class MemoryNode:
             len(self.hosted),
             len(self.scopes),
             0,
+            group=GroupView(self.name, True, "voter", 3, 42, 2, 3, 3, 0, 1),
         )
 
     async def explain(self, subject: str, caller: Caller) -> Explanation:

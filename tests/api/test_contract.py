@@ -137,6 +137,19 @@ async def test_publish_takes_the_good_lines_and_names_the_bad(live: Live) -> Non
         assert all(one["name"] for one in answer["refused"])
 
 
+async def test_the_nodes_of_the_org_and_removing_one(live: Live) -> None:
+    async with live.client("admin") as client:
+        found = (await client.get("/v1/org/nodes")).json()
+        assert {"nodes", "leader", "term", "commit", "canLose"} <= found.keys()
+        assert {"node_id", "name", "role", "leader", "lag", "state"} <= found["nodes"][0].keys()
+        assert (await client.delete("/v1/org/nodes/nobody")).json()["name"] == "no-such-node"
+        assert (await client.delete(f"/v1/org/nodes/{'x' * 3000}")).status_code == 400
+    async with live.client("caller") as client:
+        assert (await client.get("/v1/org/nodes")).status_code == 200
+        refused = await client.delete(f"/v1/org/nodes/{found['nodes'][0]['name']}")
+        assert refused.status_code == 403, "only who may operate the node"
+
+
 async def test_members_status_explain_metrics(live: Live) -> None:
     async with live.client("admin") as client:
         members = (await client.get("/v1/members")).json()["members"]
