@@ -9,6 +9,7 @@ from meshos.simulations import call_mutations
 from meshos.simulations.checkers import MembershipChecker, QuietChecker
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.mutations import Mutation
+from meshos.simulations.raft import mutations as raft_mutations
 from meshos.simulations.raft import scenario as raft
 from meshos.simulations.run import Checker, Scenario
 from meshos.simulations.work import CallChecker, CallWork, DirectoryChecker, DirectoryWork
@@ -41,7 +42,7 @@ SCENARIOS = {
     )
 }
 
-MUTATIONS: dict[str, tuple[Mutation, ...]] = {"calls": call_mutations.MUTATIONS}
+MUTATIONS: dict[str, tuple[Mutation, ...]] = {"calls": call_mutations.MUTATIONS, "raft": raft_mutations.MUTATIONS}
 """By scenario: what it must find (``mesh sim mutants``, tests/simulations/test_broken.py)."""
 
 

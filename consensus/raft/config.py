@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from meshos.consensus.raft.limits import MAX_CHUNK_BYTES, MAX_COMMANDS, MAX_PROPOSALS
+from meshos.consensus.raft.limits import MAX_CHUNK_BYTES, MAX_COMMANDS, MAX_PROPOSALS, ORDERED_BYTES
 from meshos.storage.limits import MAX_KEY_BYTES
 
 
@@ -32,8 +32,8 @@ class Config:
     it otherwise. Only what the followers show to readers waits for it."""
 
     append_bytes: int = 48 << 10
-    """Entries of one append message, and commands of one entry, are gathered up to this size (a larger one goes alone). Below 64 KiB,
-    so that appends stay on one lane of a link and keep their order."""
+    """Entries of one append message, and commands of one entry, are gathered up to this size (a larger one goes alone). At most
+    ORDERED_BYTES, so that appends keep their order."""
 
     entry_commands: int = MAX_COMMANDS
     """Commands of one entry; see ``append_bytes``."""
@@ -83,7 +83,7 @@ class Config:
             "3 * heartbeat_s <= election_s": 3 * self.heartbeat_s <= self.election_s,
             "0 < suspicion_s < election_s": 0 < self.suspicion_s < self.election_s,
             "election_s < retry_s < proposal_s": self.election_s < self.retry_s < self.proposal_s,
-            "0 < append_bytes <= inflight_bytes": 0 < self.append_bytes <= self.inflight_bytes,
+            "0 < append_bytes <= min(ORDERED_BYTES, inflight_bytes)": 0 < self.append_bytes <= min(ORDERED_BYTES, self.inflight_bytes),
             "1 <= inflight_messages": self.inflight_messages >= 1,
             "1 <= entry_commands <= MAX_COMMANDS": 1 <= self.entry_commands <= MAX_COMMANDS,
             "1 <= proposals <= MAX_PROPOSALS": 1 <= self.proposals <= MAX_PROPOSALS,

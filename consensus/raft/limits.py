@@ -3,6 +3,10 @@
 MAX_CAST_BYTES = 1 << 20
 """The largest message: what a link carries as one cast."""
 
+ORDERED_BYTES = 63 << 10
+"""Appends whose entries are not larger than this travel on one lane of a link and keep their order. A larger one has a slower lane, on
+which those that follow it would overtake it."""
+
 MAX_MEMBERS = 16
 """Nodes of one group, learners and those that are leaving included: 1, 3 or 5 vote, the others follow or are being replaced."""
 

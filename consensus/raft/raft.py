@@ -101,6 +101,8 @@ class Raft:
             self._tick_leader(now)
         elif s.election_due <= now:
             election.time_out(s)
+        elif s.ask_due <= now:
+            election.ask(s)
 
     def _tick_leader(self, now: float) -> None:
         s = self.state
@@ -245,7 +247,7 @@ class Raft:
         s = self.state
         if s.role == "leader":
             return min(s.heartbeat_due, s.quorum_due, s.notice_due, s.transfer_due)
-        return s.election_due if s.promotable else NEVER
+        return min(s.election_due, s.ask_due) if s.promotable else NEVER
 
     @property
     def role(self) -> Role:

@@ -87,6 +87,7 @@ class RaftState:
         self.lost_leader = False  # its link broke since
         self.election_due = now
         self.votes: dict[NodeId, bool] = {}
+        self.ask_due = NEVER  # when a candidate asks again those who did not answer
         self.transferred = False  # elected because the leader asked for it
 
         # leader

@@ -23,24 +23,27 @@ MACHINE = "raft"
 GROUP = "registers"
 ORG: OrgDid = org_did("enterprise", "acme")
 
-SMALL = replace(LAN, keep_entries=8, compact_entries=4, chunk_bytes=2 << 10, chunks_inflight=2, cached_bytes=4 << 10)
+SELDOM = replace(LAN, heartbeat_s=0.13)
+"""The same with as few heartbeats as there may be: a run costs less."""
+
+SMALL = replace(SELDOM, keep_entries=8, compact_entries=4, chunk_bytes=2 << 10, chunks_inflight=2, cached_bytes=4 << 10)
 """A log that is cut all the time, and states of many chunks: what is rare with the ordinary sizes."""
 
-NARROW = replace(LAN, append_bytes=256, entry_commands=2, inflight_messages=2, inflight_bytes=512)
+NARROW = replace(SELDOM, append_bytes=256, entry_commands=2, inflight_messages=2, inflight_bytes=512)
 """Small messages, and few of them at a time."""
 
-CONFIGS = (LAN, SMALL, NARROW, replace(SMALL, append_bytes=256, inflight_messages=2, inflight_bytes=512))
+CONFIGS = (SELDOM, SMALL, NARROW, replace(SMALL, append_bytes=256, inflight_messages=2, inflight_bytes=512))
 
 
 class Group:
-    """``count`` nodes; the first of them, by the seed 1, 3, or all, found the group, and the others may be added to it."""
+    """``count`` nodes; the first of them (by the seed 1, 3, or all) found the group, and the others may be added to it."""
 
-    def __init__(self, world: World, count: int) -> None:
+    def __init__(self, world: World, count: int, *, founders: int | None = None, config: Config | None = None) -> None:
         self.world = world
         self.ids = node_ids(count)
         rng = world.generator("group")
-        self.config: Config = rng.choice(CONFIGS)
-        self.founders = self.ids[: rng.choice([size for size in (1, 3, 3, count) if size <= count])]
+        self.config = config or rng.choice(CONFIGS)
+        self.founders = self.ids[: founders or rng.choice([size for size in (1, 3, 3, count) if size <= count])]
         self._waiting: dict[int, Callable[[object], None]] = {}
         self._ops = 0
         for node in self.ids:

@@ -9,6 +9,8 @@ from meshos.errors import BadInput, Refused
 from meshos.simulations.linearizability import UNKNOWN, Model, by_key
 from meshos.storage.store import View
 
+MAX_NAME_CHARS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Set:
@@ -51,6 +53,8 @@ class Registers:
     def apply(self, view: View, command: object, at_ms: int) -> tuple[int, tuple[Write, ...]]:
         """The write's number."""
         assert isinstance(command, Set)
+        if not 0 < len(command.name) <= MAX_NAME_CHARS:
+            raise BadInput("bad-command", "the command is outside its bounds: its name is too long or empty")
         found = _read(view, command.name)
         number = 1 if found is None else found[1] + 1
         return number, (Put(command.name.encode(), cbor.encode([command.value, number, at_ms, bytes(command.ballast)])),)

@@ -17,15 +17,15 @@ from meshos.simulations.raft.group import Group
 from meshos.simulations.raft.registers import Read, Set
 from meshos.simulations.world import SimNode, Violation, World
 
-CLIENTS = 5
+CLIENTS = 6
 NAMES = ("a", "b", "c")
-THINK_S = 0.4
+THINK_S = 0.25
 """On average between two operations of one client."""
-PATIENCE_S = 15.0
+PATIENCE_S = 11.0
 """When a client gives up: later than the group ends what it could not decide (``Config.proposal_s``)."""
 OPERATE_S = 4.0
 """On average between two acts of the operator."""
-PROBE_S = 20.0
+PROBE_S = 12.0
 """So long before the end probes begin; the faults are over for longer than that."""
 
 
@@ -59,7 +59,7 @@ class Clients:
         if living and self.world.now < self._until_s - 1:
             node = self._rng.choice(living)
             name = self._rng.choice(NAMES)
-            if self._rng.random() < 0.6:
+            if self._rng.random() < 0.5:
                 self._written += 1
                 command: Set | Read = Set(name, str(self._written), self._rng.choice((0, 0, 100, 3000)))
             else:
@@ -138,7 +138,7 @@ class Operator:
         self._rng = group.world.generator("operator")
         self._end_s = end_s
         self.figures: dict[str, float] = {"changes": 0, "changes made": 0, "transfers made": 0}
-        self._how_often = self._rng.choice((0.0, 0.5, 1.0, 3.0))
+        self._how_often = self._rng.choice((0.0, 1.0, 3.0, 6.0))
         if self._how_often:
             self._later()
 
