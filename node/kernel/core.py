@@ -138,7 +138,7 @@ class Core:
         self._pumping = True
         try:
             self._step_through(now)
-            while self._sync_drained(now):
+            while (self._drained or self._write_back_at) and self._sync_drained(now):
                 self._step_through(now)  # there is something only where a disk was written at once
         finally:
             self._pumping = False
