@@ -15,6 +15,7 @@ import trio
 from meshos.adapters.onprem.egress_policy import LOOPBACK, EgressPolicy
 from meshos.adapters.onprem.provider import OnPremConfig, OnPremProvider
 from meshos.consensus.org.machine import MACHINE as ORG
+from meshos.consensus.pbft.events import WallTime as LedgerWallTime
 from meshos.consensus.raft.config import PRESETS as RAFT
 from meshos.consensus.raft.events import WallTime
 from meshos.crypto.boxes import Boxes
@@ -324,9 +325,11 @@ class Node:
                 self.host.deliver("membership", FactsChanged(self.facts))
 
     async def _tell_time(self) -> None:
-        """Tell the organisation's state what the wall clock shows: it may be set, and this machine may have slept."""
+        """Tell the organisation's state and the ledger what the wall clock shows: it may be set, and this machine may have slept."""
         while True:
-            self.host.deliver(ORG, WallTime(int(time.time() * 1000)))
+            wall_ms = int(time.time() * 1000)
+            self.host.deliver(ORG, WallTime(wall_ms))
+            self.host.deliver(LEDGER, LedgerWallTime(wall_ms))
             await trio.sleep(TIME_S)
 
     async def reload(self) -> None:

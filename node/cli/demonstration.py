@@ -121,7 +121,8 @@ def _tell(story: "_Story", ports: list[str]) -> None:
     story.verdict("alpha's agent found beta's by itself and had it do the work")
     took = _until(testnet, f"see that {PAID} was paid", _shows_pay)
     story.step("The ledger pays", "wallet", "balance", "--org", PAID)
-    story.verdict(f"gamma's node signed vouchers, and all {len(testnet.nodes)} nodes' ledgers paid them, {took:.1f} s later", paid_ms=round(took * 1000))
+    told = f"gamma's node signed vouchers, and all {len(testnet.nodes)} nodes' ledgers paid them, {took:.1f} s later"
+    story.verdict(told, paid_ms=round(took * 1000))
     story.step("and says so to all", "ledger", "head", "--org", "delta", same=True)
     story.step("Kill a node", "testnet", "kill", VICTIM)
     others = replace(testnet, nodes=tuple(node for node in testnet.nodes if node.name != VICTIM))

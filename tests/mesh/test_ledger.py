@@ -39,7 +39,7 @@ def test_what_the_ledger_says_no_to(net: Net) -> None:
     nobody = net.mesh("wallet", "transfer", "did:mesh:enterprise:nobody", "1", "--org", "gamma")
     assert nobody.code == 1 and "[" in nobody.err, nobody
     assert net.mesh("wallet", "transfer", "beta", "1", "--org", "gamma").code == 2
-    assert "[bad-amount]" in net.mesh("wallet", "transfer", beta, "-1", "--org", "gamma").err
+    assert "[bad-amount]" in net.mesh("wallet", "transfer", beta, "0.0000001", "--org", "gamma").err
     assert "[no-such-block]" in net.mesh("ledger", "block", "99999999", "--org", "gamma").err
     assert "[no-such-transaction]" in net.mesh("ledger", "tx", "0123456789abcdef", "--org", "gamma").err
 
