@@ -217,7 +217,7 @@ def test_a_validator_that_was_away_is_helped_by_those_whom_its_votes_reach() -> 
         node.take()
     stuck = signed(Vote("prepare", 0, 0, 1, bytes(32), 3, b""), cores[3])
     assert not cores[0].core.worth(cores[0].now, cores[3].name, stuck), "not worth a check: it is answered"
-    answers = [effect for effect in cores[0].core.taken()]
+    answers = list(cores[0].core.taken())
     assert len(answers) == 1 and isinstance(answers[0].message, Blocks)  # type: ignore[attr-defined]
 
 
