@@ -74,11 +74,14 @@ class Links:
         if connection is None:
             world.after(0.0, node._later, node.epoch, "rpc", NotSent(effect.to, effect.message, "no-link"))
             return
-        if not world.network.passes(*pair):
+        passes = world.network.passes(*pair)
+        arrives = max(world.now + world.network.stream_delay(*pair, world.now), self._arrives.get(pair, 0.0)) if passes else -1.0
+        if world.tracer is not None:
+            world.tracer.sent(world.now, arrives, *pair, effect.message)
+        if not passes:
             self.stalled += 1
             world.after(world.network.faults.link_timeout_s, self._timed_out, pair, connection)
             return
-        arrives = max(world.now + world.network.stream_delay(*pair, world.now), self._arrives.get(pair, 0.0))
         self._arrives[pair] = arrives
         world.at(arrives, self._arrive, pair, connection, effect)
 

@@ -4,7 +4,7 @@ A scenario gives a function ``marks(node, machine, event, effects)`` that looks 
 seeing: ``State("role", "leader")``, ``State("view", "7")``, ``Mark("commits 12")``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -29,6 +29,7 @@ class State:
 
 
 Marks: TypeAlias = Iterable[Mark | State]
+Watched: TypeAlias = "Callable[[SimNode, str, object, list[object]], Marks]"
 
 
 def unmarked(node: "SimNode", machine: str, event: object, effects: list[object]) -> Marks:

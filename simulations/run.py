@@ -11,7 +11,7 @@ from meshos.errors import BadInput
 from meshos.ids import NodeId
 from meshos.simulations.faults import Schedule, from_json, swarm, to_json
 from meshos.simulations.faults.schedule import check_nodes
-from meshos.simulations.marks import Marks, unmarked
+from meshos.simulations.marks import Watched, unmarked
 from meshos.simulations.record import Recorder
 from meshos.simulations.world import SimNode, Violation, World
 
@@ -30,6 +30,8 @@ class Checker(Protocol):
         """After the faults have ended and the world had time to settle: what must hold in the end."""
         ...
 
+
+Observer: TypeAlias = Callable[[SimNode, str, object, list[object]], None]
 
 Mixture: TypeAlias = Callable[[World, float, float], Schedule]
 """What a seed does to a world between two times: ``mixture(world, begin_s, end_s)``, at whose end everything is mended."""
@@ -57,8 +59,16 @@ class Scenario:
     begin_s: float
     settle_s: float
     mixture: Mixture = swarmed
-    marks: Callable[[SimNode, str, object, list[object]], Marks] = unmarked
+    marks: Watched = unmarked
     situations: tuple[str, ...] = ()
+    fewest_nodes: int = 2
+    source: str = ""
+    """The file that it comes from, where it is none of ours."""
+
+    @property
+    def called(self) -> str:
+        """What to write to run it."""
+        return self.source or self.name
 
 
 @dataclass(slots=True)
@@ -112,18 +122,27 @@ def run(
     schedule: Schedule | None = None,
     record: bool = False,
     log: TextIO | None = None,
+    tracer: Callable[[Scenario, World], Observer] | None = None,
 ) -> Report:
-    """Run once. Without a schedule, one is drawn from the seed. ``record`` hashes every step (some ten times slower)."""
-    size = nodes or scenario.nodes
-    until = until_s or scenario.until_s
+    """Run once. Without a schedule, one is drawn from the seed. ``record`` hashes every step (some ten times slower). ``tracer`` is
+    called with the world before it starts, and gives what observes each step beside the checkers."""
+    size = scenario.nodes if nodes is None else nodes
+    if size < scenario.fewest_nodes:
+        raise BadInput("too-few-nodes", f"{scenario.name} needs {scenario.fewest_nodes} nodes or more, not {size}")
+    until = scenario.until_s if until_s is None else until_s
     world = World(seed)
+    world.until_s = until
     checkers = list(scenario.populate(world, size))
     if schedule is None:
         schedule = scenario.mixture(world, scenario.begin_s, max(scenario.begin_s, until - scenario.settle_s))
     check_nodes(schedule, world.nodes)
-    report = Report(scenario.name, seed, size, until, schedule)
+    report = Report(scenario.called, seed, size, until, schedule)
     recorder = Recorder(log) if record or log is not None else None
-    observers = [checker.observe for checker in checkers] + ([recorder.observe] if recorder is not None else [])
+    observers = list[Observer](checker.observe for checker in checkers)
+    if recorder is not None:
+        observers.append(recorder.observe)
+    if tracer is not None:
+        observers.append(tracer(scenario, world))
     world.observer = _together(observers)
     for at, fault in schedule:
         if at <= 0:
@@ -160,9 +179,7 @@ def _raised_by(violation: Violation, checkers: Sequence[Checker]) -> str:
     return ""
 
 
-def _together(
-    observers: Sequence[Callable[[SimNode, str, object, list[object]], None]],
-) -> Callable[[SimNode, str, object, list[object]], None] | None:
+def _together(observers: Sequence[Observer]) -> Observer | None:
     if len(observers) == 1:
         return observers[0]
 

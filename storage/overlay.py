@@ -59,7 +59,8 @@ class Overlay:
         return self._view.get(key) if values is None else values[-1]
 
     def snapshot(self) -> "OverlaySnapshot":
-        """All of this View as it is now, the pending batches included; close it when done. Raises TypeError over a View that stands still."""
+        """All of this View as it is now, the pending batches included; close it when done. Raises TypeError over a View that stands
+        still."""
         if not isinstance(self._view, LiveView):
             raise TypeError(f"no snapshot is taken of {type(self._view).__name__}")
         return OverlaySnapshot(self._view.snapshot(), {key: values[-1] for key, values in self._pending.items()})

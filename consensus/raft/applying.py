@@ -19,6 +19,7 @@ from meshos.consensus.raft.state_machine import StateMachine
 from meshos.effects import Delete, Err, Ok, Outcome, Put, Write
 from meshos.errors import Broken, MeshError
 from meshos.ids import NodeId
+from meshos.storage.disk import DiskFailed
 from meshos.storage.store import View
 
 FOUNDED = 1
@@ -86,6 +87,8 @@ class State:
             outcome: Outcome[object]
             try:
                 result, writes = machine.apply(draft, machine.decode(command), self.at_ms)
+            except DiskFailed:
+                raise  # of this node alone: taken for an answer, it would part its state from the others'
             except MeshError as error:
                 outcome = Err(error)
             else:

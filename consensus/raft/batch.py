@@ -31,7 +31,7 @@ def packed(proposals: Sequence[Proposed], *, commands: int, size: int) -> list[l
     for each in proposals:
         part: Proposed | None = None
         for number, command in each.commands:
-            if not batches or count >= commands or (held and held + len(command) > size):
+            if not batches or count >= commands or (count and held + len(command) > size):
                 batches.append([])
                 part, count, held = None, 0, 0
             if part is None:

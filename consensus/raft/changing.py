@@ -52,7 +52,11 @@ def go_on(s: RaftState) -> None:
     if members.joint:
         if s.commit >= s.begun_at:
             _append(s, left(members))
-    elif not members.votes(s.node):
+        return
+    for node in [node for node in s.progress if node not in members.members]:
+        announce_commit(s, node)
+        del s.progress[node]
+    if not members.votes(s.node):
         step_aside(s)
 
 
@@ -94,7 +98,7 @@ def mind_disk(s: RaftState) -> bool:
 
 
 def announce_commit(s: RaftState, node: NodeId) -> None:
-    """``node`` waits for what was just committed: tell it at once."""
+    """``node`` waits for what was just committed, or will hear of nothing any more: tell it at once."""
     progress = s.progress.get(node)
     if progress is not None and progress.pace == "replicate" and progress.commit < s.commit:
         replication.send_append(s, node, progress, 0)

@@ -1,7 +1,7 @@
 """Messages as bytes: a canonical CBOR list of the kind's number and the fields. Sizes are checked before anything is decoded, shapes
 after."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -9,6 +9,8 @@ from meshos import cbor
 from meshos.consensus.raft import messages as m
 from meshos.consensus.raft.entries import Entry, bad_message, is_number, read_entry
 from meshos.consensus.raft.limits import MAX_CAST_BYTES, MAX_CHUNK_BYTES, MAX_COMMAND_BYTES, MAX_COMMANDS, MAX_ENTRIES
+from meshos.effects import Cast
+from meshos.ids import NodeId
 
 HASH_BYTES = 32
 _DEPTH = 3
@@ -44,6 +46,23 @@ def encode(message: m.Message) -> bytes:
         raws = [entry.raw for entry in message.entries]
         return cbor.encode([number, message.term, message.prev_index, message.prev_term, message.commit, message.round, raws])
     return cbor.encode([number, *[getattr(message, name) for name in _FIELDS[kind]]])
+
+
+def casts(protocol: str, letters: Sequence[tuple[NodeId, m.Message]]) -> list[Cast]:
+    """``letters`` as they are sent. An append that goes to several followers is encoded once: those of one step are known by their
+    place."""
+    bodies: dict[tuple[int, int, int, int], bytes] = {}
+    made = []
+    for to, message in letters:
+        if type(message) is m.Append:
+            key = (message.prev_index, len(message.entries), message.commit, message.round)
+            body = bodies.get(key)
+            if body is None:
+                body = bodies[key] = encode(message)
+        else:
+            body = encode(message)
+        made.append(Cast(to, protocol, body))
+    return made
 
 
 def decode(body: bytes) -> m.Message:

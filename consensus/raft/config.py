@@ -1,8 +1,11 @@
 """Times and sizes of a Raft group. They hang together, so they are set together and checked together; presets replace what differs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
-from meshos.consensus.raft.limits import MAX_CHUNK_BYTES, MAX_COMMANDS, MAX_PROPOSALS
+from meshos.consensus.raft.limits import MAX_CHUNK_BYTES, MAX_COMMANDS, MAX_PROPOSALS, ORDERED_BYTES
+from meshos.storage.limits import MAX_KEY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,8 @@ class Config:
     it otherwise. Only what the followers show to readers waits for it."""
 
     append_bytes: int = 48 << 10
-    """Entries of one append message, and commands of one entry, are gathered up to this size (a larger one goes alone). Below 64 KiB,
-    so that appends stay on one lane of a link and keep their order."""
+    """Entries of one append message, and commands of one entry, are gathered up to this size (a larger one goes alone). At most
+    ORDERED_BYTES, so that appends keep their order."""
 
     entry_commands: int = MAX_COMMANDS
     """Commands of one entry; see ``append_bytes``."""
@@ -82,12 +85,12 @@ class Config:
             "3 * heartbeat_s <= election_s": 3 * self.heartbeat_s <= self.election_s,
             "0 < suspicion_s < election_s": 0 < self.suspicion_s < self.election_s,
             "election_s < retry_s < proposal_s": self.election_s < self.retry_s < self.proposal_s,
-            "0 < append_bytes <= inflight_bytes": 0 < self.append_bytes <= self.inflight_bytes,
+            "0 < append_bytes <= min(ORDERED_BYTES, inflight_bytes)": 0 < self.append_bytes <= min(ORDERED_BYTES, self.inflight_bytes),
             "1 <= inflight_messages": self.inflight_messages >= 1,
             "1 <= entry_commands <= MAX_COMMANDS": 1 <= self.entry_commands <= MAX_COMMANDS,
             "1 <= proposals <= MAX_PROPOSALS": 1 <= self.proposals <= MAX_PROPOSALS,
             "1 <= keep_entries, compact_entries": min(self.keep_entries, self.compact_entries) >= 1,
-            "0 < chunk_bytes <= MAX_CHUNK_BYTES": 0 < self.chunk_bytes <= MAX_CHUNK_BYTES,
+            "2 * MAX_KEY_BYTES <= chunk_bytes <= MAX_CHUNK_BYTES": 2 * MAX_KEY_BYTES <= self.chunk_bytes <= MAX_CHUNK_BYTES,
             "1 <= chunks_inflight, transfers": min(self.chunks_inflight, self.transfers) >= 1,
             "0 < cached_bytes <= keep_bytes": 0 < self.cached_bytes <= self.keep_bytes,
         }
@@ -103,3 +106,6 @@ WAN = replace(LAN, heartbeat_s=0.4, election_s=2.0, suspicion_s=0.3, notice_s=0.
 
 FAST = replace(LAN, heartbeat_s=0.05, election_s=0.25)
 """A testnet that shows failover; not for busy machines."""
+
+PRESETS: Mapping[str, Config] = MappingProxyType({"lan": LAN, "wan": WAN, "local": LAN, "fast": FAST})
+"""By the names of ``meshos.presets``."""

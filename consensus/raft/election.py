@@ -10,23 +10,28 @@ from meshos.ids import NodeId
 def time_out(s: RaftState) -> None:
     """The election timeout has passed."""
     if not s.promotable:
-        roles.await_election(s)
+        roles.become_follower(s, s.term, None)  # a learner cannot do anything about it, but knows of no leader any more
         return
     roles.become_precandidate(s)
-    _ask(s, PreVote(s.term + 1, s.log.last, s.log.last_term))
+    ask(s)
     _count_prevotes(s)
 
 
 def stand(s: RaftState, *, transferred: bool) -> None:
     """Ask for votes in the next term."""
     roles.become_candidate(s, transferred=transferred)
-    _ask(s, Vote(s.term, s.log.last, s.log.last_term, transferred))
+    ask(s)
 
 
-def _ask(s: RaftState, message: PreVote | Vote) -> None:
+def ask(s: RaftState) -> None:
+    """Ask all who have not answered; again and again, since a question or its answer may be lost (Raft, section 5.1)."""
+    message: PreVote | Vote = PreVote(s.term + 1, s.log.last, s.log.last_term)
+    if s.role == "candidate":
+        message = Vote(s.term, s.log.last, s.log.last_term, s.transferred)
     for voter in sorted(s.members.voters | s.members.outgoing):
-        if voter != s.node:
+        if voter != s.node and voter not in s.votes:
             s.send(voter, message)
+    s.ask_due = s.now + s.config.heartbeat_s
 
 
 def suspect(s: RaftState, node: NodeId) -> None:

@@ -3,6 +3,10 @@
 MAX_CAST_BYTES = 1 << 20
 """The largest message: what a link carries as one cast."""
 
+ORDERED_BYTES = 63 << 10
+"""Appends whose entries are not larger than this travel on one lane of a link and keep their order. A larger one has a slower lane, on
+which those that follow it would overtake it."""
+
 MAX_MEMBERS = 16
 """Nodes of one group, learners and those that are leaving included: 1, 3 or 5 vote, the others follow or are being replaced."""
 
@@ -24,8 +28,8 @@ MAX_ENTRIES = 1024
 MAX_CHUNK_BYTES = 256 << 10
 """One piece of a state on its way to a follower; both sides hold a few of them in memory, never the whole."""
 
-CHUNK_FRAME_BYTES = 4 << 10
-"""Of a chunk, for what stands around its keys and values."""
+CHUNK_FRAME_BYTES = 64
+"""Of a chunk, for what stands around its list of keys and values."""
 
 MAX_STATE_VALUE_BYTES = 8 << 20
 """One value of a state: larger ones could be written, and not be sent; a receiver holds one in memory, in pieces."""

@@ -9,6 +9,7 @@ from collections import deque
 from typing import Literal, TypeAlias
 
 from meshos.consensus.raft.config import Config
+from meshos.consensus.raft.limits import ORDERED_BYTES
 
 Pace: TypeAlias = Literal["probe", "replicate", "snapshot"]
 
@@ -16,7 +17,7 @@ Pace: TypeAlias = Literal["probe", "replicate", "snapshot"]
 class Progress:
     """One follower, as its leader sees it. ``match``: the log agrees up to there, on its disk. ``next``: what it is sent next."""
 
-    __slots__ = ("active", "commit", "inflight", "inflight_bytes", "match", "next", "pace", "probed", "round", "snapshot")
+    __slots__ = ("active", "commit", "inflight", "inflight_bytes", "large", "match", "next", "pace", "probed", "round", "snapshot")
 
     def __init__(self, next_: int, *, active: bool) -> None:
         self.match = 0
@@ -29,11 +30,13 @@ class Progress:
         self.snapshot = 0  # the index of the state that is on its way
         self.inflight: deque[tuple[int, int]] = deque()  # (last index, bytes) of the appends that were not answered yet
         self.inflight_bytes = 0
+        self.large = 0  # the last index of an append that others would overtake, until it is answered
 
     def full(self, config: Config) -> bool:
         """Whether nothing with entries may be sent now."""
         if self.pace == "replicate":
-            return len(self.inflight) >= config.inflight_messages or self.inflight_bytes >= config.inflight_bytes
+            window = len(self.inflight) >= config.inflight_messages or self.inflight_bytes >= config.inflight_bytes
+            return window or self.large > self.match
         return self.pace == "snapshot" or self.probed
 
     def sent(self, last: int, size: int) -> None:
@@ -42,11 +45,14 @@ class Progress:
             self.next = last + 1
             self.inflight.append((last, size))
             self.inflight_bytes += size
+            if size > ORDERED_BYTES:
+                self.large = last
         else:
             self.probed = True
 
     def make_room(self) -> None:
         """Count the oldest append as answered."""
+        self.large = 0
         if self.inflight:
             self.inflight_bytes -= self.inflight.popleft()[1]
 
@@ -76,7 +82,7 @@ class Progress:
 
     def _enter(self, pace: Pace, next_: int) -> None:
         self.pace, self.next = pace, next_
-        self.probed, self.snapshot = False, 0
+        self.probed, self.snapshot, self.large = False, 0, 0
         self.inflight.clear()
         self.inflight_bytes = 0
 

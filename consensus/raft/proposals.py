@@ -8,11 +8,15 @@ as not done if it never left this node, else as unknown.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from meshos import cbor
 from meshos.consensus.raft.config import Config
+from meshos.consensus.raft.entries import is_number
+from meshos.consensus.raft.keys import SESSION
 from meshos.consensus.raft.limits import MAX_COMMAND_BYTES, MAX_PROPOSED_BYTES
-from meshos.effects import Completed, Err, Outcome, Tell
-from meshos.errors import Refused, Unreachable, busy
+from meshos.effects import Completed, Err, Outcome, Put, Tell
+from meshos.errors import Broken, Refused, Unreachable, busy
 from meshos.ids import NodeId
+from meshos.storage.store import View
 
 Asker = tuple[str, int]
 """Who waits for an answer: the machine, and its number for the operation."""
@@ -132,3 +136,20 @@ def no_leader() -> Unreachable:
 def unknown() -> Unreachable:
     """Nobody can say whether it was decided."""
     return Unreachable("proposal-unknown", "the group did not say in time whether this was decided")
+
+
+def read_session(view: View) -> int:
+    """The number of this node's last life; raises Broken ``raft-log-broken``."""
+    raw = view.get(SESSION)
+    if raw is None:
+        return 0
+    value = cbor.decode(raw, max_bytes=16)
+    if not is_number(value):
+        raise Broken("raft-log-broken", "how often this replica was started cannot be read")
+    assert isinstance(value, int)
+    return value
+
+
+def write_session(session: int) -> Put:
+    """The number of this life."""
+    return Put(SESSION, cbor.encode(session))

@@ -101,6 +101,8 @@ class Raft:
             self._tick_leader(now)
         elif s.election_due <= now:
             election.time_out(s)
+        elif s.ask_due <= now:
+            election.ask(s)
 
     def _tick_leader(self, now: float) -> None:
         s = self.state
@@ -244,8 +246,12 @@ class Raft:
         """When ``tick`` is due."""
         s = self.state
         if s.role == "leader":
+            if len(s.members.members) == 1:  # nobody to speak to, and nobody who could lead instead: an idle node sleeps
+                return s.transfer_due
             return min(s.heartbeat_due, s.quorum_due, s.notice_due, s.transfer_due)
-        return s.election_due if s.promotable else NEVER
+        if s.promotable:
+            return min(s.election_due, s.ask_due)
+        return s.election_due if s.leader is not None else NEVER
 
     @property
     def role(self) -> Role:

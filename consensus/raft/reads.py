@@ -77,6 +77,10 @@ class Reads:
         if asked is not None:
             self._ready.append((index, asked.questions))
 
+    def ready(self, applied: int) -> bool:
+        """Whether some can be answered."""
+        return bool(self._ready) and any(index <= applied for index, _ in self._ready)
+
     def take_ready(self, applied: int) -> list[Question]:
         """Those that can be answered now."""
         if not self._ready:

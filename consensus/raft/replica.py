@@ -19,20 +19,16 @@ The leader stamps the time of a batch: its wall clock, but never below what was 
 import random
 from collections.abc import Sequence
 
-from meshos import cbor
 from meshos.consensus.raft import codec
 from meshos.consensus.raft import messages as m
 from meshos.consensus.raft.applying import State
-from meshos.consensus.raft.batch import Proposed, encode_batch, packed
+from meshos.consensus.raft.batch import Proposed, packed
 from meshos.consensus.raft.config import Config
-from meshos.consensus.raft.entries import is_number
 from meshos.consensus.raft.events import (
     ChangeMembers,
     Fence,
-    Followed,
     GetGroup,
     Group,
-    Led,
     Settle,
     Stale,
     Stored,
@@ -40,16 +36,17 @@ from meshos.consensus.raft.events import (
     Unlinked,
     WallTime,
 )
-from meshos.consensus.raft.keys import SESSION
-from meshos.consensus.raft.limits import APPLIED_PER_STEP_BYTES, MAX_PROPOSALS
-from meshos.consensus.raft.proposals import Asker, Proposals, no_leader, unknown
+from meshos.consensus.raft.gathering import Gathering
+from meshos.consensus.raft.limits import APPLIED_PER_STEP_BYTES
+from meshos.consensus.raft.proposals import Asker, Proposals, no_leader, read_session, write_session
 from meshos.consensus.raft.raft import Raft
 from meshos.consensus.raft.reads import Reads
+from meshos.consensus.raft.standing import Standing
 from meshos.consensus.raft.state import NEVER, Pending
 from meshos.consensus.raft.state_machine import StateMachine
 from meshos.consensus.raft.states import States
-from meshos.effects import Ahead, Cast, Completed, Err, Heard, Ok, Outcome, Persist, Put, Tell, Tick, Write, WriteBack
-from meshos.errors import Broken, MeshError, Refused
+from meshos.effects import Ahead, Completed, Err, Heard, Ok, Outcome, Persist, Tell, Tick, Write, WriteBack
+from meshos.errors import MeshError, Refused
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import NodeId, OrgDid
@@ -57,13 +54,15 @@ from meshos.storage.disk import DiskFailed
 from meshos.storage.store import LiveView, View
 
 SETTLE = Settle()
+_ASKED = frozenset({ChangeMembers, TransferLeadership, Stale, GetGroup})
 
 
 class Replica:
     """The machine ``name``: this node's part of ``group``. See the module's text.
 
     ``view`` shows its Store; an empty one belongs to a node that joins (``applying.founding`` is written into those of a new group).
-    ``peers_of`` is the organisation whose nodes alone are listened to. ``wall_ms`` is the wall time at ``now``.
+    ``org`` is the organisation whose nodes alone are listened to; ``wall_ms`` the wall time at ``now``. ``subscribers`` are the machines
+    of this node that are told ``Led`` and ``Followed``.
     """
 
     def __init__(
@@ -85,28 +84,22 @@ class Replica:
         self.name, self.group, self.node = name, group, node
         self.protocol = protocol_of(group)
         self._machine, self._view, self._org, self._config = machine, view, org, config
-        self._subscribers = tuple(subscribers)
-        self._clock = (now, wall_ms)
         self._state = State(view, machine)
         self.raft = Raft(node, view, config, configuration=self._state.configuration, applied=self._state.index, rng=rng, now=now)
         self._states = States(view, self.raft, self._state, config, now)
-        self._proposals = Proposals(_read_session(view) + 1, config)
-        self._first: list[Write] = [_write_session(self._proposals.session)]  # on disk before the first proposal is sent
+        self._gathering = Gathering(self._state, config, now=now, wall_ms=wall_ms)
+        self._standing = Standing(group, self.raft, subscribers)
+        self._proposals = Proposals(read_session(view) + 1, config)
+        self._first: list[Write] = [write_session(self._proposals.session)]  # on disk before the first proposal is sent
         self._reads = Reads(config)
         self._new: list[int] = []  # proposals of this node that were not sent to anybody yet
-        self._batch: list[Proposed] = []  # those of others, for the next entries
-        self._taken: dict[NodeId, set[int]] = {}  # the numbers of others that this leader has in its log and not applied yet
-        self._changes: list[tuple[int, int, Asker]] = []  # (index, term, who asked) of changes of members
-        self._transfers: list[Asker] = []
-        self._stamped_ms = self._state.at_ms
+        self._sent_term = 0  # to whose leader all older ones were sent
         self._settling = False
+        self._due = now  # at once, for ``_first``
         self._behind = False  # more is committed than was applied with the last step
         self._dropped: list[Write] = []
-        self._leads: tuple[int, bool, NodeId | None, bool] = (0, False, None, False)  # what the last step left
-        self._told: Led | Followed | None = None
-        self._sent_term = 0  # to whose leader all open proposals were sent
-        self._casts: list[tuple[NodeId, m.Message]] = []
-        self._waited_for: set[NodeId] = set()  # whose proposals were applied in this step
+        self._letters: list[tuple[NodeId, m.Message]] = []
+        self._waited_for: set[NodeId] = set()  # who waits for what was applied in this step
         self._tells: list[object] = []
         self.refused = 0
 
@@ -118,7 +111,9 @@ class Replica:
         kind = type(event)
         if kind is Perform:
             assert isinstance(event, Perform)
-            self._perform(now, event)
+            if self._perform(now, event):  # only noted: thousands of them a second come so
+                self._due = min(self._due, now + self._config.proposal_s)
+                return self._tells
         elif kind is Heard:
             assert isinstance(event, Heard)
             self._hear(now, event)
@@ -130,34 +125,41 @@ class Replica:
             self.raft.stored(now, event.saved)
         elif kind is Tick:
             self._tick(now)
-        elif kind is Abandon:
-            assert isinstance(event, Abandon)
+        else:
+            self._meet(now, event)
+        effects = self._effects(now)
+        self._due = self._deadline()
+        return effects
+
+    def _meet(self, now: float, event: object) -> None:
+        """What comes seldom."""
+        if isinstance(event, Abandon):
             self._proposals.abandon((event.reply_to, event.op))
-        elif kind is Unlinked:
-            assert isinstance(event, Unlinked)
+        elif isinstance(event, Unlinked):
             self.raft.suspect(now, event.node)
-        elif kind is WallTime:
-            assert isinstance(event, WallTime)
-            self._clock = (now, event.ms)
+        elif isinstance(event, WallTime):
+            self._gathering.set_clock(now, event.ms)
         else:
             raise TypeError(f"Replica has no use for {event!r}")
-        return self._effects(now)
 
     def deadline(self) -> float | None:
         """See ``meshos.effects.Machine``."""
-        if self._first or self._behind:
-            return self._clock[0]  # at once
+        return None if self._due == NEVER else self._due
+
+    def _deadline(self) -> float:
+        if self._behind:
+            return 0.0  # at once
         due = min(self.raft.deadline(), self._states.deadline())
         if len(self._proposals) or len(self._reads):
             due = min(due, self._proposals.deadline(), self._reads.deadline())
             if self.raft.leader is not None and self.raft.role != "leader":
                 due = min(due, self._proposals.retry_at(), self._reads.retry_at())
-        return None if due == NEVER else due
+        return due
 
     @property
     def fence(self) -> Fence | None:
         """In whose name this node acts, if it leads."""
-        return Fence(self.group, self.raft.term) if self.raft.established else None
+        return self._standing.fence
 
     @property
     def applied(self) -> int:
@@ -185,15 +187,25 @@ class Replica:
 
     # -- being asked -------------------------------------------------------------------------------------------------
 
-    def _perform(self, now: float, perform: Perform) -> None:
-        assert isinstance(perform.operation, Propose)
-        asker, command = (perform.reply_to, perform.op), perform.operation.command
+    def _perform(self, now: float, perform: Perform) -> bool:
+        """Whether it is only noted, and nothing else has to be looked at."""
+        operation = perform.operation
+        assert isinstance(operation, Propose)
+        asker, command = (perform.reply_to, perform.op), operation.command
         try:
-            self._ask(now, asker, command)
+            if type(command) in _ASKED:
+                self._ask(now, asker, command)
+                return False
+            if self._machine.asks(command):
+                self._reads.begin(now, asker, command)
+            else:
+                self._new.append(self._proposals.begin(now, asker, self._machine.encode(command)))
+            self._will_settle()
         except DiskFailed:
             raise  # the node ends: nobody else is answered for what its own disk did
         except MeshError as error:
             self._answer(asker, Err(error))
+        return True
 
     def _ask(self, now: float, asker: Asker, command: object) -> None:
         if isinstance(command, Stale):
@@ -201,25 +213,10 @@ class Replica:
         elif isinstance(command, GetGroup):
             self._answer(asker, Ok(self._group()))
         elif isinstance(command, ChangeMembers):
-            self._must_lead()
-            index = self.raft.change(now, command.changes)
-            self._changes.append((index, self.raft.term, asker))
-        elif isinstance(command, TransferLeadership):
-            self._must_lead()
-            self.raft.transfer(now, command.to)
-            self._transfers.append(asker)
-        elif self._machine.asks(command):
-            self._reads.begin(now, asker, command)
-            self._will_settle()
+            self._standing.change(now, asker, command)
         else:
-            self._new.append(self._proposals.begin(now, asker, self._machine.encode(command)))
-            self._will_settle()
-
-    def _must_lead(self) -> None:
-        if not self.raft.accepts:
-            leader = self.raft.leader
-            hint = f"ask {leader}" if leader is not None and leader != self.node else "try again in a moment"
-            raise Refused("not-leader", "this is asked of the group's leader, which this node is not", hint=hint)
+            assert isinstance(command, TransferLeadership)
+            self._standing.transfer(now, asker, command)
 
     def _group(self) -> Group:
         raft, log = self.raft, self.raft.log
@@ -246,31 +243,14 @@ class Replica:
         except Refused:
             self.refused += 1
             return
-        if type(message) is m.Forward:
-            self._take(heard.peer.node, message)
-        else:
+        if type(message) is not m.Forward:
             assert not isinstance(message, m.Forward)
             self.raft.receive(now, heard.peer.node, message)
-
-    def _take(self, node: NodeId, message: m.Forward) -> None:
-        """Proposals of ``node``, which takes this node for the leader. If it does not lead, they are lost, and sent again elsewhere."""
-        if not self.raft.accepts:
-            return
-        taken = self._taken.setdefault(node, set())
-        commands = [
-            (number, command)
-            for number, command in message.proposals
-            if number not in taken and not self._state.applied(node, message.session, number)
-        ]
-        if not commands:
-            self._waited_for.add(node)  # it may wait only to hear that they are applied
-            return
-        if len(taken) + len(commands) > MAX_PROPOSALS:
-            self.refused += 1
-            return
-        taken.update(number for number, _ in commands)
-        self._batch.append(Proposed(node, message.session, message.floor, commands))
-        self._will_settle()
+        elif self.raft.accepts:  # else the proposals are lost, and sent again to whoever leads
+            if self._gathering.take(heard.peer.node, message):
+                self._will_settle()
+            else:
+                self._waited_for.add(heard.peer.node)  # it may wait only to hear that they are applied
 
     # -- settling ----------------------------------------------------------------------------------------------------
 
@@ -285,6 +265,7 @@ class Replica:
     def _settle(self, now: float) -> None:
         """Send what was gathered to where it belongs."""
         raft = self.raft
+        self._answer_reads()
         self._states.settle(now)
         if raft.role == "leader":
             if raft.accepts:
@@ -307,19 +288,9 @@ class Replica:
             self._sent_term = raft.term
             numbers = mine.unsent(raft.term)
         commands = mine.mark(now, numbers, raft.term)
-        gathered, self._batch = self._batch, []
-        if commands:
-            gathered.append(Proposed(self.node, mine.session, mine.floor, commands))
-        if not gathered:
-            return
-        at_ms = self._stamp(now)
-        for batch in packed(gathered, commands=self._config.entry_commands, size=self._config.append_bytes):
-            raft.propose(now, encode_batch(at_ms, batch))
-
-    def _stamp(self, now: float) -> int:
-        since, wall_ms = self._clock
-        self._stamped_ms = max(self._stamped_ms, self._state.at_ms, wall_ms + round((now - since) * 1000))
-        return self._stamped_ms
+        own = Proposed(self.node, mine.session, mine.floor, commands) if commands else None
+        for data in self._gathering.entries(now, own):
+            raft.propose(now, data)
 
     def _forward(self, now: float, leader: NodeId) -> None:
         """Send this node's proposals to the leader: new ones, and all others again where it is a new leader or says nothing."""
@@ -333,34 +304,43 @@ class Replica:
             return
         whole = Proposed(self.node, mine.session, mine.floor, commands)
         for (part,) in packed([whole], commands=self._config.entry_commands, size=self._config.append_bytes):
-            self._casts.append((leader, m.Forward(part.session, part.floor, tuple(part.commands))))
+            self._letters.append((leader, m.Forward(part.session, part.floor, tuple(part.commands))))
 
     # -- applying, and saying what is to be done -----------------------------------------------------------------------
 
     def _effects(self, now: float) -> list[object]:
         raft = self.raft
         written = self._apply() if raft.commit > self._state.index else []
-        for node in sorted(self._waited_for):
-            raft.announce(now, node)
-        self._waited_for.clear()
-        self._look_at_leader()
+        if self._waited_for:
+            for node in sorted(self._waited_for):
+                raft.announce(now, node)
+            self._waited_for.clear()
+        self._look_at_standing()
         ready = raft.ready()
         pending = ready.pending
         self._serve(now, pending)
+        if self._reads.ready(self._state.index):
+            if written:
+                self._will_settle()  # the View does not show yet what this step wrote
+            else:
+                self._answer_reads()
         if raft.gathered or self._states.waits:
             self._will_settle()
-        persist = self._first + ready.writes + self._states.persist
-        written += self._dropped + self._cut()
-        casts = self._encoded([*pending.after, *self._casts, *self._states.letters])
-        ahead = self._encoded(pending.ahead)
-        self._first, self._dropped, self._states.persist, self._casts, self._states.letters = [], [], [], [], []
         effects: list[object] = []
+        persist = self._first + ready.writes + self._states.persist
         if persist:
             effects.append(Persist(tuple(persist)))
+            self._first, self._states.persist = [], []
+        written += self._dropped + self._cut()
         if written:
             effects.append(WriteBack(tuple(written)))
-        effects += [Ahead(cast) for cast in ahead]
-        effects += casts
+            self._dropped = []
+        if pending.ahead:
+            effects += [Ahead(cast) for cast in codec.casts(self.protocol, pending.ahead)]
+        letters = pending.after + self._letters + self._states.letters
+        if letters:
+            effects += codec.casts(self.protocol, letters)
+            self._letters, self._states.letters = [], []
         if ready.saved is not None:
             effects.append(Tell(self.name, Stored(ready.saved)))
         effects += self._tells
@@ -379,8 +359,6 @@ class Replica:
         if self._states.installed:
             self._states.installed = False
             self._tells += self._proposals.overtaken(self._state.applied, self.node)
-        if len(self._reads):
-            self._answer_reads()
 
     def _cut(self) -> list[Write]:
         """Forget entries of the log that nobody should need any more."""
@@ -394,20 +372,17 @@ class Replica:
         index = log.surplus(config.keep_entries, config.keep_bytes, upto)
         return log.cut(index) if index > log.base else []
 
-    def _encoded(self, letters: Sequence[tuple[NodeId, m.Message]]) -> list[object]:
-        """Casts. An append that goes to several followers is encoded once: within one step its entries are known by their place."""
-        bodies: dict[tuple[int, int, int, int], bytes] = {}
-        casts: list[object] = []
-        for to, message in letters:
-            if type(message) is m.Append:
-                key = (message.prev_index, len(message.entries), message.commit, message.round)
-                body = bodies.get(key)
-                if body is None:
-                    body = bodies[key] = codec.encode(message)
-            else:
-                body = codec.encode(message)
-            casts.append(Cast(to, self.protocol, body))
-        return casts
+    def _look_at_standing(self) -> None:
+        """Who leads may have changed: tell it, and send again what depended on it."""
+        raft = self.raft
+        other, tells = self._standing.look()
+        self._tells += tells
+        if not other:
+            return
+        if raft.role != "leader":
+            self._gathering.forget()
+        if (len(self._proposals) or len(self._reads)) and raft.leader is not None:
+            self._will_settle()
 
     def _apply(self) -> list[Write]:
         """Apply what is committed, some of it at a time; what has to be written for that."""
@@ -421,9 +396,7 @@ class Replica:
         """A proposal is applied here."""
         if node != self.node:
             self._waited_for.add(node)
-            taken = self._taken.get(node)
-            if taken is not None:
-                taken.discard(number)
+            self._gathering.applied(node, session, number)
         elif session == self._proposals.session:
             tell = self._proposals.settle(number, outcome)
             if tell is not None:
@@ -441,65 +414,7 @@ class Replica:
                 outcome = Err(error)
             self._answer(question.asker, outcome)
 
-    # -- who leads ---------------------------------------------------------------------------------------------------
-
-    def _look_at_leader(self) -> None:
-        """Tell who leads, and end or send again what depended on it."""
-        raft = self.raft
-        now_leads = (raft.term, raft.role == "leader", raft.leader, raft.established)
-        if self._changes or self._transfers:
-            self._look_at_changes()
-        if now_leads == self._leads:
-            return
-        self._leads = now_leads
-        if raft.role != "leader":
-            self._batch.clear()
-            self._taken.clear()
-        if (len(self._proposals) or len(self._reads)) and raft.leader is not None:
-            self._will_settle()
-        told: Led | Followed | None = None
-        if raft.established:
-            told = Led(self.group, raft.term)
-        elif raft.role != "leader":
-            told = Followed(self.group, raft.term, raft.leader)
-        if told is not None and told != self._told:
-            self._told = told
-            self._tells += [Tell(subscriber, told) for subscriber in self._subscribers]
-
-    def _look_at_changes(self) -> None:
-        """Answer those who asked for changes of members and of the leader."""
-        raft = self.raft
-        open_: list[tuple[int, int, Asker]] = []
-        for index, term, asker in self._changes:
-            if raft.role != "leader" or raft.term != term:
-                self._answer(asker, Err(unknown()))
-            elif raft.commit >= index and not raft.members.joint and raft.settled:
-                self._answer(asker, Ok(raft.members))
-            else:
-                open_.append((index, term, asker))
-        self._changes = open_
-        if self._transfers and (raft.role != "leader" or raft.accepts):
-            askers, self._transfers = self._transfers, []
-            failed = Refused("transfer-failed", "the other node did not take over in time", hint="look whether it is up, and try again")
-            for asker in askers:
-                self._answer(asker, Ok(None) if raft.role != "leader" else Err(failed))
-
 
 def protocol_of(group: str) -> str:
     """What the group's nodes call their messages to each other."""
     return f"/meshos/raft/1/{group}"
-
-
-def _read_session(view: View) -> int:
-    raw = view.get(SESSION)
-    if raw is None:
-        return 0
-    value = cbor.decode(raw, max_bytes=16)
-    if not is_number(value):
-        raise Broken("raft-log-broken", "how often this replica was started cannot be read")
-    assert isinstance(value, int)
-    return value
-
-
-def _write_session(session: int) -> Put:
-    return Put(SESSION, cbor.encode(session))

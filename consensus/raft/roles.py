@@ -55,8 +55,8 @@ def become_leader(s: RaftState) -> None:
 
 
 def follow_members(s: RaftState) -> None:
-    """A leader keeps a Progress of each other member."""
-    members = s.members.members
+    """A leader keeps a Progress of each other member; of one that is being removed until that is committed, so that it hears of it."""
+    members = frozenset().union(*(configuration.members for _, configuration in s.configurations))
     for gone in [node for node in s.progress if node not in members]:
         del s.progress[gone]
     for node in sorted(members):
@@ -66,6 +66,7 @@ def follow_members(s: RaftState) -> None:
 
 def _leave_role(s: RaftState) -> None:
     s.votes = {}
+    s.ask_due = NEVER
     s.transferred = False
     if s.role != "leader":
         return
@@ -76,6 +77,7 @@ def _leave_role(s: RaftState) -> None:
     s.pending.lost_reads += [number for node, number in (*asked, *s.reads_waiting) if node == s.node]
     s.reads_asked.clear()
     s.reads_waiting.clear()
+    s.gathered = False  # nobody is sent it any more
 
 
 def hear_leader(s: RaftState) -> None:

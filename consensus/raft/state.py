@@ -87,6 +87,7 @@ class RaftState:
         self.lost_leader = False  # its link broke since
         self.election_due = now
         self.votes: dict[NodeId, bool] = {}
+        self.ask_due = NEVER  # when a candidate asks again those who did not answer
         self.transferred = False  # elected because the leader asked for it
 
         # leader
@@ -131,8 +132,9 @@ class RaftState:
 
     @property
     def promotable(self) -> bool:
-        """Whether this node may be elected."""
-        return self.members.votes(self.node)
+        """Whether this node may be elected: also where its newest configuration gives it no vote, until that is committed, since it may
+        be the only one whose log is complete enough (thesis, section 4.2.2)."""
+        return any(configuration.votes(self.node) for _, configuration in self.configurations)
 
     @property
     def alone(self) -> bool:
