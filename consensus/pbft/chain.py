@@ -21,12 +21,14 @@ from meshos.consensus.pbft.limits import MAX_RESULT_BYTES
 from meshos.consensus.pbft.messages import Checkpoint, EpochStep
 from meshos.consensus.pbft.records import (
     HEAD,
+    SETS,
     HeadRecord,
     block_key,
     decode_head,
     decode_place,
     encode_head,
     encode_place,
+    encode_sets,
     epoch_key,
     read,
     request_key,
@@ -52,10 +54,9 @@ class Chain:
         self._config = config
         self._application = application
         self._view = view
-        self._executed: Executed
-        data = view.get(HEAD)
-        self._head = self._first() if data is None else decode_head(data)
-        self.new = data is None
+        data, sets = view.get(HEAD), view.get(SETS)
+        self.new = data is None or sets is None
+        self._head = self._first() if data is None or sets is None else decode_head(data, sets)
 
     def _first(self) -> HeadRecord:
         config = self._config
@@ -65,7 +66,13 @@ class Chain:
     def genesis(self) -> tuple[Write, ...]:
         """The writes of height 0."""
         self.new = False
-        return (*self._application.genesis().writes, Put(HEAD, encode_head(self._head)))
+        return (*self._application.genesis().writes, *self._goes_to(self._head))
+
+    def _goes_to(self, head: HeadRecord) -> tuple[Write, ...]:
+        """Have another head; the writes that say so."""
+        before, self._head = self._head, head
+        same = head is not before and head.validators is before.validators and head.pending is before.pending
+        return (Put(HEAD, encode_head(head)),) if same else (Put(HEAD, encode_head(head)), Put(SETS, encode_sets(head)))
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
@@ -223,8 +230,7 @@ class Chain:
         if named is not before.validators:
             step = EpochStep(header, certified.certificate, named)
             writes.append(Put(epoch_key(named.epoch), cbor.encode(step_fields(step))))
-        self._head = self._after(header, certified.certificate.view, executed, named)
-        writes.append(Put(HEAD, encode_head(self._head)))
+        writes += self._goes_to(self._after(header, certified.certificate.view, executed, named))
         return Applied(tuple(writes), executed.results)
 
     def _after(self, header: Header, view: int, executed: Executed, named: ValidatorSet) -> HeadRecord:
@@ -265,15 +271,15 @@ class Chain:
             base += 1
         if base == self._head.base:
             return ()
-        self._head = replace(self._head, base=base)
-        return (*writes, Put(HEAD, encode_head(self._head)))
+        return (*writes, *self._goes_to(replace(self._head, base=base)))
 
     def restored(self, checkpoint: Checkpoint, validators: ValidatorSet) -> tuple[Write, ...]:
         """Go on from a checkpoint whose state was laid down; ``validators`` decide the height after it."""
         header = checkpoint.header
         first = header.height + 1 if validators.epoch != header.epoch else 1
         view = 0 if validators.epoch != header.epoch else checkpoint.certificate.view
-        self._head = HeadRecord(
-            header.height, header.hash, header.time_ms, view, checkpoint.root, header.height + 1, first, validators, checkpoint.pending
+        return self._goes_to(
+            HeadRecord(
+                header.height, header.hash, header.time_ms, view, checkpoint.root, header.height + 1, first, validators, checkpoint.pending
+            )
         )
-        return (Put(HEAD, encode_head(self._head)),)

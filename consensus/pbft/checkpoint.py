@@ -42,6 +42,10 @@ class CheckpointVotes:
         while len(self._of) > 2:
             del self._of[min(self._of)]
 
+    def of(self, height: int, index: int) -> Vote | None:
+        """The vote of a validator."""
+        return self._of.get(height, {}).get(index)
+
     def signatures(self, height: int, digest: bytes) -> Signatures:
         """Those for ``digest``, in the order of the validators."""
         votes = self._of.get(height, {})

@@ -73,10 +73,15 @@ class Checkpointing:
             self._desk.broadcast(vote)
             self.on_vote(vote)
 
-    def on_vote(self, vote: Vote) -> None:
-        """A validator vouches for a state; kept for boundaries about here."""
+    def lacks(self, vote: Vote) -> bool:
+        """Whether a vote for a boundary about here is not there yet."""
         chain, interval = self._desk.chain, self._desk.config.checkpoint_interval
-        if is_boundary(vote.height, interval) and chain.height - interval < vote.height <= chain.height + 1 + HEIGHTS_AHEAD:
+        near = is_boundary(vote.height, interval) and chain.height - interval < vote.height <= chain.height + 1 + HEIGHTS_AHEAD
+        return near and self._votes.of(vote.height, vote.index) is None
+
+    def on_vote(self, vote: Vote) -> None:
+        """A validator vouches for a state."""
+        if self.lacks(vote):
             self._votes.add(vote)
             self._settle(vote.height)
 

@@ -54,14 +54,14 @@ class Fetching:
         return name
 
     def answered(self, peer: NodeId, now: float, height: int, *, useful: bool) -> None:
-        """``peer`` has answered, and says that it is at ``height``."""
-        if peer == self.asked:
-            self.asked = None
+        """``peer``, who may have been asked, has sent blocks, and says that it is at ``height``."""
         known = self._peers.get(peer)
         if known is not None:
             known.height = height
-            if not useful:
+            if peer == self.asked and not useful:
                 self._punish(known, now)
+        if peer == self.asked:
+            self.asked = None
 
     def tick(self, now: float) -> None:
         """Give up on whoever does not answer."""

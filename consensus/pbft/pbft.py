@@ -50,7 +50,7 @@ from meshos.consensus.pbft.relaying import RELAY, Relaying
 from meshos.consensus.pbft.slots import Slots
 from meshos.consensus.pbft.transfer import Transfer
 from meshos.consensus.pbft.validators import ValidatorSet
-from meshos.consensus.pbft.views import Views
+from meshos.consensus.pbft.views import IMPATIENCE, PATIENCE, Views
 from meshos.effects import Persist, WriteBack
 from meshos.errors import Broken, Failed, MeshError, Refused
 from meshos.ids import NodeId
@@ -195,7 +195,7 @@ class Pbft:
     def _worth(self, sender: NodeId, message: Message) -> bool:
         chain = self.chain
         match message:
-            case Vote(phase=phase) if phase != "checkpoint":
+            case Vote() if message.phase != "checkpoint":
                 return self._vote_worth(sender, message)
             case Proposal():
                 header = message.block.header
@@ -208,8 +208,11 @@ class Pbft:
             case ViewChange(epoch=epoch, index=index):
                 if epoch > chain.epoch:
                     self._catching_up.heard_of(sender, message.height)
+                if epoch == chain.epoch and message.view <= self.view:
+                    self._views.answer_late(sender)
+                    return False
                 known = self._views.newest_change(index) if epoch == chain.epoch else None
-                return known is None or (known.view, known.height) < (message.view, message.height) or message.view <= self.view
+                return known is None or (known.view, known.height) < (message.view, message.height)
             case NewView(epoch=epoch, view=view):
                 if epoch > chain.epoch:
                     self._catching_up.heard_of(sender, message.height - 1)
@@ -219,6 +222,14 @@ class Pbft:
                 return True
             case Relay():
                 return not self.desk.restoring
+            case Evidence(one=one):
+                return not self._accusing.knows(one.epoch, one.index)
+            case Seen():
+                return self.desk.asking
+            case Checkpoints():
+                return self._transfer.awaits(sender)
+            case Vote():
+                return self._checkpointing.lacks(message)
         return True
 
     def _vote_worth(self, sender: NodeId, vote: Vote) -> bool:
@@ -284,8 +295,11 @@ class Pbft:
                 self._transfer.on_chunk(sender, message)
 
     def _ring(self) -> None:
-        for name in self.desk.timers.take(self.desk.now):
-            self._due(name)
+        for name, late_s in self.desk.timers.take(self.desk.now):
+            if name in (PATIENCE, IMPATIENCE) and self._views.stalled(late_s):
+                self.desk.again(name, self._views.patience_ms())
+            else:
+                self._due(name)
 
     def _signed(self, spoken: Vote | Proposal | ViewChange | NewView | None) -> None:
         match spoken:

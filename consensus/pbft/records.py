@@ -1,6 +1,7 @@
 """What a replica keeps under ``b"pbft/"`` of its Store.
 
-head                what was committed last, and who decides next
+head                what was committed last
+sets                who decides next, and who shall from the next boundary on
 b/<height>          certified blocks
 r/<request hash>    where a request was ordered, and what came of it
 e/<epoch>           how the epoch began
@@ -27,6 +28,7 @@ from meshos.ids import NodeId
 
 PREFIX = b"pbft/"
 HEAD = b"pbft/head"
+SETS = b"pbft/sets"
 VOTE = b"pbft/vote"
 VIEW = b"pbft/view"
 SEEN = b"pbft/seen"
@@ -118,14 +120,18 @@ class ViewRecord:
 
 def encode_head(head: HeadRecord) -> bytes:
     """For ``HEAD``."""
-    pending = None if head.pending is None else validators_fields(head.pending)
-    fields = [head.height, head.hash, head.time_ms, head.view, head.root, head.base, head.first]
-    return cbor.encode([*fields, validators_fields(head.validators), pending])
+    return cbor.encode([head.height, head.hash, head.time_ms, head.view, head.root, head.base, head.first])
 
 
-def decode_head(data: bytes) -> HeadRecord:
-    """Of ``HEAD``."""
-    height, block, time_ms, view, root, base, first, validators, pending = read(data)
+def encode_sets(head: HeadRecord) -> bytes:
+    """For ``SETS``, which changes seldom."""
+    return cbor.encode([validators_fields(head.validators), None if head.pending is None else validators_fields(head.pending)])
+
+
+def decode_head(data: bytes, sets: bytes) -> HeadRecord:
+    """Of ``HEAD`` and ``SETS``."""
+    height, block, time_ms, view, root, base, first = read(data)
+    validators, pending = read(sets)
     waiting = None if pending is None else validators_of(pending)
     return HeadRecord(height, block, time_ms, view, root, base, first, validators_of(validators), waiting)
 

@@ -25,10 +25,10 @@ class Timers:
         """Whether it is set."""
         return name in self._due
 
-    def take(self, now: float) -> list[str]:
-        """Those that are due, which do not run any more."""
-        due = [name for name, at in self._due.items() if at <= now]
-        for name in due:
+    def take(self, now: float) -> list[tuple[str, float]]:
+        """Those that are due, which do not run any more, and by how much they are late."""
+        due = [(name, now - at) for name, at in self._due.items() if at <= now]
+        for name, _ in due:
             del self._due[name]
         return due
 

@@ -88,6 +88,10 @@ class Transfer:
                 return
         self.ask()
 
+    def awaits(self, sender: NodeId) -> bool:
+        """Whether ``sender`` was asked for a checkpoint."""
+        return sender == self._asked and self._target is None
+
     def _give_up(self) -> None:
         self._target = self._asked = None
         self._sources.clear()
@@ -96,7 +100,7 @@ class Transfer:
     def on_checkpoints(self, sender: NodeId, message: Checkpoints) -> None:
         """A checkpoint and the epochs before it, whose signatures hold."""
         desk, checkpoint = self._desk, message.checkpoint
-        if sender != self._asked or self._target is not None:
+        if not self.awaits(sender):
             return
         for step in message.steps:
             if step.validators.epoch > desk.chain.epoch:

@@ -153,7 +153,6 @@ class Views:
         if change.epoch != desk.chain.epoch:
             return
         if change.view <= record.view:
-            self._answer_late(sender)
             return
         if change.height > desk.chain.height:
             self._behind(sender, change.height)
@@ -177,6 +176,11 @@ class Views:
             if self._changes.count_from(record.promised) >= desk.chain.validators.q:
                 desk.timers.begin(IMPATIENCE, desk.after(self.patience_ms()))
             self._assemble()
+
+    def stalled(self, late_s: float) -> bool:
+        """Whether this replica itself was away when its patience ended (paused, starved): then the others are not to blame, and it waits
+        anew."""
+        return late_s * 4000 > self.patience_ms()
 
     def impatient(self) -> None:
         """q validators ask for a view, and its primary does not prove it."""
@@ -255,7 +259,7 @@ class Views:
 
     # -- those who are late --------------------------------------------------------------------------------------------
 
-    def _answer_late(self, sender: NodeId) -> None:
+    def answer_late(self, sender: NodeId) -> None:
         """Somebody asks for a view that has begun: show it, or how far the mesh is."""
         desk = self._desk
         if not self._may_answer(sender):
