@@ -48,7 +48,7 @@ class CatchingUp:
         desk = self._desk
         if height > desk.chain.height:
             self._fetching.claims(peer, height)
-            desk.timers.begin(FETCH, desk.after(SOON_MS))
+            self._arm()
 
     def ask(self) -> None:
         """Ask the next who claims to have more, if it is time."""
@@ -59,9 +59,13 @@ class CatchingUp:
         peer = self._fetching.next(desk.now, desk.chain.height)
         if peer is not None:
             desk.send(peer, Fetch(desk.chain.height + 1))
-        due = self._fetching.deadline(desk.chain.height)
+        self._arm()
+
+    def _arm(self) -> None:
+        """Look again when there may be somebody to ask."""
+        due = self._fetching.deadline(self._desk.chain.height)
         if due is not None:
-            desk.timers.set(FETCH, max(due, desk.after(SOON_MS)))
+            self._desk.timers.advance(FETCH, max(due, self._desk.after(SOON_MS)))
 
     def on_status(self, sender: NodeId, status: Status) -> None:
         """How far somebody is."""
@@ -78,10 +82,10 @@ class CatchingUp:
             if certified.block.header.height == desk.chain.height + 1:
                 self._commit(certified)
         useful = desk.chain.height > before or message.height <= before
-        if message.base > desk.chain.height + 1 or message.height - desk.chain.height > desk.config.transfer_blocks:
-            useful = True
+        gone = message.base > desk.chain.height + 1
+        if gone or message.height - desk.chain.height > desk.config.transfer_blocks:
             self._transfer(sender)
-        self._fetching.answered(sender, desk.now, message.height, useful=useful)
+        self._fetching.answered(sender, desk.now, message.height, useful=useful or gone)
         self.ask()
 
     def follow(self) -> None:

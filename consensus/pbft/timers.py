@@ -17,6 +17,10 @@ class Timers:
         """Be due at ``at``, unless it runs already."""
         self._due.setdefault(name, at)
 
+    def advance(self, name: str, at: float) -> None:
+        """Be due at ``at``, or before, if it runs already."""
+        self._due[name] = min(at, self._due.get(name, NEVER))
+
     def stop(self, name: str) -> None:
         """Not any more."""
         self._due.pop(name, None)

@@ -108,7 +108,7 @@ class Transfer:
         if checkpoint is None:
             if message.steps:
                 self.ask()
-        elif checkpoint.header.height < desk.chain.height + desk.config.checkpoint_interval and not desk.restoring:
+        elif checkpoint.header.height <= desk.chain.height and not desk.restoring:
             self.in_vain()
         else:
             self._after = self._validators_after(checkpoint)
