@@ -86,13 +86,18 @@ class Group:
         seated = single[: rng.randint(min(4, len(single)), len(single))]
         self.genesis = ValidatorSet(0, tuple(sorted((seat(self.orgs[node], node) for node in seated), key=lambda entry: entry.org)))
         most = liars_of(len(seated))
-        self.liars = set(rng.sample(seated, k=rng.choice((0, most, most))))
+        lying = rng.sample(seated, k=rng.choice((0, most, most)))
+        if lying and seated[0] not in lying and rng.random() < 0.5:
+            lying[0] = seated[0]  # who leads first
+        self.liars = set(lying)
         self.suspects = set(self.liars)  # those that count among the f
         self.forgetful: NodeId | None = None  # whose disk is put back to an old copy
         if not self.liars and most and rng.random() < 0.7:
             self.forgetful = rng.choice(seated)
             self.suspects.add(self.forgetful)
         self.plot = Plot(rng)
+        world.network.faults.latency_s = rng.choice(((0.0002, 0.002), (0.005, 0.05), (0.02, 0.1)))
+        world.disk_range_s = rng.choice(((0.0001, 0.001), (0.002, 0.03)))
         interval = rng.choice((4, 8, 8, 16))
         self.timing = Timing(max_patience_ms=4_000)
         self.config = Config(

@@ -87,10 +87,11 @@ class Liar:
         self._rng = rng
         self._plot = plot
         self._ids = [node for node in ids if node != inner.config.node]
-        self.habits = set(rng.sample(HABITS, k=rng.choice((1, 2, 4, len(HABITS)))))
+        self.habits = set(rng.sample(HABITS, k=rng.choice((1, 3, 3, 6))))
         self._mute = set(rng.sample(self._ids, k=rng.randint(1, len(self._ids) // 2)))
         self._kept: list[bytes] = []
         self._voted: set[tuple[int, int, int]] = set()
+        self._wrong: dict[tuple[int, int, int], Block] = {}
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
@@ -150,21 +151,26 @@ class Liar:
 
     def _proposal(self, to: NodeId, proposal: Proposal) -> Proposal:
         block = proposal.block
-        if self._has("wrong roots", 0.3):
-            wrong = self._rng.randbytes(32)
-            headers = (
-                replace(block.header, state_root=wrong),
-                replace(block.header, next_validators=wrong),
-                replace(block.header, parent=wrong),
-            )
-            return self._signed_proposal(proposal, Block(self._rng.choice(headers), block.requests))
         slot = (block.header.epoch, proposal.view, block.header.height)
+        if "wrong roots" in self.habits:
+            wrong = self._wrong_block(block, slot)
+            if wrong is not block:
+                return self._signed_proposal(proposal, wrong)
         if "equivocates" in self.habits:
             other = self._variant(block, slot)
             believed = self._plot.split(self._ids, block.hash, other.hash, slot)
             if believed.get(to) == other.hash:
                 return self._signed_proposal(proposal, other)
         return proposal
+
+    def _wrong_block(self, block: Block, slot: tuple[int, int, int]) -> Block:
+        """One that does not follow, the same for all peers, now and then."""
+        if slot not in self._wrong:
+            wrong = self._rng.randbytes(32)
+            header = block.header
+            headers = (replace(header, state_root=wrong), replace(header, next_validators=wrong), replace(header, parent=wrong))
+            self._wrong[slot] = Block(self._rng.choice(headers), block.requests) if self._rng.random() < 0.3 else block
+        return self._wrong[slot]
 
     def _variant(self, block: Block, slot: tuple[int, int, int]) -> Block:
         """Another block in its place: without its last request, or a millisecond later."""

@@ -5,6 +5,7 @@ from weakref import WeakKeyDictionary
 
 from meshos.consensus.pbft.events import Decided, Noticed
 from meshos.effects import Tell
+from meshos.simulations.faults.network import Heal, Partition
 from meshos.simulations.faults.processes import Pause, Resume, Wall
 from meshos.simulations.faults.schedule import Schedule
 from meshos.simulations.marks import Mark, Marks, State
@@ -34,7 +35,8 @@ def mixture(world: World, begin_s: float, end_s: float) -> Schedule:
     """What any world can suffer, and in some seeds a disk that is put back. In the end clocks are right again: without that no fresh block
     can be agreed on."""
     schedule = swarmed(world, begin_s, end_s)
-    schedule += _short_pauses(world, begin_s, end_s)
+    schedule += _short_pauses(world, begin_s, end_s) + _short_cuts(world, begin_s, end_s)
+    schedule.sort(key=lambda row: row[0])
     group = _groups[world]
     if group.forgetful is not None:
         rng = world.generator("old copies")
@@ -54,6 +56,18 @@ def _short_pauses(world: World, begin_s: float, end_s: float) -> Schedule:
             node = str(rng.choice(list(world.nodes)))
             at = round(rng.uniform(begin_s, end_s - 4), 3)
             schedule += [(at, Pause(node)), (round(at + rng.uniform(0.8, 4.0), 3), Resume(node))]
+    return schedule
+
+
+def _short_cuts(world: World, begin_s: float, end_s: float) -> Schedule:
+    """In some seeds one node after the other is alone for a while, with what it alone has decided."""
+    rng = world.generator("short cuts")
+    schedule: Schedule = []
+    if rng.random() < 0.5:
+        for _ in range(rng.randint(5, 20)):
+            alone, *others = rng.sample([str(node) for node in world.nodes], k=len(world.nodes))
+            at = round(rng.uniform(begin_s, end_s - 4), 3)
+            schedule += [(at, Partition(((alone,), tuple(others)))), (round(at + rng.uniform(0.8, 3.0), 3), Heal())]
     return schedule
 
 

@@ -25,6 +25,7 @@ PARTS = 8
 PREFIX = b"toy/"
 SEATS = b"toy/seats"
 WAITS = b"toy/waits"
+GUILTY = b"toy/guilty/"
 
 Sets = Callable[[int], ValidatorSet | None]
 
@@ -132,9 +133,8 @@ class Toy:
         return b"malformed"
 
     def _reseat(self, state: dict[bytes, bytes], wanted: ValidatorSet) -> None:
-        """New seats; who is suspended stays so for as long as it has its key."""
-        suspended = {entry.key for entry in decode_validators(state[SEATS]).entries if entry.suspended}
-        entries = tuple(replace(entry, suspended=entry.key in suspended) for entry in wanted.entries)
+        """New seats; a key that was convicted stays suspended, also where it comes back."""
+        entries = tuple(replace(entry, suspended=GUILTY + entry.key.encode() in state) for entry in wanted.entries)
         state[SEATS] = encode_validators(replace(wanted, entries=entries))
 
     def _suspend(self, state: dict[bytes, bytes], data: bytes) -> bytes:
@@ -144,6 +144,7 @@ class Toy:
             return b"unknown"
         entries = tuple(replace(entry, suspended=entry.suspended or entry.key == guilty.key) for entry in seats.entries)
         state[SEATS] = encode_validators(replace(seats, entries=entries))
+        state[GUILTY + guilty.key.encode()] = b""
         return b"suspended"
 
     def guilty(self, data: bytes) -> ValidatorEntry | None:
@@ -191,10 +192,7 @@ class ToyBatch:
 
     def _accuse(self, data: bytes) -> MeshError | None:
         guilty = self._toy.guilty(data)
-        voting = (
-            [] if guilty is None else [entry for entry in _seats(self._view).entries if entry.key == guilty.key and not entry.suspended]
-        )
-        if guilty is None or not voting or guilty.key in self._accused:
+        if guilty is None or guilty.key in self._accused or self._view.get(GUILTY + guilty.key.encode()) is not None:
             return Refused("request-repeated", "nobody is to be suspended for this")
         self._accused.add(guilty.key)
         return None
@@ -238,12 +236,6 @@ def _payload(data: bytes) -> tuple[str, int, str, object]:
         case [str() as client, int() as nonce, str() as operation, argument]:
             return client, nonce, operation, argument
     raise Refused("bad-encoding", "this is no payload")
-
-
-def _seats(view: View) -> ValidatorSet:
-    data = view.get(SEATS)
-    assert data is not None
-    return decode_validators(data)
 
 
 def seat(org: str, node: NodeId) -> ValidatorEntry:
