@@ -27,6 +27,10 @@ NAMES = (
     "a state was taken from others",
     "a disk was put back to an old copy",
     "disk-rolled-back",
+    "clock-apart",
+    "forged-new-view",
+    "wrong-state-root",
+    "wrong-validators",
 )
 
 
@@ -48,7 +52,7 @@ class Situations:
             if type(effect) is Tell:
                 if type(effect.event) is Decided:
                     self._decided(effect.event)
-                elif type(effect.event) is Noticed:
+                elif type(effect.event) is Noticed and effect.event.error.name in NAMES:
                     self._group.world.visited(effect.event.error.name)
         self._look(node)
 
