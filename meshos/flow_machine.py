@@ -48,7 +48,7 @@ class StartFlow:
     trace: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CancelFlow:
     """The Flow is not wanted any more; it ends as ``cancelled``. Unknown or ended Flows are left alone."""
 

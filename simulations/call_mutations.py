@@ -7,7 +7,6 @@ from dataclasses import replace
 from meshos import flow_machine
 from meshos.consensus.org import state
 from meshos.consensus.org.commands import Ended, Intent, ListOrphans, RecordOutcome
-from meshos.consensus.org.machine import OrgMachine
 from meshos.errors import Refused
 from meshos.flow import Propose
 from meshos.protocols.rpc import asking
@@ -29,9 +28,9 @@ def cancelled_means_not_done() -> Iterator[None]:
 
 
 @contextmanager
-def abandoned_tasks_stay_open() -> Iterator[None]:
-    """The organisation's state forgets to end a task whose Flow was cancelled."""
-    with replaced(OrgMachine, "_give_up", lambda self, now, task, deadline: None):
+def called_off_tasks_run_on() -> Iterator[None]:
+    """The organisation's state takes every task that is called off for one that has not come yet."""
+    with replaced(state, "_call_off", state._keep_from_beginning):
         yield
 
 
@@ -73,7 +72,7 @@ MUTATIONS = (
     Mutation(
         "cancelled-means-not-done", "a cancelled call counts as not done", cancelled_means_not_done, "safety", "said not to be done", 4
     ),
-    Mutation("abandoned-tasks-stay-open", "a cancelled task is never ended", abandoned_tasks_stay_open, "stuck", "tasks open", 4),
+    Mutation("called-off-tasks-run-on", "a task that is called off is not ended", called_off_tasks_run_on, "safety", "", 4),
     Mutation("the-last-outcome-counts", "a task ends twice, otherwise", the_last_outcome_counts, "safety", "ends again", 4),
     Mutation(
         "a-lost-link-means-not-done", "what a broken link carried counts as lost", a_lost_link_means_not_done, "safety", "not to be done", 4

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from meshos.consensus.org.machine import OrgMachine
 from meshos.effects import Ok, Tell
 from meshos.flow_machine import FlowEnded, StartFlow
 from meshos.node.kernel.core import OUTSIDE
@@ -20,6 +21,13 @@ def of_membership(node: SimNode, machine: str, event: object, effects: list[obje
             changed = effect.event
             if changed.state != changed.before and changed.before:
                 yield Mark(f"{changed.node} is {changed.state}", "membership")
+
+
+def org_of(node: SimNode) -> OrgMachine:
+    """The machine of its organisation's state."""
+    machine = node.core.machine("org")
+    assert isinstance(machine, OrgMachine)
+    return machine
 
 
 def of_calls(node: SimNode, machine: str, event: object, effects: list[object]) -> Iterator[Mark]:

@@ -73,6 +73,7 @@ class Spec:
     certificate: bytes = b""
     first: tuple[tuple[str, object], ...] = ()  # what each life begins with: (machine, event)
     ports: Mapping[type, Callable[["SimNode", Any], object]] = field(default_factory=dict)  # what Port(effect) gives (or Lasting)
+    signers: Mapping[str, Signer] = field(default_factory=dict)  # of machines that sign with another key
 
 
 class SimNode:
@@ -244,8 +245,9 @@ class SimNode:
         elif type(effect) is Perform:
             self._perform(effect)
         elif type(effect) is Sign:
-            assert self.spec.signer is not None and isinstance(effect.domain, Domain)
-            signature = self.spec.signer.sign(effect.domain, effect.payload)
+            signer = self.spec.signers.get(effect.machine, self.spec.signer)
+            assert signer is not None and isinstance(effect.domain, Domain)
+            signature = signer.sign(effect.domain, effect.payload)
             world.after(world.sign_s(), self._later, self.epoch, effect.machine, Signed(effect.op, signature))
         elif type(effect) is Report:
             raise Violation("crashed", f"{self.name}: {effect.machine}: {effect.error!r}") from effect.error

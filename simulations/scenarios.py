@@ -9,6 +9,12 @@ from meshos.simulations import call_mutations, mesh_marks
 from meshos.simulations.checkers import MembershipChecker, QuietChecker
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.mutations import Mutation
+from meshos.simulations.org import mutations as org_mutations
+from meshos.simulations.org import scenario as org
+from meshos.simulations.pbft import mutations as pbft_mutations
+from meshos.simulations.pbft import scenario as pbft
+from meshos.simulations.raft import mutations as raft_mutations
+from meshos.simulations.raft import scenario as raft
 from meshos.simulations.run import Checker, Scenario
 from meshos.simulations.work import CallChecker, CallWork, DirectoryChecker, DirectoryWork
 from meshos.simulations.world import World
@@ -55,10 +61,18 @@ SCENARIOS = {
             marks=mesh_marks.of_calls,
             situations=("a call called off before it came",),
         ),
+        org.SCENARIO,
+        raft.SCENARIO,
+        pbft.SCENARIO,
     )
 }
 
-MUTATIONS: dict[str, tuple[Mutation, ...]] = {"calls": call_mutations.MUTATIONS}
+MUTATIONS: dict[str, tuple[Mutation, ...]] = {
+    "calls": call_mutations.MUTATIONS,
+    "org": org_mutations.MUTATIONS,
+    "raft": raft_mutations.MUTATIONS,
+    "pbft": pbft_mutations.MUTATIONS,
+}
 """By scenario: what it must find (``mesh sim mutants``, tests/simulations/test_broken.py)."""
 
 

@@ -1,6 +1,7 @@
 """Work for scenarios: what users ask of the nodes while faults happen, and the checkers that know what was answered."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from meshos import cbor
@@ -34,11 +35,16 @@ class Asking:
         self._world = world
         self._numbers = 0
         self.ended: dict[int, Outcome[object]] = {}
+        self._hear: dict[int, Callable[[Outcome[object]], None]] = {}
         world.noticed = self._noticed
 
-    def ask(self, node: SimNode, service: str, argument: object, timeout_s: float) -> int:
-        """The number under which ``ended`` will have the outcome."""
+    def ask(
+        self, node: SimNode, service: str, argument: object, timeout_s: float, hear: Callable[[Outcome[object]], None] | None = None
+    ) -> int:
+        """The number under which ``ended`` will have the outcome; ``hear`` is told at that moment."""
         self._numbers += 1
+        if hear is not None:
+            self._hear[self._numbers] = hear
         node.deliver("flows", StartFlow(self._numbers, service, argument, node.now() + timeout_s, OUTSIDE))
         return self._numbers
 
@@ -49,6 +55,9 @@ class Asking:
     def _noticed(self, node: SimNode, effect: object) -> None:
         if isinstance(effect, FlowEnded) and isinstance(effect.flow, int):
             self.ended[effect.flow] = effect.outcome
+            hear = self._hear.pop(effect.flow, None)
+            if hear is not None:
+                hear(effect.outcome)
 
 
 # -- the directory ---------------------------------------------------------------------------------------------------
@@ -222,6 +231,7 @@ class CallWork:
             arguments or cbor.encode({"n": self.rng.randrange(1000)}),
             self.TIMEOUT_S,
             key=key,
+            price_micro=0,  # as the record of the simulated agents says
         )
 
     def _ask(self, node: SimNode, request: CallRequest) -> None:
@@ -248,6 +258,11 @@ class CallChecker:
         self._mesh, self._work = mesh, work
         self._told: dict[tuple[OrgDid, TaskId], str] = {}
         self.figures: dict[str, float] = {}
+
+    @property
+    def told(self) -> dict[tuple[OrgDid, TaskId], str]:
+        """How each task has ended, by what its organisation has told."""
+        return self._told
 
     def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
         """See ``Checker``. What the organisation's state has once told of a task's end stays so, also over crashes."""
@@ -284,7 +299,8 @@ class CallChecker:
     def _check_open(self) -> None:
         """A task whose tool nobody waits for has ended: none is left open for ever."""
         for node in self._mesh.living():
-            still_open = [key for key, _ in self._mesh.world.nodes[node].views["org"].scan(open_key(TaskId("")))]
+            view = self._mesh.assemblies[node].org.replica.view()
+            still_open = [key for key, _ in view.scan(open_key(TaskId("")))]
             if still_open:
                 raise Violation("stuck", f"{node} still has {len(still_open)} tasks open that nobody runs")
 

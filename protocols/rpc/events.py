@@ -4,7 +4,6 @@ Calls come in as ``meshos.flow_machine.Perform`` of an ``Ask``; their replies go
 comes in as it is; what a peer has cast goes on as ``Heard``.
 """
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from meshos.effects import Outcome
@@ -43,14 +42,14 @@ class Reply:
     final: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cancel:
     """The asker does not wait for ``id`` any more: it has given up, or has its (large) reply."""
 
     id: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Notice:
     """A ``Cast`` on its way: nobody answers it, and nobody remembers it."""
 
@@ -64,14 +63,14 @@ Message: TypeAlias = Request | Reply | Cancel | Notice
 # -- events ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LinkUp:
     """There is an authenticated link to ``peer``."""
 
     peer: Peer
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LinkDown:
     """There is no link to ``node`` any more, or it could not be opened; ``reason`` is a name of the catalogue.
 
@@ -93,7 +92,7 @@ class MessageReceived:
     lane: Lane = "work"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NotSent:
     """``message`` surely did not reach ``to`` as a whole: its lane was full, or the link ended before its last byte was written."""
 
@@ -105,7 +104,7 @@ class NotSent:
 # -- effects ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenLink:
     """A link to ``to`` is wanted; ``LinkUp`` or ``LinkDown`` follows."""
 
