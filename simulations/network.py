@@ -9,6 +9,7 @@ sent until it is let go, one after the other or all at once.
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from meshos.ids import NodeId
@@ -76,8 +77,9 @@ class NetworkFaults:
 class Network:
     """Decides when, and how often, a packet arrives."""
 
-    def __init__(self, rng: random.Random, faults: NetworkFaults) -> None:
+    def __init__(self, rng: random.Random, faults: NetworkFaults, visited: Callable[[str], None]) -> None:
         self.faults = faults
+        self._visited = visited
         self._random = rng.random
         self.sent = self.lost = 0
 
@@ -94,7 +96,7 @@ class Network:
             if path.loss and self._random() < path.loss:
                 self.lost += 1
                 return ()
-            held = path.wait(now)
+            held = self._held(path, now)
         if faults.duplication and self._random() < faults.duplication:
             return (held + self.delay(), held + self.delay())
         return (held + self.delay(),)
@@ -115,7 +117,14 @@ class Network:
         loss = faults.loss if path is None else max(faults.loss, path.loss)
         while loss and self._random() < min(loss, MOST_LOSS):
             delay += 0.2 + self.delay()
-        return delay if path is None else delay + path.wait(now)
+        return delay if path is None else delay + self._held(path, now)
+
+    def _held(self, path: Path, now: float) -> float:
+        """For how long a packet of a clogged path is held back."""
+        wait = path.wait(now)
+        if wait:
+            self._visited("messages held back, then in a burst" if path.burst else "messages held back, then in order")
+        return wait
 
     def passes(self, source: NodeId, target: NodeId) -> bool:
         """Whether anything gets through from ``source`` to ``target`` now."""

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 SOCKET_BUFFER = 1024
 """Events that a paused node keeps; datagrams beyond it are lost, as in a full receive buffer."""
 
+ENDLESS = 50_000
+"""Steps of one node's machines at one moment: what it meets when it goes on after a pause, with all that follows, is a tenth of that."""
+
 WALL_BEGIN_MS = 1_700_000_000_000
 """What wall clocks show when a run begins, where they are right."""
 
@@ -91,6 +94,7 @@ class SimNode:
         self.paused = False
         self.kept: list[Callable[[], None]] = []
         self.outside: dict[int, Lasting] = {}  # what its ports are doing, by the operation of the Flow that waits
+        self.moment, self.steps = -1.0, 0  # how many steps its machines have made at this moment
         self.wake = NEVER  # the heap has a wake-up for this node at this time
         self.handlers: dict[type, Callable[[Any], None]] = {}  # effects for parts of this node; ``build`` fills it
         self.core: Core
@@ -111,7 +115,6 @@ class SimNode:
         self._lives("start")
         self.views = {name: Overlay(store) for name, store in self.stores.items()}
         self.wake = NEVER
-        observe = self.world.observer
         try:
             machines = self.spec.build(self)
         except DiskFailed:
@@ -123,7 +126,7 @@ class SimNode:
             carry_out=self._carry_out,
             stage=self._stage,
             sync=self._sync,
-            observe=None if observe is None else lambda machine, event, effects: observe(self, machine, event, effects),
+            observe=None if self.world.observer is None else self._observe,
         )
         if "membership" in self.spec.stores:
             membership = self.core.machine("membership")
@@ -133,6 +136,17 @@ class SimNode:
             self.deliver(machine, event)
         if self.alive:
             self.rearm()
+
+    def _observe(self, machine: str, event: object, effects: list[object]) -> None:
+        """Every step of every machine: for the checkers, and to notice machines that tell each other things without end."""
+        world = self.world
+        if self.moment != world.now:
+            self.moment, self.steps = world.now, 0
+        self.steps += 1
+        if self.steps > ENDLESS:
+            raise Violation("stuck", f"{self.name} makes steps without end, the last of {machine} for {type(event).__name__}")
+        assert world.observer is not None
+        world.observer(self, machine, event, effects)
 
     def receive(self, sender: NodeId, source: str, message: Message) -> None:
         """A datagram reaches this node's socket."""

@@ -26,6 +26,12 @@ GARBAGE = 200_000
 """New objects between two collections: most of what a run makes is gone at once or stays, so looking often is in vain."""
 
 
+STORM = 10_000
+"""Events a node and virtual second, over a while, that no node at work has: messages that cause each other without end. Raft in use has
+some hundred."""
+WHILE = 65_536
+"""That while is so many events, and a sixteenth of it more for each node."""
+
 Happening: TypeAlias = tuple[float, int, Callable[..., None], tuple[object, ...]]
 """On the heap: when, the number among equals, what, with which arguments."""
 
@@ -56,7 +62,7 @@ class World:
         self.heap: list[Happening] = []
         self.numbers = itertools.count(1)
         self.nodes: dict[NodeId, SimNode] = {}
-        self.network = Network(self.generator("network"), faults or NetworkFaults())
+        self.network = Network(self.generator("network"), faults or NetworkFaults(), self.visited)
         self.links = Links(self)
         self.observer: Callable[[SimNode, str, object, list[object]], None] | None = None
         self.noticed: Callable[[SimNode, object], None] | None = None
@@ -115,9 +121,11 @@ class World:
         heappush(self.heap, (self.now + delay, next(self.numbers), action, arguments))
 
     def run(self, until: float) -> None:
-        """Everything up to and including ``until``."""
+        """Everything up to and including ``until``; raises Violation ``stuck`` where events cause each other without end."""
         heap = self.heap
-        steps = 0
+        steps, then = 0, self.now
+        whiles = WHILE + len(self.nodes) * WHILE // 16
+        look = whiles
         generations = gc.get_threshold()
         gc.set_threshold(GARBAGE)
         try:
@@ -125,10 +133,17 @@ class World:
                 self.now, _, action, arguments = heappop(heap)
                 steps += 1
                 action(*arguments)
+                if steps >= look:
+                    self._check_storm(whiles, self.now - then)
+                    look, then = steps + whiles, self.now
         finally:
             self.steps += steps
             gc.set_threshold(*generations)
         self.now = until
+
+    def _check_storm(self, events: int, within_s: float) -> None:
+        if events > STORM * max(1, len(self.nodes)) * within_s:
+            raise Violation("stuck", f"a storm: {events} events within {within_s:.3g} s")
 
     def send_datagram(self, node: SimNode, effect: SendDatagram) -> None:
         """Through the network to whoever has that id now."""

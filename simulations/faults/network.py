@@ -134,7 +134,6 @@ def _clog(world: World, pairs: Iterable[tuple[str, str]], for_s: float, release:
         path = world.network.faults.path(NodeId(source), NodeId(target))
         path.clogged_until = max(path.clogged_until, world.now + for_s)
         path.burst = release == "burst"
-    world.visited("messages held back, then in a burst" if release == "burst" else "messages held back, then in order")
 
 
 @fault("break links of {node} to {targets}")

@@ -1,6 +1,8 @@
 """What the simulated world does to nodes: tools that are left, links whose two sides learn of a break apart, wall clocks that are wrong."""
 
-from meshos.effects import Cast, Completed, Heard, Machine, Ok, Persist, Put, WriteBack
+import pytest
+
+from meshos.effects import Cast, Completed, Heard, Machine, Ok, Persist, Put, Tell, WriteBack
 from meshos.flow import Port
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
@@ -11,7 +13,7 @@ from meshos.protocols.tasks.ports import CallTool
 from meshos.simulations.agents import Agents
 from meshos.simulations.faults import Crash, Restart, Wall
 from meshos.simulations.links import LATER_S
-from meshos.simulations.world import SimNode, Spec, World
+from meshos.simulations.world import SimNode, Spec, Violation, World
 
 ORG = OrgDid("did:mesh:enterprise:acme")
 ONE, OTHER = NodeId("n001"), NodeId("n002")
@@ -161,3 +163,37 @@ def test_what_is_written_back_is_synced_soon_where_nothing_else_is() -> None:
     node.deliver("script", (WriteBack((Put(b"k", b"v"),)),))
     world.run(1.0)
     assert node.stores["script"].get(b"k") == b"v" and node.views["script"].pending == 0
+
+
+def test_events_that_cause_each_other_without_end_are_a_storm_and_no_run_for_ever() -> None:
+    world = World(1)
+
+    def again(delay: float) -> None:
+        world.after(delay, again, delay)
+
+    again(0.0)
+    with pytest.raises(Violation, match="a storm"):
+        world.run(1.0)
+    world = World(1)
+    again(0.0002)
+    world.run(20.0)
+    assert world.steps >= 100_000, "much is no storm"
+
+
+class Parrot:
+    """A machine that tells itself what it hears."""
+
+    def step(self, now: float, event: object) -> list[object]:
+        return [Tell("parrot", event)]
+
+    def deadline(self) -> float | None:
+        return None
+
+
+def test_machines_that_tell_each_other_things_without_end_are_noticed() -> None:
+    world = World(1)
+    world.observer = lambda node, machine, event, effects: None
+    node = world.add(Spec(ONE, ORG, lambda node: {"parrot": Parrot()}))
+    node.start()
+    with pytest.raises(Violation, match="n001 makes steps without end, the last of parrot for str"):
+        node.deliver("parrot", "polly")
