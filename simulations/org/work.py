@@ -140,6 +140,8 @@ class OrgWork:
             self.history.ok(token, _result(op, outcome.value))
         elif outcome.error.name == "agent-unknown" and isinstance(op, Undeploy | Look):
             self.history.ok(token, False if isinstance(op, Undeploy) else None)
+        elif outcome.error.outcome == "done":
+            self.history.ok(token, True)
         elif outcome.error.outcome == "not_done":
             self.history.fail(token)
         else:
