@@ -4,7 +4,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -15,11 +15,13 @@ import trio
 from meshos.adapters.onprem.egress_policy import LOOPBACK, EgressPolicy
 from meshos.adapters.onprem.provider import OnPremConfig, OnPremProvider
 from meshos.consensus.org.machine import MACHINE as ORG
+from meshos.consensus.pbft.events import WallTime as LedgerWallTime
 from meshos.consensus.raft.config import PRESETS as RAFT
 from meshos.consensus.raft.events import WallTime
 from meshos.crypto.boxes import Boxes
 from meshos.crypto.certificates import RevocationList
 from meshos.crypto.signing import Domain, Ed25519Verifier
+from meshos.effects import Sign
 from meshos.errors import MeshError, Refused
 from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
@@ -37,6 +39,7 @@ from meshos.node.hosting import Hosting
 from meshos.node.kernel.agents import LookAtAgents, StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
 from meshos.node.kernel.hearing import heard
+from meshos.node.kernel.payments import Terms
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Happened
 from meshos.node.opening import Folder
@@ -51,11 +54,14 @@ from meshos.presets import PRESETS
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
 from meshos.protocols.directory.record import domain as entry_domain
 from meshos.protocols.directory.services import DISOWN
+from meshos.protocols.ledger.port import LEDGER
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, LeaveCompleted, Pardoned, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.machine import Seed
 from meshos.protocols.membership.revocations import TakeRevocations
 from meshos.protocols.membership.statements import NodeFacts
+from meshos.protocols.payments.budget import Budget
+from meshos.protocols.payments.limits import REDEEM_S, TESTNET_REDEEM_S
 from meshos.protocols.rpc.events import OpenLink, SendMessage
 from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.storage.level import LevelStore
@@ -122,7 +128,7 @@ class Node:
         self.gossip = Gossip(boxes, self.assembly.membership, self.verifier, self._to("membership"), self.hook.is_cut)
         link = self.config.link
         self.tcp = TcpPath(self._credentials(), link.host, link.port, self._address_of, proved=self._proved)
-        self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._from_links)
+        self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._from_links, self._at_turn_end)
         egress = EgressPolicy.of([*self.config.egress_allow, *(LOOPBACK if self.genesis.testnet else ())])
         hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
         self.hosting = Hosting(OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress)), self.ring)
@@ -149,7 +155,8 @@ class Node:
             Outside(
                 certified=Certified(opened.me.node, opened.me.org, opened.certificate),
                 facts=self.facts,
-                genesis_hash=self.genesis.hash,
+                genesis=self.genesis,
+                validator_key=opened.validator_key,
                 timing=PRESETS[self.config.timing or self.genesis.timing],
                 seeds=[Seed(seed.node, str(seed.link)) for seed in self.config.seeds if seed.node != opened.me.node],
                 verifier=self.verifier,
@@ -164,8 +171,14 @@ class Node:
                 measures=self.measurements.of,
                 raft=RAFT[self.config.timing or self.genesis.timing],
                 revoked=lambda: opened.trust.trust.revoked,
+                terms=self._terms(),
             )
         )
+
+    def _terms(self) -> Terms:
+        payments = self.config.payments
+        budget = Budget(payments.per_provider, payments.in_all)
+        return Terms(budget, payments.credit, TESTNET_REDEEM_S if self.genesis.testnet else REDEEM_S)
 
     def _host(self) -> Host:
         return Host(
@@ -186,7 +199,7 @@ class Node:
                 StopAgent: self.hosting.stop,
                 TakeRevocations: self._take_revocations,
             },
-            at_once={SignBytes: self._sign_bytes, LookAtAgents: self.hosting.look},
+            at_once={SignBytes: self._sign_bytes, Sign: self._sign_at_once, LookAtAgents: self.hosting.look},
             sign=self._sign,
         )
 
@@ -195,10 +208,12 @@ class Node:
     def _to(self, machine: str) -> Callable[[object], None]:
         return lambda event: self.host.deliver(machine, event)
 
-    def _from_links(self, event: object) -> bool:
-        for machine, heard_event in heard(event):
-            self.host.deliver(machine, heard_event)
+    def _from_links(self, events: Sequence[object]) -> bool:
+        self.host.deliver_all([each for event in events for each in heard(event)])
         return True
+
+    def _at_turn_end(self, act: Callable[[], None]) -> None:
+        self.host.at_turn_end(act)
 
     def _proved(self, peer: Peer, certificate: bytes) -> None:
         self.host.deliver("membership", PeerProved(peer, certificate))
@@ -210,15 +225,19 @@ class Node:
         self.events.publish(effect.kind, effect.text, fields)
         logger.info(effect.kind, extra=fields)
 
-    async def _sign(self, domain: object, payload: bytes) -> bytes:
-        assert isinstance(domain, Domain)
-        return await self.opened.keys.sign(folder.NODE_KEY, domain, payload)
+    async def _sign(self, sign: Sign) -> bytes:
+        assert isinstance(sign.domain, Domain)
+        return await self.opened.keys.sign(_key_of(sign), sign.domain, sign.payload)
+
+    def _sign_at_once(self, sign: Sign) -> bytes:
+        assert isinstance(sign.domain, Domain)
+        return self.opened.keys.sign_now(_key_of(sign), sign.domain, sign.payload)
 
     def _sign_bytes(self, effect: SignBytes) -> bytes:
         return self.opened.keys.sign_now(folder.NODE_KEY, effect.domain, effect.payload)
 
     async def _sign_entry(self, effect: SignEntry) -> EntrySignature:
-        signature = await self._sign(entry_domain(self.genesis.hash), effect.body)
+        signature = await self.opened.keys.sign(folder.NODE_KEY, entry_domain(self.genesis.hash), effect.body)
         return EntrySignature(self.opened.me.node, signature, self.opened.certificate)
 
     # -- who is where ------------------------------------------------------------------------------------------------
@@ -290,7 +309,7 @@ class Node:
         scheme = "http" if listen.certificate is None else "https"
         about = About(opened.me, config.name, config.region, VERSION, self.genesis, f"{scheme}://{config.api}", trio.current_time())
         seen = Seen(self.measurements, self.metrics, self.hosting.serving, self.hosting.turns)
-        facade = Facade(about, self.host, self.assembly, self.hosting.provider, self.events, seen, self.nursery)
+        facade = Facade(about, self.host, self.assembly, self.hosting.provider, self.events, seen, self.overlays[LEDGER], self.nursery)
         app = build(facade, self.ring, settings=settings(listen), save_keys=partial(self.ring.save, config.api_keys))
         self.hosting.api_url = await self.nursery.start(partial(serve, app, listen))
         self.nursery.start_soon(keep_keys, self.ring, config.api_keys)
@@ -306,9 +325,11 @@ class Node:
                 self.host.deliver("membership", FactsChanged(self.facts))
 
     async def _tell_time(self) -> None:
-        """Tell the organisation's state what the wall clock shows: it may be set, and this machine may have slept."""
+        """Tell the organisation's state and the ledger what the wall clock shows: it may be set, and this machine may have slept."""
         while True:
-            self.host.deliver(ORG, WallTime(int(time.time() * 1000)))
+            wall_ms = int(time.time() * 1000)
+            self.host.deliver(ORG, WallTime(wall_ms))
+            self.host.deliver(LEDGER, LedgerWallTime(wall_ms))
             await trio.sleep(TIME_S)
 
     async def reload(self) -> None:
@@ -365,6 +386,11 @@ class Node:
         with trio.move_on_after(LEAVE_S):
             await self.left.wait()
         await self.links.leave()
+
+
+def _key_of(sign: Sign) -> str:
+    """A validator's votes have a key of their own, which never leaves the node and is never backed up."""
+    return folder.VALIDATOR_KEY if sign.machine == LEDGER else folder.NODE_KEY
 
 
 def _facts(opened: Folder) -> NodeFacts:

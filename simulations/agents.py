@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshos import cbor
-from meshos.errors import Refused, Unreachable
+from meshos.errors import Failed, Refused, Unreachable
 from meshos.ids import AgentId
 from meshos.node.kernel.agents import StopAgent
 from meshos.protocols.tasks.ports import CallTool, ToolResult
@@ -83,7 +83,7 @@ class Agents:
     def _ended(self, run: _Run, effect: CallTool) -> Callable[[], object]:
         def ended() -> object:
             if run.cut:
-                raise Unreachable("agent-crashed", f"{effect.agent} was stopped while {effect.tool!r} ran")
+                raise Failed("agent-crashed", f"{effect.agent} was stopped while {effect.tool!r} ran", outcome="unknown")
             return ToolResult(cbor.encode({"ran": effect.tool}), False, "0")
 
         return ended

@@ -23,6 +23,7 @@ from meshos.presets import Timing
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
 from meshos.protocols.directory.embedder import HashedEmbedder
 from meshos.protocols.directory.record import domain as entry_domain
+from meshos.protocols.ledger.port import LEDGER
 from meshos.protocols.membership.events import Started
 from meshos.protocols.membership.machine import Membership, Seed
 from meshos.protocols.membership.machine import domain as membership_domain
@@ -34,9 +35,13 @@ from meshos.protocols.rpc.machine import Rpc
 from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.protocols.tasks.tools import Tool
 from meshos.simulations.agents import Agents
-from meshos.simulations.authority import GENESIS, Authority
+from meshos.simulations.authority import Authority
+from meshos.simulations.genesis import simulated_genesis, vote_key
 from meshos.simulations.run import node_ids
 from meshos.simulations.world import Lasting, SimNode, Spec, World
+
+CHECKPOINT_INTERVAL = 16
+"""Blocks between checkpoints: few, so that a run meets some."""
 
 WALL_S = 10.0
 """How often nodes are told the wall time."""
@@ -64,6 +69,7 @@ class Mesh:
         self.ids = node_ids(count)
         self.org_of = {node: _org(number % (orgs or count)) for number, node in enumerate(self.ids)}
         self.holder = {org: node for node, org in reversed(self.org_of.items())}
+        self.genesis = simulated_genesis(world.seed, self.holder if whole else {})
         self.seeds = [Seed(node, f"{node}:2") for node in self.ids[:SEEDS]]
         self.assemblies: dict[NodeId, Assembly] = {}
         build: Callable[[SimNode], Mapping[str, Machine]] = self._whole if whole else self._membership_only
@@ -75,6 +81,7 @@ class Mesh:
                     build,
                     stores=STORED if whole else ("membership",),
                     signer=self.authority.signer(node),
+                    signers={LEDGER: self.authority.signer(vote_key(node))},
                     verifier=self.authority.verifier,
                     certificate=self.authority.issue(node, self.org_of[node]).certificate,
                     first=(("membership", Started()), (KERNEL, Begin())) if whole else (("membership", Started()),),
@@ -114,7 +121,7 @@ class Mesh:
     # -- building ----------------------------------------------------------------------------------------------------
 
     def _membership_only(self, node: SimNode) -> Mapping[str, Machine]:
-        domain = membership_domain(GENESIS)
+        domain = membership_domain(self.genesis.hash)
         membership = Membership(
             self.authority.issue(node.name, node.spec.org),
             _facts(node),
@@ -134,7 +141,9 @@ class Mesh:
             Outside(
                 certified=self.authority.issue(node.name, node.spec.org),
                 facts=_facts(node),
-                genesis_hash=GENESIS,
+                genesis=self.genesis,
+                validator_key=vote_key(node.name),
+                checkpoint_interval=CHECKPOINT_INTERVAL,
                 timing=self.timing,
                 seeds=self.seeds,
                 verifier=self.authority.verifier,
@@ -172,7 +181,7 @@ class Mesh:
 
     def _sign_entry(self, node: SimNode, effect: SignEntry) -> EntrySignature:
         certificate = self.authority.issue(node.name, node.spec.org).certificate
-        return EntrySignature(node.name, self._sign(node, entry_domain(GENESIS), effect.body), certificate)
+        return EntrySignature(node.name, self._sign(node, entry_domain(self.genesis.hash), effect.body), certificate)
 
     def _sign(self, node: SimNode, domain: Domain, payload: bytes) -> bytes:
         return self.authority.signer(node.name).sign(domain, payload)

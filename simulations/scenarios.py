@@ -11,6 +11,8 @@ from meshos.simulations.mesh import Mesh
 from meshos.simulations.mutations import Mutation
 from meshos.simulations.org import mutations as org_mutations
 from meshos.simulations.org import scenario as org
+from meshos.simulations.pbft import mutations as pbft_mutations
+from meshos.simulations.pbft import scenario as pbft
 from meshos.simulations.raft import mutations as raft_mutations
 from meshos.simulations.raft import scenario as raft
 from meshos.simulations.run import Checker, Scenario
@@ -61,6 +63,7 @@ SCENARIOS = {
         ),
         org.SCENARIO,
         raft.SCENARIO,
+        pbft.SCENARIO,
     )
 }
 
@@ -68,6 +71,7 @@ MUTATIONS: dict[str, tuple[Mutation, ...]] = {
     "calls": call_mutations.MUTATIONS,
     "org": org_mutations.MUTATIONS,
     "raft": raft_mutations.MUTATIONS,
+    "pbft": pbft_mutations.MUTATIONS,
 }
 """By scenario: what it must find (``mesh sim mutants``, tests/simulations/test_broken.py)."""
 

@@ -26,6 +26,9 @@ SAMPLED = 800
 """Messages of each kind that are kept of what was before."""
 MAX_KINDS = 40
 MAX_MARKS = 8000
+MAX_STATES = 2000
+"""Changes of one state over all nodes: a view changes seldom, a commit index all the time."""
+MAX_STATE_NAMES = 8
 MAX_TEXT = 160
 """Characters of a mark; a page of all of them is below two megabytes."""
 
@@ -69,7 +72,7 @@ class Tracer:
         self._samples: dict[str, Sample] = {}
         self.messages = 0
         self.lives: list[tuple[float, str, str]] = []
-        self.states: list[tuple[float, str, str, str]] = []
+        self._states: dict[str, deque[tuple[float, str, str, str]]] = {}
         self.marks: deque[tuple[float, str, str, str]] = deque(maxlen=MAX_MARKS)
         self._now: dict[tuple[str, str], str] = {}
 
@@ -93,9 +96,16 @@ class Tracer:
         for each in self._watched(node, machine, event, effects):
             if isinstance(each, Mark):
                 self.marks.append((node.world.now, node.name, each.kind, each.text[:MAX_TEXT]))
-            elif self._now.get((node.name, each.name), "") != each.value and len(self.states) < MAX_MARKS:
+            elif self._now.get((node.name, each.name), "") != each.value:
                 self._now[node.name, each.name] = each.value
-                self.states.append((node.world.now, node.name, each.name, each.value[:MAX_TEXT]))
+                if each.name in self._states or len(self._states) < MAX_STATE_NAMES:
+                    changes = self._states.setdefault(each.name, deque(maxlen=MAX_STATES))
+                    changes.append((node.world.now, node.name, each.name, each.value[:MAX_TEXT]))
+
+    @property
+    def states(self) -> list[tuple[float, str, str, str]]:
+        """The last changes of each state: when, of which node, which state, its value."""
+        return sorted(row for changes in self._states.values() for row in changes)
 
     def kept(self) -> list[Sent]:
         """Every message that is shown, in the order of sending."""

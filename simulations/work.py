@@ -175,13 +175,13 @@ class CallWork:
     """One agent an organisation; random nodes call random agents, some calls twice with one key, some are cancelled. A second agent is
     taken away again."""
 
-    EVERY_S = 0.5
     TIMEOUT_S = 5.0
     CANCELLED = 0.15
     BRIEFLY = "Briefly"
 
-    def __init__(self, mesh: Mesh, *, until_s: float | None = None) -> None:
+    def __init__(self, mesh: Mesh, *, until_s: float | None = None, every_s: float = 0.5) -> None:
         self.mesh, self.world = mesh, mesh.world
+        self.every_s = every_s
         self.asking = Asking(mesh.world)
         self.until_s = min(MOST_S, mesh.world.until_s - LAST_S) if until_s is None else until_s
         self.rng = mesh.world.generator("calls")
@@ -205,7 +205,7 @@ class CallWork:
     def _call(self) -> None:
         if self.world.now > self.until_s:
             return
-        self.world.after(self.rng.expovariate(1 / self.EVERY_S), self._call)
+        self.world.after(self.rng.expovariate(1 / self.every_s), self._call)
         node = self.world.nodes[self.rng.choice(self.mesh.ids)]
         if not node.alive or node.paused:
             return

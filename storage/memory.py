@@ -174,10 +174,10 @@ class _Map:
         return self._values.get(key)
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        start = end = bisect_left(self._keys, prefix)
-        while end < len(self._keys) and self._keys[end].startswith(prefix):
-            end += 1
-        return iter([(key, self._values[key]) for key in self._keys[start:end]])
+        keys = self._keys
+        after = _after(prefix)
+        found = keys[bisect_left(keys, prefix) : len(keys) if after is None else bisect_left(keys, after)]
+        return zip(found, [*map(self._values.__getitem__, found)], strict=True)
 
     def apply(self, batch: Sequence[Write]) -> None:
         for write in batch:
@@ -203,6 +203,12 @@ class _Map:
 
 def _corrupt(key: bytes) -> DiskFailed:
     return DiskFailed("store-corrupt", f"the value of {key[:40].hex()} does not match its checksum", hint="restore the folder from a copy")
+
+
+def _after(prefix: bytes) -> bytes | None:
+    """The first key that is after all that begin with ``prefix``; None if none is."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None
 
 
 def _size(write: Write) -> int:

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from meshos.errors import KINDS, Broken, Done, MeshError
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
+from meshos.values import frozen
 
 Status: TypeAlias = Literal["completed", "failed", "cancelled", "expired", "outcome_unknown"]
 """How a task ended. ``cancelled`` and ``expired``: the tool was told to stop, and what it had done by then stands."""
@@ -143,7 +144,7 @@ class Agent:
 # -- tasks -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordIntent:
     """``caller`` wants ``tool`` of ``agent`` to run; on disk before it does. Gives Begun, Running or Ended.
 
@@ -166,7 +167,7 @@ class RecordIntent:
     term: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Intent:
     """A task whose tool is to run or runs."""
 
@@ -182,7 +183,7 @@ class Intent:
     trace: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Begun:
     """The intent is recorded: run the tool. ``now`` is the machine's time at that moment, to which deadlines compare."""
 
@@ -197,7 +198,7 @@ class Running:
     task: TaskId
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ended:
     """How a task ended. ``result`` is None when there was none, or when it is recorded by its hash alone (``result_size`` > 0)."""
 
@@ -215,7 +216,7 @@ class Ended:
     replica: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordOutcome:
     """How ``task`` ended; the first one counts, and ``Ended`` gives what counts.
 

@@ -19,7 +19,7 @@ audit/<number>             AuditEntry
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -31,13 +31,14 @@ from meshos.consensus.org.limits import AGENTS_DECODED
 from meshos.errors import Broken
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.storage.store import View
+from meshos.values import frozen
 
 META = b"meta"
 LEAD = b"lead"
 REMOVED = b"removed/"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Meta:
     """``at_ms``: the time of the last command. ``tasks``, ``open``: remembered and open tasks. ``kept``: bytes of recorded results.
     ``audit``: the number of the next audit entry.
@@ -50,7 +51,7 @@ class Meta:
     audit: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Caller:
     """What is counted for one organisation that calls. What it called off early is numbered from ``off_first`` to below ``off_next``."""
 
@@ -61,7 +62,7 @@ class Caller:
     off_next: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Task:
     """A task as it is recorded. ``ended.result`` is never set here: it lies under its own key (``kept`` says whether)."""
 

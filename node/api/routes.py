@@ -40,6 +40,12 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/agents", "deploy", "operate", "Deploy an agent"),
     Route("DELETE", "/v1/agents/{id}", "undeploy", "operate", "Undeploy an agent"),
     Route("POST", "/v1/publish", "publish", "operate", "Publish agents that run elsewhere"),
+    Route("GET", "/v1/ledger/head", "ledger_head", "look", "The newest block"),
+    Route("GET", "/v1/ledger/blocks/{height}", "ledger_block", "look", "A block"),
+    Route("GET", "/v1/ledger/proofs/{table}/{name}", "proof", "look", "A proof of what the ledger says of a key"),
+    Route("GET", "/v1/accounts/{did}", "account", "look", "An organisation's account"),
+    Route("POST", "/v1/transactions", "transact", "operate", "Have the ledger do something"),
+    Route("GET", "/v1/transactions/{id}", "transaction", "look", "A transaction"),
     Route("GET", "/v1/keys", "keys", "keys", "API keys"),
     Route("POST", "/v1/keys", "make_key", "keys", "Make an API key"),
     Route("DELETE", "/v1/keys/{id}", "revoke_key", "keys", "Revoke an API key"),
@@ -49,10 +55,6 @@ HOT: tuple[tuple[str, str, str], ...] = (("POST", "/v1/tasks", "call"), ("POST",
 """Served past FastAPI's own layers."""
 
 NOT_YET: tuple[tuple[str, list[str], str], ...] = (
-    ("/v1/ledger/head", ["GET"], "the ledger"),
-    ("/v1/ledger/blocks/{h}", ["GET"], "the ledger"),
-    ("/v1/accounts/{did}", ["GET"], "the ledger"),
-    ("/v1/transactions", ["POST"], "the ledger"),
     ("/v1/proposals", ["GET", "POST"], "governance"),
     ("/v1/proposals/{id}", ["GET"], "governance"),
     ("/v1/proposals/{id}/votes", ["POST"], "governance"),

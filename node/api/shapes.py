@@ -364,6 +364,27 @@ class GroupView:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerHead:
+    """The newest block that this node has. ``votes``: whether it votes now, and ``silent`` names why not, where it has a seat. ``behind``:
+    how many blocks others say that they are ahead; ``waiting``: requests that are not in a block yet.
+    """
+
+    height: int
+    hash: str
+    state_root: str
+    time_ms: int
+    epoch: int
+    view: int
+    primary: str
+    validators: int
+    quorum: int
+    votes: bool
+    silent: str
+    behind: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class StatusView:
     """This node. ``problems`` is empty when it is well. ``waiting_notes`` says what the waiting tasks wait for."""
 
@@ -386,6 +407,7 @@ class StatusView:
     call_p95_ms: float | None = None
     rss_bytes: int = 0
     loop_lag_ms: float = 0.0
+    ledger: LedgerHead | None = None
     group: GroupView | None = None
 
 

@@ -61,11 +61,17 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
         f"Org      {'; '.join(group_parts(table_of(answer.get('group'))))}",
         f"Agents   {hosted.get('running', 0)} of {hosted.get('hosted', 0)} running; the directory knows {known}",
         f"Tasks    {tasks.get('running', 0)} running, {tasks.get('waiting', 0)} waiting{': ' + waiting if waiting else ''}",
-        f"Ledger   {'none: not in this version' if answer.get('ledger') is None else answer.get('ledger')}",
+        f"Ledger   {_ledger(table_of(answer.get('ledger')))}",
         f"Humans   {'no approval waits' if answer.get('humans') is None else answer.get('humans')}",
         f"Process  {'-' if not memory else f'{memory / 1048576:.0f} MiB'}, loop lag {duration(process.get('loopLag_ms'))}",
     ]
     return lines
+
+
+def _ledger(head: Mapping[str, object]) -> str:
+    votes = "votes" if head.get("votes") else f"does not vote: {head.get('silent')}" if head.get("silent") else "follows"
+    behind = f", {head.get('behind')} blocks behind" if head.get("behind") else ""
+    return f"block {head.get('height')}, view {head.get('view')}, primary {head.get('primary')}; {votes}{behind}"
 
 
 def group_parts(group: Mapping[str, object]) -> tuple[str, ...]:

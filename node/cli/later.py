@@ -21,13 +21,11 @@ class Later:
     part: str
 
 
-LEDGER, GOVERNANCE, APPROVALS = "the ledger", "governance", "approvals by people"
+GOVERNANCE, APPROVALS = "governance", "approvals by people"
 TRUST, JOINING, OUTSIDE = "trust and policies", "admission of new organisations", "the open directory"
-UPKEEP, WEB = "upkeep of nodes", "the dashboard"
+WEB = "the dashboard"
 
 COMMANDS = (
-    Later("wallet", "show a balance and transfer MESH", LEDGER),
-    Later("ledger", "show and verify blocks and transactions", LEDGER),
     Later("propose", "put a proposal to the vote", GOVERNANCE),
     Later("proposals", "list proposals and how they stand", GOVERNANCE),
     Later("vote", "cast an organisation's or a person's vote on a proposal", GOVERNANCE),
@@ -42,23 +40,21 @@ COMMANDS = (
     Later("attest", "prove what a node runs on", TRUST),
     Later("join", "ask a running mesh to admit a new organisation", JOINING),
     Later("crawl", "collect records of agents from outside the mesh", OUTSIDE),
-    Later("backup", "save a node's data while it runs", UPKEEP),
-    Later("restore", "bring a node back from a backup", UPKEEP),
     Later("ui", "open the dashboard in a browser", WEB),
 )
 _ANY_WORDS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
-def register(app: typer.Typer) -> None:
-    """Add them to ``app``."""
-    for later in COMMANDS:
+def register(app: typer.Typer, commands: tuple[Later, ...] = COMMANDS, path: str = "mesh") -> None:
+    """Add ``commands`` below ``path``."""
+    for later in commands:
         help_text = f"Not yet: will {later.does}; comes with {later.part}."
-        app.command(later.name, hidden=True, help=help_text, context_settings=_ANY_WORDS)(_refusal(later))
+        app.command(later.name, hidden=True, help=help_text, context_settings=_ANY_WORDS)(_refusal(path, later))
 
 
-def _refusal(later: Later) -> Callable[[], None]:
+def _refusal(path: str, later: Later) -> Callable[[], None]:
     def refuse() -> None:
-        raise Refused("not-yet", f"`mesh {later.name}` will {later.does}", hint=f"it comes with {later.part}")
+        raise Refused("not-yet", f"`{path} {later.name}` will {later.does}", hint=f"it comes with {later.part}")
 
     return refuse
 

@@ -25,6 +25,7 @@ from meshos.node.api import shapes
 from meshos.node.api.event_log import EventLog
 from meshos.node.facade import explaining, grouping, views
 from meshos.node.facade.calling import Call, Calling
+from meshos.node.facade.ledger import Books, LedgerDesk
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
 from meshos.node.facade.serving import Serving
@@ -41,6 +42,7 @@ from meshos.protocols.directory.services import DISCOVER, PUBLISH, WITHDRAW
 from meshos.protocols.leader.wire import AgentProcesses, AskRemove, OrgNodes
 from meshos.protocols.tasks.agent_file import McpCommand, parse_canonical, parse_mapping
 from meshos.protocols.tasks.call import CallRequest
+from meshos.storage.store import View
 
 logger = logging.getLogger("meshos.tasks")
 
@@ -97,8 +99,10 @@ class Facade:
         provider: OnPremProvider,
         events: EventLog,
         seen: Seen,
+        store: View,
         nursery: trio.Nursery,
     ) -> None:
+        """``store`` shows the ledger's whole store."""
         self._about = about
         self._host = host
         self._assembly = assembly
@@ -108,6 +112,8 @@ class Facade:
         self._metrics = seen.metrics
         self._serving = seen.serving
         self._turns = seen.turns
+        books = Books(assembly.ledger, assembly.window, store)
+        self.ledger = LedgerDesk(host, books, about.genesis.hash, assembly.membership.name_of)
         self._calling = Calling(host, nursery, seen.measurements, seen.metrics, assembly.membership.name_of)
 
     # -- agents ------------------------------------------------------------------------------------------------------
@@ -319,6 +325,7 @@ class Facade:
             call_p95_ms=p95_ms,
             rss_bytes=_rss_bytes(),
             loop_lag_ms=self._host.lag_s * 1000,
+            ledger=await self.ledger.head(),
             group=grouping.group_view(await self._ask_org(GetGroup()), self._assembly, about.me.node),
         )
 

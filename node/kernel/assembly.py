@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.org.replicated import GROUP, OrgState
+from meshos.consensus.pbft.limits import CHECKPOINT_INTERVAL
+from meshos.consensus.pbft.replica import CAST as PBFT
+from meshos.consensus.pbft.replica import Replica as Pbft
 from meshos.consensus.raft.config import Config as RaftConfig
 from meshos.consensus.raft.replica import Replica, protocol_of
 from meshos.crypto.signing import Verifier
@@ -18,10 +21,14 @@ from meshos.effects import Machine
 from meshos.errors import MeshError
 from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
+from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.agents import AgentFlows
 from meshos.node.kernel.group import GroupFlows
 from meshos.node.kernel.leading import Leading
+from meshos.node.kernel.ledger import replica_of
+from meshos.node.kernel.payments import STORED as PAYMENTS_STORED
+from meshos.node.kernel.payments import USUAL, Terms, payment_machines
 from meshos.node.kernel.watch import END, START, Watch
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.presets import Timing
@@ -36,6 +43,8 @@ from meshos.protocols.directory.services import services as directory_services
 from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.directory.wire import HINT
 from meshos.protocols.leader.wire import LEADER
+from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
+from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed
 from meshos.protocols.membership.machine import domain as membership_domain
@@ -46,16 +55,18 @@ from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
 from meshos.protocols.membership.sync import CheckCertificate
 from meshos.protocols.membership.sync import services as membership_services
+from meshos.protocols.payments.books import OrgBooks
 from meshos.protocols.rpc.casting import Listener
 from meshos.protocols.rpc.limits import SERVED
 from meshos.protocols.rpc.machine import Rpc
 from meshos.protocols.tasks.call import Calls
 from meshos.protocols.tasks.limits import HEAD_BYTES, MAX_ARGUMENTS_BYTES
 from meshos.protocols.tasks.outbox import MACHINE as RECEIPTS
-from meshos.protocols.tasks.outbox import ReceiptOutbox, deliver
-from meshos.protocols.tasks.payments import OwedOnly
+from meshos.protocols.tasks.outbox import Delivery, ReceiptOutbox
+from meshos.protocols.tasks.payments import OnCredit
 from meshos.protocols.tasks.receipt import PROTOCOL as RECEIPT
 from meshos.protocols.tasks.serve import TaskServices
+from meshos.protocols.tasks.settling import Settling
 from meshos.protocols.tasks.wire import CALL_OFF, TASK
 from meshos.storage.store import LiveView
 
@@ -69,11 +80,12 @@ BODIES = {TASK: MAX_ARGUMENTS_BYTES + HEAD_BYTES + 4}
 
 CALL, CALLED_OFF, DEPLOY, UNDEPLOY = "call", "call-off", "deploy", "undeploy"
 PROCESSES, ORG_NODES, REMOVE_NODE = "agents-processes", "org-nodes", "org-remove-node"
-DELIVER, TIDY, RECOVER, KEEP_GROUP = "receipts-deliver", "agents-tidy", "tasks-recover", "org-keep-group"
-ASK_ORG, ASK_DIRECTORY = "ask-org", "ask-directory"
+DELIVER, SETTLE, TIDY = "receipts-deliver", "calls-settle", "agents-tidy"
+RECOVER, KEEP_GROUP = "tasks-recover", "org-keep-group"
+ASK_ORG, ASK_DIRECTORY, ASK_LEDGER, SEND = "ask-org", "ask-directory", "ask-ledger", "send-transaction"
 """For whoever stands outside: put one command to the machine, give its answer."""
 
-STORED = ("membership", "org", "directory")
+STORED = ("membership", "org", "directory", LEDGER, *PAYMENTS_STORED)
 """The machines that have a disk."""
 
 
@@ -84,7 +96,8 @@ class Outside:
 
     certified: Certified
     facts: NodeFacts
-    genesis_hash: bytes
+    genesis: Genesis
+    validator_key: str
     timing: Timing
     seeds: Sequence[Seed]
     verifier: Verifier
@@ -100,6 +113,14 @@ class Outside:
     measures: Measures = unmeasured
     revoked: Held | None = None
     """The revocation lists to hand on, where there are any."""
+    terms: Terms = USUAL
+    checkpoint_interval: int = CHECKPOINT_INTERVAL
+    """The same for all nodes of a mesh; smaller in simulations."""
+
+    @property
+    def genesis_hash(self) -> bytes:
+        """What names the mesh."""
+        return self.genesis.hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +139,8 @@ class Assembly:
     revocations: Revocations
     org: OrgMachine
     group: GroupFlows
+    ledger: Pbft
+    window: ReplicaLedger
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
         """The nodes of ``org`` that work can be sent to now: of the own organisation, the one that leads it first."""
@@ -132,6 +155,9 @@ def assemble(outside: Outside) -> Assembly:
     def org_of_member(node: NodeId) -> OrgDid | None:
         member = membership.member(node)
         return None if member is None else member.org
+
+    def providers_of(org_: OrgDid) -> tuple[NodeId, ...]:
+        return tuple(membership.routable_of(org_)) if org_ != me.org else (me.node,)
 
     def live_peers() -> list[NodeId]:
         return [view.node_id for view in membership.members() if view.node_id != me.node and membership.routable(view.node_id)]
@@ -148,6 +174,19 @@ def assemble(outside: Outside) -> Assembly:
         return tuple(dict.fromkeys((*leader, *membership.routable_of(me.org), me.node)))
 
     org = OrgMachine(_replica(outside, me))
+    wall_ms = outside.wall_ms()
+    ledger = replica_of(
+        outside.genesis,
+        me,
+        outside.validator_key,
+        outside.views[LEDGER],
+        outside.verifier,
+        interval=outside.checkpoint_interval,
+        now=outside.now,
+        wall_ms=wall_ms,
+        listeners=(KERNEL, *PAYMENTS_STORED),
+    )
+    window = ReplicaLedger(ledger, outside.views[LEDGER])
     agents = AgentFlows(me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms)
     group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
     leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
@@ -156,10 +195,10 @@ def assemble(outside: Outside) -> Assembly:
         office=org,
         genesis_hash=outside.genesis_hash,
         verifier=outside.verifier,
-        payments=OwedOnly(),
+        payments=OnCredit(me.org),
         serves=agents.serves,
     )
-    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member)
+    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member, pays=True)
     shelf = Shelf(outside.embedder)
     checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
     parts = Parts(me.node, me.org, checker, shelf, live_peers, outside.measures)
@@ -199,11 +238,14 @@ def assemble(outside: Outside) -> Assembly:
         TIDY: agents.keep_tidy,
         RECOVER: tasks.keep_recovering,
         KEEP_GROUP: group.keep,
-        DELIVER: deliver,
+        DELIVER: Delivery(providers_of, pays=True).deliver,
+        SETTLE: Settling(calls, providers_of).settle,
         START: start,
         END: agents.end_all,
         ASK_ORG: ask_org,
         ASK_DIRECTORY: ask_directory,
+        ASK_LEDGER: ask_ledger,
+        SEND: send_transaction,
     }
     flows = Flows(services, limit=FLOWS)
 
@@ -212,20 +254,25 @@ def assemble(outside: Outside) -> Assembly:
 
     open_to_all = (MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT)
     allowed = {**dict.fromkeys(open_to_all, any_member), LEADER: own_only}
-    listeners = {protocol_of(GROUP): Listener(ORG, own_only)}
+    listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_member)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"])
-    receipts, watch = ReceiptOutbox(), Watch((DELIVER, TIDY, RECOVER, KEEP_GROUP), membership.name_of)
+    also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP)
+    receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of)
     machines: dict[str, Machine] = {
         "flows": flows,
         "rpc": rpc,
         "membership": membership,
         ORG: org,
+        LEDGER: ledger,
+        **payment_machines(
+            me, outside.genesis_hash, window, OrgBooks(org.replica.view), outside.terms, outside.views, now=outside.now, wall_ms=wall_ms
+        ),
         "directory": directory,
         RECEIPTS: receipts,
         KERNEL: watch,
     }
-    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org, group)
+    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org, group, ledger, window)
 
 
 async def ask_org(command: object) -> object:
@@ -236,6 +283,16 @@ async def ask_org(command: object) -> object:
 async def ask_directory(command: object) -> object:
     """The Flow ``ASK_DIRECTORY``."""
     return await Propose[object](command, to=DIRECTORY_MACHINE)
+
+
+async def ask_ledger(command: object) -> object:
+    """The Flow ``ASK_LEDGER``."""
+    return await Propose[object](command, to=LEDGER)
+
+
+async def send_transaction(send: object) -> object:
+    """The Flow ``SEND``: in the name of this node."""
+    return await Propose[object](send, to=TRANSACTIONS)
 
 
 def any_member(peer: Peer) -> bool:

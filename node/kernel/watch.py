@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from meshos.consensus.pbft.events import Decided, Noticed
 from meshos.consensus.raft.events import Followed, Led
 from meshos.effects import Completed, Err, Tell, Tick
 from meshos.errors import Refused
@@ -40,6 +41,7 @@ class Watch:
     def __init__(self, also: tuple[str, ...] = (), name_of: Callable[[NodeId], str | None] = lambda node: None) -> None:
         self._also = also
         self._name_of = name_of
+        self._begun = False
         self._led = 0
         self.ready = False
         self.changes = 0
@@ -47,11 +49,11 @@ class Watch:
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
         if isinstance(event, Begin):
-            return [Tell("flows", StartFlow(name, name, None, None, MACHINE)) for name in self._also]
+            self._begun = True
+            return [*(Tell("flows", StartFlow(name, name, None, None, MACHINE)) for name in self._also), *self._start()]
         if isinstance(event, Led):
             self._led = event.term
-            start = StartFlow((START, event.term), START, event.term, None, MACHINE)
-            return [Tell("flows", start), _leads("this node leads its organisation", event.term, "")]
+            return [*self._start(), _leads("this node leads its organisation", event.term, "")]
         if isinstance(event, Followed):
             return self._follow(event)
         if isinstance(event, MemberChanged):
@@ -61,6 +63,11 @@ class Watch:
             return [Happened("member-forgotten", f"{event.node} is not listed any more", (("peer", event.node),))]
         if isinstance(event, FlowEnded):
             return self._ended(event)
+        if isinstance(event, Decided):
+            return [_block(event)]
+        if isinstance(event, Noticed):
+            error = event.error
+            return [Happened("ledger-notice", str(error), (("err", error.name),))]
         if isinstance(event, LeaveCompleted):
             return [event]
         if isinstance(event, Perform):
@@ -75,7 +82,7 @@ class Watch:
 
     def _follow(self, event: Followed) -> list[object]:
         effects: list[object] = []
-        if self._led:
+        if self._led and self._begun:
             flow = (START, self._led)
             effects = [Tell("flows", CancelFlow(flow)), Tell("flows", StartFlow((END, event.term), END, None, None, MACHINE))]
         self._led = 0
@@ -85,6 +92,12 @@ class Watch:
         name = self._name_of(event.leader) or event.leader
         return [*effects, _leads(f"{name} leads this organisation", event.term, name)]
 
+    def _start(self) -> list[object]:
+        """Once this node leads and its ports are open, whichever comes first: agents are started through a port."""
+        if not self._begun or not self._led:
+            return []
+        return [Tell("flows", StartFlow((START, self._led), START, self._led, None, MACHINE))]
+
     def _ended(self, event: FlowEnded) -> list[object]:
         if event.flow != (START, self._led):
             return []
@@ -92,6 +105,12 @@ class Watch:
         if isinstance(event.outcome, Err):
             return [Happened("start-failed", str(event.outcome.error), (("err", event.outcome.error.name),))]
         return [Happened("started", "agents are started, open tasks are ended", ())]
+
+
+def _block(event: Decided) -> Happened:
+    block = event.certified.block
+    count, height = len(block.requests), block.header.height
+    return Happened("block", f"block {height} with {count} transactions", (("height", height), ("transactions", count)))
 
 
 def _leads(text: str, term: int, leader: str) -> Happened:

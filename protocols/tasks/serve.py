@@ -35,6 +35,7 @@ from meshos.consensus.org.commands import (
 )
 from meshos.consensus.org.limits import MAX_RECORDED_ARGUMENTS_BYTES
 from meshos.consensus.org.machine import Lead, leads_not
+from meshos.crypto.merkle import leaf_hash
 from meshos.crypto.signing import Claim, Verifier
 from meshos.effects import Err, Ok
 from meshos.errors import Failed, MeshError, Refused, Unreachable
@@ -42,6 +43,7 @@ from meshos.flow import Ask, Compute, Gather, Port, Propose, Sleep
 from meshos.flow_machine import ABANDONED
 from meshos.ids import AgentId, Peer, TaskId
 from meshos.protocols.leader.reaching import RETRIED
+from meshos.protocols.payments.commands import Accepted
 from meshos.protocols.rpc.events import Inbound
 from meshos.protocols.rpc.limits import BODY_BYTES
 from meshos.protocols.tasks import receipt as receipts
@@ -58,7 +60,7 @@ from meshos.protocols.tasks.limits import (
     REPLY_MARGIN_S,
     WORD_S,
 )
-from meshos.protocols.tasks.outbox import decode_receipts, encode_receipts
+from meshos.protocols.tasks.outbox import Received, decode_receipts, encode_receipts, encode_received
 from meshos.protocols.tasks.payments import Payments
 from meshos.protocols.tasks.ports import CallTool, SignBytes, ToolResult
 from meshos.protocols.tasks.receipt import Receipt, caller_domain, provider_domain, request_hash
@@ -233,9 +235,11 @@ class TaskServices:
             # and a caller does not take it for completed.
             payload, signature, owed_micro = b"", b"", 0
             self.unsigned += 1
-        return await Propose[Ended](
+        ended = await Propose[Ended](
             RecordOutcome(intent.task, status, value, digest, problem, payload, signature, owed_micro, replica, forget)
         )
+        await self._payments.ended(intent)
+        return ended
 
     # -- recovery ----------------------------------------------------------------------------------------------------
 
@@ -293,13 +297,15 @@ class TaskServices:
     # -- /meshos/receipt/1 -------------------------------------------------------------------------------------------
 
     async def receipt(self, inbound: Inbound) -> bytes:
-        """The service ``/meshos/receipt/1``: record the caller's signatures; gives how many were recorded, as CBOR."""
-        behalf, signatures = decode_receipts(inbound.body)
+        """The service ``/meshos/receipt/1``: record the caller's signatures, and take its voucher; gives ``Received``."""
+        behalf, signatures, voucher = decode_receipts(inbound.body)
         caller = self._caller(inbound.peer, behalf)
         if self._office.lead is None:
-            return await self._forward(receipts.PROTOCOL, encode_receipts(signatures, behalf=caller), GRACE_S, behalf)
-        claims: list[Claim] = []
+            body = encode_receipts(signatures, behalf=caller, voucher=voucher)
+            return await self._forward(receipts.PROTOCOL, body, GRACE_S, behalf)
+        claims = [] if voucher is None else [voucher.claim(self._genesis_hash, caller.node)]
         known: list[tuple[TaskId, bytes]] = []
+        leaves: list[tuple[TaskId, bytes]] = []
         for task, signature in signatures:
             try:
                 found = await Propose[Running | Ended](GetTask(task))
@@ -308,10 +314,14 @@ class TaskServices:
             if isinstance(found, Running) or not found.receipt or found.intent.caller.org != caller.org:
                 raise Refused("task-unknown", f"{caller.org} has no receipt of a task {task[:80]!r} here")
             known.append((task, signature))
+            if found.owed_micro and not found.countersignature:
+                leaves.append((task, leaf_hash(found.receipt)))
             claims.append(Claim(found.intent.caller.node, caller_domain(self._genesis_hash), found.receipt, signature))
         if not all(await Compute(lambda: self._verifier.verify_many(claims), cost_s=0.0001 * len(claims))):
-            raise Refused("bad-signature", "a receipt is not signed by the node that called")
-        return cbor.encode(await Propose[int](RecordReceipts(tuple(known))))
+            raise Refused("bad-signature", "a receipt or voucher is not signed by the node that called")
+        accepted = await self._payments.accept(caller, voucher, tuple(leaves)) if voucher is not None or leaves else Accepted(0)
+        recorded = await Propose[int](RecordReceipts(tuple(known))) if known else 0
+        return encode_received(Received(recorded, accepted.micro, accepted.refused))
 
     # -- who asks ----------------------------------------------------------------------------------------------------
 

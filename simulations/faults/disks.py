@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from meshos.ids import NodeId
 from meshos.simulations.disks import Trap
-from meshos.simulations.faults.fields import Count, Node, Operation, Point, Seconds, Share, Store
+from meshos.simulations.faults.fields import Node, Operation, Ordinal, Point, Seconds, Share, Store
 from meshos.simulations.faults.schedule import fault
 from meshos.simulations.world import World
 
@@ -33,7 +33,7 @@ class CrashAt:
     node: Node
     point: Point
     operation: Operation
-    number: Count
+    number: Ordinal
     machine: Store
 
     def do(self, world: World) -> None:

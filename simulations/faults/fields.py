@@ -97,10 +97,14 @@ def _rate(value: object) -> float:
     return _number(value, low=0.5, high=2.0)
 
 
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
-        raise ValueError(f"{str(value)[:60]} is no count from 1 on")
+def _count(value: object, least: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 1_000_000:
+        raise ValueError(f"{str(value)[:60]} is no count from {least} on")
     return value
+
+
+def _ordinal(value: object) -> int:
+    return _count(value, 1)
 
 
 def _choice(*words: str) -> Field:
@@ -143,9 +147,9 @@ def _rounder(value: object) -> Iterator[object]:
     yield from dict.fromkeys(each for each in (0.0, 1.0, round(value), round(value, 1), round(value, 2)) if each != value)
 
 
-def _earlier(value: object) -> Iterator[object]:
+def _fewer(value: object) -> Iterator[object]:
     assert isinstance(value, int)
-    yield from range(1, min(value, 5))
+    yield from range(min(value, 5))
 
 
 OF_NODES = ("a node", "nodes", "sides")
@@ -178,4 +182,5 @@ Seconds: TypeAlias = Annotated[float, Field("a time", _TIME, read_seconds, _writ
 Offset: TypeAlias = Annotated[float, Field("a time", _TIME, read_seconds, _write_seconds, _offset, _rounder)]
 Share: TypeAlias = Annotated[float, Field("a share", _PERCENT, _read_share, _write_share, _share, _rounder)]
 Rate: TypeAlias = Annotated[float, Field("a rate", _NUMBER, float, lambda value: f"{value:.9g}", _rate, _nothing)]
-Count: TypeAlias = Annotated[int, Field("a count", r"[0-9]+", int, str, _count, _earlier)]
+Count: TypeAlias = Annotated[int, Field("a count", r"[0-9]+", int, str, _count, _fewer)]
+Ordinal: TypeAlias = Annotated[int, Field("a place from 1 on", r"[0-9]+", int, str, _ordinal, _fewer)]

@@ -152,7 +152,7 @@ def test_a_fault_is_written_as_a_person_would(text: str, fault: object) -> None:
         ("partition n1", "at least two sides"),
         ("partition n1 | n1 n2", "on two sides"),
         ("disk of n1 fails 150 %", "from 0 to 1"),
-        ("crash n1 before sync 0 of any", "no count"),
+        ("crash n1 before sync 0 of any", "no count from 1 on"),
         ("", "no fault"),
         ("x" * 10_000, "no fault"),
     ],

@@ -91,7 +91,7 @@ class Node:
             "recover": self.services.recover,
             "call": calls.call,
             "call-off": calls.call_off,
-            "deliver": outbox.deliver,
+            "deliver": outbox.Delivery(lambda _: (), pays=False).deliver,
             "propose": _propose,
         }
         self.machines: dict[str, Machine] = {"flows": Flows(table, limit=100), "org": self.org, "receipts": outbox.ReceiptOutbox()}

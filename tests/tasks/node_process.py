@@ -19,7 +19,7 @@ from meshos import cbor
 from meshos.consensus.org.commands import DeployAgent, GetAgent, Tool
 from meshos.crypto.keys import SigningKey, node_id
 from meshos.crypto.signing import Ed25519Verifier, sign
-from meshos.effects import Machine
+from meshos.effects import Machine, Sign
 from meshos.errors import Refused
 from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
@@ -55,14 +55,14 @@ class TaskNode:
         overlay = Overlay(store)
         verifier = Ed25519Verifier()
         found(store, self.me)
-        org = org_machine(overlay, self.me, now=trio.current_time(), wall_ms=time.time_ns() // 1_000_000)
+        self.org = org = org_machine(overlay, self.me, now=trio.current_time(), wall_ms=time.time_ns() // 1_000_000)
         self.services = TaskServices(self.me, office=org, genesis_hash=GENESIS, verifier=verifier, payments=OwedOnly())
         calls = Calls(self.me, genesis_hash=GENESIS, verifier=verifier, org_of=lambda node: ORG if node == self.me.node else None)
         flows: dict[str, Service] = {
             wire.TASK: self.services.task,
             receipt.PROTOCOL: self.services.receipt,
             "recover": self.services.recover,
-            "deliver": outbox.deliver,
+            "deliver": outbox.Delivery(lambda _: (), pays=False).deliver,
             "call": calls.call,
             "propose": _propose,
         }
@@ -80,6 +80,8 @@ class TaskNode:
         """Serve: recover first, then be ready."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.host.run)
+            while self.org.lead is None:  # alone it leads at once, and that takes a sync
+                await trio.sleep(0.005)
             await self.host.flow("recover", None, timeout_s=60)
             nursery.start_soon(partial(self.host.flow, "deliver", None, timeout_s=float("inf")))
             try:
@@ -110,7 +112,7 @@ class TaskNode:
         return sign(self.key, effect.domain, effect.payload)
 
 
-async def _never(domain: object, payload: bytes) -> bytes:
+async def _never(sign: Sign) -> bytes:
     raise AssertionError("no machine signs here")
 
 
