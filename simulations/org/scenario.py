@@ -13,6 +13,7 @@ from meshos.simulations.marks import Marks, State
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.org.checkers import OrgChecker
 from meshos.simulations.org.work import OrgWork, organisation
+from meshos.simulations.raft.scenario import SITUATIONS as RAFT_SITUATIONS
 from meshos.simulations.raft.scenario import leaders_suffer
 from meshos.simulations.run import Checker, Scenario, swarmed
 from meshos.simulations.work import CallChecker, CallWork
@@ -64,5 +65,5 @@ SCENARIO = Scenario(
     SETTLE_S,
     mixture=mixture,
     marks=marks,
-    situations=("a call called off before it came",),
+    situations=("a call called off before it came", *RAFT_SITUATIONS),
 )

@@ -9,6 +9,8 @@ from meshos.simulations.pbft.group import MACHINE, Group
 from meshos.simulations.world import SimNode, World
 
 NAMES = (
+    "not-carried-over",
+    "too-far-ahead",
     "a view was left",
     "a view began",
     "a view began by a certificate alone",

@@ -88,6 +88,15 @@ def marks(node: SimNode, machine: str, event: object, effects: list[object]) -> 
     return ()
 
 
+SITUATIONS = (
+    "a change of members was made",
+    "a leader that died young",
+    "a leader that froze",
+    "a leader that was cut off",
+    "a voter that died after its vote",
+)
+"""What a run of it may meet."""
+
 SCENARIO = Scenario(
     "raft",
     "one organisation's nodes agree: nothing acknowledged is lost, reads are never old, members come and go",
@@ -98,4 +107,5 @@ SCENARIO = Scenario(
     SETTLE_S,
     mixture=mixture,
     marks=marks,
+    situations=SITUATIONS,
 )

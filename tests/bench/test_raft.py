@@ -11,7 +11,7 @@ from meshos.bench.raft_node import Members, Registers, State
 from meshos.bench.raft_writer import write
 from meshos.bench.report import Report
 from meshos.effects import Put
-from meshos.errors import BadInput
+from meshos.errors import Refused
 from meshos.ids import NodeId
 
 
@@ -39,7 +39,7 @@ def test_members_and_states_come_back_as_they_were(tmp_path: os.PathLike[str]) -
 def test_a_register_takes_what_a_writer_writes_and_nothing_else() -> None:
     assert Registers().decode(write(b"key", b"value")) == Put(b"key", b"value")
     for bad in (b"", b"\x05key"):
-        with pytest.raises(BadInput):
+        with pytest.raises(Refused):
             Registers().decode(bad)
 
 

@@ -100,9 +100,13 @@ class Mesh:
         for node in self.nodes():
             node.start()
         for provider in PROVIDERS:
-            tools = (Tool("once", False), Tool("look", True))
-            self.propose(provider, DeployAgent(AGENT, "Demo", 1, b"", "/", b"", tools, price, "tests", provider, 0))
+            self.propose(provider, self.agent(provider))
         self.run(1.0)
+
+    def agent(self, node: NodeId) -> DeployAgent:
+        """What ``node`` serves."""
+        tools = (Tool("once", False), Tool("look", True))
+        return DeployAgent(AGENT, "Demo", 1, b"", "/", b"", tools, self.price, "tests", node, 0)
 
     # -- nodes
 

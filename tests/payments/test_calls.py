@@ -227,7 +227,7 @@ def test_a_provider_that_was_away_gets_its_voucher_when_it_is_back() -> None:
 
 def test_another_node_of_the_organisation_takes_vouchers_too() -> None:
     mesh = begin()
-    mesh.propose(CALLER, mesh.agent)  # alpha-1 holds its organisation's state, alpha-2 passes on
+    mesh.propose(CALLER, mesh.agent(CALLER))  # alpha-1 holds its organisation's state, alpha-2 passes on
     number = mesh.call(PROVIDER, OTHER)
     mesh.run(10.0)
     assert result(mesh, number).status == "completed"

@@ -1,4 +1,4 @@
-"""Raft in the simulator: seeds that once found something, a few more, and every mutation found at a seed that is known to find it."""
+"""Raft in the simulator: a few seeds, and (slow) every mutation found within 200 of them."""
 
 import pytest
 
@@ -14,20 +14,12 @@ FOUND = {
 }
 """What seeds of this scenario found, and is mended."""
 
-FINDS: dict[str, int] = {}
-"""By mutation: the first seed that finds it (``mesh sim mutants raft``)."""
-
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_nothing_is_violated(seed: int) -> None:
     report = run(SCENARIO, seed)
     assert (report.verdict, report.message) == ("ok", "")
     assert report.figures["acknowledged"] > 20, "a group that answers nothing violates nothing either"
-
-
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.name for mutation in MUTATIONS])
-def test_a_broken_raft_is_found(mutation: Mutation) -> None:
-    must_find(mutation, SCENARIO, [FINDS[mutation.name]])
 
 
 @pytest.mark.slow
