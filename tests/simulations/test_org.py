@@ -12,6 +12,7 @@ FOUND = {
 }
 """What seeds of this scenario found, and is mended."""
 
+
 @pytest.mark.parametrize("seed", [*FOUND, 1])
 def test_nothing_is_violated(seed: int) -> None:
     report = run(SCENARIO, seed)
