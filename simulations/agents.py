@@ -17,6 +17,7 @@ from meshos.simulations.world import Lasting, SimNode, World
 
 QUICK_S = (0.001, 0.2)
 SLOW_S = (0.5, 8.0)
+START_S = (0.05, 1.0)
 
 
 @dataclass(slots=True)
@@ -39,6 +40,10 @@ class Agents:
         self._world = world
         self._rng = world.generator("tools")
         self._started: dict[tuple[str, AgentId], tuple[int, list[_Run]]] = {}  # by node: in which of its lives, and what runs
+
+    def start_s(self) -> float:
+        """How long one takes to start."""
+        return self._rng.uniform(*START_S)
 
     def start(self, node: SimNode, agent: AgentId) -> None:
         """It takes calls on ``node`` from now on; one that ran before is replaced."""

@@ -172,9 +172,14 @@ class Mesh:
             LookAtAgents: lambda node, effect: (),
         }
 
-    def _start_agent(self, node: SimNode, effect: StartAgent) -> tuple[Tool, ...]:
-        self.agents.start(node, effect.agent)
-        return TOOLS
+    def _start_agent(self, node: SimNode, effect: StartAgent) -> Lasting:
+        """A program takes its time to start; what ran before goes on until then."""
+
+        def ended() -> tuple[Tool, ...]:
+            self.agents.start(node, effect.agent)
+            return TOOLS
+
+        return Lasting(self.agents.start_s(), ended, left=lambda: None)
 
     def _lasting(self, sign: Callable[[], object]) -> Lasting:
         return Lasting(self.world.sign_s(), sign, left=lambda: None)

@@ -16,7 +16,7 @@ does anything else, or by ``keep_tidy``, whichever comes first. That also tries 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshos.consensus.org.commands import Agent, DeployAgent, GetAgent, ListAgents, PlaceAgent, Placement, RecordLead, WithdrawAgent
 from meshos.consensus.org.commands import Tool as HostedTool
@@ -28,7 +28,7 @@ from meshos.ids import AgentId, NodeId, Peer, agent_id
 from meshos.protocols.directory.commands import EntrySignature, Find, Held, Merged, Publish, SignEntry, Withdraw
 from meshos.protocols.directory.embedder import Embedder
 from meshos.protocols.directory.profile import Profile, checked
-from meshos.protocols.directory.record import Entry, Sealed, Tombstone, body_of, described, parse, seal
+from meshos.protocols.directory.record import AgentRecord, Entry, Sealed, Tombstone, body_of, described, parse, seal
 from meshos.protocols.leader.wire import AgentProcesses
 from meshos.protocols.tasks.agent_file import AgentFile, parse_canonical
 from meshos.protocols.tasks.tools import Tool
@@ -129,9 +129,9 @@ class AgentFlows:
                 raise
             try:
                 await _published(Publish((sealed,)))
-            except MeshError:
+            except MeshError as error:
                 self._stray.discard(agent)  # it runs as it is recorded, and whoever deploys hears that it is not published
-                raise
+                raise _done(error) from error
             self._stray.discard(agent)
             return Deployment(sealed, self._me.node, await _ready(agent))
 
@@ -152,8 +152,11 @@ class AgentFlows:
             except Refused:
                 self._stray.discard(agent)
                 raise
-            await _published(Withdraw((tombstone,)))
-            await self._stop(agent)
+            try:
+                await _published(Withdraw((tombstone,)))
+                await self._stop(agent)
+            except MeshError as error:
+                raise _done(error) from error  # it is recorded, and the rest is done by ``keep_tidy``
             self._stray.discard(agent)
             return gone
 
@@ -293,7 +296,18 @@ class AgentFlows:
                 except MeshError:
                     await Port[object](StartAgent(agent, file, found.folder, must_start=False))  # tried again with growing pauses
                 self._running[agent] = found.version
-            await _published_again(Publish((parse(found.record),)))
+            await _published_again(Publish((await self._vouched(agent, found),)))
+
+    async def _vouched(self, agent: AgentId, found: Agent) -> Sealed:
+        """The agent's record, as this node publishes it: signed anew where another node has signed the one that the directory holds, since
+        only who signed a record renews it, and what a revoked node has signed counts for nothing.
+        """
+        (held,) = await Propose[tuple[Held | None, ...]](Find((agent,)), to="directory")
+        recorded = parse(found.record)
+        signer = recorded.signer if held is None or held.sealed is None else held.sealed.signer
+        if signer == self._me.node or not isinstance(recorded.entry, AgentRecord):
+            return recorded
+        return await self._signed(replace(recorded.entry, version=await self._next_version(agent, found)))
 
 
 async def _recorded(agent: AgentId) -> Agent | None:
@@ -320,11 +334,18 @@ async def _published(command: Publish | Withdraw) -> None:
 
 
 async def _published_again(command: Publish | Withdraw) -> None:
-    """As ``_published``; that the directory holds a later version (a renewal, a publication of the name since) is no error."""
+    """As ``_published``; that the directory holds a later version (a renewal, a publication of the name since) is no error, nor that it has
+    let go of what a node had buried that is revoked by now.
+    """
     merged = await Propose[Merged](command, to="directory")
     for _, error in merged.refused:
-        if error.name != "old-version":
+        if error.name not in ("old-version", "certificate-revoked"):
             raise error
+
+
+def _done(error: MeshError) -> MeshError:
+    """``error`` came after what counts was recorded."""
+    return type(error)(error.name, f"{error.detail}; it is recorded all the same", hint=error.hint, outcome="done")
 
 
 async def processes() -> tuple[AgentProcesses, ...]:

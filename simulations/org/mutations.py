@@ -9,7 +9,7 @@ from meshos.consensus.org import machine, state
 from meshos.consensus.org.commands import Begun, ListOrphans, RecordIntent
 from meshos.consensus.org.state import _Change
 from meshos.consensus.raft.events import Stale
-from meshos.effects import Err, Ok
+from meshos.effects import Ok
 from meshos.errors import MeshError
 from meshos.flow import Propose, Sleep
 from meshos.flow_machine import Perform
@@ -116,20 +116,6 @@ def reads_are_old() -> Iterator[None]:
 
 
 @contextmanager
-def a_lost_lead_means_not_done() -> Iterator[None]:
-    """Whoever asked a leader that led no more by the time of the answer hears that nothing was done."""
-    begun = machine.OrgMachine._begun
-
-    def broken(self: machine.OrgMachine, now: float, asked: Any, command: RecordIntent, outcome: Any) -> Any:
-        if asked.asker is not None and asked.fence != self.replica.fence:
-            return Err(machine.leads_not())
-        return begun(self, now, asked, command, outcome)
-
-    with replaced(machine.OrgMachine, "_begun", broken):
-        yield
-
-
-@contextmanager
 def nobody_is_taken_up() -> Iterator[None]:
     """Nodes that join are not added."""
     with replaced(group, "next_change", lambda now, **_: ()):
@@ -151,9 +137,6 @@ MUTATIONS = (
     Mutation("agents-run-on", "a leader that lost the lead keeps its agents", agents_run_on, "stuck", "should run"),
     Mutation("agents-stay", "a new leader starts no agents", agents_stay_where_they_were),
     Mutation("reads-are-old", "nodes answer from what they have", reads_are_old, "safety", "not linearizable"),
-    Mutation(
-        "a-lost-lead-means-not-done", "a call at a lost lead counts as not done", a_lost_lead_means_not_done, "safety", "not to be done"
-    ),
     Mutation("nobody-is-taken-up", "nodes that join are not added", nobody_is_taken_up, "stuck"),
     Mutation("keys-are-forgotten", "a call that is repeated runs again", keys_are_forgotten, "safety", "must not run twice"),
 )

@@ -115,14 +115,14 @@ class OrgWork:
         self._count += 1
         draw = self._rng.random()
         name = self._rng.choice(self.NAMES)
-        if draw < 0.35:
+        if draw < 0.3:
             self._ask(node, Get((org, name)), ASK_ORG, GetConfig(name), 15.0)
-        elif draw < 0.7:
+        elif draw < 0.6:
             value = f"v{self._count}"
             self._ask(node, Set((org, name), value), ASK_ORG, SetConfig(name, value.encode(), "tester"), 15.0)
-        elif draw < 0.8:
+        elif draw < 0.7:
             self._ask(node, Look((org, MOVED)), ASK_ORG, GetAgent(agent_id(org, MOVED)), 15.0)
-        elif draw < 0.92:
+        elif draw < 0.88:
             text = f"does thing {self._count}"
             file = parse_mapping({"name": MOVED, "description": text, "runtime": {"mcp": {"command": ["worker"]}}})
             self._ask(node, Deploy((org, MOVED), text), DEPLOY, DeployAsked(file, file.canonical(), "/", "tester"), 30.0)
@@ -140,6 +140,8 @@ class OrgWork:
             self.history.ok(token, _result(op, outcome.value))
         elif outcome.error.name == "agent-unknown" and isinstance(op, Undeploy | Look):
             self.history.ok(token, False if isinstance(op, Undeploy) else None)
+        elif outcome.error.outcome == "done":
+            self.history.ok(token, True)
         elif outcome.error.outcome == "not_done":
             self.history.fail(token)
         else:

@@ -126,6 +126,8 @@ def test_agents_move_with_the_lead_and_come_back_with_nothing_run_twice() -> Non
     first.crash()
     org.run(10)
     assert org.runs_on() == [org.leader().name] != [first.name], "at most ten seconds"
+    held = org.mesh.assemblies[org.followers()[0].name].directory.record(org.agent)
+    assert held is not None and held.signer == org.leader().name, "whoever runs it vouches for it, and renews its record"
     first.start()
     org.run(10)
     assert org.leader() is not first and org.runs_on() == [org.leader().name]

@@ -16,13 +16,15 @@ from meshos.consensus.org.commands import (
     HoldTask,
     ListOrphans,
     RecordIntent,
+    RecordLead,
     RecordOutcome,
     Running,
     SetConfig,
 )
-from meshos.consensus.org.limits import DEDUP_MS
+from meshos.consensus.org.limits import DEDUP_MS, LOOK_S
 from meshos.consensus.org.machine import MACHINE
-from meshos.consensus.raft.events import WallTime
+from meshos.consensus.raft.events import Fence, WallTime
+from meshos.consensus.raft.replica import Replica
 from meshos.effects import Completed, Err, Ok, Persist, Tell, Tick, WriteBack
 from meshos.errors import MeshError
 from meshos.flow import Propose
@@ -95,6 +97,13 @@ class _Driver:
     def ask(self, command: object) -> object:
         outcome = self.answers[self.begin(command)]
         return outcome.value if isinstance(outcome, Ok) else outcome
+
+    def beside(self, command: object) -> None:
+        """Have ``command`` decided as another node would: this machine is not asked."""
+        self.ops += 1
+        for effect in self.machine.replica.step(self.now, Perform(self.ops, Propose(command), None, "elsewhere")):
+            assert isinstance(effect, Tell) and effect.machine == MACHINE
+            self.step(effect.event)
 
     def abandon(self, op: int, command: object) -> list[object]:
         return self.step(Abandon(op, Propose(command)))
@@ -300,3 +309,73 @@ def test_errors_are_of_the_tree() -> None:
     outcome = driver.answers[driver.begin(pay_intent(tool="none"))]
     assert isinstance(outcome, Err) and isinstance(outcome.error, MeshError)
     assert isinstance(pay_intent(), RecordIntent)
+
+
+def test_an_end_that_another_node_has_recorded_is_told_to_those_who_wait_here() -> None:
+    driver = _Driver()
+    driver.ask(pay_intent())
+    waiting = [driver.begin(HoldTask(TASK, None)), driver.begin(AwaitOutcome(TASK))]
+    driver.beside(RecordOutcome(TASK, "completed", b"result"))
+    assert not driver.answers.keys() & set(waiting), "nobody tells this machine"
+    driver.now += LOOK_S
+    driver.tick()
+    ended = driver.ask(GetTask(TASK))
+    assert isinstance(ended, Ended) and ended.result == b"result"
+    assert [driver.answers[op] for op in waiting] == [Ok(ended)] * 2 and driver.waits() == (0, 0)
+    due = driver.machine.deadline()
+    assert due is None or due > driver.now + 10 * LOOK_S, "nobody waits, so there is nothing to look at"
+
+
+def test_a_look_takes_its_time_and_misses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "LOOKED_AT", 2)
+    driver = _Driver()
+    waiting = []
+    for number in range(5):
+        driver.ask(pay_intent(f"t-{number}", key=str(number)))
+        waiting.append(driver.begin(HoldTask(TaskId(f"t-{number}"), None)))
+    for number in range(5):
+        driver.beside(RecordOutcome(TaskId(f"t-{number}"), "cancelled"))
+    for looks in (2, 4, 5):
+        driver.now += LOOK_S
+        driver.tick()
+        assert sum(op in driver.answers for op in waiting) == looks
+
+
+def test_an_intent_of_a_lead_that_is_over_is_left_to_the_leader_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = _Driver()
+    terms = iter((1, 1, 2))  # when it is asked for, when it is proposed, when it is recorded
+    monkeypatch.setattr(Replica, "fence", property(lambda self: Fence("org", next(terms))))
+    assert driver.ask(pay_intent()) == Running(TASK), "it may be run there, so it is neither run here nor said not to be done"
+    monkeypatch.undo()
+    orphans = driver.ask(ListOrphans())
+    assert isinstance(orphans, tuple) and [intent.task for intent in orphans] == [TASK]
+
+
+def test_an_intent_that_comes_after_a_later_leader_was_not_done() -> None:
+    driver = _Driver()
+    driver.ask(RecordLead(NodeId("later"), 99))
+    outcome = driver.answers[driver.begin(pay_intent())]
+    assert isinstance(outcome, Err) and (outcome.error.name, outcome.error.outcome) == ("not-leading", "not_done")
+    assert driver.name(driver.begin(GetTask(TASK))) == "task-unknown"
+
+
+def test_a_node_that_does_not_lead_begins_nothing_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = _Driver()
+    driver.ask(pay_intent())
+    monkeypatch.setattr(Replica, "fence", None)
+    assert driver.name(driver.begin(pay_intent("t-2", key="2"))) == "not-leading"
+    assert driver.name(driver.begin(ListOrphans())) == "not-leading", "what is open is run by whoever leads"
+
+
+def test_what_is_about_to_be_ended_is_no_orphan() -> None:
+    driver = _Driver()
+    driver.ask(pay_intent())
+    hold = driver.begin(HoldTask(TASK, None))
+    effects = driver.machine.step(driver.now, Abandon(hold, Propose(HoldTask(TASK, None))))
+    asked = driver.machine.step(driver.now, Perform(77, Propose(ListOrphans()), None))
+    told = [effect.event for effect in asked if isinstance(effect, Tell) and isinstance(effect.event, Completed)]
+    assert told == [Completed(77, Ok(()))]
+    for effect in effects:
+        if isinstance(effect, Tell) and effect.machine == MACHINE:
+            driver.step(effect.event)
+    assert isinstance(driver.ask(GetTask(TASK)), Ended)

@@ -22,13 +22,16 @@ from meshos.consensus.org.commands import (
     GetPlacement,
     GetTask,
     ListAgents,
+    ListRemoved,
     PlaceAgent,
     Placement,
     Problem,
     ReadAudit,
     RecordIntent,
+    RecordLead,
     RecordOutcome,
     RecordReceipts,
+    RemoveNode,
     Running,
     SetConfig,
     Tool,
@@ -324,6 +327,7 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
         key=st.sampled_from(["k", "l"]),
         chosen=st.booleans(),
         body_hash=st.sampled_from([b"a" * 32, b"b" * 32]),
+        term=st.integers(0, 5),
     ),
     st.builds(
         RecordOutcome,
@@ -336,6 +340,8 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     ),
     st.builds(lambda task, key: CallOff(task, BETA, AGENT, key), TASKS, st.sampled_from(["", "k"])),
     st.builds(PlaceAgent, st.just(AGENT), st.sampled_from([NodeId("a"), NodeId("b")]), st.integers(0, 5)),
+    st.builds(RecordLead, st.sampled_from([NodeId("a"), NodeId("b")]), st.integers(0, 5)),
+    st.builds(RemoveNode, st.sampled_from([NodeId("a"), NodeId("b")]), st.just("bob")),
     st.builds(RecordReceipts, st.lists(st.tuples(TASKS, st.just(b"c")), max_size=2).map(tuple)),
     st.builds(SetConfig, st.sampled_from(["x", "y"]), st.one_of(st.none(), st.binary(max_size=2)), st.just("bob")),
     st.builds(lambda version: replace(DEPLOY, version=version), st.integers(1, 4)),
@@ -370,3 +376,59 @@ def test_any_commands(commands: list[tuple[Command, int]]) -> None:
         if isinstance(result, Ended):
             known = ends.setdefault(f"{result.intent.task}@{result.intent.at_ms}", result)
             assert (known.status, known.result, known.ended_ms) == (result.status, result.result, result.ended_ms)
+
+
+def test_what_comes_in_the_name_of_a_lead_that_is_over_is_refused() -> None:
+    org = _State()
+    first, second = NodeId("first"), NodeId("second")
+    org.run(RecordLead(first, 5))
+    org.run(pay_intent("t-1", term=5))
+    org.run(RecordLead(second, 6))
+    for command in (
+        pay_intent("t-2", key="other", term=5),
+        replace(DEPLOY, version=2, term=5),
+        WithdrawAgent(AGENT, 2, b"", "alice", 5),
+        PlaceAgent(AGENT, first, 5),
+        RecordLead(first, 5),
+    ):
+        org.refused(command, "stale-term")
+    assert [intent.task for intent in open_intents(org.store)] == ["t-1"], "what was recorded before is for the new leader to end"
+    ended = org.run(RecordOutcome(TaskId("t-1"), "completed"))
+    assert isinstance(ended, Ended) and ended.status == "completed", "how a task ended may be told by whoever ran it"
+    for command in (pay_intent("t-3", key="new", term=6), replace(DEPLOY, version=2, node=second, term=6), RecordLead(second, 6)):
+        org.run(command)
+    assert answer(org.store, GetPlacement(AGENT)) == Placement(AGENT, second, 6), "who deploys an agent runs it"
+    leads = [(entry.by, entry.subject) for entry in answer(org.store, ReadAudit()) if entry.what == "lead"]  # type: ignore[union-attr]
+    assert leads == [("first", "5"), ("second", "6")], "and each lead is told once"
+
+
+def test_a_removed_node_stays_removed() -> None:
+    org = _State()
+    gone = NodeId("gone")
+    assert answer(org.store, ListRemoved()) == frozenset()
+    assert org.run(RemoveNode(gone, "alice")) is True and org.run(RemoveNode(gone, "bob")) is False
+    assert answer(org.store, ListRemoved()) == {gone}
+    removals = [(entry.by, entry.subject) for entry in answer(org.store, ReadAudit()) if entry.what == "remove-node"]  # type: ignore[union-attr]
+    assert removals == [("alice", "gone")]
+    org.refused(RemoveNode(NodeId(""), "alice"), "bad-command")
+    org.refused(RemoveNode(NodeId("n" * 129), "alice"), "bad-command")
+
+
+def test_the_table_of_removed_nodes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "MAX_REMOVED", 2)
+    org = _State()
+    for number in range(2):
+        org.run(RemoveNode(NodeId(f"n{number}"), "alice"))
+    org.refused(RemoveNode(NodeId("n2"), "alice"), "busy")
+    assert org.run(RemoveNode(NodeId("n1"), "alice")) is False
+
+
+@settings(max_examples=120, deadline=None)
+@given(COMMANDS)
+def test_a_command_comes_out_of_the_log_as_it_went_in(command: Command) -> None:
+    assert codec.decode(codec.encode(command)) == command
+
+
+def test_arguments_that_are_too_large_to_be_recorded_are_left_out_of_the_log_too() -> None:
+    command = pay_intent(arguments=None)
+    assert codec.decode(codec.encode(command)) == command
