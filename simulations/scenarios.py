@@ -11,6 +11,7 @@ from meshos.simulations.mesh import Mesh
 from meshos.simulations.mutations import Mutation
 from meshos.simulations.raft import mutations as raft_mutations
 from meshos.simulations.raft import scenario as raft
+from meshos.simulations.raft import storm
 from meshos.simulations.run import Checker, Scenario
 from meshos.simulations.work import CallChecker, CallWork, DirectoryChecker, DirectoryWork
 from meshos.simulations.world import World
@@ -39,10 +40,15 @@ SCENARIOS = {
         Scenario("directory", "records published and withdrawn everywhere, found everywhere in the end", _directory, 8, 180.0, 10.0, 90.0),
         Scenario("calls", "tasks across organisations: none run twice, every caller told the truth", _calls, 6, 120.0, 10.0, 60.0),
         raft.SCENARIO,
+        storm.SCENARIO,
     )
 }
 
-MUTATIONS: dict[str, tuple[Mutation, ...]] = {"calls": call_mutations.MUTATIONS, "raft": raft_mutations.MUTATIONS}
+MUTATIONS: dict[str, tuple[Mutation, ...]] = {
+    "calls": call_mutations.MUTATIONS,
+    "raft": raft_mutations.MUTATIONS,
+    "raft-core": raft_mutations.CORE,
+}
 """By scenario: what it must find (``mesh sim mutants``, tests/simulations/test_broken.py)."""
 
 
