@@ -1,6 +1,6 @@
 """Raft in the simulator: a few seeds, and each mutation found at the first seed that finds it (``mesh sim mutants raft``, ``raft-core``).
 
-What seeds found while this was written (it is mended): a read was answered from a View that did not show yet what the same step had applied;
+What seeds found meanwhile, and is mended: a read was answered from a View that did not show yet what the same step had applied;
 nobody could be elected, since the only complete log was that of a leader that had removed itself; a disk that failed within a command was
 taken for the command's answer, and the states parted.
 """
