@@ -15,6 +15,7 @@ from meshos.simulations.pbft import mutations as pbft_mutations
 from meshos.simulations.pbft import scenario as pbft
 from meshos.simulations.raft import mutations as raft_mutations
 from meshos.simulations.raft import scenario as raft
+from meshos.simulations.raft import storm
 from meshos.simulations.run import Checker, Scenario
 from meshos.simulations.work import CallChecker, CallWork, DirectoryChecker, DirectoryWork
 from meshos.simulations.world import World
@@ -63,6 +64,7 @@ SCENARIOS = {
         ),
         org.SCENARIO,
         raft.SCENARIO,
+        storm.SCENARIO,
         pbft.SCENARIO,
     )
 }
@@ -71,6 +73,7 @@ MUTATIONS: dict[str, tuple[Mutation, ...]] = {
     "calls": call_mutations.MUTATIONS,
     "org": org_mutations.MUTATIONS,
     "raft": raft_mutations.MUTATIONS,
+    "raft-core": raft_mutations.CORE,
     "pbft": pbft_mutations.MUTATIONS,
 }
 """By scenario: what it must find (``mesh sim mutants``, tests/simulations/test_broken.py)."""

@@ -27,7 +27,7 @@ class Log:
         self._limit = cached_bytes
         self._cache: deque[Entry] = deque()  # the newest, without a gap
         self._cached_bytes = 0
-        self.base, self.base_term = _read_base(view)
+        self.base, self.base_term = read_base(view)
         self.last = self.base
         self.bytes = 0
         self._sizes: deque[int] = deque()  # of every entry's raw bytes
@@ -174,7 +174,8 @@ def write_base(index: int, term: int) -> Put:
     return Put(BASE, cbor.encode([index, term]))
 
 
-def _read_base(view: View) -> tuple[int, int]:
+def read_base(view: View) -> tuple[int, int]:
+    """After which entry the log in ``view`` begins: index and term; raises Broken ``raft-log-broken``."""
     raw = view.get(BASE)
     if raw is None:
         return 0, 0

@@ -159,19 +159,38 @@ def votes_are_given_twice() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def the_leader_counts_itself_at_once() -> Iterator[None]:
+    """Its own disk has not written what it counts as written. (A driver that steps no machine while its disk works hides this.)"""
+    agreed = replication.commit_agreed
+
+    def broken(s: RaftState) -> None:
+        s.stored = s.log.last
+        agreed(s)
+
+    with replaced(replication, "commit_agreed", broken):
+        yield
+
+
 MUTATIONS = (
     Mutation("quorum-one-less", "a majority is one vote short", quorum_one_less, "safety", nodes=3),
     Mutation("entries-not-synced", "an fsync is skipped", entries_are_not_synced, "safety", nodes=3),
+    Mutation("dedup-off", "a proposal that is sent again is applied again", proposals_are_not_deduplicated, "safety"),
+    Mutation("votes-given-twice", "two votes in a term", votes_are_given_twice, "safety"),
+)
+"""What whole nodes show."""
+
+CORE = (
+    Mutation("quorum-one-less", "a majority is one vote short", quorum_one_less, "safety", nodes=3),
     Mutation("vote-not-persisted", "a vote is forgotten by a crash", the_vote_is_not_persisted, "safety", nodes=3),
     Mutation("old-terms-heard", "the term of a message is not checked", old_terms_are_heard, nodes=3),
-    Mutation(
-        "old-entries-counted", "entries of old terms are committed by counting", old_entries_are_committed_by_counting, "safety", nodes=3
-    ),
-    Mutation("reads-ask-nobody", "reads are answered without a quorum", reads_ask_nobody, "safety", "not linearizable", nodes=3),
+    Mutation("old-entries-counted", "old entries are committed by counting", old_entries_are_committed_by_counting, "safety", nodes=3),
+    Mutation("reads-ask-nobody", "reads are answered without a quorum", reads_ask_nobody, "safety", "answers a read", nodes=3),
     Mutation("reads-of-a-new-leader", "reads do not wait for an entry of the term", reads_do_not_wait_for_the_term, "safety", nodes=3),
-    Mutation("dedup-off", "a proposal that is sent again is applied again", proposals_are_not_deduplicated, "safety", nodes=3),
     Mutation("no-joint-consensus", "voters are exchanged in one step", voters_are_exchanged_at_once, "safety"),
     Mutation("conflicts-kept", "a follower does not truncate what conflicts", conflicts_are_kept, nodes=3),
     Mutation("logs-not-compared", "votes do not look at the candidate's log", logs_are_not_compared, "safety", nodes=3),
     Mutation("votes-given-twice", "two votes in a term", votes_are_given_twice, "safety", nodes=3),
+    Mutation("leader-counts-itself", "the leader counts what it has not written", the_leader_counts_itself_at_once, "safety", nodes=3),
 )
+"""What needs an order of things that whole nodes seldom meet: found where there is nothing but Raft."""
