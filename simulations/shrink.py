@@ -56,8 +56,9 @@ _PARTICULAR = re.compile(r"\[[^\]]*\]|'[^']*'|\"[^\"]*\"|\([^)]*\)|\S*[0-9]\S*")
 
 
 def sort_of(report: Report) -> Sort:
-    """What kind of failure that is."""
-    return report.verdict, report.checker, " ".join(_PARTICULAR.sub("*", report.message).split())
+    """What kind of failure that is. What follows the first line of a message shows how it came about, in each run otherwise."""
+    first = report.message.partition("\n")[0]
+    return report.verdict, report.checker, " ".join(_PARTICULAR.sub("*", first).split())
 
 
 def try_case(wanted: Sort, case: Case) -> float | None:
@@ -83,7 +84,8 @@ class Shrinker:
         self.runs = 0
         self._pool = pool
         self._told = told
-        self._test = partial(try_case, sort_of(failed))
+        self._wanted = sort_of(failed)
+        self._test = partial(try_case, self._wanted)
         self._known: dict[Case, float | None] = {case: failed.at_s}
         self._max_runs = max_runs
         self._fewest = chosen(case.source).scenario.fewest_nodes
@@ -139,6 +141,7 @@ class Shrinker:
         failed_s = self._known[self.case]
         if failed_s is not None and (soon := math.ceil(failed_s) + 1.0) < self.case.until_s:
             self._first([replace(self.case, until_s=soon)])
+        self._settle_less()
         case, rows = self.case, self._rows()
         end = max((time for time, fault in case.schedule if isinstance(fault, Mend)), default=None)
         last = max((time for time, _ in rows), default=0.0)
@@ -146,6 +149,13 @@ class Shrinker:
             return
         ends = sorted({float(round(last + (end - last) * share) + 1) for share in (0.0, 0.1, 0.3, 0.6)})
         self._first(self._ending(case, each, case.until_s - (end - each)) for each in ends if each < end - 1)
+
+    def _settle_less(self) -> None:
+        """What is wrong for ever needs no time to come to rest; what is only late does."""
+        mends = [time for time, fault in self.case.schedule if isinstance(fault, Mend)]
+        if self._wanted[0] == "safety" and mends and mends[0] < self.case.until_s:
+            spans = (self.case.until_s - mends[0]) * 0.1, (self.case.until_s - mends[0]) * 0.4
+            self._first(replace(self.case, until_s=float(math.ceil(mends[0] + span))) for span in spans)
 
     def _ending(self, case: Case, mend_s: float, until_s: float) -> Case:
         schedule = tuple((mend_s if isinstance(fault, Mend) else time, fault) for time, fault in case.schedule)

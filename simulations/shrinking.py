@@ -10,6 +10,7 @@ import typer
 
 from meshos.errors import BadInput
 from meshos.node.cli import output
+from meshos.simulations import verdicts
 from meshos.simulations.faults import in_words
 from meshos.simulations.parallel import workers
 from meshos.simulations.run import Report, load
@@ -67,7 +68,7 @@ def words(schedule: Sequence[Row]) -> list[str]:
 
 
 def _print(whole: Case, least: Case, report: Report, tried: int, path: Path) -> None:
-    output.say(f"FAIL {report.verdict}: {report.message}   seed {report.seed}")
+    verdicts.tell_violation(report)
     output.say(
         f"  {whole.nodes} nodes before, {least.nodes} now; {whole.until_s:g} virtual s before, {least.until_s:g} now; {tried} runs tried"
     )

@@ -28,9 +28,17 @@ def save(report: Report) -> Path:
     return path
 
 
+def tell_violation(report: Report) -> None:
+    """In one line, and below it what else the checker has to say (a history is drawn)."""
+    first, _, rest = report.message.partition("\n")
+    output.say(f"FAIL {report.verdict}: {first}   seed {report.seed}")
+    if rest:
+        output.block(rest)
+
+
 def tell_failure(report: Report, path: Path, page: Path | None) -> None:
     """What was violated, and what to do with it."""
-    output.say(f"FAIL {report.verdict}: {report.message}   seed {report.seed}")
+    tell_violation(report)
     output.say(f"  at {report.at_s:.3f} s, after {report.steps} steps, {len(report.schedule)} faults drawn")
     output.say(f"Replay  mesh sim replay {path}")
     output.say(f"Shrink  mesh sim shrink {path}")

@@ -5,7 +5,7 @@ one leader, all of its living nodes have part in the group and the same state, a
 nowhere else, and every question was answered.
 """
 
-from meshos.consensus.org.entries import read_task
+from meshos.consensus.org.entries import read_placement, read_task
 from meshos.consensus.raft.events import Led
 from meshos.effects import Tell
 from meshos.ids import NodeId, OrgDid
@@ -78,6 +78,11 @@ class OrgChecker:
     def _check_agents(self, org: OrgDid, leader: NodeId, living: list[NodeId]) -> None:
         """The recorded agents run on the leader, and nowhere else."""
         recorded = set(self._mesh.deployed(leader))
+        machine = self._mesh.assemblies[leader].org
+        for agent in recorded:
+            placed = read_placement(machine.replica.view(), agent)
+            if placed is None or (placed.node, placed.term) != (leader, machine.lead):
+                raise Violation("stuck", f"{agent} is placed by {placed}, and {leader} leads {org} in term {machine.lead}")
         for node in living:
             runs = self._mesh.agents.on(self._mesh.world.nodes[node])
             expected = recorded if node == leader else set()

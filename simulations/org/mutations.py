@@ -6,13 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from meshos.consensus.org import machine, state
-from meshos.consensus.org.commands import Begun, ListOrphans, RecordIntent
+from meshos.consensus.org.commands import Begun, ListOrphans, Placement, RecordIntent
+from meshos.consensus.org.entries import placed_key, write_placement
 from meshos.consensus.org.state import _Change
 from meshos.consensus.raft.events import Stale
 from meshos.effects import Ok
 from meshos.errors import MeshError
 from meshos.flow import Propose, Sleep
 from meshos.flow_machine import Perform
+from meshos.ids import AgentId, NodeId
 from meshos.node.kernel import agents, group
 from meshos.protocols.tasks import serve
 from meshos.protocols.tasks.wire import decode_request
@@ -22,7 +24,11 @@ from meshos.simulations.mutations import Mutation, replaced
 @contextmanager
 def terms_are_not_compared() -> Iterator[None]:
     """What comes in the name of a lead that is over counts."""
-    with replaced(state, "_must_lead", lambda change, term: None):
+
+    def put(change: _Change, agent: AgentId, node: NodeId, term: int) -> None:
+        change.put(placed_key(agent), write_placement(Placement(agent, node, term)))
+
+    with replaced(state, "_must_lead", lambda change, term: None), replaced(state, "_put_placement", put):
         yield
 
 

@@ -108,6 +108,7 @@ def test_the_sort_of_a_failure_leaves_out_what_differs_between_two_runs_of_one_b
     one = Report("x", 1, 2, 3.0, [], "stuck", "n003 does not see ['n004', 'n005'] alive", "MembershipChecker")
     other = replace(one, message="n007 does not see ['n001'] alive")
     another = replace(one, message="n003 still sees ['n004'] alive")
+    assert sort_of(replace(one, message=one.message + "\nand how it came about")) == sort_of(one)
     assert sort_of(one) == sort_of(other) != sort_of(another) != sort_of(replace(another, checker="QuietChecker"))
 
 
