@@ -18,7 +18,7 @@ Everything happens in the driver's one thread.
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from meshos.effects import Ahead, Cast, Completed, Err, Machine, Persist, Put, Tell, Tick, Write, WriteBack
+from meshos.effects import Ahead, Cast, Completed, Err, Machine, Persist, Put, Report, Tell, Tick, Write, WriteBack
 from meshos.errors import busy
 from meshos.flow_machine import Perform
 from meshos.node.kernel.backlog import Backlog
@@ -73,7 +73,9 @@ class Core:
         sync: Callable[[str], None],
         observe: Callable[[str, object, list[object]], None] | None = None,
     ) -> None:
-        """``observe(machine, event, effects)`` sees every step: the recorder in a node, the checkers in a simulation."""
+        """``observe(machine, event, effects)`` sees every step: the recorder in a node, the checkers in a simulation. Of a step that
+        raises it sees a ``Report``; what was raised leaves the core."""
+        self.now = 0.0  # of the step being taken
         self._slots = {name: _Slot(name, machine) for name, machine in machines.items()}
         self._in_order = tuple(self._slots.values())
         self.due = min((slot.due for slot in self._in_order), default=NEVER)  # when to call ``tick`` at the latest
@@ -168,8 +170,14 @@ class Core:
     def _step(self, now: float, slot: _Slot, event: object) -> list[object]:
         """Step once and give what it caused."""
         machine = slot.machine
-        caused = machine.step(now, event)
-        due = machine.deadline()
+        self.now = now
+        try:
+            caused = machine.step(now, event)
+            due = machine.deadline()
+        except Exception as error:
+            if self._observe is not None:
+                self._observe(slot.name, event, [Report(slot.name, error)])
+            raise
         slot.due = NEVER if due is None else due
         if self._observe is not None:
             self._observe(slot.name, event, caused)

@@ -1,0 +1,143 @@
+"""What a recording is made of: entries, each one canonical CBOR list that begins with its kind.
+
+    [HEAD, format, software, node, life, number, now, wall_ms, key, machines]
+                     a segment begins: the ``number``-th (from 0) of this ``life`` of the process; ``key`` is that of its draws
+    [STATE, machine, notes]             what a machine read while it was built (in the first segment of a life)
+    [STATE, machine, notes, graph]      how it stood when a later segment began
+    [CLASS, number, name, fields]       from here on ``number`` stands for a class (values.py)
+    [STEP, now, machine, drawn, event, effects, hash, notes]
+                     a machine was given ``event``; how many effects it had, their hash, what it read; ``drawn`` draws after it
+    [BRIEF, now, machine, name]         a machine that is not replayed was given a ``name``
+    [GAP, now, machine, name, why]      an event that could not be written; what follows of this machine cannot be checked
+
+``machine`` is a place in HEAD's list of names.
+"""
+
+import marshal
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meshos import cbor
+from meshos.node.runtime.recorder.limits import DEPTH, ENTRY_BYTES
+from meshos.node.runtime.recorder.values import Writer, bad
+from meshos.node.runtime.recorder.watching import Note
+
+FORMAT = 1
+HEAD, STATE, CLASS, STEP, BRIEF, GAP = range(6)
+LIFE_BYTES = 16
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A segment begins. ``now`` is the driver's clock, ``wall_ms`` what the wall clock showed at the beginning of this life."""
+
+    software: str
+    node: str
+    life: bytes
+    number: int
+    now: float
+    wall_ms: int
+    key: bytes
+    machines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a machine is built from: what it reads (``notes``), and, where a life is gone into later, how it stood (``graph``)."""
+
+    machine: str
+    notes: tuple[Note, ...]
+    graph: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    """A number for a class."""
+
+    number: int
+    name: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A machine was given an event; ``event`` is plain (values.py)."""
+
+    now: float
+    machine: str
+    drawn: int
+    event: object
+    effects: int
+    hash: int
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """A machine that is not replayed was given something of this name."""
+
+    now: float
+    machine: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something that a machine was given could not be written down."""
+
+    now: float
+    machine: str
+    name: str
+    why: str
+
+
+Entry = Head | State | Class | Step | Brief | Gap
+
+
+def effects_hash(writer: Writer, effects: Sequence[object]) -> int:
+    """By which a replay's effects are compared: a checksum, since nobody forges his own.
+
+    Of their bytes in marshal's format 2, which has no references and has not changed since Python 2.5: CBOR's cost ten times as much.
+    """
+    return zlib.crc32(marshal.dumps([writer.plain(effect) for effect in effects], 2))
+
+
+def decode(data: bytes, machines: tuple[str, ...]) -> Entry:
+    """An entry of a segment whose head names ``machines``; raises BadInput ``bad-recording``, Refused as ``cbor.decode``."""
+    entry = cbor.decode(data, max_bytes=ENTRY_BYTES, max_depth=DEPTH)
+    match entry:
+        case [0, format_, *_] if format_ != FORMAT:
+            raise bad(f"its format is {format_!r}, and this version reads {FORMAT}")
+        case [0, _, str(software), str(node), bytes(life), int(number), int() | float() as now, int(wall_ms), bytes(key), [*names]]:
+            if len(life) == LIFE_BYTES and len(key) == KEY_BYTES and all(isinstance(name, str) for name in names):
+                return Head(software, node, life, number, now, wall_ms, key, tuple(map(str, names)))
+        case [1, int(machine), [*notes]]:
+            return State(_name(machines, machine), _notes(notes))
+        case [1, int(machine), [*notes], graph]:
+            return State(_name(machines, machine), _notes(notes), graph)
+        case [2, int(number), str(name), [*fields]] if all(isinstance(field, str) for field in fields):
+            return Class(number, name, tuple(map(str, fields)))
+        case [3, int() | float() as now, int(machine), int(drawn), event, int(effects), int(checksum), [*notes]]:
+            return Step(now, _name(machines, machine), drawn, event, effects, checksum, _notes(notes))
+        case [4, int() | float() as now, int(machine), str(name)]:
+            return Brief(now, _name(machines, machine), name)
+        case [5, int() | float() as now, int(machine), str(name), str(why)]:
+            return Gap(now, _name(machines, machine), name, why)
+    raise bad("an entry has another shape")
+
+
+def _name(machines: tuple[str, ...], place: int) -> str:
+    if not 0 <= place < len(machines):
+        raise bad("an entry is of a machine that its segment does not name")
+    return machines[place]
+
+
+def _notes(notes: Sequence[object]) -> tuple[Note, ...]:
+    for note in notes:
+        match note:
+            case [0, bytes(), bytes() | None] | [1, int(), bytes()] | [2, int(), bytes()] | [2, int(), bytes(), bytes()] | [3, int()]:
+                continue
+        raise bad("a note of what was read has another shape")
+    return tuple(note for note in notes if isinstance(note, list))

@@ -1,0 +1,273 @@
+"""How a machine stands, written down: its objects with what they hold, so that a machine that was just built can be made to stand so.
+
+A node that runs for weeks has lost the beginning of its recording. A replay then begins at a segment, and a segment begins with this.
+
+A machine is a tree of plain objects (ours), containers and values; parts of it meet (a timer hangs in the heap and at a member), so each
+is written once, and referred to by number after that. Some of it is there from the moment when the machine is built, in a fixed place: its
+``Blueprint`` says what. These parts are not made anew but filled, since functions may hold on to them. What a machine was wired with (functions,
+the generator, its View) is not written at all: it must be what it was, and a machine that is built again has it in the same place. A method of one
+of the machine's own objects (a timer's call) is written by object and name.
+
+Anything else (a lambda in a queue, an open file) makes a machine ``Unwritable`` at that moment, and the segment says so.
+"""
+
+import random
+import types
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, TypeAlias
+
+from meshos.errors import KINDS, MeshError
+from meshos.node.runtime.recorder.values import bad, class_name, fields_of, found, is_ours
+
+REF, TUPLE, LIST, SET, FROZENSET, DICT, OBJECT, VALUE, METHOD, ERROR, MEMBER, OUTSIDE = range(12)
+
+PACKAGES = ("meshos.effects", "meshos.flow", "meshos.consensus", "meshos.protocols", "meshos.node.kernel")
+"""Where the objects of machines live."""
+MAX_OBJECTS = 300_000
+"""In one machine: half a second of writing. A larger one is written in no segment but the first."""
+
+_PLAIN = (type(None), bool, int, float, str, bytes)
+_WIRING = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type, random.Random)
+_LISTS: dict[type, int] = {list: 0, deque: 1}
+_DICTS: dict[type, int] = {dict: 0, OrderedDict: 1, Counter: 2}
+
+Graph: TypeAlias = object
+"""Plain values and lists."""
+
+
+class Unwritable(Exception):
+    """A machine stands in a way that cannot be written down."""
+
+
+class Blueprint:
+    """What of a machine that was just built stands in a fixed place: reached by attributes alone, from the machine on."""
+
+    def __init__(self, machine: object) -> None:
+        self.parts: dict[str, object] = {}
+        """Objects and containers, by path."""
+        self.places: dict[int, str] = {}
+        """The paths, by the id of what stands there (which ``parts`` keeps from being used again)."""
+        self._wiring: dict[str, tuple[object, object]] = {}
+        waiting = [("", machine)]
+        while waiting:
+            path, part = waiting.pop(0)
+            if id(part) in self.places:
+                continue
+            self.parts[path] = part
+            self.places[id(part)] = path
+            if _is_part(type(part)):
+                for name in attributes(part):
+                    value = getattr(part, name)
+                    if _is_wiring(value):
+                        self._wiring[f"{path}.{name}"] = (value, _copied(value))
+                    elif _is_part(type(value)) or type(value) in (*_LISTS, *_DICTS, set):
+                        waiting.append((f"{path}.{name}", value))
+
+    def wired(self, path: str, value: object) -> bool:
+        """Whether ``value`` is what the machine got there when it was built."""
+        before, copy = self._wiring.get(path, (None, None))
+        return value is before and (copy is None or copy == value)
+
+
+def _copied(value: object) -> object:
+    return dict(value) if isinstance(value, dict) else None
+
+
+def written(machine: object, blueprint: Blueprint) -> Graph:
+    """How ``machine`` stands; raises Unwritable."""
+    writer = _Writer(blueprint)
+    root = writer.write(machine, "")
+    return [writer.classes, root]
+
+
+class _Writer:
+    def __init__(self, blueprint: Blueprint) -> None:
+        self.classes: list[list[object]] = []  # name and fields
+        self._blueprint = blueprint
+        self._places: dict[type, int] = {}
+        self._numbers: dict[int, int] = {}
+        self._kept: list[object] = []  # so that no id is used again
+
+    def write(self, value: object, path: str) -> Graph:
+        kind = type(value)
+        if kind in _PLAIN:
+            return value
+        number = self._numbers.get(id(value))
+        if number is not None:
+            return [REF, number]
+        if len(self._numbers) >= MAX_OBJECTS:
+            raise Unwritable(f"it has more than {MAX_OBJECTS} objects")
+        self._numbers[id(value)] = len(self._numbers)
+        self._kept.append(value)
+        return self._part(kind, value, path)
+
+    def _part(self, kind: type, value: Any, path: str) -> Graph:
+        if kind is tuple:
+            return [TUPLE, *(self.write(inner, path) for inner in value)]
+        fixed = self._blueprint.places.get(id(value))
+        if kind in _LISTS:
+            return [LIST, _LISTS[kind], fixed, *(self.write(inner, path) for inner in value)]
+        if kind is set:
+            return [SET, fixed, *(self.write(inner, path) for inner in value)]
+        if kind is frozenset:
+            return [FROZENSET, *(self.write(inner, path) for inner in value)]
+        if kind in _DICTS:
+            return [DICT, _DICTS[kind], fixed, *(self.write(part, path) for pair in value.items() for part in pair)]
+        if kind is types.MethodType and _is_part(type(value.__self__)):
+            return [METHOD, self.write(value.__self__, path), value.__name__]
+        if issubclass(kind, MeshError):
+            named = next(name for name, known in KINDS.items() if isinstance(value, known))
+            return [ERROR, named, value.name, value.detail, value.hint, value.outcome]
+        if is_ours(kind):
+            if issubclass(kind, Enum):
+                return [MEMBER, self._class(kind), value.name]
+            return [VALUE, self._class(kind), *(self.write(getattr(value, name), f"{path}.{name}") for name in fields_of(kind))]
+        if _is_part(kind):
+            return [OBJECT, self._class(kind), fixed, *(self._attribute(value, name, path, fixed) for name in attributes(value))]
+        raise Unwritable(f"{path} holds a {kind.__name__}")
+
+    def _attribute(self, owner: object, name: str, path: str, fixed: str | None) -> list[object]:
+        value = getattr(owner, name)
+        if not _is_wiring(value):
+            return [name, self.write(value, f"{path}.{name}")]
+        if fixed is not None and self._blueprint.wired(f"{fixed}.{name}", value):
+            return [name, [OUTSIDE]]
+        if type(value) is types.MethodType:
+            return [name, self.write(value, f"{path}.{name}")]
+        raise Unwritable(f"{path}.{name} was wired anew")
+
+    def _class(self, kind: type) -> int:
+        place = self._places.setdefault(kind, len(self.classes))
+        if place == len(self.classes):
+            self.classes.append([class_name(kind), list(fields_of(kind)) if is_ours(kind) else []])
+        return place
+
+
+def attributes(value: object) -> list[str]:
+    """The names of what an object holds, whether in slots or not."""
+    slots = [name for kind in type(value).__mro__ for name in vars(kind).get("__slots__", ()) if name != "__weakref__"]
+    return sorted({name for name in slots if hasattr(value, name)} | set(getattr(value, "__dict__", ())))
+
+
+def _is_wiring(value: object) -> bool:
+    """What a machine gets when it is built: functions, chance, a View, the verifiers, tables of functions."""
+    kind = type(value)
+    if isinstance(value, _WIRING):
+        return True
+    if kind is dict and value:
+        return all(isinstance(inner, _WIRING) for inner in value.values())  # type: ignore[attr-defined]
+    return kind not in _PLAIN and kind.__module__.startswith("meshos.") and not is_ours(kind) and not _is_part(kind)
+
+
+def _is_part(kind: type) -> bool:
+    """Whether objects of this class make up machines. The Views that they read are no part of them."""
+    return any(kind.__module__ == package or kind.__module__.startswith((package + ".", package + "_")) for package in PACKAGES)
+
+
+# -- the other way ---------------------------------------------------------------------------------------------------
+
+
+def restore(machine: object, graph: Graph) -> None:
+    """Make ``machine``, just built, stand as it was written; raises BadInput ``bad-recording`` or ``other-recording``."""
+    match graph:
+        case [[*classes], root]:
+            _Reader(classes, Blueprint(machine)).read(root)
+        case _:
+            raise bad("how a machine stands is written in another shape")
+
+
+class _Reader:
+    """Values are made in the order in which they were written, since they are referred to by their number in it."""
+
+    def __init__(self, classes: list[object], blueprint: Blueprint) -> None:
+        self._blueprint = blueprint
+        self._classes: list[type] = []
+        for row in classes:
+            match row:
+                case [str(name), [*fields]]:
+                    self._classes.append(found(name, fields, _is_part if not fields else is_ours))
+                case _:
+                    raise bad("a class is written in another shape")
+        self._made: list[object] = []
+
+    def read(self, graph: Graph) -> Any:
+        """The value."""
+        if type(graph) in _PLAIN:
+            return graph
+        match graph:
+            case [0, int(number)] if 0 <= number < len(self._made):
+                return self._made[number]
+            case [1, *parts]:
+                return self._late(lambda: tuple(map(self.read, parts)))
+            case [2, 0 | 1 as kind, str() | None as fixed, *parts]:
+                made = self._place((list, deque)[kind], fixed)
+                made.clear()
+                made.extend(map(self.read, parts))
+                return made
+            case [3, str() | None as fixed, *parts]:
+                made = self._place(set, fixed)
+                made.clear()
+                made.update(map(self.read, parts))
+                return made
+            case [4, *parts]:
+                return self._late(lambda: frozenset(map(self.read, parts)))
+            case [5, 0 | 1 | 2 as kind, str() | None as fixed, *parts] if len(parts) % 2 == 0:
+                made = self._place((dict, OrderedDict, Counter)[kind], fixed)
+                made.clear()
+                made.update((self.read(parts[at]), self.read(parts[at + 1])) for at in range(0, len(parts), 2))
+                return made
+            case [6, int(place), str() | None as fixed, *rows]:
+                return self._object(self._class(place), fixed, rows)
+            case [7, int(place), *fields]:
+                return self._value(self._class(place), fields)
+            case [8, owner, str(name)]:
+                return self._late(lambda: getattr(self.read(owner), name))
+            case [9, str(kind), str(name), str(detail), str(hint), ("done" | "not_done" | "unknown") as outcome] if kind in KINDS:
+                return self._keep(KINDS[kind](name, detail, hint=hint, outcome=outcome))
+            case [10, int(place), str(name)] if issubclass(self._class(place), Enum):
+                return self._keep(getattr(self._class(place), name, None))
+        raise bad("a part of a machine is written in another shape")
+
+    def _place(self, kind: type, fixed: str | None) -> Any:
+        """What stands in that place already, or a new one."""
+        part = self._blueprint.parts.get(fixed) if fixed is not None else None
+        return self._keep(part if type(part) is kind else object.__new__(kind) if _is_part(kind) else kind())
+
+    def _keep(self, made: Any) -> Any:
+        self._made.append(made)
+        return made
+
+    def _late(self, make: Callable[[], object]) -> object:
+        """What can only be made of its parts has its number before them."""
+        place = len(self._made)
+        self._made.append(None)
+        self._made[place] = made = make()
+        return made
+
+    def _class(self, place: int) -> type:
+        if not 0 <= place < len(self._classes):
+            raise bad("a part of a machine is of a class that is not named")
+        return self._classes[place]
+
+    def _object(self, kind: type, fixed: str | None, rows: list[object]) -> object:
+        made = self._place(kind, fixed)
+        for row in rows:
+            match row:
+                case [str(), [11]]:
+                    continue
+                case [str(name), part]:
+                    object.__setattr__(made, name, self.read(part))
+                case _:
+                    raise bad("an object is written in another shape")
+        return made
+
+    def _value(self, kind: type, fields: list[object]) -> object:
+        names = fields_of(kind)
+        if len(fields) != len(names):
+            raise bad(f"{kind.__name__} has {len(names)} fields")
+        made = self._keep(object.__new__(kind))
+        for name, part in zip(names, fields, strict=True):
+            object.__setattr__(made, name, self.read(part))
+        return made

@@ -1,0 +1,30 @@
+"""How much is kept, and how much may wait; the reasons, and the relations between them."""
+
+RING_BYTES = 64 * 1024 * 1024
+"""Of all segments together. A node of a small mesh without work writes some 5 MiB an hour."""
+SEGMENT_BYTES = 8 * 1024 * 1024
+"""A segment is ended at this size. The oldest is removed as a whole, so the ring holds at least RING_BYTES - SEGMENT_BYTES of the past."""
+INLINE_BYTES = 8 * 1024
+"""Longer byte strings (a large argument or result) are kept as length and hash: what they said is not needed to follow who sent what,
+and one of 64 MiB would be the whole ring."""
+EDGE_BYTES = 64 * 1024
+"""The hash of a long byte string is over this much of its beginning and of its end: 0.1 ms, however long it is."""
+PENDING = 8192
+"""Entries that wait for a slow disk: some seconds of a busy node. Beyond it nothing is recorded until the disk has caught up, and then a
+new segment begins."""
+IN_A_ROW = 8
+"""Entries that the writing thread encodes before it lets others have the interpreter: 50 µs."""
+BEGINNING_BYTES = 16 * 1024 * 1024
+"""Of what one machine reads while it is built. One that reads more is recorded, but cannot be replayed."""
+BATCH_S = 0.02
+"""How long the writing thread gathers before it writes: what a SIGKILL can cost."""
+RETRY_S = 30.0
+"""After a failure of the disk."""
+ENTRY_BYTES = 32 * 1024 * 1024
+"""Of one entry, when it is read back."""
+DEPTH = 40
+"""How deep an event may be nested, when it is read back."""
+
+assert SEGMENT_BYTES * 4 <= RING_BYTES, "losing one segment is losing a small part of the past"
+assert INLINE_BYTES < EDGE_BYTES
+assert BEGINNING_BYTES < ENTRY_BYTES

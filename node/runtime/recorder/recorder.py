@@ -1,0 +1,151 @@
+"""The recorder of a node: sees each step of its machines, and writes down what a replay needs.
+
+Theory of operation. A machine is a function of what it is given: its events with their times, what it reads from its View, and what
+it draws. The recorder notes all three, and a checksum of what came out. ``random`` is the generator to give to the machines, ``view`` wraps
+their Views, ``observe`` goes into the node's Core. Events are made plain at once, on the event loop: some microseconds each, since seen
+later they might be others. Encoding and writing are the sink's, in a thread of its own.
+
+Machines named ``brief`` are not replayed: Flows are coroutines that read what lies around them. Their side of every exchange shows in
+the machines that they talk to, so only the kind of what they are given is kept.
+
+A segment stands alone, as far as it can: it begins with a new key for the draws, forgets what was read before, and holds how each machine
+stood, if that can be written (graph.py). So a replay can begin at any of them, when the beginning of the life is gone.
+
+What cannot be written is told by a GAP. Nothing here ever stops a step.
+"""
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from meshos.effects import Machine, Persist, WriteBack
+from meshos.node.runtime.recorder.drawing import Drawing
+from meshos.node.runtime.recorder.entries import BRIEF, CLASS, FORMAT, GAP, HEAD, KEY_BYTES, LIFE_BYTES, STATE, STEP, effects_hash
+from meshos.node.runtime.recorder.graph import Blueprint, Unwritable, written
+from meshos.node.runtime.recorder.limits import BEGINNING_BYTES
+from meshos.node.runtime.recorder.values import FIRST_CLASS, Writer
+from meshos.node.runtime.recorder.watching import Note, Watched
+from meshos.storage.store import View
+
+
+class Sink(Protocol):
+    """Where entries go."""
+
+    def begin(self) -> None:
+        """What comes next is the head of a segment."""
+        ...
+
+    def put(self, entry: list[object]) -> bool:
+        """Take an entry; False if there is no room for it."""
+        ...
+
+    def wants_segment(self) -> bool:
+        """Whether a segment should begin: the last is long enough, or there was no room and now there is."""
+        ...
+
+
+class Recorder:
+    """See the module's text. Use: ``random`` and ``view`` for the machines, then ``begin``, then ``observe`` for each step."""
+
+    def __init__(self, sink: Sink, *, node: str, software: str, brief: Collection[str] = ()) -> None:
+        self.random = Drawing(os.urandom(KEY_BYTES))
+        self.recorded = self.gaps = self.segments = 0
+        self._sink = sink
+        self._about = (software, node, os.urandom(LIFE_BYTES))
+        self._brief = frozenset(brief)
+        self._views: dict[str, Watched] = {}
+        self._writer = Writer()
+        self._named = FIRST_CLASS  # the first number whose class this segment has not been told
+        self._machines: Mapping[str, Machine] = {}
+        self._places: dict[str, int] = {}
+        self._blueprints: dict[str, Blueprint] = {}
+        self._clock: Callable[[], float]
+        self._wall_ms = 0
+
+    def view(self, machine: str, view: View) -> View:
+        """What ``machine`` is to read from."""
+        self._views[machine] = watched = Watched(view)
+        return watched
+
+    def begin(self, machines: Mapping[str, Machine], clock: Callable[[], float], now: float, wall_ms: int) -> None:
+        """The machines are built, at ``now`` and ``wall_ms``. ``clock`` gives the time of the step being observed."""
+        self._machines, self._clock, self._wall_ms = machines, clock, wall_ms
+        self._places = {name: place for place, name in enumerate(machines)}
+        self._blueprints = {name: Blueprint(machine) for name, machine in machines.items() if name not in self._brief}
+        self._head(now)
+        for name, watched in self._views.items():
+            notes = watched.take()
+            size = sum(len(part) for note in notes for part in note if isinstance(part, bytes))
+            if size <= BEGINNING_BYTES:
+                self._put([STATE, self._places[name], notes])
+            else:
+                self._put([GAP, now, self._places[name], "its beginning", f"it read {size} bytes"])
+
+    def observe(self, machine: str, event: object, effects: list[object]) -> None:
+        """A step: see ``Core``."""
+        self._step(machine, event, effects)
+        if self._sink.wants_segment():
+            self._next_segment()
+
+    def _step(self, machine: str, event: object, effects: list[object]) -> None:
+        now, place = self._clock(), self._places[machine]
+        if machine in self._brief:
+            self._put([BRIEF, now, place, type(event).__name__])
+            return
+        watched = self._views.get(machine)
+        notes: Sequence[Note] = ()
+        if watched is not None:
+            notes = watched.take()
+            for effect in effects:
+                if isinstance(effect, Persist | WriteBack):
+                    watched.wrote(effect.writes)
+        try:
+            plain = self._writer.plain(event)
+            checksum = effects_hash(self._writer, effects)
+            self._tell_classes()
+            self._put([STEP, now, place, self.random.drawn, plain, len(effects), checksum, notes])
+        except Exception as error:  # text with half a surrogate pair, an integer of a thousand digits
+            self.gaps += 1
+            self._put([GAP, now, place, type(event).__name__, type(error).__name__])
+
+    def statistics(self) -> dict[str, float]:
+        """For metrics."""
+        return {"recorded": self.recorded, "gaps": self.gaps, "segments": self.segments}
+
+    # -- segments ----------------------------------------------------------------------------------------------------
+
+    def _next_segment(self) -> None:
+        """Every machine is between two steps now; how it stands is what the segment begins with."""
+        now = self._clock()
+        self.random.rekey(os.urandom(KEY_BYTES))
+        self._head(now)
+        for name, machine in self._machines.items():
+            if name in self._views:
+                self._views[name].forget()
+            if name in self._brief:
+                continue
+            try:
+                graph = written(machine, self._blueprints[name])
+            except Unwritable as error:
+                self.gaps += 1
+                self._put([GAP, now, self._places[name], "how it stands", str(error)])
+            else:
+                self._put([STATE, self._places[name], [], graph])
+
+    def _head(self, now: float) -> None:
+        software, node, life = self._about
+        self._sink.begin()
+        self._named = FIRST_CLASS
+        self._put([HEAD, FORMAT, software, node, life, self.segments, now, self._wall_ms, self.random.key, list(self._machines)])
+        self.segments += 1
+
+    def _tell_classes(self) -> None:
+        classes = self._writer.classes
+        while self._named in classes:
+            name, fields = classes[self._named]
+            self._put([CLASS, self._named, name, list(fields)])
+            self._named += 1
+
+    def _put(self, entry: list[object]) -> None:
+        if self._sink.put(entry):
+            self.recorded += 1

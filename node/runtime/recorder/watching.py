@@ -1,0 +1,67 @@
+"""What a machine reads from its disk, noted down: so a replay needs no copy of the disk.
+
+A machine reads a View. Here each key that it reads for the first time in a segment is noted with its value; what it has written itself
+since then is known to a replay anyway. Scans are noted pair by pair, as far as they were followed.
+
+A note is a list: ``[GET, key, value or None]``, ``[SCAN, number, prefix]``, ``[PAIR, number, key]`` or ``[PAIR, number, key, value]`` where the
+value is not known yet, ``[END, number]`` when a scan has come to its end.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from meshos.effects import Write
+from meshos.storage.store import View
+
+GET, SCAN, PAIR, END = range(4)
+
+Note = list[object]
+
+
+class Watched:
+    """``view``, with notes of what is read."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._known: set[bytes] = set()
+        self._notes: list[Note] = []
+        self._scans = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        """See ``View.get``."""
+        value = self._view.get(key)
+        if key not in self._known:
+            self._known.add(key)
+            self._notes.append([GET, key, value])
+        return value
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """See ``View.scan``."""
+        self._scans += 1
+        self._notes.append([SCAN, self._scans, prefix])
+        return self._followed(self._scans, prefix)
+
+    def _followed(self, number: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in self._view.scan(prefix):
+            if key in self._known:
+                self._notes.append([PAIR, number, key])
+            else:
+                self._known.add(key)
+                self._notes.append([PAIR, number, key, value])
+            yield key, value
+        self._notes.append([END, number])
+
+    # -- for the recorder --------------------------------------------------------------------------------------------
+
+    def wrote(self, writes: Iterable[Write]) -> None:
+        """The machine has written these."""
+        self._known.update(write.key for write in writes)
+
+    def take(self) -> list[Note]:
+        """The notes since the last time."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def forget(self) -> None:
+        """From here on nothing is known: a segment begins."""
+        self._known.clear()
+        self._notes.clear()
