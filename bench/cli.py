@@ -19,6 +19,7 @@ BENCHMARKS = {
     "discovery": "finding agents: time at the API, and quality beside BM25 and MiniLM alone",
     "membership": "how soon a killed node is declared dead by all, and whether a live one ever is",
     "sim": "virtual seconds per real second",
+    "recorder": "what recording costs a call",
     "leaks": "10,000 calls, then idle: what is left behind",
     "storage": "one synced batch, on segment files and on LevelDB",
 }

@@ -20,7 +20,7 @@ from meshos.crypto.signing import Domain, Ed25519Verifier
 from meshos.errors import MeshError, Refused
 from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
-from meshos.node import folder
+from meshos.node import folder, recording
 from meshos.node.api.app import build
 from meshos.node.api.event_log import EventLog
 from meshos.node.api.keys import KeyRing
@@ -107,7 +107,9 @@ class Node:
         self.measurements = Measurements()
         self.stores = {name: level.prefixed(name) for name in STORED}
         self.overlays = {name: Overlay(store) for name, store in self.stores.items()}
-        self.facts = _facts(opened)
+        self.given = _given(opened)
+        self.facts = self.given.facts
+        self.recording = recording.start(self.config, self.given, VERSION)
         self.verifier = Ed25519Verifier()
         self.assembly = self._assemble()
         self.hook = FaultHook(self._id_of, self._cut)
@@ -132,27 +134,29 @@ class Node:
                 "gossip": self.gossip.statistics,
                 "links": self.links.statistics,
                 "turns": self.hosting.turns.statistics,
+                **({} if self.recording is None else {"recorder": self.recording.statistics}),
             }
         )
 
     def _assemble(self) -> Assembly:
-        opened = self.opened
-        validators = {entry.did: entry.validator.node for entry in self.genesis.orgs if entry.validator is not None}
+        opened, given, recorded = self.opened, self.given, self.recording
+        began_ms = int(time.time() * 1000) if recorded is None else recorded.wall_ms
         return assemble(
             Outside(
-                certified=Certified(opened.me.node, opened.me.org, opened.certificate),
-                facts=self.facts,
-                genesis_hash=self.genesis.hash,
-                timing=PRESETS[self.config.timing or self.genesis.timing],
-                seeds=[Seed(seed.node, str(seed.link)) for seed in self.config.seeds if seed.node != opened.me.node],
+                certified=given.certified,
+                facts=given.facts,
+                genesis_hash=given.genesis_hash,
+                timing=given.timing,
+                seeds=given.seeds,
                 verifier=self.verifier,
                 check_certificate=opened.trust.check,
                 org_of=opened.trust.org_of,
-                holder_of=validators.get,
-                rng=random.SystemRandom(),
+                holder_of=dict(given.holders).get,
+                rng=random.SystemRandom() if recorded is None else recorded.random,
                 secret=os.urandom(32),
-                views=self.overlays,
-                now=trio.current_time(),
+                views=self.overlays if recorded is None else recorded.views(self.overlays),
+                now=trio.current_time() if recorded is None else recorded.now,
+                now_ms=began_ms,
                 wall_ms=lambda: int(time.time() * 1000),
                 embedder=LazyMiniLM(),
                 measures=self.measurements.of,
@@ -161,7 +165,7 @@ class Node:
         )
 
     def _host(self) -> Host:
-        return Host(
+        host = Host(
             self.assembly.machines,
             stores={name: (store, self.overlays[name]) for name, store in self.stores.items()},
             handlers={
@@ -181,7 +185,11 @@ class Node:
             },
             at_once={SignBytes: self._sign_bytes},
             sign=self._sign,
+            observe=None if self.recording is None else self.recording.observe,
         )
+        if self.recording is not None:
+            self.recording.begin(self.assembly.machines, host.core)
+        return host
 
     # -- what machines hear ------------------------------------------------------------------------------------------
 
@@ -363,6 +371,18 @@ def _facts(opened: Folder) -> NodeFacts:
         api=str(config.api),
         region=config.region,
         version=VERSION,
+    )
+
+
+def _given(opened: Folder) -> recording.Given:
+    config, genesis, me = opened.config, opened.genesis, opened.me
+    return recording.Given(
+        certified=Certified(me.node, me.org, opened.certificate),
+        facts=_facts(opened),
+        genesis_hash=genesis.hash,
+        timing=PRESETS[config.timing or genesis.timing],
+        seeds=tuple(Seed(seed.node, str(seed.link)) for seed in config.seeds if seed.node != me.node),
+        holders=tuple((entry.did, entry.validator.node) for entry in genesis.orgs if entry.validator is not None),
     )
 
 

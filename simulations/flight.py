@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 from meshos.effects import Machine, Persist, Put, Report, WriteBack
 from meshos.node.runtime.recorder.drawing import Drawing
-from meshos.node.runtime.recorder.entries import Brief, Class, Entry, Gap, Head, State, Step, effects_hash
+from meshos.node.runtime.recorder.entries import Built, Class, Entry, Gap, Head, State, Step, effects_hash
 from meshos.node.runtime.recorder.graph import restore
 from meshos.node.runtime.recorder.values import Reader, Writer, lost_in
 from meshos.node.runtime.recorder.watching import Note
 
-Build = Callable[[Head, "Disks", Drawing], Mapping[str, Machine]]
-"""Builds a node's machines as they were built at a Head; ``Disks`` gives each its View."""
+Build = Callable[[Head, object, "Disks", Drawing], Mapping[str, Machine]]
+"""Builds a node's machines as they were built at a Head, with what they were given; ``Disks`` gives each its View."""
 
 
 class Astray(Exception):
@@ -45,7 +45,8 @@ class Disk:
                     self._scans.append((number, prefix))
                     self._pairs[number] = []
                 case (2, [int(number), bytes(key), *value]):
-                    self._values.update({key: inner for inner in value if isinstance(inner, bytes)})
+                    if value and isinstance(value[0], bytes):
+                        self._values[key] = value[0]
                     self._pairs.setdefault(number, []).append((key, self._values.get(key)))
                 case (3, [int(number)]):
                     self._ended.add(number)
@@ -132,7 +133,9 @@ class Flight:
     blind: dict[str, str] = field(default_factory=dict)
     """Machines that could not be followed to the end, and why."""
     software: str = ""
-    last_s: float = 0.0
+    segments: int = 0
+    seconds: float = 0.0
+    """On the clock of the recording, of all lives together."""
 
 
 class Replay:
@@ -149,17 +152,21 @@ class Replay:
         self._head: Head | None = None
         self._states: dict[str, State] = {}
         self._machines: dict[str, Machine] = {}
+        self._given: object = None
         self._built = True
         self._holed: dict[str, str] = {}  # machines whose inputs had something missing, and what
         self._drawn = 0
+        self._before_s = self._began_s = 0.0
 
     def run(self, entries: Iterable[Entry], until_s: float | None = None) -> Flight:
-        """Replay ``entries``, up to ``until_s`` on the clock of the recording."""
+        """Replay ``entries``, the first ``until_s`` seconds of them."""
         for entry in entries:
             if isinstance(entry, Head):
                 self._begin(entry)
             elif isinstance(entry, Class):
                 self._writer.number(self._reader.learn(entry.number, entry.name, entry.fields), entry.number)
+            elif isinstance(entry, Built):
+                self._given = self._reader.value(entry.given)
             elif isinstance(entry, State):
                 self._states[entry.machine] = entry
             else:
@@ -167,8 +174,8 @@ class Replay:
                     self._lose(entry.machine, f"{entry.name}: {entry.why}")
                     continue
                 self._ready()
-                self.flight.last_s = entry.now
-                if until_s is not None and entry.now > until_s:
+                self.flight.seconds = self._before_s + entry.now - self._began_s
+                if until_s is not None and self.flight.seconds > until_s:
                     break
                 self.flight.steps += 1
                 self._one(entry)
@@ -179,6 +186,7 @@ class Replay:
     def _begin(self, head: Head) -> None:
         before, self._head = self._head, head
         self.flight.software = head.software
+        self.flight.segments += 1
         self._reader, self._writer = Reader(), Writer()
         self._states = {}
         follows = before is not None and before.life == head.life and before.number + 1 == head.number
@@ -186,6 +194,7 @@ class Replay:
         self._holed = {}
         if not follows:
             self.flight.lives += before is None or before.life != head.life
+            self._before_s, self._began_s = self.flight.seconds, head.now
             self._machines, self._disks = {}, Disks()
 
     def _ready(self) -> None:
@@ -207,7 +216,7 @@ class Replay:
         for name in head.machines:
             disks[name].blank = not first
             disks[name].note(self._states[name].notes if first and name in self._states else ())
-        fresh = self._build(head, disks, self._drawing)
+        fresh = self._build(head, self._given, disks, self._drawing)
         for name in wanted:
             if name in fresh and name not in self._holed:
                 if not first:
@@ -218,17 +227,14 @@ class Replay:
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
-    def _one(self, entry: Step | Brief | Gap) -> None:
+    def _one(self, entry: Step | Gap) -> None:
         number = self.flight.steps
-        if isinstance(entry, Brief):
-            self._skip(entry.machine)
-            self._watch(Seen(number, entry.now, entry.machine, None, None, entry.name))
-        elif isinstance(entry, Gap):
-            self._skip(entry.machine)
-            self._lose(entry.machine, f"step {number}, {entry.name}, could not be written: {entry.why}")
-            self._watch(Seen(number, entry.now, entry.machine, None, None, entry.name))
-        else:
+        if isinstance(entry, Step):
             self._step(number, entry)
+            return
+        self._skip(entry.machine)
+        self._lose(entry.machine, f"step {number}, {entry.name}, could not be written: {entry.why}")
+        self._watch(Seen(number, entry.now, entry.machine, None, None, entry.name))
 
     def _step(self, number: int, entry: Step) -> None:
         event = self._reader.value(entry.event)

@@ -71,7 +71,7 @@ STORED = ("membership", "org", "directory")
 @dataclass(frozen=True, slots=True)
 class Outside:
     """What a node is given from outside. ``secret`` is random and this node's alone; ``holder_of`` names the node that holds
-    an organisation's state; ``wall_ms`` is the wall clock, ``now`` the driver's clock at this moment."""
+    an organisation's state; ``wall_ms`` is the wall clock, ``now`` the driver's clock at this moment, ``now_ms`` the wall clock then."""
 
     certified: Certified
     facts: NodeFacts
@@ -86,6 +86,7 @@ class Outside:
     secret: bytes
     views: Mapping[str, View]
     now: float
+    now_ms: int
     wall_ms: Callable[[], int]
     embedder: Embedder
     measures: Measures = unmeasured
@@ -178,7 +179,7 @@ def assemble(outside: Outside) -> Assembly:
         "flows": flows,
         "rpc": rpc,
         "membership": membership,
-        "org": OrgMachine(outside.views["org"], now=outside.now, wall_ms=outside.wall_ms()),
+        "org": OrgMachine(outside.views["org"], now=outside.now, wall_ms=outside.now_ms),
         "directory": directory,
         RECEIPTS: receipts,
         KERNEL: watch,

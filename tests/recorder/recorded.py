@@ -8,7 +8,7 @@ from meshos import cbor
 from meshos.effects import Machine
 from meshos.ids import NodeId
 from meshos.node.runtime.recorder.drawing import Drawing
-from meshos.node.runtime.recorder.entries import Entry, Head, decode
+from meshos.node.runtime.recorder.entries import Entry, Head, decode, parse
 from meshos.node.runtime.recorder.recorder import Recorder
 from meshos.presets import LAN
 from meshos.simulations.flight import Disks
@@ -30,7 +30,7 @@ class Memory:
         self.segments.append([])
 
     def put(self, entry: list[object]) -> bool:
-        self.segments[-1].append(cbor.encode(entry))
+        self.segments[-1].append(cbor.encode([entry]))
         self._has += 1
         return True
 
@@ -42,7 +42,8 @@ class Memory:
         for segment in self.segments[first:]:
             machines: tuple[str, ...] = ()
             for data in segment:
-                entry = decode(data, machines)
+                (row,) = decode(data)
+                entry = parse(row, machines)
                 if isinstance(entry, Head):
                     machines = entry.machines
                 yield entry
@@ -75,7 +76,7 @@ class Recorded:
     def _built(self, node: SimNode) -> Mapping[str, Machine]:
         memory = Memory(self._segment_entries)
         self.memories[node.name].append(memory)
-        recorder = self._recorders[node.name] = Recorder(memory, node=node.name, software="test", brief=("flows",))
+        recorder = self._recorders[node.name] = Recorder(memory, given=None, node=node.name, software="test", left_out=("flows",))
         watched = {name: recorder.view(name, view) for name, view in node.views.items()}
         machines = self._whole[node.name](self._outside(node, watched, recorder.random))
         now, wall_ms = node.now(), node.wall_ms()
@@ -94,7 +95,7 @@ class Recorded:
         )
         return cast(SimNode, stand_in)
 
-    def build(self, head: Head, disks: Disks, chance: Drawing) -> Mapping[str, Machine]:
+    def build(self, head: Head, given: object, disks: Disks, chance: Drawing) -> Mapping[str, Machine]:
         """The machines of the node that ``head`` names, as a replay builds them."""
         node = self.world.nodes[NodeId(head.node)]
         stand_in = self._outside(node, disks, chance)

@@ -1,13 +1,14 @@
-"""What a recording is made of: entries, each one canonical CBOR list that begins with its kind.
+"""What a recording is made of: entries, lists that begin with their kind; a few of them at a time are one canonical CBOR list.
 
     [HEAD, format, software, node, life, number, now, wall_ms, key, machines]
-                     a segment begins: the ``number``-th (from 0) of this ``life`` of the process; ``key`` is that of its draws
+                     a segment begins: the ``number``-th (from 0) of this ``life`` of the process; ``key`` is that of its draws,
+                     ``machines`` are those that are recorded
+    [GIVEN, value]                      what the machines were built with, beside their disks (plain, values.py)
     [STATE, machine, notes]             what a machine read while it was built (in the first segment of a life)
     [STATE, machine, notes, graph]      how it stood when a later segment began
     [CLASS, number, name, fields]       from here on ``number`` stands for a class (values.py)
     [STEP, now, machine, drawn, event, effects, hash, notes]
                      a machine was given ``event``; how many effects it had, their hash, what it read; ``drawn`` draws after it
-    [BRIEF, now, machine, name]         a machine that is not replayed was given a ``name``
     [GAP, now, machine, name, why]      an event that could not be written; what follows of this machine cannot be checked
 
 ``machine`` is a place in HEAD's list of names.
@@ -19,12 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from meshos import cbor
-from meshos.node.runtime.recorder.limits import DEPTH, ENTRY_BYTES
+from meshos.node.runtime.recorder.limits import DEPTH, ENTRIES_BYTES
 from meshos.node.runtime.recorder.values import Writer, bad
 from meshos.node.runtime.recorder.watching import Note
 
 FORMAT = 1
-HEAD, STATE, CLASS, STEP, BRIEF, GAP = range(6)
+HEAD, STATE, CLASS, STEP, GAP, GIVEN = range(6)
 LIFE_BYTES = 16
 KEY_BYTES = 32
 
@@ -75,15 +76,6 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Brief:
-    """A machine that is not replayed was given something of this name."""
-
-    now: float
-    machine: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class Gap:
     """Something that a machine was given could not be written down."""
 
@@ -93,7 +85,14 @@ class Gap:
     why: str
 
 
-Entry = Head | State | Class | Step | Brief | Gap
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What the machines were built with, plain."""
+
+    given: object
+
+
+Entry = Head | State | Class | Step | Gap | Built
 
 
 def effects_hash(writer: Writer, effects: Sequence[object]) -> int:
@@ -104,9 +103,16 @@ def effects_hash(writer: Writer, effects: Sequence[object]) -> int:
     return zlib.crc32(marshal.dumps([writer.plain(effect) for effect in effects], 2))
 
 
-def decode(data: bytes, machines: tuple[str, ...]) -> Entry:
-    """An entry of a segment whose head names ``machines``; raises BadInput ``bad-recording``, Refused as ``cbor.decode``."""
-    entry = cbor.decode(data, max_bytes=ENTRY_BYTES, max_depth=DEPTH)
+def decode(data: bytes) -> list[object]:
+    """A few entries as they were put together; raises BadInput ``bad-recording``, Refused as ``cbor.decode``."""
+    entries = cbor.decode(data, max_bytes=ENTRIES_BYTES, max_depth=DEPTH)
+    if not isinstance(entries, list):
+        raise bad("it is not made of lists")
+    return list(entries)
+
+
+def parse(entry: object, machines: tuple[str, ...]) -> Entry:
+    """One entry of a segment whose head names ``machines``; raises BadInput ``bad-recording``."""
     match entry:
         case [0, format_, *_] if format_ != FORMAT:
             raise bad(f"its format is {format_!r}, and this version reads {FORMAT}")
@@ -121,10 +127,10 @@ def decode(data: bytes, machines: tuple[str, ...]) -> Entry:
             return Class(number, name, tuple(map(str, fields)))
         case [3, int() | float() as now, int(machine), int(drawn), event, int(effects), int(checksum), [*notes]]:
             return Step(now, _name(machines, machine), drawn, event, effects, checksum, _notes(notes))
-        case [4, int() | float() as now, int(machine), str(name)]:
-            return Brief(now, _name(machines, machine), name)
-        case [5, int() | float() as now, int(machine), str(name), str(why)]:
+        case [4, int() | float() as now, int(machine), str(name), str(why)]:
             return Gap(now, _name(machines, machine), name, why)
+        case [5, given]:
+            return Built(given)
     raise bad("an entry has another shape")
 
 

@@ -2,11 +2,11 @@
 
 A node that runs for weeks has lost the beginning of its recording. A replay then begins at a segment, and a segment begins with this.
 
-A machine is a tree of plain objects (ours), containers and values; parts of it meet (a timer hangs in the heap and at a member), so each
-is written once, and referred to by number after that. Some of it is there from the moment when the machine is built, in a fixed place: its
-``Blueprint`` says what. These parts are not made anew but filled, since functions may hold on to them. What a machine was wired with (functions,
-the generator, its View) is not written at all: it must be what it was, and a machine that is built again has it in the same place. A method of one
-of the machine's own objects (a timer's call) is written by object and name.
+A machine is a tree of plain objects (ours), containers and values; parts of it meet (a timer hangs in the heap and at a member), so
+each is written once, and referred to by number after that. Some of it is there from the moment when the machine is built, in a fixed
+place: its ``Blueprint`` says what. These parts are not made anew but filled, since functions may hold on to them. What a machine was
+wired with (functions, the generator, its View) is not written at all: it must be what it was, and a machine that is built again has it
+in the same place. A method of one of the machine's own objects (a timer's call) is written by object and name.
 
 Anything else (a lambda in a queue, an open file) makes a machine ``Unwritable`` at that moment, and the segment says so.
 """
@@ -103,7 +103,7 @@ class _Writer:
         self._kept.append(value)
         return self._part(kind, value, path)
 
-    def _part(self, kind: type, value: Any, path: str) -> Graph:
+    def _part(self, kind: type[Any], value: Any, path: str) -> Graph:
         if kind is tuple:
             return [TUPLE, *(self.write(inner, path) for inner in value)]
         fixed = self._blueprint.places.get(id(value))
@@ -138,7 +138,7 @@ class _Writer:
             return [name, self.write(value, f"{path}.{name}")]
         raise Unwritable(f"{path}.{name} was wired anew")
 
-    def _class(self, kind: type) -> int:
+    def _class(self, kind: type[Any]) -> int:
         place = self._places.setdefault(kind, len(self.classes))
         if place == len(self.classes):
             self.classes.append([class_name(kind), list(fields_of(kind)) if is_ours(kind) else []])
@@ -161,7 +161,7 @@ def _is_wiring(value: object) -> bool:
     return kind not in _PLAIN and kind.__module__.startswith("meshos.") and not is_ours(kind) and not _is_part(kind)
 
 
-def _is_part(kind: type) -> bool:
+def _is_part(kind: type[Any]) -> bool:
     """Whether objects of this class make up machines. The Views that they read are no part of them."""
     return any(kind.__module__ == package or kind.__module__.startswith((package + ".", package + "_")) for package in PACKAGES)
 
@@ -230,7 +230,7 @@ class _Reader:
                 return self._keep(getattr(self._class(place), name, None))
         raise bad("a part of a machine is written in another shape")
 
-    def _place(self, kind: type, fixed: str | None) -> Any:
+    def _place(self, kind: type[Any], fixed: str | None) -> Any:
         """What stands in that place already, or a new one."""
         part = self._blueprint.parts.get(fixed) if fixed is not None else None
         return self._keep(part if type(part) is kind else object.__new__(kind) if _is_part(kind) else kind())
@@ -251,7 +251,7 @@ class _Reader:
             raise bad("a part of a machine is of a class that is not named")
         return self._classes[place]
 
-    def _object(self, kind: type, fixed: str | None, rows: list[object]) -> object:
+    def _object(self, kind: type[Any], fixed: str | None, rows: list[object]) -> object:
         made = self._place(kind, fixed)
         for row in rows:
             match row:
@@ -263,7 +263,7 @@ class _Reader:
                     raise bad("an object is written in another shape")
         return made
 
-    def _value(self, kind: type, fields: list[object]) -> object:
+    def _value(self, kind: type[Any], fields: list[object]) -> object:
         names = fields_of(kind)
         if len(fields) != len(names):
             raise bad(f"{kind.__name__} has {len(names)} fields")

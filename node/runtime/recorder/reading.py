@@ -4,16 +4,17 @@ The folder may have been copied from anywhere: sizes are bounded, and every entr
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from meshos.errors import BadInput
-from meshos.node.runtime.recorder.entries import Entry, Head, decode
-from meshos.node.runtime.recorder.limits import ENTRY_BYTES, RING_BYTES
+from meshos.node.runtime.recorder.entries import Entry, Head, decode, parse
+from meshos.node.runtime.recorder.limits import ENTRIES_BYTES, RING_BYTES
 from meshos.node.runtime.recorder.ring import LENGTH_BYTES, segments
 from meshos.node.runtime.recorder.values import bad
 from meshos.storage.framing import SALT_BYTES, read_frames
 
-MAX_SEGMENT_BYTES = RING_BYTES + ENTRY_BYTES
+MAX_SEGMENT_BYTES = RING_BYTES + ENTRIES_BYTES
 
 
 def read(folder: Path) -> Iterator[Entry]:
@@ -21,7 +22,9 @@ def read(folder: Path) -> Iterator[Entry]:
     try:
         present = segments(folder)
         if not present:
-            raise BadInput("no-recording", f"there is no recording in {folder}", hint="the node records with `recorder = true` in node.toml")
+            raise BadInput(
+                "no-recording", f"there is no recording in {folder}", hint="the node records with `recorder = true` in node.toml"
+            )
         for path in present:
             yield from read_segment(path)
     except OSError as error:
@@ -36,8 +39,8 @@ def read_segment(path: Path) -> Iterator[Entry]:
     machines: tuple[str, ...] = ()
     begun = False
     for frame in read_frames(data[:SALT_BYTES], data, SALT_BYTES):
-        for part in _parts(frame.payload):
-            entry = decode(part, machines)
+        for row in chain.from_iterable(map(decode, _parts(frame.payload))):
+            entry = parse(row, machines)
             if isinstance(entry, Head) == begun:
                 raise bad(f"{path.name} does not begin with a head, or has another")
             if isinstance(entry, Head):
@@ -50,6 +53,6 @@ def _parts(payload: bytes) -> Iterator[bytes]:
     while at < len(payload):
         end = at + LENGTH_BYTES + int.from_bytes(payload[at : at + LENGTH_BYTES], "big")
         if end > len(payload):
-            raise bad("an entry is longer than its frame")
+            raise bad("what a frame holds is longer than the frame")
         yield payload[at + LENGTH_BYTES : end]
         at = end

@@ -5,8 +5,8 @@ it draws. The recorder notes all three, and a checksum of what came out. ``rando
 their Views, ``observe`` goes into the node's Core. Events are made plain at once, on the event loop: some microseconds each, since seen
 later they might be others. Encoding and writing are the sink's, in a thread of its own.
 
-Machines named ``brief`` are not replayed: Flows are coroutines that read what lies around them. Their side of every exchange shows in
-the machines that they talk to, so only the kind of what they are given is kept.
+Machines that are ``left_out`` are not recorded: Flows are coroutines that read what lies around them, and cannot be replayed. Their side
+of every exchange shows in the machines that they talk to.
 
 A segment stands alone, as far as it can: it begins with a new key for the draws, forgets what was read before, and holds how each machine
 stood, if that can be written (graph.py). So a replay can begin at any of them, when the beginning of the life is gone.
@@ -20,7 +20,7 @@ from typing import Protocol
 
 from meshos.effects import Machine, Persist, WriteBack
 from meshos.node.runtime.recorder.drawing import Drawing
-from meshos.node.runtime.recorder.entries import BRIEF, CLASS, FORMAT, GAP, HEAD, KEY_BYTES, LIFE_BYTES, STATE, STEP, effects_hash
+from meshos.node.runtime.recorder.entries import CLASS, FORMAT, GAP, GIVEN, HEAD, KEY_BYTES, LIFE_BYTES, STATE, STEP, effects_hash
 from meshos.node.runtime.recorder.graph import Blueprint, Unwritable, written
 from meshos.node.runtime.recorder.limits import BEGINNING_BYTES
 from meshos.node.runtime.recorder.values import FIRST_CLASS, Writer
@@ -47,12 +47,12 @@ class Sink(Protocol):
 class Recorder:
     """See the module's text. Use: ``random`` and ``view`` for the machines, then ``begin``, then ``observe`` for each step."""
 
-    def __init__(self, sink: Sink, *, node: str, software: str, brief: Collection[str] = ()) -> None:
+    def __init__(self, sink: Sink, *, given: object, node: str, software: str, left_out: Collection[str] = ()) -> None:
         self.random = Drawing(os.urandom(KEY_BYTES))
         self.recorded = self.gaps = self.segments = 0
-        self._sink = sink
+        self._sink, self._given = sink, given
         self._about = (software, node, os.urandom(LIFE_BYTES))
-        self._brief = frozenset(brief)
+        self._left_out = frozenset(left_out)
         self._views: dict[str, Watched] = {}
         self._writer = Writer()
         self._named = FIRST_CLASS  # the first number whose class this segment has not been told
@@ -69,9 +69,10 @@ class Recorder:
 
     def begin(self, machines: Mapping[str, Machine], clock: Callable[[], float], now: float, wall_ms: int) -> None:
         """The machines are built, at ``now`` and ``wall_ms``. ``clock`` gives the time of the step being observed."""
-        self._machines, self._clock, self._wall_ms = machines, clock, wall_ms
-        self._places = {name: place for place, name in enumerate(machines)}
-        self._blueprints = {name: Blueprint(machine) for name, machine in machines.items() if name not in self._brief}
+        self._machines = {name: machine for name, machine in machines.items() if name not in self._left_out}
+        self._clock, self._wall_ms = clock, wall_ms
+        self._places = {name: place for place, name in enumerate(self._machines)}
+        self._blueprints = {name: Blueprint(machine) for name, machine in self._machines.items()}
         self._head(now)
         for name, watched in self._views.items():
             notes = watched.take()
@@ -83,21 +84,21 @@ class Recorder:
 
     def observe(self, machine: str, event: object, effects: list[object]) -> None:
         """A step: see ``Core``."""
-        self._step(machine, event, effects)
+        place = self._places.get(machine)
+        if place is None:
+            return
+        self._step(place, machine, event, effects)
         if self._sink.wants_segment():
             self._next_segment()
 
-    def _step(self, machine: str, event: object, effects: list[object]) -> None:
-        now, place = self._clock(), self._places[machine]
-        if machine in self._brief:
-            self._put([BRIEF, now, place, type(event).__name__])
-            return
+    def _step(self, place: int, machine: str, event: object, effects: list[object]) -> None:
+        now = self._clock()
         watched = self._views.get(machine)
         notes: Sequence[Note] = ()
         if watched is not None:
             notes = watched.take()
             for effect in effects:
-                if isinstance(effect, Persist | WriteBack):
+                if type(effect) is Persist or type(effect) is WriteBack:
                     watched.wrote(effect.writes)
         try:
             plain = self._writer.plain(event)
@@ -122,8 +123,6 @@ class Recorder:
         for name, machine in self._machines.items():
             if name in self._views:
                 self._views[name].forget()
-            if name in self._brief:
-                continue
             try:
                 graph = written(machine, self._blueprints[name])
             except Unwritable as error:
@@ -138,6 +137,9 @@ class Recorder:
         self._named = FIRST_CLASS
         self._put([HEAD, FORMAT, software, node, life, self.segments, now, self._wall_ms, self.random.key, list(self._machines)])
         self.segments += 1
+        given = self._writer.plain(self._given)
+        self._tell_classes()
+        self._put([GIVEN, given])
 
     def _tell_classes(self) -> None:
         classes = self._writer.classes

@@ -1,14 +1,14 @@
 """The ring on disk: segments that a thread writes, the oldest removed when there are too many.
 
-    <folder>/<number>.flight          salt 16 | frames (storage/framing.py), each a run of entries: length 4, entry
+    <folder>/<number>.flight          salt 16 | frames (storage/framing.py), each a run of: length 4, a few entries (entries.py)
 
 Nothing is synced. What was written survives the process, killed or not; a power cut may take the last seconds, which costs a replay its end
 and nothing else. A torn frame ends a segment when it is read.
 
-The event loop only appends to a queue; encoding is the thread's, which lets go of the interpreter every few entries, so that the loop never
-waits for more than these. When more than ``PENDING`` entries wait (the disk is slow), entries are dropped and counted until the disk has taken what
-waits; then a segment begins, since a replay must not go on over a hole. A disk that fails leaves such a hole too, and is tried again
-after a while: the node goes on.
+The event loop only appends to a queue; encoding is the thread's, which lets go of the interpreter every few entries, so that the loop
+never waits for more than these. When more than ``PENDING`` entries wait (the disk is slow), entries are dropped and counted until the
+disk has taken what waits; then a segment begins, since a replay must not go on over a hole. A disk that fails leaves such a hole too,
+and is tried again after a while: the node goes on.
 """
 
 import logging
@@ -111,20 +111,27 @@ class Ring:
     def _take(self) -> None:
         """Write all that waits, as one frame a segment."""
         run: list[bytes] = []
-        taken = 0
+        few: list[list[object]] = []
         while self._queue:
             entry = self._queue.popleft()
             if entry is _BEGIN:
+                self._encode(run, few)
                 self._write(run)
                 run = []
                 self._begin_segment()
                 continue
-            data = cbor.encode(entry)
-            run += (len(data).to_bytes(LENGTH_BYTES, "big"), data)
-            taken += 1
-            if taken % IN_A_ROW == 0:
+            few.append(entry)
+            if len(few) == IN_A_ROW:
+                self._encode(run, few)
                 time.sleep(0)  # the event loop may want to go on
+        self._encode(run, few)
         self._write(run)
+
+    def _encode(self, run: list[bytes], few: list[list[object]]) -> None:
+        if few:
+            data = cbor.encode(few)
+            few.clear()
+            run += (len(data).to_bytes(LENGTH_BYTES, "big"), data)
 
     def _write(self, run: list[bytes]) -> None:
         if not run or self._failing:

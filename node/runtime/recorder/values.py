@@ -34,7 +34,17 @@ TUPLE, LIST, FROZENSET, SET, DICT, LONG, LOST, ERROR = range(8)
 FIRST_CLASS = 16
 HASH_BYTES = 16
 
-PACKAGES = ("meshos.effects", "meshos.flow", "meshos.ids", "meshos.crypto", "meshos.storage", "meshos.consensus", "meshos.protocols", "meshos.node")
+PACKAGES = (
+    "meshos.effects",
+    "meshos.flow",
+    "meshos.ids",
+    "meshos.presets",
+    "meshos.crypto",
+    "meshos.storage",
+    "meshos.consensus",
+    "meshos.protocols",
+    "meshos.node",
+)
 """Where the classes of events and effects live. Nothing else is looked up when a recording is read."""
 _NAME = re.compile(r"(meshos(?:\.[a-z_0-9]+)+):([A-Za-z_][A-Za-z_0-9]*)")
 
@@ -42,6 +52,7 @@ _PLAIN = frozenset({type(None), bool, int, float, str})
 
 Plain: TypeAlias = object
 """What CBOR writes as it is."""
+
 
 class Long(bytes):
     """A byte string that was too long to keep: as many zeros, and the hash of what it was. Written again it is the same.
@@ -83,7 +94,7 @@ class Writer:
             dict: lambda value: [DICT, *(self.plain(part) for pair in value.items() for part in pair)],
         }
 
-    def number(self, kind: type, number: int) -> None:
+    def number(self, kind: type[Any], number: int) -> None:
         """Write ``kind`` under ``number``, as another Writer did."""
         self.classes[number] = (class_name(kind), fields_of(kind))
         self._makers[kind] = self._compiled(kind, number)
@@ -96,7 +107,7 @@ class Writer:
     def _sorted(self, value: "set[object] | frozenset[object]") -> list[Plain]:
         return sorted(map(self.plain, value), key=cbor.encode)
 
-    def _maker(self, kind: type) -> Callable[[Any], Plain]:
+    def _maker(self, kind: type[Any]) -> Callable[[Any], Plain]:
         maker: Callable[[Any], Plain]
         if issubclass(kind, MeshError):
             maker = _error
@@ -109,8 +120,8 @@ class Writer:
         self._makers[kind] = maker
         return maker
 
-    def _compiled(self, kind: type, number: int) -> Callable[[Any], Plain]:
-        """A function that writes ``kind``: ``lambda v: [17, v.op, plain(v.outcome)]``."""
+    def _compiled(self, kind: type[Any], number: int) -> Callable[[Any], Plain]:
+        """A function that writes ``kind``: ``lambda v: [17, v.op, plain(v.outcome)]``, with the call for a known class in place."""
         if issubclass(kind, Enum):
             places = {member: place for place, member in enumerate(kind)}
             return lambda member: [number, places[member]]
@@ -119,15 +130,12 @@ class Writer:
         for name in fields_of(kind):
             if _always(hints[name], _PLAIN):
                 parts.append(f"v.{name}")
+            elif _always(hints[name], _PLAIN | {bytes}):
+                parts.append(f"(long(x) if isinstance(x := v.{name}, bytes) and len(x) > {INLINE_BYTES} else x)")
             else:
-                parts.append(f"{'short' if _always(hints[name], _PLAIN | {bytes}) else 'plain'}(v.{name})")
+                parts.append(f"(m(x) if (m := makers.get((x := v.{name}).__class__)) is not None else plain(x))")
         source = f"lambda v: [{', '.join(parts)}]"  # names of classes and fields of our own code, nothing from outside
-        return cast("Callable[[Any], Plain]", eval(source, {"plain": self.plain, "short": _short}))
-
-
-def _short(value: object) -> Plain:
-    """What is plain, or bytes."""
-    return _bytes(value) if isinstance(value, bytes) else value
+        return cast("Callable[[Any], Plain]", eval(source, {"makers": self._makers, "plain": self.plain, "long": _bytes}))
 
 
 def _bytes(value: bytes) -> Plain:
@@ -157,7 +165,7 @@ def _lost(value: object) -> Plain:
 # -- our classes -----------------------------------------------------------------------------------------------------
 
 
-def is_ours(kind: type) -> bool:
+def is_ours(kind: type[Any]) -> bool:
     """Whether ``kind`` is a frozen dataclass or an Enum of our packages."""
     if issubclass(kind, Enum):
         return _in_packages(kind.__module__)
@@ -171,13 +179,13 @@ def _in_packages(module: str) -> bool:
     return any(module == package or module.startswith((package + ".", package + "_")) for package in PACKAGES)
 
 
-def class_name(kind: type) -> str:
+def class_name(kind: type[Any]) -> str:
     """How a class is named: ``module:Class``."""
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
 @lru_cache(maxsize=1024)
-def fields_of(kind: type) -> tuple[str, ...]:
+def fields_of(kind: type[Any]) -> tuple[str, ...]:
     """The names of its fields or members, in order."""
     if issubclass(kind, Enum):
         return tuple(member.name for member in kind)
@@ -185,7 +193,7 @@ def fields_of(kind: type) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1024)
-def hints_of(kind: type) -> Mapping[str, object]:
+def hints_of(kind: type[Any]) -> Mapping[str, object]:
     """The types of its fields."""
     return typing.get_type_hints(kind)
 
@@ -211,7 +219,7 @@ class Reader:
     def __init__(self) -> None:
         self._classes: dict[int, type] = {}
 
-    def learn(self, number: int, name: str, fields: Sequence[str]) -> type:
+    def learn(self, number: int, name: str, fields: Sequence[str]) -> type[Any]:
         """What class is behind a number."""
         self._classes[number] = kind = found(name, fields)
         return kind
@@ -249,7 +257,7 @@ class Reader:
             case _:
                 raise bad(f"nothing is written under the number {number} like this")
 
-    def _made(self, kind: type, rest: list[object]) -> object:
+    def _made(self, kind: type[Any], rest: list[object]) -> object:
         names = fields_of(kind)
         if issubclass(kind, Enum):
             if len(rest) == 1 and type(rest[0]) is int and 0 <= rest[0] < len(names):
@@ -268,7 +276,7 @@ class Reader:
         return made
 
 
-def found(name: str, fields: Sequence[object], wanted: Callable[[type], bool] = is_ours) -> type:
+def found(name: str, fields: Sequence[object], wanted: Callable[[type[Any]], bool] = is_ours) -> type[Any]:
     """The class of that name, which is ``wanted`` and has these fields; raises BadInput ``bad-recording`` or ``other-recording``."""
     match = _NAME.fullmatch(name)
     if match is None or not _in_packages(match[1]):

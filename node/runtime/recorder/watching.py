@@ -3,8 +3,8 @@
 A machine reads a View. Here each key that it reads for the first time in a segment is noted with its value; what it has written itself
 since then is known to a replay anyway. Scans are noted pair by pair, as far as they were followed.
 
-A note is a list: ``[GET, key, value or None]``, ``[SCAN, number, prefix]``, ``[PAIR, number, key]`` or ``[PAIR, number, key, value]`` where the
-value is not known yet, ``[END, number]`` when a scan has come to its end.
+A note is a list: ``[GET, key, value or None]``, ``[SCAN, number, prefix]``, ``[PAIR, number, key]`` or, where the value is not known yet,
+``[PAIR, number, key, value]``, and ``[END, number]`` when a scan has come to its end.
 """
 
 from collections.abc import Iterable, Iterator
