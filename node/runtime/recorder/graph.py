@@ -16,9 +16,11 @@ import types
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from enum import Enum
+from inspect import getattr_static
 from typing import Any, TypeAlias
 
 from meshos.errors import KINDS, MeshError
+from meshos.node.runtime.recorder.limits import DEPTH
 from meshos.node.runtime.recorder.values import bad, class_name, fields_of, found, is_ours
 
 REF, TUPLE, LIST, SET, FROZENSET, DICT, OBJECT, VALUE, METHOD, ERROR, MEMBER, OUTSIDE = range(12)
@@ -89,8 +91,10 @@ class _Writer:
         self._places: dict[type, int] = {}
         self._numbers: dict[int, int] = {}
         self._kept: list[object] = []  # so that no id is used again
+        self._depth = 0
 
     def write(self, value: object, path: str) -> Graph:
+        """``value``; ``path`` says where it was found."""
         kind = type(value)
         if kind in _PLAIN:
             return value
@@ -101,7 +105,12 @@ class _Writer:
             raise Unwritable(f"it has more than {MAX_OBJECTS} objects")
         self._numbers[id(value)] = len(self._numbers)
         self._kept.append(value)
-        return self._part(kind, value, path)
+        self._depth += 1
+        if self._depth > DEPTH // 2 - 4:  # an attribute is two lists deep
+            raise Unwritable(f"{path[:80]} is too deep")
+        part = self._part(kind, value, path)
+        self._depth -= 1
+        return part
 
     def _part(self, kind: type[Any], value: Any, path: str) -> Graph:
         if kind is tuple:
@@ -223,7 +232,7 @@ class _Reader:
             case [7, int(place), *fields]:
                 return self._value(self._class(place), fields)
             case [8, owner, str(name)]:
-                return self._late(lambda: getattr(self.read(owner), name))
+                return self._late(lambda: _method(self.read(owner), name))
             case [9, str(kind), str(name), str(detail), str(hint), ("done" | "not_done" | "unknown") as outcome] if kind in KINDS:
                 return self._keep(KINDS[kind](name, detail, hint=hint, outcome=outcome))
             case [10, int(place), str(name)] if issubclass(self._class(place), Enum):
@@ -257,7 +266,7 @@ class _Reader:
             match row:
                 case [str(), [11]]:
                     continue
-                case [str(name), part]:
+                case [str(name), part] if _is_attribute(kind, name):
                     object.__setattr__(made, name, self.read(part))
                 case _:
                     raise bad("an object is written in another shape")
@@ -271,3 +280,16 @@ class _Reader:
         for name, part in zip(names, fields, strict=True):
             object.__setattr__(made, name, self.read(part))
         return made
+
+
+def _method(owner: object, name: str) -> object:
+    """A method of a part of the machine, as its class defines it, and nothing else that can be reached by a name."""
+    if not _is_part(type(owner)) or name.startswith("__") or not isinstance(getattr_static(type(owner), name, None), types.FunctionType):
+        raise bad("a method is none of the machine's own")
+    return getattr(owner, name)
+
+
+def _is_attribute(kind: type[Any], name: str) -> bool:
+    """Whether objects of the class may hold something under this name; no method is hidden behind a value."""
+    slot = getattr_static(kind, name, None)
+    return name.isidentifier() and not name.startswith("__") and (slot is None or isinstance(slot, types.MemberDescriptorType))

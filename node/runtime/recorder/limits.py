@@ -16,16 +16,18 @@ IN_A_ROW = 16
 """Entries that the writing thread encodes as one value, before it lets others have the interpreter: 0.1 ms."""
 BEGINNING_BYTES = 16 * 1024 * 1024
 """Of what one machine reads while it is built. One that reads more is recorded, but cannot be replayed."""
-BATCH_S = 0.1
-"""How long the writing thread gathers before it writes: what a SIGKILL can cost. Each turn of the thread costs 0.2 ms, however little it
-writes."""
+BATCH = 64
+"""The writing thread is woken for so many entries, since each turn costs it 0.2 ms, however little it writes."""
+BATCH_S = 0.5
+"""It wakes by itself after this. So a SIGKILL costs the last 64 steps, or those of half a second, whichever are less."""
 RETRY_S = 30.0
 """After a failure of the disk."""
 ENTRIES_BYTES = 64 * 1024 * 1024
 """Of entries that were written as one value, when they are read back."""
-DEPTH = 40
-"""How deep an event may be nested, when it is read back."""
+DEPTH = 100
+"""How deep lists may be nested when they are read back; the state of a machine comes to 40."""
 
 assert SEGMENT_BYTES * 4 <= RING_BYTES, "losing one segment is losing a small part of the past"
+assert BATCH < PENDING
 assert INLINE_BYTES < EDGE_BYTES
 assert BEGINNING_BYTES < ENTRIES_BYTES

@@ -15,17 +15,20 @@ What cannot be written is told by a GAP. Nothing here ever stops a step.
 """
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from meshos.effects import Machine, Persist, WriteBack
+from meshos.effects import Machine
 from meshos.node.runtime.recorder.drawing import Drawing
 from meshos.node.runtime.recorder.entries import CLASS, FORMAT, GAP, GIVEN, HEAD, KEY_BYTES, LIFE_BYTES, STATE, STEP, effects_hash
 from meshos.node.runtime.recorder.graph import Blueprint, Unwritable, written
 from meshos.node.runtime.recorder.limits import BEGINNING_BYTES
 from meshos.node.runtime.recorder.values import FIRST_CLASS, Writer
-from meshos.node.runtime.recorder.watching import Note, Watched
+from meshos.node.runtime.recorder.watching import Watched
 from meshos.storage.store import View
+
+LOOK = 16
+"""Steps between two looks whether a segment should begin."""
 
 
 class Sink(Protocol):
@@ -59,6 +62,8 @@ class Recorder:
         self._machines: Mapping[str, Machine] = {}
         self._places: dict[str, int] = {}
         self._blueprints: dict[str, Blueprint] = {}
+        self._hole = False
+        self._until_look = LOOK
         self._clock: Callable[[], float]
         self._wall_ms = 0
 
@@ -80,34 +85,32 @@ class Recorder:
             if size <= BEGINNING_BYTES:
                 self._put([STATE, self._places[name], notes])
             else:
-                self._put([GAP, now, self._places[name], "its beginning", f"it read {size} bytes"])
+                self._gap(now, self._places[name], "its beginning", f"it read {size} bytes")
 
     def observe(self, machine: str, event: object, effects: list[object]) -> None:
         """A step: see ``Core``."""
         place = self._places.get(machine)
         if place is None:
             return
-        self._step(place, machine, event, effects)
-        if self._sink.wants_segment():
-            self._next_segment()
-
-    def _step(self, place: int, machine: str, event: object, effects: list[object]) -> None:
-        now = self._clock()
         watched = self._views.get(machine)
-        notes: Sequence[Note] = ()
-        if watched is not None:
-            notes = watched.take()
-            for effect in effects:
-                if type(effect) is Persist or type(effect) is WriteBack:
-                    watched.wrote(effect.writes)
+        writer, now = self._writer, self._clock()
+        if watched is not None and watched.lost:
+            self._gap(now, place, type(event).__name__, watched.lost)
+        notes = () if watched is None else watched.take(effects)
         try:
-            plain = self._writer.plain(event)
-            checksum = effects_hash(self._writer, effects)
-            self._tell_classes()
+            plain = writer.plain(event)
+            checksum = effects_hash(writer, effects)
+        except Exception as error:  # whatever it is, the node goes on
+            self._gap(now, place, type(event).__name__, repr(error)[:200])
+        else:
+            if self._named in writer.classes:
+                self._tell_classes()
             self._put([STEP, now, place, self.random.drawn, plain, len(effects), checksum, notes])
-        except Exception as error:  # text with half a surrogate pair, an integer of a thousand digits
-            self.gaps += 1
-            self._put([GAP, now, place, type(event).__name__, type(error).__name__])
+        self._until_look -= 1
+        if not self._until_look:
+            self._until_look = LOOK
+            if self._sink.wants_segment():
+                self._next_segment()
 
     def statistics(self) -> dict[str, float]:
         """For metrics."""
@@ -118,6 +121,8 @@ class Recorder:
     def _next_segment(self) -> None:
         """Every machine is between two steps now; how it stands is what the segment begins with."""
         now = self._clock()
+        self.segments += self._hole  # a number that is missing says that something is missing
+        self._hole = False
         self.random.rekey(os.urandom(KEY_BYTES))
         self._head(now)
         for name, machine in self._machines.items():
@@ -126,8 +131,7 @@ class Recorder:
             try:
                 graph = written(machine, self._blueprints[name])
             except Unwritable as error:
-                self.gaps += 1
-                self._put([GAP, now, self._places[name], "how it stands", str(error)])
+                self._gap(now, self._places[name], "how it stands", str(error))
             else:
                 self._put([STATE, self._places[name], [], graph])
 
@@ -148,6 +152,12 @@ class Recorder:
             self._put([CLASS, self._named, name, list(fields)])
             self._named += 1
 
+    def _gap(self, now: float, place: int, name: str, why: str) -> None:
+        self.gaps += 1
+        self._put([GAP, now, place, name, why])
+
     def _put(self, entry: list[object]) -> None:
         if self._sink.put(entry):
             self.recorded += 1
+        else:
+            self._hole = True

@@ -19,7 +19,8 @@ from collections import deque
 from pathlib import Path
 
 from meshos import cbor
-from meshos.node.runtime.recorder.limits import BATCH_S, IN_A_ROW, PENDING, RETRY_S, RING_BYTES, SEGMENT_BYTES
+from meshos.node.runtime.recorder.entries import GAP, STEP
+from meshos.node.runtime.recorder.limits import BATCH, BATCH_S, IN_A_ROW, PENDING, RETRY_S, RING_BYTES, SEGMENT_BYTES
 from meshos.storage.framing import SALT_BYTES, frame
 
 logger = logging.getLogger("meshos.recorder")
@@ -43,7 +44,7 @@ class Ring:
         self._folder = folder
         self._ring_bytes, self._segment_bytes = ring_bytes, segment_bytes
         self._queue: deque[list[object]] = deque()
-        self._some = threading.Event()
+        self._many = threading.Event()
         self._closing = False
         # Each of these is written by one thread alone: the first three by the event loop's.
         self._hole = False
@@ -76,8 +77,8 @@ class Ring:
             self.dropped += 1
             return False
         self._queue.append(entry)
-        if not self._some.is_set():
-            self._some.set()
+        if len(self._queue) == BATCH:
+            self._many.set()
         return True
 
     def wants_segment(self) -> bool:
@@ -89,7 +90,7 @@ class Ring:
     def close(self) -> None:
         """Come back when everything is written (blocking, for as long as the disk takes)."""
         self._closing = True
-        self._some.set()
+        self._many.set()
         self._thread.join()
 
     def statistics(self) -> dict[str, float]:
@@ -100,10 +101,8 @@ class Ring:
 
     def _run(self) -> None:
         while not self._closing:
-            self._some.wait()
-            if not self._closing:
-                time.sleep(BATCH_S)
-            self._some.clear()
+            self._many.wait(BATCH_S)
+            self._many.clear()
             self._take()
         self._take()
         self._end_segment()
@@ -128,10 +127,14 @@ class Ring:
         self._write(run)
 
     def _encode(self, run: list[bytes], few: list[list[object]]) -> None:
-        if few:
+        if not few:
+            return
+        try:
             data = cbor.encode(few)
-            few.clear()
-            run += (len(data).to_bytes(LENGTH_BYTES, "big"), data)
+        except (ValueError, TypeError, OverflowError) as error:  # text with half of a surrogate pair, say
+            data = cbor.encode([_encodable(entry, error) for entry in few])
+        few.clear()
+        run += (len(data).to_bytes(LENGTH_BYTES, "big"), data)
 
     def _write(self, run: list[bytes]) -> None:
         if not run or self._failing:
@@ -175,3 +178,13 @@ class Ring:
         self.failures += 1
         self._failing, self._retry_at = True, time.monotonic() + RETRY_S
         logger.warning("recorder-disk-failed", extra={"err": error.strerror or str(error)})
+
+
+def _encodable(entry: list[object], error: Exception) -> list[object]:
+    """``entry`` if CBOR takes it, else a gap in its place."""
+    try:
+        cbor.encode(entry)
+    except (ValueError, TypeError, OverflowError):
+        now, place = (entry[1], entry[2]) if entry[0] == STEP else (0, entry[1])
+        return [GAP, now, place, "something", ascii(error)[:200]]
+    return entry

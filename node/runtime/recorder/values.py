@@ -23,7 +23,6 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from functools import lru_cache
 from typing import Any, Literal, NewType, TypeAlias, Union, cast
 
 from meshos import cbor
@@ -184,18 +183,24 @@ def class_name(kind: type[Any]) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-@lru_cache(maxsize=1024)
+_FIELDS: dict[type[Any], tuple[str, ...]] = {}
+_HINTS: dict[type[Any], Mapping[str, object]] = {}
+"""Of the classes that were met: as many as our packages have."""
+
+
 def fields_of(kind: type[Any]) -> tuple[str, ...]:
     """The names of its fields or members, in order."""
-    if issubclass(kind, Enum):
-        return tuple(member.name for member in kind)
-    return tuple(field.name for field in dataclasses.fields(kind))
+    if kind not in _FIELDS:
+        enum = issubclass(kind, Enum)
+        _FIELDS[kind] = tuple(member.name for member in kind) if enum else tuple(field.name for field in dataclasses.fields(kind))
+    return _FIELDS[kind]
 
 
-@lru_cache(maxsize=1024)
 def hints_of(kind: type[Any]) -> Mapping[str, object]:
     """The types of its fields."""
-    return typing.get_type_hints(kind)
+    if kind not in _HINTS:
+        _HINTS[kind] = typing.get_type_hints(kind)
+    return _HINTS[kind]
 
 
 def _always(hint: object, kinds: frozenset[type]) -> bool:
