@@ -42,7 +42,7 @@ def replay_node(node: Path, *, machine: str | None, until: float | None, log: Pa
         raise BadInput("no-such-machine", f"no machine {machine[:60]!r} was recorded", hint=f"these were: {known}")
     code = _code(flight, machine)
     if as_json:
-        output.document("sim-replay-node", {**_document(flight, machine), "exit": code})
+        output.document("sim-replay", {**_document(flight, machine), "exit": code})
     else:
         _print(flight, machine, node)
     raise typer.Exit(code)

@@ -42,7 +42,8 @@ PACKAGES = (
     "meshos.storage",
     "meshos.consensus",
     "meshos.protocols",
-    "meshos.node",
+    "meshos.node.kernel",
+    "meshos.node.recording",
 )
 """Where the classes of events and effects live. Nothing else is looked up when a recording is read."""
 _NAME = re.compile(r"(meshos(?:\.[a-z_0-9]+)+):([A-Za-z_][A-Za-z_0-9]*)")
