@@ -171,7 +171,8 @@ class Replay:
                 self._states[entry.machine] = entry
             else:
                 if isinstance(entry, Gap) and not self._built:
-                    self._lose(entry.machine, f"{entry.name}: {entry.why}")
+                    if entry.machine not in self._machines:  # else it is followed from before, and needs no beginning
+                        self._lose(entry.machine, f"{entry.name}: {entry.why}")
                     continue
                 self._ready()
                 self.flight.seconds = self._before_s + entry.now - self._began_s

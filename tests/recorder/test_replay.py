@@ -8,6 +8,7 @@ from meshos.consensus.org import machine as org_machine
 from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.org.state import apply
 from meshos.ids import NodeId
+from meshos.node.runtime.recorder import graph
 from meshos.node.runtime.recorder.entries import Entry, Gap, Head, State, Step
 from meshos.node.runtime.recorder.limits import INLINE_BYTES
 from meshos.protocols.membership.table import Table
@@ -149,6 +150,17 @@ def test_a_step_that_could_not_be_written_leaves_its_machine_blind_until_the_nex
     begun = sum(isinstance(entry, Head) for entry in entries)
     cut = next(place for place, entry in enumerate(entries) if isinstance(entry, Head) and entry.number == 1)
     assert begun > 1 and replay(recorded, iter(entries[:cut])).blind.keys() == {"org"}
+
+
+def test_a_machine_that_is_too_large_to_be_written_is_followed_from_the_beginning_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "MAX_OBJECTS", 60)
+    mesh = Recorded(6, nodes=2, segment_entries=150)
+    mesh.run(15)
+    (memory,) = mesh.memories[N1]
+    assert len(memory.segments) > 2
+    whole, late = replay(mesh, memory.entries()), replay(mesh, memory.entries(1))
+    assert not whole.differences and not whole.blind and not whole.skipped
+    assert not late.differences and "membership" in late.blind and late.skipped["membership"] and late.same["org"]
 
 
 def test_until_ends_it(recorded: Recorded) -> None:

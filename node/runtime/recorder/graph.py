@@ -20,16 +20,13 @@ from inspect import getattr_static
 from typing import Any, TypeAlias
 
 from meshos.errors import KINDS, MeshError
-from meshos.node.runtime.recorder.limits import DEPTH
+from meshos.node.runtime.recorder.limits import DEPTH, MAX_OBJECTS
 from meshos.node.runtime.recorder.values import bad, class_name, fields_of, found, is_ours
 
 REF, TUPLE, LIST, SET, FROZENSET, DICT, OBJECT, VALUE, METHOD, ERROR, MEMBER, OUTSIDE = range(12)
 
 PACKAGES = ("meshos.effects", "meshos.flow", "meshos.consensus", "meshos.protocols", "meshos.node.kernel")
 """Where the objects of machines live."""
-MAX_OBJECTS = 300_000
-"""In one machine: half a second of writing. A larger one is written in no segment but the first."""
-
 _PLAIN = (type(None), bool, int, float, str, bytes)
 _WIRING = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type, random.Random)
 _LISTS: dict[type, int] = {list: 0, deque: 1}
@@ -40,7 +37,11 @@ Graph: TypeAlias = object
 
 
 class Unwritable(Exception):
-    """A machine stands in a way that cannot be written down."""
+    """A machine stands in a way that cannot be written down; ``too_large`` if it will hardly be smaller next time."""
+
+    def __init__(self, why: str, *, too_large: bool = False) -> None:
+        super().__init__(why)
+        self.too_large = too_large
 
 
 class Blueprint:
@@ -102,7 +103,7 @@ class _Writer:
         if number is not None:
             return [REF, number]
         if len(self._numbers) >= MAX_OBJECTS:
-            raise Unwritable(f"it has more than {MAX_OBJECTS} objects")
+            raise Unwritable(f"it has more than {MAX_OBJECTS} objects", too_large=True)
         self._numbers[id(value)] = len(self._numbers)
         self._kept.append(value)
         self._depth += 1

@@ -24,6 +24,9 @@ RETRY_S = 30.0
 """After a failure of the disk."""
 ENTRIES_BYTES = 64 * 1024 * 1024
 """Of entries that were written as one value, when they are read back."""
+MAX_OBJECTS = 10_000
+"""Of a machine whose state a segment begins with: 7 µs each, on the event loop, so 70 ms with every eighth of the ring; a third of the lag
+that raises an alarm. Membership comes to it with some 800 members. A larger machine is replayed from the beginning of a life only."""
 DEPTH = 100
 """How deep lists may be nested when they are read back; the state of a machine comes to 40."""
 

@@ -62,6 +62,7 @@ class Recorder:
         self._machines: Mapping[str, Machine] = {}
         self._places: dict[str, int] = {}
         self._blueprints: dict[str, Blueprint] = {}
+        self._too_large: set[str] = set()
         self._hole = False
         self._until_look = LOOK
         self._clock: Callable[[], float]
@@ -128,9 +129,14 @@ class Recorder:
         for name, machine in self._machines.items():
             if name in self._views:
                 self._views[name].forget()
+            if name in self._too_large:
+                self._gap(now, self._places[name], "how it stands", "it is too large")
+                continue
             try:
                 graph = written(machine, self._blueprints[name])
             except Unwritable as error:
+                if error.too_large:
+                    self._too_large.add(name)
                 self._gap(now, self._places[name], "how it stands", str(error))
             else:
                 self._put([STATE, self._places[name], [], graph])
