@@ -32,9 +32,9 @@ Answer = Literal["ok", "violation", "undecided"]
 
 LIMIT = 200_000
 """Configurations looked at for one part of a history: some seconds, and 100 MB."""
-CORE_LIMIT = 20_000
-"""The same for all tries to do without an operation, together. What was not tried by then is kept."""
-TRY_LIMIT = 1_000
+CORE_STEPS = 30_000
+"""Steps of the model for all tries to do without an operation, together. What was not tried by then is kept."""
+TRY_STEPS = 3_000
 """The same for one of them; one that ends undecided keeps the operation."""
 REACHED = 4
 """Of the configurations that got farthest, how many are told."""
@@ -125,7 +125,7 @@ def check(history: Sequence[Operation], model: Model[S], *, limit: int = LIMIT, 
         visited += search.visited
         if answer == "violation":
             conflict = Conflict(
-                search.failing(), _core(search, model, CORE_LIMIT if core else 0), search.pending(), search.reached(), number
+                search.failing(), _core(search, model, CORE_STEPS if core else 0), search.pending(), search.reached(), number
             )
             return Verdict("violation", visited, conflict=conflict)
         undecided |= answer == "undecided"
@@ -158,7 +158,7 @@ class _Search(Generic[S]):
     def __init__(self, part: Sequence[Operation], model: Model[S]) -> None:
         self.operations = part
         self._model = model
-        self.visited = 0
+        self.visited = self.steps = 0
         self._returns = _in_order_of_return(part)
         self._pending = [list(found) for found in _pending_at(part, self._returns)]
         self._unknown = sum(1 << index for index, operation in enumerate(part) if operation.returned is None)
@@ -166,13 +166,13 @@ class _Search(Generic[S]):
         self._found: _Order = None
         self._farthest: list[_Configuration[S]] = []
 
-    def run(self, limit: int) -> Answer:
-        """Search until an order is found, nothing is left, or ``limit`` configurations were looked at."""
+    def run(self, limit: int, steps: int | None = None) -> Answer:
+        """Search until an order is found, nothing is left, or ``limit`` configurations or ``steps`` of the model were made."""
         stack: list[_Configuration[S]] = [(0, self._model.init, 0, None)]
         # How far, state and known operations in effect -> the unknown ones that were in effect as well, each time it was met.
         met: dict[tuple[int, S, int], list[int]] = {}
         while stack:
-            if self.visited >= limit:
+            if self.visited >= limit or (steps is not None and self.steps >= steps):
                 return "undecided"
             self.visited += 1
             configuration, moves = self._settle(*stack.pop())
@@ -203,6 +203,7 @@ class _Search(Generic[S]):
                     continue
                 operation = self.operations[index]
                 unknown = operation.returned is None
+                self.steps += 1
                 fits, after = self._model.step(state, operation.op, UNKNOWN if unknown else operation.result)
                 if not fits:
                     continue
@@ -289,15 +290,15 @@ def _core(search: _Search[S], model: Model[S], limit: int) -> tuple[Operation, .
     prefix = sorted((operation for operation in search.operations if operation.invoked <= failing.returned), key=lambda o: o.invoked)
     known = [operation for operation in prefix if operation.returned is not None and operation is not failing]
     chunk = len(known)
-    visited = 0
-    while chunk and visited < limit:
+    steps = 0
+    while chunk and steps < limit:
         for start in range(0, len(known), chunk):
             left_out = known[start : start + chunk]
             relaxed = [_forgotten(operation) if operation in left_out else operation for operation in prefix]
             tried = _Search(relaxed, model)
-            if visited < limit and tried.run(TRY_LIMIT) == "violation":
+            if steps < limit and tried.run(LIMIT, TRY_STEPS) == "violation":
                 prefix = relaxed
-            visited += tried.visited
+            steps += tried.steps
         known = [operation for operation in prefix if operation.returned is not None and operation is not failing]
         chunk = chunk // 2 if chunk > 1 else 0
     return tuple(operation for operation in prefix if operation.returned is not None)
