@@ -188,7 +188,7 @@ def test_clients_write_their_history_down_and_the_checker_decides_it() -> None:
     kept.finish(world)
     assert kept.figures == {"operations acknowledged": 1}
     history.ok(open_, None)
-    with pytest.raises(Violation, match="1 of 2 acknowledged operations are lost.*value=4"):
+    with pytest.raises(Violation, match=r"1 of 2 acknowledged operations are lost.*value=4"):
         kept.finish(world)
     history.ok(history.invoke("c", Read()), 1)
     with pytest.raises(Violation, match="no order explains"):
