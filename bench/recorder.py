@@ -21,7 +21,7 @@ RATIO_BAR = 1.05
 
 def measure(report: Report, *, short: bool) -> None:
     """beta calls alpha's agent."""
-    turns = 10 if short else 30
+    turns = 8 if short else 30
     with testnet(orgs=2) as recorded, _unrecorded() as plain:
         sides = [_Side(recorded), _Side(plain)]
         for side in sides:
