@@ -59,7 +59,7 @@ class Recording:
 
     def begin(self, machines: Mapping[str, Machine], core: Core) -> None:
         """The machines are built; ``core`` drives them."""
-        self._recorder.begin(machines, lambda: core.now, self.now, self.wall_ms)
+        self._recorder.begin(machines, core, self.now, self.wall_ms)
 
     def statistics(self) -> dict[str, float]:
         """For metrics."""

@@ -80,7 +80,7 @@ class Recorded:
         watched = {name: recorder.view(name, view) for name, view in node.views.items()}
         machines = self._whole[node.name](self._outside(node, watched, recorder.random))
         now, wall_ms = node.now(), node.wall_ms()
-        self._waiting[node.name] = lambda: recorder.begin(machines, lambda: node.core.now, now, wall_ms)
+        self._waiting[node.name] = lambda: recorder.begin(machines, node.core, now, wall_ms)
         return machines
 
     def _observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:

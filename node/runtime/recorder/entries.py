@@ -14,12 +14,13 @@
 ``machine`` is a place in HEAD's list of names.
 """
 
-import marshal
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from marshal import dumps
+from zlib import crc32
 
 from meshos import cbor
+from meshos.effects import Persist, Put, WriteBack
 from meshos.node.runtime.recorder.limits import DEPTH, ENTRIES_BYTES
 from meshos.node.runtime.recorder.values import Writer, bad
 from meshos.node.runtime.recorder.watching import Note
@@ -99,8 +100,22 @@ def effects_hash(writer: Writer, effects: Sequence[object]) -> int:
     """By which a replay's effects are compared: a checksum, since nobody forges his own.
 
     Of their bytes in marshal's format 2, which has no references and has not changed since Python 2.5: CBOR's cost ten times as much.
+    Writes are most of what a machine with a disk puts out, so they are laid flat.
     """
-    return zlib.crc32(marshal.dumps([writer.plain(effect) for effect in effects], 2))
+    plain = writer.plain
+    return crc32(dumps([_flat(effect) if type(effect) in _WRITES else plain(effect) for effect in effects], 2))
+
+
+_WRITES = frozenset({Persist, WriteBack})
+
+
+def _flat(effect: object) -> list[object]:
+    """The keys and values of a batch of writes, None for what is deleted, and which of the two kinds it is."""
+    assert isinstance(effect, Persist | WriteBack)
+    flat: list[object] = [type(effect) is Persist]
+    for write in effect.writes:
+        flat += (write.key, write.value if type(write) is Put else None)
+    return flat
 
 
 def decode(data: bytes) -> list[object]:

@@ -15,7 +15,7 @@ What cannot be written is told by a GAP. Nothing here ever stops a step.
 """
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from meshos.effects import Machine
@@ -26,6 +26,14 @@ from meshos.node.runtime.recorder.limits import BEGINNING_BYTES
 from meshos.node.runtime.recorder.values import FIRST_CLASS, Writer
 from meshos.node.runtime.recorder.watching import Watched
 from meshos.storage.store import View
+
+
+class Clock(Protocol):
+    """Whoever drives the machines."""
+
+    now: float
+    """Of the step that is taken."""
+
 
 LOOK = 16
 """Steps between two looks whether a segment should begin."""
@@ -65,7 +73,7 @@ class Recorder:
         self._too_large: set[str] = set()
         self._hole = False
         self._until_look = LOOK
-        self._clock: Callable[[], float]
+        self._clock: Clock
         self._wall_ms = 0
 
     def view(self, machine: str, view: View) -> View:
@@ -73,8 +81,8 @@ class Recorder:
         self._views[machine] = watched = Watched(view)
         return watched
 
-    def begin(self, machines: Mapping[str, Machine], clock: Callable[[], float], now: float, wall_ms: int) -> None:
-        """The machines are built, at ``now`` and ``wall_ms``. ``clock`` gives the time of the step being observed."""
+    def begin(self, machines: Mapping[str, Machine], clock: Clock, now: float, wall_ms: int) -> None:
+        """The machines are built, at ``now`` and ``wall_ms``. ``clock`` has the time of the step being observed."""
         self._machines = {name: machine for name, machine in machines.items() if name not in self._left_out}
         self._clock, self._wall_ms = clock, wall_ms
         self._places = {name: place for place, name in enumerate(self._machines)}
@@ -94,7 +102,7 @@ class Recorder:
         if place is None:
             return
         watched = self._views.get(machine)
-        writer, now = self._writer, self._clock()
+        writer, now = self._writer, self._clock.now
         if watched is not None and watched.lost:
             self._gap(now, place, type(event).__name__, watched.lost)
         notes = () if watched is None else watched.take(effects)
@@ -121,7 +129,7 @@ class Recorder:
 
     def _next_segment(self) -> None:
         """Every machine is between two steps now; how it stands is what the segment begins with."""
-        now = self._clock()
+        now = self._clock.now
         self.segments += self._hole  # a number that is missing says that something is missing
         self._hole = False
         self.random.rekey(os.urandom(KEY_BYTES))
