@@ -90,7 +90,7 @@ def replay(
     if node is not None:
         flight_cli.replay_node(node, machine=machine, until=until, log=log, as_json=json_)
     if file is None:
-        raise BadInput("bad-run-file", "neither a file nor a node to replay was named", hint="mesh sim replay FILE, or --node DIR")
+        raise BadInput("usage", "neither a file nor a node to replay was named", hint="mesh sim replay FILE, or --node DIR")
     begun = time.perf_counter()
     try:
         name, seed, nodes, until, schedule, digest = load(file)

@@ -215,9 +215,14 @@ class Replay:
     def _adopt(self, head: Head, wanted: list[str], first: bool) -> None:
         disks = Disks()
         for name in head.machines:
-            disks[name].blank = not first
+            disks[name].blank = not first or name in self._holed
             disks[name].note(self._states[name].notes if first and name in self._states else ())
-        fresh = self._build(head, self._given, disks, self._drawing)
+        try:
+            fresh = self._build(head, self._given, disks, self._drawing)
+        except Astray as error:
+            for name in wanted:
+                self._lose(name, f"it cannot be built as it was then: {error}")
+            return
         for name in wanted:
             if name in fresh and name not in self._holed:
                 if not first:
@@ -256,15 +261,14 @@ class Replay:
         why = self._unlike(entry, effects, raised)
         if not why:
             self.flight.same[entry.machine] = self.flight.same.get(entry.machine, 0) + 1
-        difference = Difference(number, entry.now, entry.machine, event, tuple(effects), why or f"it raised {raised!r}")
+            if raised is None:
+                return
         if why and entry.machine in self._holed:
             self._lose(entry.machine, self._holed[entry.machine])
-        elif why:
-            self.flight.differences.append(difference)
-            del self._machines[entry.machine]
-        elif raised is not None:
-            self.flight.crashes.append(difference)
-            del self._machines[entry.machine]
+            return
+        found = self.flight.differences if why else self.flight.crashes
+        found.append(Difference(number, entry.now, entry.machine, event, tuple(effects), why or f"it raised {raised!r}"))
+        del self._machines[entry.machine]
 
     def _effects(self, entry: Step, machine: Machine, event: object) -> tuple[list[object], Exception | None]:
         try:

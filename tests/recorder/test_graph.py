@@ -112,6 +112,8 @@ def object_with(*rows: list[object]) -> list[object]:
         object_with(["heap", [10, 0, "ALIVE"]]),
         object_with(["heap", [5, 0, None, "key"]]),
         object_with(["heap", [42]]),
+        object_with(["heap", [5, 0, None, [2, 0, None], 1]]),
+        object_with(["hump", 1]),
     ],
 )
 def test_a_state_that_no_recorder_wrote_is_refused(graph: object) -> None:

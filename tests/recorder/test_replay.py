@@ -163,6 +163,18 @@ def test_a_machine_that_is_too_large_to_be_written_is_followed_from_the_beginnin
     assert not late.differences and "membership" in late.blind and late.skipped["membership"] and late.same["org"]
 
 
+def test_a_machine_whose_beginning_is_missing_is_blind_and_the_others_are_not(recorded: Recorded) -> None:
+    (memory,) = recorded.memories[N1]
+    entries: list[Entry] = []
+    for entry in memory.entries():
+        if isinstance(entry, State) and entry.machine == "directory":
+            entry = Gap(0.0, "directory", "its beginning", "it read too much")
+        entries.append(entry)
+    cut = next(place for place, entry in enumerate(entries) if isinstance(entry, Head) and entry.number == 1)
+    flight = replay(recorded, iter(entries[:cut]))
+    assert not flight.differences and set(flight.blind) == {"directory"} and flight.same["org"] and "directory" not in flight.same
+
+
 def test_until_ends_it(recorded: Recorded) -> None:
     (memory,) = recorded.memories[N1]
     flight = Replay(recorded.build).run(memory.entries(), 10.0)

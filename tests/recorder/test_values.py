@@ -163,6 +163,8 @@ def test_a_class_that_is_no_event_or_was_another_is_refused(name: str, fields: t
         [],
         ["tuple"],
         [4, "key"],
+        [4, [1, 2], 3],  # a list for a key
+        [3, [1]],
         [5, 3, b"x" * 16],  # so short a byte string would have been kept
         [5, 2**40, b"x" * 16],
         [7, "SystemExit", "name", "detail", "", "done"],

@@ -183,7 +183,10 @@ def restore(machine: object, graph: Graph) -> None:
     """Make ``machine``, just built, stand as it was written; raises BadInput ``bad-recording`` or ``other-recording``."""
     match graph:
         case [[*classes], root]:
-            _Reader(classes, Blueprint(machine)).read(root)
+            try:
+                _Reader(classes, Blueprint(machine)).read(root)
+            except (TypeError, ValueError, AttributeError, RecursionError) as error:  # a list among keys, an attribute that there is not
+                raise bad("how a machine stands is put together as no recorder does") from error
         case _:
             raise bad("how a machine stands is written in another shape")
 

@@ -7,6 +7,8 @@ SEGMENT_BYTES = 8 * 1024 * 1024
 INLINE_BYTES = 8 * 1024
 """Longer byte strings (a large argument or result) are kept as length and hash: what they said is not needed to follow who sent what,
 and one of 64 MiB would be the whole ring."""
+LONGEST_BYTES = 256 * 1024 * 1024
+"""The longest that is believed when a length is read back: twice the largest body that a link carries."""
 EDGE_BYTES = 64 * 1024
 """The hash of a long byte string is over this much of its beginning and of its end: 0.1 ms, however long it is."""
 PENDING = 8192

@@ -1,9 +1,9 @@
 """The recorder of a node: sees each step of its machines, and writes down what a replay needs.
 
 Theory of operation. A machine is a function of what it is given: its events with their times, what it reads from its View, and what
-it draws. The recorder notes all three, and a checksum of what came out. ``random`` is the generator to give to the machines, ``view`` wraps
-their Views, ``observe`` goes into the node's Core. Events are made plain at once, on the event loop: some microseconds each, since seen
-later they might be others. Encoding and writing are the sink's, in a thread of its own.
+it draws. The recorder notes all three, and a checksum of what came out. ``random`` is the generator to give to the machines (to these
+alone), ``view`` wraps their Views, ``observe`` goes into the node's Core. Events are made plain at once, on the event loop: some
+microseconds each, since seen later they might be others. Encoding and writing are the sink's, in a thread of its own.
 
 Machines that are ``left_out`` are not recorded: Flows are coroutines that read what lies around them, and cannot be replayed. Their side
 of every exchange shows in the machines that they talk to.
@@ -142,10 +142,10 @@ class Recorder:
                 continue
             try:
                 graph = written(machine, self._blueprints[name])
-            except Unwritable as error:
-                if error.too_large:
+            except Exception as error:  # whatever it is, the node goes on
+                if isinstance(error, Unwritable) and error.too_large:
                     self._too_large.add(name)
-                self._gap(now, self._places[name], "how it stands", str(error))
+                self._gap(now, self._places[name], "how it stands", repr(error)[:200])
             else:
                 self._put([STATE, self._places[name], [], graph])
 

@@ -27,7 +27,7 @@ from typing import Any, Literal, NewType, TypeAlias, Union, cast
 
 from meshos import cbor
 from meshos.errors import KINDS, BadInput, MeshError
-from meshos.node.runtime.recorder.limits import EDGE_BYTES, INLINE_BYTES
+from meshos.node.runtime.recorder.limits import EDGE_BYTES, INLINE_BYTES, LONGEST_BYTES
 
 TUPLE, LIST, FROZENSET, SET, DICT, LONG, LOST, ERROR = range(8)
 FIRST_CLASS = 16
@@ -232,6 +232,12 @@ class Reader:
 
     def value(self, plain: object) -> object:
         """The value, of types that fit its fields."""
+        try:
+            return self._value(plain)
+        except (TypeError, RecursionError) as error:  # a set of lists, say
+            raise bad("values are put together as no recorder does") from error
+
+    def _value(self, plain: object) -> object:
         if type(plain) in _PLAIN or isinstance(plain, bytes):
             return plain
         if not isinstance(plain, list) or not plain or type(plain[0]) is not int:
@@ -244,17 +250,17 @@ class Reader:
     def _container(self, number: int, rest: list[object]) -> object:
         match number, rest:
             case (0, _):
-                return tuple(map(self.value, rest))
+                return tuple(map(self._value, rest))
             case (1, _):
-                return list(map(self.value, rest))
+                return list(map(self._value, rest))
             case (2, _):
-                return frozenset(map(self.value, rest))
+                return frozenset(map(self._value, rest))
             case (3, _):
-                return set(map(self.value, rest))
+                return set(map(self._value, rest))
             case (4, _) if len(rest) % 2 == 0:
-                parts = list(map(self.value, rest))
+                parts = list(map(self._value, rest))
                 return dict(zip(parts[::2], parts[1::2], strict=True))
-            case (5, [int(length), bytes(digest)]) if INLINE_BYTES < length < 2**32 and len(digest) == HASH_BYTES:
+            case (5, [int(length), bytes(digest)]) if INLINE_BYTES < length <= LONGEST_BYTES and len(digest) == HASH_BYTES:
                 return Long.of(length, digest)
             case (6, [str(name)]):
                 return Lost(name)
@@ -272,7 +278,7 @@ class Reader:
         if len(rest) != len(names):
             raise bad(f"{kind.__name__} has {len(names)} fields")
         hints = hints_of(kind)
-        values = [self.value(inner) for inner in rest]
+        values = [self._value(inner) for inner in rest]
         for name, value in zip(names, values, strict=True):
             if not fits(value, hints[name]):
                 raise bad(f"{kind.__name__}.{name} is no {type(value).__name__}")
