@@ -18,6 +18,8 @@ BENCHMARKS = {
     "links": "a frame over a link, beside raw TLS on trio",
     "discovery": "finding agents: time at the API, and quality beside BM25 and MiniLM alone",
     "membership": "how soon a killed node is declared dead by all, and whether a live one ever is",
+    "raft": "a write that three processes agree on and have on disk, beside etcd",
+    "pbft": "a transfer that four organisations agree on and have on disk, beside what this machine verifies",
     "sim": "virtual seconds per real second",
     "recorder": "what recording costs a call",
     "leaks": "10,000 calls, then idle: what is left behind",

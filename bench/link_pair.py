@@ -6,14 +6,14 @@ machines, both hosts. The bare echo has the same certificates, the same 200 byte
 
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import trio
 
 from meshos.crypto.certificates import Trust, issue, new_root
 from meshos.crypto.keys import SigningKey, node_id
-from meshos.effects import Ok
+from meshos.effects import Ok, Sign
 from meshos.flow import Ask
 from meshos.flow_machine import Flows, Service
 from meshos.ids import NodeId, OrgDid, Peer
@@ -51,7 +51,7 @@ class _Node:
         services: dict[str, Service] = {ECHO: _echo, BIG: _big, ASKING: _asking}
         rpc = Rpc(self.peer, {ECHO: _anybody, BIG: _anybody}, random.SystemRandom())
         self.path = TcpPath(credentials, "127.0.0.1", 0, address_of)
-        self.links = Links(self.peer, credentials.mesh, [self.path], self._deliver)
+        self.links = Links(self.peer, credentials.mesh, [self.path], self._deliver, lambda act: self.host.at_turn_end(act))
         self.host = Host(
             {"rpc": rpc, "flows": Flows(services, limit=10_000)},
             stores={},
@@ -60,8 +60,8 @@ class _Node:
             sign=_no_signature,
         )
 
-    def _deliver(self, event: object) -> bool:
-        self.host.deliver("rpc", event)
+    def _deliver(self, events: Sequence[object]) -> bool:
+        self.host.deliver_all([("rpc", event) for event in events])
         return True
 
     async def ask(self, to: NodeId, protocol: str, body: bytes) -> bytes:
@@ -86,7 +86,7 @@ def _anybody(peer: Peer) -> bool:
     return True
 
 
-async def _no_signature(domain: object, payload: bytes) -> bytes:
+async def _no_signature(sign: Sign) -> bytes:
     raise NotImplementedError("nothing is signed in this benchmark")
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,15 @@ def free_base() -> int:
         base = random.choice(BASE_PORTS)
         if not any(_listened(base + offset) for offset in (1, 101, 201)):
             return base
+
+
+def free_ports(count: int) -> list[int]:
+    """``count`` ports on which nobody listens now, from those that Linux gives away itself."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 def _listened(port: int) -> bool:

@@ -22,7 +22,7 @@ RATIO_BAR = 1.05
 def measure(report: Report, *, short: bool) -> None:
     """beta calls alpha's agent."""
     turns = 8 if short else 30
-    with testnet(orgs=2) as recorded, _unrecorded() as plain:
+    with _recorded() as recorded, testnet(orgs=2) as plain:
         sides = [_Side(recorded), _Side(plain)]
         for side in sides:
             side.call(WARM_UP)
@@ -74,10 +74,10 @@ class _Side:
 
 
 @contextmanager
-def _unrecorded() -> Iterator[Live]:
-    """A testnet that was told not to record, and started again."""
+def _recorded() -> Iterator[Live]:
+    """A testnet that was told to record, and started again."""
     with testnet(orgs=2) as live:
         command("testnet", "down", "--dir", str(live.folder), "--json")
         for file in live.folder.glob("*/node.toml"):
-            file.write_text("recorder = false\n" + "".join(line for line in file.read_text().splitlines(True) if "recorder" not in line))
+            file.write_text("recorder = true\n" + file.read_text())
         yield Live(live.folder, command("testnet", "up", "--dir", str(live.folder), "--detach", "--json"))

@@ -10,7 +10,6 @@ the key), so that the simulator can put keyed hashes in their place (``simulated
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from meshos import cbor
 from meshos.crypto.keys import PublicKey, SigningKey, multikey, public_key_named, verify_bytes
 from meshos.crypto.limits import DOMAIN_TEXT_BYTES, HEADERS_CACHED, SIGNED_BYTES
 from meshos.errors import MeshError, Refused
+from meshos.values import frozen
 
 GENESIS_HASH_BYTES = 32
 
@@ -25,7 +25,7 @@ _TAG = b"meshos/signed/1\0"
 _MAX_NUMBER = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Domain:
     """What a signature is for: which mesh (32 bytes), which protocol, and there which epoch, view, height and phase."""
 
@@ -57,7 +57,7 @@ def _header(domain: Domain) -> bytes:
     return _TAG + cbor.encode(fields)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Claim:
     """``signer`` (a node id or a Multikey) is said to have signed ``payload`` for ``domain``."""
 

@@ -40,6 +40,16 @@ def decode(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> Value:
     return cast(Value, value)
 
 
+def loads(data: bytes, *, max_bytes: int) -> object:
+    """Whatever value ``data`` begins with, for who compares the bytes with what it would have encoded itself; raises as ``decode``."""
+    if len(data) > max_bytes:
+        raise Refused("too-large", f"{len(data)} bytes of CBOR, at most {max_bytes} are read here")
+    try:
+        return cast(object, cbor2.loads(data))
+    except (cbor2.CBORDecodeError, RecursionError, OverflowError, ValueError, TypeError, MemoryError) as error:
+        raise Refused("bad-encoding", "these bytes are not the canonical CBOR of a plain value") from error
+
+
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 
 

@@ -28,14 +28,14 @@ from meshos.values import frozen
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ok(Generic[T]):
     """It worked, with this value."""
 
     value: T
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Err:
     """It did not, for this reason."""
 
@@ -61,7 +61,7 @@ class Completed:
     outcome: Outcome[object]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Signed:
     """The signature that was asked for by ``Sign`` with this ``op``."""
 
@@ -69,7 +69,7 @@ class Signed:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Heard:
     """What a ``Cast`` of an authenticated ``peer`` brought, for the machine that listens to ``protocol``. It may come twice, late, out
     of order or never."""
@@ -82,7 +82,7 @@ class Heard:
 # -- effects that every machine may have -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Put:
     """Write ``value`` under ``key``."""
 
@@ -90,7 +90,7 @@ class Put:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Delete:
     """Remove ``key``, if it is there."""
 
@@ -100,14 +100,14 @@ class Delete:
 Write: TypeAlias = Put | Delete
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Persist:
     """These writes are on disk before any other effect of the same drain is carried out."""
 
     writes: tuple[Write, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WriteBack:
     """The machine's View shows these writes at once; the disk has them with the machine's next ``Persist``, or soon after where
     there is none. Nothing waits for that.
@@ -120,7 +120,7 @@ class WriteBack:
     writes: tuple[Write, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ahead:
     """``effect`` is carried out at once, before the sync of its own drain, and so overtakes what that sync withholds.
 
@@ -152,7 +152,7 @@ class Cast:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sign:
     """The node's key signs ``payload`` for ``domain``; ``Signed`` comes back to ``machine``.
 

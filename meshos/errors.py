@@ -16,10 +16,12 @@ Every name stands in ``meshos.catalogue``, where ``mesh explain NAME`` finds wha
 crosses the wire as ``(name, detail, outcome)`` and comes out as the same class on the other side.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 Done = Literal["done", "not_done", "unknown"]
 """Whether what was asked for happened: the question that matters before one tries again."""
+
+DONE: frozenset[str] = frozenset(get_args(Done))
 
 
 class MeshError(Exception):

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 from meshos.effects import Completed, Err, Ok, Outcome, Report, Tell, Tick
 from meshos.errors import Broken, MeshError, Refused, Unreachable, busy
 from meshos.flow import Ask, Cancelled, Compute, Gather, Port, Propose, Sleep
+from meshos.values import frozen
 
 FlowId: TypeAlias = Hashable
 """Chosen by whoever starts a Flow; unique among those that run."""
@@ -32,7 +33,7 @@ ABANDONED = Err(Refused("abandoned", "its answer was not needed any more"))
 """What stands in a Gather's result for a child that was cancelled because enough others had succeeded."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StartFlow:
     """Run the Flow ``service(argument)``; when it has ended, ``FlowEnded`` goes to the machine ``reply_to``.
 
@@ -47,14 +48,14 @@ class StartFlow:
     trace: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CancelFlow:
     """The Flow is not wanted any more; it ends as ``cancelled``. Unknown or ended Flows are left alone."""
 
     flow: FlowId
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FlowEnded:
     """How a Flow ended."""
 
@@ -62,7 +63,7 @@ class FlowEnded:
     outcome: Outcome[object]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Perform:
     """Carry this out, not past ``deadline``, and send ``Completed(op, …)`` to the machine ``reply_to``.
 
@@ -76,7 +77,7 @@ class Perform:
     trace: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Abandon:
     """Nobody waits for ``op`` any more: undo what can be undone, and say nothing."""
 

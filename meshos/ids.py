@@ -6,8 +6,9 @@ mypy refuses a task id where a node id is wanted, at no cost when running.
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import NewType
+
+from meshos.values import frozen
 
 NodeId = NewType("NodeId", str)
 """A node: the libp2p peer id of its Ed25519 key (base58btc, ``12D3KooW…``); in simulations a short name."""
@@ -22,7 +23,7 @@ TaskId = NewType("TaskId", str)
 """A task: ``t-`` and 32 hex digits."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Peer:
     """Who is at the other end, as its certificate proved: a node, and the organisation that answers for it."""
 

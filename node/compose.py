@@ -4,7 +4,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -14,11 +14,16 @@ import trio
 
 from meshos.adapters.onprem.egress_policy import LOOPBACK, EgressPolicy
 from meshos.adapters.onprem.provider import OnPremConfig, OnPremProvider
+from meshos.consensus.org.machine import MACHINE as ORG
+from meshos.consensus.pbft.events import WallTime as LedgerWallTime
+from meshos.consensus.raft.config import PRESETS as RAFT
+from meshos.consensus.raft.events import WallTime
 from meshos.crypto.boxes import Boxes
 from meshos.crypto.certificates import RevocationList
 from meshos.crypto.signing import Domain, Ed25519Verifier
+from meshos.effects import Sign
 from meshos.errors import MeshError, Refused
-from meshos.genesis import Genesis
+from meshos.genesis import Genesis, to_json
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node import folder, recording
 from meshos.node.api.app import build
@@ -29,10 +34,12 @@ from meshos.node.config import parse_address
 from meshos.node.facade.facade import About, Facade, Seen
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
+from meshos.node.founding import begin
 from meshos.node.hosting import Hosting
-from meshos.node.kernel.agents import StartAgent, StopAgent
+from meshos.node.kernel.agents import LookAtAgents, StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
 from meshos.node.kernel.hearing import heard
+from meshos.node.kernel.payments import Terms
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Happened
 from meshos.node.opening import Folder
@@ -47,11 +54,14 @@ from meshos.presets import PRESETS
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
 from meshos.protocols.directory.record import domain as entry_domain
 from meshos.protocols.directory.services import DISOWN
+from meshos.protocols.ledger.port import LEDGER
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, LeaveCompleted, Pardoned, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.machine import Seed
 from meshos.protocols.membership.revocations import TakeRevocations
 from meshos.protocols.membership.statements import NodeFacts
+from meshos.protocols.payments.budget import Budget
+from meshos.protocols.payments.limits import REDEEM_S, TESTNET_REDEEM_S
 from meshos.protocols.rpc.events import OpenLink, SendMessage
 from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.storage.level import LevelStore
@@ -66,6 +76,8 @@ VERSION = version("meshos")
 LOAD_STEP_PERMILLE = 100
 """A change of load smaller than this is not worth telling the mesh."""
 LEAVE_S = 5.0
+TIME_S = 10.0
+"""How often machines are told the wall time."""
 DISOWN_S = 600.0
 """A look at the whole directory takes seconds; more than this, and something is stuck."""
 
@@ -106,6 +118,7 @@ class Node:
         self.ring = KeyRing.load(self.config.api_keys)
         self.measurements = Measurements()
         self.stores = {name: level.prefixed(name) for name in STORED}
+        begin(opened, self.stores[ORG])
         self.overlays = {name: Overlay(store) for name, store in self.stores.items()}
         self.given = _given(opened)
         self.facts = self.given.facts
@@ -117,7 +130,7 @@ class Node:
         self.gossip = Gossip(boxes, self.assembly.membership, self.verifier, self._to("membership"), self.hook.is_cut)
         link = self.config.link
         self.tcp = TcpPath(self._credentials(), link.host, link.port, self._address_of, proved=self._proved)
-        self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._from_links)
+        self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._from_links, self._at_turn_end)
         egress = EgressPolicy.of([*self.config.egress_allow, *(LOOPBACK if self.genesis.testnet else ())])
         hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
         self.hosting = Hosting(OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress)), self.ring)
@@ -129,6 +142,7 @@ class Node:
                 "rpc": self.assembly.rpc.statistics,
                 "membership": self.assembly.membership.statistics,
                 "revocations": self.assembly.revocations.statistics,
+                "org": self.assembly.org.statistics,
                 "directory": self.assembly.directory.statistics,
                 "receipts": self.assembly.receipts.statistics,
                 "gossip": self.gossip.statistics,
@@ -140,27 +154,28 @@ class Node:
 
     def _assemble(self) -> Assembly:
         opened, given, recorded = self.opened, self.given, self.recording
-        began_ms = int(time.time() * 1000) if recorded is None else recorded.wall_ms
         return assemble(
             Outside(
                 certified=given.certified,
                 facts=given.facts,
-                genesis_hash=given.genesis_hash,
+                genesis=self.genesis,
+                validator_key=given.validator_key,
                 timing=given.timing,
                 seeds=given.seeds,
                 verifier=self.verifier,
                 check_certificate=opened.trust.check,
                 org_of=opened.trust.org_of,
-                holder_of=dict(given.holders).get,
                 rng=random.SystemRandom() if recorded is None else recorded.random,
                 secret=os.urandom(32),
                 views=self.overlays if recorded is None else recorded.views(self.overlays),
                 now=trio.current_time() if recorded is None else recorded.now,
-                now_ms=began_ms,
+                now_ms=int(time.time() * 1000) if recorded is None else recorded.wall_ms,
                 wall_ms=lambda: int(time.time() * 1000),
                 embedder=LazyMiniLM(),
                 measures=self.measurements.of,
+                raft=given.raft,
                 revoked=lambda: opened.trust.trust.revoked,
+                terms=given.terms,
             )
         )
 
@@ -183,7 +198,7 @@ class Node:
                 StopAgent: self.hosting.stop,
                 TakeRevocations: self._take_revocations,
             },
-            at_once={SignBytes: self._sign_bytes},
+            at_once={SignBytes: self._sign_bytes, Sign: self._sign_at_once, LookAtAgents: self.hosting.look},
             sign=self._sign,
             observe=None if self.recording is None else self.recording.observe,
         )
@@ -196,10 +211,12 @@ class Node:
     def _to(self, machine: str) -> Callable[[object], None]:
         return lambda event: self.host.deliver(machine, event)
 
-    def _from_links(self, event: object) -> bool:
-        for machine, heard_event in heard(event):
-            self.host.deliver(machine, heard_event)
+    def _from_links(self, events: Sequence[object]) -> bool:
+        self.host.deliver_all([each for event in events for each in heard(event)])
         return True
+
+    def _at_turn_end(self, act: Callable[[], None]) -> None:
+        self.host.at_turn_end(act)
 
     def _proved(self, peer: Peer, certificate: bytes) -> None:
         self.host.deliver("membership", PeerProved(peer, certificate))
@@ -211,15 +228,19 @@ class Node:
         self.events.publish(effect.kind, effect.text, fields)
         logger.info(effect.kind, extra=fields)
 
-    async def _sign(self, domain: object, payload: bytes) -> bytes:
-        assert isinstance(domain, Domain)
-        return await self.opened.keys.sign(folder.NODE_KEY, domain, payload)
+    async def _sign(self, sign: Sign) -> bytes:
+        assert isinstance(sign.domain, Domain)
+        return await self.opened.keys.sign(_key_of(sign), sign.domain, sign.payload)
+
+    def _sign_at_once(self, sign: Sign) -> bytes:
+        assert isinstance(sign.domain, Domain)
+        return self.opened.keys.sign_now(_key_of(sign), sign.domain, sign.payload)
 
     def _sign_bytes(self, effect: SignBytes) -> bytes:
         return self.opened.keys.sign_now(folder.NODE_KEY, effect.domain, effect.payload)
 
     async def _sign_entry(self, effect: SignEntry) -> EntrySignature:
-        signature = await self._sign(entry_domain(self.genesis.hash), effect.body)
+        signature = await self.opened.keys.sign(folder.NODE_KEY, entry_domain(self.genesis.hash), effect.body)
         return EntrySignature(self.opened.me.node, signature, self.opened.certificate)
 
     # -- who is where ------------------------------------------------------------------------------------------------
@@ -265,6 +286,7 @@ class Node:
         self.host.deliver("membership", Started())
         self.host.deliver(KERNEL, Begin())
         self.nursery.start_soon(self._tell_load)
+        self.nursery.start_soon(self._tell_time)
         if listed := frozenset(self.opened.trust.trust.revoked):  # a list may have come while this node was down, or just before its end
             self.nursery.start_soon(self._disown, listed)
 
@@ -290,7 +312,7 @@ class Node:
         scheme = "http" if listen.certificate is None else "https"
         about = About(opened.me, config.name, config.region, VERSION, self.genesis, f"{scheme}://{config.api}", trio.current_time())
         seen = Seen(self.measurements, self.metrics, self.hosting.serving, self.hosting.turns)
-        facade = Facade(about, self.host, self.assembly, self.hosting.provider, self.events, seen, self.nursery)
+        facade = Facade(about, self.host, self.assembly, self.hosting.provider, self.events, seen, self.overlays[LEDGER], self.nursery)
         app = build(facade, self.ring, settings=settings(listen), save_keys=partial(self.ring.save, config.api_keys))
         self.hosting.api_url = await self.nursery.start(partial(serve, app, listen))
         self.nursery.start_soon(keep_keys, self.ring, config.api_keys)
@@ -304,6 +326,14 @@ class Node:
             if abs(load - self.facts.load_permille) >= LOAD_STEP_PERMILLE:
                 self.facts = replace(self.facts, load_permille=load)
                 self.host.deliver("membership", FactsChanged(self.facts))
+
+    async def _tell_time(self) -> None:
+        """Tell the organisation's state and the ledger what the wall clock shows: it may be set, and this machine may have slept."""
+        while True:
+            wall_ms = int(time.time() * 1000)
+            self.host.deliver(ORG, WallTime(wall_ms))
+            self.host.deliver(LEDGER, LedgerWallTime(wall_ms))
+            await trio.sleep(TIME_S)
 
     async def reload(self) -> None:
         """Read the revocation lists in the folder again. Lists that cannot be read change nothing."""
@@ -361,6 +391,11 @@ class Node:
         await self.links.leave()
 
 
+def _key_of(sign: Sign) -> str:
+    """A validator's votes have a key of their own, which never leaves the node and is never backed up."""
+    return folder.VALIDATOR_KEY if sign.machine == LEDGER else folder.NODE_KEY
+
+
 def _facts(opened: Folder) -> NodeFacts:
     config = opened.config
     return NodeFacts(
@@ -376,13 +411,16 @@ def _facts(opened: Folder) -> NodeFacts:
 
 def _given(opened: Folder) -> recording.Given:
     config, genesis, me = opened.config, opened.genesis, opened.me
+    timing, payments = config.timing or genesis.timing, config.payments
     return recording.Given(
         certified=Certified(me.node, me.org, opened.certificate),
         facts=_facts(opened),
-        genesis_hash=genesis.hash,
-        timing=PRESETS[config.timing or genesis.timing],
+        genesis=to_json(genesis).decode(),
+        validator_key=opened.validator_key,
+        timing=PRESETS[timing],
+        raft=RAFT[timing],
         seeds=tuple(Seed(seed.node, str(seed.link)) for seed in config.seeds if seed.node != me.node),
-        holders=tuple((entry.did, entry.validator.node) for entry in genesis.orgs if entry.validator is not None),
+        terms=Terms(Budget(payments.per_provider, payments.in_all), payments.credit, TESTNET_REDEEM_S if genesis.testnet else REDEEM_S),
     )
 
 

@@ -15,7 +15,10 @@ from pathlib import Path
 from meshos.adapters.onprem.egress_policy import EgressPolicy
 from meshos.errors import BadInput
 from meshos.ids import NodeId, OrgDid, parse_org_did
+from meshos.node.api.amounts import micro
 from meshos.presets import PRESETS
+from meshos.protocols.payments.limits import CREDIT_MICRO, IN_ALL_MICRO, PER_PROVIDER_MICRO
+from meshos.protocols.tasks.amounts import mesh
 
 FILE = "node.toml"
 MAX_BYTES = 256 * 1024
@@ -53,6 +56,17 @@ class Seed:
 
 
 @dataclass(frozen=True, slots=True)
+class Payments:
+    """In millionths of a MESH: what the node spends a day (UTC) with one organisation, and with all; what an organisation may owe it
+    without a voucher.
+    """
+
+    per_provider: int = PER_PROVIDER_MICRO
+    in_all: int = IN_ALL_MICRO
+    credit: int = CREDIT_MICRO
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """One node's configuration; all paths absolute. See ``node/folder.py`` for what lies in the folder."""
 
@@ -84,8 +98,9 @@ class NodeConfig:
     """PEM files; without them the API only listens on loopback."""
     egress_allow: tuple[str, ...] = ()
     """Private networks and hosts that agents of other machines may be at, as ``EgressPolicy.of`` reads them."""
+    payments: Payments = Payments()
     seeds: tuple[Seed, ...] = ()
-    recorder: bool = True
+    recorder: bool = False
     """Whether what the machines are given is kept in a ring of 64 MiB, for ``mesh sim replay --node`` (node/recording.py)."""
 
     def __post_init__(self) -> None:
@@ -159,12 +174,28 @@ def parse(data: bytes, folder: Path) -> NodeConfig:
 
 
 _KEYS: Mapping[str, tuple[str, ...]] = {
-    "": ("name", "org", "region", "advertise", "timing", "genesis", "recorder", "api", "gossip", "link", "keys", "egress", "seed"),
+    "": (
+        "name",
+        "org",
+        "region",
+        "advertise",
+        "timing",
+        "genesis",
+        "recorder",
+        "api",
+        "gossip",
+        "link",
+        "keys",
+        "egress",
+        "payments",
+        "seed",
+    ),
     "api": ("listen", "keys", "tls_certificate", "tls_key"),
     "gossip": ("listen",),
     "link": ("listen",),
     "keys": ("file", "passphrase_file", "certificate", "revocations"),
     "egress": ("allow",),
+    "payments": ("per_provider", "in_all", "credit"),
     "seed": ("node", "gossip", "link"),
 }
 
@@ -181,7 +212,7 @@ class _Reader:
     def config(self, folder: Path) -> NodeConfig:
         """What the document says; a stand-in where there are problems."""
         top = self._document
-        tables = {name: self._table(name) for name in ("api", "gossip", "link", "keys", "egress")}
+        tables = {name: self._table(name) for name in ("api", "gossip", "link", "keys", "egress", "payments")}
         api, keys = tables["api"], tables["keys"]
         listens = {name: self._address(f"{name}.listen", tables[name].get("listen")) for name in ("api", "gossip", "link")}
         tls = [self._path("api." + key, api.get(key)) for key in ("tls_certificate", "tls_key")]
@@ -207,8 +238,9 @@ class _Reader:
             api_tls_certificate=tls[0],
             api_tls_key=tls[1],
             egress_allow=self._egress(tables["egress"].get("allow", [])),
+            payments=self._payments(tables["payments"]),
             seeds=self._seeds(top.get("seed", [])),
-            recorder=self._bool("recorder", top.get("recorder", True)),
+            recorder=self._bool("recorder", top.get("recorder", False)),
         )
 
     def _unknown_keys(self, name: str, table: Mapping[str, object]) -> None:
@@ -284,6 +316,20 @@ class _Reader:
                 allowed.append(str(item))
         return tuple(allowed)
 
+    def _payments(self, table: Mapping[str, object]) -> Payments:
+        names, usual = _KEYS["payments"], Payments()
+        found = Payments(*(self._amount(f"payments.{name}", table.get(name, mesh(getattr(usual, name)))) for name in names))
+        if found.per_provider > found.in_all:
+            self.problems.append("payments.per_provider is above payments.in_all")
+        return found
+
+    def _amount(self, where: str, value: object) -> int:
+        try:
+            return micro(value if isinstance(value, str) else repr(value))
+        except BadInput:
+            self.problems.append(f'{where} is {str(value)[:40]!r}, and takes an amount as in "100 MESH"')
+            return 0
+
     def _line_of(self, value: object) -> str:
         """Where ``value`` is first written out; TOML's reader does not say."""
         for number, line in enumerate(self._text_lines, 1):
@@ -321,7 +367,7 @@ def to_toml(config: NodeConfig) -> str:
         f"genesis = {path(config.genesis)}",
     ]
     lines += [f"{key} = {json.dumps(value)}" for key, value in (("advertise", config.advertise), ("timing", config.timing)) if value]
-    lines += [] if config.recorder else ["recorder = false"]
+    lines += ["recorder = true"] if config.recorder else []
     lines += ["", "[api]", f"listen = {json.dumps(str(config.api))}", f"keys = {path(config.api_keys)}"]
     if config.api_tls_certificate is not None and config.api_tls_key is not None:
         lines += [f"tls_certificate = {path(config.api_tls_certificate)}", f"tls_key = {path(config.api_tls_key)}"]
@@ -330,6 +376,9 @@ def to_toml(config: NodeConfig) -> str:
     lines += [f"certificate = {path(config.certificate)}", f"revocations = {path(config.revocations)}"]
     if config.egress_allow:
         lines += ["", "[egress]", f"allow = {json.dumps(list(config.egress_allow))}"]
+    if config.payments != Payments():
+        amounts = ((name, mesh(getattr(config.payments, name))) for name in _KEYS["payments"])
+        lines += ["", "[payments]", *(f'{name} = "{amount} MESH"' for name, amount in amounts)]
     for seed in config.seeds:
         lines += ["", "[[seed]]", f"node = {json.dumps(seed.node)}"]
         lines += [f"gossip = {json.dumps(str(seed.gossip))}", f"link = {json.dumps(str(seed.link))}"]

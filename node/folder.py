@@ -121,9 +121,9 @@ def make_org(config: NodeConfig, *, now: float, allocation: int = 0, cost: Cost 
     return org
 
 
-def make_joining(config: NodeConfig) -> Identity:
+def make_joining(config: NodeConfig, *, cost: Cost = NODE_COST) -> Identity:
     """A further node of an organisation that exists: keys and ``node.toml``; raises as ``make_org``."""
-    identity = _make(config, NODE_COST)
+    identity = _make(config, cost)
     write_config(config)
     return identity
 
@@ -156,8 +156,9 @@ def read_genesis(path: Path) -> Genesis:
     return parse(read_file(path, MAX_GENESIS_BYTES))
 
 
-def certify(config: NodeConfig, genesis: Genesis, *, now: float) -> Genesis:
-    """Give the node of ``make_org`` the genesis and a certificate from the root key in its folder.
+def certify(config: NodeConfig, genesis: Genesis, *, now: float, root_in: NodeConfig | None = None) -> Genesis:
+    """Give the node of ``make_org`` the genesis and a certificate from the root key in its folder; a further node of that organisation from
+    the one in the folder ``root_in``.
 
     Raises BadInput ``org-not-in-genesis`` or ``root-key-not-here``, Refused ``wrong-org-root``.
     """
@@ -165,12 +166,13 @@ def certify(config: NodeConfig, genesis: Genesis, *, now: float) -> Genesis:
     if entry is None:
         hint = f"add it with `mesh genesis add GENESIS {config.dir / ORG_FILE}`"
         raise BadInput("org-not-in-genesis", f"{config.org} is not in this genesis", hint=hint)
-    root = open_root(config)
+    at = root_in or config
+    root = open_root(at)
     if entry.root_key != multikey(root.public):
-        raise Refused("wrong-org-root", f"the genesis has another root key of {config.org} than {config.dir}")
+        raise Refused("wrong-org-root", f"the genesis has another root key of {config.org} than {at.dir}")
     identity = open_identity(config)
     certificate = certificates.issue(root, mesh_id=genesis.mesh_id, org=config.org, node=identity.node.public, now=now)
-    remember_issued(config, certificate)
+    remember_issued(at, certificate)
     install(config, genesis, certificate, now=now)
     return genesis
 

@@ -10,8 +10,10 @@ from meshos.errors import MeshError
 from meshos.ids import AgentId
 from meshos.node.api.keys import DEPTH, KeyRing
 from meshos.node.facade.serving import Serving
-from meshos.node.kernel.agents import StartAgent, StopAgent
+from meshos.node.kernel.agents import LookAtAgents, StartAgent, StopAgent
 from meshos.node.runtime.turns import Turns
+from meshos.protocols.leader.limits import NOTE_CHARS
+from meshos.protocols.leader.wire import AgentProcesses
 from meshos.protocols.tasks.limits import MAX_DEPTH
 from meshos.protocols.tasks.ports import CallTool, ToolResult
 from meshos.protocols.tasks.tools import Tool
@@ -25,7 +27,9 @@ assert DEPTH <= MAX_DEPTH, "what a key allows can be said on the wire"
 
 
 class Hosting:
-    """Carries out ``CallTool``, ``StartAgent`` and ``StopAgent``. ``api_url`` is what agents are told; known once the API serves."""
+    """Carries out ``CallTool``, ``StartAgent``, ``StopAgent`` and ``LookAtAgents``. ``api_url`` is what agents are told, known
+    once the API serves.
+    """
 
     def __init__(self, provider: OnPremProvider, ring: KeyRing) -> None:
         self.provider = provider
@@ -72,6 +76,16 @@ class Hosting:
         await self.provider.stop(effect.agent)
         self.turns.close(effect.agent)
         self._revoke(effect.agent)
+
+    def look(self, effect: LookAtAgents) -> tuple[AgentProcesses, ...]:
+        """How the processes of all agents do at this moment."""
+        found = []
+        for agent, replicas in self.provider.statistics().items():
+            ready = sum(replica.state == "ready" for replica in replicas)
+            given_up = sum(replica.state == "given-up" for replica in replicas)
+            note = next((replica.last_error for replica in replicas if replica.state != "ready" and replica.last_error), "")
+            found.append(AgentProcesses(agent, len(replicas), ready, given_up, note[:NOTE_CHARS]))
+        return tuple(found)
 
     def _revoke(self, agent: AgentId) -> None:
         key = self._keys.pop(agent, None)

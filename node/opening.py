@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from meshos.crypto import certificates
-from meshos.crypto.keys import SigningKey, node_id
+from meshos.crypto.keys import SigningKey, multikey, node_id
 from meshos.crypto.keystore import FileKeyStore
 from meshos.errors import BadInput, Refused
 from meshos.genesis import Genesis
@@ -21,6 +21,8 @@ class Folder:
     genesis: Genesis
     keys: FileKeyStore
     node: SigningKey
+    validator_key: str
+    """The name (Multikey) of the key that this node votes with, where it is a validator."""
     me: Peer
     certificate: bytes
     trust: TrustBook
@@ -39,4 +41,5 @@ async def open_folder(config: NodeConfig) -> Folder:
     me = trust.check(certificate)
     if me.org != config.org or me.node != node_id(node.public):
         raise Refused("wrong-node-key", f"the certificate in {config.certificate} is for {me.node} of {me.org}, not for this node")
-    return Folder(config, genesis, keys, node, me, certificate, trust)
+    validator = multikey((await keys.export(folder.VALIDATOR_KEY)).public)
+    return Folder(config, genesis, keys, node, validator, me, certificate, trust)

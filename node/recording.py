@@ -12,17 +12,18 @@ from pathlib import Path
 
 import trio
 
+from meshos.consensus.raft.config import Config as RaftConfig
 from meshos.effects import Machine
-from meshos.ids import NodeId, OrgDid
 from meshos.node.config import NodeConfig
 from meshos.node.kernel.core import Core
+from meshos.node.kernel.payments import Terms
 from meshos.node.runtime.recorder.recorder import Recorder
 from meshos.node.runtime.recorder.ring import Ring
 from meshos.presets import Timing
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Seed
 from meshos.protocols.membership.statements import NodeFacts
-from meshos.storage.store import View
+from meshos.storage.store import LiveView, View
 
 logger = logging.getLogger("meshos.recorder")
 
@@ -33,14 +34,16 @@ LEFT_OUT = ("flows",)
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a node's machines are built with, beside their disks, clocks and chance; ``holders`` as (organisation, node)."""
+    """What a node's machines are built with, beside their disks, clocks and chance; ``genesis`` is its JSON."""
 
     certified: Certified
     facts: NodeFacts
-    genesis_hash: bytes
+    genesis: str
+    validator_key: str
     timing: Timing
+    raft: RaftConfig
     seeds: tuple[Seed, ...]
-    holders: tuple[tuple[OrgDid, NodeId], ...]
+    terms: Terms
 
 
 class Recording:
@@ -53,7 +56,7 @@ class Recording:
         self.random = self._recorder.random
         self.observe = self._recorder.observe
 
-    def views(self, views: Mapping[str, View]) -> Mapping[str, View]:
+    def views(self, views: Mapping[str, View]) -> Mapping[str, LiveView]:
         """What the machines are to read from."""
         return {name: self._recorder.view(name, view) for name, view in views.items()}
 

@@ -20,9 +20,9 @@ class Authority:
         self._domain = Domain(GENESIS, "certificate")
         self._good: dict[bytes, Peer] = {}  # a thousand nodes check a thousand certificates each
 
-    def signer(self, node: NodeId) -> SimulatedSigner:
-        """What ``node`` signs with."""
-        return SimulatedSigner(self.secret, node)
+    def signer(self, name: str) -> SimulatedSigner:
+        """What a node signs with, or the key of this name."""
+        return SimulatedSigner(self.secret, name)
 
     def issue(self, node: NodeId, org: OrgDid) -> Certified:
         """``org`` certifies ``node``."""

@@ -76,7 +76,7 @@ class MembershipChecker:
 class QuietChecker:
     """In the end nothing is under way that should have ended: no Flow but the node's own lasting ones and the syncs of the moment."""
 
-    LASTING = 3  # the receipts' delivery, the agents' tidying, the directory's keeping (kernel/assembly.py, directory/keeping.py)
+    LASTING = 6  # receipts, settling, tidying, recovering, the group (kernel/assembly.py), the directory's keeping
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh

@@ -1,96 +1,23 @@
 """A recording of a real node, run again: the same machines, given the same, must do the same.
 
-Each machine is stepped by itself with what it was given, so that one that goes astray takes no other with it. Its effects are compared by
-number and checksum with those that were recorded. A machine that differs is not followed further (until the recording says again how it
-stood); one whose input was not kept whole (too long, or impossible to write) is followed until that shows, and then said to be blind.
+Each machine is stepped by itself with what it was given, so that one that goes astray takes no other with it, but for those that look
+at it. Its effects are compared by number and checksum with those that were recorded. A machine that differs is not followed further
+(until the recording says again how it stood); one whose input was not kept whole (too long, or impossible to write) is followed until that
+shows, and then said to be blind.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from meshos.effects import Machine, Persist, Put, Report, WriteBack
+from meshos.effects import Machine, Report
 from meshos.node.runtime.recorder.drawing import Drawing
-from meshos.node.runtime.recorder.entries import Built, Class, Entry, Gap, Head, State, Step, effects_hash
-from meshos.node.runtime.recorder.graph import restore
+from meshos.node.runtime.recorder.entries import Built, Class, Entry, Gap, Head, Read, State, Step, effects_hash
+from meshos.node.runtime.recorder.graph import blueprints, looks_at, restore
 from meshos.node.runtime.recorder.values import Reader, Writer, lost_in
-from meshos.node.runtime.recorder.watching import Note
+from meshos.simulations.flight_disks import Astray, Blind, Disks
 
-Build = Callable[[Head, object, "Disks", Drawing], Mapping[str, Machine]]
-"""Builds a node's machines as they were built at a Head, with what they were given; ``Disks`` gives each its View."""
-
-
-class Astray(Exception):
-    """A machine reads what it did not read when it was recorded."""
-
-
-class Disk:
-    """The View of a replayed machine: knows what was noted down, and what the machine has written since."""
-
-    def __init__(self) -> None:
-        self._values: dict[bytes, bytes | None] = {}
-        self._scans: list[tuple[int, bytes]] = []  # of the present step, not begun yet
-        self._pairs: dict[int, list[tuple[bytes, bytes | None]]] = {}
-        self._ended: set[int] = set()
-        self.blank = False
-        """While a machine is built that is restored afterwards: there is nothing on the disk."""
-
-    def note(self, notes: Iterable[Note]) -> None:
-        """What is read in the step that comes."""
-        self._scans.clear()
-        for kind, *rest in notes:
-            match kind, rest:
-                case (0, [bytes(key), bytes() | None as value]):
-                    self._values[key] = value
-                case (1, [int(number), bytes(prefix)]):
-                    self._scans.append((number, prefix))
-                    self._pairs[number] = []
-                case (2, [int(number), bytes(key), *value]):
-                    if value and isinstance(value[0], bytes):
-                        self._values[key] = value[0]
-                    self._pairs.setdefault(number, []).append((key, self._values.get(key)))
-                case (3, [int(number)]):
-                    self._ended.add(number)
-
-    def write(self, effects: Iterable[object]) -> None:
-        """What the machine has written."""
-        for effect in effects:
-            if isinstance(effect, Persist | WriteBack):
-                for write in effect.writes:
-                    self._values[write.key] = write.value if isinstance(write, Put) else None
-
-    def get(self, key: bytes) -> bytes | None:
-        """See ``View.get``."""
-        if key not in self._values and not self.blank:
-            raise Astray(f"it reads {key[:60]!r}")
-        return self._values.get(key)
-
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """See ``View.scan``."""
-        if self.blank:
-            return iter(())
-        number = next((number for number, begun in self._scans if begun == prefix), None)
-        if number is None:
-            raise Astray(f"it scans {prefix[:60]!r}")
-        self._scans.remove((number, prefix))
-        return self._follow(number)
-
-    def _follow(self, number: int) -> Iterator[tuple[bytes, bytes]]:
-        pairs = self._pairs[number]
-        while pairs:
-            key, value = pairs.pop(0)
-            if value is None:
-                raise Astray(f"it scans {key[:60]!r}, which it has deleted")
-            yield key, value
-        if number not in self._ended:
-            raise Astray("it scans further")
-
-
-class Disks(dict[str, Disk]):
-    """A Disk for each machine that asks for one."""
-
-    def __missing__(self, machine: str) -> Disk:
-        self[machine] = disk = Disk()
-        return disk
+Build = Callable[[Head, object, Disks, Drawing], Mapping[str, Machine]]
+"""Builds a node's machines as they were built at a Head, with what they were given; ``Disks.views`` are those of their disks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +75,8 @@ class Replay:
         self._writer = Writer()
         self._reader = Reader()
         self._disks = Disks()
+        self._looks_at: Mapping[str, set[str]] = {}
+        self._read = Read(())
         self._drawing = Drawing(bytes(32))
         self._head: Head | None = None
         self._states: dict[str, State] = {}
@@ -155,6 +84,7 @@ class Replay:
         self._given: object = None
         self._built = True
         self._holed: dict[str, str] = {}  # machines whose inputs had something missing, and what
+        self._missing: dict[str, str] = {}  # machines of whose beginning something is missing, and what
         self._drawn = 0
         self._before_s = self._began_s = 0.0
 
@@ -169,10 +99,11 @@ class Replay:
                 self._given = self._reader.value(entry.given)
             elif isinstance(entry, State):
                 self._states[entry.machine] = entry
+            elif isinstance(entry, Read):
+                self._read = entry
             else:
                 if isinstance(entry, Gap) and not self._built:
-                    if entry.machine not in self._machines:  # else it is followed from before, and needs no beginning
-                        self._lose(entry.machine, f"{entry.name}: {entry.why}")
+                    self._missing[entry.machine] = f"{entry.name}: {entry.why}"
                     continue
                 self._ready()
                 self.flight.seconds = self._before_s + entry.now - self._began_s
@@ -189,14 +120,14 @@ class Replay:
         self.flight.software = head.software
         self.flight.segments += 1
         self._reader, self._writer = Reader(), Writer()
-        self._states = {}
+        self._states, self._read = {}, Read(())
         follows = before is not None and before.life == head.life and before.number + 1 == head.number
         self._built = False
-        self._holed = {}
+        self._holed, self._missing = {}, {}
         if not follows:
             self.flight.lives += before is None or before.life != head.life
             self._before_s, self._began_s = self.flight.seconds, head.now
-            self._machines, self._disks = {}, Disks()
+            self._machines, self._disks = {}, Disks(head.views)
 
     def _ready(self) -> None:
         """All that a segment says of its beginning has been read: build what is not followed from before."""
@@ -205,31 +136,40 @@ class Replay:
         self._built = True
         head = self._head
         assert head is not None
-        first = head.number == 0
-        wanted = [name for name in (head.machines if first else self._states) if name not in self._machines]
         self._drawing.rekey(head.key)
-        if wanted:
-            self._adopt(head, wanted, first)
-        self._drawn = self._drawing.drawn if first else 0  # building draws; in a later segment it was done long ago
+        self._drawn = 0  # what building draws was drawn long ago, but in the first segment
+        if head.number == 0 or any(name not in self._machines for name in self._states):
+            self._build_all(head)
 
-    def _adopt(self, head: Head, wanted: list[str], first: bool) -> None:
-        disks = Disks()
-        for name in head.machines:
-            disks[name].blank = not first or name in self._holed
-            disks[name].note(self._states[name].notes if first and name in self._states else ())
+    def _build_all(self, head: Head) -> None:
+        """From the beginning of a life, or all whose state is known: those that look at each other stay together."""
+        first = head.number == 0
+        disks = Disks(head.views)
+        disks.note(self._read.notes)
+        for name, disk in disks.views.items():
+            disk.blank = not first or name in self._missing
         try:
             fresh = self._build(head, self._given, disks, self._drawing)
         except Astray as error:
-            for name in wanted:
+            for name in head.machines:
                 self._lose(name, f"it cannot be built as it was then: {error}")
             return
+        self._drawn = self._drawing.drawn if first else 0
+        plans = blueprints({name: fresh[name] for name in head.machines if name in fresh})
+        wanted = [name for name in plans if name not in self._missing and (first or name in self._states)]
+        for name in wanted if not first else ():
+            restore(fresh[name], self._states[name].graph, plans[name], disks.snapshot)
+        for name, disk in disks.views.items():
+            disk.blank = False
+            if name not in wanted:
+                disk.unknown = f"the disk of {name} is not known here"
+        self._disks = disks
+        self._machines = {name: fresh[name] for name in wanted}
+        self._looks_at = {name: looks_at(plan) for name, plan in plans.items()}
         for name in wanted:
-            if name in fresh and name not in self._holed:
-                if not first:
-                    restore(fresh[name], self._states[name].graph)
-                self._machines[name], self._disks[name] = fresh[name], disks[name]
-                self._disks[name].blank = False
-                self.flight.blind.pop(name, None)
+            self.flight.blind.pop(name, None)
+        for name in [name for name in plans if name not in wanted]:
+            self._lose(name, self._missing.get(name, "how it stood is not in the recording"))
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
@@ -238,6 +178,7 @@ class Replay:
         if isinstance(entry, Step):
             self._step(number, entry)
             return
+        self._drawn = entry.drawn
         self._skip(entry.machine)
         self._lose(entry.machine, f"step {number}, {entry.name}, could not be written: {entry.why}")
         self._watch(Seen(number, entry.now, entry.machine, None, None, entry.name))
@@ -245,6 +186,7 @@ class Replay:
     def _step(self, number: int, entry: Step) -> None:
         event = self._reader.value(entry.event)
         before, self._drawn = self._drawn, entry.drawn
+        self._disks.note(entry.notes)
         machine = self._machines.get(entry.machine)
         if machine is None:
             self._skip(entry.machine)
@@ -253,10 +195,15 @@ class Replay:
         if lost_in(entry.event):
             self._holed.setdefault(entry.machine, f"the input of step {number} was too long to keep")
         self._drawing.drawn = before
-        disk = self._disks[entry.machine]
-        disk.note(entry.notes)
         effects, raised = self._effects(entry, machine, event)
-        disk.write(effects)
+        if isinstance(raised, Blind):
+            self._lose(entry.machine, str(raised))
+            self._skip(entry.machine)
+            self._watch(Seen(number, entry.now, entry.machine, event, None))
+            return
+        disk = self._disks.views.get(entry.machine)
+        if disk is not None:
+            disk.write(effects)
         self._watch(Seen(number, entry.now, entry.machine, event, tuple(effects)))
         why = self._unlike(entry, effects, raised)
         if not why:
@@ -268,7 +215,7 @@ class Replay:
             return
         found = self.flight.differences if why else self.flight.crashes
         found.append(Difference(number, entry.now, entry.machine, event, tuple(effects), why or f"it raised {raised!r}"))
-        del self._machines[entry.machine]
+        self._let_go(entry.machine)
 
     def _effects(self, entry: Step, machine: Machine, event: object) -> tuple[list[object], Exception | None]:
         try:
@@ -295,4 +242,13 @@ class Replay:
         """It cannot be followed from here on."""
         self._holed[machine] = why
         self.flight.blind.setdefault(machine, why)
+        self._let_go(machine)
+
+    def _let_go(self, machine: str) -> None:
+        """It is not followed any more, and neither is what looks at it."""
         self._machines.pop(machine, None)
+        if machine in self._disks.views:
+            self._disks.views[machine].unknown = f"{machine} is not followed, and so its disk is not known"
+        for other, seen in self._looks_at.items():
+            if machine in seen and other in self._machines:
+                self._lose(other, f"it looks at {machine}, which is not followed")

@@ -16,6 +16,7 @@ import typer
 from meshos.crypto.signing import Ed25519Verifier
 from meshos.effects import Machine
 from meshos.errors import BadInput, Refused
+from meshos.genesis import parse
 from meshos.node.cli import output
 from meshos.node.kernel.assembly import Outside, assemble
 from meshos.node.recording import FOLDER, Given
@@ -24,7 +25,8 @@ from meshos.node.runtime.recorder.entries import Head
 from meshos.node.runtime.recorder.reading import read
 from meshos.node.runtime.recorder.values import bad
 from meshos.protocols.directory.embedder import HashedEmbedder
-from meshos.simulations.flight import Difference, Disks, Flight, Replay, Seen
+from meshos.simulations.flight import Difference, Flight, Replay, Seen
+from meshos.simulations.flight_disks import Disks
 from meshos.simulations.record import plain
 
 SAME, DIFFERENT, CRASHED, UNDECIDED = 0, 1, 11, 125
@@ -55,20 +57,22 @@ def build(head: Head, given: object, disks: Disks, chance: Drawing) -> Mapping[s
     outside = Outside(
         certified=given.certified,
         facts=given.facts,
-        genesis_hash=given.genesis_hash,
+        genesis=parse(given.genesis.encode()),
+        validator_key=given.validator_key,
         timing=given.timing,
         seeds=given.seeds,
         verifier=Ed25519Verifier(),
         check_certificate=_not_here,
         org_of=_not_here,
-        holder_of=dict(given.holders).get,
         rng=chance,
         secret=b"",
-        views=disks,
+        views=disks.views,
         now=head.now,
         now_ms=head.wall_ms,
         wall_ms=lambda: head.wall_ms,
         embedder=HashedEmbedder(),
+        raft=given.raft,
+        terms=given.terms,
     )
     return assemble(outside).machines
 

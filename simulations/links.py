@@ -24,6 +24,7 @@ class Links:
         self._arrives: dict[tuple[NodeId, NodeId], float] = {}  # when the last message of a direction arrives
         self._opening: set[tuple[NodeId, NodeId]] = set()
         self._numbers = 0
+        self.stalled = 0  # messages that were sent into a cut, whose links have not broken yet
         self._random = world.generator("links").random
 
     def open(self, node: "SimNode", to: NodeId) -> None:
@@ -34,8 +35,8 @@ class Links:
         if (node.name, to) in self._opening:
             return
         self._opening.add((node.name, to))
-        network = self._world.network
-        delay = sum(network.stream_delay() for _ in range(4))
+        network, now = self._world.network, self._world.now
+        delay = sum(network.stream_delay(*pair, now) for pair in ((node.name, to), (to, node.name)) * 2)
         self._world.after(delay, self._opened, node, node.epoch, to)
 
     def _opened(self, node: "SimNode", epoch: int, to: NodeId) -> None:
@@ -51,7 +52,8 @@ class Links:
             return
         if (node.name, to) not in self._up:
             if (to, node.name) in self._up:
-                self._learns((to, node.name), self._up[to, node.name])  # the new connection takes the place of one half dead
+                self._world.visited("a new link in the place of one half dead")
+                self._learns((to, node.name), self._up[to, node.name])
             self._numbers += 1
             self._up[node.name, to] = self._up[to, node.name] = self._numbers
             self._told(other, node)
@@ -72,16 +74,34 @@ class Links:
         if connection is None:
             world.after(0.0, node._later, node.epoch, "rpc", NotSent(effect.to, effect.message, "no-link"))
             return
-        if not world.network.passes(*pair):
-            world.after(world.network.faults.link_timeout_s, self._break, pair, connection)
+        passes = world.network.passes(*pair)
+        arrives = max(world.now + world.network.stream_delay(*pair, world.now), self._arrives.get(pair, 0.0)) if passes else -1.0
+        if world.tracer is not None:
+            world.tracer.sent(world.now, arrives, *pair, effect.message)
+        if not passes:
+            self.stalled += 1
+            world.after(world.network.faults.link_timeout_s, self._timed_out, pair, connection)
             return
-        arrives = max(world.now + world.network.stream_delay(), self._arrives.get(pair, 0.0))
         self._arrives[pair] = arrives
         world.at(arrives, self._arrive, pair, connection, effect)
 
     def _arrive(self, pair: tuple[NodeId, NodeId], connection: int, effect: SendMessage) -> None:
         if self._up.get((pair[1], pair[0])) == connection:
+            if pair not in self._up:
+                self._world.visited("a message that arrived after its sender saw the link break")
             self._world.nodes[pair[1]].deliver("rpc", MessageReceived(self._world.peer(pair[0]), effect.message, effect.lane))
+        else:
+            self._world.visited("a message lost with its link")
+
+    def _timed_out(self, pair: tuple[NodeId, NodeId], connection: int) -> None:
+        self.stalled -= 1
+        self._break(pair, connection)
+
+    def reset(self, one: NodeId, other: NodeId) -> None:
+        """The link between the two breaks now, if there is one."""
+        connection = self._up.get((one, other))
+        if connection is not None:
+            self._break((one, other), connection)
 
     def _break(self, pair: tuple[NodeId, NodeId], connection: int) -> None:
         """Both sides learn it, not at the same moment: to the later one what is under way is still delivered, although the sender has

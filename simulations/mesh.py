@@ -4,11 +4,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from meshos import cbor
+from meshos.consensus.org.commands import Agent, ListAgents
+from meshos.consensus.org.machine import MACHINE as ORG
+from meshos.consensus.org.queries import answer
+from meshos.consensus.raft.applying import founding
+from meshos.consensus.raft.config import LAN as RAFT
+from meshos.consensus.raft.config import Config as RaftConfig
+from meshos.consensus.raft.events import WallTime
 from meshos.crypto.signing import Domain
 from meshos.effects import Machine
 from meshos.flow_machine import Flows
-from meshos.ids import NodeId, OrgDid, Peer, org_did
-from meshos.node.kernel.agents import StartAgent, StopAgent
+from meshos.ids import AgentId, NodeId, OrgDid, Peer, org_did
+from meshos.node.kernel.agents import LookAtAgents, StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, any_member, assemble
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Watch
@@ -16,6 +23,7 @@ from meshos.presets import Timing
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
 from meshos.protocols.directory.embedder import HashedEmbedder
 from meshos.protocols.directory.record import domain as entry_domain
+from meshos.protocols.ledger.port import LEDGER
 from meshos.protocols.membership.events import Started
 from meshos.protocols.membership.machine import Membership, Seed
 from meshos.protocols.membership.machine import domain as membership_domain
@@ -27,10 +35,16 @@ from meshos.protocols.rpc.machine import Rpc
 from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.protocols.tasks.tools import Tool
 from meshos.simulations.agents import Agents
-from meshos.simulations.authority import GENESIS, Authority
+from meshos.simulations.authority import Authority
+from meshos.simulations.genesis import simulated_genesis, vote_key
 from meshos.simulations.run import node_ids
 from meshos.simulations.world import Lasting, SimNode, Spec, World
 
+CHECKPOINT_INTERVAL = 16
+"""Blocks between checkpoints: few, so that a run meets some."""
+
+WALL_S = 10.0
+"""How often nodes are told the wall time."""
 SEEDS = 3
 """The first nodes are everybody's seeds."""
 
@@ -42,16 +56,20 @@ TOOLS = (
 
 
 class Mesh:
-    """``count`` nodes, each the only one of its organisation or one of several where ``orgs`` is smaller."""
+    """``count`` nodes, each the only one of its organisation or one of several where ``orgs`` is smaller: then the first of each founds its
+    group, and takes the others up.
+    """
 
-    def __init__(self, world: World, count: int, *, timing: Timing, orgs: int | None = None, whole: bool) -> None:
+    def __init__(self, world: World, count: int, *, timing: Timing, orgs: int | None = None, whole: bool, raft: RaftConfig = RAFT) -> None:
         self.world = world
         self.timing = timing
+        self.raft = raft
         self.authority = Authority(world.seed)
         self.agents = Agents(world)
         self.ids = node_ids(count)
         self.org_of = {node: _org(number % (orgs or count)) for number, node in enumerate(self.ids)}
         self.holder = {org: node for node, org in reversed(self.org_of.items())}
+        self.genesis = simulated_genesis(world.seed, self.holder if whole else {})
         self.seeds = [Seed(node, f"{node}:2") for node in self.ids[:SEEDS]]
         self.assemblies: dict[NodeId, Assembly] = {}
         build: Callable[[SimNode], Mapping[str, Machine]] = self._whole if whole else self._membership_only
@@ -63,12 +81,17 @@ class Mesh:
                     build,
                     stores=STORED if whole else ("membership",),
                     signer=self.authority.signer(node),
+                    signers={LEDGER: self.authority.signer(vote_key(node))},
                     verifier=self.authority.verifier,
                     certificate=self.authority.issue(node, self.org_of[node]).certificate,
                     first=(("membership", Started()), (KERNEL, Begin())) if whole else (("membership", Started()),),
                     ports=self._ports(),
                 )
             )
+            if whole:
+                world.at(WALL_S, self._tell_time, node)
+            if whole and self.holder[self.org_of[node]] == node:
+                world.nodes[node].stores[ORG].write(founding([node]))
 
     def membership(self, node: NodeId) -> Membership:
         """The membership machine of a living node."""
@@ -80,10 +103,25 @@ class Mesh:
         """Those whose process runs."""
         return [node for node in self.ids if self.world.nodes[node].alive]
 
+    def nodes_of(self, org: OrgDid) -> list[NodeId]:
+        """All nodes of ``org``."""
+        return [node for node in self.ids if self.org_of[node] == org]
+
+    def deployed(self, node: NodeId) -> list[AgentId]:
+        """The agents that are recorded in the state that ``node`` has."""
+        found = answer(self.assemblies[node].org.replica.view(), ListAgents())
+        assert isinstance(found, tuple)
+        return [agent.agent for agent in found if isinstance(agent, Agent)]
+
+    def _tell_time(self, node: NodeId) -> None:
+        """As a process does now and then."""
+        self.world.after(WALL_S, self._tell_time, node)
+        self.world.nodes[node].deliver(ORG, WallTime(self.world.nodes[node].wall_ms()))
+
     # -- building ----------------------------------------------------------------------------------------------------
 
     def _membership_only(self, node: SimNode) -> Mapping[str, Machine]:
-        domain = membership_domain(GENESIS)
+        domain = membership_domain(self.genesis.hash)
         membership = Membership(
             self.authority.issue(node.name, node.spec.org),
             _facts(node),
@@ -103,13 +141,14 @@ class Mesh:
             Outside(
                 certified=self.authority.issue(node.name, node.spec.org),
                 facts=_facts(node),
-                genesis_hash=GENESIS,
+                genesis=self.genesis,
+                validator_key=vote_key(node.name),
+                checkpoint_interval=CHECKPOINT_INTERVAL,
                 timing=self.timing,
                 seeds=self.seeds,
                 verifier=self.authority.verifier,
                 check_certificate=self.authority.check,
                 org_of=self.authority.org_of,
-                holder_of=self.holder.get,
                 rng=node.rng,
                 secret=node.rng.randbytes(32),
                 views=node.views,
@@ -117,6 +156,7 @@ class Mesh:
                 now_ms=node.wall_ms(),
                 wall_ms=node.wall_ms,
                 embedder=HashedEmbedder(),
+                raft=self.raft,
             )
         )
         self.assemblies[node.name] = assembly
@@ -125,19 +165,24 @@ class Mesh:
 
     def _ports(self) -> dict[type, Callable[[SimNode, Any], object]]:
         return {
-            CallTool: lambda node, effect: self.agents.call(effect),
+            CallTool: self.agents.call,
             SignBytes: lambda node, effect: self._lasting(lambda: self._sign(node, effect.domain, effect.payload)),
             SignEntry: lambda node, effect: self._lasting(lambda: self._sign_entry(node, effect)),
-            StartAgent: lambda node, effect: TOOLS,
-            StopAgent: lambda node, effect: None,
+            StartAgent: self._start_agent,
+            StopAgent: self.agents.stop,
+            LookAtAgents: lambda node, effect: (),
         }
+
+    def _start_agent(self, node: SimNode, effect: StartAgent) -> tuple[Tool, ...]:
+        self.agents.start(node, effect.agent)
+        return TOOLS
 
     def _lasting(self, sign: Callable[[], object]) -> Lasting:
         return Lasting(self.world.sign_s(), sign, left=lambda: None)
 
     def _sign_entry(self, node: SimNode, effect: SignEntry) -> EntrySignature:
         certificate = self.authority.issue(node.name, node.spec.org).certificate
-        return EntrySignature(node.name, self._sign(node, entry_domain(GENESIS), effect.body), certificate)
+        return EntrySignature(node.name, self._sign(node, entry_domain(self.genesis.hash), effect.body), certificate)
 
     def _sign(self, node: SimNode, domain: Domain, payload: bytes) -> bytes:
         return self.authority.signer(node.name).sign(domain, payload)

@@ -3,12 +3,39 @@
 All of it is drawn from one seeded generator. Partitions are sets of ordered pairs, so one-way and partial ones are the
 ordinary case. A link between two nodes behaves like TCP: what is sent arrives in order, later when packets are lost, and
 a pair that is cut stalls until ``link_timeout_s``, after which both sides learn ``LinkDown``.
+
+One direction between two nodes may have a *path* of its own: it loses more than the rest, or is clogged, which holds back what is
+sent until it is let go, one after the other or all at once.
 """
 
 import random
 from dataclasses import dataclass, field
 
 from meshos.ids import NodeId
+
+MOST_LOSS = 0.9
+"""A stream over a path that loses all never arrives; that is what a cut is for."""
+
+RELEASE_S = 0.0005
+"""What was held back in order arrives at this distance."""
+
+
+@dataclass(slots=True)
+class Path:
+    """What one direction between two nodes suffers beside the weather; times in seconds."""
+
+    loss: float = 0.0
+    clogged_until: float = 0.0
+    burst: bool = False
+    held: int = 0  # what is held back now
+
+    def wait(self, now: float) -> float:
+        """For how long a packet that is sent now is held back."""
+        if now >= self.clogged_until:
+            self.held = 0
+            return 0.0
+        self.held += 1
+        return self.clogged_until - now + (0.0 if self.burst else self.held * RELEASE_S)
 
 
 @dataclass(slots=True)
@@ -22,6 +49,17 @@ class NetworkFaults:
     duplication: float = 0.0
     link_timeout_s: float = 5.0
     cut: set[tuple[NodeId, NodeId]] = field(default_factory=set)  # (from, to) through which nothing passes
+    paths: dict[tuple[NodeId, NodeId], Path] = field(default_factory=dict)  # (from, to) that are worse than the rest
+
+    def path(self, source: NodeId, target: NodeId) -> Path:
+        """This direction's own."""
+        return self.paths.setdefault((source, target), Path())
+
+    def mend(self) -> None:
+        """Whole and calm."""
+        self.heal()
+        self.paths.clear()
+        self.loss = self.duplication = self.spike = 0.0
 
     def partition(self, sides: list[list[NodeId]]) -> None:
         """Nothing passes between nodes of different sides."""
@@ -43,16 +81,23 @@ class Network:
         self._random = rng.random
         self.sent = self.lost = 0
 
-    def datagram(self, source: NodeId, target: NodeId) -> tuple[float, ...]:
+    def datagram(self, source: NodeId, target: NodeId, now: float) -> tuple[float, ...]:
         """The delays after which a datagram arrives: none, one, or two."""
         faults = self.faults
         self.sent += 1
         if (faults.cut and (source, target) in faults.cut) or (faults.loss and self._random() < faults.loss):
             self.lost += 1
             return ()
+        held = 0.0
+        if faults.paths and (source, target) in faults.paths:
+            path = faults.paths[source, target]
+            if path.loss and self._random() < path.loss:
+                self.lost += 1
+                return ()
+            held = path.wait(now)
         if faults.duplication and self._random() < faults.duplication:
-            return (self.delay(), self.delay())
-        return (self.delay(),)
+            return (held + self.delay(), held + self.delay())
+        return (held + self.delay(),)
 
     def delay(self) -> float:
         """One way, one packet."""
@@ -63,12 +108,14 @@ class Network:
             delay += faults.spike_s * self._random()
         return delay
 
-    def stream_delay(self) -> float:
+    def stream_delay(self, source: NodeId, target: NodeId, now: float) -> float:
         """One way for a message on a link: each packet that is lost costs a retransmission (RFC 6298: at least 200 ms)."""
-        delay = self.delay()
-        while self.faults.loss and self._random() < self.faults.loss:
+        faults, delay = self.faults, self.delay()
+        path = faults.paths.get((source, target)) if faults.paths else None
+        loss = faults.loss if path is None else max(faults.loss, path.loss)
+        while loss and self._random() < min(loss, MOST_LOSS):
             delay += 0.2 + self.delay()
-        return delay
+        return delay if path is None else delay + path.wait(now)
 
     def passes(self, source: NodeId, target: NodeId) -> bool:
         """Whether anything gets through from ``source`` to ``target`` now."""

@@ -18,12 +18,15 @@ from meshos.consensus.org.commands import (
     COMMANDS,
     QUERIES,
     AwaitOutcome,
+    CallOff,
     DeployAgent,
     Ended,
     GetAgent,
     GetArguments,
     GetConfig,
+    GetPlacement,
     GetTask,
+    PlaceAgent,
     RecordIntent,
     RecordOutcome,
     SetConfig,
@@ -41,12 +44,16 @@ LONGEST_S = AUTOMATIC_DEDUP_MS / 1000
 """A history that is longer may be right where this model says that it is not."""
 
 ANSWERS = frozenset(
-    {"agent-unknown", "unknown-tool", "idempotency-conflict", "task-exists", "task-unknown", "version-conflict", "bad-command"}
+    {
+        *("agent-unknown", "unknown-tool", "idempotency-conflict", "task-exists", "task-unknown", "version-conflict", "bad-command"),
+        *("stale-term", "cancelled"),
+    }
 )
 """Refusals that the state itself gives, whoever asks. ``busy`` is not among them: tables are as full as they are."""
 
 _TIMES = frozenset({"at_ms", "ended_ms", "now"})
-_OF_AGENTS = (DeployAgent, WithdrawAgent, GetAgent)
+_OF_AGENTS = (DeployAgent, WithdrawAgent, PlaceAgent, GetAgent, GetPlacement)
+_BEGINNING = (RecordIntent, CallOff)
 _OF_TASKS = (RecordOutcome, GetTask, GetArguments, AwaitOutcome)
 
 
@@ -105,7 +112,7 @@ def settle(history: History, token: int, outcome: Outcome[object]) -> None:
     """Write down what the client of ``token`` was answered."""
     if isinstance(outcome, Ok):
         history.ok(token, timeless(outcome.value))
-    elif outcome.error.name in ANSWERS:
+    elif outcome.error.name in ANSWERS and outcome.error.outcome == "not_done":
         history.ok(token, Refusal(outcome.error.name))
     elif outcome.error.outcome == "not_done":
         history.fail(token)
@@ -143,7 +150,7 @@ def _step(state: OrgState, op: Hashable, result: object) -> tuple[bool, OrgState
 
 def _split(history: Sequence[Operation]) -> list[list[Operation]]:
     """By agent, with its tasks, and by name of configuration; as one where something looks at all of them."""
-    if not all(isinstance(o.op, (*_OF_AGENTS, *_OF_TASKS, RecordIntent, SetConfig, GetConfig)) for o in history):
+    if not all(isinstance(o.op, (*_OF_AGENTS, *_OF_TASKS, *_BEGINNING, SetConfig, GetConfig)) for o in history):
         return [list(history)]
     leader: dict[Hashable, Hashable] = {}
 
@@ -153,7 +160,7 @@ def _split(history: Sequence[Operation]) -> list[list[Operation]]:
         return key
 
     for operation in history:
-        if isinstance(operation.op, RecordIntent):
+        if isinstance(operation.op, _BEGINNING):
             leader[lead(("task", operation.op.task))] = lead(("agent", operation.op.agent))
     parts: dict[Hashable, list[Operation]] = {}
     for operation in history:
@@ -162,7 +169,7 @@ def _split(history: Sequence[Operation]) -> list[list[Operation]]:
 
 
 def _about(op: Hashable) -> Hashable:
-    if isinstance(op, (*_OF_AGENTS, RecordIntent)):
+    if isinstance(op, (*_OF_AGENTS, *_BEGINNING)):
         return ("agent", op.agent)
     if isinstance(op, _OF_TASKS):
         return ("task", op.task)

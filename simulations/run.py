@@ -5,11 +5,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, TypeAlias
 
 from meshos.errors import BadInput
 from meshos.ids import NodeId
 from meshos.simulations.faults import Schedule, from_json, swarm, to_json
+from meshos.simulations.faults.schedule import check_nodes
+from meshos.simulations.marks import Watched, unmarked
 from meshos.simulations.record import Recorder
 from meshos.simulations.world import SimNode, Violation, World
 
@@ -29,9 +31,25 @@ class Checker(Protocol):
         ...
 
 
+Observer: TypeAlias = Callable[[SimNode, str, object, list[object]], None]
+
+Mixture: TypeAlias = Callable[[World, float, float], Schedule]
+"""What a seed does to a world between two times: ``mixture(world, begin_s, end_s)``, at whose end everything is mended."""
+
+
+def swarmed(world: World, begin_s: float, end_s: float) -> Schedule:
+    """The faults that any world can suffer."""
+    stores = list(dict.fromkeys(name for node in world.nodes.values() for name in node.spec.stores))
+    return swarm(world.generator("schedule"), [str(name) for name in world.nodes], begin=begin_s, end=end_s, machines=stores)
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A kind of world. ``begin_s`` is when faults may begin, ``settle_s`` how long before the end they are over."""
+    """A kind of world. ``begin_s`` is when faults may begin, ``settle_s`` how long before the end they are over.
+
+    ``mixture`` draws the faults (a scenario with lying nodes adds theirs to ``swarmed``), ``marks`` says what a timeline shows of each
+    step, ``situations`` names what ``World.visited`` may be told of by this scenario, so that what no seed has visited can be listed.
+    """
 
     name: str
     summary: str
@@ -40,11 +58,22 @@ class Scenario:
     until_s: float
     begin_s: float
     settle_s: float
+    mixture: Mixture = swarmed
+    marks: Watched = unmarked
+    situations: tuple[str, ...] = ()
+    fewest_nodes: int = 2
+    source: str = ""
+    """The file that it comes from, where it is none of ours."""
+
+    @property
+    def called(self) -> str:
+        """What to write to run it."""
+        return self.source or self.name
 
 
 @dataclass(slots=True)
 class Report:
-    """What a run came to. ``verdict`` is ok, safety, stuck or crashed."""
+    """What a run came to. ``verdict`` is ok, safety, stuck or crashed; ``checker`` is the class that said so."""
 
     scenario: str
     seed: int
@@ -53,12 +82,14 @@ class Report:
     schedule: Schedule
     verdict: str = "ok"
     message: str = ""
+    checker: str = ""
     at_s: float = 0.0
     steps: int = 0
     packets: int = 0
     lost: int = 0
     digest: str = ""
     figures: dict[str, float] = field(default_factory=dict)
+    visited: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """As ``--json`` prints it and a file keeps it. Holds no wall-clock time, so that two runs give the same bytes."""
@@ -70,12 +101,14 @@ class Report:
             "until_s": self.until_s,
             "verdict": self.verdict,
             "message": self.message,
+            "checker": self.checker,
             "at_s": self.at_s,
             "steps": self.steps,
             "packets": self.packets,
             "lost": self.lost,
             "digest": self.digest,
             "figures": self.figures,
+            "visited": self.visited,
             "schedule": to_json(self.schedule),
         }
 
@@ -89,19 +122,27 @@ def run(
     schedule: Schedule | None = None,
     record: bool = False,
     log: TextIO | None = None,
+    tracer: Callable[[Scenario, World], Observer] | None = None,
 ) -> Report:
-    """Run once. Without a schedule, one is drawn from the seed. ``record`` hashes every step (some ten times slower)."""
-    size = nodes or scenario.nodes
-    until = until_s or scenario.until_s
+    """Run once. Without a schedule, one is drawn from the seed. ``record`` hashes every step (some ten times slower). ``tracer`` is
+    called with the world before it starts, and gives what observes each step beside the checkers."""
+    size = scenario.nodes if nodes is None else nodes
+    if size < scenario.fewest_nodes:
+        raise BadInput("too-few-nodes", f"{scenario.name} needs {scenario.fewest_nodes} nodes or more, not {size}")
+    until = scenario.until_s if until_s is None else until_s
     world = World(seed)
+    world.until_s = until
     checkers = list(scenario.populate(world, size))
     if schedule is None:
-        names = [str(name) for name in world.nodes]
-        end = max(scenario.begin_s, until - scenario.settle_s)
-        schedule = swarm(world.generator("schedule"), names, begin=scenario.begin_s, end=end)
-    report = Report(scenario.name, seed, size, until, schedule)
+        schedule = scenario.mixture(world, scenario.begin_s, max(scenario.begin_s, until - scenario.settle_s))
+    check_nodes(schedule, world.nodes)
+    report = Report(scenario.called, seed, size, until, schedule)
     recorder = Recorder(log) if record or log is not None else None
-    observers = [checker.observe for checker in checkers] + ([recorder.observe] if recorder is not None else [])
+    observers = list[Observer](checker.observe for checker in checkers)
+    if recorder is not None:
+        observers.append(recorder.observe)
+    if tracer is not None:
+        observers.append(tracer(scenario, world))
     world.observer = _together(observers)
     for at, fault in schedule:
         if at <= 0:
@@ -116,20 +157,29 @@ def run(
             checker.finish(world)
     except Violation as violation:
         report.verdict, report.message = violation.kind, violation.message
+        report.checker = _raised_by(violation, checkers)
     except Exception as error:  # whatever a machine raises is a bug of ours, and the run's verdict
         where = traceback.extract_tb(error.__traceback__)[-1]
         report.verdict, report.message = "crashed", f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
     report.at_s, report.steps = world.now, world.steps
     report.packets, report.lost = world.network.sent, world.network.lost
+    report.visited = dict(sorted(world.situations.items()))
     report.digest = recorder.digest() if recorder is not None else ""
     for checker in checkers:
         report.figures.update(getattr(checker, "figures", {}))
     return report
 
 
-def _together(
-    observers: Sequence[Callable[[SimNode, str, object, list[object]], None]],
-) -> Callable[[SimNode, str, object, list[object]], None] | None:
+def _raised_by(violation: Violation, checkers: Sequence[Checker]) -> str:
+    """Which checker it was, by the frames that it came through; none, where a machine's own report ended the run."""
+    for frame, _ in traceback.walk_tb(violation.__traceback__):
+        for checker in checkers:
+            if frame.f_locals.get("self") is checker:
+                return type(checker).__name__
+    return ""
+
+
+def _together(observers: Sequence[Observer]) -> Observer | None:
     if len(observers) == 1:
         return observers[0]
 

@@ -1,12 +1,20 @@
-"""The scenarios that ``mesh sim run`` knows: which mesh, which work, which checkers."""
+"""The scenarios that ``mesh sim run`` knows: which mesh, which work, which checkers; and how each one's product may be broken."""
 
 import difflib
 from collections.abc import Sequence
 
 from meshos.errors import BadInput
 from meshos.presets import LAN
+from meshos.simulations import call_mutations, mesh_marks
 from meshos.simulations.checkers import MembershipChecker, QuietChecker
 from meshos.simulations.mesh import Mesh
+from meshos.simulations.mutations import Mutation
+from meshos.simulations.org import mutations as org_mutations
+from meshos.simulations.org import scenario as org
+from meshos.simulations.pbft import mutations as pbft_mutations
+from meshos.simulations.pbft import scenario as pbft
+from meshos.simulations.raft import mutations as raft_mutations
+from meshos.simulations.raft import scenario as raft
 from meshos.simulations.run import Checker, Scenario
 from meshos.simulations.work import CallChecker, CallWork, DirectoryChecker, DirectoryWork
 from meshos.simulations.world import World
@@ -31,11 +39,41 @@ def _calls(world: World, nodes: int) -> Sequence[Checker]:
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario("membership", "who is alive, under crashes, pauses, partitions, loss", _membership, 30, 120.0, 10.0, 60.0),
-        Scenario("directory", "records published and withdrawn everywhere, found everywhere in the end", _directory, 8, 180.0, 10.0, 90.0),
-        Scenario("calls", "tasks across organisations: none run twice, every caller told the truth", _calls, 6, 120.0, 10.0, 60.0),
+        Scenario(
+            "membership",
+            "who is alive, under crashes, pauses, partitions, loss",
+            _membership,
+            *(30, 120.0, 10.0, 60.0),
+            marks=mesh_marks.of_membership,
+        ),
+        Scenario(
+            "directory",
+            "records published and withdrawn everywhere, found everywhere in the end",
+            _directory,
+            *(8, 180.0, 10.0, 90.0),
+            marks=mesh_marks.of_membership,
+        ),
+        Scenario(
+            "calls",
+            "tasks across organisations: none run twice, every caller told the truth",
+            _calls,
+            *(6, 120.0, 10.0, 60.0),
+            marks=mesh_marks.of_calls,
+            situations=("a call called off before it came",),
+        ),
+        org.SCENARIO,
+        raft.SCENARIO,
+        pbft.SCENARIO,
     )
 }
+
+MUTATIONS: dict[str, tuple[Mutation, ...]] = {
+    "calls": call_mutations.MUTATIONS,
+    "org": org_mutations.MUTATIONS,
+    "raft": raft_mutations.MUTATIONS,
+    "pbft": pbft_mutations.MUTATIONS,
+}
+"""By scenario: what it must find (``mesh sim mutants``, tests/simulations/test_broken.py)."""
 
 
 def scenario_named(name: str) -> Scenario:

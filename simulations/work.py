@@ -1,6 +1,7 @@
 """Work for scenarios: what users ask of the nodes while faults happen, and the checkers that know what was answered."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from meshos import cbor
@@ -21,6 +22,11 @@ from meshos.protocols.tasks.call import CallRequest, TaskResult
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.world import SimNode, Violation, World
 
+MOST_S = 100.0
+"""Nodes are given work for so long,"""
+LAST_S = 20.0
+"""and none so shortly before the end of a run."""
+
 
 class Asking:
     """Starts Flows on nodes as the API would, and hears how they end; a Flow whose node crashes never ends."""
@@ -29,11 +35,16 @@ class Asking:
         self._world = world
         self._numbers = 0
         self.ended: dict[int, Outcome[object]] = {}
+        self._hear: dict[int, Callable[[Outcome[object]], None]] = {}
         world.noticed = self._noticed
 
-    def ask(self, node: SimNode, service: str, argument: object, timeout_s: float) -> int:
-        """The number under which ``ended`` will have the outcome."""
+    def ask(
+        self, node: SimNode, service: str, argument: object, timeout_s: float, hear: Callable[[Outcome[object]], None] | None = None
+    ) -> int:
+        """The number under which ``ended`` will have the outcome; ``hear`` is told at that moment."""
         self._numbers += 1
+        if hear is not None:
+            self._hear[self._numbers] = hear
         node.deliver("flows", StartFlow(self._numbers, service, argument, node.now() + timeout_s, OUTSIDE))
         return self._numbers
 
@@ -44,6 +55,9 @@ class Asking:
     def _noticed(self, node: SimNode, effect: object) -> None:
         if isinstance(effect, FlowEnded) and isinstance(effect.flow, int):
             self.ended[effect.flow] = effect.outcome
+            hear = self._hear.pop(effect.flow, None)
+            if hear is not None:
+                hear(effect.outcome)
 
 
 # -- the directory ---------------------------------------------------------------------------------------------------
@@ -67,10 +81,10 @@ class DirectoryWork:
     NAMES = 5
     EVERY_S = 2.0
 
-    def __init__(self, mesh: Mesh, *, until_s: float = 100.0) -> None:
+    def __init__(self, mesh: Mesh, *, until_s: float | None = None) -> None:
         self.mesh, self.world = mesh, mesh.world
         self.asking = Asking(mesh.world)
-        self.until_s = until_s
+        self.until_s = min(MOST_S, mesh.world.until_s - LAST_S) if until_s is None else until_s
         self.owners = [_Owner(mesh.world.nodes[node], mesh.world.generator(f"owner/{node}")) for node in mesh.ids]
         for owner in self.owners:
             mesh.world.at(3.0 + owner.rng.random(), self._next, owner)
@@ -161,15 +175,15 @@ class CallWork:
     """One agent an organisation; random nodes call random agents, some calls twice with one key, some are cancelled. A second agent is
     taken away again."""
 
-    EVERY_S = 0.5
     TIMEOUT_S = 5.0
     CANCELLED = 0.15
     BRIEFLY = "Briefly"
 
-    def __init__(self, mesh: Mesh, *, until_s: float = 100.0) -> None:
+    def __init__(self, mesh: Mesh, *, until_s: float | None = None, every_s: float = 0.5) -> None:
         self.mesh, self.world = mesh, mesh.world
+        self.every_s = every_s
         self.asking = Asking(mesh.world)
-        self.until_s = until_s
+        self.until_s = min(MOST_S, mesh.world.until_s - LAST_S) if until_s is None else until_s
         self.rng = mesh.world.generator("calls")
         self.asked: list[_Asked] = []
         self.agents: dict[AgentId, NodeId] = {}
@@ -191,7 +205,7 @@ class CallWork:
     def _call(self) -> None:
         if self.world.now > self.until_s:
             return
-        self.world.after(self.rng.expovariate(1 / self.EVERY_S), self._call)
+        self.world.after(self.rng.expovariate(1 / self.every_s), self._call)
         node = self.world.nodes[self.rng.choice(self.mesh.ids)]
         if not node.alive or node.paused:
             return
@@ -217,6 +231,7 @@ class CallWork:
             arguments or cbor.encode({"n": self.rng.randrange(1000)}),
             self.TIMEOUT_S,
             key=key,
+            price_micro=0,  # as the record of the simulated agents says
         )
 
     def _ask(self, node: SimNode, request: CallRequest) -> None:
@@ -243,6 +258,11 @@ class CallChecker:
         self._mesh, self._work = mesh, work
         self._told: dict[tuple[OrgDid, TaskId], str] = {}
         self.figures: dict[str, float] = {}
+
+    @property
+    def told(self) -> dict[tuple[OrgDid, TaskId], str]:
+        """How each task has ended, by what its organisation has told."""
+        return self._told
 
     def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
         """See ``Checker``. What the organisation's state has once told of a task's end stays so, also over crashes."""
@@ -279,7 +299,8 @@ class CallChecker:
     def _check_open(self) -> None:
         """A task whose tool nobody waits for has ended: none is left open for ever."""
         for node in self._mesh.living():
-            still_open = [key for key, _ in self._mesh.world.nodes[node].views["org"].scan(open_key(TaskId("")))]
+            view = self._mesh.assemblies[node].org.replica.view()
+            still_open = [key for key, _ in view.scan(open_key(TaskId("")))]
             if still_open:
                 raise Violation("stuck", f"{node} still has {len(still_open)} tasks open that nobody runs")
 
@@ -323,6 +344,11 @@ class CallChecker:
             result = outcome.value
             assert isinstance(result, TaskResult)
             told = self._told.get((request.provider_org, result.task))
+            if told is None and result.status == "cancelled":  # called off before it came, and so never begun (CallOff)
+                if runs.get((request.agent, result.task)):
+                    raise Violation("safety", f"{result.task} is said never to have begun, and its tool ran")
+                self._mesh.world.visited("a call called off before it came")
+                return
             if result.status not in (told, "outcome_unknown"):
                 raise Violation("safety", f"{result.task} is {result.status} for {asked.node.name}, and {told} for {request.provider_org}")
             if result.status == "completed" and not runs.get((request.agent, result.task)):

@@ -1,315 +1,45 @@
 """The world: many nodes in virtual time, from one heap of events and one seed.
 
-Theory of operation. Every node is a ``Core``, the same that runs in a process (``node/kernel/core.py``). The world is its driver:
-it carries out effects by putting events on the heap, and time is the time of the event in hand. Nothing waits, nothing
+Theory of operation. Every node is a ``Core``, the same that runs in a process (``node/kernel/core.py``). The world is its driver
+(``node.py``): it carries out effects by putting events on the heap, and time is the time of the event in hand. Nothing waits, nothing
 runs twice at once, and all chance comes from generators seeded with ``seed`` and a name, so that a run is a function of
 its seed and its schedule of faults.
-
-A node that is *paused* (SIGSTOP) keeps what arrives, up to a socket buffer, and meets it late. A node that *crashed* loses its
-machines and whatever its disk had not synced; ``restart`` builds it anew from what is left.
 """
 
 import gc
 import hashlib
 import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Any, TypeAlias
+from typing import Protocol, TypeAlias
 
-from meshos.crypto.signing import Domain, Signer, Verifier
-from meshos.effects import Completed, Err, Machine, Ok, Report, Sign, Signed, Write
-from meshos.errors import MeshError, Refused
-from meshos.flow import Compute, Port
-from meshos.flow_machine import Abandon, Perform
-from meshos.ids import NodeId, OrgDid, Peer
-from meshos.node.kernel.core import NEVER, Core
-from meshos.protocols.membership.admission import admit
-from meshos.protocols.membership.events import Message, SendDatagram
-from meshos.protocols.membership.machine import Membership
-from meshos.protocols.rpc.events import OpenLink, SendMessage
+from meshos.ids import NodeId, Peer
+from meshos.protocols.membership.events import SendDatagram
 from meshos.simulations.links import Links
 from meshos.simulations.network import Network, NetworkFaults
-from meshos.storage.disk import DiskFailed
-from meshos.storage.memory import MemoryStore
-from meshos.storage.overlay import Overlay
+from meshos.simulations.node import WALL_BEGIN_MS, Lasting, SimNode, Spec, Violation
 
-SOCKET_BUFFER = 1024
-"""Events that a paused node keeps; datagrams beyond it are lost, as in a full receive buffer."""
+__all__ = ["WALL_BEGIN_MS", "Lasting", "SimNode", "Spec", "Tracer", "Violation", "World"]
 
 GARBAGE = 200_000
 """New objects between two collections: most of what a run makes is gone at once or stays, so looking often is in vain."""
-
-
-WALL_BEGIN_MS = 1_700_000_000_000
-"""What wall clocks show when a run begins, where they are right."""
-
-ROUNDING_S = 1e-9
-"""The product of a time and a drift may fall short of a deadline by this much: no node is woken too early."""
 
 
 Happening: TypeAlias = tuple[float, int, Callable[..., None], tuple[object, ...]]
 """On the heap: when, the number among equals, what, with which arguments."""
 
 
-class Violation(Exception):
-    """Something that must hold does not: ``kind`` is safety, stuck or crashed."""
+class Tracer(Protocol):
+    """Sees what passes between nodes and what becomes of them, for a page that shows it."""
 
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.message = message
+    def sent(self, now: float, arrives: float, source: NodeId, target: NodeId, message: object) -> None:
+        """A message went out; it ``arrives`` before ``now`` if it is lost."""
+        ...
 
-
-@dataclass(frozen=True, slots=True)
-class Lasting:
-    """What a port gives that takes its time: after ``seconds`` ``ended()`` is the answer (or raises MeshError); ``left()`` is called
-    where nobody waits for it any more before that."""
-
-    seconds: float
-    ended: Callable[[], object]
-    left: Callable[[], None]
-
-
-@dataclass(slots=True)
-class Spec:
-    """What a node is made of: who it is, and how its machines are built from its disks (again after each crash)."""
-
-    node: NodeId
-    org: OrgDid
-    build: Callable[["SimNode"], Mapping[str, Machine]]
-    stores: tuple[str, ...] = ()  # the machines that have a disk
-    signer: Signer | None = None
-    verifier: Verifier | None = None
-    certificate: bytes = b""
-    first: tuple[tuple[str, object], ...] = ()  # what each life begins with: (machine, event)
-    ports: Mapping[type, Callable[["SimNode", Any], object]] = field(default_factory=dict)  # what Port(effect) gives (or Lasting)
-
-
-class SimNode:
-    """One node of the world."""
-
-    def __init__(self, world: "World", spec: Spec) -> None:
-        self.world = world
-        self.spec = spec
-        self.name = spec.node
-        self.rng = world.generator(f"node/{spec.node}")
-        self.stores = {name: MemoryStore(world.generator(f"disk/{spec.node}/{name}")) for name in spec.stores}
-        self.views: dict[str, Overlay] = {}
-        self.drift = 1.0  # how fast its clock runs
-        self.wall_offset_s = 0.0  # how far its wall clock is off
-        self.epoch = 0  # counts its lives: what was meant for an earlier one is dropped
-        self.alive = False
-        self.paused = False
-        self.kept: list[Callable[[], None]] = []
-        self.outside: dict[int, Lasting] = {}  # what its ports are doing, by the operation of the Flow that waits
-        self.wake = NEVER  # the heap has a wake-up for this node at this time
-        self.handlers: dict[type, Callable[[Any], None]] = {}  # effects for parts of this node; ``build`` fills it
-        self.core: Core
-        self.membership: Membership  # where the node has one
-
-    def now(self) -> float:
-        """Its own clock."""
-        return self.world.now * self.drift
-
-    def wall_ms(self) -> int:
-        """Its wall clock, in milliseconds since 1970."""
-        return WALL_BEGIN_MS + round((self.world.now + self.wall_offset_s) * 1000)
-
-    def start(self) -> None:
-        """Build its machines from its disks and begin."""
-        self.epoch += 1
-        self.alive, self.paused, self.kept = True, False, []
-        self.views = {name: Overlay(store) for name, store in self.stores.items()}
-        observe = self.world.observer
-        self.core = Core(
-            self.spec.build(self),
-            carry_out=self._carry_out,
-            stage=self._stage,
-            sync=self._sync,
-            observe=None if observe is None else lambda machine, event, effects: observe(self, machine, event, effects),
-        )
-        self.wake = NEVER
-        if "membership" in self.spec.stores:
-            membership = self.core.machine("membership")
-            assert isinstance(membership, Membership)
-            self.membership = membership
-        for machine, event in self.spec.first:
-            self.deliver(machine, event)
-        self.rearm()
-
-    def receive(self, sender: NodeId, source: str, message: Message) -> None:
-        """A datagram reaches this node's socket."""
-        if not self.alive:
-            return
-        if self.paused:
-            self._keep(partial(self.receive, sender, source, message))
-            return
-        assert self.spec.verifier is not None
-        event = admit(self.membership, self.spec.verifier, sender, source, message)
-        if event is not None:
-            self._meet("membership", event)
-
-    def _keep(self, happen: Callable[[], None]) -> None:
-        """Meet it when this node runs again, if there is room."""
-        if len(self.kept) < SOCKET_BUFFER:
-            self.kept.append(happen)
-
-    # -- the driver's side of Core -----------------------------------------------------------------------------------
-
-    def deliver(self, machine: str, event: object) -> None:
-        """``event`` reaches this node now."""
-        if not self.alive:
-            return
-        if self.paused:
-            self._keep(partial(self.deliver, machine, event))
-        else:
-            self._meet(machine, event)
-
-    def _meet(self, machine: str, event: object) -> None:
-        core = self.core
-        try:
-            core.deliver(self.world.now * self.drift, machine, event)
-        except DiskFailed:
-            self.crash()
-        else:
-            if core.due < self.wake * self.drift:
-                self.rearm()
-
-    def rearm(self) -> None:
-        """Make sure that the heap wakes this node at its deadline."""
-        due = self.core.due / self.drift
-        if due < self.wake:
-            world = self.world
-            self.wake = wake = due if due > world.now else world.now
-            heappush(world.heap, (wake, next(world.numbers), self._wake_up, (self.epoch, wake)))
-
-    def _wake_up(self, epoch: int, wake: float) -> None:
-        if epoch != self.epoch or wake != self.wake:
-            return
-        self.wake = NEVER
-        if self.paused:
-            return
-        core, now = self.core, self.world.now * self.drift
-        due = core.due
-        if due <= now + ROUNDING_S:  # else what this wake-up was for was called off meanwhile
-            try:
-                core.tick(due if due > now else now)
-            except DiskFailed:
-                self.crash()
-                return
-        self.rearm()
-
-    def _stage(self, machine: str, writes: Sequence[Write]) -> None:
-        self.views[machine].lay(writes)
-        self.stores[machine].begin(writes)
-
-    def _sync(self, machine: str) -> None:
-        self.world.after(self.world.disk_s(self), self._synced, self.epoch, machine)
-
-    def _synced(self, epoch: int, machine: str) -> None:
-        if epoch != self.epoch:
-            return
-        if self.paused:
-            self.kept.append(partial(self._synced, epoch, machine))
-            return
-        try:
-            self.stores[machine].sync()
-            self.views[machine].settle(self.views[machine].pending)
-            self.core.synced(self.now(), machine)
-        except DiskFailed:
-            self.crash()
-        else:
-            self.rearm()
-
-    def _carry_out(self, effect: object) -> None:
-        world = self.world
-        if type(effect) is SendDatagram:
-            world.send_datagram(self, effect)
-        elif type(effect) is SendMessage:
-            world.links.send(self, effect)
-        elif type(effect) is OpenLink:
-            world.links.open(self, effect.to)
-        elif type(effect) is Perform:
-            self._perform(effect)
-        elif type(effect) is Sign:
-            assert self.spec.signer is not None and isinstance(effect.domain, Domain)
-            signature = self.spec.signer.sign(effect.domain, effect.payload)
-            world.after(world.sign_s(), self._later, self.epoch, effect.machine, Signed(effect.op, signature))
-        elif type(effect) is Report:
-            raise Violation("crashed", f"{self.name}: {effect.machine}: {effect.error!r}") from effect.error
-        elif type(effect) in self.handlers:
-            self.handlers[type(effect)](effect)
-        elif type(effect) is Abandon:
-            lasting = self.outside.pop(effect.op, None)
-            if lasting is not None:
-                lasting.left()
-        else:
-            world.notify(self, effect)
-
-    def _perform(self, perform: Perform) -> None:
-        operation = perform.operation
-        try:
-            if isinstance(operation, Compute):
-                cost, value = operation.cost_s, operation.work()
-            else:
-                assert isinstance(operation, Port)
-                port = self.spec.ports.get(type(operation.effect))
-                if port is None:
-                    raise Refused("no-port", f"{type(operation.effect).__name__} has no port in this scenario")
-                cost, value = self.world.port_s, port(self, operation.effect)
-                if isinstance(value, Lasting):
-                    self.outside[perform.op] = value
-                    self.world.after(value.seconds, self._lasted, self.epoch, perform)
-                    return
-            outcome: Ok[object] | Err = Ok(value)
-        except MeshError as error:
-            cost, outcome = self.world.port_s, Err(error)
-        self.world.after(cost, self._later, self.epoch, perform.reply_to, Completed(perform.op, outcome))
-
-    def _lasted(self, epoch: int, perform: Perform) -> None:
-        """A port has done what it was asked, unless nobody waits any more."""
-        lasting = self.outside.pop(perform.op, None) if epoch == self.epoch else None
-        if lasting is None:
-            return
-        try:
-            outcome: Ok[object] | Err = Ok(lasting.ended())
-        except MeshError as error:
-            outcome = Err(error)
-        self.deliver(perform.reply_to, Completed(perform.op, outcome))
-
-    def _later(self, epoch: int, machine: str, event: object) -> None:
-        if epoch == self.epoch:
-            self.deliver(machine, event)
-
-    # -- faults ------------------------------------------------------------------------------------------------------
-
-    def crash(self) -> None:
-        """SIGKILL and power cut: the machines are gone, and so is what was not synced. A failed disk ends a node too."""
-        self.alive = False
-        self.epoch += 1
-        outside, self.outside = self.outside, {}
-        for lasting in outside.values():
-            lasting.left()
-        for store in self.stores.values():
-            store.crash()
-        self.world.links.node_gone(self)
-
-    def pause(self) -> None:
-        """SIGSTOP."""
-        self.paused = True
-
-    def resume(self) -> None:
-        """SIGCONT: everything that arrived meanwhile is met at once, and every timer is late."""
-        if not (self.alive and self.paused):
-            return
-        self.paused = False
-        kept, self.kept = self.kept, []
-        for happen in kept:
-            happen()
-        self._wake_up(self.epoch, self.wake)
+    def life(self, now: float, node: NodeId, what: str) -> None:
+        """A node was started, crashed, paused or resumed."""
+        ...
 
 
 class World:
@@ -318,6 +48,7 @@ class World:
     def __init__(self, seed: int, faults: NetworkFaults | None = None) -> None:
         self.seed = seed
         self.now = 0.0
+        self.until_s = 120.0  # when the run ends, as far as whoever gives the nodes work should know
         self.steps = 0
         self.sign_range_s = (0.0001, 0.02)
         self.port_s = 0.002
@@ -329,12 +60,28 @@ class World:
         self.links = Links(self)
         self.observer: Callable[[SimNode, str, object, list[object]], None] | None = None
         self.noticed: Callable[[SimNode, object], None] | None = None
+        self.situations: dict[str, int] = {}  # how often each was visited
+        self.tracer: Tracer | None = None
         self._disk = self.generator("disk")
         self._signing = self.generator("signing")
 
     def generator(self, name: str) -> random.Random:
         """A generator of its own for each source of chance, so that one more draw here changes nothing there."""
         return random.Random(hashlib.sha256(f"{self.seed}/{name}".encode()).digest())
+
+    def visited(self, situation: str) -> None:
+        """Count a situation: what a run has been through, so that one sees what no seed has been through."""
+        self.situations[situation] = self.situations.get(situation, 0) + 1
+
+    def crashed(self, node: SimNode) -> None:
+        """Count what kind of crash that was."""
+        living = sum(other.alive for other in self.nodes.values())
+        if node.outside:
+            self.visited("a crash while a tool or a signature was under way")
+        if not living:
+            self.visited("every node dead at once")
+        elif 2 * living <= len(self.nodes):
+            self.visited("half of the nodes or more dead at once")
 
     def add(self, spec: Spec) -> SimNode:
         """A node that is not started yet."""
@@ -345,10 +92,14 @@ class World:
         """Who that is, as its certificate would prove."""
         return Peer(node, self.nodes[node].spec.org)
 
-    def disk_s(self, node: SimNode) -> float:
-        """How long one sync takes."""
+    def disk_s(self) -> float:
+        """How long one sync takes on a good disk."""
         low, high = self.disk_range_s
         return low + (high - low) * self._disk.random()
+
+    def disk_share(self) -> float:
+        """Chance for disks that are not good."""
+        return self._disk.random()
 
     def sign_s(self) -> float:
         """How long one signature takes: a key in a TPM takes its time."""
@@ -386,7 +137,10 @@ class World:
         if target is None:
             return
         name = node.name
-        for delay in self.network.datagram(name, to):
+        delays = self.network.datagram(name, to, self.now)
+        if self.tracer is not None:
+            self.tracer.sent(self.now, self.now + min(delays, default=-1.0), name, to, effect.message)
+        for delay in delays:
             arguments = (name, effect.address, effect.message)
             heappush(self.heap, (self.now + delay, next(self.numbers), target.receive, arguments))
 

@@ -3,7 +3,7 @@
 What a simulated disk does is chosen by ``DiskFaults``, which may be exchanged while it runs. A driver in virtual time calls
 ``begin`` when a batch is handed to the disk and ``sync`` when the disk is done; ``write`` is both. ``crash`` is a kill with a
 power cut: of what was begun and not synced, a random number of bytes reached the disk, and what of that is a whole batch survives,
-judged by the same framing as the real log's.
+judged by the same framing as the real log's. ``corrupt`` lets a value rot: its checksum tells whoever reads it.
 """
 
 from bisect import bisect_left, insort
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from errno import EIO, ENOSPC
 from random import Random
+from typing import Literal, TypeAlias
 
 from meshos.cbor import encode
 from meshos.effects import Put, Write
@@ -18,6 +19,9 @@ from meshos.storage.disk import DiskFailed, disk_failed
 from meshos.storage.framing import SALT_BYTES, frame, read_frames
 
 _SALT = bytes(SALT_BYTES)
+
+Reached: TypeAlias = Literal["none", "torn", "some", "all"]
+"""What of the batches that were begun and not synced reached the disk: nothing, all but an end of the last, a part (a random one), all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +42,33 @@ class MemoryStore:
         self._begun: list[tuple[Write, ...]] = []
         self._failed: DiskFailed | None = None
         self._closed = False
+        self._rotten: set[bytes] = set()
 
     def get(self, key: bytes) -> bytes | None:
-        """See ``View.get``."""
+        """See ``View.get``; raises DiskFailed ``store-corrupt`` for a value that rotted."""
         self._usable()
+        if self._rotten and key in self._rotten:
+            raise _corrupt(key)
         return self._map.get(key)
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """See ``View.scan``; shows what was there when it was called."""
+        """See ``View.scan``; shows what was there when it was called. Raises as ``get`` does."""
         self._usable()
+        for key in self._rotten:
+            if key.startswith(prefix):
+                raise _corrupt(key)
         return self._map.scan(prefix)
+
+    def corrupt(self) -> bytes | None:
+        """Flip a byte of some durable value, and give its key; None where nothing is stored. Writing the key anew mends it."""
+        key = self._map.any(self._random)
+        if key is not None:
+            self._rotten.add(key)
+        return key
+
+    def mend(self) -> None:
+        """What rotted is readable again, as after a copy from a mirrored disk."""
+        self._rotten.clear()
 
     def write(self, writes: Sequence[Write]) -> None:
         """See ``Store.write``: ``begin`` and ``sync`` at once."""
@@ -68,10 +89,18 @@ class MemoryStore:
             raise self._failed
         self._keep(len(self._begun))
 
-    def crash(self) -> int:
+    @property
+    def begun(self) -> int:
+        """Batches that were begun and are not durable yet."""
+        return len(self._begun)
+
+    def crash(self, reached_disk: Reached = "some") -> int:
         """End as by a power cut and be there again, as after a restart; gives how many batches that were not synced survived."""
-        image = b"".join(frame(_SALT, number, _encode(batch)) for number, batch in enumerate(self._begun))
-        reached = image[: self._random.randint(0, len(image))]
+        frames = [frame(_SALT, number, _encode(batch)) for number, batch in enumerate(self._begun)]
+        image = b"".join(frames)
+        last = len(frames[-1]) if frames else 0
+        sizes = {"none": (0, 0), "torn": (len(image) - last, max(0, len(image) - 1)), "some": (0, len(image)), "all": (len(image),) * 2}
+        reached = image[: self._random.randint(*sizes[reached_disk])]
         survived = sum(1 for _ in read_frames(_SALT, reached, 0))
         self._keep(survived)
         self._begun.clear()
@@ -97,6 +126,8 @@ class MemoryStore:
     def _keep(self, batches: int) -> None:
         for batch in self._begun[:batches]:
             self._map.apply(batch)
+            if self._rotten:
+                self._rotten.difference_update(write.key for write in batch)
         del self._begun[:batches]
 
     def _fault(self) -> OSError | None:
@@ -143,10 +174,10 @@ class _Map:
         return self._values.get(key)
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        start = end = bisect_left(self._keys, prefix)
-        while end < len(self._keys) and self._keys[end].startswith(prefix):
-            end += 1
-        return iter([(key, self._values[key]) for key in self._keys[start:end]])
+        keys = self._keys
+        after = _after(prefix)
+        found = keys[bisect_left(keys, prefix) : len(keys) if after is None else bisect_left(keys, after)]
+        return zip(found, [*map(self._values.__getitem__, found)], strict=True)
 
     def apply(self, batch: Sequence[Write]) -> None:
         for write in batch:
@@ -161,10 +192,23 @@ class _Map:
             elif old is not None:
                 del self._keys[bisect_left(self._keys, write.key)]
 
+    def any(self, random: Random) -> bytes | None:
+        return random.choice(self._keys) if self._keys else None
+
     def copy(self) -> "_Map":
         copied = _Map()
         copied.bytes, copied._keys, copied._values = self.bytes, self._keys.copy(), self._values.copy()
         return copied
+
+
+def _corrupt(key: bytes) -> DiskFailed:
+    return DiskFailed("store-corrupt", f"the value of {key[:40].hex()} does not match its checksum", hint="restore the folder from a copy")
+
+
+def _after(prefix: bytes) -> bytes | None:
+    """The first key that is after all that begin with ``prefix``; None if none is."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None
 
 
 def _size(write: Write) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from meshos.effects import Put, Write
 from meshos.errors import busy
 from meshos.storage.limits import MAX_PENDING_BATCHES
-from meshos.storage.store import View
+from meshos.storage.store import LiveView, Snapshot, View
 
 Keys = dict[bytes, list[bytes | None]]
 
@@ -58,14 +58,45 @@ class Overlay:
         values = self._pending.get(key)
         return self._view.get(key) if values is None else values[-1]
 
+    def snapshot(self) -> "OverlaySnapshot":
+        """All of this View as it is now, the pending batches included; close it when done. Raises TypeError over a View that stands
+        still."""
+        if not isinstance(self._view, LiveView):
+            raise TypeError(f"no snapshot is taken of {type(self._view).__name__}")
+        return OverlaySnapshot(self._view.snapshot(), {key: values[-1] for key, values in self._pending.items()})
+
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """See ``View.scan``; what is laid or settled while the scan runs does not change it."""
         laid = {key: values[-1] for key, values in self._pending.items() if key.startswith(prefix)}
         below = self._view.scan(prefix)
-        return _merge(below, laid) if laid else below
+        return merge(below, laid) if laid else below
 
 
-def _merge(below: Iterable[tuple[bytes, bytes]], laid: dict[bytes, bytes | None]) -> Iterator[tuple[bytes, bytes]]:
+class OverlaySnapshot:
+    """An Overlay as it was at one moment, whatever has reached the disk since."""
+
+    __slots__ = ("_below", "_laid")
+
+    def __init__(self, below: Snapshot, laid: dict[bytes, bytes | None]) -> None:
+        self._below = below
+        self._laid = laid
+
+    def get(self, key: bytes) -> bytes | None:
+        """See ``View.get``."""
+        return self._laid[key] if key in self._laid else self._below.get(key)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """See ``View.scan``."""
+        laid = {key: value for key, value in self._laid.items() if key.startswith(prefix)}
+        below = self._below.scan(prefix)
+        return merge(below, laid) if laid else below
+
+    def close(self) -> None:
+        """See ``Snapshot.close``."""
+        self._below.close()
+
+
+def merge(below: Iterable[tuple[bytes, bytes]], laid: dict[bytes, bytes | None]) -> Iterator[tuple[bytes, bytes]]:
     """``below`` with ``laid`` over it, in the order of the keys."""
     above = deque(sorted(laid))
     for key, value in below:

@@ -5,7 +5,7 @@ batch that is still on its way to the disk are already visible.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from meshos.effects import Write
 
@@ -30,7 +30,16 @@ class Snapshot(View, Protocol):
         ...
 
 
-class Store(View, Protocol):
+@runtime_checkable
+class LiveView(View, Protocol):
+    """A View that changes, and of which a picture can be taken."""
+
+    def snapshot(self) -> Snapshot:
+        """All of this View as it is now."""
+        ...
+
+
+class Store(LiveView, Protocol):
     """What a driver writes."""
 
     def write(self, writes: Sequence[Write]) -> None:
@@ -38,10 +47,6 @@ class Store(View, Protocol):
 
         Raises OSError; after one the store is closed, since after a failed sync nothing about the disk is known.
         """
-        ...
-
-    def snapshot(self) -> Snapshot:
-        """All of this Store as it is now."""
         ...
 
     def close(self) -> None:

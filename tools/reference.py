@@ -86,7 +86,6 @@ def commands_page() -> str:
             parts.append(f"## mesh {' '.join(path)}\n\n```text\n{_help(path)}\n```")
     parts.append("## Not yet\n\nThese say in one sentence what they will do, and end with exit code 4 (`not-yet`).")
     rows = [f"| `mesh {one.name}` | will {one.does} | {one.part} |" for one in later.COMMANDS]
-    rows += [f"| `mesh sim {one.name}` | will {one.does} | {one.part} |" for one in later.SIM_COMMANDS]
     parts.append("\n".join(["| command | does | comes with |", "|---|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from meshos.errors import KINDS, Broken, Done, MeshError
-from meshos.ids import AgentId, OrgDid, Peer, TaskId
+from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
+from meshos.values import frozen
 
 Status: TypeAlias = Literal["completed", "failed", "cancelled", "expired", "outcome_unknown"]
 """How a task ended. ``cancelled`` and ``expired``: the tool was told to stop, and what it had done by then stands."""
@@ -37,6 +38,28 @@ class Problem:
         return KINDS.get(self.kind, Broken)(self.name, self.detail, hint=self.hint, outcome=self.outcome)
 
 
+# -- who leads, and who belongs to the group -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLead:
+    """``node`` has come to lead the organisation in ``term``; gives None. What comes after it in the name of an earlier term is refused as
+    ``stale-term``, so that what the new leader finds open or deployed is all that there is. Refused so itself, if it comes too late.
+    """
+
+    node: NodeId
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveNode:
+    """``by`` does not want ``node`` among the nodes of the organisation any more; gives whether that is news. It stays so: a node comes
+    back with a new key only, since who lost its disk must not vote again under its old name."""
+
+    node: NodeId
+    by: str
+
+
 # -- agents ----------------------------------------------------------------------------------------------------------
 
 
@@ -53,7 +76,8 @@ class DeployAgent:
     """``by`` deploys ``agent``; gives its ``Agent``. ``version`` is above every earlier one, else Refused ``version-conflict``.
 
     ``agent_file`` is the canonical form of what was deployed, ``folder`` where it came from on the node, ``record`` the signed
-    directory record, ``price_micro`` the price of one call in millionths of a MESH.
+    directory record, ``price_micro`` the price of one call in millionths of a MESH. It runs on ``node``, which leads the organisation in
+    ``term``, else Refused ``stale-term`` (``PlaceAgent``).
     """
 
     agent: AgentId
@@ -65,16 +89,40 @@ class DeployAgent:
     tools: tuple[Tool, ...]
     price_micro: int
     by: str
+    node: NodeId
+    term: int
 
 
 @dataclass(frozen=True, slots=True)
 class WithdrawAgent:
-    """``by`` takes ``agent`` away; ``record`` is the signed tombstone of ``version``. Gives its ``Agent``. Running tasks go on."""
+    """``by`` takes ``agent`` away; ``record`` is the signed tombstone of ``version``. Gives its ``Agent``. Running tasks go on. Refused
+    ``stale-term`` in the name of a lead that is over."""
 
     agent: AgentId
     version: int
     record: bytes
     by: str
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceAgent:
+    """``node``, which leads the organisation in ``term``, runs ``agent`` from now on; gives None. Refused ``stale-term`` where a leader
+    of a later term has placed it since: whoever lost the lead in the meantime must not run it.
+    """
+
+    agent: AgentId
+    node: NodeId
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an agent runs: by the word of the leader of ``term``."""
+
+    agent: AgentId
+    node: NodeId
+    term: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +144,14 @@ class Agent:
 # -- tasks -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordIntent:
     """``caller`` wants ``tool`` of ``agent`` to run; on disk before it does. Gives Begun, Running or Ended.
 
     Tasks of the same (caller's organisation, agent, ``key``) are one; ``chosen`` says that the caller chose the key. The same key
-    with another ``body_hash`` (32 bytes over tool and arguments) is refused as ``idempotency-conflict``.
+    with another ``body_hash`` (32 bytes over tool and arguments) is refused as ``idempotency-conflict``. ``arguments`` is None where
+    they are too large to be recorded; such a task is not run again after a crash. It is to run where the lead of ``term`` is, else
+    Refused ``stale-term``; the node's machine fills that in.
     """
 
     task: TaskId
@@ -111,12 +161,13 @@ class RecordIntent:
     key: str
     chosen: bool
     body_hash: bytes
-    arguments: bytes
+    arguments: bytes | None
     timeout_ms: int
     trace: str = ""
+    term: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Intent:
     """A task whose tool is to run or runs."""
 
@@ -132,7 +183,7 @@ class Intent:
     trace: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Begun:
     """The intent is recorded: run the tool. ``now`` is the machine's time at that moment, to which deadlines compare."""
 
@@ -147,7 +198,7 @@ class Running:
     task: TaskId
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ended:
     """How a task ended. ``result`` is None when there was none, or when it is recorded by its hash alone (``result_size`` > 0)."""
 
@@ -165,11 +216,12 @@ class Ended:
     replica: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordOutcome:
     """How ``task`` ended; the first one counts, and ``Ended`` gives what counts.
 
-    ``forget``: nothing was tried, so the key may be used again at once.
+    ``forget``: nothing was tried, so the key may be used again at once. ``size`` is that of a result that is too large to be recorded,
+    which is known by its hash alone.
     """
 
     task: TaskId
@@ -182,6 +234,7 @@ class RecordOutcome:
     owed_micro: int = 0
     replica: str = ""
     forget: bool = False
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +242,29 @@ class RecordReceipts:
     """The caller's signatures over the receipts of its tasks (verified before); gives how many were recorded."""
 
     signatures: tuple[tuple[TaskId, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CallOff:
+    """``caller``'s organisation does not want ``task`` any more: if it is open it ends now (as ``expired`` if its time is over, else
+    as ``cancelled``). Gives Ended, also of one that had ended before; NotBegun of one that this organisation does not know (its request is
+    still on its way, or never came): that one is remembered, and will not begin. ``key`` is empty where the caller chose none.
+    """
+
+    task: TaskId
+    caller: Peer
+    agent: AgentId
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotBegun:
+    """The task that was called off has no record, and will have none. ``repeats``: the earlier call that it was a repetition of, which is
+    left as it is, since others may wait for it; None where there is none.
+    """
+
+    task: TaskId
+    repeats: TaskId | None
 
 
 # -- configuration ---------------------------------------------------------------------------------------------------
@@ -203,8 +279,21 @@ class SetConfig:
     by: str
 
 
-Command: TypeAlias = DeployAgent | WithdrawAgent | RecordIntent | RecordOutcome | RecordReceipts | SetConfig
-COMMANDS = (DeployAgent, WithdrawAgent, RecordIntent, RecordOutcome, RecordReceipts, SetConfig)
+Command: TypeAlias = (
+    DeployAgent | WithdrawAgent | PlaceAgent | RecordIntent | RecordOutcome | RecordReceipts | CallOff | SetConfig | RecordLead | RemoveNode
+)
+COMMANDS = (
+    DeployAgent,
+    WithdrawAgent,
+    PlaceAgent,
+    RecordIntent,
+    RecordOutcome,
+    RecordReceipts,
+    CallOff,
+    SetConfig,
+    RecordLead,
+    RemoveNode,
+)
 
 
 # -- questions, put like commands; they change nothing ------------------------------------------------------------------
@@ -256,6 +345,18 @@ class GetConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class GetPlacement:
+    """Gives the Placement of ``agent``, or None."""
+
+    agent: AgentId
+
+
+@dataclass(frozen=True, slots=True)
+class ListRemoved:
+    """Gives frozenset[NodeId]: those that were removed and do not come back."""
+
+
+@dataclass(frozen=True, slots=True)
 class GetOwed:
     """Gives what ``caller`` owes this organisation in millionths of a MESH."""
 
@@ -281,8 +382,8 @@ class AuditEntry:
     subject: str
 
 
-Query: TypeAlias = GetAgent | ListAgents | GetTask | FindTasks | GetArguments | GetConfig | GetOwed | ReadAudit
-QUERIES = (GetAgent, ListAgents, GetTask, FindTasks, GetArguments, GetConfig, GetOwed, ReadAudit)
+Query: TypeAlias = GetAgent | ListAgents | GetTask | FindTasks | GetArguments | GetConfig | GetPlacement | ListRemoved | GetOwed | ReadAudit
+QUERIES = (GetAgent, ListAgents, GetTask, FindTasks, GetArguments, GetConfig, GetPlacement, ListRemoved, GetOwed, ReadAudit)
 
 
 # -- waiting, which the machine does and the state does not ------------------------------------------------------------
@@ -306,20 +407,7 @@ class HoldTask:
 
 
 @dataclass(frozen=True, slots=True)
-class CallOff:
-    """``caller``'s organisation does not want ``task`` any more: if it is open it ends now (as ``expired`` if its time is over, else
-    as ``cancelled``). Gives Ended, also of one that had ended before. One that this organisation does not know (its request is
-    still on its way, or never came) is not begun any more: Refused ``task-unknown``, and nothing was done or will be. One that is not
-    known because its ``key`` repeats an earlier call of ``agent`` is not begun either, and the earlier one, which others may wait for, is
-    left as it is: Refused ``task-repeats``. ``key`` is empty where the caller chose none.
-    """
-
-    task: TaskId
-    caller: Peer
-    agent: AgentId
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
 class ListOrphans:
-    """Gives tuple[Intent, …]: tasks that were open when this node started, and still are."""
+    """Gives tuple[Intent, …]: tasks that are open and that nobody holds on this node: what a leader before it, or a crash, has left.
+    Unreachable ``not-leading`` where another leads, who holds what is open.
+    """

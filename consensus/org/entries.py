@@ -8,29 +8,37 @@ arguments/<id>             of an open task whose tool may run again
 result/<id>                the result of an ended task, as bytes
 key/<sha256>               the id of the task with this (caller's organisation, agent, idempotency key)
 expiry/<time><id>          (empty) when a task is forgotten; the time as 8 bytes, so that the oldest come first
-caller/<did>               how many tasks are remembered for a caller, how many of these are open, and what it owes
+caller/<did>               how many tasks are remembered for a caller, how many of these are open, what it owes, which it called off
+off/<did>\\0<id>            (number) a task that its caller called off before its request came
+off-order/<did>\\0<number>  its id: the oldest go first
+placed/<id>                node and term of the leader that runs an agent
+lead                       node and term of the leader that took over last
+removed/<node>             (empty) a node that does not come back
 config/<name>              configuration
 audit/<number>             AuditEntry
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import cbor2
 
 from meshos import cbor
-from meshos.consensus.org.commands import Agent, AuditEntry, Ended, Intent, Problem, Tool
+from meshos.consensus.org.commands import Agent, AuditEntry, Ended, Intent, Placement, Problem, Tool
 from meshos.consensus.org.limits import AGENTS_DECODED
 from meshos.errors import Broken
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.storage.store import View
+from meshos.values import frozen
 
 META = b"meta"
+LEAD = b"lead"
+REMOVED = b"removed/"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Meta:
     """``at_ms``: the time of the last command. ``tasks``, ``open``: remembered and open tasks. ``kept``: bytes of recorded results.
     ``audit``: the number of the next audit entry.
@@ -43,16 +51,18 @@ class Meta:
     audit: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Caller:
-    """What is counted for one organisation that calls."""
+    """What is counted for one organisation that calls. What it called off early is numbered from ``off_first`` to below ``off_next``."""
 
     tasks: int = 0
     open: int = 0
     owed_micro: int = 0
+    off_first: int = 0
+    off_next: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Task:
     """A task as it is recorded. ``ended.result`` is never set here: it lies under its own key (``kept`` says whether)."""
 
@@ -109,6 +119,26 @@ def caller_key(caller: OrgDid) -> bytes:
     return b"caller/" + caller.encode()
 
 
+def off_key(caller: OrgDid, task: TaskId) -> bytes:
+    """There if ``caller`` called ``task`` off before it came."""
+    return b"off/" + caller.encode() + b"\0" + task.encode()
+
+
+def off_order_key(caller: OrgDid, number: int) -> bytes:
+    """In the order in which they were called off."""
+    return b"off-order/" + caller.encode() + b"\0" + number.to_bytes(8, "big")
+
+
+def placed_key(agent: AgentId) -> bytes:
+    """Where a Placement lies."""
+    return b"placed/" + agent.encode()
+
+
+def removed_key(node: NodeId) -> bytes:
+    """There if ``node`` was removed."""
+    return REMOVED + node.encode()
+
+
 def config_key(name: str) -> bytes:
     """Where a value of the configuration lies."""
     return b"config/" + name.encode()
@@ -139,7 +169,7 @@ def read_caller(view: View, caller: OrgDid) -> Caller:
 
 def write_caller(caller: Caller) -> bytes:
     """The value of ``caller``."""
-    return cbor.encode([caller.tasks, caller.open, caller.owed_micro])
+    return cbor.encode([caller.tasks, caller.open, caller.owed_micro, caller.off_first, caller.off_next])
 
 
 def read_agent(view: View, agent: AgentId) -> Agent | None:
@@ -160,6 +190,28 @@ def write_agent(agent: Agent) -> bytes:
     tools = [[tool.name, tool.rerun] for tool in agent.tools]
     head = [agent.agent, agent.name, agent.version, agent.agent_file, agent.folder, agent.record]
     return cbor.encode([*head, tools, agent.price_micro, agent.at_ms, agent.withdrawn])
+
+
+def read_placement(view: View, agent: AgentId) -> Placement | None:
+    """Where the agent runs, if it was ever placed."""
+    value = _list(view, placed_key(agent))
+    return None if value is None else Placement(agent, NodeId(value[0]), value[1])
+
+
+def write_placement(placement: Placement) -> bytes:
+    """The value of ``placement``."""
+    return cbor.encode([placement.node, placement.term])
+
+
+def lead_term(view: View) -> int:
+    """The term of the leader that took over last."""
+    value = _list(view, LEAD)
+    return 0 if value is None else int(value[1])
+
+
+def write_lead(node: NodeId, term: int) -> bytes:
+    """The value of a lead."""
+    return cbor.encode([node, term])
 
 
 def read_task(view: View, task: TaskId) -> Task | None:

@@ -1,5 +1,7 @@
 """Every bound of an organisation's state, with its reason, and how the bounds hang together."""
 
+from meshos.consensus.raft.limits import MAX_COMMAND_BYTES
+
 HOUR_MS = 3_600_000
 
 DEDUP_MS = 24 * HOUR_MS
@@ -29,13 +31,13 @@ MAX_CALLED_OFF = MAX_OPEN_PER_CALLER
 MAX_WAITING = 4096
 """Repeated calls that wait for the outcome of the first."""
 
-MAX_RECORDED_RESULT_BYTES = 1 << 20
+MAX_RECORDED_RESULT_BYTES = 768 << 10
 """A larger result is recorded by its hash: replicating it through the organisation's log would cost more than running most tools again."""
 
 MAX_KEPT_BYTES = 1 << 30
 """Recorded results in all; when it is reached, results are recorded by hash until older ones expire."""
 
-MAX_RECORDED_ARGUMENTS_BYTES = 1 << 20
+MAX_RECORDED_ARGUMENTS_BYTES = 768 << 10
 """Larger arguments are not recorded, so that such a task is not run again after a crash."""
 
 PURGED_PER_COMMAND = 4
@@ -46,6 +48,14 @@ MAX_AGENTS = 1000
 
 AGENTS_DECODED = 64
 """Agents that are kept decoded between their calls: at most 20 MiB, where all records are as large as they may be."""
+
+MAX_REMOVED = 1024
+"""Nodes that were removed for good: three a day for a year."""
+
+LOOKED_AT = 32
+LOOK_S = 0.25
+"""So many of the tasks that somebody waits for are looked at each time, and so often: what another node has recorded of them. A look takes
+a third of a millisecond."""
 
 MAX_AGENT_FILE_BYTES = 64 << 10
 MAX_RECORD_BYTES = 256 << 10
@@ -69,3 +79,7 @@ MAX_RECEIPTS = 64
 assert MAX_TIMEOUT_MS < AUTOMATIC_DEDUP_MS < DEDUP_MS
 assert MAX_OPEN_PER_CALLER < MAX_OPEN_TASKS < MAX_TASKS_PER_CALLER < MAX_TASKS
 assert MAX_RECORDED_RESULT_BYTES < MAX_KEPT_BYTES
+assert (
+    max(MAX_RECORDED_RESULT_BYTES, MAX_RECORDED_ARGUMENTS_BYTES, MAX_AGENT_FILE_BYTES + MAX_RECORD_BYTES) + (64 << 10) < MAX_COMMAND_BYTES
+)
+assert MAX_RECEIPTS * MAX_RECEIPT_BYTES < MAX_COMMAND_BYTES

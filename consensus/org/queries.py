@@ -1,5 +1,6 @@
 """Questions about an organisation's state: pure functions over a View, put to the machine like commands."""
 
+from collections.abc import Set
 from itertools import islice
 
 from meshos.consensus.org.commands import (
@@ -11,13 +12,17 @@ from meshos.consensus.org.commands import (
     GetArguments,
     GetConfig,
     GetOwed,
+    GetPlacement,
     GetTask,
     Intent,
     ListAgents,
+    ListRemoved,
+    Placement,
     Query,
     Running,
 )
 from meshos.consensus.org.entries import (
+    REMOVED,
     arguments_key,
     audit_key,
     config_key,
@@ -27,16 +32,29 @@ from meshos.consensus.org.entries import (
     read_caller,
     read_ended,
     read_meta,
+    read_placement,
     read_task,
     task_key,
 )
 from meshos.consensus.org.limits import MAX_AUDIT, MAX_NAME_CHARS, MAX_PAGE
 from meshos.consensus.org.state import no_task
 from meshos.errors import Refused
-from meshos.ids import TaskId
+from meshos.ids import NodeId, TaskId
 from meshos.storage.store import View
 
-Answer = Agent | tuple[Agent, ...] | tuple[TaskId, ...] | Running | Ended | bytes | int | tuple[AuditEntry, ...] | None
+Answer = (
+    Agent
+    | tuple[Agent, ...]
+    | tuple[TaskId, ...]
+    | Running
+    | Ended
+    | Placement
+    | frozenset[NodeId]
+    | bytes
+    | int
+    | tuple[AuditEntry, ...]
+    | None
+)
 
 
 def answer(view: View, query: Query) -> Answer:
@@ -59,6 +77,10 @@ def answer(view: View, query: Query) -> Answer:
         return view.get(arguments_key(query.task))
     if isinstance(query, GetConfig):
         return view.get(config_key(query.name))
+    if isinstance(query, GetPlacement):
+        return read_placement(view, query.agent) if len(query.agent) <= MAX_NAME_CHARS else None
+    if isinstance(query, ListRemoved):
+        return frozenset(NodeId(key.removeprefix(REMOVED).decode()) for key, _ in view.scan(REMOVED))
     if isinstance(query, GetOwed):
         return read_caller(view, query.caller).owed_micro
     last = read_meta(view).audit
@@ -81,7 +103,8 @@ def _tasks(view: View, query: FindTasks) -> tuple[TaskId, ...]:
     return tuple(TaskId(key.removeprefix(start).decode()) for key in islice(keys, min(query.limit, MAX_PAGE)))
 
 
-def open_intents(view: View) -> tuple[Intent, ...]:
-    """Every task that has an intent and no outcome, in the order of their ids."""
-    tasks = (read_task(view, TaskId(key.removeprefix(b"open/").decode())) for key, _ in view.scan(b"open/"))
+def open_intents(view: View, without: Set[TaskId] = frozenset()) -> tuple[Intent, ...]:
+    """Every task that has an intent and no outcome, in the order of their ids, but for those of ``without``."""
+    ids = (TaskId(key.removeprefix(b"open/").decode()) for key, _ in view.scan(b"open/"))
+    tasks = (read_task(view, id_) for id_ in ids if id_ not in without)
     return tuple(task.intent for task in tasks if task is not None)

@@ -11,21 +11,28 @@ from meshos.consensus.org.commands import (
     Agent,
     AuditEntry,
     Begun,
+    CallOff,
     Command,
     DeployAgent,
     Ended,
     Intent,
+    NotBegun,
+    PlaceAgent,
+    Placement,
     Problem,
     RecordIntent,
+    RecordLead,
     RecordOutcome,
     RecordReceipts,
+    RemoveNode,
     Running,
     SetConfig,
     WithdrawAgent,
 )
 from meshos.consensus.org.entries import (
+    LEAD,
     META,
-    Caller,
+    REMOVED,
     Meta,
     Task,
     agent_key,
@@ -35,19 +42,27 @@ from meshos.consensus.org.entries import (
     config_key,
     dedup_key,
     expiry_key,
+    lead_term,
+    off_key,
+    off_order_key,
     open_key,
+    placed_key,
     read_agent,
     read_caller,
     read_ended,
     read_meta,
+    read_placement,
     read_task,
+    removed_key,
     result_key,
     split_expiry,
     task_key,
     write_agent,
     write_audit,
     write_caller,
+    write_lead,
     write_meta,
+    write_placement,
     write_task,
 )
 from meshos.consensus.org.limits import (
@@ -57,6 +72,7 @@ from meshos.consensus.org.limits import (
     MAX_AGENT_FILE_BYTES,
     MAX_AGENTS,
     MAX_AUDIT,
+    MAX_CALLED_OFF,
     MAX_CONFIG_BYTES,
     MAX_CONFIG_ENTRIES,
     MAX_DETAIL_CHARS,
@@ -70,6 +86,7 @@ from meshos.consensus.org.limits import (
     MAX_RECORD_BYTES,
     MAX_RECORDED_ARGUMENTS_BYTES,
     MAX_RECORDED_RESULT_BYTES,
+    MAX_REMOVED,
     MAX_TASKS,
     MAX_TASKS_PER_CALLER,
     MAX_TIMEOUT_MS,
@@ -78,11 +95,11 @@ from meshos.consensus.org.limits import (
 )
 from meshos.effects import Delete, Put, Write
 from meshos.errors import BadInput, Refused, busy
-from meshos.ids import AgentId, OrgDid, TaskId
+from meshos.ids import AgentId, NodeId, OrgDid, TaskId
 from meshos.storage.overlay import Overlay
 from meshos.storage.store import View
 
-Result = Agent | Begun | Running | Ended | int | None
+Result = Agent | Begun | Running | Ended | NotBegun | int | None
 
 
 def apply(view: View, command: Command, at_ms: int) -> tuple[Result, tuple[Write, ...]]:
@@ -99,6 +116,16 @@ def apply(view: View, command: Command, at_ms: int) -> tuple[Result, tuple[Write
         result = _deploy(change, command)
     elif isinstance(command, WithdrawAgent):
         result = _withdraw(change, command)
+    elif isinstance(command, PlaceAgent):
+        _place(change, command)
+        result = None
+    elif isinstance(command, CallOff):
+        result = _call_off(change, command)
+    elif isinstance(command, RecordLead):
+        _record_lead(change, command)
+        result = None
+    elif isinstance(command, RemoveNode):
+        result = _remove_node(change, command)
     else:
         _set_config(change, command)
         result = None
@@ -139,7 +166,8 @@ class _Change:
 
     def count(self, caller: OrgDid, *, tasks: int = 0, opened: int = 0, owed_micro: int = 0) -> None:
         old = read_caller(self.view, caller)
-        self.put(caller_key(caller), write_caller(Caller(old.tasks + tasks, old.open + opened, old.owed_micro + owed_micro)))
+        now = replace(old, tasks=old.tasks + tasks, open=old.open + opened, owed_micro=old.owed_micro + owed_micro)
+        self.put(caller_key(caller), write_caller(now))
         self.tasks += tasks
         self.open += opened
 
@@ -154,11 +182,15 @@ class _Change:
 
 
 def _record_intent(change: _Change, command: RecordIntent) -> Begun | Running | Ended:
+    _must_lead(change, command.term)
+    if change.view.get(off_key(command.caller.org, command.task)) is not None:
+        raise Refused("cancelled", "its caller called it off before it came")
     key = dedup_key(command.caller.org, command.agent, command.key)
     repeated = _repeated(change, key, command)
     if repeated is not None:
         return repeated
     _check(len(command.task) <= MAX_NAME_CHARS and len(command.key) <= MAX_NAME_CHARS, "its id or key is too long")
+    _check(len(command.arguments or b"") <= MAX_RECORDED_ARGUMENTS_BYTES, "its arguments are too large to be recorded")
     _check(0 < command.timeout_ms <= MAX_TIMEOUT_MS, f"its timeout is not between 1 and {MAX_TIMEOUT_MS} ms")
     if read_task(change.view, command.task) is not None:
         raise Refused("task-exists", f"{command.task} is another task already", hint="choose ids at random")
@@ -175,7 +207,7 @@ def _record_intent(change: _Change, command: RecordIntent) -> Begun | Running | 
         command.agent,
         command.tool,
         command.body_hash,
-        tool.rerun and len(command.arguments) <= MAX_RECORDED_ARGUMENTS_BYTES,
+        tool.rerun and command.arguments is not None,
         agent.price_micro,
         change.at_ms,
         command.timeout_ms,
@@ -186,7 +218,7 @@ def _record_intent(change: _Change, command: RecordIntent) -> Begun | Running | 
     change.put(key, command.task.encode())
     change.put(expiry_key(expires_ms, command.task), b"")
     change.put(open_key(command.task), b"")
-    if intent.rerun:
+    if intent.rerun and command.arguments is not None:
         change.put(arguments_key(command.task), command.arguments)
     change.count(command.caller.org, tasks=1, opened=1)
     return Begun(intent)
@@ -223,8 +255,10 @@ def _record_outcome(change: _Change, command: RecordOutcome) -> Ended:
         return read_ended(change.view, task)
     _check(command.status in STATUSES, "no such status")
     _check(max(len(command.receipt), len(command.signature), len(command.replica)) <= MAX_RECEIPT_BYTES, "its receipt is too long")
-    size = 0 if command.result is None else len(command.result)
-    kept = command.result is not None and size <= MAX_RECORDED_RESULT_BYTES and change.kept + size <= MAX_KEPT_BYTES
+    size = command.size if command.result is None else len(command.result)
+    _check(command.result is None or size <= MAX_RECORDED_RESULT_BYTES, "its result is too large to be recorded")
+    _check(size >= 0, "its size is below zero")
+    kept = command.result is not None and change.kept + size <= MAX_KEPT_BYTES
     ended = Ended(
         task.intent,
         command.status,
@@ -264,6 +298,38 @@ def _record_receipts(change: _Change, command: RecordReceipts) -> int:
     return recorded
 
 
+def _call_off(change: _Change, command: CallOff) -> Ended | NotBegun:
+    _check(max(len(command.task), len(command.agent), len(command.key)) <= MAX_NAME_CHARS, "its id, agent or key is too long")
+    task = read_task(change.view, command.task)
+    if task is None or task.intent.caller.org != command.caller.org:
+        return _keep_from_beginning(change, command)
+    if task.ended is not None:
+        return read_ended(change.view, task)
+    expired = change.at_ms >= task.intent.at_ms + task.intent.timeout_ms
+    return _record_outcome(change, RecordOutcome(command.task, "expired" if expired else "cancelled"))
+
+
+def _keep_from_beginning(change: _Change, command: CallOff) -> NotBegun:
+    """Remember that the task was called off: its request may be on its way, or at another node, and can come after any restart."""
+    caller = command.caller.org
+    earlier = earlier_call(change.view, dedup_key(caller, command.agent, command.key), change.at_ms) if command.key else None
+    repeats = None if earlier is None else earlier.intent.task
+    if change.view.get(off_key(caller, command.task)) is not None:
+        return NotBegun(command.task, repeats)
+    counted = read_caller(change.view, caller)
+    first, number = counted.off_first, counted.off_next
+    change.put(off_key(caller, command.task), b"")
+    change.put(off_order_key(caller, number), command.task.encode())
+    if number - first >= MAX_CALLED_OFF:
+        oldest = change.view.get(off_order_key(caller, first))
+        assert oldest is not None
+        change.delete(off_order_key(caller, first))
+        change.delete(off_key(caller, TaskId(oldest.decode())))
+        first += 1
+    change.put(caller_key(caller), write_caller(replace(counted, off_first=first, off_next=number + 1)))
+    return NotBegun(command.task, repeats)
+
+
 def _room(change: _Change, caller: OrgDid) -> None:
     """Raise ``busy`` when a table is full."""
     mine = read_caller(change.view, caller)
@@ -298,6 +364,36 @@ def _purge(change: _Change) -> None:
         change.count(task.intent.caller.org, tasks=-1)
 
 
+# -- who leads -----------------------------------------------------------------------------------------------------------
+
+
+def _must_lead(change: _Change, term: int) -> None:
+    """The fence: raise ``stale-term`` for what comes in the name of a lead that is over."""
+    newest = lead_term(change.view)
+    if term < newest:
+        raise Refused("stale-term", f"this is the word of the leader of term {term}, and that of term {newest} has taken over since")
+
+
+def _record_lead(change: _Change, command: RecordLead) -> None:
+    _check(len(command.node) <= MAX_NAME_CHARS and command.term >= 0, "its node or term is none")
+    _must_lead(change, command.term)
+    if command.term > lead_term(change.view):
+        change.put(LEAD, write_lead(command.node, command.term))
+        change.audit(command.node, "lead", str(command.term))
+
+
+def _remove_node(change: _Change, command: RemoveNode) -> bool:
+    _check(0 < len(command.node) <= MAX_NAME_CHARS, "its node is none")
+    key = removed_key(command.node)
+    if change.view.get(key) is not None:
+        return False
+    if sum(1 for _ in change.view.scan(REMOVED)) >= MAX_REMOVED:
+        raise busy("the table of nodes that were removed")
+    change.put(key, b"")
+    change.audit(command.by, "remove-node", command.node)
+    return True
+
+
 # -- agents and configuration ------------------------------------------------------------------------------------------
 
 
@@ -316,6 +412,8 @@ def _deploy(change: _Change, command: DeployAgent) -> Agent:
     _check(len(command.folder) <= MAX_PATH_CHARS, "its folder's path is too long")
     _check(len(command.tools) <= MAX_TOOLS and all(len(tool.name) <= MAX_NAME_CHARS for tool in command.tools), "too many tools")
     _check(command.price_micro >= 0, "its price is below zero")
+    _check(len(command.node) <= MAX_NAME_CHARS and command.term >= 0, "its node or term is none")
+    _must_lead(change, command.term)
     old = read_agent(change.view, command.agent)
     _next_version(old, command.version)
     if old is None and sum(1 for _ in change.view.scan(b"agent/")) >= MAX_AGENTS:
@@ -333,18 +431,35 @@ def _deploy(change: _Change, command: DeployAgent) -> Agent:
         False,
     )
     change.put(agent_key(agent.agent), write_agent(agent))
+    _put_placement(change, agent.agent, command.node, command.term)
     change.audit(command.by, "deploy", agent.agent)
     return agent
 
 
 def _withdraw(change: _Change, command: WithdrawAgent) -> Agent:
     _check(len(command.record) <= MAX_RECORD_BYTES, "its record is too large")
+    _must_lead(change, command.term)
     old = runnable(change.view, command.agent)
     _next_version(old, command.version)
     agent = replace(old, version=command.version, record=command.record, at_ms=change.at_ms, withdrawn=True)
     change.put(agent_key(agent.agent), write_agent(agent))
     change.audit(command.by, "withdraw", agent.agent)
     return agent
+
+
+def _place(change: _Change, command: PlaceAgent) -> None:
+    _check(len(command.node) <= MAX_NAME_CHARS and command.term >= 0, "its node or term is none")
+    _must_lead(change, command.term)
+    runnable(change.view, command.agent)
+    _put_placement(change, command.agent, command.node, command.term)
+
+
+def _put_placement(change: _Change, agent: AgentId, node: NodeId, term: int) -> None:
+    before = read_placement(change.view, agent)
+    if before is not None and before.term > term:
+        raise Refused("stale-term", f"the leader of term {before.term} has placed it since, and this is the word of term {term}")
+    if before is None or (before.node, before.term) != (node, term):
+        change.put(placed_key(agent), write_placement(Placement(agent, node, term)))
 
 
 def _next_version(old: Agent | None, version: int) -> None:

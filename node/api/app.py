@@ -4,6 +4,8 @@ Handlers are plain functions of a Starlette request. All are FastAPI routes and 
 be fast are also found by the gate's table directly, past FastAPI's own layers (some 0.3 ms of CPU a request).
 """
 
+import base64
+import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar, cast
@@ -15,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from meshos import cbor
+from meshos.consensus.ledger.tree_limits import MAX_KEY_BYTES
 from meshos.errors import BadInput, MeshError, Refused, Unreachable
 from meshos.ids import AgentId, TaskId
 from meshos.node.api import bodies, docs_page, json_text, limits, render
@@ -159,6 +162,19 @@ class Api:
         work = partial(self._service.cancel, TaskId(request.path_params["id"]), _caller(request))
         return await TaskAnswer.of(await self._soon(work), asked_again=True)
 
+    # -- the organisation's nodes --------------------------------------------------------------------------------------
+
+    async def org_nodes(self, request: Request) -> Response:
+        """The nodes of this node's org, as its leader sees them: who votes, who leads, who lacks how much."""
+        return JsonAnswer(render.org_nodes(await self._soon(self._service.org_nodes)))
+
+    async def remove_node(self, request: Request) -> Response:
+        """Remove a node of this node's org for good; again for the same node changes nothing."""
+        node = str(request.path_params["id"])
+        if len(node) > limits.TEXT_CHARS:
+            raise BadInput("bad-request", "the id is too long")
+        return JsonAnswer(render.node_removed(await self._soon(partial(self._service.remove_node, node, _caller(request)))))
+
     # -- the mesh ----------------------------------------------------------------------------------------------------
 
     async def members(self, request: Request) -> Response:
@@ -191,6 +207,53 @@ class Api:
     async def agent_card(self, request: Request) -> Response:
         """The A2A card of this node."""
         return JsonAnswer(dict(await self._soon(self._service.agent_card)))
+
+    # -- the ledger --------------------------------------------------------------------------------------------------
+
+    async def ledger_head(self, request: Request) -> Response:
+        """The newest block that this node has."""
+        return JsonAnswer(render.ledger_head(await self._soon(self._service.ledger.head)))
+
+    async def ledger_block(self, request: Request) -> Response:
+        """A block, who signed it, and what became of its transactions."""
+        height = str(request.path_params["height"])
+        if not height.isdecimal() or not height.isascii() or len(height) > 15:
+            raise BadInput("bad-request", "a height is a number")
+        return JsonAnswer(render.ledger_block(await self._soon(partial(self._service.ledger.block, int(height)))))
+
+    async def account(self, request: Request) -> Response:
+        """An organisation's balance and tabs."""
+        return JsonAnswer(render.account(await self._soon(partial(self._service.ledger.account, str(request.path_params["did"])))))
+
+    async def transact(self, request: Request) -> Response:
+        """A transfer, or a transaction that was signed elsewhere; 200 once it is committed."""
+        body = await self._body(request, bodies.TransactionBody, limits.BODY_BYTES)
+        signed = body.signed()
+
+        async def work() -> Answer:
+            if signed is None:
+                assert body.transfer is not None
+                key = body.idempotencyKey or secrets.token_hex(16)
+                asked = partial(self._service.ledger.transfer, body.transfer.to, micro(body.transfer.amount), key, body.timeout)
+            else:
+                asked = partial(self._service.ledger.submit, signed, body.timeout)
+            done = await self._within(body.timeout + limits.TIMEOUT_GRACE_S, asked)
+            return Answer(200, json_text.dumps(done))
+
+        return await self._once(request, body, work)
+
+    async def transaction(self, request: Request) -> Response:
+        """What became of a transaction."""
+        work = partial(self._service.ledger.transaction, str(request.path_params["id"]))
+        return JsonAnswer(render.ledger_transaction(await self._soon(work)))
+
+    async def proof(self, request: Request) -> Response:
+        """What proves the value of a key of the ledger, for `mesh ledger verify`."""
+        key = f"{request.path_params['table']}/{request.path_params['name']}"
+        if len(key) > MAX_KEY_BYTES or not key.isascii():
+            raise BadInput("bad-request", f"a key of the ledger is at most {MAX_KEY_BYTES} characters of ASCII")
+        found = await self._soon(partial(self._service.ledger.proof, key))
+        return JsonAnswer({"key": key, "proof": base64.b64encode(found).decode()})
 
     # -- keys --------------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,34 @@ class DeployBody(Body):
         return Deploy(self.agent, self.folder, self.region, self.replicas, self.idempotencyKey)
 
 
+class TransferBody(BaseModel):
+    """MESH of this node's organisation for another."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    to: Name = Field(description="The DID of the organisation that gets it.")
+    amount: Amount
+
+
+class TransactionBody(Body):
+    """POST /v1/transactions: a transfer, which this node signs, or a request that was signed elsewhere."""
+
+    transfer: TransferBody | None = None
+    request: Annotated[str, Field(max_length=limits.REQUEST_CHARS)] | None = Field(default=None, description="A signed request, base64.")
+    timeout: Annotated[float, Field(gt=0, le=limits.LEDGER_S)] = 30.0
+
+    def signed(self) -> bytes | None:
+        """The bytes of ``request``; raises BadInput ``bad-request`` unless exactly one of the two is there."""
+        if (self.transfer is None) == (self.request is None):
+            raise BadInput("bad-request", "give either `transfer` or `request`")
+        if self.request is None:
+            return None
+        try:
+            return base64.b64decode(self.request, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise BadInput("bad-request", "`request` is not base64") from error
+
+
 class Range(BaseModel):
     """Bounds of a number, both included."""
 

@@ -37,6 +37,10 @@ JSON_DEPTH = 16
 """Nesting of a task's arguments, the depth that the wire takes (meshos.cbor.MAX_DEPTH)."""
 
 TEXT_CHARS = 2_000
+REQUEST_CHARS = 96 * KIB
+"""A signed transaction of the largest size (consensus/pbft/limits.py, MAX_REQUEST_BYTES), in base64."""
+LEDGER_S = 300.0
+"""The longest that a client may wait for the ledger."""
 """A question, a task's name, an idempotency key: what a person types."""
 
 DISCOVER_LIMIT = 100

@@ -10,10 +10,15 @@ from meshos.node.api.shapes import (
     Discovered,
     Event,
     Explanation,
+    GroupView,
     Health,
     HostedAgent,
+    Json,
+    LedgerHead,
     MembersView,
     MemberView,
+    NodeRemoved,
+    OrgNodesView,
     Published,
     StatusView,
     TaskView,
@@ -151,6 +156,94 @@ def members(view: MembersView) -> Object:
     return {"members": [member(one) for one in view.members], "seenBy": view.seen_by}
 
 
+def ledger_head(head: LedgerHead) -> Object:
+    """GET /v1/ledger/head."""
+    return {
+        "height": head.height,
+        "hash": head.hash,
+        "stateRoot": head.state_root,
+        "view": head.view,
+        "primary": head.primary,
+        "time": rfc3339(head.time_ms),
+        "epoch": head.epoch,
+        "validators": head.validators,
+        "quorum": head.quorum,
+        "votes": head.votes,
+        "silent": head.silent or None,
+        "behind": head.behind,
+        "waiting": head.waiting,
+    }
+
+
+def ledger_block(block: Json) -> Object:
+    """GET /v1/ledger/blocks/{h}."""
+    return dated(block, "time_ms", "time") | {"transactions": [ledger_transaction(tx) for tx in _objects(block["transactions"])]}
+
+
+def ledger_transaction(tx: Json) -> Object:
+    """GET /v1/transactions/{id}."""
+    return dated(tx, "expires_ms", "expires") if "expires_ms" in tx else dict(tx)
+
+
+def account(view: Json) -> Object:
+    """GET /v1/accounts/{did}: amounts as decimal MESH."""
+    tabs = [_amounts(dated(tab, "closes_ms", "closes"), "reserved", "redeemed") for tab in _objects(view["tabs"])]
+    return _amounts(view, "balance") | {"tabs": tabs}
+
+
+def dated(of: Json, ms: str, name: str) -> Object:
+    """The same with the time under ``ms`` as RFC 3339 under ``name``."""
+    rest: Object = {key: value for key, value in of.items() if key != ms}
+    at = of[ms]
+    return rest | {name: rfc3339(at) if isinstance(at, int) else None}
+
+
+def _amounts(of: Json, *names: str) -> Object:
+    rest: Object = {key: value for key, value in of.items() if key.removesuffix("_micro") not in names}
+    for name in names:
+        micro = of[f"{name}_micro"]
+        assert isinstance(micro, int)
+        rest[name] = text(micro)
+    return rest
+
+
+def _objects(value: object) -> list[Json]:
+    assert isinstance(value, list)
+    return value
+
+
+def org_nodes(view: OrgNodesView) -> Object:
+    """GET /v1/org/nodes."""
+    nodes = [
+        {"node_id": one.node_id, "name": one.name, "role": one.role, "leader": one.leads, "lag": one.lag, "state": one.state}
+        for one in view.nodes
+    ]
+    return {"nodes": nodes, "leader": view.leader, "term": view.term, "commit": view.commit, "canLose": view.can_lose}
+
+
+def node_removed(done: NodeRemoved) -> Object:
+    """DELETE /v1/org/nodes/{id}."""
+    return {"node_id": done.node_id, "name": done.name, "changed": done.changed}
+
+
+def group(view: GroupView | None) -> Object | None:
+    """What a node knows of its organisation's group."""
+    if view is None:
+        return None
+    return {
+        "leader": view.leader,
+        "leads": view.leads,
+        "role": view.role,
+        "term": view.term,
+        "commit": view.commit,
+        "lag": view.lag,
+        "voters": view.voters,
+        "votersAlive": view.voters_alive,
+        "learners": view.learners,
+        "canLose": view.can_lose,
+    }
+
+
 def status(view: StatusView) -> Object:
     """GET /v1/status. ``ledger`` and ``humans`` are null until there are such."""
     return {
@@ -173,7 +266,8 @@ def status(view: StatusView) -> Object:
             "perSecond": round(view.calls_per_s, 2),
             "p95_ms": view.call_p95_ms,
         },
-        "ledger": None,
+        "group": group(view.group),
+        "ledger": None if view.ledger is None else ledger_head(view.ledger),
         "humans": None,
         "process": {"rssBytes": view.rss_bytes, "loopLag_ms": round(view.loop_lag_ms, 2)},
     }

@@ -22,12 +22,49 @@ from meshos.node.api.shapes import (
     Health,
     HostedAgent,
     Json,
+    LedgerHead,
     MembersView,
+    NodeRemoved,
+    OrgNodesView,
     Published,
     StatusView,
     TaskView,
     Undeployed,
 )
+
+
+class LedgerService(Protocol):
+    """The ledger, for the API; see the module's text."""
+
+    async def head(self) -> LedgerHead:
+        """The newest block that this node has."""
+        ...
+
+    async def block(self, height: int) -> Json:
+        """A block, who signed it, and what became of its transactions; raises Refused ``no-such-block``."""
+        ...
+
+    async def account(self, did: str) -> Json:
+        """An organisation's balance and tabs; raises BadInput ``bad-did``, Refused ``no-such-account``."""
+        ...
+
+    async def transfer(self, to: str, micro: int, key: str, timeout_s: float) -> Json:
+        """Move MESH of this node's organisation, once for one ``key``; returns when it is committed. Raises Failed by the ledger's refusal,
+        Unreachable ``unknown-yet``.
+        """
+        ...
+
+    async def submit(self, request: bytes, timeout_s: float) -> Json:
+        """Have a transaction ordered that was signed elsewhere; as ``transfer``."""
+        ...
+
+    async def transaction(self, text: str) -> Json:
+        """What became of a transaction; raises BadInput ``bad-transaction-id``, Refused ``no-such-transaction``."""
+        ...
+
+    async def proof(self, key: str) -> bytes:
+        """What proves the value of a key of the ledger; raises Refused ``proof-not-yet``."""
+        ...
 
 
 class NodeService(Protocol):
@@ -81,6 +118,19 @@ class NodeService(Protocol):
         """Stop a task that runs; one that has ended stays as it ended."""
         ...
 
+    # -- the organisation's nodes --------------------------------------------------------------------------------------
+
+    async def org_nodes(self) -> OrgNodesView:
+        """The nodes of this node's organisation, as its leader sees them."""
+        ...
+
+    async def remove_node(self, node: str, caller: Caller) -> NodeRemoved:
+        """Remove a node of this node's organisation for good; ``node`` is its id, how that begins, or its name. Again changes nothing.
+
+        Raises BadInput ``no-such-node`` or ``ambiguous-id``, Refused ``last-node``, Unreachable ``removal-unfinished``.
+        """
+        ...
+
     # -- the mesh ----------------------------------------------------------------------------------------------------
 
     async def members(self) -> MembersView:
@@ -101,6 +151,11 @@ class NodeService(Protocol):
 
     async def agent_card(self) -> Json:
         """The A2A card of this node, for anybody."""
+        ...
+
+    @property
+    def ledger(self) -> "LedgerService":
+        """The ledger, as this node's replica has it."""
         ...
 
     # -- watching ----------------------------------------------------------------------------------------------------

@@ -309,6 +309,81 @@ class MembersView:
     seen_by: str
 
 
+OrgRole: TypeAlias = Literal["voter", "learner", "leaving", "joining", "removed"]
+"""``leaving``: votes until a change is over; ``joining``: alive, and not taken up yet; ``removed``: alive, and not wanted any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrgNodeView:
+    """A node of this node's organisation. ``lag``: entries of the log that it lacks; None where that is not known."""
+
+    node_id: NodeId
+    name: str
+    role: OrgRole
+    leads: bool
+    lag: int | None
+    state: MemberState | None
+
+
+@dataclass(frozen=True, slots=True)
+class OrgNodesView:
+    """The nodes of this node's organisation as the leader sees them. ``can_lose``: so many of those that vote and answer may still fail."""
+
+    nodes: tuple[OrgNodeView, ...]
+    leader: str
+    term: int
+    commit: int
+    can_lose: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRemoved:
+    """A node that has no part in its organisation any more; ``changed`` is False where it had none before."""
+
+    node_id: NodeId
+    name: str
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """What this node knows of its organisation's Raft group. ``leader`` is a name, None where nobody leads that it knows of; ``lag`` is the
+    most that a member lacks where this node leads, else what this node lacks of what it knows to be decided.
+    """
+
+    leader: str | None
+    leads: bool
+    role: OrgRole
+    term: int
+    commit: int
+    lag: int
+    voters: int
+    voters_alive: int
+    learners: int
+    can_lose: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerHead:
+    """The newest block that this node has. ``votes``: whether it votes now, and ``silent`` names why not, where it has a seat. ``behind``:
+    how many blocks others say that they are ahead; ``waiting``: requests that are not in a block yet.
+    """
+
+    height: int
+    hash: str
+    state_root: str
+    time_ms: int
+    epoch: int
+    view: int
+    primary: str
+    validators: int
+    quorum: int
+    votes: bool
+    silent: str
+    behind: int
+    waiting: int
+
+
 @dataclass(frozen=True, slots=True)
 class StatusView:
     """This node. ``problems`` is empty when it is well. ``waiting_notes`` says what the waiting tasks wait for."""
@@ -332,6 +407,8 @@ class StatusView:
     call_p95_ms: float | None = None
     rss_bytes: int = 0
     loop_lag_ms: float = 0.0
+    ledger: LedgerHead | None = None
+    group: GroupView | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from meshos.node.cli.output import clean
 TESTNET = Path("testnet")
 ANSWER_S = 30.0
 """How long a node may take for anything that is no task, as its own limit (node/api/limits.py) plus a little."""
+CONNECT_S = 0.25
+"""How long a node on this machine may take to take a connection, while another could be asked."""
 MAX_ANSWER = 256 * 1024 * 1024
 """A task's result of 128 MiB, written as JSON."""
 MAX_TEXT = 500
@@ -71,12 +73,24 @@ def _in_testnet(folder: Path, name: str | None, org: str | None, key: str | None
     wanted = name or org
     nodes = testnet.of(wanted) if wanted else testnet.nodes
     running = [one for one in nodes if one.pid is not None] or list(nodes)
+    if name is None and len(running) > 1:
+        running = [next((one for one in running if _answers(one.api)), running[0])]
     if not running:
         raise BadInput("no-node-named", f"the testnet in {folder} has no node", hint="run `mesh testnet up`")
     target = _target(running[0].api, key or running[0].api_key, running[0].name)
     some_run = any(one.pid is not None for one in testnet.nodes)
     command = f"mesh testnet start {running[0].name}" if some_run else "mesh testnet up --detach"
     return replace(target, start=command if folder == testnet_here() else f"{command} --dir {shlex.quote(str(folder))}")
+
+
+def _answers(api: str) -> bool:
+    """Whether somebody takes connections there: of several nodes the first that does is asked."""
+    url = urlsplit(api)
+    try:
+        socket.create_connection((url.hostname or "", url.port or 0), CONNECT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _key_of(url: str, folder: Path) -> str:

@@ -58,13 +58,35 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
         f"{answer.get('name')} of {org_name(answer.get('org'))}, {answer.get('health')}, up {duration(answer.get('up_ms'))}",
         *[f"! {problem}" for problem in problems],
         f"Members  {seen}",
+        f"Org      {'; '.join(group_parts(table_of(answer.get('group'))))}",
         f"Agents   {hosted.get('running', 0)} of {hosted.get('hosted', 0)} running; the directory knows {known}",
         f"Tasks    {tasks.get('running', 0)} running, {tasks.get('waiting', 0)} waiting{': ' + waiting if waiting else ''}",
-        f"Ledger   {'none: not in this version' if answer.get('ledger') is None else answer.get('ledger')}",
+        f"Ledger   {_ledger(table_of(answer.get('ledger')))}",
         f"Humans   {'no approval waits' if answer.get('humans') is None else answer.get('humans')}",
         f"Process  {'-' if not memory else f'{memory / 1048576:.0f} MiB'}, loop lag {duration(process.get('loopLag_ms'))}",
     ]
     return lines
+
+
+def _ledger(head: Mapping[str, object]) -> str:
+    votes = "votes" if head.get("votes") else f"does not vote: {head.get('silent')}" if head.get("silent") else "follows"
+    behind = f", {head.get('behind')} blocks behind" if head.get("behind") else ""
+    return f"block {head.get('height')}, view {head.get('view')}, primary {head.get('primary')}; {votes}{behind}"
+
+
+def group_parts(group: Mapping[str, object]) -> tuple[str, ...]:
+    """The organisation's group: who leads and how far all are, and what it can bear. An older node tells nothing of it."""
+    if not group:
+        return ("-",)
+    voters, alive = int(number(group.get("voters")) or 0), int(number(group.get("votersAlive")) or 0)
+    role, lag = str(group.get("role")), int(number(group.get("lag")) or 0)
+    if role in ("joining", "removed"):
+        return ("this node was removed from it" if role == "removed" else "this node waits to be taken up by its leader",)
+    if group.get("leader") is None:
+        return ("no leader", f"{alive} of {plural(voters, 'voter')} in reach, {voters // 2 + 1} needed")
+    part = "" if role == "voter" else "; this node is a learner" if role == "learner" else "; this node is leaving"
+    lead = f"raft leader {group['leader']}, term {group.get('term')}, {lag} behind"
+    return (lead, f"{alive} of {voters} can vote, can lose {group.get('canLose')} more{part}")
 
 
 def list_errors(*, as_json: bool) -> None:

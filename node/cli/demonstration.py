@@ -25,7 +25,9 @@ from meshos.node.cli.testnet import making, processes, record
 from meshos.node.cli.testnet.commands import BASE_PORT
 
 ORGS = 4
-STEPS = 6
+STEPS = 7
+PAID = "alpha"
+"""Whose agents gamma has called."""
 VICTIM = "delta-1"
 AWAITED_S = 60.0
 EXAMPLES = "examples"
@@ -117,6 +119,11 @@ def _tell(story: "_Story", ports: list[str]) -> None:
     story.step("gamma calls it", "call", str(found[0]["agentId"]), TASK, "--data", DATA, "--org", "gamma")
     story.step("and a concierge", "call", agents[ERRAND_BY], "delegate", "--data", ERRAND, "--org", "gamma", same=True)
     story.verdict("alpha's agent found beta's by itself and had it do the work")
+    took = _until(testnet, f"see that {PAID} was paid", _shows_pay)
+    story.step("The ledger pays", "wallet", "balance", "--org", PAID)
+    told = f"gamma's node signed vouchers, and all {len(testnet.nodes)} nodes' ledgers paid them, {took:.1f} s later"
+    story.verdict(told, paid_ms=round(took * 1000))
+    story.step("and says so to all", "ledger", "head", "--org", "delta", same=True)
     story.step("Kill a node", "testnet", "kill", VICTIM)
     others = replace(testnet, nodes=tuple(node for node in testnet.nodes if node.name != VICTIM))
     took = _until(others, f"see {VICTIM} dead", _holds_dead)
@@ -147,6 +154,13 @@ def _until(testnet: record.Testnet, what: str, holds: Callable[[record.Node], bo
 def _knows(node: record.Node, agent: str) -> bool:
     answer = processes.get(node, f"/v1/agents/{agent}")
     return answer is not None and answer[0] == 200
+
+
+def _shows_pay(node: record.Node) -> bool:
+    answer = processes.get(node, f"/v1/accounts/did:mesh:enterprise:{PAID}")
+    body = answer[1] if answer is not None else None
+    tabs = body.get("tabs", []) if isinstance(body, dict) else []
+    return any(isinstance(tab, dict) and str(tab.get("provider", "")).endswith(f":{PAID}") and tab.get("redeemed") != "0" for tab in tabs)
 
 
 def _holds_dead(node: record.Node) -> bool:

@@ -21,13 +21,11 @@ class Later:
     part: str
 
 
-LEDGER, GOVERNANCE, APPROVALS = "the ledger", "governance", "approvals by people"
+GOVERNANCE, APPROVALS = "governance", "approvals by people"
 TRUST, JOINING, OUTSIDE = "trust and policies", "admission of new organisations", "the open directory"
-UPKEEP, WEB, SHRINKING = "upkeep of nodes", "the dashboard", "the simulator's search for small schedules"
+WEB = "the dashboard"
 
 COMMANDS = (
-    Later("wallet", "show a balance and transfer MESH", LEDGER),
-    Later("ledger", "show and verify blocks and transactions", LEDGER),
     Later("propose", "put a proposal to the vote", GOVERNANCE),
     Later("proposals", "list proposals and how they stand", GOVERNANCE),
     Later("vote", "cast an organisation's or a person's vote on a proposal", GOVERNANCE),
@@ -42,11 +40,8 @@ COMMANDS = (
     Later("attest", "prove what a node runs on", TRUST),
     Later("join", "ask a running mesh to admit a new organisation", JOINING),
     Later("crawl", "collect records of agents from outside the mesh", OUTSIDE),
-    Later("backup", "save a node's data while it runs", UPKEEP),
-    Later("restore", "bring a node back from a backup", UPKEEP),
     Later("ui", "open the dashboard in a browser", WEB),
 )
-SIM_COMMANDS = (Later("shrink", "find the smallest schedule that still fails", SHRINKING),)
 _ANY_WORDS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 

@@ -1,4 +1,6 @@
-"""``mesh org invite|issue|revoke``: how nodes of an organisation get and lose their certificates; the root key may be offline."""
+"""``mesh org invite|issue|revoke``: how nodes of an organisation get and lose their certificates; the root key may be offline.
+``mesh org nodes|remove``: which nodes decide for it, asked of a running one.
+"""
 
 import sys
 import time
@@ -8,6 +10,7 @@ from typing import Annotated
 import typer
 
 from meshos.errors import BadInput
+from meshos.node.cli.client_options import QuietOption, Where, asking
 from meshos.node.cli.init import DEFAULT_DIR
 from meshos.node.cli.output import JsonFlag, document, note, ok, say, warn
 
@@ -19,7 +22,35 @@ app = typer.Typer(help="Nodes of one organisation.", no_args_is_help=True, rich_
 
 def register(root: typer.Typer) -> None:
     """Add ``mesh org``."""
+    app.command(epilog="Example: mesh org nodes --org alpha")(asking(nodes))
+    app.command(epilog="Example: mesh org remove alpha-2 --org alpha")(asking(remove))
     root.add_typer(app, name="org")
+
+
+def nodes(where: Where, quiet: QuietOption = False, as_json: JsonFlag = False) -> None:
+    """List the nodes of an organisation: who leads, who votes, who only follows, and how far behind each is.
+
+    1, 3 or 5 nodes vote, by themselves: one that joins follows
+    first, and gets a vote when it has caught up and another makes the number odd.
+    """
+    from meshos.node.cli import client_org
+
+    client_org.nodes(where.target(), quiet=quiet, as_json=as_json)
+
+
+def remove(
+    where: Where,
+    name: Annotated[str, typer.Argument(metavar="NODE", help="The node's name or id, or the beginning of its id: see mesh org nodes.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Remove a node of the organisation for good, dead or alive: it decides nothing any more, and nothing waits for it.
+
+    Its certificate stays good for calls until it is revoked. To come back it is invited anew, with a new key. Again for the same node
+    changes nothing.
+    """
+    from meshos.node.cli import client_org
+
+    client_org.remove(where.target(), name, as_json=as_json)
 
 
 @app.command(epilog="Example: mesh org invite --node --dir acme-1")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from meshos.node.cli.client_mesh import group_parts
 from meshos.node.cli.client_text import duration, number, org_name, percent, table_of, texts_of
 from meshos.node.cli.output import clean, signed_state
 
@@ -48,7 +49,7 @@ def panes(snapshot: Snapshot, match: str = "") -> tuple[Pane, ...]:
     found = (
         Pane(1, "Members", tuple(_member(row) for row in sorted(snapshot.members, key=lambda row: str(row.get("name"))))),
         Pane(2, "Tasks, agents", _tasks(snapshot)),
-        Pane(3, "Ledger", ("none: not in this version",)),
+        Pane(3, "Ledger", _agreement(snapshot)),
         Pane(4, "Decisions", ("none: not in this version",)),
         Pane(5, "Events", tuple(_event(row) for row in reversed(snapshot.events))),
     )
@@ -75,6 +76,11 @@ def _tasks(snapshot: Snapshot) -> tuple[str, ...]:
     waits = [f"! {note}" for note in texts_of(tasks.get("notes"))]
     hosted = [_agent(row) for row in sorted(snapshot.agents, key=lambda row: str(row.get("name")))]
     return tuple(clean(line) for line in (first, *waits, *hosted))
+
+
+def _agreement(snapshot: Snapshot) -> tuple[str, ...]:
+    group = group_parts(table_of(snapshot.status.get("group")))
+    return (*(clean(f"org: {part}") for part in group), "ledger: none, not in this version")
 
 
 def _agent(row: Mapping[str, object]) -> str:

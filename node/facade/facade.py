@@ -15,21 +15,23 @@ import trio
 
 from meshos import cbor
 from meshos.adapters.onprem.provider import OnPremProvider
-from meshos.consensus.org.commands import Agent, Ended, FindTasks, GetTask, ListAgents, Running
+from meshos.consensus.org.commands import Ended, FindTasks, GetTask, ListAgents, Running
+from meshos.consensus.raft.events import GetGroup
 from meshos.crypto import did
 from meshos.errors import BadInput, Refused
 from meshos.genesis import Genesis
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId, parse_org_did
 from meshos.node.api import shapes
 from meshos.node.api.event_log import EventLog
-from meshos.node.facade import explaining, views
+from meshos.node.facade import explaining, grouping, views
 from meshos.node.facade.calling import Call, Calling
+from meshos.node.facade.ledger import Books, LedgerDesk
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
 from meshos.node.facade.serving import Serving
 from meshos.node.facade.tasks import new_task_id, no_such_task
 from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
-from meshos.node.kernel.assembly import ASK_ORG, DEPLOY, UNDEPLOY, Assembly
+from meshos.node.kernel.assembly import ASK_ORG, DEPLOY, ORG_NODES, PROCESSES, REMOVE_NODE, UNDEPLOY, Assembly
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.turns import Turns
 from meshos.protocols.directory.cards import read_lines
@@ -37,8 +39,10 @@ from meshos.protocols.directory.publishing import Publication, Published, Withdr
 from meshos.protocols.directory.record import AgentRecord, Sealed, parse
 from meshos.protocols.directory.search import DiscoverAnswer, DiscoverRequest, Filters
 from meshos.protocols.directory.services import DISCOVER, PUBLISH, WITHDRAW
+from meshos.protocols.leader.wire import AgentProcesses, AskRemove, OrgNodes
 from meshos.protocols.tasks.agent_file import McpCommand, parse_canonical, parse_mapping
 from meshos.protocols.tasks.call import CallRequest
+from meshos.storage.store import View
 
 logger = logging.getLogger("meshos.tasks")
 
@@ -46,6 +50,8 @@ LOOK_S = 5.0
 """A question to this node's own machines."""
 DEPLOY_S = 120.0
 """Starting a server, reading its tools, embedding, recording."""
+REMOVE_S = 25.0
+"""Removing a node: a leader to be found, and a change of the group."""
 PUBLISH_S = 600.0
 """10,000 records at 16 ms a vector, and some."""
 DISCOVER_S = 30.0
@@ -93,8 +99,10 @@ class Facade:
         provider: OnPremProvider,
         events: EventLog,
         seen: Seen,
+        store: View,
         nursery: trio.Nursery,
     ) -> None:
+        """``store`` shows the ledger's whole store."""
         self._about = about
         self._host = host
         self._assembly = assembly
@@ -104,6 +112,8 @@ class Facade:
         self._metrics = seen.metrics
         self._serving = seen.serving
         self._turns = seen.turns
+        books = Books(assembly.ledger, assembly.window, store)
+        self.ledger = LedgerDesk(host, books, about.genesis.hash, assembly.membership.name_of)
         self._calling = Calling(host, nursery, seen.measurements, seen.metrics, assembly.membership.name_of)
 
     # -- agents ------------------------------------------------------------------------------------------------------
@@ -122,19 +132,18 @@ class Facade:
             )
         asked = DeployAsked(file, file.canonical(), deploy.folder or "", caller.name)
         done: Deployment = await self._host.flow(DEPLOY, asked, timeout_s=DEPLOY_S, trace=caller.trace)
-        replicas = self._provider.statistics().get(done.agent.agent, ())
         view = self._view(done.record)
         self._events.publish("agent", f"{view.name} is deployed", {"agent": view.agent_id, "version": view.version})
-        ready = sum(replica.state == "ready" for replica in replicas)
-        wanted = file.replicas if isinstance(file.runtime, McpCommand) else 0
+        local = isinstance(file.runtime, McpCommand)
         took_ms = (trio.current_time() - began) * 1000
-        return shapes.Deployed(view, ready, (self._about.name,), took_ms, wanted, self._about.region)
+        runs_on = self._assembly.membership.member(done.node)
+        name, region = (done.node, "") if runs_on is None else (runs_on.facts.name, runs_on.region)
+        return shapes.Deployed(view, done.ready if local else 0, (name,), took_ms, file.replicas if local else 0, region)
 
     async def undeploy(self, agent_id: AgentId, caller: shapes.Caller) -> shapes.Undeployed:
         """See ``NodeService.undeploy``."""
         try:
-            gone: Agent = await self._host.flow(UNDEPLOY, UndeployAsked(agent_id, caller.name), timeout_s=DEPLOY_S, trace=caller.trace)
-            name = gone.name
+            name: str = await self._host.flow(UNDEPLOY, UndeployAsked(agent_id, caller.name), timeout_s=DEPLOY_S, trace=caller.trace)
         except Refused as error:
             if error.name != "agent-unknown":
                 raise
@@ -158,7 +167,8 @@ class Facade:
     async def agents(self, caller: shapes.Caller) -> tuple[shapes.HostedAgent, ...]:
         """See ``NodeService.agents``."""
         found: list[shapes.HostedAgent] = []
-        statistics = self._provider.statistics()
+        processes: tuple[AgentProcesses, ...] = await self._host.flow(PROCESSES, None, timeout_s=LOOK_S)
+        doing = {one.agent: one for one in processes}
         after = ""
         while page := await self._ask_org(ListAgents(after)):
             for agent in page:
@@ -166,7 +176,7 @@ class Facade:
                 file = parse_canonical(agent.agent_file)
                 view = self._view(sealed if sealed is not None else parse(agent.record))
                 elsewhere = not isinstance(file.runtime, McpCommand)
-                found.append(views.hosted(view, statistics.get(agent.agent, ()), file.replicas, elsewhere=elsewhere))
+                found.append(views.hosted(view, doing.get(agent.agent), file.replicas, elsewhere=elsewhere))
             after = page[-1].agent
         return tuple(found)
 
@@ -247,7 +257,7 @@ class Facade:
         if isinstance(served, Running):
             return shapes.TaskView(task_id, AgentId(""), "running")
         assert isinstance(served, Ended)
-        return views.served_view(served, served.intent.agent, self._about.name)
+        return views.served_view(served, served.intent.agent, self._assembly.membership.name_of)
 
     async def cancel(self, task_id: TaskId, caller: shapes.Caller) -> shapes.TaskView:
         """See ``NodeService.cancel``."""
@@ -261,6 +271,24 @@ class Facade:
         if len(found) > 1:
             raise BadInput("ambiguous-id", f"{task_id} could be {', '.join(found[:3])}", hint="write more of the id")
         return TaskId(found[0]) if found else task_id
+
+    # -- the organisation's nodes --------------------------------------------------------------------------------------
+
+    async def org_nodes(self) -> shapes.OrgNodesView:
+        """See ``NodeService.org_nodes``."""
+        found: OrgNodes = await self._host.flow(ORG_NODES, None, timeout_s=LOOK_S)
+        return grouping.nodes_view(found, self._assembly.membership, self._about.me.org)
+
+    async def remove_node(self, node: str, caller: shapes.Caller) -> shapes.NodeRemoved:
+        """See ``NodeService.remove_node``."""
+        membership, org = self._assembly.membership, self._about.me.org
+        before: OrgNodes = await self._host.flow(ORG_NODES, None, timeout_s=LOOK_S)
+        id_ = grouping.named(node, before, membership, org)
+        await self._host.flow(REMOVE_NODE, AskRemove(id_, caller.name), timeout_s=REMOVE_S, trace=caller.trace)
+        name, changed = membership.name_of(id_) or id_, id_ not in before.removed
+        if changed:
+            self._events.publish("org-node", f"{name} is removed from {org}", {"peer": id_})
+        return shapes.NodeRemoved(id_, name, changed)
 
     # -- the mesh ----------------------------------------------------------------------------------------------------
 
@@ -297,6 +325,8 @@ class Facade:
             call_p95_ms=p95_ms,
             rss_bytes=_rss_bytes(),
             loop_lag_ms=self._host.lag_s * 1000,
+            ledger=await self.ledger.head(),
+            group=grouping.group_view(await self._ask_org(GetGroup()), self._assembly, about.me.node),
         )
 
     async def explain(self, subject: str, caller: shapes.Caller) -> shapes.Explanation:
@@ -360,7 +390,7 @@ class Facade:
         """See ``NodeService.ready``."""
         problems = []
         if not self._assembly.watch.ready:
-            problems.append("its agents are being started")
+            problems.append(grouping.why_not_ready(self._assembly))
         if not self._assembly.membership.joined and trio.current_time() - self._about.started < ALONE_S:
             problems.append("it has not found the other nodes yet")
         return shapes.Health(not problems, tuple(problems))

@@ -1,10 +1,9 @@
 """From what machines and Flows hold to what the API shows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias
 
 from meshos import cbor
-from meshos.adapters.onprem.supervisor import ReplicaStatistics
 from meshos.consensus.org.commands import Ended, Problem
 from meshos.errors import MeshError
 from meshos.ids import AgentId, NodeId
@@ -13,6 +12,7 @@ from meshos.node.api.amounts import text
 from meshos.node.api.render import rfc3339
 from meshos.protocols.directory.parts import Measured
 from meshos.protocols.directory.record import AgentRecord, Sealed
+from meshos.protocols.leader.wire import AgentProcesses
 from meshos.protocols.membership.events import MemberView
 from meshos.protocols.tasks.call import CallRequest, TaskResult
 from meshos.protocols.tasks.receipt import SignedReceipt, decode_receipt
@@ -55,18 +55,17 @@ def _task_kind(tool: Tool) -> shapes.TaskKind:
     return shapes.TaskKind(tool.name, tool.description, schema, tool.read_only, tool.idempotent)
 
 
-def hosted(view: shapes.AgentView, replicas: Sequence[ReplicaStatistics], wanted: int, *, elsewhere: bool) -> shapes.HostedAgent:
-    """An agent of this organisation, and how its processes do."""
-    running = sum(replica.state == "ready" for replica in replicas)
-    note = next((replica.last_error for replica in replicas if replica.state != "ready" and replica.last_error), "")
+def hosted(view: shapes.AgentView, processes: AgentProcesses | None, wanted: int, *, elsewhere: bool) -> shapes.HostedAgent:
+    """An agent of this organisation, and how its processes do where they run."""
+    found = processes or AgentProcesses(view.agent_id, 0, 0, 0, "")
     state: shapes.AgentState = "running"
     if elsewhere:
         state = "elsewhere"
-    elif not replicas:
+    elif not found.count:
         state = "stopped"
-    elif not running:
-        state = "failed" if all(replica.state == "given-up" for replica in replicas) else "restarting" if note else "starting"
-    return shapes.HostedAgent(view, state, wanted, running, note)
+    elif not found.ready:
+        state = "failed" if found.given_up == found.count else "restarting" if found.note else "starting"
+    return shapes.HostedAgent(view, state, wanted, found.ready, found.note)
 
 
 def member_view(view: MemberView, name_of: NameOf, now: float) -> shapes.MemberView:
@@ -116,8 +115,9 @@ def task_raised(asked: CallRequest, error: MeshError) -> shapes.TaskView:
     return shapes.TaskView(asked.task, asked.agent, status, error=task_error(error))
 
 
-def served_view(ended: Ended, agent: AgentId, node: str) -> shapes.TaskView:
-    """A task that was run here for somebody."""
+def served_view(ended: Ended, agent: AgentId, name_of: NameOf) -> shapes.TaskView:
+    """A task that this organisation has run for somebody."""
+    node = decode_receipt(ended.receipt).provider.node if ended.receipt else None
     took = float(ended.ended_ms - ended.intent.at_ms)
     return shapes.TaskView(
         task_id=ended.intent.task,
@@ -127,7 +127,7 @@ def served_view(ended: Ended, agent: AgentId, node: str) -> shapes.TaskView:
         error=None if ended.problem is None else task_error(ended.problem),
         receipt=receipt_json(SignedReceipt(ended.receipt, ended.signature, ended.countersignature)) if ended.receipt else None,
         timing=shapes.Timing(took, took),
-        node=node,
+        node="" if node is None else name_of(node) or node,
         cost_micro=ended.owed_micro,
     )
 

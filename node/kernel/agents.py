@@ -5,17 +5,22 @@ tools), then records it for the organisation, then publishes: what is found runs
 start. A withdrawal records first, then takes the record out of the directory, then stops the process; a tombstone that is recorded is
 published again at the next start too.
 
+Agents run on the node that leads their organisation. One that comes to lead first has its lead recorded, so that nothing comes in after
+that in an earlier leader's name, then runs what is recorded (``run_all``); one that leads no more ends what it runs. What a leader
+records carries its term: of two that take themselves for the leader the later one counts.
+
 One Flow at a time changes an agent. A Flow that is cancelled on the way (its deadline has passed) can await nothing any more, so that
 it leaves the agent in ``_stray``. What is recorded of each stray is made true again by the next deployment or withdrawal before it
-does anything else, or by ``keep_tidy``, whichever comes first.
+does anything else, or by ``keep_tidy``, whichever comes first. That also tries again what a new leader could not start.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from meshos.consensus.org.commands import Agent, DeployAgent, GetAgent, ListAgents, WithdrawAgent
+from meshos.consensus.org.commands import Agent, DeployAgent, GetAgent, ListAgents, PlaceAgent, Placement, RecordLead, WithdrawAgent
 from meshos.consensus.org.commands import Tool as HostedTool
+from meshos.consensus.org.machine import Lead, leads_not
 from meshos.effects import Err, Outcome
 from meshos.errors import MeshError, Refused
 from meshos.flow import Compute, Gather, Port, Propose, Sleep
@@ -24,6 +29,7 @@ from meshos.protocols.directory.commands import EntrySignature, Find, Held, Merg
 from meshos.protocols.directory.embedder import Embedder
 from meshos.protocols.directory.profile import Profile, checked
 from meshos.protocols.directory.record import Entry, Sealed, Tombstone, body_of, described, parse, seal
+from meshos.protocols.leader.wire import AgentProcesses
 from meshos.protocols.tasks.agent_file import AgentFile, parse_canonical
 from meshos.protocols.tasks.tools import Tool
 
@@ -52,6 +58,11 @@ class StopAgent:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAtAgents:
+    """A port's work, done at once: how the processes of this node's agents do; gives tuple[AgentProcesses, …]."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeployAsked:
     """``by`` wants this agent file to run; ``canonical`` is its canonical form."""
 
@@ -71,21 +82,26 @@ class UndeployAsked:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What a deployment gives."""
+    """What a deployment gives. ``ready`` of its processes serve by now, on ``node``."""
 
-    agent: Agent
     record: Sealed
+    node: NodeId
+    ready: int
 
 
 class AgentFlows:
-    """The Flows of one node. ``holder`` is the node that holds the organisation's state; ``wall_ms`` the wall clock."""
+    """The Flows of one node. ``office`` knows who leads its organisation; ``wall_ms`` the wall clock."""
 
-    def __init__(self, me: Peer, *, holder: NodeId, embedder: Embedder, wall_ms: Callable[[], int]) -> None:
+    def __init__(self, me: Peer, *, office: Lead, embedder: Embedder, wall_ms: Callable[[], int]) -> None:
         self._me = me
-        self._holder = holder
+        self._office = office
         self._embedder = embedder
         self._wall_ms = wall_ms
         self._changing: set[AgentId] = set()
+        self._running: dict[AgentId, int] = {}  # what this node has started and not ended, and in which version (0: of a try)
+        self._ran = 0  # the term in which it has last tried to start all that is recorded
+        self._failed = False  # something of it could not be started
+        self._starting = 0  # how many Flows do that now
         self._stray: set[AgentId] = set()  # what runs of them may not be what is recorded; of Flows that were cancelled, so there are few
 
     async def deploy(self, asked: DeployAsked) -> Deployment:
@@ -93,7 +109,7 @@ class AgentFlows:
 
         Raises Refused ``agent-changing`` while another Flow changes it.
         """
-        self._must_hold()
+        term = self._must_lead()
         await self._tidy()
         agent = agent_id(self._me.org, asked.file.name)
         with self._alone(agent):
@@ -101,12 +117,13 @@ class AgentFlows:
             self._stray.add(agent)
             try:
                 tools = await Port[tuple[Tool, ...]](StartAgent(agent, asked.file, asked.folder, must_start=True))
+                self._running[agent] = version
             except MeshError:
                 self._stray.discard(agent)  # the host keeps what ran before
                 raise
             try:
                 sealed = await self._sealed(_profile(asked.file, tools), version)
-                recorded = await Propose[Agent](_command(asked, agent, version, sealed, tools))
+                await Propose[Agent](_command(asked, version, sealed, tools, Placement(agent, self._me.node, term)))
             except MeshError:
                 await self._settle(agent)
                 raise
@@ -116,11 +133,11 @@ class AgentFlows:
                 self._stray.discard(agent)  # it runs as it is recorded, and whoever deploys hears that it is not published
                 raise
             self._stray.discard(agent)
-            return Deployment(recorded, sealed)
+            return Deployment(sealed, self._me.node, await _ready(agent))
 
     async def undeploy(self, asked: UndeployAsked) -> Agent:
         """Take it away; raises Refused ``agent-unknown``, and ``agent-changing`` while another Flow changes it."""
-        self._must_hold()
+        term = self._must_lead()
         await self._tidy()
         agent = asked.agent
         with self._alone(agent):
@@ -131,46 +148,82 @@ class AgentFlows:
             tombstone = await self._signed(Tombstone(self._me.org, before.name, version, self._wall_ms()))
             self._stray.add(agent)
             try:
-                gone = await Propose[Agent](WithdrawAgent(agent, version, tombstone.to_bytes(), asked.by))
+                gone = await Propose[Agent](WithdrawAgent(agent, version, tombstone.to_bytes(), asked.by, term))
             except Refused:
                 self._stray.discard(agent)
                 raise
             await _published(Withdraw((tombstone,)))
-            await Port[None](StopAgent(agent))
+            await self._stop(agent)
             self._stray.discard(agent)
             return gone
 
-    async def start_all(self) -> None:
-        """After a restart: run what is recorded, and publish what the crash may have kept from being published.
+    async def run_all(self, term: int) -> None:
+        """This node has come to lead in ``term``: run what is recorded, and publish what a crash may have kept from being published.
 
-        Everything is tried; then the first error is raised.
+        Everything is tried; then the first error is raised. Refused ``stale-term`` where a later leader has taken over.
         """
-        if self._holder != self._me.node:
-            return
-        after, failed = "", list[Err]()
-        while page := await Propose[tuple[Agent, ...]](ListAgents(after, PAGE, withdrawn=True)):
-            living = (self._start_again(agent.agent) for agent in page if not agent.withdrawn)
-            outcomes: list[Outcome[None]] = await Gather(_bury_again(page), *living, each=True)
-            failed += (outcome for outcome in outcomes if isinstance(outcome, Err))
-            after = page[-1].agent
+        self._starting += 1
+        try:
+            failed = await self._run_all(term)
+        finally:
+            self._starting -= 1
+        self._ran, self._failed = term, bool(failed)
         if failed:
             raise failed[0].error
 
+    async def _run_all(self, term: int) -> list[Err]:
+        await Propose[None](RecordLead(self._me.node, term))
+        after, failed = "", list[Err]()
+        while page := await Propose[tuple[Agent, ...]](ListAgents(after, PAGE, withdrawn=True)):
+            living = (self._start_again(agent.agent, term) for agent in page if not agent.withdrawn)
+            outcomes: list[Outcome[None]] = await Gather(_bury_again(page), *living, each=True)
+            failed += (outcome for outcome in outcomes if isinstance(outcome, Err))
+            after = page[-1].agent
+        return failed
+
     async def keep_tidy(self, _: object) -> None:
-        """Settle what cancelled Flows leave behind, for as long as the node lives."""
+        """Settle what cancelled Flows leave behind, and start what could not be started, for as long as the node lives."""
         while True:
             await Sleep(TIDY_S)
+            lead = self._office.lead
+            if lead is None:
+                await self.end_all(None)
+                continue
             await self._tidy()
+            if not self._starting and (lead != self._ran or self._failed):
+                try:
+                    await self.run_all(lead)
+                except MeshError:
+                    continue  # told when it failed first; it is tried again
+
+    async def end_all(self, _: object) -> None:
+        """This node leads no more: end what it runs, unless it leads again by now. What cannot be ended is tried again."""
+        for agent in sorted(self._running.keys() - self._changing):
+            if self._office.lead is not None or agent in self._changing:
+                continue
+            with self._alone(agent):
+                try:
+                    await self._stop(agent)
+                except MeshError:
+                    continue  # ``keep_tidy`` tries it again
+                self._stray.discard(agent)
+
+    def serves(self, agent: AgentId) -> bool:
+        """Whether calls of ``agent`` can be tried: not while this node, which leads since a moment ago, has still to start it."""
+        return bool(self._running.get(agent)) or (self._ran == self._office.lead and agent not in self._changing)
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
-    def _must_hold(self) -> None:
-        if self._holder != self._me.node:
-            raise Refused(
-                "not-holder",
-                f"{self._holder} holds this organisation's state until its nodes can agree among themselves",
-                hint="ask that node: --node with its API's address",
-            )
+    def _must_lead(self) -> int:
+        """The term of this node's lead."""
+        lead = self._office.lead
+        if lead is None:
+            raise leads_not()
+        return lead
+
+    async def _stop(self, agent: AgentId) -> None:
+        await Port[None](StopAgent(agent))
+        self._running.pop(agent, None)
 
     @contextmanager
     def _alone(self, agent: AgentId) -> Iterator[None]:
@@ -194,15 +247,20 @@ class AgentFlows:
                     continue  # it stays a stray for the next Flow; this one is about another agent
 
     async def _settle(self, agent: AgentId) -> None:
-        """What is recorded now, by whomever, is what runs and is published; nothing, if nothing is."""
+        """What is recorded now, by whomever, is what runs and is published; nothing, if nothing is. Nothing runs where nobody leads."""
+        if self._office.lead is None:
+            await self._stop(agent)
+            self._stray.discard(agent)
+            return
         found = await _recorded(agent)
         if found is not None:
             # A refusal of the directory has been told to whoever deployed it; here only the process is to be mended.
             await Propose[Merged](Publish((parse(found.record),)), to="directory")
         if found is None or found.withdrawn:
-            await Port[None](StopAgent(agent))
+            await self._stop(agent)
         else:
             await Port[object](StartAgent(agent, parse_canonical(found.agent_file), found.folder, must_start=False))
+            self._running[agent] = found.version
         self._stray.discard(agent)
 
     async def _next_version(self, agent: AgentId, before: Agent | None) -> int:
@@ -219,7 +277,7 @@ class AgentFlows:
         signature = await Port[EntrySignature](SignEntry(body_of(entry)))
         return seal(entry, signature.signer, signature.signature, signature.proof)
 
-    async def _start_again(self, agent: AgentId) -> None:
+    async def _start_again(self, agent: AgentId, term: int) -> None:
         if agent in self._changing:
             return  # whoever deploys or withdraws it now leaves it as it should be
         with self._alone(agent):
@@ -227,10 +285,14 @@ class AgentFlows:
             if found is None or found.withdrawn:
                 return  # since the page was read
             file = parse_canonical(found.agent_file)
-            try:
-                await Port[object](StartAgent(agent, file, found.folder, must_start=True))
-            except MeshError:
-                await Port[object](StartAgent(agent, file, found.folder, must_start=False))  # tried again with growing pauses
+            await Propose[None](PlaceAgent(agent, self._me.node, term))  # first: another may lead already, and run it
+            if self._running.get(agent) != found.version:
+                self._running[agent] = 0
+                try:
+                    await Port[object](StartAgent(agent, file, found.folder, must_start=True))
+                except MeshError:
+                    await Port[object](StartAgent(agent, file, found.folder, must_start=False))  # tried again with growing pauses
+                self._running[agent] = found.version
             await _published_again(Publish((parse(found.record),)))
 
 
@@ -265,9 +327,18 @@ async def _published_again(command: Publish | Withdraw) -> None:
             raise error
 
 
-def _command(asked: DeployAsked, agent: AgentId, version: int, sealed: Sealed, tools: tuple[Tool, ...]) -> DeployAgent:
+async def processes() -> tuple[AgentProcesses, ...]:
+    """How the processes of this node's agents do."""
+    return await Port[tuple[AgentProcesses, ...]](LookAtAgents())
+
+
+async def _ready(agent: AgentId) -> int:
+    return sum(one.ready for one in await processes() if one.agent == agent)
+
+
+def _command(asked: DeployAsked, version: int, sealed: Sealed, tools: tuple[Tool, ...], placed: Placement) -> DeployAgent:
     return DeployAgent(
-        agent,
+        placed.agent,
         asked.file.name,
         version,
         asked.canonical,
@@ -276,6 +347,8 @@ def _command(asked: DeployAsked, agent: AgentId, version: int, sealed: Sealed, t
         tuple(HostedTool(tool.name, tool.read_only or tool.idempotent) for tool in tools),
         asked.file.pricing.per_query,
         asked.by,
+        placed.node,
+        placed.term,
     )
 
 

@@ -5,19 +5,32 @@ the few things that its ports must reach.
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
+from meshos.consensus.org.replicated import GROUP, OrgState
+from meshos.consensus.pbft.limits import CHECKPOINT_INTERVAL
+from meshos.consensus.pbft.replica import CAST as PBFT
+from meshos.consensus.pbft.replica import Replica as Pbft
+from meshos.consensus.raft.config import Config as RaftConfig
+from meshos.consensus.raft.replica import Replica, protocol_of
 from meshos.crypto.signing import Verifier
 from meshos.effects import Machine
 from meshos.errors import MeshError
 from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
+from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.agents import AgentFlows
+from meshos.node.kernel.group import GroupFlows
+from meshos.node.kernel.leading import Leading
+from meshos.node.kernel.ledger import replica_of
+from meshos.node.kernel.payments import STORED as PAYMENTS_STORED
+from meshos.node.kernel.payments import USUAL, Terms, payment_machines
+from meshos.node.kernel.watch import END, START, Watch
 from meshos.node.kernel.watch import MACHINE as KERNEL
-from meshos.node.kernel.watch import START, Watch
 from meshos.presets import Timing
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.commands import MACHINE as DIRECTORY_MACHINE
@@ -29,6 +42,9 @@ from meshos.protocols.directory.record import OrgOf
 from meshos.protocols.directory.services import services as directory_services
 from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.directory.wire import HINT
+from meshos.protocols.leader.wire import LEADER
+from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
+from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed
 from meshos.protocols.membership.machine import domain as membership_domain
@@ -39,17 +55,20 @@ from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
 from meshos.protocols.membership.sync import CheckCertificate
 from meshos.protocols.membership.sync import services as membership_services
+from meshos.protocols.payments.books import OrgBooks
+from meshos.protocols.rpc.casting import Listener
 from meshos.protocols.rpc.limits import SERVED
 from meshos.protocols.rpc.machine import Rpc
 from meshos.protocols.tasks.call import Calls
 from meshos.protocols.tasks.limits import HEAD_BYTES, MAX_ARGUMENTS_BYTES
 from meshos.protocols.tasks.outbox import MACHINE as RECEIPTS
-from meshos.protocols.tasks.outbox import ReceiptOutbox, deliver
-from meshos.protocols.tasks.payments import OwedOnly
+from meshos.protocols.tasks.outbox import Delivery, ReceiptOutbox
+from meshos.protocols.tasks.payments import OnCredit
 from meshos.protocols.tasks.receipt import PROTOCOL as RECEIPT
 from meshos.protocols.tasks.serve import TaskServices
+from meshos.protocols.tasks.settling import Settling
 from meshos.protocols.tasks.wire import CALL_OFF, TASK
-from meshos.storage.store import View
+from meshos.storage.store import LiveView
 
 FLOWS = 8192
 """Flows that run at once: the requests of all peers (protocols/rpc/limits.py), those of the API, and the node's own."""
@@ -60,38 +79,49 @@ BODIES = {TASK: MAX_ARGUMENTS_BYTES + HEAD_BYTES + 4}
 """The protocols whose requests may be larger than 1 MiB."""
 
 CALL, CALLED_OFF, DEPLOY, UNDEPLOY = "call", "call-off", "deploy", "undeploy"
-DELIVER, TIDY = "receipts-deliver", "agents-tidy"
-ASK_ORG, ASK_DIRECTORY = "ask-org", "ask-directory"
+PROCESSES, ORG_NODES, REMOVE_NODE = "agents-processes", "org-nodes", "org-remove-node"
+DELIVER, SETTLE, TIDY = "receipts-deliver", "calls-settle", "agents-tidy"
+RECOVER, KEEP_GROUP = "tasks-recover", "org-keep-group"
+ASK_ORG, ASK_DIRECTORY, ASK_LEDGER, SEND = "ask-org", "ask-directory", "ask-ledger", "send-transaction"
 """For whoever stands outside: put one command to the machine, give its answer."""
 
-STORED = ("membership", "org", "directory")
+STORED = ("membership", "org", "directory", LEDGER, *PAYMENTS_STORED)
 """The machines that have a disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What a node is given from outside. ``secret`` is random and this node's alone; ``holder_of`` names the node that holds
-    an organisation's state; ``wall_ms`` is the wall clock, ``now`` the driver's clock at this moment, ``now_ms`` the wall clock then."""
+    """What a node is given from outside. ``secret`` is random and this node's alone; ``wall_ms`` is the wall clock, ``now`` the driver's
+    clock at this moment, ``now_ms`` the wall clock then."""
 
     certified: Certified
     facts: NodeFacts
-    genesis_hash: bytes
+    genesis: Genesis
+    validator_key: str
     timing: Timing
     seeds: Sequence[Seed]
     verifier: Verifier
     check_certificate: CheckCertificate
     org_of: OrgOf
-    holder_of: Callable[[OrgDid], NodeId | None]
     rng: random.Random
     secret: bytes
-    views: Mapping[str, View]
+    views: Mapping[str, LiveView]
     now: float
     now_ms: int
     wall_ms: Callable[[], int]
     embedder: Embedder
+    raft: RaftConfig
     measures: Measures = unmeasured
     revoked: Held | None = None
     """The revocation lists to hand on, where there are any."""
+    terms: Terms = USUAL
+    checkpoint_interval: int = CHECKPOINT_INTERVAL
+    """The same for all nodes of a mesh; smaller in simulations."""
+
+    @property
+    def genesis_hash(self) -> bytes:
+        """What names the mesh."""
+        return self.genesis.hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +138,14 @@ class Assembly:
     tasks: TaskServices
     shelf: Shelf
     revocations: Revocations
-    holder_of: Callable[[OrgDid], NodeId | None]
+    org: OrgMachine
+    group: GroupFlows
+    ledger: Pbft
+    window: ReplicaLedger
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
-        """The nodes of ``org`` that work can be sent to now: the one that holds its state first."""
-        holder = self.holder_of(org)
-        return tuple(sorted(self.membership.routable_of(org), key=lambda node: node != holder))
+        """The nodes of ``org`` that work can be sent to now: of the own organisation, the one that leads it first."""
+        return tuple(sorted(self.membership.routable_of(org), key=lambda node: node != self.org.leader))
 
 
 def assemble(outside: Outside) -> Assembly:
@@ -125,23 +157,59 @@ def assemble(outside: Outside) -> Assembly:
         member = membership.member(node)
         return None if member is None else member.org
 
+    def providers_of(org_: OrgDid) -> tuple[NodeId, ...]:
+        return tuple(membership.routable_of(org_)) if org_ != me.org else (me.node,)
+
     def live_peers() -> list[NodeId]:
         return [view.node_id for view in membership.members() if view.node_id != me.node and membership.routable(view.node_id)]
 
-    holder = outside.holder_of(me.org) or me.node
-    tasks = TaskServices(me, holder=holder, genesis_hash=outside.genesis_hash, verifier=outside.verifier, payments=OwedOnly())
-    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member)
-    agents = AgentFlows(me, holder=holder, embedder=outside.embedder, wall_ms=outside.wall_ms)
+    def own_alive() -> Set[NodeId]:
+        own = membership.routable_of(me.org)
+        return {node for node in own if membership.organisation_of(node) == me.org and _is_alive(membership, node)}
+
+    def own_expelled() -> Set[NodeId]:
+        return {one.node for one in membership.expelled() if one.org == me.org}
+
+    def own_nodes() -> Sequence[NodeId]:
+        leader = () if org.leader is None else (org.leader,)  # it is heard, also where membership has doubts
+        return tuple(dict.fromkeys((*leader, *membership.routable_of(me.org), me.node)))
+
+    org = OrgMachine(_replica(outside, me))
+    wall_ms = outside.now_ms
+    ledger = replica_of(
+        outside.genesis,
+        me,
+        outside.validator_key,
+        outside.views[LEDGER],
+        outside.verifier,
+        interval=outside.checkpoint_interval,
+        now=outside.now,
+        wall_ms=wall_ms,
+        listeners=(KERNEL, *PAYMENTS_STORED),
+    )
+    window = ReplicaLedger(ledger, outside.views[LEDGER])
+    agents = AgentFlows(me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms)
+    group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
+    leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
+    tasks = TaskServices(
+        me,
+        office=org,
+        genesis_hash=outside.genesis_hash,
+        verifier=outside.verifier,
+        payments=OnCredit(me.org),
+        serves=agents.serves,
+    )
+    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member, pays=True)
     shelf = Shelf(outside.embedder)
     checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
     parts = Parts(me.node, me.org, checker, shelf, live_peers, outside.measures)
 
     revocations = Revocations(outside.revoked or dict)
 
-    async def start(_: object) -> int:
+    async def start(term: int) -> int:
         failed: MeshError | None = None
         try:
-            await agents.start_all()
+            await agents.run_all(term)
         except MeshError as error:
             failed = error  # open tasks are ended all the same
         ended = await tasks.recover(None)
@@ -162,29 +230,50 @@ def assemble(outside: Outside) -> Assembly:
         RECEIPT: tasks.receipt,
         CALL: calls.call,
         CALLED_OFF: calls.call_off,
-        DEPLOY: agents.deploy,
-        UNDEPLOY: agents.undeploy,
+        DEPLOY: leading.deploy,
+        UNDEPLOY: leading.undeploy,
+        PROCESSES: leading.processes,
+        ORG_NODES: leading.nodes,
+        REMOVE_NODE: leading.remove,
+        LEADER: leading.serve,
         TIDY: agents.keep_tidy,
-        DELIVER: deliver,
+        RECOVER: tasks.keep_recovering,
+        KEEP_GROUP: group.keep,
+        DELIVER: Delivery(providers_of, pays=True).deliver,
+        SETTLE: Settling(calls, providers_of).settle,
         START: start,
+        END: agents.end_all,
         ASK_ORG: ask_org,
         ASK_DIRECTORY: ask_directory,
+        ASK_LEDGER: ask_ledger,
+        SEND: send_transaction,
     }
     flows = Flows(services, limit=FLOWS)
-    allowed = dict.fromkeys((MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT), any_member)
-    rpc = Rpc(me, allowed, outside.rng, bodies=BODIES)
+
+    def own_only(peer: Peer) -> bool:
+        return peer.org == me.org
+
+    open_to_all = (MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT)
+    allowed = {**dict.fromkeys(open_to_all, any_member), LEADER: own_only}
+    listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_member)}
+    rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"])
-    receipts, watch = ReceiptOutbox(), Watch(also=(DELIVER, TIDY))
+    also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP)
+    receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of)
     machines: dict[str, Machine] = {
         "flows": flows,
         "rpc": rpc,
         "membership": membership,
-        "org": OrgMachine(outside.views["org"], now=outside.now, wall_ms=outside.now_ms),
+        ORG: org,
+        LEDGER: ledger,
+        **payment_machines(
+            me, outside.genesis_hash, window, OrgBooks(org.replica.view), outside.terms, outside.views, now=outside.now, wall_ms=wall_ms
+        ),
         "directory": directory,
         RECEIPTS: receipts,
         KERNEL: watch,
     }
-    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, outside.holder_of)
+    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org, group, ledger, window)
 
 
 async def ask_org(command: object) -> object:
@@ -197,10 +286,41 @@ async def ask_directory(command: object) -> object:
     return await Propose[object](command, to=DIRECTORY_MACHINE)
 
 
+async def ask_ledger(command: object) -> object:
+    """The Flow ``ASK_LEDGER``."""
+    return await Propose[object](command, to=LEDGER)
+
+
+async def send_transaction(send: object) -> object:
+    """The Flow ``SEND``: in the name of this node."""
+    return await Propose[object](send, to=TRANSACTIONS)
+
+
 def any_member(peer: Peer) -> bool:
     """Who has come through a link's handshake holds a certificate of an organisation of this mesh; that is enough to ask."""
     del peer
     return True
+
+
+def _is_alive(membership: Membership, node: NodeId) -> bool:
+    member = membership.member(node)
+    return member is not None and member.state == "alive"
+
+
+def _replica(outside: Outside, me: Peer) -> Replica:
+    return Replica(
+        ORG,
+        GROUP,
+        me.node,
+        OrgState(),
+        outside.views[ORG],
+        org=me.org,
+        config=outside.raft,
+        rng=outside.rng,
+        now=outside.now,
+        wall_ms=outside.now_ms,
+        subscribers=(KERNEL,),
+    )
 
 
 def _membership(outside: Outside) -> Membership:

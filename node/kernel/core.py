@@ -2,9 +2,10 @@
 
 Theory of operation. Events wait in one queue in the order of arrival. ``_pump`` takes them one by one, steps the machine
 that each is for, and carries its effects out at once: ``Tell`` goes to the end of the queue, everything else to
-the driver. A machine that emits ``Persist`` *syncs*: from then on its effects are withheld and its events put aside, until the
-driver says that the batch is on disk. What was put aside is then stepped together, so that one sync serves many events (group
-commit) while the other machines go on: gossip never waits for the ledger's disk.
+the driver. A machine that emits ``Persist`` *drains*: from then on its effects are withheld, while it steps on through what else
+waits for it in the queue. When the queue is empty it *syncs*: its events are put aside until the driver says that the batch is
+on disk. Then its effects are carried out, and what was put aside is queued again. So one sync serves many events (group commit) while the
+other machines go on: gossip never waits for the ledger's disk.
 
 ``Ahead`` effects are carried out before their drain's sync begins. What a ``WriteBack`` stages goes to the disk with the machine's next
 sync; if none comes within WRITE_BACK_S, or too much has been staged, the core begins one for it.
@@ -16,7 +17,7 @@ Everything happens in the driver's one thread.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from meshos.effects import Ahead, Cast, Completed, Err, Machine, Persist, Put, Report, Tell, Tick, Write, WriteBack
 from meshos.errors import busy
@@ -31,24 +32,26 @@ RPC = "rpc"
 """The machine that carries casts, in the cores that have one."""
 
 DRAIN = 1024
-"""Events that share one sync; the others wait for the next."""
+"""Steps of a machine that share one sync; what else waits for it waits for the next."""
 
 assert WRITE_BACK_BATCHES + 2 * DRAIN <= MAX_PENDING_BATCHES, "each step of a drain may stage two batches, and a View shows all of them"
 
 
 NEVER = float("inf")
+WRITES = frozenset({Persist, WriteBack})
 TICK = Tick()
 
 
 class _Slot:
     """One machine, and what it waits for."""
 
-    __slots__ = ("backlog", "due", "machine", "name", "syncing", "withheld", "written_back", "written_back_bytes")
+    __slots__ = ("backlog", "draining", "due", "machine", "name", "syncing", "withheld", "written_back", "written_back_bytes")
 
     def __init__(self, name: str, machine: Machine) -> None:
         self.name = name
         self.machine = machine
         self.due = NEVER  # the machine's deadline; NEVER too while it waits for its disk
+        self.draining = 0  # steps since the one that must be synced, itself included; 0 where there was none
         self.syncing = False
         self.look_at_deadline()
         self.withheld: list[object] = []
@@ -85,6 +88,7 @@ class Core:
         self._observe = observe
         self._queue: deque[tuple[_Slot, object]] = deque()
         self._pumping = False
+        self._drained: list[_Slot] = []  # those that sync once the queue is empty
         self._write_back_at: dict[_Slot, float] = {}  # when a sync begins for what is written back, if none has by then
         self.refused = 0
 
@@ -95,6 +99,13 @@ class Core:
     def deliver(self, now: float, machine: str, event: object) -> None:
         """``event`` has happened for ``machine``."""
         self._queue.append((self._slots[machine], event))
+        if not self._pumping:
+            self._pump(now)
+
+    def deliver_all(self, now: float, happened: Iterable[tuple[str, object]]) -> None:
+        """The same for several (machine, event) at once: what they have synced is one batch a machine."""
+        slots = self._slots
+        self._queue.extend([(slots[machine], event) for machine, event in happened])
         if not self._pumping:
             self._pump(now)
 
@@ -110,7 +121,7 @@ class Core:
         self._release(effects)
         self._pumping = was_pumping
         if not was_pumping:
-            self._pump(now, together=slot)
+            self._pump(now)
 
     def tick(self, now: float) -> None:
         """Tell every machine whose deadline has passed."""
@@ -124,76 +135,80 @@ class Core:
         """When to call ``tick`` at the latest; ``due`` is the same, with NEVER for None."""
         return None if self.due == NEVER else self.due
 
-    def _pump(self, now: float, together: _Slot | None = None) -> None:
-        """Step until nothing waits. The events of ``together`` at the queue's head share one sync."""
+    def _pump(self, now: float) -> None:
+        """Step until nothing waits but for disks."""
         self._pumping = True
-        queue = self._queue
         try:
-            if together is not None:
-                self._step_together(now, together)
-            while queue:
-                slot, event = queue.popleft()
-                if slot.syncing:
-                    self._put_aside(slot, event)
-                    continue
-                effects = self._step(now, slot, event)
-                if not effects:
-                    continue
-                if self._stage_writes(now, slot, effects):
-                    self._begin_sync(slot, self._go_ahead(effects))
-                else:
-                    self._release(effects)
-            if self._write_back_at:
-                self._write_back(now)
+            self._step_through(now)
+            while (self._drained or self._write_back_at) and self._sync_drained(now):
+                self._step_through(now)  # there is something only where a disk was written at once
         finally:
             self._pumping = False
-            due = min(self._write_back_at.values(), default=NEVER) if self._write_back_at else NEVER
+            due = min(self._write_back_at.values()) if self._write_back_at else NEVER
             for slot in self._in_order:
                 if slot.due < due:
                     due = slot.due
             self.due = due
 
-    def _step_together(self, now: float, slot: _Slot) -> None:
-        effects: list[object] = []
-        must_sync = False
-        for _ in range(DRAIN):
-            if not self._queue or self._queue[0][0] is not slot:
-                break
-            caused = self._step(now, slot, self._queue.popleft()[1])
-            must_sync |= self._stage_writes(now, slot, caused)
-            effects += self._go_ahead(caused)
-        if must_sync:
-            self._begin_sync(slot, effects)
-        else:
-            self._release(effects)
-
-    def _step(self, now: float, slot: _Slot, event: object) -> list[object]:
-        """Step once and give what it caused."""
-        machine = slot.machine
+    def _step_through(self, now: float) -> None:
+        """Step until the queue is empty. Everything that happens in a node passes here: few words, no calls that can be spared."""
+        queue, observe = self._queue, self._observe
         self.now = now
-        try:
-            caused = machine.step(now, event)
-            due = machine.deadline()
-        except Exception as error:
-            if self._observe is not None:
-                self._observe(slot.name, event, [Report(slot.name, error)])
-            raise
-        slot.due = NEVER if due is None else due
-        if self._observe is not None:
-            self._observe(slot.name, event, caused)
-        return caused
+        while queue:
+            slot, event = queue.popleft()
+            if slot.syncing:
+                self._put_aside(slot, event)
+                continue
+            machine = slot.machine
+            try:
+                effects = machine.step(now, event)
+                due = machine.deadline()
+            except Exception as error:
+                if observe is not None:
+                    observe(slot.name, event, [Report(slot.name, error)])
+                raise
+            slot.due = NEVER if due is None else due
+            if observe is not None:
+                observe(slot.name, event, effects)
+            if slot.draining:
+                self._drain(now, slot, effects)
+                continue
+            for effect in effects:
+                if type(effect) in WRITES:
+                    if self._stage_writes(now, slot, effects):
+                        self._drained.append(slot)
+                        self._withhold(slot, effects)
+                    else:
+                        self._release(effects)
+                    break
+            else:
+                self._release(effects)
+
+    def _drain(self, now: float, slot: _Slot, effects: list[object]) -> None:
+        """One more step of a machine that must sync."""
+        self._stage_writes(now, slot, effects)
+        self._withhold(slot, effects)
+        if slot.draining >= DRAIN:
+            self._drained.remove(slot)
+            self._begin_sync(slot)
+
+    def _sync_drained(self, now: float) -> bool:
+        """The queue is empty: begin the syncs that this turn has made necessary, and those that are due; whether there were any."""
+        due, self._drained = self._drained, []
+        if self._write_back_at:
+            due += [slot for slot, at in self._write_back_at.items() if at <= now and not slot.draining]
+        for slot in due:
+            self._begin_sync(slot)
+        return bool(due)
 
     def _stage_writes(self, now: float, slot: _Slot, effects: list[object]) -> bool:
         """Let the machine's View show what it has written; whether a sync must begin for it."""
         must_sync = False
         for effect in effects:
-            kind = type(effect)
-            if kind is Persist:
-                assert isinstance(effect, Persist)
+            if isinstance(effect, Persist):
                 self._stage(slot.name, effect.writes)
                 must_sync = True
-            elif kind is WriteBack:
-                assert isinstance(effect, WriteBack)
+            elif isinstance(effect, WriteBack):
                 must_sync |= self._stage_write_back(now, slot, effect.writes)
         return must_sync
 
@@ -205,15 +220,14 @@ class Core:
         slot.written_back_bytes += sum(len(write.key) + (len(write.value) if type(write) is Put else 0) for write in writes)
         return slot.written_back >= WRITE_BACK_BATCHES or slot.written_back_bytes >= WRITE_BACK_BYTES
 
-    def _write_back(self, now: float) -> None:
-        """Begin a sync for every machine whose writes have waited long enough."""
-        for slot in [slot for slot, at in self._write_back_at.items() if at <= now]:
-            self._begin_sync(slot, [])
+    def _withhold(self, slot: _Slot, effects: list[object]) -> None:
+        slot.draining += 1
+        slot.withheld += self._go_ahead(effects)
 
-    def _begin_sync(self, slot: _Slot, effects: list[object]) -> None:
+    def _begin_sync(self, slot: _Slot) -> None:
         slot.syncing = True
+        slot.draining = 0
         slot.due = NEVER
-        slot.withheld = effects
         if slot.written_back:
             del self._write_back_at[slot]
             slot.written_back = slot.written_back_bytes = 0
@@ -228,20 +242,20 @@ class Core:
         return [effect for effect in effects if type(effect) is not Ahead]
 
     def _release(self, effects: list[object]) -> None:
+        slots, queue = self._slots, self._queue
         for effect in effects:
-            kind = type(effect)
-            if kind is Tell:
-                assert isinstance(effect, Tell)
-                if effect.machine == OUTSIDE:
-                    self._carry_out(effect.event)
+            if isinstance(effect, Tell):
+                slot = slots.get(effect.machine)
+                if slot is not None:
+                    queue.append((slot, effect.event))
                 else:
-                    self._queue.append((self._slots[effect.machine], effect.event))
-            elif kind is Cast:
-                self._queue.append((self._slots[RPC], effect))
-            elif kind is Ahead:
-                assert isinstance(effect, Ahead)
+                    assert effect.machine == OUTSIDE, f"{effect.machine} is no machine of this node"
+                    self._carry_out(effect.event)
+            elif isinstance(effect, Cast):
+                queue.append((slots[RPC], effect))
+            elif isinstance(effect, Ahead):
                 self._release([effect.effect])
-            elif kind is not Persist and kind is not WriteBack:
+            elif type(effect) not in WRITES:
                 self._carry_out(effect)
 
     def _put_aside(self, slot: _Slot, event: object) -> None:

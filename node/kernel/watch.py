@@ -1,22 +1,27 @@
 """The machine "kernel": what others tell it about the mesh becomes news for people, and the node's own readiness."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from meshos.consensus.pbft.events import Decided, Noticed
+from meshos.consensus.raft.events import Followed, Led
 from meshos.effects import Completed, Err, Tell, Tick
 from meshos.errors import Refused
-from meshos.flow_machine import Abandon, FlowEnded, Perform, StartFlow
+from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Perform, StartFlow
+from meshos.ids import NodeId
 from meshos.protocols.membership.events import LeaveCompleted, MemberChanged, MemberForgotten, NoteReceived
 
 MACHINE = "kernel"
-START = "node-start"
+START, END = "lead-start", "lead-end"
+"""The Flows of a node that has come to lead its organisation (its argument is the term), and of one that leads no more."""
 
 Fields: TypeAlias = tuple[tuple[str, str | int | float | bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The node's ports are open: start its agents and end what the last crash left open."""
+    """The node's ports are open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +34,28 @@ class Happened:
 
 
 class Watch:
-    """See the module's text. Starts the Flow ``START`` and those of ``also`` once; ``ready`` says that ``START`` has ended."""
+    """See the module's text. Starts the Flows of ``also`` once, ``START`` whenever this node comes to lead, ``END`` when it leads no more.
+    ``ready``: this node follows a leader, or leads and ``START`` has ended. ``name_of`` gives what a member calls itself.
+    """
 
-    def __init__(self, also: tuple[str, ...] = ()) -> None:
+    def __init__(self, also: tuple[str, ...] = (), name_of: Callable[[NodeId], str | None] = lambda node: None) -> None:
         self._also = also
+        self._name_of = name_of
+        self._begun = False
+        self._led = 0
         self.ready = False
         self.changes = 0
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
         if isinstance(event, Begin):
-            return [Tell("flows", StartFlow(name, name, None, None, MACHINE)) for name in (START, *self._also)]
+            self._begun = True
+            return [*(Tell("flows", StartFlow(name, name, None, None, MACHINE)) for name in self._also), *self._start()]
+        if isinstance(event, Led):
+            self._led = event.term
+            return [*self._start(), _leads("this node leads its organisation", event.term, "")]
+        if isinstance(event, Followed):
+            return self._follow(event)
         if isinstance(event, MemberChanged):
             self.changes += 1
             return [_member(event)]
@@ -47,6 +63,11 @@ class Watch:
             return [Happened("member-forgotten", f"{event.node} is not listed any more", (("peer", event.node),))]
         if isinstance(event, FlowEnded):
             return self._ended(event)
+        if isinstance(event, Decided):
+            return [_block(event)]
+        if isinstance(event, Noticed):
+            error = event.error
+            return [Happened("ledger-notice", str(error), (("err", error.name),))]
         if isinstance(event, LeaveCompleted):
             return [event]
         if isinstance(event, Perform):
@@ -59,13 +80,41 @@ class Watch:
         """It waits for nothing."""
         return None
 
+    def _follow(self, event: Followed) -> list[object]:
+        effects: list[object] = []
+        if self._led and self._begun:
+            flow = (START, self._led)
+            effects = [Tell("flows", CancelFlow(flow)), Tell("flows", StartFlow((END, event.term), END, None, None, MACHINE))]
+        self._led = 0
+        self.ready = event.leader is not None
+        if event.leader is None:
+            return [*effects, _leads("nobody leads this organisation that this node knows of", event.term, "")]
+        name = self._name_of(event.leader) or event.leader
+        return [*effects, _leads(f"{name} leads this organisation", event.term, name)]
+
+    def _start(self) -> list[object]:
+        """Once this node leads and its ports are open, whichever comes first: agents are started through a port."""
+        if not self._begun or not self._led:
+            return []
+        return [Tell("flows", StartFlow((START, self._led), START, self._led, None, MACHINE))]
+
     def _ended(self, event: FlowEnded) -> list[object]:
-        if event.flow != START:
+        if event.flow != (START, self._led):
             return []
         self.ready = True
         if isinstance(event.outcome, Err):
             return [Happened("start-failed", str(event.outcome.error), (("err", event.outcome.error.name),))]
         return [Happened("started", "agents are started, open tasks are ended", ())]
+
+
+def _block(event: Decided) -> Happened:
+    block = event.certified.block
+    count, height = len(block.requests), block.header.height
+    return Happened("block", f"block {height} with {count} transactions", (("height", height), ("transactions", count)))
+
+
+def _leads(text: str, term: int, leader: str) -> Happened:
+    return Happened("leader", text, (("term", term), ("leader", leader)))
 
 
 def _member(event: MemberChanged) -> Happened:

@@ -195,7 +195,7 @@ class Accusation:
     dead: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemberView:
     """One member, as this node sees it. Times are in seconds of the machine's clock.
 

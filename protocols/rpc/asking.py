@@ -42,10 +42,15 @@ NOT_TAKEN = PERMANENT | {"busy", "link-closing"}
 """Reasons of NotSent with which this side of the link itself said no."""
 
 
+_AMPLE_MS = 20 * HOP_MARGIN_MAX_MS
+
+
 def ttl_ms(left_s: float) -> int:
     """The time to live that is sent: what is left, less a margin for the way back."""
     left_ms = int(left_s * 1000)
-    return left_ms - max(HOP_MARGIN_MIN_MS, min(HOP_MARGIN_MAX_MS, left_ms // 20))
+    if left_ms >= _AMPLE_MS:
+        return left_ms - HOP_MARGIN_MAX_MS
+    return left_ms - max(HOP_MARGIN_MIN_MS, left_ms // 20)
 
 
 def request_lane(lane: Lane, size: int) -> Lane:

@@ -40,12 +40,18 @@ from meshos.protocols.rpc.limits import (
     OUTBOUND_BYTES,
     OUTBOUND_MESSAGES,
 )
-from meshos.protocols.rpc.messages import HEAD_LENGTH, decode_head, encode_message, may_have_body, with_body
+from meshos.protocols.rpc.messages import HEAD_LENGTH, decode_message, encode_message, may_have_body, with_body
 from meshos.protocols.rpc.partials import Holding, Partials
 
 _SIZE = struct.Struct("!I")
 _TOKEN = struct.Struct("!Q")
-_LEAST = HEAD_LENGTH.size + 1
+_SIZES = struct.Struct("!IH")
+"""What a message begins with: its size, and that of its head."""
+
+FIRST_HEADER = struct.Struct("!IBBII")
+"""The header of a FIRST frame, and the size of its message."""
+
+assert _SIZES.size == _SIZE.size + HEAD_LENGTH.size and FIRST_HEADER.size == FRAME_HEADER_BYTES + _SIZE.size
 _MOST: Final = {lane: HEAD_LENGTH.size + MESSAGE_HEAD_BYTES + size for lane, size in BODY_BYTES.items()}
 
 
@@ -54,29 +60,35 @@ class _Outbound:
 
     __slots__ = ("body", "head", "message", "offset", "size", "stream")
 
-    def __init__(self, message: Message, head: bytes, body: bytes) -> None:
+    def __init__(self, message: Message, head: bytes, body: bytes, size: int) -> None:
         self.message = message
         self.head = head
-        self.body = memoryview(body)
-        self.size = len(head) + len(body)
+        self.body = body
+        self.size = size
         self.offset = 0
         self.stream = -1
 
-    def fragment(self, count: int) -> tuple[bytes | memoryview, ...]:
+    def piece(self, count: int) -> tuple[bytes | memoryview, ...]:
         """The next ``count`` bytes; the first fragment always holds the whole head."""
         begin, self.offset = self.offset, min(self.offset + count, self.size)
+        if begin == 0 and count >= self.size:
+            return self.head, self.body
+        body = memoryview(self.body)
         if begin == 0:
-            return self.head, self.body[: self.offset - len(self.head)]
-        return (self.body[begin - len(self.head) : self.offset - len(self.head)],)
+            return self.head, body[: self.offset - len(self.head)]
+        return (body[begin - len(self.head) : self.offset - len(self.head)],)
 
 
 class _OutLane:
     """What waits in one lane: ``short`` fit into one frame, ``long`` have not begun, ``active`` have."""
 
-    __slots__ = ("active", "bytes", "lane", "long", "next_stream", "short", "turn_long")
+    __slots__ = ("active", "bytes", "fragment", "lane", "long", "most", "next_stream", "number", "short", "turn_long")
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
+        self.number = frames.NUMBER_OF[lane]
+        self.most = BODY_BYTES[lane]
+        self.fragment = FRAGMENT_BYTES[lane]
         self.short: deque[_Outbound] = deque()
         self.long: deque[_Outbound] = deque()
         self.active: deque[_Outbound] = deque()
@@ -119,7 +131,8 @@ class LinkCodec:
     of half received messages counts for ``org``; ``evicted`` hears that they had to be dropped, and the connection must end.
 
     ``peer_hello`` is set once the other's hello was read and accepted; ``pong`` is the token of the last answered ping;
-    ``goodbye`` says that the other side sends no more messages.
+    ``goodbye`` says that the other side sends no more messages; ``waiting`` is how many messages are not yet wholly in what
+    ``data_to_send`` gave.
     """
 
     def __init__(
@@ -145,6 +158,7 @@ class LinkCodec:
         self._urgent: deque[bytes] = deque()  # hello, goodbye, refusal: whole frames
         self._answer: bytes | None = None  # a pong that is due; only the latest, so that a flood of pings costs nothing
         self._out: dict[Lane, _OutLane] = {lane: _OutLane(lane) for lane in LANES}
+        self.waiting = 0
         self._parting = self._said_goodbye = False
         self._greeted = dialled  # whether our own hello is on its way
         self._buffer = bytearray()
@@ -162,15 +176,17 @@ class LinkCodec:
         """Queue ``message``; raises Refused ``busy`` when the lane is full, ``message-too-large``, ``bad-rpc-message``."""
         out = self._out[lane]
         head, body = encode_message(message)
-        if len(body) > BODY_BYTES[lane]:
-            raise Refused("message-too-large", f"{len(body)} bytes do not go on the {lane} lane, which takes {BODY_BYTES[lane]}")
+        if len(body) > out.most:
+            raise Refused("message-too-large", f"{len(body)} bytes do not go on the {lane} lane, which takes {out.most}")
         if self._parting or (self.peer_hello is not None and lane not in self._lanes):
             raise Refused("link-closing", f"this connection takes nothing more on its {lane} lane")
-        item = _Outbound(message, head, body)
-        if out.bytes + item.size > OUTBOUND_BYTES[lane] or len(out) >= OUTBOUND_MESSAGES[lane]:
+        size = len(head) + len(body)
+        queued = out.bytes + size
+        if queued > OUTBOUND_BYTES[lane] or len(out) >= OUTBOUND_MESSAGES[lane]:
             raise busy(f"the {lane} lane of the link to {self._expect}")
-        out.bytes += item.size
-        (out.short if item.size <= FRAGMENT_BYTES[lane] else out.long).append(item)
+        out.bytes = queued
+        self.waiting += 1
+        (out.short if size <= out.fragment else out.long).append(_Outbound(message, head, body, size))
 
     def writable(self, lane: Lane) -> bool:
         """Whether a message of the lane's largest size would still be taken."""
@@ -202,9 +218,10 @@ class LinkCodec:
             room -= len(self._answer)
             self._answer = None
         if self.peer_hello is not None:
-            for lane in LANES:
-                room = self._fill(self._out[lane], parts, room)
-            if self._parting and not self.waiting() and room >= FRAME_HEADER_BYTES and not self._said_goodbye:
+            for out in self._out.values():
+                if out.bytes:
+                    room = self._fill(out, parts, room)
+            if self._parting and not self.waiting and room >= FRAME_HEADER_BYTES and not self._said_goodbye:
                 parts.append(frames.frame(GOODBYE, b""))
                 self._said_goodbye = True
         return b"".join(parts)
@@ -212,10 +229,6 @@ class LinkCodec:
     def urgent(self) -> bool:
         """Whether a frame waits that carries no message."""
         return bool(self._urgent) or self._answer is not None
-
-    def waiting(self) -> int:
-        """How many messages are not yet wholly in what ``data_to_send`` gave."""
-        return sum(len(out) for out in self._out.values())
 
     def unsent(self) -> list[tuple[Lane, Message]]:
         """Those messages, in the order in which they were queued; the other side cannot have read any of them."""
@@ -227,28 +240,53 @@ class LinkCodec:
             for queue in (out.short, out.long, out.active):
                 queue.clear()
             out.bytes = 0
+        self.waiting = 0
 
     def _fill(self, out: _OutLane, parts: list[bytes | memoryview], room: int) -> int:
         """Frames of one lane into ``parts`` while a whole fragment fits into ``room``; gives what room is left."""
-        most = FRAGMENT_BYTES[out.lane]
-        while out.bytes and room >= FRAME_HEADER_BYTES + _SIZE.size + most:
+        least = FRAME_HEADER_BYTES + _SIZE.size + out.fragment
+        while out.bytes and room >= least:
+            if out.short and not (out.long or out.active):
+                room = self._fill_short(out, parts, room, least)
+                continue
             item = out.pick()
             assert item is not None
             first = item.offset == 0
-            count = min(most, item.size - item.offset)
+            count = min(out.fragment, item.size - item.offset)
             if first:
-                item.stream, out.next_stream = out.next_stream, (out.next_stream + 1) & 0xFFFFFFFF
-                parts.append(frames.header(_SIZE.size + count, FIRST, out.lane, item.stream) + _SIZE.pack(item.size))
+                parts.append(self._first_header(out, item, count))
                 room -= _SIZE.size
             else:
                 parts.append(frames.header(count, MORE, out.lane, item.stream))
-            parts.extend(item.fragment(count))
+            parts.extend(item.piece(count))
             room -= FRAME_HEADER_BYTES + count
             out.bytes -= count
             self.frames_sent += 1
             if item.offset < item.size:
                 out.active.append(item)
+            else:
+                self.waiting -= 1
         return room
+
+    def _fill_short(self, out: _OutLane, parts: list[bytes | memoryview], room: int, least: int) -> int:
+        """The same where all that waits fits into one frame each: mostly so."""
+        short = out.short
+        while short and room >= least:
+            item = short.popleft()
+            size = item.size
+            parts += (self._first_header(out, item, size), item.head, item.body)
+            room -= FRAME_HEADER_BYTES + _SIZE.size + size
+            out.bytes -= size
+            self.frames_sent += 1
+            self.waiting -= 1
+        out.turn_long = True
+        return room
+
+    def _first_header(self, out: _OutLane, item: _Outbound, count: int) -> bytes:
+        """Begin ``item`` with ``count`` bytes of it."""
+        item.stream = stream = out.next_stream
+        out.next_stream = (stream + 1) & 0xFFFFFFFF
+        return FIRST_HEADER.pack(_SIZE.size + count, FIRST, out.number, stream, item.size)
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
@@ -299,7 +337,6 @@ class LinkCodec:
                 return []
             data = bytes(self._buffer)
             self._buffer.clear()
-        view = memoryview(data)
         done: list[tuple[Lane, Message]] = []
         begin, end = 0, len(data)
         while end - begin >= FRAME_HEADER_BYTES:
@@ -313,16 +350,20 @@ class LinkCodec:
                 self._need = after - begin
                 break
             self.frames_received += 1
-            payload = view[begin + FRAME_HEADER_BYTES : after]
-            begin = after
+            payload, begin = begin + FRAME_HEADER_BYTES, after
             if kind in (FIRST, MORE):
-                if (message := self._fragment(kind, lane, stream, payload)) is not None:
-                    done.append((LANE_OF[lane], message))
+                name = LANE_OF.get(lane)
+                if name is None or name not in self._lanes or self.goodbye:
+                    raise Refused("bad-frame", "a message on a lane that this connection does not have")
+                piece = self._first if kind == FIRST else self._more
+                if (message := piece(name, stream, data, payload, after)) is not None:
+                    done.append((name, message))
             else:
-                self._control(kind, lane, stream, bytes(payload))
+                self._control(kind, lane, stream, data[payload:after])
         else:
             self._need = FRAME_HEADER_BYTES
-        self._buffer += view[begin:]
+        if begin < end:
+            self._buffer += memoryview(data)[begin:]
         return done
 
     def _control(self, kind: int, lane: int, stream: int, payload: bytes) -> None:
@@ -347,22 +388,52 @@ class LinkCodec:
         else:
             raise Refused("bad-frame", f"a frame of kind {kind} has no place here")
 
-    def _fragment(self, kind: int, lane_number: int, stream: int, payload: memoryview) -> Message | None:
-        """Take in a piece of a message; gives the message that it completes."""
-        lane = LANE_OF.get(lane_number)
-        if lane is None or lane not in self._lanes or self.goodbye:
-            raise Refused("bad-frame", "a message on a lane that this connection does not have")
-        if kind == FIRST:
-            return self._first(lane, stream, payload)
+    def _first(self, lane: Lane, stream: int, data: bytes, begin: int, end: int) -> Message | None:
+        """A message begins with ``data[begin:end]``; gives it if that is all of it."""
+        if stream != self._expected_stream[lane]:
+            raise Refused("frame-out-of-order", f"message {stream} of the {lane} lane begins, {self._expected_stream[lane]} is next")
+        self._expected_stream[lane] = (stream + 1) & 0xFFFFFFFF
+        if end - begin < _SIZES.size + 1:
+            raise Refused("bad-frame", "a message that begins with less than its head")
+        total, head_length = _SIZES.unpack_from(data, begin)
+        if head_length > MESSAGE_HEAD_BYTES or total - head_length > BODY_BYTES[lane] + HEAD_LENGTH.size:
+            raise Refused("message-too-large", f"a message of {total} bytes on the {lane} lane")
+        head = begin + _SIZES.size
+        body = head + head_length
+        missing = total - (end - begin - _SIZE.size)
+        if body > end or missing < 0:
+            raise Refused("bad-frame", "a message whose first piece and its sizes do not agree")
+        message = decode_message(data[head:body], data[body:end])
+        if lane == "bulk" and type(message) is Notice:
+            raise Refused("bad-rpc-message", "a notice on the bulk lane, which casts do not use")
+        if missing:
+            self._begin(lane, stream, message, memoryview(data)[body:end], missing)
+            return None
+        return message
+
+    def _begin(self, lane: Lane, stream: int, message: Message, piece: memoryview, missing: int) -> None:
+        """Keep what there is of a message that comes in several pieces."""
+        if not may_have_body(message):
+            raise Refused("bad-rpc-message", "a body where there can be none")
+        if self._active_in[lane] >= ACTIVE_MESSAGES[lane]:
+            raise Refused("too-many-partial", f"more than {ACTIVE_MESSAGES[lane]} half received messages on the {lane} lane")
+        self._partials.take(self._holding, len(piece))
+        partial = _Partial(message, missing)
+        partial.body.write(piece)
+        self._in[lane, stream] = partial
+        self._active_in[lane] += 1
+
+    def _more(self, lane: Lane, stream: int, data: bytes, begin: int, end: int) -> Message | None:
+        """``data[begin:end]`` goes on with a message; gives it if it is whole now."""
         partial = self._in.get((lane, stream))
         if partial is None:
             raise Refused("frame-out-of-order", f"a piece of message {stream} of the {lane} lane, of which none is missing")
-        if not 0 < len(payload) <= partial.missing:
+        if not 0 < end - begin <= partial.missing:
             raise Refused("bad-frame", "a piece that is empty, or longer than what is missing")
-        self._partials.take(self._holding, len(payload))
-        partial.body.write(payload)
+        self._partials.take(self._holding, end - begin)
+        partial.body.write(memoryview(data)[begin:end])
         partial.age = 0
-        partial.missing -= len(payload)
+        partial.missing -= end - begin
         if partial.missing:
             return None
         del self._in[lane, stream]
@@ -370,34 +441,3 @@ class LinkCodec:
         size = partial.body.tell()
         self._partials.give(self._holding, size)
         return with_body(partial.message, partial.body.getvalue())
-
-    def _first(self, lane: Lane, stream: int, payload: memoryview) -> Message | None:
-        if stream != self._expected_stream[lane]:
-            raise Refused("frame-out-of-order", f"message {stream} of the {lane} lane begins, {self._expected_stream[lane]} is next")
-        self._expected_stream[lane] = (stream + 1) & 0xFFFFFFFF
-        if len(payload) < _SIZE.size + _LEAST:
-            raise Refused("bad-frame", "a message that begins with less than its head")
-        (total,) = _SIZE.unpack_from(payload)
-        (head_length,) = HEAD_LENGTH.unpack_from(payload, _SIZE.size)
-        if head_length > MESSAGE_HEAD_BYTES or total - head_length > BODY_BYTES[lane] + HEAD_LENGTH.size:
-            raise Refused("message-too-large", f"a message of {total} bytes on the {lane} lane")
-        content = payload[_SIZE.size :]
-        body_begin = HEAD_LENGTH.size + head_length
-        if not body_begin <= len(content) <= total:
-            raise Refused("bad-frame", "a message whose first piece and its sizes do not agree")
-        message = decode_head(bytes(content[HEAD_LENGTH.size : body_begin]))
-        if total > body_begin and not may_have_body(message):
-            raise Refused("bad-rpc-message", "a body where there can be none")
-        if lane == "bulk" and type(message) is Notice:
-            raise Refused("bad-rpc-message", "a notice on the bulk lane, which casts do not use")
-        piece = content[body_begin:]
-        if len(content) == total:
-            return with_body(message, bytes(piece))
-        if self._active_in[lane] >= ACTIVE_MESSAGES[lane]:
-            raise Refused("too-many-partial", f"more than {ACTIVE_MESSAGES[lane]} half received messages on the {lane} lane")
-        self._partials.take(self._holding, len(piece))
-        partial = _Partial(message, total - len(content))
-        partial.body.write(piece)
-        self._in[lane, stream] = partial
-        self._active_in[lane] += 1
-        return None

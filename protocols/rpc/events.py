@@ -4,15 +4,15 @@ Calls come in as ``meshos.flow_machine.Perform`` of an ``Ask``; their replies go
 comes in as it is; what a peer has cast goes on as ``Heard``.
 """
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from meshos.effects import Outcome
 from meshos.flow import Lane
 from meshos.ids import NodeId, Peer
+from meshos.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """One try of a request. ``id`` is the same for each try; ``ttl_ms`` is the time left when it was sent.
 
@@ -29,7 +29,7 @@ class Request:
     floor: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reply:
     """The recorded answer to the request ``id``: bytes, or an error of the tree.
 
@@ -42,14 +42,14 @@ class Reply:
     final: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cancel:
     """The asker does not wait for ``id`` any more: it has given up, or has its (large) reply."""
 
     id: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Notice:
     """A ``Cast`` on its way: nobody answers it, and nobody remembers it."""
 
@@ -63,14 +63,14 @@ Message: TypeAlias = Request | Reply | Cancel | Notice
 # -- events ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LinkUp:
     """There is an authenticated link to ``peer``."""
 
     peer: Peer
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LinkDown:
     """There is no link to ``node`` any more, or it could not be opened; ``reason`` is a name of the catalogue.
 
@@ -83,7 +83,7 @@ class LinkDown:
     refused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MessageReceived:
     """A whole, size-bounded, decoded message of an authenticated peer, and the lane it came on."""
 
@@ -92,7 +92,7 @@ class MessageReceived:
     lane: Lane = "work"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NotSent:
     """``message`` surely did not reach ``to`` as a whole: its lane was full, or the link ended before its last byte was written."""
 
@@ -104,14 +104,14 @@ class NotSent:
 # -- effects ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenLink:
     """A link to ``to`` is wanted; ``LinkUp`` or ``LinkDown`` follows."""
 
     to: NodeId
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SendMessage:
     """Put ``message`` on the link to ``to``; ``NotSent`` follows if that is impossible."""
 
@@ -123,7 +123,7 @@ class SendMessage:
 # -- what a service is given -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inbound:
     """A request as a service sees it: who asks (proved), what, and how long the asker waits."""
 

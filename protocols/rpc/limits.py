@@ -29,8 +29,8 @@ MESSAGE_HEAD_BYTES = 2 * KIB
 BODY_BYTES: Final[dict[Lane, int]] = {"control": 64 * KIB, "work": 1 * MIB, "bulk": 128 * MIB}
 """The largest body that a lane carries; above the last it is refused as ``request-too-large`` or ``result-too-large``."""
 
-NOTICE_HEADS = 64
-"""Heads of notices that are remembered: one for each protocol that is cast, and room for what strangers make up."""
+REMEMBERED_HEADS = 256
+"""Encoded names of protocols and heads of notices that are remembered: one for each that is in use, and room for what peers make up."""
 
 CAST_OPEN_AGAIN_S = 0.5
 """For casts to the same peer a link is asked for no more often: soon after the peer is back, and seldom while it is away."""

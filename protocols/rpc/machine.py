@@ -14,7 +14,7 @@ the asker's knowledge.
 import random
 from collections import deque
 
-from meshos.effects import Cast, Tick
+from meshos.effects import Cast, Completed, Tick
 from meshos.flow import Lane
 from meshos.flow_machine import Abandon, FlowEnded, Perform
 from meshos.ids import NodeId, Peer
@@ -22,7 +22,7 @@ from meshos.protocols.rpc.asking import Asking
 from meshos.protocols.rpc.casting import Casting, Listeners
 from meshos.protocols.rpc.events import Cancel, LinkDown, LinkUp, Message, MessageReceived, Notice, NotSent, Reply, Request, SendMessage
 from meshos.protocols.rpc.limits import SWEEP_S
-from meshos.protocols.rpc.serving import Allowed, Bodies, Serving
+from meshos.protocols.rpc.serving import Allowed, Bodies, Commands, Serving
 
 
 class Rpc:
@@ -30,18 +30,24 @@ class Rpc:
 
     ``bodies`` says how large the requests of a protocol may be; those of a protocol that it does not name are bounded by what the
     work lane carries, larger ones are refused as ``request-too-large``. Without it the bound is that of the bulk lane. ``listeners``
-    says which machine hears what is cast.
+    says which machine hears what is cast, ``commands`` which of the served protocols are commands to a machine.
     """
 
     def __init__(
-        self, me: Peer, allowed: Allowed, rng: random.Random, bodies: Bodies | None = None, listeners: Listeners | None = None
+        self,
+        me: Peer,
+        allowed: Allowed,
+        rng: random.Random,
+        bodies: Bodies | None = None,
+        listeners: Listeners | None = None,
+        commands: Commands | None = None,
     ) -> None:
         self.me = me
         self._links: dict[NodeId, Peer] = {}
         self._loop: deque[tuple[Lane, Message]] = deque()
         self._effects: list[object] = []
         self._asking = Asking(rng, self._send, self._linked, self._effects)
-        self._serving = Serving(allowed, self._send, self._linked, self._effects, bodies)
+        self._serving = Serving(allowed, self._send, self._linked, self._effects, bodies, commands)
         self._casting = Casting(listeners or {}, self._send, self._linked, self._effects)
         self._sweep_at: float | None = None
 
@@ -56,9 +62,26 @@ class Rpc:
             self._casting.cast(event)
         elif isinstance(event, Perform):
             self._asking.perform(event)
+        elif isinstance(event, Completed):
+            self._serving.completed(event)
         elif isinstance(event, FlowEnded):
             self._serving.ended(event)
-        elif isinstance(event, Abandon):
+        elif isinstance(event, Tick):
+            self._tick(now)
+        else:
+            self._meet(event)
+        while self._loop:
+            lane, message = self._loop.popleft()
+            self._received(self.me, lane, message)
+        if self._sweep_at is None and (self._serving.records.remembers() or self._asking.remembers()):
+            self._sweep_at = now + SWEEP_S
+        effects = self._effects[:]
+        self._effects.clear()
+        return effects
+
+    def _meet(self, event: object) -> None:
+        """What comes seldom."""
+        if isinstance(event, Abandon):
             self._asking.abandon(event)
         elif isinstance(event, LinkUp):
             self._links[event.peer.node] = event.peer
@@ -69,18 +92,8 @@ class Rpc:
             self._asking.link_down(event)
         elif isinstance(event, NotSent):
             self._not_sent(event)
-        elif isinstance(event, Tick):
-            self._tick(now)
         else:
             raise TypeError(f"Rpc has no use for {event!r}")
-        while self._loop:
-            lane, message = self._loop.popleft()
-            self._received(self.me, lane, message)
-        if self._sweep_at is None and (self._serving.records.remembers() or self._asking.remembers()):
-            self._sweep_at = now + SWEEP_S
-        effects = self._effects[:]
-        self._effects.clear()
-        return effects
 
     def deadline(self) -> float | None:
         """When the next request needs something, or records are to be swept."""

@@ -72,7 +72,7 @@ class Records:
         """Keep ``reply``, to a node of ``org``, until ``until``; a reply that is already there stays."""
         if key in self._records:
             return
-        mine = self._of_peer.setdefault(key[0], _OfPeer())
+        mine = self._peer(key[0])
         if len(mine.keys) >= RECORDS_PER_PEER:
             self._drop(next(iter(mine.keys)))
         elif len(self._records) >= RECORDS:
@@ -81,7 +81,10 @@ class Records:
         size = len(reply.outcome.value) if isinstance(reply.outcome, Ok) else 0
         self._number += 1
         self._records[key] = _Record(reply, until, size, self._number, org)
-        self._of_org.setdefault(org, OrderedDict())[key] = None
+        of_org = self._of_org.get(org)
+        if of_org is None:
+            of_org = self._of_org[org] = OrderedDict()
+        of_org[key] = None
         mine.keys[key] = None
         mine.heard_at = max(mine.heard_at, until - RECORD_GRACE_S)
         if key[1][:-8] == mine.process:
@@ -103,16 +106,18 @@ class Records:
 
     def settled(self, key: Key, floor: int, now: float) -> bool:
         """Whether the asker waits for this id no more. Its ``floor`` lets go of the records below."""
-        mine = self._of_peer.setdefault(key[0], _OfPeer())
-        mine.heard_at = max(mine.heard_at, now)
+        mine = self._of_peer.get(key[0]) or self._peer(key[0])
+        if now > mine.heard_at:
+            mine.heard_at = now
         process = key[1][:-8]
         if process != mine.process:
             mine.process, mine.floor, mine.counts = process, 0, []
-        mine.floor = max(mine.floor, floor)
-        while mine.counts and mine.counts[0] < mine.floor:
-            old = (key[0], process + heapq.heappop(mine.counts).to_bytes(8, "big"))
-            if old in self._records:
-                self._drop(old)
+        if floor > mine.floor:
+            mine.floor = floor
+            while mine.counts and mine.counts[0] < floor:
+                old = (key[0], process + heapq.heappop(mine.counts).to_bytes(8, "big"))
+                if old in self._records:
+                    self._drop(old)
         return _count(key) < mine.floor
 
     def remembers(self) -> bool:
@@ -129,6 +134,12 @@ class Records:
         gone = [node for node, mine in self._of_peer.items() if not mine.keys and mine.heard_at + RECORD_GRACE_S <= now]
         for node in gone:
             del self._of_peer[node]
+
+    def _peer(self, node: NodeId) -> _OfPeer:
+        mine = self._of_peer.get(node)
+        if mine is None:
+            mine = self._of_peer[node] = _OfPeer()
+        return mine
 
     def _keep_body(self, key: Key, size: int) -> None:
         large = size > BODY_BYTES["work"]

@@ -1,17 +1,18 @@
 """The serving half of rpc: each id is run at most once while it is remembered, and answered as often as it is asked.
 
 A request is refused (unknown protocol, not allowed, too late), not taken in (``busy``, the same id may come again), answered
-from its record, joined to the one that runs, or started as a Flow. A link that ends cancels nothing: the asker may come
-back with the same id and find its reply.
+from its record, joined to the one that runs, or started: as a Flow, or where its protocol is one command to a machine, as that. A link
+that ends cancels nothing: the asker may come back with the same id and find its reply.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias, cast
 
-from meshos.effects import Err, Ok, Outcome, Report, Tell
+from meshos.effects import Completed, Err, Ok, Outcome, Report, Tell
 from meshos.errors import Broken, MeshError, Refused, Unreachable, busy
-from meshos.flow import Lane
-from meshos.flow_machine import CancelFlow, FlowEnded, StartFlow
+from meshos.flow import Lane, Propose
+from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Perform, StartFlow
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.protocols.rpc.asking import Send
 from meshos.protocols.rpc.events import Cancel, Inbound, Reply, Request
@@ -23,6 +24,20 @@ Allowed: TypeAlias = Mapping[str, Callable[[Peer], bool]]
 
 Bodies: TypeAlias = Mapping[str, int]
 """The largest body of a request, by protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    """How a request becomes a command to ``machine``, and its result the reply: for what needs no Flow, which would cost more than the
+    rest of the request. ``command`` raises MeshError for what is none."""
+
+    machine: str
+    command: Callable[[Inbound], object]
+    reply: Callable[[object], bytes]
+
+
+Commands: TypeAlias = Mapping[str, Commanded]
+"""By protocol. All others that are served are Flows of that name."""
 
 
 def reply_lane(asked_on: Lane, outcome: Outcome[bytes]) -> Lane:
@@ -38,9 +53,11 @@ COUNTED = ("served", "repeated", "joined", "refused", "not_taken_in", "cancelled
 
 
 class _Running:
-    __slots__ = ("cancelled", "deadline", "lane", "peer", "protocol", "size")
+    __slots__ = ("cancelled", "command", "deadline", "lane", "op", "peer", "protocol", "size")
 
     def __init__(self, peer: Peer, protocol: str, size: int, lane: Lane, deadline: float) -> None:
+        self.op = 0  # under which number a machine was given ``command``
+        self.command: Propose[object] | None = None
         self.peer = peer
         self.protocol = protocol
         self.size = size
@@ -57,10 +74,6 @@ class _Load:
     def __init__(self) -> None:
         self.requests = self.bytes = 0
 
-    def add(self, requests: int, size: int) -> None:
-        self.requests += requests
-        self.bytes += size
-
 
 _NOTHING = _Load()
 
@@ -69,7 +82,13 @@ class Serving:
     """Holds every request that runs here for somebody. ``now`` is set by the machine before each call."""
 
     def __init__(
-        self, allowed: Allowed, send: Send, linked: Callable[[NodeId], bool], effects: list[object], bodies: Bodies | None = None
+        self,
+        allowed: Allowed,
+        send: Send,
+        linked: Callable[[NodeId], bool],
+        effects: list[object],
+        bodies: Bodies | None = None,
+        commands: Commands | None = None,
     ) -> None:
         self.now = 0.0
         self.effects = effects
@@ -77,6 +96,9 @@ class Serving:
         self.records = Records()
         self._allowed = allowed
         self._bodies = bodies
+        self._commands = commands or {}
+        self._ops = 0
+        self._by_op: dict[int, Key] = {}
         self._send = send
         self._linked = linked
         self._running: dict[Key, _Running] = {}
@@ -119,7 +141,7 @@ class Serving:
             if not running.cancelled:
                 running.cancelled = True
                 self.counts["cancelled"] += 1
-                self.effects.append(Tell("flows", CancelFlow(key)))
+                self._call_off(key, running)
         elif self.records.get(key) is not None:
             self.records.release(key)
         else:
@@ -127,16 +149,40 @@ class Serving:
             self.records.put(key, Reply(cancel.id, Err(cancelled)), self.now + RECORD_GRACE_S, peer.org)
 
     def ended(self, event: FlowEnded) -> None:
-        """A service has an answer: it is recorded, and sent if there is a link (else the asker will ask again)."""
-        key = event.flow
-        running = self._running.pop(key, None)  # type: ignore[call-overload]  # every FlowId that we hear of is a Key of ours
-        assert running is not None and isinstance(key, tuple), event
+        """A Flow has an answer."""
+        assert isinstance(event.flow, tuple), event
+        self._ended(event.flow, event.outcome)
+
+    def completed(self, event: Completed) -> None:
+        """A machine has an answer, unless it crossed the cancel on its way."""
+        key = self._by_op.pop(event.op, None)
+        if key is None:
+            return
+        outcome = event.outcome
+        if isinstance(outcome, Ok):
+            outcome = Ok(self._commands[self._running[key].protocol].reply(outcome.value))
+        self._ended(key, outcome)
+
+    def _ended(self, key: Key, outcome: Outcome[object]) -> None:
+        """There is an answer: it is recorded, and sent if there is a link (else the asker will ask again)."""
+        running = self._running.pop(key)
         node = running.peer.node
-        self._count(running.peer, -1, -running.size)
-        reply = Reply(key[1], self._checked(running.protocol, event.outcome))
-        self.records.put((node, key[1]), reply, max(self.now, running.deadline) + RECORD_GRACE_S, running.peer.org)
+        self._less(running.peer, running.size)
+        value = outcome.value if isinstance(outcome, Ok) else None
+        small = type(value) is bytes and len(value) <= BODY_BYTES["control"]
+        reply = Reply(key[1], cast("Ok[bytes]", outcome) if small else self._checked(running.protocol, outcome))
+        self.records.put(key, reply, max(self.now, running.deadline) + RECORD_GRACE_S, running.peer.org)
         if not running.cancelled and self._linked(node):
             self._answer(node, running.lane, reply)
+
+    def _call_off(self, key: Key, running: _Running) -> None:
+        """Nobody waits for it any more. A Flow ends all the same; a machine says nothing more."""
+        if running.command is None:
+            self.effects.append(Tell("flows", CancelFlow(key)))
+            return
+        del self._by_op[running.op]
+        self.effects.append(Tell(running.command.to, Abandon(running.op, running.command, "rpc")))
+        self._ended(key, Err(Refused("cancelled", "it was cancelled by whoever asked for it", outcome="unknown")))
 
     def not_sent(self, node: NodeId, reply: Reply) -> None:
         """A reply did not fit on the link: say so in few bytes, so that the asker comes back for the recorded one."""
@@ -171,13 +217,27 @@ class Serving:
         load = self._of_org.get(peer.org, _NOTHING)
         return load.requests >= SERVED - len(self._running) or load.bytes + size > SERVED_BYTES - self._bytes
 
-    def _count(self, peer: Peer, requests: int, size: int) -> None:
-        """``requests`` more (or fewer) run for ``peer``, with bodies of ``size``."""
-        of_peer = self._of_peer.setdefault(peer.node, _Load())
-        of_org = self._of_org.setdefault(peer.org, _Load())
-        of_peer.add(requests, size)
-        of_org.add(requests, size)
+    def _more(self, peer: Peer, size: int) -> None:
+        """One more runs for ``peer``, with a body of ``size``."""
+        of_peer, of_org = self._of_peer.get(peer.node), self._of_org.get(peer.org)
+        if of_peer is None:
+            of_peer = self._of_peer[peer.node] = _Load()
+        if of_org is None:
+            of_org = self._of_org[peer.org] = _Load()
+        of_peer.requests += 1
+        of_peer.bytes += size
+        of_org.requests += 1
+        of_org.bytes += size
         self._bytes += size
+
+    def _less(self, peer: Peer, size: int) -> None:
+        """One less."""
+        of_peer, of_org = self._of_peer[peer.node], self._of_org[peer.org]
+        of_peer.requests -= 1
+        of_peer.bytes -= size
+        of_org.requests -= 1
+        of_org.bytes -= size
+        self._bytes -= size
         if not of_peer.requests:
             del self._of_peer[peer.node]
         if not of_org.requests:
@@ -187,10 +247,26 @@ class Serving:
         deadline = self.now + request.ttl_ms / 1000
         self.counts["served"] += 1
         size = len(request.body)
-        self._running[key] = _Running(peer, request.protocol, size, lane, deadline)
-        self._count(peer, 1, size)
+        running = self._running[key] = _Running(peer, request.protocol, size, lane, deadline)
+        self._more(peer, size)
         inbound = Inbound(peer, request.protocol, request.body, deadline, request.trace)
-        self.effects.append(Tell("flows", StartFlow(key, request.protocol, inbound, deadline, "rpc", request.trace)))
+        commanded = self._commands.get(request.protocol)
+        if commanded is None:
+            self.effects.append(Tell("flows", StartFlow(key, request.protocol, inbound, deadline, "rpc", request.trace)))
+        else:
+            self._command(key, running, commanded, inbound)
+
+    def _command(self, key: Key, running: _Running, commanded: Commanded, inbound: Inbound) -> None:
+        try:
+            running.command = Propose(commanded.command(inbound), commanded.machine)
+        except MeshError as error:
+            self._ended(key, Err(error))
+            return
+        self._ops += 1
+        running.op = self._ops
+        self._by_op[running.op] = key
+        perform = Perform(running.op, running.command, inbound.deadline, "rpc", inbound.trace)
+        self.effects.append(Tell(commanded.machine, perform))
 
     def _checked(self, protocol: str, outcome: Outcome[object]) -> Outcome[bytes]:
         """What a service gave, as far as it may cross the wire."""

@@ -13,7 +13,7 @@ class Timers(Generic[K]):
     __slots__ = ("_at", "_heap", "_sequence")
 
     def __init__(self) -> None:
-        self._at: dict[K, tuple[float, int]] = {}
+        self._at: dict[K, tuple[float, int, K]] = {}  # the entry of the heap that counts
         self._heap: list[tuple[float, int, K]] = []
         self._sequence = 0
 
@@ -23,10 +23,10 @@ class Timers(Generic[K]):
     def set(self, key: K, when: float) -> None:
         """Wake ``key`` at ``when``, and not when it was to be woken before."""
         self._sequence += 1
-        self._at[key] = (when, self._sequence)
-        heapq.heappush(self._heap, (when, self._sequence, key))
+        self._at[key] = entry = (when, self._sequence, key)
+        heapq.heappush(self._heap, entry)
         if len(self._heap) > 2 * len(self._at) + 64:
-            self._heap = [(at, sequence, each) for each, (at, sequence) in self._at.items()]
+            self._heap = list(self._at.values())
             heapq.heapify(self._heap)
 
     def cancel(self, key: K) -> None:
@@ -36,13 +36,18 @@ class Timers(Generic[K]):
     def due(self, now: float) -> Iterator[K]:
         """The keys to be woken, earliest first, each with its timer taken away."""
         while self._heap and self._heap[0][0] <= now:
-            _, sequence, key = heapq.heappop(self._heap)
-            if self._at.get(key, (0.0, 0))[1] == sequence:
+            entry = heapq.heappop(self._heap)
+            key = entry[2]
+            if self._at.get(key) is entry:
                 del self._at[key]
                 yield key
 
     def deadline(self) -> float | None:
         """When the earliest is due."""
-        while self._heap and self._at.get(self._heap[0][2], (0.0, 0))[1] != self._heap[0][1]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        heap = self._heap
+        while heap:
+            first = heap[0]
+            if self._at.get(first[2]) is first:
+                return first[0]
+            heapq.heappop(heap)
+        return None

@@ -48,6 +48,9 @@ WAITING_CALLS = 1024
 RECOVERED_AT_ONCE = 16
 """Interrupted tasks that are run again side by side after a start: calls of now have the agents too."""
 
+RECOVER_S = 10.0
+"""How often a leader looks for open tasks that nobody runs; there are none, but after something has failed."""
+
 OUTBOX_RECEIPTS = 10_000
 """Countersigned receipts that wait to be sent; when it is full the oldest go (the caller keeps its own copy)."""
 

@@ -98,7 +98,7 @@ def quoted(text: str, limit: int = 60) -> str:
 def from_yaml(text: str, file: str) -> Located:
     """The tree of ``text``; raises FileError ``bad-yaml`` with line, column and caret."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
-        raise FileError("bad-yaml", f"{file}: larger than {MAX_TEXT_BYTES // 1024} KiB", hint="an agent file is small; keep data elsewhere")
+        raise FileError("bad-yaml", f"{file}: larger than {MAX_TEXT_BYTES // 1024} KiB", hint="such a file is small; keep data elsewhere")
     source = _Source(text.splitlines(), file)
     try:
         _check_events(text, source)
@@ -111,7 +111,7 @@ def from_yaml(text: str, file: str) -> Located:
         what = " ".join(str(error).split())[:160]
         raise FileError("bad-yaml", f"{file}: not YAML ({what})", hint="save it as plain UTF-8 text") from error
     if node is None:
-        raise FileError("bad-yaml", f"{file}: the file is empty", hint="an agent file has at least name, description and runtime")
+        raise FileError("bad-yaml", f"{file}: the file is empty")
     return _Builder(source).build(node, 0)
 
 
@@ -128,7 +128,7 @@ def _check_events(text: str, source: "_Source") -> None:
         if count > 2 * MAX_VALUES:
             raise source.at(mark.line, mark.column).error("bad-yaml", f"more than {MAX_VALUES} values")
         if documents > 1:
-            raise source.at(mark.line, mark.column).error("bad-yaml", "a second document begins here", hint="one file is one agent")
+            raise source.at(mark.line, mark.column).error("bad-yaml", "a second document begins here", hint="one file is one document")
 
 
 class _Source:

@@ -1,11 +1,14 @@
 """Countersigned receipts on their way to the providers: off the call's path, in batches, tried again with growing pauses.
 
 The machine "receipts" keeps them in memory (the caller's own copy lies with its task's result; a provider has its own signature
-anyway), and the Flow ``deliver`` takes them out and sends them. It waits at the machine, so an idle node does nothing.
+anyway), and the Flow of ``Delivery`` takes them out and sends them. It waits at the machine, so an idle node does nothing.
+
+With each batch goes a voucher over all that is owed to that provider (``protocols/payments``): one signature and one sync pay for the
+batch. Where there is a voucher and no receipt to go with it, an empty batch takes it along.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from meshos import cbor
@@ -15,6 +18,9 @@ from meshos.errors import MeshError, Refused, Unreachable
 from meshos.flow import Ask, Gather, Propose
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import NodeId, OrgDid, Peer, TaskId
+from meshos.protocols.payments.commands import PAYING, Acknowledge, GetVoucher
+from meshos.protocols.payments.voucher import Voucher
+from meshos.protocols.payments.voucher import read as read_voucher
 from meshos.protocols.tasks.fields import Fields
 from meshos.protocols.tasks.limits import (
     HEAD_BYTES,
@@ -33,9 +39,12 @@ MACHINE = "receipts"
 
 @dataclass(frozen=True, slots=True)
 class Countersigned:
-    """The caller's signature over the receipt of ``task``, for ``provider``; tried ``tries`` times so far."""
+    """The caller's signature over the receipt of ``task``, for ``provider`` of ``org``; tried ``tries`` times so far. No task: only the
+    voucher is wanted.
+    """
 
     provider: NodeId
+    org: OrgDid
     task: TaskId
     signature: bytes
     tries: int = 0
@@ -141,38 +150,69 @@ class ReceiptOutbox:
         return tuple(receipt for batch in taken.values() for receipt in batch)
 
 
-async def deliver(_: object) -> None:
-    """The Flow that sends receipts, started once with the node and without a deadline."""
-    while True:
-        taken = await Propose[tuple[Countersigned, ...]](TakeReceipts(), to=MACHINE)
-        batches: dict[NodeId, list[Countersigned]] = {}
-        for receipt in taken:
-            batches.setdefault(receipt.provider, []).append(receipt)
-        outcomes = await Gather(*(_send(provider, batch) for provider, batch in batches.items()))
-        again = tuple(receipt for outcome in outcomes if isinstance(outcome, Ok) for receipt in outcome.value)
-        if again:
-            await Propose[None](PutReceipts(again), to=MACHINE)
+class Delivery:
+    """The Flow that sends receipts and vouchers. ``providers_of`` gives the nodes of an organisation that can be reached; ``pays`` says
+    that this node has the machine that signs vouchers.
+    """
+
+    def __init__(self, providers_of: Callable[[OrgDid], Sequence[NodeId]], *, pays: bool) -> None:
+        self._providers_of = providers_of
+        self._pays = pays
+
+    async def deliver(self, _: object) -> None:
+        """Started once with the node, and without a deadline."""
+        while True:
+            taken = await Propose[tuple[Countersigned, ...]](TakeReceipts(), to=MACHINE)
+            batches: dict[tuple[NodeId, OrgDid], list[Countersigned]] = {}
+            for receipt in taken:
+                batches.setdefault((receipt.provider, receipt.org), []).append(receipt)
+            outcomes = await Gather(*(self._send(*to, batch) for to, batch in batches.items()), each=True)
+            again = tuple(receipt for outcome in outcomes if isinstance(outcome, Ok) for receipt in outcome.value)
+            if again:
+                await Propose[None](PutReceipts(again), to=MACHINE)
+
+    async def _send(self, provider: NodeId, org: OrgDid, batch: list[Countersigned]) -> list[Countersigned]:
+        """Those that are to be tried again."""
+        voucher = await Propose[Voucher | None](GetVoucher(org), to=PAYING) if self._pays else None
+        receipts = [receipt for receipt in batch if receipt.task]
+        if not receipts and voucher is None:
+            return []
+        body = encode_receipts([(receipt.task, receipt.signature) for receipt in receipts], behalf=None, voucher=voucher)
+        try:
+            reply = decode_received(await self._ask(provider, org, body))
+        except MeshError as error:
+            if isinstance(error, Unreachable) or error.name == "busy":
+                return [replace(receipt, tries=receipt.tries + 1) for receipt in receipts]
+            return []  # refused, and the same bytes would be refused again
+        if voucher is not None and reply.covered >= voucher.micro:
+            await Propose[None](Acknowledge(org, voucher.tab, voucher.micro), to=PAYING)
+        return []
+
+    async def _ask(self, provider: NodeId, org: OrgDid, body: bytes) -> bytes:
+        """The reply of ``provider``, or of another node of its organisation where that one cannot be reached."""
+        last: Unreachable | None = None
+        for node in dict.fromkeys((provider, *self._providers_of(org))):
+            try:
+                return await Ask(node, PROTOCOL, body, RECEIPT_TIMEOUT_S)
+            except Unreachable as error:
+                if error.outcome != "not_done":
+                    raise
+                last = last or error
+        assert last is not None
+        raise last
 
 
-async def _send(provider: NodeId, batch: list[Countersigned]) -> list[Countersigned]:
-    """Those that are to be tried again."""
-    body = encode_receipts([(receipt.task, receipt.signature) for receipt in batch], behalf=None)
-    try:
-        await Ask(provider, PROTOCOL, body, RECEIPT_TIMEOUT_S)
-    except MeshError as error:
-        if isinstance(error, Unreachable) or error.name == "busy":
-            return [replace(receipt, tries=receipt.tries + 1) for receipt in batch]
-    return []  # recorded; or refused, and the same bytes would be refused again
-
-
-def encode_receipts(signatures: Sequence[tuple[TaskId, bytes]], *, behalf: Peer | None) -> bytes:
+def encode_receipts(signatures: Sequence[tuple[TaskId, bytes]], *, behalf: Peer | None, voucher: Voucher | None = None) -> bytes:
     """The body of a ``/meshos/receipt/1`` request."""
     listed = [[task, signature] for task, signature in signatures]
-    return cbor.encode({"behalf": None if behalf is None else [behalf.node, behalf.org], "receipts": listed})
+    fields: dict[str, object] = {"behalf": None if behalf is None else [behalf.node, behalf.org], "receipts": listed}
+    if voucher is not None:
+        fields["voucher"] = voucher.fields()
+    return cbor.encode(fields)
 
 
-def decode_receipts(body: bytes) -> tuple[Peer | None, list[tuple[TaskId, bytes]]]:
-    """Raises Refused ``bad-message``, ``bad-encoding`` or ``too-large``."""
+def decode_receipts(body: bytes) -> tuple[Peer | None, list[tuple[TaskId, bytes]], Voucher | None]:
+    """For whom it is, the tasks with their signatures, the voucher. Raises Refused ``bad-message``, ``bad-encoding`` or ``too-large``."""
     fields = Fields(cbor.decode(body, max_bytes=HEAD_BYTES), "a message with receipts")
     behalf = None if fields.absent("behalf") else fields.texts("behalf", 2)
     signatures = []
@@ -182,5 +222,28 @@ def decode_receipts(body: bytes) -> tuple[Peer | None, list[tuple[TaskId, bytes]
                 signatures.append((TaskId(task), signature))
             case _:
                 raise fields.refusal("an item is no task with a signature")
+    voucher = read_voucher(fields.items("voucher", 3)) if fields.has("voucher") else None
     fields.end()
-    return (None if behalf is None else Peer(NodeId(behalf[0]), OrgDid(behalf[1]))), signatures
+    return (None if behalf is None else Peer(NodeId(behalf[0]), OrgDid(behalf[1]))), signatures, voucher
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a provider says: how many receipts it recorded, what its vouchers on the tab cover, the name of what was wrong with this one."""
+
+    recorded: int
+    covered: int = 0
+    refused: str = ""
+
+
+def encode_received(received: Received) -> bytes:
+    """The reply to a ``/meshos/receipt/1`` request."""
+    return cbor.encode({"recorded": received.recorded, "covered": received.covered, "refused": received.refused})
+
+
+def decode_received(body: bytes) -> Received:
+    """Raises Refused ``bad-message``, ``bad-encoding`` or ``too-large``."""
+    fields = Fields(cbor.decode(body, max_bytes=HEAD_BYTES), "the answer to receipts")
+    received = Received(fields.number("recorded", OUTBOX_BATCH), fields.number("covered"), fields.text("refused"))
+    fields.end()
+    return received

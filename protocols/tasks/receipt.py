@@ -6,7 +6,6 @@ what it asked for and got. Both signatures together prove to anybody that both a
 """
 
 import hashlib
-from dataclasses import dataclass
 from functools import lru_cache
 
 from meshos import cbor
@@ -17,12 +16,13 @@ from meshos.errors import Refused
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.protocols.tasks.fields import Fields
 from meshos.protocols.tasks.limits import RECEIPTS_DECODED
+from meshos.values import frozen
 
 PROTOCOL = "/meshos/receipt/1"
 HASH_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Receipt:
     """``request_hash`` is ``request_hash()``, ``result_hash`` the SHA-256 of the result's bytes (of none: of nothing)."""
 
@@ -56,7 +56,7 @@ class Receipt:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignedReceipt:
     """A receipt's payload with the provider's and the caller's signature (empty while there is none)."""
 

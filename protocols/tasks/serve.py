@@ -8,8 +8,8 @@ nothing any more, still ends it. A caller that calls the task off ends it in the
 and both of the caller's requests are answered by what was recorded first. A task whose node died in between is found open at the
 next start: a tool that may run again is run again, any other task ends as ``outcome_unknown``.
 
-The organisation's state is held by one of its nodes, the *holder*; another node of the organisation passes a call on to it, and says
-for whom.
+Tasks run on the node that leads the organisation; another of its nodes passes a call on to it, and says for whom. Where the lead has
+gone to another node meanwhile, a task that nobody runs any more is found open there, and ended likewise.
 """
 
 from collections.abc import Callable
@@ -33,12 +33,17 @@ from meshos.consensus.org.commands import (
     Running,
     Status,
 )
+from meshos.consensus.org.limits import MAX_RECORDED_ARGUMENTS_BYTES
+from meshos.consensus.org.machine import Lead, leads_not
+from meshos.crypto.merkle import leaf_hash
 from meshos.crypto.signing import Claim, Verifier
 from meshos.effects import Err, Ok
 from meshos.errors import Failed, MeshError, Refused, Unreachable
-from meshos.flow import Ask, Compute, Gather, Port, Propose
+from meshos.flow import Ask, Compute, Gather, Port, Propose, Sleep
 from meshos.flow_machine import ABANDONED
-from meshos.ids import AgentId, NodeId, Peer, TaskId
+from meshos.ids import AgentId, Peer, TaskId
+from meshos.protocols.leader.reaching import RETRIED
+from meshos.protocols.payments.commands import Accepted
 from meshos.protocols.rpc.events import Inbound
 from meshos.protocols.rpc.limits import BODY_BYTES
 from meshos.protocols.tasks import receipt as receipts
@@ -50,11 +55,12 @@ from meshos.protocols.tasks.limits import (
     MAX_DEPTH,
     MAX_RESULT_BYTES,
     PRIORITY,
+    RECOVER_S,
     RECOVERED_AT_ONCE,
     REPLY_MARGIN_S,
     WORD_S,
 )
-from meshos.protocols.tasks.outbox import decode_receipts, encode_receipts
+from meshos.protocols.tasks.outbox import Received, decode_receipts, encode_receipts, encode_received
 from meshos.protocols.tasks.payments import Payments
 from meshos.protocols.tasks.ports import CallTool, SignBytes, ToolResult
 from meshos.protocols.tasks.receipt import Receipt, caller_domain, provider_domain, request_hash
@@ -81,24 +87,29 @@ def allow_all(caller: Peer, agent: AgentId, tool: str) -> MeshError | None:
 
 
 class TaskServices:
-    """The services of one node. ``me`` is this node, ``holder`` the node that holds the organisation's state."""
+    """The services of one node. ``me`` is this node, ``office`` knows who leads its organisation, ``serves`` whether an agent is not still
+    to be started by a node that has just come to lead.
+    """
 
     def __init__(
         self,
         me: Peer,
         *,
-        holder: NodeId,
+        office: Lead,
         genesis_hash: bytes,
         verifier: Verifier,
         payments: Payments,
         policy: Policy = allow_all,
+        serves: Callable[[AgentId], bool] = lambda agent: True,
     ) -> None:
         self._me = me
-        self._holder = holder
+        self._office = office
         self._genesis_hash = genesis_hash
         self._verifier = verifier
         self._payments = payments
         self._policy = policy
+        self._serves = serves
+        self._recovering: set[TaskId] = set()
         self.unsigned = 0
         """Outcomes that could not be signed, for the node's metrics."""
 
@@ -108,10 +119,13 @@ class TaskServices:
         """The service ``/meshos/task/1``: run the task once, or say how it ended."""
         request = await large(len(inbound.body), lambda: decode_request(inbound.body))
         caller = self._caller(inbound.peer, request.behalf)
-        if self._holder != self._me.node:
+        if self._office.lead is None:
             return await self._forward(
                 TASK, encode_request(replace(request, behalf=caller)), request.timeout_ms / 1000 + GRACE_S, request.behalf
             )
+        if not self._serves(request.agent):
+            starting = "the node that leads since a moment ago still starts its organisation's agents; nothing was done"
+            raise Unreachable("agent-starting", starting, hint="try again in a moment", outcome="not_done")
         refusal = self._policy(caller, request.agent, request.tool)
         if refusal is not None:
             raise refusal
@@ -125,7 +139,7 @@ class TaskServices:
                 request.key or request.task,
                 bool(request.key),
                 request_hash(request.agent, request.tool, await sha256(request.arguments)),
-                request.arguments,
+                request.arguments if len(request.arguments) <= MAX_RECORDED_ARGUMENTS_BYTES else None,
                 request.timeout_ms,
                 inbound.trace,
             )
@@ -147,7 +161,7 @@ class TaskServices:
         """The service ``/meshos/task-call-off/1``: end the task if it has not ended; gives how it ended, as ``task`` does."""
         asked = decode_call_off(inbound.body)
         caller = self._caller(inbound.peer, asked.behalf)
-        if self._holder != self._me.node:
+        if self._office.lead is None:
             return await self._forward(CALL_OFF, encode_call_off(replace(asked, behalf=caller)), WORD_S, asked.behalf)
         return await _reply(await Propose[Ended](CallOff(asked.task, caller, asked.agent, asked.key)), replayed=False)
 
@@ -221,19 +235,20 @@ class TaskServices:
             # and a caller does not take it for completed.
             payload, signature, owed_micro = b"", b"", 0
             self.unsigned += 1
-        return await Propose[Ended](
+        ended = await Propose[Ended](
             RecordOutcome(intent.task, status, value, digest, problem, payload, signature, owed_micro, replica, forget)
         )
+        await self._payments.ended(intent)
+        return ended
 
     # -- recovery ----------------------------------------------------------------------------------------------------
 
     async def recover(self, _: object) -> int:
-        """A Flow to start once when the agents run: end every task that the last crash left open; gives how many.
+        """A Flow for a node that has come to lead, once its agents run: end every task that a crash or the leader before it left
+        open; gives how many. Those that another such Flow is ending are left to it.
 
         One that cannot be ended keeps no other from it: the first such error is raised when all have been tried.
         """
-        if self._holder != self._me.node:
-            return 0
         orphans = await Propose[tuple[Intent, ...]](ListOrphans())
         errors: list[MeshError] = []
         for start in range(0, len(orphans), RECOVERED_AT_ONCE):
@@ -244,7 +259,29 @@ class TaskServices:
             raise errors[0]
         return len(orphans)
 
-    async def _recover(self, intent: Intent) -> Ended:
+    async def keep_recovering(self, _: object) -> None:
+        """The Flow that ends open tasks which nobody runs, for as long as the node lives: what ``recover`` could not end, and what was
+        recorded here while this node led no more, and leads again.
+        """
+        while True:
+            await Sleep(RECOVER_S)
+            if self._office.lead is not None:
+                try:
+                    await self.recover(None)
+                except MeshError:
+                    continue  # it is tried again
+
+    async def _recover(self, intent: Intent) -> None:
+        """End one task, unless another such Flow does."""
+        if intent.task in self._recovering:
+            return
+        self._recovering.add(intent.task)
+        try:
+            await self._recover_alone(intent)
+        finally:
+            self._recovering.discard(intent.task)
+
+    async def _recover_alone(self, intent: Intent) -> Ended:
         arguments = await Propose[bytes | None](GetArguments(intent.task)) if intent.rerun else None
         if arguments is not None:
             return await self._run(intent, arguments, intent.timeout_ms / 1000, MAX_DEPTH - 1, PRIORITY)
@@ -260,13 +297,15 @@ class TaskServices:
     # -- /meshos/receipt/1 -------------------------------------------------------------------------------------------
 
     async def receipt(self, inbound: Inbound) -> bytes:
-        """The service ``/meshos/receipt/1``: record the caller's signatures; gives how many were recorded, as CBOR."""
-        behalf, signatures = decode_receipts(inbound.body)
+        """The service ``/meshos/receipt/1``: record the caller's signatures, and take its voucher; gives ``Received``."""
+        behalf, signatures, voucher = decode_receipts(inbound.body)
         caller = self._caller(inbound.peer, behalf)
-        if self._holder != self._me.node:
-            return await self._forward(receipts.PROTOCOL, encode_receipts(signatures, behalf=caller), GRACE_S, behalf)
-        claims: list[Claim] = []
+        if self._office.lead is None:
+            body = encode_receipts(signatures, behalf=caller, voucher=voucher)
+            return await self._forward(receipts.PROTOCOL, body, GRACE_S, behalf)
+        claims = [] if voucher is None else [voucher.claim(self._genesis_hash, caller.node)]
         known: list[tuple[TaskId, bytes]] = []
+        leaves: list[tuple[TaskId, bytes]] = []
         for task, signature in signatures:
             try:
                 found = await Propose[Running | Ended](GetTask(task))
@@ -275,10 +314,14 @@ class TaskServices:
             if isinstance(found, Running) or not found.receipt or found.intent.caller.org != caller.org:
                 raise Refused("task-unknown", f"{caller.org} has no receipt of a task {task[:80]!r} here")
             known.append((task, signature))
+            if found.owed_micro and not found.countersignature:
+                leaves.append((task, leaf_hash(found.receipt)))
             claims.append(Claim(found.intent.caller.node, caller_domain(self._genesis_hash), found.receipt, signature))
         if not all(await Compute(lambda: self._verifier.verify_many(claims), cost_s=0.0001 * len(claims))):
-            raise Refused("bad-signature", "a receipt is not signed by the node that called")
-        return cbor.encode(await Propose[int](RecordReceipts(tuple(known))))
+            raise Refused("bad-signature", "a receipt or voucher is not signed by the node that called")
+        accepted = await self._payments.accept(caller, voucher, tuple(leaves)) if voucher is not None or leaves else Accepted(0)
+        recorded = await Propose[int](RecordReceipts(tuple(known))) if known else 0
+        return encode_received(Received(recorded, accepted.micro, accepted.refused))
 
     # -- who asks ----------------------------------------------------------------------------------------------------
 
@@ -291,11 +334,16 @@ class TaskServices:
         return behalf
 
     async def _forward(self, protocol: str, body: bytes, timeout_s: float, behalf: Peer | None) -> bytes:
-        if behalf is not None:
-            raise Refused(
-                "not-holder", f"{self._me.node} does not hold this organisation's state", hint="wait until its nodes agree who does"
-            )
-        return await Ask(self._holder, protocol, body, timeout_s, lane="work" if len(body) <= BODY_BYTES["work"] else "bulk")
+        """Pass it on to the leader, once. One that cannot be reached may be gone, and another be chosen: the caller tries again."""
+        leader = self._office.leader
+        if behalf is not None or leader is None or leader == self._me.node:
+            raise leads_not()
+        try:
+            return await Ask(leader, protocol, body, timeout_s, lane="work" if len(body) <= BODY_BYTES["work"] else "bulk")
+        except Unreachable as error:
+            if error.outcome == "not_done" and error.name not in RETRIED:
+                raise leads_not() from error
+            raise
 
 
 def _status_of(error: MeshError, intent: Intent) -> Status:

@@ -19,6 +19,7 @@ from meshos.flow import Compute
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.protocols.tasks.fields import Fields
 from meshos.protocols.tasks.limits import HEAD_BYTES, INLINE_BYTES, MAX_ARGUMENTS_BYTES, MAX_DEPTH, MAX_RESULT_BYTES
+from meshos.values import frozen
 
 TASK = "/meshos/task/1"
 CALL_OFF = "/meshos/task-call-off/1"
@@ -28,7 +29,7 @@ T = TypeVar("T")
 _OUTCOMES: tuple[Done, ...] = ("done", "not_done", "unknown")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskRequest:
     """``key`` is empty when the caller chose none: then the task's id stands for it. ``behalf`` is set by a node that forwards within its
     own organisation: for whom. ``depth`` is how many calls may still follow this one: those that its agent makes while it serves it.
@@ -46,7 +47,7 @@ class TaskRequest:
     depth: int = MAX_DEPTH - 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskReply:
     """How the task ended. ``result`` is None when there is none; ``gone`` says that there was one that is recorded by its hash only."""
 

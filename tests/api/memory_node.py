@@ -29,11 +29,16 @@ from meshos.node.api.shapes import (
     EventStream,
     Explanation,
     Found,
+    GroupView,
     Health,
     HostedAgent,
     Json,
+    LedgerHead,
     MembersView,
     MemberView,
+    NodeRemoved,
+    OrgNodesView,
+    OrgNodeView,
     Pricing,
     Published,
     RefusedLine,
@@ -46,6 +51,11 @@ from meshos.node.api.shapes import (
 )
 
 ORG = OrgDid("did:mesh:enterprise:alpha")
+ORG_NODES = (
+    OrgNodeView(NodeId("12D3KooWalpha"), "alpha-1", "voter", True, 0, "alive"),
+    OrgNodeView(NodeId("12D3KooWalphb"), "alpha-2", "voter", False, 2, "alive"),
+    OrgNodeView(NodeId("12D3KooWalphc"), "alpha-3", "voter", False, None, "dead"),
+)
 Tool = Callable[[Mapping[str, object]], Awaitable[object]]
 
 
@@ -80,6 +90,54 @@ SCHEMA: Json = {"type": "object", "properties": {"document": {"type": "string"},
 TOOLS: dict[str, Tool] = {"echo": echo, "sleep": sleep, "text": text, "refuse": refuse, "crash": crash}
 
 
+@dataclass
+class MemoryLedger:
+    """A ledger of balances: what is asked of it is in ``moved`` and ``submitted``."""
+
+    balances: dict[str, int] = field(default_factory=lambda: {ORG: 10_000_000})
+    moved: dict[str, tuple[str, int]] = field(default_factory=dict)
+    submitted: list[bytes] = field(default_factory=list)
+
+    async def head(self) -> LedgerHead:
+        return LedgerHead(len(self.moved), "ab" * 32, "cd" * 32, 1_764_000_000_000, 0, 0, "alpha-1", 4, 3, True, "", 0, 0)
+
+    async def block(self, height: int) -> Json:
+        if height > len(self.moved):
+            raise Refused("no-such-block", f"there is no block {height}")
+        tx = {
+            "txId": "ef" * 32,
+            "kind": "transfer",
+            "key": "k",
+            "nonce": 0,
+            "expires_ms": 1_764_000_060_000,
+            "outcome": "committed",
+            "refusal": None,
+        }
+        return {"height": height, "time_ms": 1_764_000_000_000, "signedBy": [ORG], "transactions": [tx]}
+
+    async def account(self, did: str) -> Json:
+        if did not in self.balances:
+            raise Refused("no-such-account", f"there is no account of {did}")
+        return {"did": did, "balance_micro": self.balances[did], "open": True, "height": 0, "tabs": []}
+
+    async def transfer(self, to: str, micro: int, key: str, timeout_s: float) -> Json:
+        if self.balances[ORG] < micro:
+            raise Failed("insufficient-funds", "there is not so much")
+        if self.moved.setdefault(key, (to, micro)) == (to, micro):
+            self.balances[ORG] -= micro
+        return {"txId": "ef" * 32, "height": len(self.moved), "outcome": "committed"}
+
+    async def submit(self, request: bytes, timeout_s: float) -> Json:
+        self.submitted.append(request)
+        return {"txId": "ef" * 32, "height": 1, "outcome": "committed"}
+
+    async def transaction(self, text: str) -> Json:
+        raise Refused("no-such-transaction", f"there is no {text}")
+
+    async def proof(self, key: str) -> bytes:
+        return key.encode()
+
+
 @dataclass(slots=True)
 class MemoryNode:
     """See the module's text. What happened inside is in the public fields, for tests to look at."""
@@ -94,7 +152,9 @@ class MemoryNode:
     cells_missing: int = 0
     log: EventLog = field(default_factory=lambda: EventLog("run", lambda: 1_764_000_000_000))
     scopes: dict[TaskId, trio.CancelScope] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
     nursery: trio.Nursery | None = None
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
 
     # -- agents ------------------------------------------------------------------------------------------------------
 
@@ -257,6 +317,18 @@ class MemoryNode:
 
     # -- the mesh ----------------------------------------------------------------------------------------------------
 
+    async def org_nodes(self) -> OrgNodesView:
+        kept = [row for row in ORG_NODES if row.name not in self.removed]
+        return OrgNodesView(tuple(kept), self.name, 3, 42, 1 - len(self.removed))
+
+    async def remove_node(self, node: str, caller: Caller) -> NodeRemoved:
+        found = next((row for row in ORG_NODES if node in (row.name, row.node_id)), None)
+        if found is None:
+            raise BadInput("no-such-node", f"no node of {ORG} is called {node[:40]!r}")
+        changed = found.name not in self.removed
+        self.removed.add(found.name)
+        return NodeRemoved(found.node_id, found.name, changed)
+
     async def members(self) -> MembersView:
         rows = [
             MemberView(NodeId("12D3KooWalpha"), "alpha-1", ORG, "local", "alive", 1, 240_000, 0.12, "0.1.0", ("127.0.0.1:7101",)),
@@ -282,6 +354,7 @@ class MemoryNode:
             len(self.hosted),
             len(self.scopes),
             0,
+            group=GroupView(self.name, True, "voter", 3, 42, 2, 3, 3, 0, 1),
         )
 
     async def explain(self, subject: str, caller: Caller) -> Explanation:

@@ -137,6 +137,19 @@ async def test_publish_takes_the_good_lines_and_names_the_bad(live: Live) -> Non
         assert all(one["name"] for one in answer["refused"])
 
 
+async def test_the_nodes_of_the_org_and_removing_one(live: Live) -> None:
+    async with live.client("admin") as client:
+        found = (await client.get("/v1/org/nodes")).json()
+        assert {"nodes", "leader", "term", "commit", "canLose"} <= found.keys()
+        assert {"node_id", "name", "role", "leader", "lag", "state"} <= found["nodes"][0].keys()
+        assert (await client.delete("/v1/org/nodes/nobody")).json()["name"] == "no-such-node"
+        assert (await client.delete(f"/v1/org/nodes/{'x' * 3000}")).status_code == 400
+    async with live.client("caller") as client:
+        assert (await client.get("/v1/org/nodes")).status_code == 200
+        refused = await client.delete(f"/v1/org/nodes/{found['nodes'][0]['name']}")
+        assert refused.status_code == 403, "only who may operate the node"
+
+
 async def test_members_status_explain_metrics(live: Live) -> None:
     async with live.client("admin") as client:
         members = (await client.get("/v1/members")).json()["members"]
@@ -160,7 +173,7 @@ async def test_dids_resolve_for_anybody(live: Live) -> None:
 
 async def test_what_is_not_there_yet_says_what_it_waits_for(live: Live) -> None:
     async with live.client() as client:
-        for path in ("/v1/ledger/head", "/v1/proposals", "/v1/approvals", "/v1/trust/did:mesh:enterprise:alpha", "/v1/audit"):
+        for path in ("/v1/proposals", "/v1/approvals", "/v1/trust/did:mesh:enterprise:alpha", "/v1/audit"):
             answer = await client.get(path)
             assert (answer.status_code, answer.json()["name"]) == (501, "not-yet"), path
             assert "waits for" in answer.json()["detail"]

@@ -9,7 +9,20 @@ from hypothesis import strategies as st
 
 from meshos.errors import BadInput
 from meshos.ids import NodeId, OrgDid
-from meshos.node.config import FILE, MAX_BYTES, MAX_EGRESS, MAX_SEEDS, Address, NodeConfig, Seed, load, parse, parse_address, to_toml
+from meshos.node.config import (
+    FILE,
+    MAX_BYTES,
+    MAX_EGRESS,
+    MAX_SEEDS,
+    Address,
+    NodeConfig,
+    Payments,
+    Seed,
+    load,
+    parse,
+    parse_address,
+    to_toml,
+)
 
 NODE = NodeId("12D3KooWHQR1hWE46uNwYYky6oRYiDesU6v8abcLtrc4LU4UJ7Aa")
 SEED = Seed(NODE, Address("127.0.0.1", 8201), Address("::1", 8301))
@@ -25,6 +38,7 @@ CONFIG = NodeConfig(
     timing="fast",
     api_tls_certificate=Path("/etc/tls/cert.pem"),
     api_tls_key=Path("tls/key.pem"),
+    payments=Payments(1_500_000, 20_000_000, 0),
     egress_allow=("10.0.0.0/8", "agents.internal:8443", "[::1]:9000"),
     seeds=(SEED, replace(SEED, gossip=Address("host.example", 1))),
 )
@@ -58,6 +72,9 @@ def test_a_minimal_file_has_defaults() -> None:
         ('region = "eu', 'regoin = "eu', "regoin is no key of this file, did you mean region?"),
         ("did:mesh:enterprise:alpha", "did:mesh:nonsense:alpha", "'nonsense' is not a kind"),
         ("did:mesh:enterprise:alpha", "did:web:example", "did:web:example"),
+        ('"1.5 MESH"', '"1.5 EUR"', "payments.per_provider is '1.5 EUR', and takes an amount"),
+        ('"1.5 MESH"', "true", "payments.per_provider is 'True', and takes an amount"),
+        ('"1.5 MESH"', '"21 MESH"', "payments.per_provider is above payments.in_all"),
         ("127.0.0.1:8101", "127.0.0.1", "api.listen"),
         ("127.0.0.1:8101", "127.0.0.1:99999", "no port"),
         ('timing = "fast"', 'timing = "quick"', "timing is 'quick'"),

@@ -23,7 +23,7 @@ def test_each_step_is_kept_with_its_command_and_how_it_went(story: _Story) -> No
     assert str(first["verdict"]).startswith("genesis.json has 0 organisations") and isinstance(first["took_ms"], int)
     assert (second["step"], second["verdict"], second["known_ms"]) == (1, "that was clear", 12)
     told = story._out
-    assert isinstance(told, io.StringIO) and told.getvalue().splitlines()[0] == "1/6 Begin           $ mesh genesis new genesis.json"
+    assert isinstance(told, io.StringIO) and told.getvalue().splitlines()[0] == "1/7 Begin           $ mesh genesis new genesis.json"
 
 
 def test_a_step_that_fails_ends_the_story(story: _Story) -> None:

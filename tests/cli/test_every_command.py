@@ -25,7 +25,7 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 
 COMMANDS = {path: command for path, command in leaves(ROOT) if not command.hidden}
-TO_COME = [("mesh", one) for one in later.COMMANDS] + [("mesh sim", one) for one in later.SIM_COMMANDS]
+TO_COME = [("mesh", one) for one in later.COMMANDS]
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -60,10 +60,10 @@ def test_a_command_to_come_says_so_in_one_sentence(program: str, command: later.
 
 def test_no_command_to_come_is_there_already() -> None:
     there = {path[0] for path in COMMANDS} | {" ".join(path) for path in COMMANDS}
-    assert not there & ({one.name for one in later.COMMANDS} | {f"sim {one.name}" for one in later.SIM_COMMANDS})
+    assert not there & {one.name for one in later.COMMANDS}
 
 
 def test_help_keeps_what_is_to_come_apart(mesh: Mesh) -> None:
     there, _, to_come = mesh("--help").out.partition("Not yet:")
-    assert "  discover " in there and "wallet" not in there
+    assert "  discover " in there and "propose" not in there
     assert all(one.name in to_come for one in later.COMMANDS)

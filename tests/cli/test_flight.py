@@ -12,7 +12,7 @@ from typing import Protocol
 import httpx
 import pytest
 
-from meshos.consensus.org import machine as org_machine
+from meshos.consensus.org import replicated
 from meshos.consensus.org.state import apply
 from meshos.node import config, folder
 from meshos.node.cli import main
@@ -62,7 +62,10 @@ def test_a_node_that_was_killed_is_replayed_from_its_folder(
     mesh: Mesh, tmp_path: Path, taken_down: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ports = making.free_base_port(2, 23_000)
-    up = mesh("testnet", "up", "--detach", "--orgs", "2", "--timing", "fast", "--base-port", ports, "--json")
+    making.make(tmp_path / "testnet", orgs=2, base_port=ports, timing="fast")
+    for file in (tmp_path / "testnet").glob("*/node.toml"):
+        file.write_text("recorder = true\n" + file.read_text())
+    up = mesh("testnet", "up", "--detach", "--json")
     assert up.code == 0, up.err
     deployed = mesh("deploy", "--agent", EXAMPLES / "echo" / "agent.yaml", "--org", "alpha", "--json")
     assert deployed.code == 0, deployed.err
@@ -101,16 +104,17 @@ def test_a_node_that_was_killed_is_replayed_from_its_folder(
     assert main.run(["sim", "replay", "--node", str(tmp_path)]) == 2 and main.run(["sim", "replay"]) == 2
     capsys.readouterr()
 
-    monkeypatch.setattr(org_machine, "apply", lambda view, command, at_ms: apply(view, command, at_ms + 1))
+    monkeypatch.setattr(replicated, "apply", lambda view, command, at_ms: apply(view, command, at_ms + 1))
     assert main.run(["sim", "replay", "--node", str(node)]) == 1
     assert capsys.readouterr().out.startswith("DIFFERS org at step ")
 
 
-def test_a_node_may_be_told_not_to_record(tmp_path: Path) -> None:
-    text = 'name = "a-1"\norg = "did:mesh:enterprise:acme"\nrecorder = false\n[api]\nlisten = "127.0.0.1:1"\n'
+def test_a_node_records_where_it_is_told_to(tmp_path: Path) -> None:
+    text = 'name = "a-1"\norg = "did:mesh:enterprise:acme"\nrecorder = true\n[api]\nlisten = "127.0.0.1:1"\n'
     text += '[gossip]\nlisten = "127.0.0.1:2"\n[link]\nlisten = "127.0.0.1:3"\n'
     settings = config.parse(text.encode(), tmp_path)
-    assert not settings.recorder and config.parse(config.to_toml(settings).encode(), tmp_path) == settings
-    assert config.parse(text.replace("false", "true").encode(), tmp_path).recorder
+    assert settings.recorder and config.parse(config.to_toml(settings).encode(), tmp_path) == settings
+    assert not config.parse(text.replace("true", "false").encode(), tmp_path).recorder
+    assert not config.parse(text.replace("recorder = true\n", "").encode(), tmp_path).recorder
     with pytest.raises(Exception, match="recorder must be true or false"):
-        config.parse(text.replace("false", '"no"').encode(), tmp_path)
+        config.parse(text.replace("true", '"no"').encode(), tmp_path)

@@ -15,14 +15,16 @@ from typing import Protocol
 import pytest
 import trio
 
+from meshos.crypto.certificates import from_pem
 from meshos.crypto.genesis_keys import check_all
 from meshos.errors import BadInput, Failed, Refused, Unreachable
-from meshos.ids import NodeId
+from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node import folder
 from meshos.node.cli.testnet import making, partition, processes, record
 from meshos.node.cli.testnet.record import Node, Testnet
 from meshos.node.config import load
 from meshos.node.runtime.fault_hook import FaultHook
+from meshos.node.trust import TrustBook
 
 
 class Done(Protocol):
@@ -57,6 +59,28 @@ def test_a_testnet_is_a_whole_mesh_of_orgs_with_keys_of_their_own(made: Testnet)
     assert [node.api for node in made.nodes][:2] == ["http://127.0.0.1:20001", "http://127.0.0.1:20002"]
     ports = [at.rpartition(":")[2] for node in made.nodes for at in (node.api, node.gossip, node.link)]
     assert len(set(ports)) == 12
+
+
+def test_an_organisations_nodes_have_certificates_of_its_root_and_ports_one_after_the_other(tmp_path: Path) -> None:
+    several = making.make(tmp_path / "testnet", orgs=2, replicas=3, base_port=20_000, timing="local")
+    genesis = folder.read_genesis(Path(several.genesis))
+    assert [(node.name, node.org, node.validator) for node in several.nodes] == [
+        ("alpha-1", "alpha", True),
+        ("alpha-2", "alpha", False),
+        ("alpha-3", "alpha", False),
+        ("beta-1", "beta", True),
+        ("beta-2", "beta", False),
+        ("beta-3", "beta", False),
+    ]
+    assert [node.api.rpartition(":")[2] for node in several.nodes] == [str(20_001 + place) for place in range(6)]
+    assert len({node.node_id for node in several.nodes}) == 6
+    trust = TrustBook(genesis, tmp_path)
+    for node in several.nodes:
+        config = load(Path(node.dir))
+        assert trust.check(from_pem(config.certificate.read_bytes())) == Peer(NodeId(node.node_id), OrgDid(node.did))
+        assert (config.dir / folder.ROOT_FILE).exists() == node.validator, "the first has the root key, and no other"
+        assert {seed.node for seed in config.seeds} == {several.node(f"{org}-1").node_id for org in several.orgs()} - {node.node_id}
+    assert {node.name for node in several.of("beta")} == {"beta-1", "beta-2", "beta-3"}
 
 
 def test_the_record_is_what_was_written_and_private(made: Testnet) -> None:
@@ -239,9 +263,10 @@ def test_a_node_without_process_or_socket_is_named(made: Testnet) -> None:
 # -- the commands ----------------------------------------------------------------------------------------------------
 
 
-def test_several_nodes_of_an_org_are_refused_by_name(mesh: Mesh, tmp_path: Path) -> None:
-    done = mesh("testnet", "up", "--replicas", "3", "--json")
-    assert done.code == 4 and json.loads(done.out)["name"] == "replicas-not-yet" and list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(("words", "told"), [(("--replicas", "2"), "1, 3 or 5"), (("--replicas", "5", "--orgs", "24"), "at most 99")])
+def test_so_many_nodes_are_refused(mesh: Mesh, tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    done = mesh("testnet", "up", *words)
+    assert done.code == 2 and told in done.err and list(tmp_path.iterdir()) == []
 
 
 def test_commands_name_what_is_not_there(made: Testnet, mesh: Mesh) -> None:
@@ -250,6 +275,7 @@ def test_commands_name_what_is_not_there(made: Testnet, mesh: Mesh) -> None:
     assert "[node-not-running]" in mesh(*there, "kill", "alpha-1").err
     assert "[node-not-running]" in mesh(*there, "partition", "alpha/beta").err
     assert "[testnet-differs]" in mesh(*there, "up", "--orgs", "3").err
+    assert "has 1 nodes of each" in mesh(*there, "up", "--replicas", "3").err
     other = mesh(*there, "up", "--base-port", str(made.base_port() + 400))
     assert other.code == 2 and "[testnet-differs]" in other.err and f"ports from {made.base_port()} on" in other.err
     status = json.loads(mesh(*there, "status", "--json").out)

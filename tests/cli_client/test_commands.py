@@ -173,7 +173,25 @@ def test_members_and_status(mesh: Mesh) -> None:
     status = mesh("status")
     assert status.code == 0
     assert status.out.startswith("alpha-1 of alpha, healthy, up 4 m\n")
+    assert "Org      raft leader alpha-1, term 3, 2 behind; 3 of 3 can vote, can lose 1 more\n" in status.out
     assert json.loads(mesh("members", "--json").out)["schema"] == "mesh.members/1"
+
+
+def test_the_nodes_of_an_organisation_are_listed_and_removed(mesh: Mesh) -> None:
+    ran = mesh("org", "nodes")
+    rows = [line.split() for line in ran.out.splitlines()]
+    assert rows[0] == ["NODE", "ROLE", "LAG", "STATE", "ID"]
+    assert rows[1] == ["alpha-1", "leader", "0", "+", "alive", "12D3KooWalpha"]
+    assert rows[3] == ["alpha-3", "voter", "-", "x", "dead", "12D3KooWalphc"]
+    assert ran.err == "3 voters: can lose 1 more; term 3, entry 42, as its leader alpha-1 sees it\n"
+    found = json.loads(mesh("org", "nodes", "--json").out)
+    assert found["schema"] == "mesh.org-nodes/1" and [node["role"] for node in found["nodes"]] == ["voter"] * 3
+    assert mesh("org", "nodes", "-q").out.split() == ["12D3KooWalpha", "12D3KooWalphb", "12D3KooWalphc"]
+    assert "alpha-3 is removed" in mesh("org", "remove", "alpha-3").err
+    again = json.loads(mesh("org", "remove", "12D3KooWalphc", "--json").out)
+    assert (again["name"], again["changed"]) == ("alpha-3", False)
+    nobody = mesh("org", "remove", "nobody")
+    assert nobody.code == 2 and "[no-such-node]" in nobody.err
 
 
 def test_explain(mesh: Mesh, clock: str) -> None:

@@ -21,6 +21,7 @@ SNAPSHOT = Snapshot(
         "name": "alpha-1",
         "health": "healthy",
         "up_ms": 240_000,
+        "group": {"leader": "alpha-2", "role": "voter", "term": 3, "lag": 2, "voters": 3, "votersAlive": 2, "canLose": 0},
         "tasks": {"perSecond": 41.2, "p95_ms": 28, "running": 3, "waiting": 1, "notes": ["1 waits: GPU"]},
     },
     [
@@ -39,7 +40,9 @@ alpha-1  healthy  1/2 alive  up 4 m
 |                                                | + MedDx AI                 2/2 running           |
 +------------------------------------------------+--------------------------------------------------+
 +3 Ledger----------------------------------------+4 Decisions---------------------------------------+
-| none: not in this version                      | none: not in this version                        |
+| org: raft leader alpha-2, term 3, 2 behind     | none: not in this version                        |
+| org: 2 of 3 can vote, can lose 0 more          |                                                  |
+| ledger: none, not in this version              |                                                  |
 +------------------------------------------------+--------------------------------------------------+
 +5 Events-------------------------------------------------------------------------------------------+
 | 12:01:01 gamma-1 suspected by beta-1                                                              |
@@ -62,7 +65,9 @@ alpha-1  healthy  1/2 alive  up 4 m
   ! 1 waits: GPU
   + MedDx AI                 2/2 running
 3 Ledger
-  none: not in this version
+  org: raft leader alpha-2, term 3, 2 behind
+  org: 2 of 3 can vote, can lose 0 more
+  ledger: none, not in this version
 4 Decisions
   none: not in this version
 5 Events

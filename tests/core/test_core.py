@@ -69,6 +69,25 @@ def test_what_waited_for_a_sync_shares_the_next_one() -> None:
     assert driver.did == ["one", "two", "three"] and driver.syncs == ["a", "a"]
 
 
+def test_what_comes_together_shares_one_sync_and_is_answered_in_its_order() -> None:
+    a = Scripted({"1": ["zero"], "2": [WRITE, "one"], "3": ["two", Tell("b", "told")], "4": [WRITE, "three"]})
+    driver = Driver(a=a, b=(b := Scripted({"go": [Tell("a", "4")]})))
+    driver.core.deliver_all(0, [("a", "1"), ("a", "2"), ("b", "go"), ("a", "3")])
+    assert a.heard == ["1", "2", "3", "4"], "it steps on through the turn"
+    assert driver.did == ["zero"] and driver.syncs == ["a"] and b.heard == ["go"], "and all since the first write waits for one sync"
+    driver.core.synced(1, "a")
+    assert driver.did == ["zero", "one", "two", "three"] and b.heard == ["go", "told"] and driver.syncs == ["a"]
+
+
+def test_a_driver_whose_disk_is_done_at_once_loses_nothing() -> None:
+    a = Scripted({"1": [WRITE, "one"], "2": [WRITE, "two"]})
+    driver = Driver(a=a)
+    driver.core._sync = lambda name: driver.core.synced(0, name)
+    driver.core.deliver_all(0, [("a", "1"), ("a", "2")])
+    driver.core.deliver(1, "a", "1")
+    assert driver.did == ["one", "two", "one"]
+
+
 def test_tell_keeps_its_order_and_reaches_the_driver_when_it_is_for_outside() -> None:
     driver = Driver(a=Scripted({"go": [Tell("b", "1"), Tell(OUTSIDE, "out"), Tell("b", "2")]}), b=(b := Scripted({})))
     driver.core.deliver(0, "a", "go")

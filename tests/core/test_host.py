@@ -7,10 +7,10 @@ import pytest
 import trio
 import trio.testing
 
-from meshos.effects import Completed, Ok, Persist, Put, Tell, Write, WriteBack
+from meshos.effects import Completed, Err, Ok, Persist, Put, Sign, Tell, Write, WriteBack
 from meshos.errors import Broken, MeshError, Refused
 from meshos.flow import Compute, Port, Propose
-from meshos.flow_machine import CancelFlow, Flows, Perform, StartFlow
+from meshos.flow_machine import Abandon, CancelFlow, Flows, Perform, StartFlow
 from meshos.node.kernel.core import OUTSIDE
 from meshos.node.runtime.host import Host, PortHandler
 from meshos.storage.disk import DiskFailed
@@ -52,7 +52,7 @@ class Work:
     """What a test's port is asked for."""
 
 
-async def never_signs(domain: object, payload: bytes) -> bytes:
+async def never_signs(sign: Sign) -> bytes:
     raise AssertionError("nothing here is signed")
 
 
@@ -259,6 +259,72 @@ async def test_what_is_written_back_is_on_disk_when_the_host_has_ended() -> None
         host.deliver("org", b"last")
         nursery.cancel_scope.cancel()
     assert disk.written == [Put(b"last", b"v")]
+
+
+async def test_an_operation_of_the_outside_needs_no_flow() -> None:
+    class Answers:
+        def step(self, now: float, event: object) -> list[object]:
+            assert isinstance(event, Perform) and isinstance(event.operation, Propose)
+            outcome = Ok(event.operation.command) if event.operation.command != "no" else Err(Refused("not-today", "no"))
+            return [Tell(event.reply_to, Completed(event.op, outcome))]
+
+        def deadline(self) -> float | None:
+            return None
+
+    flows = Flows({}, limit=1)
+    host = Host({"flows": flows, "org": Answers()}, stores={}, handlers={}, ports={}, sign=never_signs)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.run)
+        assert await host.perform(Propose("yes"), timeout_s=5) == "yes"
+        with pytest.raises(Refused, match="no"):
+            await host.perform(Propose("no"), timeout_s=5)
+        assert not any(flows.statistics().values())
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_gives_up_on_an_operation_abandons_it() -> None:
+    heard: list[object] = []
+
+    class Listens:
+        def step(self, now: float, event: object) -> list[object]:
+            heard.append(event)
+            return []
+
+        def deadline(self) -> float | None:
+            return None
+
+    host = Host({"org": Listens()}, stores={}, handlers={}, ports={}, sign=never_signs)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.run)
+        with trio.move_on_after(0.01):
+            await host.perform(Propose("never answered"), timeout_s=5)
+        assert [type(event) for event in heard] == [Perform, Abandon]
+        host.core.deliver(0, "org", "late")  # an answer that comes now finds nobody
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_waits_for_the_end_of_a_turn_is_done_once_everything_was_stepped() -> None:
+    did: list[str] = []
+
+    class Steps:
+        def step(self, now: float, event: object) -> list[object]:
+            return [str(event)]
+
+        def deadline(self) -> float | None:
+            return None
+
+    def carry_out(effect: str) -> None:
+        did.append(effect)
+        host.at_turn_end(lambda: did.append(f"end of {effect}"))
+
+    host = Host({"org": Steps()}, stores={}, handlers={str: carry_out}, ports={}, sign=never_signs)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.run)
+        host.deliver_all([("org", "1"), ("org", "2")])
+        assert did[:2] == ["1", "2"] and sorted(did[2:]) == ["end of 1", "end of 2"]
+        host.at_turn_end(lambda: did.append("no turn: now"))
+        assert did[-1] == "no turn: now"
+        nursery.cancel_scope.cancel()
 
 
 async def _drained(host: Host) -> bool:

@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from meshos.consensus.org.commands import Status
+from meshos.effects import Sign
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.flow import Port, Sleep
 from meshos.flow_machine import Flows
@@ -76,7 +77,7 @@ class Node:
         return self.purse.held_micro, self.purse.spent_micro
 
 
-async def never_signs(domain: object, payload: bytes) -> bytes:
+async def never_signs(sign: Sign) -> bytes:
     raise AssertionError("nothing here is signed")
 
 

@@ -10,6 +10,7 @@ import trio
 
 from meshos.adapters.onprem.provider import OnPremConfig, OnPremProvider
 from meshos.consensus.org.commands import FindTasks
+from meshos.consensus.raft.config import LAN
 from meshos.crypto.signing import Domain
 from meshos.effects import Persist, Sign, Signed
 from meshos.errors import Refused
@@ -33,6 +34,7 @@ from meshos.protocols.directory.embedder import HashedEmbedder
 from meshos.protocols.membership.events import Started
 from meshos.protocols.membership.statements import NodeFacts
 from meshos.simulations.authority import Authority
+from meshos.simulations.genesis import simulated_genesis, vote_key
 from meshos.storage.memory import MemoryStore
 from tests.directory.world import sealed_record
 
@@ -50,13 +52,13 @@ def an_assembly(name: str) -> Assembly:
         Outside(
             certified=authority.issue(ME.node, ME.org),
             facts=NodeFacts(ME.org, name, "a:1", "a:2"),
-            genesis_hash=b"g" * 32,
+            genesis=simulated_genesis(1, {ME.org: ME.node}),
+            validator_key=vote_key(ME.node),
             timing=PRESETS["lan"],
             seeds=(),
             verifier=authority.verifier,
             check_certificate=authority.check,
             org_of=authority.org_of,
-            holder_of=lambda org: None,
             rng=random.Random(1),
             secret=b"s" * 32,
             views=stores,
@@ -64,6 +66,7 @@ def an_assembly(name: str) -> Assembly:
             now_ms=0,
             wall_ms=lambda: 0,
             embedder=HashedEmbedder(),
+            raft=LAN,
         )
     )
     for effect in assembly.membership.step(0.0, Started()):  # it lists itself once what it says of itself is signed
@@ -83,7 +86,7 @@ async def a_node_called(name: str, folder: Path) -> AsyncIterator[Facade]:
         assert isinstance(query, FindTasks)
         return ()
 
-    async def never_signs(domain: object, payload: bytes) -> bytes:
+    async def never_signs(sign: Sign) -> bytes:
         raise AssertionError("nothing here is signed")
 
     async with trio.open_nursery() as nursery:
@@ -91,7 +94,7 @@ async def a_node_called(name: str, folder: Path) -> AsyncIterator[Facade]:
         about = About(ME, name, "local", "0", parse((ROOT / "genesis.json").read_bytes()), "http://127.0.0.1:1", trio.current_time())
         seen = Seen(Measurements(), Metrics({}), Serving(), Turns())
         provider = OnPremProvider(OnPremConfig(folder))
-        facade = Facade(about, host, an_assembly(name), provider, EventLog("run", lambda: 0), seen, nursery)
+        facade = Facade(about, host, an_assembly(name), provider, EventLog("run", lambda: 0), seen, MemoryStore(random.Random(1)), nursery)
         facade._calling.tasks.keep(TASK, TaskView(TASK, AGENT, "completed"))
         await nursery.start(host.run)
         yield facade

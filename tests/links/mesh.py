@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,7 +127,7 @@ class Node:
         rpc = Rpc(self.peer, dict.fromkeys(services, lambda peer: True), random.SystemRandom(), listeners=listeners)
         flows = Flows({**services, ASK: ask_service}, limit=10_000)
         self.path = TcpPath(credentials, "127.0.0.1", 0, mesh.address_of)
-        self.links = Links(self.peer, credentials.mesh, [self.path], self._deliver)
+        self.links = Links(self.peer, credentials.mesh, [self.path], self._deliver, lambda act: self.host.at_turn_end(act))
         self.rpc = rpc
         self.flows = flows
         self.host = Host(
@@ -138,10 +139,10 @@ class Node:
             observe=self._observe,
         )
 
-    def _deliver(self, event: object) -> bool:
+    def _deliver(self, events: Sequence[object]) -> bool:
         if self.full:
             return False
-        self.host.deliver("rpc", event)
+        self.host.deliver_all([("rpc", event) for event in events])
         return True
 
     def _observe(self, machine: str, event: object, effects: list[object]) -> None:

@@ -15,6 +15,7 @@ from meshos.crypto.certificates import describe
 from meshos.crypto.keys import SigningKey
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.flow import Lane
+from meshos.ids import Peer
 from meshos.node.runtime.links import channel, tcp
 from meshos.node.runtime.links.tls import Credentials, TlsStream, contexts
 from meshos.protocols.rpc import frames, limits
@@ -371,10 +372,10 @@ async def test_a_bug_that_a_peers_bytes_meet_ends_its_connection_alone(
     await unlucky.start(nursery)
     received = server.links._received
 
-    async def buggy(channel: channel.Channel, lane: Lane, message: Message) -> None:
-        if channel.peer == unlucky.peer:
+    async def buggy(peer: Peer, messages: list[tuple[Lane, Message]]) -> None:
+        if peer == unlucky.peer:
             raise KeyError("a bug")
-        await received(channel, lane, message)
+        await received(peer, messages)
 
     monkeypatch.setattr(server.links, "_received", buggy)
     asker, asked = (unlucky, server) if dials else (server, unlucky)

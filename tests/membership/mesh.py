@@ -78,6 +78,7 @@ class Mesh:
                     signer=signer,
                     verifier=self.authority.verifier,
                     certificate=self.certified[node].certificate,
+                    first=(("membership", ev.Started()),),
                 )
             )
         if start:
@@ -104,7 +105,6 @@ class Mesh:
 
     def start(self, node: NodeId) -> None:
         self.world.nodes[node].start()
-        self.world.nodes[node].deliver("membership", ev.Started())
 
     def crash(self, node: NodeId) -> None:
         self.world.nodes[node].crash()

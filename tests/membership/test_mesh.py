@@ -14,7 +14,7 @@ from meshos.protocols.membership import codec
 from meshos.protocols.membership import events as ev
 from meshos.protocols.membership.statements import Kind
 from meshos.protocols.membership.sync import verified
-from meshos.simulations.faults import Drift, Restart, swarm
+from meshos.simulations.faults import Drift, swarm
 from meshos.simulations.network import NetworkFaults
 from tests.membership.mesh import DOMAIN, Mesh
 
@@ -84,17 +84,10 @@ def test_whatever_happened_once_it_is_over_all_see_all(seed: int) -> None:
     mesh.run(15)
     begin = mesh.world.now
     for at, fault in swarm(mesh.world.generator("schedule"), [str(node) for node in mesh.ids], begin=begin, end=begin + 40):
-        if isinstance(fault, Restart):
-            mesh.world.at(max(at, begin), _restart, mesh, NodeId(fault.node))
-        elif not isinstance(fault, Drift):
+        if not isinstance(fault, Drift):
             mesh.world.at(max(at, begin), fault.do, mesh.world)
     mesh.run(40)
     mesh.run_until(mesh.converged, within=60, step=0.5)
-
-
-def _restart(mesh: Mesh, node: NodeId) -> None:
-    if not mesh.world.nodes[node].alive:
-        mesh.start(node)
 
 
 def test_a_restarted_node_is_back_at_once_under_a_higher_incarnation() -> None:

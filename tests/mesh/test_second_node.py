@@ -1,9 +1,12 @@
-"""A second node of an organisation, made by invitation and run as a process: it serves what the first holds, and says what it cannot do."""
+"""A second and a third node of an organisation, made by invitation and run as processes: the second follows the first, the third makes
+three that decide; what each can do with and without the others.
+"""
 
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,22 +15,22 @@ from meshos.node.cli.testnet import record
 from tests.mesh.conftest import Agents
 from tests.mesh.testnet import EXAMPLES, Net, free_base, until
 
-SECOND = "beta-2"
+SECOND, THIRD = "beta-2", "beta-3"
 
 
-def join(net: Net, place: Path) -> record.Node:
-    """Beta's second node, by the commands that its owner types; its seeds are beta's first node and alpha's."""
+def join(net: Net, place: Path, name: str) -> record.Node:
+    """A further node of beta, by the commands that its owner types; its seeds are beta's first node and alpha's."""
     first, base = net.node("beta"), free_base()
     token = net.must("org", "invite", "--node", "--dir", first.dir).strip()
     seeds = [word for org in ("beta", "alpha") for n in [net.node(org)] for word in ("--seed", f"{n.node_id},{n.gossip},{n.link}")]
     ports = ["--api-port", base, "--gossip-port", base + 100, "--link-port", base + 200]
     genesis = net.folder / "testnet" / "genesis.json"
-    words = ["init", "--join", token, "--name", SECOND, "--dir", place, "--genesis", genesis, *ports, *seeds, "--json"]
+    words = ["init", "--join", token, "--name", name, "--dir", place, "--genesis", genesis, *ports, *seeds, "--json"]
     made = json.loads(net.must(*words))
     (place / "certificate.new").write_text(net.must("org", "issue", made["request"], "--dir", first.dir))
     assert "ready" in net.mesh("init", "--dir", place, "--certificate", place / "certificate.new").err
     return record.Node(
-        name=SECOND,
+        name=name,
         org="beta",
         did=first.did,
         node_id=made["node_id"],
@@ -44,50 +47,76 @@ def join(net: Net, place: Path) -> record.Node:
 
 
 class Second(Net):
-    """The testnet, in which ``beta-2`` stands for the second node."""
+    """The testnet, in which the further nodes of beta stand for themselves."""
 
-    def __init__(self, folder: Path, second: record.Node) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._second = second
+        self.further: dict[str, record.Node] = {}
 
     def node(self, org: str) -> record.Node:
-        return self._second if org == SECOND else super().node(org)
+        return self.further.get(org) or super().node(org)
+
+    def roles(self, node: str) -> dict[str, str]:
+        """The role of each of beta's nodes, as ``node`` is told by who leads; empty while nobody does."""
+        answer = self.ask(node, "GET", "/v1/org/nodes")
+        return {row["name"]: "leader" if row["leader"] else row["role"] for row in answer.body["nodes"]} if answer.status == 200 else {}
+
+    @contextmanager
+    def runs(self, name: str, place: Path) -> Iterator[None]:
+        """A further node: joined, running and taken up; in the end removed and gone, so that the others decide as before."""
+        self.further[name] = join(self, place, name)
+        command = [sys.executable, "-m", "meshos.node.cli.main", "run", "--dir", str(place)]
+        with open(place / "node.log", "ab") as log:
+            child = subprocess.Popen(command, stdout=log, stderr=log, cwd=place)
+
+        def ready() -> bool:
+            assert child.poll() is None, self.log(name)
+            try:
+                return self.ask(name, "GET", "/readyz").status == 200
+            except OSError:
+                return False
+
+        try:
+            until(ready, f"{name} never became ready")
+            until(lambda: self.acquainted("alpha", "beta", "gamma", "delta", *self.further), "they never got acquainted")
+            yield
+        finally:
+            self.must("org", "remove", name, "--org", "beta")
+            until(lambda: name not in self.roles("beta") or self.roles("beta")[name] == "removed")
+            child.terminate()
+            child.wait(30)
+            until(lambda: "alive" not in states(self, "alpha", name), "its leaving was not heard of")
+            del self.further[name]
 
 
 @pytest.fixture(scope="module")
 def both(net: Net, agents: Agents, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Second]:
-    place = tmp_path_factory.mktemp("second") / SECOND
-    second = Second(net.folder, join(net, place))
-    command = [sys.executable, "-m", "meshos.node.cli.main", "run", "--dir", str(place)]
-    with open(place / "node.log", "ab") as log:
-        child = subprocess.Popen(command, stdout=log, stderr=log, cwd=place)
-
-    def ready() -> bool:
-        assert child.poll() is None, second.log(SECOND)
-        try:
-            return second.ask(SECOND, "GET", "/readyz").status == 200
-        except OSError:
-            return False
-
-    try:
-        until(ready, "the second node never became ready")
-        until(lambda: second.acquainted("alpha", "beta", "gamma", "delta", SECOND), "they never got acquainted")
+    second = Second(net.folder)
+    with second.runs(SECOND, tmp_path_factory.mktemp("second") / SECOND):
         yield second
-    finally:
-        child.terminate()
-        child.wait(30)
-        until(lambda: net.sees("alpha", "beta") == "alive" and "alive" not in states(second, "alpha"), "its leaving was not heard of")
+    assert list(second.roles("beta").values()) == ["leader"], "the first decides alone again"
 
 
-def states(net: Second, org: str) -> set[str]:
-    """How ``org``'s node sees the second node."""
+@pytest.fixture(scope="module")
+def three(both: Second, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Second]:
+    with both.runs(THIRD, tmp_path_factory.mktemp("third") / THIRD):
+        yield both
+
+
+def states(net: Second, org: str, name: str) -> set[str]:
+    """How ``org``'s node sees a further node."""
     members = net.ask(org, "GET", "/v1/members").body["members"]
-    return {member["state"] for member in members if member["name"] == SECOND}
+    return {member["state"] for member in members if member["name"] == name}
 
 
 def test_both_nodes_are_members_of_the_one_organisation(both: Second, agents: Agents) -> None:
     members = both.ask("delta", "GET", "/v1/members").body["members"]
     assert {member["name"] for member in members if member["org"] == both.node("beta").did} == {"beta-1", SECOND}
+
+
+def test_the_second_follows_and_has_no_vote(both: Second, agents: Agents) -> None:
+    assert both.roles(SECOND) == both.roles("beta") == {"beta-1": "leader", SECOND: "learner"}
+    assert both.ask(SECOND, "GET", "/v1/status").body["group"]["role"] == "learner"
 
 
 def test_the_second_finds_and_calls_what_the_first_runs_and_what_others_run(both: Second, agents: Agents) -> None:
@@ -99,13 +128,16 @@ def test_the_second_finds_and_calls_what_the_first_runs_and_what_others_run(both
     assert other["status"] == "completed" and "from the second" in str(other["result"])
 
 
-def test_deploying_on_the_second_is_refused_by_name(both: Second, agents: Agents) -> None:
+def test_what_is_deployed_on_the_second_runs_on_the_first(both: Second, agents: Agents) -> None:
     agent = {"name": "Elsewhere", "description": "An echo", "runtime": {"mcp": {"command": ["python", "server.py"]}}}
-    answer = both.ask(SECOND, "POST", "/v1/agents", {"agent": agent, "folder": str(EXAMPLES / "echo")})
-    assert (answer.status, answer.body["name"], answer.body["outcome"]) == (403, "not-holder", "not_done"), answer
-    assert both.node("beta").node_id in answer.body["detail"], "it says which node to ask"
-    gone = both.ask(SECOND, "DELETE", f"/v1/agents/{agents.units}")
-    assert (gone.status, gone.body["name"]) == (403, "not-holder") and both.knows("beta", agents.units)
+    made = both.ask(SECOND, "POST", "/v1/agents", {"agent": agent, "folder": str(EXAMPLES / "echo")})
+    assert made.status == 201 and made.body["nodes"] == ["beta-1"] and made.body["replicasRunning"] == 1, made
+    listed = {one["name"]: one["state"] for one in both.ask(SECOND, "GET", "/v1/agents").body["agents"]}
+    assert listed["Elsewhere"] == "running"
+    not_there = both.ask(SECOND, "POST", "/v1/agents", {"agent": agent, "folder": "/nowhere"})
+    assert (not_there.status, not_there.body["name"], not_there.body["outcome"]) == (409, "agent-not-here", "not_done")
+    gone = both.ask(SECOND, "DELETE", f"/v1/agents/{made.body['agentId']}")
+    assert gone.status == 200 and gone.body["name"] == "Elsewhere"
 
 
 def test_without_the_first_the_second_says_what_is_missing_and_goes_on_when_it_is_back(both: Second, agents: Agents) -> None:
@@ -114,9 +146,21 @@ def test_without_the_first_the_second_says_what_is_missing_and_goes_on_when_it_i
         until(lambda: both.sees(SECOND, "beta") == "dead")
         answer = both.ask(SECOND, "POST", "/v1/tasks", {"agentId": agents.units, "type": "list_units", "data": {}, "timeout": 5})
         assert answer.status == 503 and answer.body["outcome"] == "not_done", answer
+        until(lambda: both.ask(SECOND, "GET", "/readyz").status == 503, "it has no leader, and a learner elects nobody")
         served = both.call(SECOND, agents.echo, "echo", {"text": "still"})
         assert served["status"] == "completed", "what others run does not need the first"
     finally:
         both.must("testnet", "start", "beta")
     until(lambda: both.acquainted("beta", SECOND))
     until(lambda: both.call(SECOND, agents.units, "list_units").get("status") == "completed", "it never went on")
+
+
+def test_a_third_makes_three_that_decide_and_the_first_can_be_missed(three: Second, agents: Agents) -> None:
+    until(lambda: sorted(three.roles("beta").values()) == ["leader", "voter", "voter"], "they never decided together")
+    three.must("testnet", "kill", "beta")
+    try:
+        until(lambda: "leader" in [role for name, role in three.roles(SECOND).items() if name != "beta-1"], "nobody took over")
+        until(lambda: three.call("gamma", agents.units, "list_units").get("status") == "completed", "its agents never came back")
+    finally:
+        three.must("testnet", "start", "beta")
+    until(lambda: three.roles("beta").get("beta-1") == "voter", "it never followed")

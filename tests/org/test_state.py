@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshos.consensus.org import state
+from meshos.consensus.org import codec, state
 from meshos.consensus.org.commands import (
     Agent,
     Begun,
+    CallOff,
     Command,
     DeployAgent,
     Ended,
@@ -18,8 +19,11 @@ from meshos.consensus.org.commands import (
     GetArguments,
     GetConfig,
     GetOwed,
+    GetPlacement,
     GetTask,
     ListAgents,
+    PlaceAgent,
+    Placement,
     Problem,
     ReadAudit,
     RecordIntent,
@@ -48,7 +52,9 @@ from meshos.storage.memory import MemoryStore
 AGENT = AgentId("a-1")
 BETA = Peer(NodeId("beta-1"), OrgDid("did:mesh:hospital:beta"))
 GAMMA = Peer(NodeId("gamma-1"), OrgDid("did:mesh:hospital:gamma"))
-DEPLOY = DeployAgent(AGENT, "One", 1, b"file", "/folder", b"record", (Tool("read", True), Tool("pay", False)), 7, "alice")
+DEPLOY = DeployAgent(
+    AGENT, "One", 1, b"file", "/folder", b"record", (Tool("read", True), Tool("pay", False)), 7, "alice", NodeId("12D3KooWone"), 0
+)
 AT = 1_700_000_000_000
 
 
@@ -116,7 +122,7 @@ def test_what_is_refused_changes_nothing() -> None:
     org.refused(replace(DEPLOY, version=2, agent_file=bytes(MAX_AGENT_FILE_BYTES + 1)), "bad-command")
     org.refused(replace(DEPLOY, version=2, name=""), "bad-command")
     org.refused(replace(DEPLOY, version=2, price_micro=-1), "bad-command")
-    org.refused(WithdrawAgent(AgentId("a-none"), 2, b"", "alice"), "agent-unknown")
+    org.refused(WithdrawAgent(AgentId("a-none"), 2, b"", "alice", 0), "agent-unknown")
     org.refused(SetConfig("", b"", "alice"), "bad-command")
     org.refused(SetConfig("name", bytes(MAX_CONFIG_BYTES + 1), "alice"), "bad-command")
 
@@ -171,12 +177,13 @@ def test_arguments_are_kept_for_what_may_run_again() -> None:
     for task, tool, size, kept in (
         ("t-1", "pay", 3, False),
         ("t-2", "read", 3, True),
-        ("t-3", "read", MAX_RECORDED_ARGUMENTS_BYTES + 1, False),
+        ("t-3", "read", None, False),
     ):
-        begun = org.run(pay_intent(task, tool=tool, key=task, arguments=bytes(size)))
+        begun = org.run(pay_intent(task, tool=tool, key=task, arguments=None if size is None else bytes(size)))
         assert isinstance(begun, Begun)
         assert begun.intent.rerun == kept
-        assert answer(org.store, GetArguments(TaskId(task))) == (bytes(size) if kept else None)
+        assert answer(org.store, GetArguments(TaskId(task))) == (bytes(size or 0) if kept else None)
+    org.refused(pay_intent("t-4", tool="read", key="t-4", arguments=bytes(MAX_RECORDED_ARGUMENTS_BYTES + 1)), "bad-command")
     org.run(RecordOutcome(TaskId("t-2"), "completed"))
     assert answer(org.store, GetArguments(TaskId("t-2"))) is None
 
@@ -184,13 +191,43 @@ def test_arguments_are_kept_for_what_may_run_again() -> None:
 def test_results_beyond_the_bounds_are_recorded_by_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "MAX_KEPT_BYTES", 10)
     org = _State()
-    for task, size, kept in (("t-1", MAX_RECORDED_RESULT_BYTES + 1, False), ("t-2", 6, True), ("t-3", 6, False), ("t-4", 4, True)):
+    for task, size, kept in (("t-2", 6, True), ("t-3", 6, False), ("t-4", 4, True)):
         org.run(pay_intent(task, key=task))
         given = org.run(RecordOutcome(TaskId(task), "completed", bytes(size), b"h" * 32))
         assert isinstance(given, Ended) and given.result == bytes(size), "whoever ran it gets it"
         found = answer(org.store, GetTask(TaskId(task)))
         assert isinstance(found, Ended)
         assert (found.result, found.result_size) == (bytes(size) if kept else None, size)
+    org.run(pay_intent("t-5", key="5"))
+    org.refused(RecordOutcome(TaskId("t-5"), "completed", bytes(MAX_RECORDED_RESULT_BYTES + 1), b"h" * 32), "bad-command")
+    given = org.run(RecordOutcome(TaskId("t-5"), "completed", None, b"h" * 32, size=2**21))
+    assert isinstance(given, Ended) and (given.result, given.result_size) == (None, 2**21)
+
+
+def test_placed_by_the_later_term() -> None:
+    org = _State()
+    first, second = NodeId("first"), NodeId("second")
+    org.run(PlaceAgent(AGENT, first, 3))
+    org.run(PlaceAgent(AGENT, second, 5))
+    org.refused(PlaceAgent(AGENT, first, 4), "stale-term")
+    assert answer(org.store, GetPlacement(AGENT)) == Placement(AGENT, second, 5)
+    org.refused(PlaceAgent(AgentId("a-none"), first, 6), "agent-unknown")
+
+
+@given(st.data())
+def test_commands_as_bytes(data: st.DataObject) -> None:
+    """Each command comes back as it was; whatever else the bytes may be, they are a command or refused."""
+    command = data.draw(COMMANDS)
+    encoded = codec.encode(command)
+    assert codec.decode(encoded) == command
+    at = data.draw(st.integers(0, len(encoded) - 1))
+    altered = encoded[:at] + data.draw(st.binary(max_size=3)) + encoded[at + data.draw(st.integers(0, 3)) :]
+    try:
+        other = codec.decode(altered)
+    except BadInput as error:
+        assert error.name == "bad-command"
+    else:
+        assert codec.decode(codec.encode(other)) == other
 
 
 def test_full_tables_say_busy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,8 +261,8 @@ def test_agents() -> None:
     org = _State()
     again = org.run(replace(DEPLOY, version=3, price_micro=9))
     assert isinstance(again, Agent) and again.version == 3
-    org.refused(WithdrawAgent(AGENT, 3, b"", "alice"), "version-conflict")
-    gone = org.run(WithdrawAgent(AGENT, 4, b"tombstone", "alice"))
+    org.refused(WithdrawAgent(AGENT, 3, b"", "alice", 0), "version-conflict")
+    gone = org.run(WithdrawAgent(AGENT, 4, b"tombstone", "alice", 0))
     assert gone == replace(again, version=4, record=b"tombstone", withdrawn=True)
     assert answer(org.store, GetAgent(AGENT)) == gone
     assert answer(org.store, ListAgents()) == ()
@@ -297,10 +334,12 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
         owed_micro=st.integers(0, 5),
         forget=st.booleans(),
     ),
+    st.builds(lambda task, key: CallOff(task, BETA, AGENT, key), TASKS, st.sampled_from(["", "k"])),
+    st.builds(PlaceAgent, st.just(AGENT), st.sampled_from([NodeId("a"), NodeId("b")]), st.integers(0, 5)),
     st.builds(RecordReceipts, st.lists(st.tuples(TASKS, st.just(b"c")), max_size=2).map(tuple)),
     st.builds(SetConfig, st.sampled_from(["x", "y"]), st.one_of(st.none(), st.binary(max_size=2)), st.just("bob")),
     st.builds(lambda version: replace(DEPLOY, version=version), st.integers(1, 4)),
-    st.builds(lambda version: WithdrawAgent(AGENT, version, b"", "bob"), st.integers(1, 4)),
+    st.builds(lambda version: WithdrawAgent(AGENT, version, b"", "bob", 0), st.integers(1, 4)),
 )
 
 

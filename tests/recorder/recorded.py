@@ -11,10 +11,11 @@ from meshos.node.runtime.recorder.drawing import Drawing
 from meshos.node.runtime.recorder.entries import Entry, Head, decode, parse
 from meshos.node.runtime.recorder.recorder import Recorder
 from meshos.presets import LAN
-from meshos.simulations.flight import Disks
+from meshos.simulations.flight_disks import Disks
 from meshos.simulations.mesh import Mesh
+from meshos.simulations.node import SimNode
 from meshos.simulations.work import CallWork
-from meshos.simulations.world import SimNode, World
+from meshos.simulations.world import World
 
 
 class Memory:
@@ -29,7 +30,7 @@ class Memory:
         self._has = 0
         self.segments.append([])
 
-    def put(self, entry: list[object]) -> bool:
+    def put(self, entry: list[object], weight: int = 0) -> bool:
         self.segments[-1].append(cbor.encode([entry]))
         self._has += 1
         return True
@@ -98,7 +99,7 @@ class Recorded:
     def build(self, head: Head, given: object, disks: Disks, chance: Drawing) -> Mapping[str, Machine]:
         """The machines of the node that ``head`` names, as a replay builds them."""
         node = self.world.nodes[NodeId(head.node)]
-        stand_in = self._outside(node, disks, chance)
+        stand_in = self._outside(node, disks.views, chance)
         stand_in.now = lambda: head.now  # type: ignore[method-assign]
         stand_in.wall_ms = lambda: head.wall_ms  # type: ignore[method-assign]
         before = dict(self.mesh.assemblies)

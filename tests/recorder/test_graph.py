@@ -7,13 +7,13 @@ from types import MethodType
 import pytest
 
 from meshos import cbor
-from meshos.consensus.org.machine import OrgMachine
 from meshos.effects import Ok
 from meshos.errors import BadInput, Refused
 from meshos.ids import NodeId
-from meshos.node.runtime.recorder.graph import Blueprint, Unwritable, restore, written
+from meshos.node.runtime.recorder.graph import Blueprint, Unwritable, blueprints, restore, written
 from meshos.node.runtime.recorder.limits import DEPTH
-from meshos.node.runtime.recorder.watching import Watched
+from meshos.node.runtime.recorder.watching import Notes, Watched
+from meshos.protocols.directory.machine import Directory
 from meshos.protocols.membership.timers import Timers
 from meshos.protocols.rpc.asking import _PeerAsked
 from meshos.protocols.rpc.retry import RetryBudget
@@ -24,6 +24,16 @@ from tests.recorder.recorded import Recorded
 N1 = NodeId("n001")
 
 
+def plan(machine: object) -> Blueprint:
+    """Of a machine by itself."""
+    return blueprints({"it": machine})["it"]
+
+
+def no_snapshots(number: int) -> object:
+    """The machines here hold none."""
+    raise AssertionError(number)
+
+
 def through(graph: object) -> object:
     """As it comes back from the disk."""
     return cbor.decode(cbor.encode(graph), max_bytes=1 << 24, max_depth=DEPTH)
@@ -31,12 +41,12 @@ def through(graph: object) -> object:
 
 def test_what_meets_in_a_machine_meets_again() -> None:
     timers = Timers()
-    blueprint = Blueprint(timers)
+    blueprint = plan(timers)
     first = timers.set(2.0, timers.run, "first")
     second = timers.set(1.0, timers.shift, ("a", frozenset({3}), [deque([1]), OrderedDict(x=first)]))
     fresh = Timers()
     heap = fresh.heap
-    restore(fresh, through(written(timers, blueprint)))
+    restore(fresh, through(written(timers, blueprint)), plan(fresh), no_snapshots)
     assert fresh.heap is heap, "what others may hold on to is filled, not made anew"
     assert [timer[:2] for timer in heap] == [second[:2], first[:2]] and fresh.set(3.0, fresh.run)[1] == 3
     call, argument = heap[0][2:]
@@ -50,31 +60,32 @@ def test_a_machine_in_the_middle_of_its_work_goes_on_as_the_other() -> None:
     fresh.run(0)
     for node in mesh.mesh.ids:
         machine, other = mesh.mesh.membership(node), fresh.mesh.membership(node)
-        restore(other, through(written(machine, Blueprint(machine))))
+        restore(other, through(written(machine, plan(machine))), plan(other), no_snapshots)
         assert other.statistics() == machine.statistics() and other.deadline() == machine.deadline()
         assert [view.incarnation for view in other.members()] == [view.incarnation for view in machine.members()]
 
 
 def test_what_was_wired_must_be_what_it_was() -> None:
     timers = Timers()
-    blueprint = Blueprint(timers)
+    blueprint = plan(timers)
     timers.set(1.0, lambda _: None)
     with pytest.raises(Unwritable, match="holds a function"):
         written(timers, blueprint)
-    machine = OrgMachine(Watched(Overlay(MemoryStore(random.Random(1)))), now=0.0, wall_ms=0)
-    blueprint = Blueprint(machine)
+    views = [Watched(Overlay(MemoryStore(random.Random(1))), space, Notes()) for space in range(2)]
+    machine = Directory("n001", views[0])
+    blueprint = plan(machine)
     assert "view" not in repr(written(machine, blueprint)).replace("_view", "")
-    machine._view = Watched(Overlay(MemoryStore(random.Random(1))))
+    machine._view = views[1]
     with pytest.raises(Unwritable, match="wired anew"):
         written(machine, blueprint)
 
 
 def test_errors_and_values_inside_of_a_machine_are_kept() -> None:
     timers = Timers()
-    blueprint = Blueprint(timers)
+    blueprint = plan(timers)
     timers.set(1.0, timers.run, Ok([Refused("busy", "full", outcome="unknown")]))
     fresh = Timers()
-    restore(fresh, through(written(timers, blueprint)))
+    restore(fresh, through(written(timers, blueprint)), plan(fresh), no_snapshots)
     error = fresh.heap[0][3].value[0]
     assert isinstance(error, Refused) and (error.name, error.outcome) == ("busy", "unknown")
 
@@ -118,13 +129,14 @@ def object_with(*rows: list[object]) -> list[object]:
 )
 def test_a_state_that_no_recorder_wrote_is_refused(graph: object) -> None:
     with pytest.raises(BadInput) as caught:
-        restore(Timers(), graph)
+        timers = Timers()
+        restore(timers, graph, plan(timers), no_snapshots)
     assert caught.value.name in ("bad-recording", "other-recording")
 
 
 def test_deep_states_are_not_written() -> None:
     timers = Timers()
-    blueprint = Blueprint(timers)
+    blueprint = plan(timers)
     nested: list[object] = []
     for _ in range(DEPTH):
         nested = [nested]
@@ -135,9 +147,9 @@ def test_deep_states_are_not_written() -> None:
 
 def test_parts_without_slots_and_with_them_are_both_written() -> None:
     peer = _PeerAsked(1.0)
-    blueprint = Blueprint(peer)
+    blueprint = plan(peer)
     peer.ids[b"id"] = None
     fresh = _PeerAsked(9.0)
     budget = fresh.budget
-    restore(fresh, through(written(peer, blueprint)))
+    restore(fresh, through(written(peer, blueprint)), plan(fresh), no_snapshots)
     assert fresh.budget is budget and isinstance(budget, RetryBudget) and list(fresh.ids) == [b"id"]

@@ -12,7 +12,7 @@ import pytest
 from meshos.errors import BadInput
 from meshos.node.runtime.recorder import ring as ring_module
 from meshos.node.runtime.recorder.entries import FORMAT, GAP, HEAD, KEY_BYTES, LIFE_BYTES, STEP, Entry, Gap, Head, Step
-from meshos.node.runtime.recorder.limits import BATCH, PENDING
+from meshos.node.runtime.recorder.limits import BATCH, PENDING, PENDING_BYTES
 from meshos.node.runtime.recorder.reading import read
 from meshos.node.runtime.recorder.ring import Ring, segments
 from meshos.storage.framing import SALT_BYTES
@@ -27,7 +27,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def head(number: int = 0) -> list[object]:
-    return [HEAD, FORMAT, "1", "n001", b"l" * LIFE_BYTES, number, 0.0, 0, b"k" * KEY_BYTES, ["org"]]
+    return [HEAD, FORMAT, "1", "n001", b"l" * LIFE_BYTES, number, 0.0, 0, b"k" * KEY_BYTES, ["org"], ["org"]]
 
 
 def step(number: int, size: int = 0) -> list[object]:
@@ -102,7 +102,12 @@ def test_a_slow_disk_costs_entries_and_never_waits(tmp_path: Path, monkeypatch: 
     taken = [ring.put(step(number)) for number in range(-1, PENDING * 2)]
     assert not all(taken) and taken.index(False) >= PENDING - 1 and not any(taken[taken.index(False) :]), "no step after a hole"
     assert not ring.wants_segment(), "the disk has not caught up"
+    large = Ring(tmp_path / "large")
+    large.begin()
+    fits = [large.put(step(number), PENDING_BYTES // 4) for number in range(9)]
+    assert fits == [True] * 5 + [False] * 4, "nor may what waits be too much by its bytes"
     slow.set()
+    large.close()
     wait_until(ring.wants_segment)
     assert ring.statistics()["dropped"] == taken.count(False)
     ring.begin()
@@ -156,8 +161,8 @@ def test_an_entry_that_cannot_be_encoded_becomes_a_gap_among_the_others(tmp_path
     "entry",
     [
         [STEP, 1.0, 0, 0, None, 0, 0, []],  # before the head
-        [HEAD, FORMAT + 1, "1", "n001", b"l" * LIFE_BYTES, 0, 0.0, 0, b"k" * KEY_BYTES, ["org"]],
-        [HEAD, FORMAT, "1", "n001", b"l", 0, 0.0, 0, b"k" * KEY_BYTES, ["org"]],
+        [HEAD, FORMAT + 1, "1", "n001", b"l" * LIFE_BYTES, 0, 0.0, 0, b"k" * KEY_BYTES, ["org"], ["org"]],
+        [HEAD, FORMAT, "1", "n001", b"l", 0, 0.0, 0, b"k" * KEY_BYTES, ["org"], ["org"]],
         [99],
         [],
     ],
@@ -178,7 +183,7 @@ def test_a_segment_that_no_recorder_wrote_is_refused(tmp_path: Path, entry: list
         step(1)[:-1],
         [STEP, 1.0, 1, 0, None, 0, 0, []],  # a machine that the head does not name
         [STEP, "now", 0, 0, None, 0, 0, []],
-        [STEP, 1.0, 0, 0, None, 0, 0, [[0, "key", None]]],
+        [STEP, 1.0, 0, 0, None, 0, 0, [[0, 0, "key", None]]],
         [STEP, 1.0, 0, 0, None, 0, 0, [[9]]],
         head(1),  # twice
     ],

@@ -90,7 +90,7 @@ def test_every_message_arrives_once_and_whole_however_the_bytes_are_cut(sent: li
     for lane, message in sent:
         a.send(lane, message)
     data = pump(a, max_bytes)
-    assert a.waiting() == 0
+    assert a.waiting == 0
     received = []
     while data:
         cut = rng.choice([1, 7, 100, 5_000, 70_000, 1_000_000])
@@ -262,7 +262,7 @@ def test_small_messages_without_end_do_not_keep_a_large_one_from_passing() -> No
         for number in range(10):
             a.send("work", Request(number.to_bytes(16, "big"), "/meshos/small/1", b"s" * 10_000, 1000))
         received += b.receive(a.data_to_send(limits.FRAME_BYTES))
-    assert any(message.id == b"l" * 16 for message in received) and a.waiting()
+    assert any(message.id == b"l" * 16 for message in received) and a.waiting
 
 
 def test_equal_large_messages_share_a_lane_evenly() -> None:
@@ -287,7 +287,7 @@ def test_a_full_lane_says_busy_and_becomes_writable_again() -> None:
     assert not a.writable("work") and a.writable("control")
     a.send("control", Cancel(ID))
     b.receive(pump(a))
-    assert a.writable("work") and a.waiting() == 0
+    assert a.writable("work") and a.waiting == 0
 
 
 def test_what_is_too_large_for_its_lane_or_for_the_wire_is_not_sent() -> None:
@@ -299,7 +299,7 @@ def test_what_is_too_large_for_its_lane_or_for_the_wire_is_not_sent() -> None:
         a.send("work", Request(ID, "p" * 200, b"", 1000))
     with pytest.raises(Refused, match="bad-rpc-message"):
         a.send("work", Request(ID, "/p/1", b"", -1))
-    assert a.waiting() == 0
+    assert a.waiting == 0
 
 
 def test_goodbye_comes_after_what_waits_and_nothing_is_taken_after_it() -> None:

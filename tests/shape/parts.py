@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable
 
+from meshos.consensus.raft.events import Unlinked
 from meshos.effects import Completed, Machine, Ok, Persist, Put, Tell
 from meshos.flow import Ask, Gather, Propose, Sleep, after, successes
 from meshos.flow_machine import Flows, Perform
@@ -23,6 +24,8 @@ class Register:
         self.values = [value for _, value in view.scan(b"v")]
 
     def step(self, now: float, event: object) -> list[object]:
+        if isinstance(event, Unlinked):
+            return []
         assert isinstance(event, Perform) and isinstance(event.operation, Propose)
         value = event.operation.command
         assert isinstance(value, bytes)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from meshos.effects import Sign
 from meshos.errors import MeshError
 from meshos.ids import NodeId, Peer
 from meshos.node.runtime.host import Host
@@ -40,7 +41,7 @@ class Bench:
             self.hosts[effect.to].deliver("rpc", LinkUp(Peer(node, ORG)))
             self.hosts[node].deliver("rpc", LinkUp(Peer(effect.to, ORG)))
 
-        async def sign(domain: object, payload: bytes) -> bytes:
+        async def sign(asked: Sign) -> bytes:
             raise AssertionError("nothing here is signed")
 
         self.hosts[node] = Host(

@@ -1,87 +1,46 @@
 """The checkers can fail: with one function of the product broken, a seed within a bound finds it."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from meshos import flow_machine
-from meshos.consensus.org import state
 from meshos.consensus.org.machine import OrgMachine
-from meshos.errors import Refused
-from meshos.protocols.rpc import asking
 from meshos.protocols.tasks import serve
-from meshos.simulations.run import run
+from meshos.simulations.call_mutations import MUTATIONS
+from meshos.simulations.mutations import Mutation, found_within, must_find, replaced
 from meshos.simulations.scenarios import scenario_named
 
-SEEDS = range(1, 21)
 
-Break = Callable[[pytest.MonkeyPatch], None]
-
-
-def cancelled_means_not_done(patch: pytest.MonkeyPatch) -> None:
-    """Whoever cancels a call is told that nothing was done."""
-    give_up = flow_machine.Flows._give_up
-
-    def broken(self: flow_machine.Flows, root: flow_machine._Root, error: Exception) -> None:
-        give_up(self, root, Refused("cancelled", "it was cancelled"))
-
-    patch.setattr(flow_machine.Flows, "_give_up", broken)
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.name for mutation in MUTATIONS])
+def test_a_broken_product_is_found(mutation: Mutation) -> None:
+    must_find(mutation, scenario_named("calls"), range(1, 21))
 
 
-def abandoned_tasks_stay_open(patch: pytest.MonkeyPatch) -> None:
-    """The organisation's state forgets to end a task whose Flow was cancelled."""
-    patch.setattr(OrgMachine, "_give_up", lambda self, now, task, deadline: None)
+@contextmanager
+def nothing_at_all() -> Iterator[None]:
+    """Break nothing."""
+    yield
 
 
-def the_last_outcome_counts(patch: pytest.MonkeyPatch) -> None:
-    """A task that has ended is recovered again, and ends once more, otherwise."""
-    record = state._record_outcome
-
-    def broken(change: state._Change, command: state.RecordOutcome) -> state.Ended:
-        ended = record(change, command)
-        return replace(ended, status=command.status)
-
-    patch.setattr(state, "_record_outcome", broken)
-    recover = serve.TaskServices.recover
-
-    async def twice(self: serve.TaskServices, argument: object) -> int:
-        orphans = await serve.Propose(serve.ListOrphans())
-        count = await recover(self, argument)
-        for intent in orphans:
-            await self._end(intent, "expired")
-        return count
-
-    patch.setattr(serve.TaskServices, "recover", twice)
+UNBROKEN = Mutation("nothing", "the product as it is", nothing_at_all, nodes=3, until_s=30)
 
 
-def a_lost_link_means_not_done(patch: pytest.MonkeyPatch) -> None:
-    """rpc takes what went out before a link broke for not arrived."""
-    patch.setattr(asking._Asked, "outcome", property(lambda self: "not_done"))
+def test_a_product_that_is_not_broken_is_not_found() -> None:
+    assert found_within(UNBROKEN, scenario_named("membership"), range(1, 4)) is None
+    with pytest.raises(AssertionError, match="none of 3 seeds of membership finds it: nothing was violated"):
+        must_find(UNBROKEN, scenario_named("membership"), range(1, 4))
 
 
-def keys_are_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """The provider takes each repeated call for a new one."""
-    decode = serve.decode_request
-    patch.setattr(serve, "decode_request", lambda body: replace(decode(body), key=""))
+def test_the_first_seed_that_finds_it_is_the_same_on_several_cores() -> None:
+    keys, calls = MUTATIONS[-1], scenario_named("calls")
+    assert found_within(keys, calls, range(1, 9), processes=2) == found_within(keys, calls, range(1, 9)) is not None
 
 
-@pytest.mark.parametrize(
-    ("break_it", "verdict", "words"),
-    [
-        (cancelled_means_not_done, "safety", "said not to be done"),
-        (abandoned_tasks_stay_open, "stuck", "tasks open"),
-        (the_last_outcome_counts, "safety", "ends again"),
-        (a_lost_link_means_not_done, "safety", "said not to be done"),
-        (keys_are_forgotten, "safety", "must not run twice"),
-    ],
-)
-def test_a_broken_product_is_found(break_it: Break, verdict: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    break_it(monkeypatch)
-    found = []
-    for seed in SEEDS:
-        report = run(scenario_named("calls"), seed, nodes=4)
-        if report.verdict == verdict and words in report.message:
-            return
-        found.append((seed, report.verdict, report.message))
-    pytest.fail(f"no seed finds it: {found}")
+def test_what_was_replaced_is_there_again_whatever_happens() -> None:
+    inherited, own = OrgMachine.__repr__, serve.decode_request
+    with pytest.raises(ZeroDivisionError), replaced(serve, "decode_request", None), replaced(OrgMachine, "__repr__", None):
+        raise ZeroDivisionError
+    assert serve.decode_request is own and OrgMachine.__repr__ is inherited and "__repr__" not in vars(OrgMachine)
+    with pytest.raises(AttributeError), replaced(serve, "no_such_name", None):
+        raise AssertionError("what is not there cannot be replaced")

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -26,7 +27,12 @@ from meshos.consensus.org.commands import (
 )
 from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.org.queries import answer
+from meshos.consensus.org.replicated import GROUP
+from meshos.consensus.org.replicated import OrgState as OrgReplicated
 from meshos.consensus.org.state import apply
+from meshos.consensus.raft.applying import founding
+from meshos.consensus.raft.config import LAN
+from meshos.consensus.raft.replica import Replica
 from meshos.effects import Err, Machine
 from meshos.errors import Refused, Unreachable
 from meshos.flow_machine import Flows
@@ -45,7 +51,7 @@ AGENT = AgentId("a-1")
 
 
 def deploy(version: int = 1, agent: AgentId = AGENT) -> DeployAgent:
-    return DeployAgent(agent, "Agent", version, b"", "/", b"", (Tool("do", True),), 5, "tester")
+    return DeployAgent(agent, "Agent", version, b"", "/", b"", (Tool("do", True),), 5, "tester", CALLER.node, 0)
 
 
 def intent(task: str = "t-1", key: str = "key", body: bytes = b"b" * 32, agent: AgentId = AGENT) -> RecordIntent:
@@ -186,7 +192,7 @@ class Clients:
         task = f"{agent}-t-{rng.randrange(12)}"
         draws: tuple[Callable[[], object], ...] = (
             lambda: deploy(rng.randrange(1, 8), agent),
-            lambda: WithdrawAgent(agent, rng.randrange(1, 8), b"", "tester") if rng.random() < 0.1 else GetAgent(agent),
+            lambda: WithdrawAgent(agent, rng.randrange(1, 8), b"", "tester", 0) if rng.random() < 0.1 else GetAgent(agent),
             lambda: intent(task, f"key-{rng.randrange(6)}", bytes([rng.randrange(2)]) * 32, agent),
             lambda: intent(task, f"key-{rng.randrange(6)}", b"b" * 32, agent),
             lambda: outcome(task, rng.choice(("completed", "failed", "cancelled"))),
@@ -199,8 +205,9 @@ class Clients:
 
 def built(node: SimNode) -> dict[str, Machine]:
     """An organisation's machine, and what asks it."""
-    machine = OrgMachine(node.views["org"], now=node.now(), wall_ms=node.wall_ms())
-    return {"org": machine, "flows": Flows({ASK_ORG: ask_org}, limit=100)}
+    make = partial(Replica, "org", GROUP, node.name, OrgReplicated(), node.views["org"], org=CALLER.org, config=LAN, rng=node.rng)
+    replica = make(now=node.now(), wall_ms=node.wall_ms())
+    return {"org": OrgMachine(replica), "flows": Flows({ASK_ORG: ask_org}, limit=100)}
 
 
 def clients_of(seed: int) -> dict[str, float]:
@@ -208,6 +215,7 @@ def clients_of(seed: int) -> dict[str, float]:
     world = World(seed)
     world.disk_range_s = (0.001, 0.05)  # so that answers wait, and a crash finds some of them waiting
     node = world.add(Spec(NodeId("n001"), CALLER.org, built, stores=("org",)))
+    node.stores["org"].write(founding([node.name]))
     clients = Clients(node, 3.0)
     rng = random.Random(seed)
     for number in range(3):
@@ -249,8 +257,8 @@ def unsynced(self: MemoryStore) -> None:
 @pytest.mark.parametrize(
     ("where", "broken"),
     [
-        ("meshos.consensus.org.machine.apply", again),
-        ("meshos.consensus.org.machine.apply", last_counts),
+        ("meshos.consensus.org.replicated.apply", again),
+        ("meshos.consensus.org.replicated.apply", last_counts),
         ("meshos.storage.memory.MemoryStore.sync", unsynced),
     ],
 )

@@ -39,8 +39,9 @@ class Pair:
         self.agents = Agents(self.world)
         self.scripts: dict[NodeId, Script] = {}
         for node in (ONE, OTHER):
-            self.world.add(Spec(node, ORG, self._build, ports={CallTool: lambda node, effect: self.agents.call(effect)}))
+            self.world.add(Spec(node, ORG, self._build, ports={CallTool: self.agents.call}))
             self.world.nodes[node].start()
+            self.agents.start(self.world.nodes[node], AgentId("a-1"))
 
     def _build(self, node: SimNode) -> dict[str, Machine]:
         self.scripts[node.name] = Script()

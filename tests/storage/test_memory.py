@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from meshos.effects import Delete, Put, Write
 from meshos.storage.disk import DiskFailed
-from meshos.storage.memory import DiskFaults, MemoryStore
+from meshos.storage.memory import DiskFaults, MemoryStore, Reached
 
 KEYS = st.binary(min_size=0, max_size=2)
 WRITES = st.one_of(st.builds(Put, KEYS, st.binary(max_size=3)), st.builds(Delete, KEYS))
@@ -92,3 +92,33 @@ def test_snapshot_stands_still_and_closed_is_closed() -> None:
     store.close()
     with pytest.raises(ValueError, match="closed"):
         store.get(b"a")
+
+
+@pytest.mark.parametrize(("reached", "kept"), [("none", {0}), ("torn", {2}), ("some", {0, 1, 2, 3}), ("all", {3})])
+def test_a_crash_keeps_what_it_is_told_of_what_was_not_synced(reached: Reached, kept: set[int]) -> None:
+    survived = set()
+    for seed in range(600):
+        store = MemoryStore(Random(seed))
+        for number in range(3):
+            store.begin([Put(b"%d" % number, b"")])
+        survived.add(store.crash(reached))
+        assert store.begun == 0
+    assert survived == kept, "a torn end is all but the last batch, which is found to be torn"
+
+
+def test_what_rotted_is_found_by_whoever_reads_it_and_mended_by_writing_it_anew() -> None:
+    store = MemoryStore(Random(0))
+    assert store.corrupt() is None, "there is nothing to rot"
+    store.write([Put(b"a1", b"0"), Put(b"b1", b"0")])
+    key = store.corrupt()
+    assert key is not None
+    other = b"b1" if key == b"a1" else b"a1"
+    for read in (lambda: store.get(key), lambda: store.scan(key[:1]), lambda: store.scan(b"")):
+        with pytest.raises(DiskFailed, match="store-corrupt"):
+            read()
+    assert store.get(other) == b"0" and list(store.scan(other)) == [(other, b"0")]
+    store.write([Put(key, b"1")])
+    assert store.get(key) == b"1"
+    store.corrupt()
+    store.mend()
+    assert len(list(store.scan(b""))) == 2

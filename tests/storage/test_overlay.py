@@ -71,3 +71,34 @@ def test_bounds() -> None:
         overlay.settle(MAX_PENDING_BATCHES + 1)
     overlay.settle(MAX_PENDING_BATCHES)
     assert overlay.get(b"k") is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS, STEPS)
+def test_a_snapshot_stands_still(before: Sequence[list[Write] | int], after: Sequence[list[Write] | int]) -> None:
+    """What is pending when it is taken is in it, and stays in it, whenever that reaches the disk."""
+    store = MemoryStore(Random(0))
+    overlay = Overlay(store)
+
+    def go(steps: Sequence[list[Write] | int]) -> None:
+        for step in steps:
+            if isinstance(step, list):
+                overlay.lay(step)
+                store.begin(step)
+            else:
+                store.sync()
+                overlay.settle(overlay.pending)
+
+    go(before)
+    expected = list(overlay.scan(b""))
+    snapshot = overlay.snapshot()
+    go(after)
+    assert list(snapshot.scan(b"")) == expected
+    for key in (b"", b"\0", b"\1", b"\2\2"):
+        assert snapshot.get(key) == dict(expected).get(key)
+    snapshot.close()
+
+
+def test_no_snapshot_of_what_stands_still() -> None:
+    with pytest.raises(TypeError, match="no snapshot"):
+        Overlay(MemoryStore(Random(0)).snapshot()).snapshot()

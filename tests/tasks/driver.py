@@ -10,10 +10,11 @@ from random import Random
 from typing import Any
 
 from meshos import cbor
-from meshos.consensus.org.commands import DeployAgent, Tool
+from meshos.consensus.org.commands import DeployAgent, Intent, Tool
 from meshos.consensus.org.machine import OrgMachine
+from meshos.consensus.org.queries import open_intents
 from meshos.crypto.simulated import SimulatedSigner, SimulatedVerifier, SimulatedWorld
-from meshos.effects import Completed, Err, Machine, Ok, Outcome, Persist, Report, Tell, Tick
+from meshos.effects import Completed, Err, Machine, Ok, Outcome, Persist, Report, Tell, Tick, WriteBack
 from meshos.errors import Failed, MeshError, Unreachable
 from meshos.flow import Ask, Compute, Port, Propose
 from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Flows, Perform, Service, StartFlow
@@ -26,6 +27,7 @@ from meshos.protocols.tasks.ports import CallTool, SignBytes, ToolResult
 from meshos.protocols.tasks.serve import Policy, TaskServices, allow_all
 from meshos.storage.memory import MemoryStore
 from meshos.storage.overlay import Overlay
+from tests.org.lone import found, org_machine
 
 GENESIS = b"g" * 32
 WALL_MS = 1_700_000_000_000
@@ -50,11 +52,19 @@ class Execution:
     how: str = "running"
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a node knows of its organisation's leader, where that is another."""
+
+    leader: NodeId
+    lead: None = None
+
+
 class Node:
     """One node: its machines over its disk. ``effects`` counts what it did, and it dies after ``crash_after`` of them."""
 
-    def __init__(self, world: "World", peer: Peer, holder: NodeId, random: Random, policy: Policy) -> None:
-        self.world, self.peer, self.holder, self.policy = world, peer, holder, policy
+    def __init__(self, world: "World", peer: Peer, leader: NodeId, random: Random, policy: Policy) -> None:
+        self.world, self.peer, self.leader, self.policy = world, peer, leader, policy
         self.store = MemoryStore(random)
         self.life = 0
         self.effects = 0
@@ -68,8 +78,10 @@ class Node:
         world = self.world
         self.overlay = Overlay(self.store)
         verifier = SimulatedVerifier(world.simulated)
+        self.org = self._organisation()
+        office = self.org if self.leader == self.peer.node else Elsewhere(self.leader)
         self.services = TaskServices(
-            self.peer, holder=self.holder, genesis_hash=GENESIS, verifier=verifier, payments=OwedOnly(), policy=self.policy
+            self.peer, office=office, genesis_hash=GENESIS, verifier=verifier, payments=OwedOnly(), policy=self.policy
         )
         calls = Calls(self.peer, genesis_hash=GENESIS, verifier=verifier, org_of=world.org_of)
         table: dict[str, Service] = {
@@ -79,15 +91,38 @@ class Node:
             "recover": self.services.recover,
             "call": calls.call,
             "call-off": calls.call_off,
-            "deliver": outbox.deliver,
+            "deliver": outbox.Delivery(lambda _: (), pays=False).deliver,
             "propose": _propose,
         }
-        self.org = OrgMachine(self.overlay, now=world.now, wall_ms=WALL_MS + round(world.now * 1000))
         self.machines: dict[str, Machine] = {"flows": Flows(table, limit=100), "org": self.org, "receipts": outbox.ReceiptOutbox()}
         self.running: dict[int, Execution] = {}
         self.asked: dict[int, NodeId] = {}
         self.recovery = self.begin("recover", None)
         self.begin("deliver", None)
+
+    def _organisation(self) -> OrgMachine:
+        """Its machine; of the node that its organisation's group was founded on, one that leads already."""
+        if self.leader == self.peer.node:
+            found(self.store, self.peer)
+        world = self.world
+        org = org_machine(self.overlay, self.peer, now=world.now, wall_ms=WALL_MS + round(world.now * 1000))
+        queue: deque[object] = deque()
+        while self.leader == self.peer.node and org.lead is None:
+            for effect in org.step(world.now, queue.popleft() if queue else Tick()):
+                if isinstance(effect, Persist | WriteBack):
+                    self.store.write(effect.writes)
+                elif isinstance(effect, Tell) and effect.machine == "org":
+                    queue.append(effect.event)
+        return org
+
+    def open_intents(self) -> tuple[Intent, ...]:
+        """The tasks without an outcome."""
+        return open_intents(self.org.replica.view())
+
+    def waits(self) -> tuple[int, int]:
+        """How many hold a task here, and how many wait for one."""
+        figures = self.org.statistics()
+        return figures["held"], figures["waiting"]
 
     def crash(self) -> None:
         """A power cut."""
@@ -111,17 +146,20 @@ class Node:
 
     def _step(self, machine: str, event: object) -> None:
         effects = self.machines[machine].step(self.world.now, event)
+        for later in [effect for effect in effects if isinstance(effect, WriteBack)]:
+            self.overlay.lay(later.writes)
+            self.store.begin(later.writes)
         for persist in [effect for effect in effects if isinstance(effect, Persist)]:
             self.overlay.lay(persist.writes)
             self.store.begin(persist.writes)
             if self._died():
                 return
             self.store.sync()
-            self.overlay.settle(1)
+            self.overlay.settle(self.overlay.pending)
             if self._died():
                 return
         for effect in effects:
-            if not isinstance(effect, Persist):
+            if not isinstance(effect, Persist | WriteBack):
                 self._carry_out(effect)
                 if self._died():
                     return
@@ -221,13 +259,13 @@ class World:
         self.bugs_expected = False
         self.broken_signer: NodeId | None = None
         self.tamper: Callable[[bytes], bytes] | None = None
-        holders = {ACME: CALLER.node, BETA: PROVIDER.node, STRANGER.org: STRANGER.node}
+        leaders = {ACME: CALLER.node, BETA: PROVIDER.node, STRANGER.org: STRANGER.node}
         peers = (CALLER, PROVIDER, SECOND, STRANGER)
-        self.nodes = {peer.node: Node(self, peer, holders[peer.org], Random(random.random()), policy) for peer in peers}
+        self.nodes = {peer.node: Node(self, peer, leaders[peer.org], Random(random.random()), policy) for peer in peers}
         for node in self.nodes.values():
             node.start()
         self.caller, self.provider = self.nodes[CALLER.node], self.nodes[PROVIDER.node]
-        self.propose(self.provider, DeployAgent(AGENT, "Demo", 1, b"file", "/folder", b"record", TOOLS, PRICE, "tests"))
+        self.propose(self.provider, DeployAgent(AGENT, "Demo", 1, b"file", "/folder", b"record", TOOLS, PRICE, "tests", PROVIDER.node, 0))
         for node in self.nodes.values():
             node.effects = 0
 

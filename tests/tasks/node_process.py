@@ -17,10 +17,9 @@ import trio
 
 from meshos import cbor
 from meshos.consensus.org.commands import DeployAgent, GetAgent, Tool
-from meshos.consensus.org.machine import OrgMachine
 from meshos.crypto.keys import SigningKey, node_id
 from meshos.crypto.signing import Ed25519Verifier, sign
-from meshos.effects import Machine
+from meshos.effects import Machine, Sign
 from meshos.errors import Refused
 from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
@@ -34,6 +33,7 @@ from meshos.protocols.tasks.ports import CallTool, SignBytes, ToolResult
 from meshos.protocols.tasks.serve import TaskServices
 from meshos.storage.level import LevelStore
 from meshos.storage.overlay import Overlay
+from tests.org.lone import found, org_machine
 
 ORG = OrgDid("did:mesh:enterprise:acme")
 AGENT = AgentId("a-0123456789abcdef")
@@ -54,13 +54,15 @@ class TaskNode:
         store = self.store.prefixed("org")
         overlay = Overlay(store)
         verifier = Ed25519Verifier()
-        self.services = TaskServices(self.me, holder=self.me.node, genesis_hash=GENESIS, verifier=verifier, payments=OwedOnly())
+        found(store, self.me)
+        self.org = org = org_machine(overlay, self.me, now=trio.current_time(), wall_ms=time.time_ns() // 1_000_000)
+        self.services = TaskServices(self.me, office=org, genesis_hash=GENESIS, verifier=verifier, payments=OwedOnly())
         calls = Calls(self.me, genesis_hash=GENESIS, verifier=verifier, org_of=lambda node: ORG if node == self.me.node else None)
         flows: dict[str, Service] = {
             wire.TASK: self.services.task,
             receipt.PROTOCOL: self.services.receipt,
             "recover": self.services.recover,
-            "deliver": outbox.deliver,
+            "deliver": outbox.Delivery(lambda _: (), pays=False).deliver,
             "call": calls.call,
             "propose": _propose,
         }
@@ -68,7 +70,7 @@ class TaskNode:
         machines: dict[str, Machine] = {
             "flows": Flows(flows, limit=1000),
             "rpc": Rpc(self.me, allowed, random.Random(secrets.randbits(64))),
-            "org": OrgMachine(overlay, now=trio.current_time(), wall_ms=time.time_ns() // 1_000_000),
+            "org": org,
             "receipts": outbox.ReceiptOutbox(),
         }
         ports: dict[type, PortHandler] = {CallTool: self._call_tool, SignBytes: self._sign}
@@ -78,13 +80,17 @@ class TaskNode:
         """Serve: recover first, then be ready."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.host.run)
+            while self.org.lead is None:  # alone it leads at once, and that takes a sync
+                await trio.sleep(0.005)
             await self.host.flow("recover", None, timeout_s=60)
             nursery.start_soon(partial(self.host.flow, "deliver", None, timeout_s=float("inf")))
             try:
                 await self.host.flow("propose", GetAgent(AGENT), timeout_s=5)
             except Refused:
                 tools = (Tool("read", True), Tool("pay", False))
-                await self.host.flow("propose", DeployAgent(AGENT, "Demo", 1, b"", "/", b"", tools, 5, "test"), timeout_s=5)
+                await self.host.flow(
+                    "propose", DeployAgent(AGENT, "Demo", 1, b"", "/", b"", tools, 5, "test", self.me.node, 0), timeout_s=5
+                )
             task_status.started()
 
     async def call(self, tool: str, key: str, arguments: bytes) -> TaskResult:
@@ -106,7 +112,7 @@ class TaskNode:
         return sign(self.key, effect.domain, effect.payload)
 
 
-async def _never(domain: object, payload: bytes) -> bytes:
+async def _never(sign: Sign) -> bytes:
     raise AssertionError("no machine signs here")
 
 

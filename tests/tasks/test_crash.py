@@ -6,7 +6,6 @@ import pytest
 
 from meshos import cbor
 from meshos.consensus.org.commands import GetOwed, GetTask
-from meshos.consensus.org.queries import open_intents
 from meshos.errors import Broken, Unreachable
 from meshos.ids import TaskId
 from meshos.protocols.tasks.call import TaskResult
@@ -53,7 +52,7 @@ def test_the_provider_dies_after_any_effect(tool: str, seed: int) -> None:
             assert first.receipt is None
         world.provider.start()
         world.run()
-        assert open_intents(world.provider.overlay) == (), "after recovery no task is open"
+        assert world.provider.open_intents() == (), "after recovery no task is open"
         ran = len(world.executions)
         again = _call(world, tool)
         assert again is not None
@@ -116,7 +115,7 @@ def test_crash_upon_crash() -> None:
             assert again is not None
             assert again.status in ("completed", "outcome_unknown")
             assert len(world.executions) <= 1
-            assert open_intents(world.provider.overlay) == ()
+            assert world.provider.open_intents() == ()
 
 
 def test_one_task_that_cannot_be_ended_keeps_no_other_from_it() -> None:
@@ -128,10 +127,10 @@ def test_one_task_that_cannot_be_ended_keeps_no_other_from_it() -> None:
         world.begin_call(tool, task=TaskId(f"t-{number:02}"))
     world.run(until=lambda: len(world.executions) == len(tools))
     world.provider.crash()
-    assert len(open_intents(world.provider.overlay)) == len(tools)
+    assert len(world.provider.open_intents()) == len(tools)
     world.provider.start()
     with pytest.raises(Broken, match="internal"):
         world.result(world.provider.recovery)
-    assert [intent.task for intent in open_intents(world.provider.overlay)] == ["t-00"]
+    assert [intent.task for intent in world.provider.open_intents()] == ["t-00"]
     ends = [world.propose(world.provider, GetTask(TaskId(f"t-{number:02}"))).status for number in range(1, len(tools))]
     assert ends == ["completed", "outcome_unknown"] * RECOVERED_AT_ONCE

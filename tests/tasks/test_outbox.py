@@ -5,14 +5,14 @@ import pytest
 from meshos.effects import Completed, Err, Ok, Tell, Tick
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, Perform
-from meshos.ids import NodeId, TaskId
+from meshos.ids import NodeId, OrgDid, TaskId
 from meshos.protocols.tasks import outbox
 from meshos.protocols.tasks.limits import LINGER_S, OUTBOX_BATCH, OUTBOX_TRIES
 from meshos.protocols.tasks.outbox import Countersigned, PutReceipts, ReceiptOutbox, TakeReceipts
 
 
 def _receipt(number: int, provider: str = "p", tries: int = 0) -> Countersigned:
-    return Countersigned(NodeId(provider), TaskId(f"t-{number}"), b"signature", tries)
+    return Countersigned(NodeId(provider), OrgDid("o"), TaskId(f"t-{number}"), b"signature", tries)
 
 
 def _ask(machine: ReceiptOutbox, now: float, op: int, command: object) -> dict[int, object]:

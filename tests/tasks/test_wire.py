@@ -11,9 +11,10 @@ from meshos import cbor
 from meshos.consensus.org.commands import STATUSES, Ended, Intent, Problem
 from meshos.errors import KINDS, MeshError, Refused
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
+from meshos.protocols.payments.voucher import Voucher
 from meshos.protocols.tasks import wire
 from meshos.protocols.tasks.limits import HEAD_BYTES, MAX_ARGUMENTS_BYTES, MAX_DEPTH, OUTBOX_BATCH
-from meshos.protocols.tasks.outbox import decode_receipts, encode_receipts
+from meshos.protocols.tasks.outbox import Received, decode_receipts, decode_received, encode_receipts, encode_received
 from meshos.protocols.tasks.receipt import Receipt, decode_receipt
 from meshos.protocols.tasks.wire import (
     TaskCallOff,
@@ -98,10 +99,35 @@ def test_a_result_that_is_gone_and_one_too_large(monkeypatch: pytest.MonkeyPatch
         encode_reply(ENDED, replayed=False)
 
 
+VOUCHERS = st.builds(Voucher, st.binary(min_size=32, max_size=32), st.integers(1, 2**53 - 1), st.binary(min_size=64, max_size=64))
+
+
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(NAMES.map(TaskId), st.binary(max_size=64)), max_size=OUTBOX_BATCH), st.one_of(st.none(), PEERS))
-def test_receipt_messages(signatures: list[tuple[TaskId, bytes]], behalf: Peer | None) -> None:
-    assert decode_receipts(encode_receipts(signatures, behalf=behalf)) == (behalf, signatures)
+@given(
+    st.lists(st.tuples(NAMES.map(TaskId), st.binary(max_size=64)), max_size=OUTBOX_BATCH),
+    st.one_of(st.none(), PEERS),
+    st.one_of(st.none(), VOUCHERS),
+)
+def test_receipt_messages(signatures: list[tuple[TaskId, bytes]], behalf: Peer | None, voucher: Voucher | None) -> None:
+    assert decode_receipts(encode_receipts(signatures, behalf=behalf, voucher=voucher)) == (behalf, signatures, voucher)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.builds(Received, st.integers(0, OUTBOX_BATCH), st.integers(0, 2**53 - 1), st.text(max_size=64)))
+def test_answers_to_receipt_messages(received: Received) -> None:
+    assert decode_received(encode_received(received)) == received
+
+
+@pytest.mark.parametrize("change", [{"recorded": -1}, {"recorded": OUTBOX_BATCH + 1}, {"covered": None}, {"refused": 1}, {"more": 1}])
+def test_answers_to_receipt_messages_that_are_none(change: dict[str, object]) -> None:
+    with pytest.raises(Refused, match="bad-message"):
+        decode_received(cbor.encode({"recorded": 1, "covered": 2, "refused": ""} | change))
+
+
+def test_the_largest_receipt_message_fits() -> None:
+    signatures = [(TaskId("t-" + "0" * 32), bytes(64))] * OUTBOX_BATCH
+    body = encode_receipts(signatures, behalf=Peer(NodeId("n" * 52), OrgDid("o" * 83)), voucher=Voucher(bytes(32), 2**53 - 1, bytes(64)))
+    assert len(body) <= HEAD_BYTES
 
 
 def test_receipts() -> None:
@@ -231,7 +257,7 @@ def test_calling_off_truncated_and_oversized() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
-    for decode in (decode_request, decode_reply, decode_receipt, decode_receipts, decode_call_off):
+    for decode in (decode_request, decode_reply, decode_receipt, decode_receipts, decode_received, decode_call_off):
         with pytest.raises(MeshError):
             decode(data)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshos.errors import BadInput, MeshError, Refused
+from meshos.errors import BadInput, MeshError
 from meshos.node.cli.output import JsonFlag, document, note, ok, progress, table, warn
 from meshos.node.cli.testnet import record
 
@@ -61,8 +61,8 @@ def folder_of(context: typer.Context, given: Path | None) -> Path:
 @app.command(epilog="Example: mesh testnet up --detach")
 def up(
     context: typer.Context,
-    orgs: Annotated[int | None, typer.Option(min=1, max=MAX_ORGS, help="Organisations, a node each; 4 if not given.")] = None,
-    replicas: Annotated[int, typer.Option(min=1, help="Nodes of each organisation; only 1 for now.")] = 1,
+    orgs: Annotated[int | None, typer.Option(min=1, max=MAX_ORGS, help="Organisations; 4 if not given.")] = None,
+    replicas: Annotated[int | None, typer.Option(min=1, max=5, help="Nodes of each organisation: 1, 3 or 5; 1 if not given.")] = None,
     directory: Dir = None,
     base_port: Annotated[
         int | None, typer.Option(min=1024, max=60_000, help=f"API ports follow it, {BASE_PORT} if not given; gossip at +100, links at +200.")
@@ -76,19 +76,21 @@ def up(
     from meshos.genesis import TIMINGS
     from meshos.node.cli.testnet import making, starting
 
-    if replicas > 1:
-        told = "several nodes of one organisation cannot agree on its state yet"
-        raise Refused("replicas-not-yet", told, hint="use --replicas 1; agreement inside an organisation comes later")
+    size = making.Size(orgs or DEFAULT_ORGS, replicas or 1)
+    if size.replicas not in starting.SIZES:
+        raise BadInput("usage", f"{size.replicas} nodes of an organisation can lose no more than one less", hint="give --replicas 1, 3 or 5")
+    if size.nodes > making.MAX_NODES:
+        raise BadInput("usage", f"{size.nodes} nodes, at most {making.MAX_NODES} run in one testnet", hint="give fewer --orgs or --replicas")
     if timing not in TIMINGS:
         raise BadInput("usage", f"there is no timing called {timing!r}", hint=f"one of {', '.join(TIMINGS)}")
     target = folder_of(context, directory)
     with progress() as shown:
         if not making.exists(target):
-            making.check_new_ports(orgs or DEFAULT_ORGS, base_port or BASE_PORT)
+            making.check_new_ports(size, base_port or BASE_PORT)
             shown.at("making keys and the genesis")
-            making.make(target, orgs=orgs or DEFAULT_ORGS, base_port=base_port or BASE_PORT, timing=timing)
+            making.make(target, orgs=size.orgs, replicas=size.replicas, base_port=base_port or BASE_PORT, timing=timing)
         with record.changing(target) as testnet:
-            _check_same(testnet, target, orgs, base_port)
+            _check_same(testnet, target, orgs, replicas, base_port)
             started = starting.start(testnet, testnet.nodes, timeout, shown)
     if detach:
         _show_up(started, as_json)
@@ -96,11 +98,15 @@ def up(
         _stay(target, started, as_json)
 
 
-def _check_same(testnet: record.Testnet, target: Path, orgs: int | None, base_port: int | None) -> None:
+def _check_same(testnet: record.Testnet, target: Path, orgs: int | None, replicas: int | None, base_port: int | None) -> None:
     """See that a testnet that is there is what was asked for; raises BadInput ``testnet-differs``."""
-    if orgs is not None and orgs != len(testnet.nodes):
-        told = f"the testnet in {target} has {len(testnet.nodes)} organisations, not {orgs}"
+    there = len(testnet.orgs())
+    if orgs is not None and orgs != there:
+        told = f"the testnet in {target} has {there} organisations, not {orgs}"
         raise BadInput("testnet-differs", told, hint="leave --orgs away to resume it, or choose another folder with --dir")
+    if replicas is not None and replicas * there != len(testnet.nodes):
+        told = f"the testnet in {target} has {len(testnet.nodes) // there} nodes of each organisation, not {replicas}"
+        raise BadInput("testnet-differs", told, hint="leave --replicas away to resume it, or choose another folder with --dir")
     if base_port is not None and base_port != testnet.base_port():
         told = f"the testnet in {target} has its ports from {testnet.base_port()} on, not from {base_port}"
         raise BadInput("testnet-differs", told, hint="leave --base-port away to resume it, or choose another folder with --dir")
@@ -110,6 +116,7 @@ def _show_up(started: "Started", as_json: bool) -> None:
     testnet = started.testnet
     if as_json:
         extra = {"ready_ms": started.ready_ms, "took_ms": started.took_ms, "unacquainted": list(started.unacquainted)}
+        extra["incomplete"] = list(started.incomplete)
         document("testnet-up", {key: value for key, value in testnet.body().items() if key != "schema"} | extra)
         return
     rows = [
@@ -118,6 +125,8 @@ def _show_up(started: "Started", as_json: bool) -> None:
     ]
     table(("NODE", "ORG", "API", "READY"), rows)
     count = len(testnet.nodes)
+    if started.incomplete:
+        warn(f"not all nodes of {', '.join(started.incomplete)} decide for it yet: mesh org nodes --org {started.incomplete[0]}")
     if started.unacquainted:
         warn(f"{', '.join(started.unacquainted)} not seeing all others yet: mesh members --org {testnet.node(started.unacquainted[0]).org}")
     elif not started.children:

@@ -1,6 +1,7 @@
 """A new testnet: organisations, a genesis marked as a testnet, and a folder a node; nothing runs yet.
 
-Ports stand in blocks, so that they can be guessed: with the base 8100 node 1 has API 8101, gossip 8201 and links 8301. Everything is
+Ports stand in blocks, so that they can be guessed: with the base 8100 node 1 has API 8101, gossip 8201 and links 8301. An organisation's
+nodes follow one another; the first is its validator, has its root key, and founds its group. Everything is
 made in a folder beside the final one and renamed: an interruption leaves no half testnet behind.
 """
 
@@ -10,7 +11,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from meshos import genesis
@@ -35,25 +36,40 @@ ALLOCATION = 1_000_000 * MESH
 SOCKET_PATH_BYTES = 107
 """The longest path of a Unix socket on Linux (sockaddr_un holds 108 with the final zero)."""
 
-assert len(ORGS) < BLOCK
+MAX_NODES = BLOCK - 1
+
+assert len(ORGS) <= MAX_NODES
 
 
-def make(final: Path, *, orgs: int, base_port: int, timing: str) -> Testnet:
-    """A testnet of ``orgs`` organisations in ``final``; raises BadInput ``file-exists`` or ``path-too-long``, Failed ``cannot-write``."""
-    final = final.absolute()
+@dataclass(frozen=True, slots=True)
+class Size:
+    """So many organisations of so many nodes each."""
+
+    orgs: int
+    replicas: int
+
+    @property
+    def nodes(self) -> int:
+        """All of them."""
+        return self.orgs * self.replicas
+
+
+def make(final: Path, *, orgs: int, base_port: int, timing: str, replicas: int = 1) -> Testnet:
+    """A testnet in ``final``, of ``orgs`` organisations with ``replicas`` nodes each; raises BadInput ``file-exists`` or ``path-too-long``,
+    Failed ``cannot-write``.
+    """
+    final, size = final.absolute(), Size(orgs, replicas)
     if final.exists() and (not final.is_dir() or any(final.iterdir())):
         raise BadInput("file-exists", f"{final} exists and holds no testnet", hint="choose another folder with --dir")
-    names = ORGS[:orgs]
-    configs = {name: _config(final, name, number, base_port) for number, name in enumerate(names, 1)}
-    for config in configs.values():
+    configs = _configs(final, size, base_port)
+    for config in configs:
         if len(bytes(config.fault_socket)) > SOCKET_PATH_BYTES:
             told = f"{config.fault_socket} is longer than the {SOCKET_PATH_BYTES} bytes that a local socket may have"
             raise BadInput("path-too-long", told, hint="choose a shorter folder with --dir")
     final.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{final.name}-new-", dir=final.parent))
     try:
-        there = {name: _config(fresh, name, number, base_port) for number, name in enumerate(names, 1)}
-        testnet = _make(there, configs, fresh, final, timing)
+        testnet = _make(_configs(fresh, size, base_port), size, fresh, final, timing)
         try:
             fresh.rename(final)  # POSIX: replaces an empty folder, refuses another
         except OSError as error:
@@ -66,19 +82,26 @@ def make(final: Path, *, orgs: int, base_port: int, timing: str) -> Testnet:
     return testnet
 
 
-def _config(root: Path, org: str, number: int, base_port: int) -> NodeConfig:
+def _configs(root: Path, size: Size, base_port: int) -> list[NodeConfig]:
+    """Organisation after organisation."""
+    return [_config(root, number, size, base_port) for number in range(size.nodes)]
+
+
+def _config(root: Path, number: int, size: Size, base_port: int) -> NodeConfig:
     def at(block: int) -> Address:
-        return Address("127.0.0.1", base_port + block * BLOCK + number)
+        return Address("127.0.0.1", base_port + block * BLOCK + number + 1)
 
-    name = f"{org}-1"
-    region = REGIONS[(number - 1) % len(REGIONS)]
-    return NodeConfig(root / name, name, org_did("enterprise", org), api=at(0), gossip=at(1), link=at(2), region=region)
+    place, replica = divmod(number, size.replicas)
+    name = f"{ORGS[place]}-{replica + 1}"
+    region = REGIONS[place % len(REGIONS)]
+    return NodeConfig(root / name, name, org_did("enterprise", ORGS[place]), api=at(0), gossip=at(1), link=at(2), region=region)
 
 
-def _make(made: dict[str, NodeConfig], final_configs: dict[str, NodeConfig], fresh: Path, final: Path, timing: str) -> Testnet:
+def _make(made: Sequence[NodeConfig], size: Size, fresh: Path, final: Path, timing: str) -> Testnet:
     now = time.time()
+    firsts = made[:: size.replicas]
     entries = {
-        name: folder.make_org(config, now=now, allocation=ALLOCATION, cost=TEST_COST, root_cost=TEST_COST) for name, config in made.items()
+        config.org: folder.make_org(config, now=now, allocation=ALLOCATION, cost=TEST_COST, root_cost=TEST_COST) for config in firsts
     }
     content = genesis.new(
         folder.template(),
@@ -90,28 +113,30 @@ def _make(made: dict[str, NodeConfig], final_configs: dict[str, NodeConfig], fre
         orgs=entries.values(),
     )
     folder.write_file(fresh / "genesis.json", genesis.to_json(content))
-    ids = {name: entry.validator.node for name, entry in entries.items() if entry.validator is not None}
-    all_seeds = [Seed(ids[name], config.gossip, config.link) for name, config in made.items()]
+    ids = {entry.did: entry.validator.node for entry in entries.values() if entry.validator is not None}
+    all_seeds = [Seed(ids[config.org], config.gossip, config.link) for config in firsts]
     nodes = []
-    for name, config in made.items():
-        seeds = tuple(seed for seed in all_seeds if seed.node != ids[name])[:MAX_SEEDS]
+    for place, config in enumerate(made):
+        first = firsts[place // size.replicas]
+        node = ids[config.org] if config is first else folder.make_joining(config, cost=TEST_COST).node_id
+        seeds = tuple(seed for seed in all_seeds if seed.node != node)[:MAX_SEEDS]
         folder.write_config(replace(config, seeds=seeds))
-        folder.certify(config, content, now=now)
+        folder.certify(config, content, now=now, root_in=first)
         nodes.append(
             Node(
                 name=config.name,
-                org=name,
+                org=config.org.rpartition(":")[2],
                 did=config.org,
-                node_id=ids[name],
+                node_id=node,
                 api=f"http://{config.api}",
                 api_key=folder.read_file(config.dir / folder.API_KEY_FILE).decode().strip(),
                 p2p=(),
                 gossip=str(config.gossip),
                 link=str(config.link),
                 pid=None,
-                dir=str(final_configs[name].dir),
+                dir=str(final / config.name),
                 region=config.region,
-                validator=True,
+                validator=config is first,
             )
         )
     testnet = Testnet(final, str(final / "genesis.json"), tuple(nodes))
@@ -124,9 +149,9 @@ def check_ports(nodes: Sequence[Node]) -> None:
     _check_free((node.name, (node.api.removeprefix("http://"), node.gossip, node.link)) for node in nodes)
 
 
-def check_new_ports(orgs: int, base_port: int) -> None:
+def check_new_ports(size: Size, base_port: int) -> None:
     """As ``check_ports``, for a testnet that is still to be made."""
-    configs = (_config(Path(), org, number, base_port) for number, org in enumerate(ORGS[:orgs], 1))
+    configs = _configs(Path(), size, base_port)
     _check_free((config.name, (str(config.api), str(config.gossip), str(config.link))) for config in configs)
 
 
@@ -142,13 +167,13 @@ def _check_free(nodes: Iterable[tuple[str, tuple[str, str, str]]]) -> None:
         raise Refused("port-taken", told, hint="end what uses them, or make another testnet with --dir and --base-port")
 
 
-def free_base_port(orgs: int, wanted: int) -> int:
+def free_base_port(nodes: int, wanted: int) -> int:
     """``wanted``, or the next base port from which all blocks are free; raises Refused ``port-taken``."""
     for base in range(wanted, 60_000, 4 * BLOCK):
-        ports = [(kind, base + block * BLOCK + n) for block, kind in enumerate(_KINDS) for n in range(1, orgs + 1)]
+        ports = [(kind, base + block * BLOCK + n) for block, kind in enumerate(_KINDS) for n in range(1, nodes + 1)]
         if all(_free(kind, "127.0.0.1", port) for kind, port in ports):
             return base
-    raise Refused("port-taken", f"no free ports for {orgs} nodes above {wanted}", hint="end other testnets: mesh testnet down")
+    raise Refused("port-taken", f"no free ports for {nodes} nodes above {wanted}", hint="end other testnets: mesh testnet down")
 
 
 _KINDS = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_STREAM)

@@ -144,12 +144,28 @@ def is_ready(node: Node) -> bool:
     return answer is not None and answer[0] == 200
 
 
+def why_not_ready(node: Node) -> str:
+    """What it says itself; empty where it does not answer."""
+    answer = get(node, "/readyz")
+    body = answer[1] if answer is not None else None
+    problems = body.get("problems") if isinstance(body, dict) else None
+    return clean("; ".join(map(str, problems)))[:300] if isinstance(problems, list) else ""
+
+
 def alive_members(node: Node) -> int:
     """How many members the node holds for alive."""
     answer = get(node, "/v1/members")
     body = answer[1] if answer is not None and answer[0] == 200 else None
     members = body.get("members") if isinstance(body, dict) else None
     return sum(isinstance(item, dict) and item.get("state") == "alive" for item in members) if isinstance(members, list) else 0
+
+
+def voters(node: Node) -> int:
+    """How many nodes of its organisation decide for it, as its leader says; 0 while there is none."""
+    answer = get(node, "/v1/org/nodes")
+    body = answer[1] if answer is not None and answer[0] == 200 else None
+    rows = body.get("nodes") if isinstance(body, dict) else None
+    return sum(isinstance(row, dict) and row.get("role") == "voter" for row in rows) if isinstance(rows, list) else 0
 
 
 def why_it_ended(node: Node) -> str:

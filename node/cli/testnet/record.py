@@ -60,6 +60,10 @@ class Testnet:
         """The names of all nodes."""
         return tuple(node.name for node in self.nodes)
 
+    def orgs(self) -> tuple[str, ...]:
+        """The names of all organisations."""
+        return tuple(dict.fromkeys(node.org for node in self.nodes))
+
     def base_port(self) -> int:
         """The port that those of its nodes follow (the first node's API has the next one)."""
         return int(self.nodes[0].api.rpartition(":")[2]) - 1

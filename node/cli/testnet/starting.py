@@ -11,6 +11,9 @@ from meshos.node.cli.testnet import processes
 from meshos.node.cli.testnet.making import check_ports
 from meshos.node.cli.testnet.record import Node, Testnet, save
 
+SIZES = (1, 3, 5)
+"""How many of an organisation's nodes decide for it (node/kernel/group.py)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -20,6 +23,8 @@ class Started:
     ready_ms: dict[str, int]
     unacquainted: tuple[str, ...]
     """Nodes that do not see all others alive yet."""
+    incomplete: tuple[str, ...]
+    """Organisations for which fewer of their nodes decide than may."""
     children: dict[str, subprocess.Popen[bytes]]
     took_ms: int = 0
 
@@ -42,13 +47,14 @@ def start(testnet: Testnet, wanted: Sequence[Node], timeout_s: float, shown: Pro
             save(testnet)
         ready = _wait_ready(testnet, children, began, timeout_s, shown)
         unacquainted = _wait_acquainted(testnet, children, began + timeout_s, shown)
+        incomplete = _wait_complete(testnet, children, began + timeout_s, shown)
     except BaseException:
         processes.kill([testnet.node(name) for name in children])
         for name in children:
             testnet = testnet.with_pid(name, None)
         save(testnet)
         raise
-    return Started(testnet, ready, unacquainted, children, _ms_since(began))
+    return Started(testnet, ready, unacquainted, incomplete, children, _ms_since(began))
 
 
 def _wait_ready(
@@ -65,10 +71,10 @@ def _wait_ready(
                 ready[name] = _ms_since(began)
         missing = [name for name in children if name not in ready]
         if missing and time.monotonic() > began + timeout_s:
-            logs = f"{testnet.node(missing[0]).dir}/{processes.LOG}"
-            raise Unreachable(
-                "not-ready", f"{', '.join(missing)} not ready after {timeout_s:g} s", hint=f"look at {logs}", outcome="not_done"
-            )
+            first = testnet.node(missing[0])
+            why = processes.why_not_ready(first)
+            told = f"{', '.join(missing)} not ready after {timeout_s:g} s{f': {why}' if why else ''}"
+            raise Unreachable("not-ready", told, hint=f"look at {first.dir}/{processes.LOG}", outcome="not_done")
         if missing:
             shown.at(f"{len(ready)} of {len(children)} nodes ready")
             time.sleep(processes.POLL_S)
@@ -86,6 +92,20 @@ def _wait_acquainted(testnet: Testnet, children: dict[str, subprocess.Popen[byte
         shown.at(f"{len(running) - len(left)} of {len(running)} nodes see all others")
         time.sleep(processes.POLL_S)
     return tuple(node.name for node in left)
+
+
+def _wait_complete(testnet: Testnet, children: dict[str, subprocess.Popen[bytes]], until: float, shown: Progress) -> tuple[str, ...]:
+    """Wait until as many nodes decide for each organisation as it runs, of 1, 3 and 5; those of which this is not so in time."""
+    running = [node for node in testnet.nodes if processes.state(node) == "running"]
+    of = {org: [node for node in running if node.org == org] for org in testnet.orgs()}
+    left = [org for org in of if len(of[org]) > 1] if children else []
+    while left:
+        left = [org for org in left if processes.voters(of[org][0]) < max(size for size in SIZES if size <= len(of[org]))]
+        if not left or time.monotonic() > until:
+            break
+        shown.at(f"{len(of) - len(left)} of {len(of)} organisations are complete")
+        time.sleep(processes.POLL_S)
+    return tuple(left)
 
 
 def _ms_since(began: float) -> int:

@@ -1,9 +1,9 @@
 """One connection at work: a reader, a writer and a clock around a ``LinkCodec``.
 
-A message that is sent when nothing was written for GATHER_S leaves at once, in the same turn of the event loop. Under load it
-waits for the writer, which writes all that is queued as one piece up to WRITE_BYTES: what comes meanwhile shares one system
-call. The reader hands each message on and stops reading while the mailbox is full, so that the peer's TCP window closes. A
-channel that *parts* sends what is queued and a goodbye, and ends when the other side has said its own.
+What is queued when ``flush`` is called leaves at once, in the same turn of the event loop, if nothing was written for GATHER_S or if it is
+worth a system call. Otherwise it waits for the writer, which writes all that is queued as one piece up to WRITE_BYTES: what comes
+meanwhile shares one system call. The reader hands on what came together, and stops reading while the mailbox is full, so that the
+peer's TCP window closes. A channel that *parts* sends what is queued and a goodbye, and ends when the other side has said its own.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,6 +17,7 @@ from meshos.flow import Lane
 from meshos.ids import NodeId, Peer
 from meshos.node.runtime.links.limits import (
     BULK_IDLE_S,
+    FLUSH_MESSAGES,
     GATHER_S,
     HANDSHAKE_S,
     IDLE_S,
@@ -27,6 +28,7 @@ from meshos.node.runtime.links.limits import (
     READ_BYTES,
     SILENT_S,
     STALLED_S,
+    TURN_MESSAGES,
     WRITE_BYTES,
 )
 from meshos.node.runtime.links.path import Connection
@@ -35,11 +37,12 @@ from meshos.protocols.rpc.events import Message
 from meshos.protocols.rpc.frames import Hello
 from meshos.protocols.rpc.partials import Partials
 
-Received: TypeAlias = Callable[["Channel", Lane, Message], Awaitable[None]]
+Received: TypeAlias = Callable[[Peer, list[tuple[Lane, Message]]], Awaitable[None]]
 
 
 class Channel:
-    """See the module's text. ``greet``, then ``run``; ``send``, ``part`` and ``end`` at any time. ``parted`` hears of a parting."""
+    """See the module's text. ``greet``, then ``run``; ``send`` and ``flush``, ``part`` and ``end`` at any time. ``parted`` hears of a
+    parting."""
 
     def __init__(self, connection: Connection, own: Hello, path: str, partials: Partials, parted: Callable[["Channel"], None]) -> None:
         self.connection = connection
@@ -48,6 +51,7 @@ class Channel:
         self.codec = LinkCodec(own, dialled=connection.dialled, org=peer.org, expect=peer.node, partials=partials, evicted=self.end)
         self.bulk_only = own.lanes == ("bulk",)
         self.parting = False
+        self.to_flush = False  # whether somebody is going to call ``flush``
         self._parted = parted
         self.rtt_s: float | None = None
         self.bytes_in = self.bytes_out = 0
@@ -60,7 +64,8 @@ class Channel:
         now = trio.current_time()
         self._heard_at = self._used_at = now
         self._writing_since: float | None = None
-        self._write_alone_at = float("inf")  # from when on a message need not wait for the writer; never before it runs
+        self._blocked = True  # the writer does not run yet, is writing, or has to: all waits for it, in the codec and bounded there
+        self._write_alone_at = 0.0  # from when on a message need not wait for the writer
         self._parting_since: float | None = None
         self._handing = False  # messages over to the node, and not reading meanwhile
         self._pings: dict[int, float] = {}
@@ -111,11 +116,15 @@ class Channel:
     # -- at any time -------------------------------------------------------------------------------------------------
 
     def send(self, lane: Lane, message: Message) -> None:
-        """Queue ``message``; raises Refused (see ``LinkCodec.send``)."""
+        """Queue ``message`` for the next ``flush``; raises Refused (see ``LinkCodec.send``)."""
         self.codec.send(lane, message)
         self.messages_out[lane] += 1
+
+    def flush(self) -> None:
+        """See that what was queued leaves."""
         self._used_at = trio.current_time()
-        if self._writing_since is not None or self._used_at < self._write_alone_at or not self._write_now():
+        worth = self._used_at >= self._write_alone_at or self.codec.waiting >= FLUSH_MESSAGES
+        if self._blocked or not worth or not self._write_now():
             self._wake.set()
 
     def _write_now(self) -> bool:
@@ -124,8 +133,8 @@ class Channel:
         data = self.codec.data_to_send(WRITE_BYTES)
         self.bytes_out += len(data)
         if self.connection.send_now(data):
-            return not self.codec.waiting()
-        self._write_alone_at = float("inf")  # the socket is full: from here on all waits for the writer, in the codec and bounded there
+            return not self.codec.waiting
+        self._blocked = True
         return False
 
     def part(self) -> None:
@@ -164,11 +173,11 @@ class Channel:
         return error
 
     async def _read(self, received: Received) -> None:
-        for lane, message in self._early:
-            await received(self, lane, message)
-        self._early.clear()
+        if self._early:
+            await received(self.peer, self._early)
+        self._early = []
         self._wake.set()  # the acceptor's hello
-        while not (self.codec.goodbye and self.parting and not self.codec.waiting()):
+        while not (self.codec.goodbye and self.parting and not self.codec.waiting):
             data = await self.connection.receive(READ_BYTES)
             if not data:
                 if not self.codec.goodbye:
@@ -181,20 +190,26 @@ class Channel:
                 self._ponged(self.codec.pong)
             if self.codec.urgent():
                 self._wake.set()
-            self._handing = True
-            for lane, message in messages:
-                self.messages_in[lane] += 1
+            if messages:
                 self._used_at = self._heard_at
-                await received(self, lane, message)
-            self._handing = False
+                self._handing = True
+                for begin in range(0, len(messages), TURN_MESSAGES):
+                    await self._hand_on(received, messages[begin : begin + TURN_MESSAGES])
+                self._handing = False
             if self.codec.goodbye:
                 self.part()
 
+    async def _hand_on(self, received: Received, messages: list[tuple[Lane, Message]]) -> None:
+        for lane, _ in messages:
+            self.messages_in[lane] += 1
+        await received(self.peer, messages)
+
     async def _write(self) -> None:
-        self._write_alone_at = 0.0
         while True:
+            self._blocked = False
             await self._wake.wait()
             self._wake = trio.Event()
+            self._blocked = True
             data = self.codec.data_to_send(WRITE_BYTES)  # it may be nothing: then what ``send_now`` left behind goes out
             while True:
                 self._writing_since = trio.current_time()

@@ -68,6 +68,13 @@ GATHER_S = 0.000_2
 """After a write, messages are gathered for so long before the next: at the rate at which it pays (some 5,000 a second) they share
 system calls, and one that comes alone does not wait for another task."""
 
+TURN_MESSAGES = 128
+"""Messages that came together and are dealt with in one turn: their replies share a write, and so do their writes to a disk. At some
+50 microseconds each, the first reply does not wait long for the last."""
+
+FLUSH_MESSAGES = 16
+"""So many messages to one peer leave in one piece; the rest of the turn does not keep them: the peer deals with them meanwhile."""
+
 MAILBOX_PAUSE_S = 0.005
 """While the mailbox is full nothing is read, and it is offered again this often."""
 

@@ -18,8 +18,9 @@ refused in both directions.
 import logging
 import os
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import trio
 
@@ -28,7 +29,7 @@ from meshos.errors import MeshError, Refused, Unreachable, busy
 from meshos.flow import Lane
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.runtime.links.channel import Channel
-from meshos.node.runtime.links.limits import CONNECTIONS, CONNECTIONS_PER_PEER, DIAL_S, RECHECK_S
+from meshos.node.runtime.links.limits import CONNECTIONS, CONNECTIONS_PER_PEER, DIAL_S, FLUSH_MESSAGES, RECHECK_S
 from meshos.node.runtime.links.mailbox import Deliver, Mailbox
 from meshos.node.runtime.links.path import Connection, Path
 from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, MessageReceived, NotSent, OpenLink, Reply, Request, SendMessage
@@ -37,6 +38,8 @@ from meshos.protocols.rpc.limits import OUTBOUND_BYTES, OUTBOUND_MESSAGES
 from meshos.protocols.rpc.partials import Partials
 
 logger = logging.getLogger("meshos.links")
+
+AtTurnEnd: TypeAlias = Callable[[Callable[[], None]], None]
 
 BULK: tuple[Lane, ...] = ("bulk",)
 
@@ -79,26 +82,31 @@ class LinkState:
 class Links:
     """Use: ``await nursery.start(links.run)``, then ``open_link`` and ``send_message`` carry out rpc's effects."""
 
-    def __init__(self, me: Peer, mesh: bytes, paths: Sequence[Path], deliver: Deliver) -> None:
+    def __init__(self, me: Peer, mesh: bytes, paths: Sequence[Path], deliver: Deliver, at_turn_end: AtTurnEnd | None = None) -> None:
+        """``at_turn_end`` calls what it is given once the events under way have been dealt with: then what they had sent to one peer
+        leaves as one piece. Without it each message leaves when it is sent."""
         self.me = me
         self.cut: frozenset[NodeId] = frozenset()
         self._mesh = mesh
         self._boot = os.urandom(16)
         self._paths = paths
         self._mailbox = Mailbox(deliver)
+        self._at_turn_end = at_turn_end
+        self._to_flush: list[Channel] = []
         self._peers: dict[NodeId, _PeerLinks] = {}
         self._partials = Partials()
         self._connections = 0
         self._accepted: Counter[NodeId] = Counter()  # connections from outside, by peer
         self._counts: Counter[str] = Counter()
         self._nursery: trio.Nursery
+        self._running = False
 
     # -- for the node ------------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen on every path and carry messages until cancelled."""
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+            self._nursery, self._running = nursery, True
             nursery.start_soon(self._mailbox.run)
             nursery.start_soon(self._recheck_often)
             for path in self._paths:
@@ -107,6 +115,8 @@ class Links:
 
     def open_link(self, effect: OpenLink) -> None:
         """Carry out ``OpenLink``: ``LinkUp`` or ``LinkDown`` follows, nothing if there is a link already."""
+        if not self._running:
+            return  # not yet; whoever wants the link asks again
         peer = self._peers.setdefault(effect.to, _PeerLinks())
         if peer.main is None and not peer.dialling:
             peer.dialling = True
@@ -115,10 +125,11 @@ class Links:
     def send_message(self, effect: SendMessage) -> None:
         """Carry out ``SendMessage``: ``NotSent`` follows if the message cannot be queued."""
         peer = self._peers.get(effect.to)
-        if peer is None or peer.main is None:
+        main = None if peer is None else peer.main
+        if peer is None or main is None:
             self._mailbox.tell(NotSent(effect.to, effect.message, "link-lost"))
         elif effect.lane != "bulk":
-            self._send(peer.main, effect.lane, effect.message)
+            self._send(main, effect.lane, effect.message)
         elif (bulk := peer.bulk()) is not None:
             self._send(bulk, "bulk", effect.message)
         else:
@@ -368,8 +379,8 @@ class Links:
         if peer is not None and peer.empty():
             del self._peers[node]
 
-    async def _received(self, channel: Channel, lane: Lane, message: Message) -> None:
-        self._mailbox.tell(MessageReceived(channel.peer, message, lane))
+    async def _received(self, peer: Peer, messages: list[tuple[Lane, Message]]) -> None:
+        self._mailbox.tell_all([MessageReceived(peer, message, lane) for lane, message in messages])
         await self._mailbox.room()
 
     # -- sending -----------------------------------------------------------------------------------------------------
@@ -380,6 +391,23 @@ class Links:
         except Refused as refusal:
             self._counts[f"not_sent_{refusal.name}"] += 1
             self._mailbox.tell(NotSent(channel.peer.node, message, refusal.name))
+        else:
+            if channel.to_flush:
+                if channel.codec.waiting >= FLUSH_MESSAGES:
+                    channel.flush()
+            elif self._at_turn_end is None:
+                channel.flush()
+            else:
+                channel.to_flush = True
+                self._to_flush.append(channel)
+                if len(self._to_flush) == 1:
+                    self._at_turn_end(self._flush)
+
+    def _flush(self) -> None:
+        channels, self._to_flush = self._to_flush, []
+        for channel in channels:
+            channel.to_flush = False
+            channel.flush()
 
     def _send_when_open(self, effect: SendMessage, peer: _PeerLinks) -> None:
         waiting = sum(map(_size, peer.bulk_waiting))
@@ -419,5 +447,5 @@ def _state(channel: Channel) -> LinkState:
         channel.bytes_out,
         dict(channel.messages_in),
         dict(channel.messages_out),
-        channel.codec.waiting(),
+        channel.codec.waiting,
     )

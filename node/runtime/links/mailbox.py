@@ -1,15 +1,14 @@
 """The way from links to rpc's mailbox: events in order, offered again while the mailbox is full."""
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import trio
 
 from meshos.node.runtime.links.limits import MAILBOX_PAUSE_S
 
-Deliver: TypeAlias = Callable[[object], bool]
-"""Puts an event into rpc's mailbox, at once; False if it is full, in which case the event is offered again."""
+Deliver: TypeAlias = Callable[[Sequence[object]], bool]
+"""Puts events into rpc's mailbox, at once, all or none; False if it is full, in which case they are offered again."""
 
 
 class Mailbox:
@@ -19,7 +18,7 @@ class Mailbox:
     def __init__(self, deliver: Deliver) -> None:
         self.times_full = 0
         self._deliver = deliver
-        self._waiting: deque[object] = deque()
+        self._waiting: list[object] = []
         self._flushing = False
         self._blocked = trio.Event()
 
@@ -41,6 +40,11 @@ class Mailbox:
         self._waiting.append(event)
         self._flush()
 
+    def tell_all(self, events: Sequence[object]) -> None:
+        """The same for several: they are delivered together."""
+        self._waiting += events
+        self._flush()
+
     async def room(self) -> None:
         """Wait until nothing waits."""
         while self._waiting:
@@ -51,9 +55,11 @@ class Mailbox:
             return  # told while telling: the loop below comes to it
         self._flushing = True
         try:
-            while self._waiting and self._deliver(self._waiting[0]):
-                self._waiting.popleft()
+            while self._waiting:
+                offered, self._waiting = self._waiting, []
+                if not self._deliver(offered):
+                    self._waiting = offered + self._waiting
+                    self._blocked.set()
+                    break
         finally:
             self._flushing = False
-        if self._waiting:
-            self._blocked.set()

@@ -129,7 +129,7 @@ class TlsStream:
                 if not waited:
                     await trio.lowlevel.checkpoint()  # what is already here must not starve the other tasks
                 return data
-            if self._closed or not await self._fill(None):
+            if self._closed or not await self._fill_when_readable():
                 return b""
             waited = True
             if self._outgoing.pending:  # the answer to a key update
@@ -186,6 +186,22 @@ class TlsStream:
                     await self.transport.send_all(data)
                 except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                     raise Unreachable("link-lost", "the connection broke while it was written to") from error
+
+    async def _fill_when_readable(self) -> bool:
+        """``_fill`` for a socket that is mostly empty: past trio's own socket, which first tries in vain and then asks the kernel."""
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self.transport.socket)
+                try:
+                    data = os.read(self.transport.socket.fileno(), READ_BYTES)
+                except BlockingIOError:
+                    continue
+                break
+        except (trio.ClosedResourceError, OSError, ValueError) as error:  # the latter for a socket that was closed before
+            raise Unreachable("link-lost", "the connection broke while it was read") from error
+        if data:
+            self._incoming.write(data)
+        return bool(data)
 
     async def _fill(self, during: str | None) -> bool:
         """More bytes from the socket; False at its end, which during something is an error."""

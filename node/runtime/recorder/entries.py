@@ -1,15 +1,16 @@
 """What a recording is made of: entries, lists that begin with their kind; a few of them at a time are one canonical CBOR list.
 
-    [HEAD, format, software, node, life, number, now, wall_ms, key, machines]
+    [HEAD, format, software, node, life, number, now, wall_ms, key, machines, views]
                      a segment begins: the ``number``-th (from 0) of this ``life`` of the process; ``key`` is that of its draws,
-                     ``machines`` are those that are recorded
+                     ``machines`` are those that are recorded, ``views`` those whose disks are read, by the number of the space
     [GIVEN, value]                      what the machines were built with, beside their disks (plain, values.py)
-    [STATE, machine, notes]             what a machine read while it was built (in the first segment of a life)
-    [STATE, machine, notes, graph]      how it stood when a later segment began
+    [READ, notes]                       what was read while the machines were built (in the first segment of a life)
+    [STATE, machine, graph]             how a machine stood when a later segment began
     [CLASS, number, name, fields]       from here on ``number`` stands for a class (values.py)
     [STEP, now, machine, drawn, event, effects, hash, notes]
                      a machine was given ``event``; how many effects it had, their hash, what it read; ``drawn`` draws after it
-    [GAP, now, machine, name, why]      an event that could not be written; what follows of this machine cannot be checked
+    [GAP, now, machine, name, why, drawn]
+                     an event that could not be written; what follows of this machine cannot be checked
 
 ``machine`` is a place in HEAD's list of names.
 """
@@ -26,7 +27,7 @@ from meshos.node.runtime.recorder.values import Writer, bad
 from meshos.node.runtime.recorder.watching import Note
 
 FORMAT = 1
-HEAD, STATE, CLASS, STEP, GAP, GIVEN = range(6)
+HEAD, STATE, CLASS, STEP, GAP, GIVEN, READ = range(7)
 LIFE_BYTES = 16
 KEY_BYTES = 32
 
@@ -43,15 +44,22 @@ class Head:
     wall_ms: int
     key: bytes
     machines: tuple[str, ...]
+    views: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a machine is built from: what it reads (``notes``), and, where a life is gone into later, how it stood (``graph``)."""
+    """How a machine stood, where a life is gone into later."""
 
     machine: str
+    graph: object
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read while the machines were built."""
+
     notes: tuple[Note, ...]
-    graph: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,7 @@ class Gap:
     machine: str
     name: str
     why: str
+    drawn: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,7 @@ class Built:
     given: object
 
 
-Entry = Head | State | Class | Step | Gap | Built
+Entry = Head | State | Read | Class | Step | Gap | Built
 
 
 def effects_hash(writer: Writer, effects: Sequence[object]) -> int:
@@ -131,21 +140,23 @@ def parse(entry: object, machines: tuple[str, ...]) -> Entry:
     match entry:
         case [0, format_, *_] if format_ != FORMAT:
             raise bad(f"its format is {format_!r}, and this version reads {FORMAT}")
-        case [0, _, str(software), str(node), bytes(life), int(number), int() | float() as now, int(wall_ms), bytes(key), [*names]]:
-            if len(life) == LIFE_BYTES and len(key) == KEY_BYTES and all(isinstance(name, str) for name in names):
-                return Head(software, node, life, number, now, wall_ms, key, tuple(map(str, names)))
-        case [1, int(machine), [*notes]]:
-            return State(_name(machines, machine), _notes(notes))
-        case [1, int(machine), [*notes], graph]:
-            return State(_name(machines, machine), _notes(notes), graph)
+        case [0, _, str(software), str(node), bytes(life), int(number), int() | float() as now, int(wall_ms), bytes(key), *lists]:
+            match lists:
+                case [[*names], [*views]] if all(isinstance(name, str) for name in (*names, *views)):
+                    if len(life) == LIFE_BYTES and len(key) == KEY_BYTES:
+                        return Head(software, node, life, number, now, wall_ms, key, tuple(map(str, names)), tuple(map(str, views)))
+        case [1, int(machine), graph]:
+            return State(_name(machines, machine), graph)
         case [2, int(number), str(name), [*fields]] if all(isinstance(field, str) for field in fields):
             return Class(number, name, tuple(map(str, fields)))
         case [3, int() | float() as now, int(machine), int(drawn), event, int(effects), int(checksum), [*notes]]:
             return Step(now, _name(machines, machine), drawn, event, effects, checksum, _notes(notes))
-        case [4, int() | float() as now, int(machine), str(name), str(why)]:
-            return Gap(now, _name(machines, machine), name, why)
+        case [4, int() | float() as now, int(machine), str(name), str(why), int(drawn)]:
+            return Gap(now, _name(machines, machine), name, why, drawn)
         case [5, given]:
             return Built(given)
+        case [6, [*notes]]:
+            return Read(_notes(notes))
     raise bad("an entry has another shape")
 
 
@@ -158,7 +169,9 @@ def _name(machines: tuple[str, ...], place: int) -> str:
 def _notes(notes: Sequence[object]) -> tuple[Note, ...]:
     for note in notes:
         match note:
-            case [0, bytes(), bytes() | None] | [1, int(), bytes()] | [2, int(), bytes()] | [2, int(), bytes(), bytes()] | [3, int()]:
+            case [0, int(), bytes(), bytes() | None] | [1, int(), int(), bytes()] | [2, int(), int(), bytes()]:
+                continue
+            case [2, int(), int(), bytes(), bytes()] | [3, int(), int()] | [4, int(), int()]:
                 continue
         raise bad("a note of what was read has another shape")
     return tuple(note for note in notes if isinstance(note, list))

@@ -5,8 +5,9 @@ A node that runs for weeks has lost the beginning of its recording. A replay the
 A machine is a tree of plain objects (ours), containers and values; parts of it meet (a timer hangs in the heap and at a member), so
 each is written once, and referred to by number after that. Some of it is there from the moment when the machine is built, in a fixed
 place: its ``Blueprint`` says what. These parts are not made anew but filled, since functions may hold on to them. What a machine was
-wired with (functions, the generator, its View) is not written at all: it must be what it was, and a machine that is built again has it
-in the same place. A method of one of the machine's own objects (a timer's call) is written by object and name.
+wired with (functions, the generator, its View, other machines that it looks at) is not written at all: it must be what it was, and a
+machine that is built again has it in the same place. A method of one of the machine's own objects (a timer's call) is written by object
+and name, a snapshot of a disk by its number.
 
 Anything else (a lambda in a queue, an open file) makes a machine ``Unwritable`` at that moment, and the segment says so.
 """
@@ -14,21 +15,24 @@ Anything else (a lambda in a queue, an open file) makes a machine ``Unwritable``
 import random
 import types
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from enum import Enum
+from functools import partial
 from inspect import getattr_static
 from typing import Any, TypeAlias
 
 from meshos.errors import KINDS, MeshError
 from meshos.node.runtime.recorder.limits import DEPTH, MAX_OBJECTS
 from meshos.node.runtime.recorder.values import bad, class_name, fields_of, found, is_ours
+from meshos.node.runtime.recorder.watching import WatchedSnapshot
 
-REF, TUPLE, LIST, SET, FROZENSET, DICT, OBJECT, VALUE, METHOD, ERROR, MEMBER, OUTSIDE = range(12)
+REF, TUPLE, LIST, SET, FROZENSET, DICT, OBJECT, VALUE, METHOD, ERROR, MEMBER, OUTSIDE, SNAPSHOT = range(13)
 
-PACKAGES = ("meshos.effects", "meshos.flow", "meshos.consensus", "meshos.protocols", "meshos.node.kernel")
+PACKAGES = ("meshos.effects", "meshos.flow", "meshos.consensus", "meshos.protocols", "meshos.node.kernel", "meshos.storage.overlay")
 """Where the objects of machines live."""
 _PLAIN = (type(None), bool, int, float, str, bytes)
-_WIRING = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type, random.Random)
+_WIRING = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type, random.Random, partial)
 _LISTS: dict[type, int] = {list: 0, deque: 1}
 _DICTS: dict[type, int] = {dict: 0, OrderedDict: 1, Counter: 2}
 
@@ -47,12 +51,17 @@ class Unwritable(Exception):
 class Blueprint:
     """What of a machine that was just built stands in a fixed place: reached by attributes alone, from the machine on."""
 
-    def __init__(self, machine: object) -> None:
+    def __init__(self, name: str, machine: object, owners: Mapping[int, str]) -> None:
+        """``owners`` says which machine has what already; it is looked at as it is at any time."""
+        self.name = name
         self.parts: dict[str, object] = {}
         """Objects and containers, by path."""
         self.places: dict[int, str] = {}
         """The paths, by the id of what stands there (which ``parts`` keeps from being used again)."""
-        self._wiring: dict[str, tuple[object, object]] = {}
+        self.wiring: dict[str, object] = {}
+        """What is not the machine's own, by path."""
+        self._copies: dict[str, dict[object, object]] = {}  # of tables of functions
+        self._owners = owners
         waiting = [("", machine)]
         while waiting:
             path, part = waiting.pop(0)
@@ -61,21 +70,55 @@ class Blueprint:
             self.parts[path] = part
             self.places[id(part)] = path
             if _is_part(type(part)):
-                for name in attributes(part):
-                    value = getattr(part, name)
-                    if _is_wiring(value):
-                        self._wiring[f"{path}.{name}"] = (value, _copied(value))
-                    elif _is_part(type(value)) or type(value) in (*_LISTS, *_DICTS, set):
-                        waiting.append((f"{path}.{name}", value))
+                for attribute in attributes(part):
+                    value, below = getattr(part, attribute), f"{path}.{attribute}"
+                    if _is_wiring(value) or self.foreign(value):
+                        self.wiring[below] = value
+                        if isinstance(value, dict):
+                            self._copies[below] = dict(value)
+                    elif _is_mutable(value):
+                        waiting.append((below, value))
+
+    def foreign(self, value: object) -> str:
+        """The other machine that ``value`` is a part of, if it is."""
+        owner = self._owners.get(id(value), self.name)
+        return "" if owner == self.name else owner
 
     def wired(self, path: str, value: object) -> bool:
         """Whether ``value`` is what the machine got there when it was built."""
-        before, copy = self._wiring.get(path, (None, None))
-        return value is before and (copy is None or copy == value)
+        return path in self.wiring and value is self.wiring[path] and self._copies.get(path, value) == value
 
 
-def _copied(value: object) -> object:
-    return dict(value) if isinstance(value, dict) else None
+def blueprints(machines: Mapping[str, object]) -> dict[str, Blueprint]:
+    """Of machines that may look at each other: what two of them reach is a part of the first."""
+    owners = {id(machine): name for name, machine in machines.items()}
+    found: dict[str, Blueprint] = {}
+    for name, machine in machines.items():
+        found[name] = Blueprint(name, machine, owners)
+        owners.update(dict.fromkeys(found[name].places, name))
+    return found
+
+
+def looks_at(blueprint: Blueprint) -> set[str]:
+    """The other machines that this one was wired with: it sees them as they are, so a replay of it needs theirs."""
+    return {owner for value in blueprint.wiring.values() for each in _reached(value) if (owner := blueprint.foreign(each))}
+
+
+def _reached(value: object) -> Iterator[object]:
+    """A wire, and what it leads to: the object of a method, what a function has closed over, the functions of a table."""
+    yield value
+    if isinstance(value, types.MethodType):
+        yield value.__self__
+    elif isinstance(value, types.FunctionType):
+        for cell in value.__closure__ or ():
+            with suppress(ValueError):  # not set yet
+                yield cell.cell_contents
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _reached(inner)
+    elif is_ours(type(value)):
+        for name in fields_of(type(value)):
+            yield from _reached(getattr(value, name, None))
 
 
 def written(machine: object, blueprint: Blueprint) -> Graph:
@@ -99,6 +142,10 @@ class _Writer:
         kind = type(value)
         if kind in _PLAIN:
             return value
+        if isinstance(value, WatchedSnapshot):
+            return [SNAPSHOT, value.number]
+        if owner := self._blueprint.foreign(value):
+            raise Unwritable(f"{path} holds a part of {owner}")
         number = self._numbers.get(id(value))
         if number is not None:
             return [REF, number]
@@ -140,7 +187,7 @@ class _Writer:
 
     def _attribute(self, owner: object, name: str, path: str, fixed: str | None) -> list[object]:
         value = getattr(owner, name)
-        if not _is_wiring(value):
+        if isinstance(value, WatchedSnapshot) or not (_is_wiring(value) or self._blueprint.foreign(value)):
             return [name, self.write(value, f"{path}.{name}")]
         if fixed is not None and self._blueprint.wired(f"{fixed}.{name}", value):
             return [name, [OUTSIDE]]
@@ -162,13 +209,27 @@ def attributes(value: object) -> list[str]:
 
 
 def _is_wiring(value: object) -> bool:
-    """What a machine gets when it is built: functions, chance, a View, the verifiers, tables of functions."""
+    """What a machine gets when it is built: functions, chance, a View, the verifiers, values and tables with functions in them."""
     kind = type(value)
-    if isinstance(value, _WIRING):
+    if _is_wire(value):
         return True
     if kind is dict and value:
-        return all(isinstance(inner, _WIRING) for inner in value.values())  # type: ignore[attr-defined]
+        return all(map(_is_wire, value.values()))  # type: ignore[attr-defined]
     return kind not in _PLAIN and kind.__module__.startswith("meshos.") and not is_ours(kind) and not _is_part(kind)
+
+
+def _is_wire(value: object) -> bool:
+    if isinstance(value, _WIRING):
+        return True
+    if not is_ours(type(value)) or isinstance(value, Enum):
+        return False
+    return any(isinstance(getattr(value, name), _WIRING) for name in fields_of(type(value)))
+
+
+def _is_mutable(value: object) -> bool:
+    """Whether it is an object of a machine, or a container: what may be changed where it stands."""
+    kind = type(value)
+    return kind in _LISTS or kind in _DICTS or kind is set or (_is_part(kind) and not is_ours(kind))
 
 
 def _is_part(kind: type[Any]) -> bool:
@@ -179,12 +240,15 @@ def _is_part(kind: type[Any]) -> bool:
 # -- the other way ---------------------------------------------------------------------------------------------------
 
 
-def restore(machine: object, graph: Graph) -> None:
-    """Make ``machine``, just built, stand as it was written; raises BadInput ``bad-recording`` or ``other-recording``."""
+def restore(machine: object, graph: Graph, blueprint: Blueprint, snapshots: Callable[[int], object]) -> None:
+    """Make ``machine``, just built as ``blueprint`` says, stand as it was written; ``snapshots`` gives those that it holds, by number.
+
+    Raises BadInput ``bad-recording`` or ``other-recording``.
+    """
     match graph:
         case [[*classes], root]:
             try:
-                _Reader(classes, Blueprint(machine)).read(root)
+                _Reader(classes, blueprint, snapshots).read(root)
             except (TypeError, ValueError, AttributeError, RecursionError) as error:  # a list among keys, an attribute that there is not
                 raise bad("how a machine stands is put together as no recorder does") from error
         case _:
@@ -194,8 +258,8 @@ def restore(machine: object, graph: Graph) -> None:
 class _Reader:
     """Values are made in the order in which they were written, since they are referred to by their number in it."""
 
-    def __init__(self, classes: list[object], blueprint: Blueprint) -> None:
-        self._blueprint = blueprint
+    def __init__(self, classes: list[object], blueprint: Blueprint, snapshots: Callable[[int], object]) -> None:
+        self._blueprint, self._snapshots = blueprint, snapshots
         self._classes: list[type] = []
         for row in classes:
             match row:
@@ -241,6 +305,8 @@ class _Reader:
                 return self._keep(KINDS[kind](name, detail, hint=hint, outcome=outcome))
             case [10, int(place), str(name)] if issubclass(self._class(place), Enum):
                 return self._keep(getattr(self._class(place), name, None))
+            case [12, int(number)]:
+                return self._snapshots(number)
         raise bad("a part of a machine is written in another shape")
 
     def _place(self, kind: type[Any], fixed: str | None) -> Any:

@@ -1,9 +1,10 @@
 """The recorder of a node: sees each step of its machines, and writes down what a replay needs.
 
-Theory of operation. A machine is a function of what it is given: its events with their times, what it reads from its View, and what
-it draws. The recorder notes all three, and a checksum of what came out. ``random`` is the generator to give to the machines (to these
-alone), ``view`` wraps their Views, ``observe`` goes into the node's Core. Events are made plain at once, on the event loop: some
-microseconds each, since seen later they might be others. Encoding and writing are the sink's, in a thread of its own.
+Theory of operation. A machine is a function of what it is given: its events with their times, what it reads from Views, what it draws,
+and, for some, other machines that it looks at. The recorder notes the first three, and a checksum of what came out. ``random`` is the
+generator to give to the machines (to these alone), ``view`` wraps their Views, ``observe`` goes into the node's Core. Events are made
+plain at once, on the event loop: some microseconds each, since seen later they might be others. Encoding and writing are the sink's, in
+a thread of its own.
 
 Machines that are ``left_out`` are not recorded: Flows are coroutines that read what lies around them, and cannot be replayed. Their side
 of every exchange shows in the machines that they talk to.
@@ -20,12 +21,12 @@ from typing import Protocol
 
 from meshos.effects import Machine
 from meshos.node.runtime.recorder.drawing import Drawing
-from meshos.node.runtime.recorder.entries import CLASS, FORMAT, GAP, GIVEN, HEAD, KEY_BYTES, LIFE_BYTES, STATE, STEP, effects_hash
-from meshos.node.runtime.recorder.graph import Blueprint, Unwritable, written
+from meshos.node.runtime.recorder.entries import CLASS, FORMAT, GAP, GIVEN, HEAD, KEY_BYTES, LIFE_BYTES, READ, STATE, STEP, effects_hash
+from meshos.node.runtime.recorder.graph import Blueprint, Unwritable, blueprints, written
 from meshos.node.runtime.recorder.limits import BEGINNING_BYTES
 from meshos.node.runtime.recorder.values import FIRST_CLASS, Writer
-from meshos.node.runtime.recorder.watching import Watched
-from meshos.storage.store import View
+from meshos.node.runtime.recorder.watching import Notes, Watched
+from meshos.storage.store import LiveView, View
 
 
 class Clock(Protocol):
@@ -46,8 +47,8 @@ class Sink(Protocol):
         """What comes next is the head of a segment."""
         ...
 
-    def put(self, entry: list[object]) -> bool:
-        """Take an entry; False if there is no room for it."""
+    def put(self, entry: list[object], weight: int = 0) -> bool:
+        """Take an entry with so many bytes in long byte strings; False if there is no room for it."""
         ...
 
     def wants_segment(self) -> bool:
@@ -64,21 +65,22 @@ class Recorder:
         self._sink, self._given = sink, given
         self._about = (software, node, os.urandom(LIFE_BYTES))
         self._left_out = frozenset(left_out)
+        self._notes = Notes()
         self._views: dict[str, Watched] = {}
         self._writer = Writer()
         self._named = FIRST_CLASS  # the first number whose class this segment has not been told
         self._machines: Mapping[str, Machine] = {}
         self._places: dict[str, int] = {}
-        self._blueprints: dict[str, Blueprint] = {}
+        self._blueprints: Mapping[str, Blueprint] = {}
         self._too_large: set[str] = set()
         self._hole = False
         self._until_look = LOOK
         self._clock: Clock
         self._wall_ms = 0
 
-    def view(self, machine: str, view: View) -> View:
-        """What ``machine`` is to read from."""
-        self._views[machine] = watched = Watched(view)
+    def view(self, machine: str, view: View) -> LiveView:
+        """What is to be read in the place of ``view``, which shows the disk of ``machine``."""
+        self._views[machine] = watched = Watched(view, len(self._views), self._notes)
         return watched
 
     def begin(self, machines: Mapping[str, Machine], clock: Clock, now: float, wall_ms: int) -> None:
@@ -86,35 +88,39 @@ class Recorder:
         self._machines = {name: machine for name, machine in machines.items() if name not in self._left_out}
         self._clock, self._wall_ms = clock, wall_ms
         self._places = {name: place for place, name in enumerate(self._machines)}
-        self._blueprints = {name: Blueprint(machine) for name, machine in self._machines.items()}
+        self._blueprints = blueprints(self._machines)
         self._head(now)
-        for name, watched in self._views.items():
-            notes = watched.take()
-            size = sum(len(part) for note in notes for part in note if isinstance(part, bytes))
-            if size <= BEGINNING_BYTES:
-                self._put([STATE, self._places[name], notes])
-            else:
-                self._gap(now, self._places[name], "its beginning", f"it read {size} bytes")
+        notes = self._notes.take()
+        for space, name in enumerate(self._views):
+            size = sum(len(part) for note in notes if note[1] == space for part in note if isinstance(part, bytes))
+            if size > BEGINNING_BYTES:
+                notes = [note for note in notes if note[1] != space]
+                self._gap(now, self._places.get(name, 0), "its beginning", f"{size} bytes were read")
+        self._put([READ, notes])
 
     def observe(self, machine: str, event: object, effects: list[object]) -> None:
         """A step: see ``Core``."""
         place = self._places.get(machine)
         if place is None:
             return
+        notes, now = self._notes.take(), self._clock.now
+        if self._notes.lost:
+            self._lost(now, place, type(event).__name__)
         watched = self._views.get(machine)
-        writer, now = self._writer, self._clock.now
-        if watched is not None and watched.lost:
-            self._gap(now, place, type(event).__name__, watched.lost)
-        notes = () if watched is None else watched.take(effects)
+        if watched is not None:
+            watched.wrote(effects)
+        writer = self._writer
+        writer.weight = 0
         try:
             plain = writer.plain(event)
+            weight = writer.weight
             checksum = effects_hash(writer, effects)
         except Exception as error:  # whatever it is, the node goes on
             self._gap(now, place, type(event).__name__, repr(error)[:200])
         else:
             if self._named in writer.classes:
                 self._tell_classes()
-            self._put([STEP, now, place, self.random.drawn, plain, len(effects), checksum, notes])
+            self._put([STEP, now, place, self.random.drawn, plain, len(effects), checksum, notes], weight)
         self._until_look -= 1
         if not self._until_look:
             self._until_look = LOOK
@@ -133,27 +139,30 @@ class Recorder:
         self.segments += self._hole  # a number that is missing says that something is missing
         self._hole = False
         self.random.rekey(os.urandom(KEY_BYTES))
+        for watched in self._views.values():
+            watched.forget()
+        self._notes.take()
         self._head(now)
         for name, machine in self._machines.items():
-            if name in self._views:
-                self._views[name].forget()
+            place = self._places[name]
             if name in self._too_large:
-                self._gap(now, self._places[name], "how it stands", "it is too large")
+                self._gap(now, place, "how it stands", "it is too large")
                 continue
             try:
                 graph = written(machine, self._blueprints[name])
             except Exception as error:  # whatever it is, the node goes on
                 if isinstance(error, Unwritable) and error.too_large:
                     self._too_large.add(name)
-                self._gap(now, self._places[name], "how it stands", repr(error)[:200])
+                self._gap(now, place, "how it stands", repr(error)[:200])
             else:
-                self._put([STATE, self._places[name], [], graph])
+                self._put([STATE, place, graph])
 
     def _head(self, now: float) -> None:
         software, node, life = self._about
         self._sink.begin()
         self._named = FIRST_CLASS
-        self._put([HEAD, FORMAT, software, node, life, self.segments, now, self._wall_ms, self.random.key, list(self._machines)])
+        names = (list(self._machines), list(self._views))
+        self._put([HEAD, FORMAT, software, node, life, self.segments, now, self._wall_ms, self.random.key, *names])
         self.segments += 1
         given = self._writer.plain(self._given)
         self._tell_classes()
@@ -166,12 +175,16 @@ class Recorder:
             self._put([CLASS, self._named, name, list(fields)])
             self._named += 1
 
+    def _lost(self, now: float, place: int, name: str) -> None:
+        why, self._notes.lost = self._notes.lost, ""
+        self._gap(now, place, name, why)
+
     def _gap(self, now: float, place: int, name: str, why: str) -> None:
         self.gaps += 1
-        self._put([GAP, now, place, name, why])
+        self._put([GAP, now, place, name, why, self.random.drawn])
 
-    def _put(self, entry: list[object]) -> None:
-        if self._sink.put(entry):
+    def _put(self, entry: list[object], weight: int = 0) -> None:
+        if self._sink.put(entry, weight):
             self.recorded += 1
         else:
             self._hole = True

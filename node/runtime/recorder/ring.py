@@ -20,7 +20,7 @@ from pathlib import Path
 
 from meshos import cbor
 from meshos.node.runtime.recorder.entries import GAP, STEP
-from meshos.node.runtime.recorder.limits import BATCH, BATCH_S, IN_A_ROW, PENDING, RETRY_S, RING_BYTES, SEGMENT_BYTES
+from meshos.node.runtime.recorder.limits import BATCH, BATCH_S, IN_A_ROW, PENDING, PENDING_BYTES, RETRY_S, RING_BYTES, SEGMENT_BYTES
 from meshos.storage.framing import SALT_BYTES, frame
 
 logger = logging.getLogger("meshos.recorder")
@@ -43,13 +43,15 @@ class Ring:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._ring_bytes, self._segment_bytes = ring_bytes, segment_bytes
-        self._queue: deque[list[object]] = deque()
+        self._queue: deque[tuple[list[object], int]] = deque()
         self._many = threading.Event()
         self._closing = False
-        # Each of these is written by one thread alone: the first three by the event loop's.
+        # Each of these is written by one thread alone: the first four by the event loop's.
         self._hole = False
+        self._put_bytes = 0
         self._begun = 0  # segments
         self.dropped = 0
+        self._taken_bytes = 0
         self._beginning = 0  # segments that the thread has met
         self._segment_has = 0  # bytes
         self._bytes = 0
@@ -66,17 +68,19 @@ class Ring:
 
     def begin(self) -> None:
         """See ``Sink``."""
-        self._queue.append(_BEGIN)
+        self._queue.append((_BEGIN, 0))
         self._begun += 1
         self._hole = False
 
-    def put(self, entry: list[object]) -> bool:
+    def put(self, entry: list[object], weight: int = 0) -> bool:
         """See ``Sink``."""
-        if self._hole or len(self._queue) >= PENDING or (self._failing and self._begun == self._beginning):
+        full = len(self._queue) >= PENDING or self._put_bytes - self._taken_bytes > PENDING_BYTES
+        if full or self._hole or (self._failing and self._begun == self._beginning):
             self._hole = True
             self.dropped += 1
             return False
-        self._queue.append(entry)
+        self._queue.append((entry, weight))
+        self._put_bytes += weight
         if len(self._queue) == BATCH:
             self._many.set()
         return True
@@ -111,8 +115,9 @@ class Ring:
         """Write all that waits, as one frame a segment."""
         run: list[bytes] = []
         few: list[list[object]] = []
+        taken = 0
         while self._queue:
-            entry = self._queue.popleft()
+            entry, weight = self._queue.popleft()
             if entry is _BEGIN:
                 self._encode(run, few)
                 self._write(run)
@@ -120,11 +125,13 @@ class Ring:
                 self._begin_segment()
                 continue
             few.append(entry)
+            taken += weight
             if len(few) == IN_A_ROW:
                 self._encode(run, few)
                 time.sleep(0)  # the event loop may want to go on
         self._encode(run, few)
         self._write(run)
+        self._taken_bytes += taken
 
     def _encode(self, run: list[bytes], few: list[list[object]]) -> None:
         if not few:
@@ -185,6 +192,6 @@ def _encodable(entry: list[object], error: Exception) -> list[object]:
     try:
         cbor.encode(entry)
     except (ValueError, TypeError, OverflowError):
-        now, place = (entry[1], entry[2]) if entry[0] == STEP else (0, entry[1])
-        return [GAP, now, place, "something", ascii(error)[:200]]
+        now, place, drawn = (entry[1], entry[2], entry[3]) if entry[0] == STEP else (0, entry[1], 0)
+        return [GAP, now, place, "something", ascii(error)[:200], drawn]
     return entry

@@ -27,7 +27,7 @@ from typing import Any, Literal, NewType, TypeAlias, Union, cast
 
 from meshos import cbor
 from meshos.errors import KINDS, BadInput, MeshError
-from meshos.node.runtime.recorder.limits import EDGE_BYTES, INLINE_BYTES, LONGEST_BYTES
+from meshos.node.runtime.recorder.limits import EDGE_BYTES, INLINE_BYTES, LIGHT_BYTES, LONGEST_BYTES
 
 TUPLE, LIST, FROZENSET, SET, DICT, LONG, LOST, ERROR = range(8)
 FIRST_CLASS = 16
@@ -78,15 +78,16 @@ class Lost:
 
 
 class Writer:
-    """Makes plain values. ``classes`` grows with what is met."""
+    """Makes plain values. ``classes`` grows with what is met, ``weight`` with the bytes of long byte strings."""
 
     def __init__(self) -> None:
+        self.weight = 0
         self.classes: dict[int, tuple[str, tuple[str, ...]]] = {}
         self._makers: dict[type, Callable[[Any], Plain]] = {
             **dict.fromkeys(_PLAIN, lambda value: value),
-            bytes: _bytes,
-            bytearray: lambda value: _bytes(bytes(value)),
-            Long: _bytes,
+            bytes: self._bytes,
+            bytearray: lambda value: self._bytes(bytes(value)),
+            Long: self._bytes,
             tuple: lambda value: [TUPLE, *map(self.plain, value)],
             list: lambda value: [LIST, *map(self.plain, value)],
             frozenset: lambda value: [FROZENSET, *self._sorted(value)],
@@ -103,6 +104,12 @@ class Writer:
         """``value`` as CBOR can write it."""
         maker = self._makers.get(type(value))
         return self._maker(type(value))(value) if maker is None else maker(value)
+
+    def _bytes(self, value: bytes) -> Plain:
+        if len(value) <= INLINE_BYTES:
+            self.weight += len(value)
+            return value
+        return [LONG, len(value), value.digest if isinstance(value, Long) else hashed(value)]
 
     def _sorted(self, value: "set[object] | frozenset[object]") -> list[Plain]:
         return sorted(map(self.plain, value), key=cbor.encode)
@@ -131,17 +138,11 @@ class Writer:
             if _always(hints[name], _PLAIN):
                 parts.append(f"v.{name}")
             elif _always(hints[name], _PLAIN | {bytes}):
-                parts.append(f"(long(x) if isinstance(x := v.{name}, bytes) and len(x) > {INLINE_BYTES} else x)")
+                parts.append(f"(long(x) if isinstance(x := v.{name}, bytes) and len(x) > {LIGHT_BYTES} else x)")
             else:
                 parts.append(f"(m(x) if (m := makers.get((x := v.{name}).__class__)) is not None else plain(x))")
         source = f"lambda v: [{', '.join(parts)}]"  # names of classes and fields of our own code, nothing from outside
-        return cast("Callable[[Any], Plain]", eval(source, {"makers": self._makers, "plain": self.plain, "long": _bytes}))
-
-
-def _bytes(value: bytes) -> Plain:
-    if len(value) <= INLINE_BYTES:
-        return value
-    return [LONG, len(value), value.digest if isinstance(value, Long) else hashed(value)]
+        return cast("Callable[[Any], Plain]", eval(source, {"makers": self._makers, "plain": self.plain, "long": self._bytes}))
 
 
 def hashed(value: bytes) -> bytes:

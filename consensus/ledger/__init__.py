@@ -1,0 +1,1 @@
+"""What the organisations decide together: the ledger that PBFT orders."""

@@ -1,0 +1,172 @@
+"""What an autonomous decision may do: a short list of actions, each typed, with its risk and its way back.
+
+The *risk* of an action is a whole number from 0 to MAX_RISK. Every replica computes it from the state; nobody is asked for it.
+
+parameters   for each parameter changed, its sensitivity (``parameters.py``) times how far it moves, in percent of the old value, at most
+             100 (a doubling; to nothing); the sum over all
+quarantine   of an agent 20, of a node 20, of an organisation 40;
+             and 30 for a node that votes or an organisation that has a seat; and 20 for a meta-coordinator
+lift         as the quarantine of the same subject, and 10: letting somebody back in is no routine
+
+With the threshold of 25 that parameters begin with, coordinators put an agent or a node under quarantine and turn a parameter a little by
+themselves, and ask each other for anything more.
+"""
+
+from typing import Protocol
+
+from meshos import cbor
+from meshos.consensus.ledger.commitments import COMMITMENTS
+from meshos.consensus.ledger.draft import Draft, Table
+from meshos.consensus.ledger.fields import is_name, malformed
+from meshos.consensus.ledger.keys import KEYS, NODE
+from meshos.consensus.ledger.limits import MAX_RISK
+from meshos.consensus.ledger.members import ORGS, coordinators
+from meshos.consensus.ledger.packing import pack, unpack
+from meshos.consensus.ledger.parameters import SPECS, changed, parameters, read_changes, set_parameters
+from meshos.consensus.ledger.seats import seat_of, seats
+from meshos.errors import Refused
+from meshos.values import frozen
+
+AGENT_RISK, NODE_RISK, ORG_RISK, SEAT_RISK, COORDINATOR_RISK, LIFT_RISK = 20, 20, 40, 30, 20, 10
+
+assert ORG_RISK + SEAT_RISK + COORDINATOR_RISK + LIFT_RISK <= MAX_RISK
+
+QUARANTINE: Table[int] = Table(b"quarantine/", lambda since_ms: pack(since_ms), lambda value: int(unpack(value)[0]))
+"""Who is in quarantine, by DID, node id or agent id, and since when."""
+
+
+class Action(Protocol):
+    """What a decision does."""
+
+    __slots__ = ()
+
+    def fields(self) -> list[object]:
+        """Its CBOR value; ``read_action`` takes it back."""
+        ...
+
+    def risk(self, draft: Draft) -> int:
+        """From 0 to MAX_RISK."""
+        ...
+
+    def check(self, draft: Draft) -> None:
+        """Raise Refused if it could not be done now."""
+        ...
+
+    def reverse(self, draft: Draft) -> "Action":
+        """The action that takes back this one, if it is done now."""
+        ...
+
+    def do(self, draft: Draft) -> None:
+        """Do it; raises Refused as ``check``, and then nothing was written."""
+        ...
+
+
+@frozen
+class Tune(Action):
+    """Parameters get other values. ``only_from``: the values that they must have for that, if not empty (a reversal)."""
+
+    changes: tuple[tuple[str, int], ...]
+    only_from: tuple[tuple[str, int], ...] = ()
+
+    def fields(self) -> list[object]:
+        """See ``Action.fields``."""
+        return ["parameters", dict(self.changes), dict(self.only_from)]
+
+    def risk(self, draft: Draft) -> int:
+        """See ``Action.risk``."""
+        now = parameters(draft)
+        return min(MAX_RISK, sum(_distance(now[name], new) * SPECS[name].sensitivity for name, new in self.changes) // 100)
+
+    def check(self, draft: Draft) -> None:
+        """Raises Refused ``parameter-not-autonomous``, ``parameter-out-of-bounds`` or ``reversal-stale``."""
+        now = parameters(draft)
+        for name, _ in self.changes:
+            if not SPECS[name].autonomous:
+                raise Refused("parameter-not-autonomous", f"{name} is changed by a motion of the organisations only")
+        if any(now[name] != value for name, value in self.only_from):
+            raise Refused("reversal-stale", "what is to be taken back was changed again since")
+        changed(now, dict(self.changes))
+
+    def reverse(self, draft: Draft) -> "Tune":
+        """See ``Action.reverse``."""
+        now = parameters(draft)
+        return Tune(tuple((name, now[name]) for name, _ in self.changes), self.changes)
+
+    def do(self, draft: Draft) -> None:
+        """As ``check``."""
+        self.check(draft)
+        set_parameters(draft, dict(self.changes))
+
+
+@frozen
+class Quarantine(Action):
+    """``subject`` (an organisation, a node, an agent) is put under quarantine; with ``lift``, it is let out."""
+
+    subject: str
+    lift: bool = False
+
+    def fields(self) -> list[object]:
+        """See ``Action.fields``."""
+        return ["lift" if self.lift else "quarantine", self.subject]
+
+    def risk(self, draft: Draft) -> int:
+        """See ``Action.risk``."""
+        return (LIFT_RISK if self.lift else 0) + self._weight(draft)
+
+    def _weight(self, draft: Draft) -> int:
+        subject = self.subject
+        if draft.read(ORGS, subject) is not None:
+            seated = SEAT_RISK if seat_of(draft, subject) is not None else 0
+            return ORG_RISK + seated + (COORDINATOR_RISK if subject in coordinators(draft) else 0)
+        if draft.read(COMMITMENTS, subject) is not None:
+            return AGENT_RISK
+        return NODE_RISK + (SEAT_RISK if any(entry.node == subject for entry in seats(draft).entries) else 0)
+
+    def check(self, draft: Draft) -> None:
+        """Raises Refused ``subject-unknown``, ``already-quarantined`` or ``not-quarantined``."""
+        known = draft.read(QUARANTINE, self.subject) is not None
+        if self.lift:
+            if not known:
+                raise Refused("not-quarantined", f"{self.subject} is not in quarantine")
+            return
+        key = draft.read(KEYS, self.subject)
+        node = key is not None and key.role == NODE
+        if not node and draft.read(ORGS, self.subject) is None and draft.read(COMMITMENTS, self.subject) is None:
+            raise Refused("subject-unknown", f"{self.subject} is no organisation, node or agent that the ledger knows")
+        if known:
+            raise Refused("already-quarantined", f"{self.subject} is in quarantine")
+
+    def reverse(self, draft: Draft) -> "Quarantine":
+        """See ``Action.reverse``."""
+        return Quarantine(self.subject, not self.lift)
+
+    def do(self, draft: Draft) -> None:
+        """As ``check``."""
+        self.check(draft)
+        draft.write(QUARANTINE, self.subject, None if self.lift else draft.time_ms)
+
+
+def read_action(value: cbor.Value) -> Action:
+    """An action that may be proposed; raises Refused ``transaction-malformed`` or ``parameter-unknown``."""
+    match value:
+        case ["parameters", changes]:
+            return Tune(tuple(sorted(read_changes(changes).items())))
+        case ["quarantine", subject] if is_name(subject):
+            return Quarantine(subject)
+        case ["lift", subject] if is_name(subject):
+            return Quarantine(subject, lift=True)
+    raise malformed("action of a decision")
+
+
+def stored_action(value: cbor.Value) -> Action:
+    """An action as it lies in the state, where it may be a reversal."""
+    match value:
+        case ["parameters", changes, only_from]:
+            before = tuple(sorted(read_changes(only_from).items())) if only_from else ()
+            return Tune(tuple(sorted(read_changes(changes).items())), before)
+    return read_action(value)
+
+
+def _distance(old: int, new: int) -> int:
+    """How far a value moves, in percent of the old one, rounded up; at most 100."""
+    return min(100, -(-abs(new - old) * 100 // max(1, old)))

@@ -1,0 +1,107 @@
+"""The ledger's books, audited: everything counted anew from the entries themselves. For tests and the simulator's checkers.
+
+It must hold after every block, whatever was in it: no token came or went, nobody was paid more than was set aside, every count is that
+of what is counted, every key belongs to its organisation.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TypeVar
+
+from meshos.consensus.ledger.accounts import ACCOUNTS, TOTALS
+from meshos.consensus.ledger.agenda import DUE, pending_deadline
+from meshos.consensus.ledger.approvals import DECISIONS, OPEN, WAITING
+from meshos.consensus.ledger.commitments import COMMITMENTS
+from meshos.consensus.ledger.draft import Table
+from meshos.consensus.ledger.keys import KEYS, RETIRED
+from meshos.consensus.ledger.members import ORGS
+from meshos.consensus.ledger.motions import MOTIONS
+from meshos.consensus.ledger.seats import SEATS
+from meshos.consensus.ledger.tabs import PAIRS, TABS, pair
+from meshos.storage.store import View
+
+T = TypeVar("T")
+
+
+def faults(view: View) -> list[str]:
+    """What does not hold in the state, one sentence each; empty if all is well."""
+    return [*_tokens(view), *_tabs(view), *_counts(view), *_keys(view), *_deadlines(view)]
+
+
+def _all(view: View, table: Table[T]) -> Iterator[tuple[bytes, T]]:
+    return ((key.removeprefix(table.prefix), table.decode(value)) for key, value in view.scan(table.prefix))
+
+
+def _tokens(view: View) -> Iterator[str]:
+    totals = TOTALS.read(view, b"")
+    if totals is None:
+        yield "there are no totals"
+        return
+    balances = [account.balance for _, account in _all(view, ACCOUNTS)]
+    reserved = sum(tab.reserved - tab.redeemed for _, tab in _all(view, TABS))
+    if sum(balances) + reserved + totals.unissued != totals.supply:
+        yield f"tokens are not conserved: {sum(balances)} in accounts, {reserved} in tabs, {totals.unissued} unissued, of {totals.supply}"
+    if (sum(balances), reserved) != (totals.accounts, totals.tabs):
+        yield f"the running totals say {totals}, and there are {sum(balances)} in accounts, {reserved} in tabs"
+    if min(balances, default=0) < 0 or totals.unissued < 0:
+        yield "an account is below zero"
+
+
+def _tabs(view: View) -> Iterator[str]:
+    pairs = dict(_all(view, PAIRS))
+    tabs = dict(_all(view, TABS))
+    for id_, tab in tabs.items():
+        if not 0 <= tab.redeemed <= tab.reserved:
+            yield f"tab {id_.hex()}: {tab.redeemed} redeemed of {tab.reserved}"
+        if pairs.get(pair(tab.caller, tab.provider)) != id_:
+            yield f"tab {id_.hex()} is not that of its caller and provider"
+    if len(pairs) != len(tabs):
+        yield f"{len(tabs)} tabs, and {len(pairs)} pairs that have one"
+
+
+def _counts(view: View) -> Iterator[str]:
+    decisions = dict(_all(view, DECISIONS))
+    waiting = WAITING.read(view, b"") or ()
+    counted = {
+        "tabs": Counter(tab.org for _, tab in _all(view, TABS)),
+        "agents": Counter(commitment.org for _, commitment in _all(view, COMMITMENTS)),
+        "motions": Counter(motion.by for _, motion in _all(view, MOTIONS)),
+        "decisions": Counter(decision.by for decision in decisions.values() if decision.status == OPEN),
+    }
+    for did, org in _all(view, ORGS):
+        said = {"tabs": org.tabs, "agents": org.agents, "motions": org.motions, "decisions": org.decisions}
+        found = {what: counts[did.decode()] for what, counts in counted.items()}
+        if said != found:
+            yield f"{did.decode()} has {found}, and its entry says {said}"
+    if sorted(waiting) != sorted(id_ for id_, decision in decisions.items() if decision.status == OPEN):
+        yield "the list of decisions that wait is not that of the open ones"
+
+
+def _keys(view: View) -> Iterator[str]:
+    keys = {name.decode(): key for name, key in _all(view, KEYS)}
+    named: set[str] = set()
+    for did, org in _all(view, ORGS):
+        own = [] if org.left_ms else [org.root, *org.nodes, *org.humans, *(keys[node].label for node in org.nodes if node in keys)]
+        named.update(own)
+        if any(name not in keys or keys[name].org != did.decode() or keys[name].role == RETIRED for name in own):
+            yield f"a key of {did.decode()} does not count, or belongs to another"
+    if named != {name for name, key in keys.items() if key.role != RETIRED}:
+        yield "a key counts that no organisation has"
+    seats = SEATS.read(view, b"")
+    for entry in () if seats is None else seats.entries:
+        node = keys.get(entry.node)
+        if node is None or node.org != entry.org or node.label != entry.key:
+            yield f"the seat of {entry.org} is not with one of its nodes and that node's key"
+
+
+def _deadlines(view: View) -> Iterator[str]:
+    expected = {(tab.closes_ms, id_) for id_, tab in _all(view, TABS) if tab.closes_ms}
+    expected |= {(motion.expires_ms, id_) for id_, motion in _all(view, MOTIONS)}
+    expected |= {(decision.expires_ms, id_) for id_, decision in _all(view, DECISIONS) if decision.status == OPEN}
+    found = {(int.from_bytes(name[:8], "big"), name[8:].partition(b"/")[2]) for name, _ in _all(view, DUE)}
+    if not expected <= found:
+        yield "something has a deadline that is not on the agenda"
+    first = min((at_ms for at_ms, _ in found), default=None)
+    known = pending_deadline(view)
+    if first is not None and (known is None or known > first):
+        yield f"the agenda says {known} is its first deadline, and {first} is"

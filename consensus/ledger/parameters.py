@@ -1,0 +1,150 @@
+"""Parameters: the mesh's configuration, from genesis and then changed by motions and decisions; each change makes a new version.
+
+All are whole numbers. ``SPECS`` says for each between which bounds it lies, whether coordinators may change it by themselves
+(``approvals.py``), and how much a change of it matters. What people may do (seats, pauses, overruling) is no parameter: it stands
+in genesis.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from meshos import cbor
+from meshos.consensus.ledger.draft import Draft, Table
+from meshos.consensus.ledger.fields import is_name, is_number, malformed
+from meshos.consensus.ledger.limits import DAY_MS, HOUR_MS, MAX_CHANGES, MAX_LIFETIME_MS, MAX_RISK
+from meshos.consensus.ledger.packing import pack, unpack
+from meshos.errors import Refused
+from meshos.genesis_content import Genesis
+from meshos.storage.store import View
+from meshos.values import frozen
+
+TRUST = "trust-"
+"""The five weights of the trust score begin with this; they add up to 100."""
+
+
+@frozen
+class Spec:
+    """What a parameter may be. ``sensitivity``: the risk of doubling it or taking it to nothing, of MAX_RISK."""
+
+    least: int
+    most: int
+    autonomous: bool
+    sensitivity: int
+
+
+_YEAR_MS = 366 * DAY_MS
+
+SPECS: Mapping[str, Spec] = {
+    "approval-timeout-ms": Spec(1_000, _YEAR_MS, False, MAX_RISK),
+    "directory-max-records": Spec(1, 10_000_000, True, 60),
+    "directory-max-records-per-org": Spec(1, 10_000_000, True, 60),
+    "directory-record-ttl-ms": Spec(60_000, 30 * DAY_MS, True, 40),
+    "dispute-ms": Spec(1_000, 30 * DAY_MS, True, 80),
+    "risk-threshold": Spec(0, MAX_RISK, False, MAX_RISK),
+    "trust-attestations": Spec(0, 100, True, 50),
+    "trust-compliance": Spec(0, 100, True, 50),
+    "trust-credentials": Spec(0, 100, True, 50),
+    "trust-history": Spec(0, 100, True, 50),
+    "trust-uptime": Spec(0, 100, True, 50),
+    "voting-period-ms": Spec(1_000, _YEAR_MS, False, MAX_RISK),
+}
+"""In the order of their names, which is the order in which they are kept."""
+
+DISPUTE_MS = HOUR_MS
+"""How long a provider can still redeem after a caller began to close its tab: a node that is down for less loses nothing."""
+TESTNET_DISPUTE_MS = 10_000
+
+RISK_THRESHOLD = 25
+"""Above this risk a decision waits for approvals, by default."""
+
+assert list(SPECS) == sorted(SPECS)
+assert DISPUTE_MS <= MAX_LIFETIME_MS
+
+
+@frozen
+class Parameters:
+    """``values`` in the order of ``SPECS``."""
+
+    version: int
+    values: tuple[int, ...]
+
+    def __getitem__(self, name: str) -> int:
+        """The value of a parameter that stands in ``SPECS``."""
+        return self.values[_PLACE[name]]
+
+
+_PLACE = {name: place for place, name in enumerate(SPECS)}
+
+PARAMETERS = Table(b"parameters", lambda p: pack(p.version, *p.values), lambda value: _decode(value))
+
+
+def _decode(value: bytes) -> Parameters:
+    version, *values = unpack(value)
+    return Parameters(version, tuple(values))
+
+
+def from_genesis(genesis: Genesis) -> Parameters:
+    """Version 1."""
+    weights = genesis.trust_weights
+    values = {
+        "approval-timeout-ms": genesis.governance.approval_timeout_ms,
+        "directory-max-records": genesis.directory.max_records,
+        "directory-max-records-per-org": genesis.directory.max_records_per_org,
+        "directory-record-ttl-ms": genesis.directory.record_ttl_ms,
+        "dispute-ms": TESTNET_DISPUTE_MS if genesis.testnet else DISPUTE_MS,
+        "risk-threshold": RISK_THRESHOLD,
+        "trust-attestations": weights.attestations,
+        "trust-compliance": weights.compliance,
+        "trust-credentials": weights.credentials,
+        "trust-history": weights.history,
+        "trust-uptime": weights.uptime,
+        "voting-period-ms": genesis.governance.voting_period_ms,
+    }
+    return Parameters(1, tuple(values[name] for name in SPECS))
+
+
+def parameters(draft: Draft) -> Parameters:
+    """Those in force."""
+    found = draft.read(PARAMETERS, b"")
+    assert found is not None
+    return found
+
+
+def in_force(view: View) -> Parameters:
+    """As ``parameters``, for questions."""
+    found = PARAMETERS.read(view, b"")
+    assert found is not None
+    return found
+
+
+def read_changes(value: cbor.Value) -> dict[str, int]:
+    """``{name: value}`` of known parameters; raises Refused ``transaction-malformed`` or ``parameter-unknown``."""
+    if not isinstance(value, dict) or not 1 <= len(value) <= MAX_CHANGES:
+        raise malformed("change of parameters")
+    changes: dict[str, int] = {}
+    for name, new in value.items():
+        if not is_name(name) or not is_number(new):
+            raise malformed("change of parameters")
+        if name not in SPECS:
+            raise Refused("parameter-unknown", f"there is no parameter {name!r}; there are {', '.join(SPECS)}")
+        changes[name] = new
+    return changes
+
+
+def changed(now: Parameters, changes: Mapping[str, int]) -> Parameters:
+    """The next version; raises Refused ``parameter-out-of-bounds``."""
+    for name, value in changes.items():
+        spec = SPECS[name]
+        if not spec.least <= value <= spec.most:
+            raise Refused("parameter-out-of-bounds", f"{name} is between {spec.least} and {spec.most}, not {value}")
+    new = replace(now, version=now.version + 1, values=tuple(changes.get(name, now[name]) for name in SPECS))
+    if sum(new[name] for name in SPECS if name.startswith(TRUST)) != 100:
+        raise Refused("parameter-out-of-bounds", "the weights of the trust score add up to 100")
+    if new["directory-max-records-per-org"] > new["directory-max-records"]:
+        raise Refused("parameter-out-of-bounds", "one organisation could fill the directory")
+    return new
+
+
+def set_parameters(draft: Draft, changes: Mapping[str, int]) -> None:
+    """Put ``changes`` in force; raises as ``changed``."""
+    draft.write(PARAMETERS, b"", changed(parameters(draft), changes))

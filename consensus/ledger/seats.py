@@ -1,0 +1,178 @@
+"""Seats: which organisation votes in PBFT, and which of its nodes votes for it.
+
+Each node has a validator key of its own, never copied. An organisation moves its seat to another of its nodes, takes one or gives it
+up by a ``seat`` transaction, with the authority of its root key or of more than half of its nodes: whoever holds one node of an
+organisation with three cannot take its vote along. A statement of the nodes names how often the seat was moved before, so it is used once.
+
+The seats that are set here are in force from the next checkpoint boundary on (``consensus/pbft``). Until then the old ones decide.
+
+A new seat is taken by a node that is there and has caught up; it is its organisation that says so. Of new seats at most max(1, f) come in
+with one boundary, so that those who were there before can go on deciding while the new ones settle in.
+
+A validator that signed two things where it must sign one is suspended (``evidence.py``): its vote does not count, its seat does, so that
+neither n nor the quorum moves. A motion of the others gives it back, once another key holds the seat.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from meshos import cbor
+from meshos.consensus.ledger.audit import record
+from meshos.consensus.ledger.body import Body
+from meshos.consensus.ledger.draft import Draft, Sender, Table
+from meshos.consensus.ledger.fields import is_key, is_name, is_number, is_signature, malformed
+from meshos.consensus.ledger.keys import KEYS, NODE, ROOT
+from meshos.consensus.ledger.limits import MAX_NODES
+from meshos.consensus.ledger.members import ORGS, member
+from meshos.consensus.ledger.packing import pack, unpack
+from meshos.consensus.ledger.transaction import domain
+from meshos.consensus.pbft.limits import CHECKPOINT_INTERVAL, MAX_VALIDATORS
+from meshos.consensus.pbft.quorum import faults, quorum
+from meshos.consensus.pbft.validators import ValidatorEntry, ValidatorSet
+from meshos.crypto.signing import Claim
+from meshos.errors import Refused
+from meshos.ids import NodeId, OrgDid
+from meshos.values import frozen
+
+
+@frozen
+class Seats:
+    """``entries`` in the order of the DIDs. ``added`` of them are new since checkpoint number ``checkpoint``."""
+
+    entries: tuple[ValidatorEntry, ...]
+    checkpoint: int = 0
+    added: int = 0
+
+    @property
+    def q(self) -> int:
+        """How many organisations decide a motion."""
+        return quorum(len(self.entries))
+
+    def validators(self) -> ValidatorSet:
+        """For the agreement, which sets the epoch."""
+        return ValidatorSet(0, self.entries)
+
+
+def _encode(seats: Seats) -> bytes:
+    return pack(seats.checkpoint, seats.added, [[e.org, e.node, e.key, e.suspended] for e in seats.entries])
+
+
+def _decode(value: bytes) -> Seats:
+    checkpoint, added, rows = unpack(value)
+    return Seats(tuple(ValidatorEntry(*row) for row in rows), checkpoint, added)
+
+
+SEATS = Table(b"seats", _encode, _decode)
+
+
+def seats(draft: Draft) -> Seats:
+    """All seats."""
+    found = draft.read(SEATS, b"")
+    assert found is not None
+    return found
+
+
+def seat_of(draft: Draft, org: str) -> ValidatorEntry | None:
+    """The seat of ``org``, if it has one."""
+    return next((entry for entry in seats(draft).entries if entry.org == org), None)
+
+
+def speaks(draft: Draft, by: Sender) -> None:
+    """Raise Refused ``no-voice`` unless ``by`` speaks for its organisation: its root key, or the node that holds its seat."""
+    seat = seat_of(draft, by.org)
+    if by.role != ROOT and (seat is None or seat.node != by.key):
+        raise Refused("no-voice", f"{by.key} does not speak for {by.org}: its root key does, and the node that votes for it")
+
+
+def set_seat(draft: Draft, org: str, node: str | None) -> None:
+    """The seat of ``org`` is with ``node`` from now on, or gone; raises Refused ``seats-full``, ``key-burnt`` or ``last-seat``."""
+    now, checkpoint = seats(draft), draft.height // CHECKPOINT_INTERVAL
+    others = tuple(entry for entry in now.entries if entry.org != org)
+    added = now.added if now.checkpoint == checkpoint else 0
+    if node is None:
+        if not others:
+            raise Refused("last-seat", f"{org} holds the only seat: without it nothing could be decided")
+        draft.write(SEATS, b"", Seats(others, checkpoint, added))
+        return
+    if len(others) == len(now.entries):  # it had none
+        if len(others) >= MAX_VALIDATORS or added >= max(1, faults(max(1, len(others) - added))):
+            raise Refused("seats-full", f"no more seats before the next checkpoint; there are {len(others)}, {added} of them new")
+        added += 1
+    entry = ValidatorEntry(OrgDid(org), NodeId(node), validator_key(draft, org, node), member(draft, org).suspended)
+    draft.write(SEATS, b"", Seats(tuple(sorted((*others, entry), key=lambda one: one.org)), checkpoint, added))
+
+
+def validator_key(draft: Draft, org: str, node: str) -> str:
+    """The validator key of a node of ``org``; raises Refused ``key-unknown`` or ``key-burnt``."""
+    found = draft.read(KEYS, node)
+    if found is None or found.org != org or found.role != NODE:
+        raise Refused("key-unknown", f"{node} is no node of {org}")
+    validator = draft.read(KEYS, found.label)
+    if validator is None or validator.burnt:
+        raise Refused("key-burnt", f"the validator key of {node} signed two things where it must sign one; it never votes again")
+    return found.label
+
+
+def set_suspended(draft: Draft, org: str, suspended: bool) -> None:
+    """Whether the vote of ``org`` counts, from the next boundary on."""
+    draft.write(ORGS, org, replace(member(draft, org), suspended=suspended))
+    now = seats(draft)
+    entries = tuple(replace(entry, suspended=suspended) if entry.org == org else entry for entry in now.entries)
+    draft.write(SEATS, b"", Seats(entries, now.checkpoint, now.added))
+
+
+@frozen
+class Seat(Body):
+    """The seat of ``org`` goes to ``node``; None: it is given up. ``nodes``: (node, signature) of nodes that agree."""
+
+    KIND: ClassVar[str] = "seat"
+
+    org: str
+    node: str | None
+    moves: int
+    nodes: tuple[tuple[str, bytes], ...] = ()
+
+    @classmethod
+    def read(cls, value: cbor.Value) -> "Seat":
+        """From ``[org, node or null, moves, [[node, signature], …]]``; raises Refused ``transaction-malformed``."""
+        match value:
+            case [org, node, moves, [*rows]] if is_name(org) and (node is None or is_key(node)) and is_number(moves):
+                signed = tuple(_signed(row) for row in rows[: MAX_NODES + 1])
+                if len(signed) <= MAX_NODES and len({name for name, _ in signed}) == len(signed):
+                    return cls(org, node, moves, signed)
+        raise malformed("move of a seat")
+
+    def fields(self) -> list[object]:
+        """As ``read`` takes it."""
+        return [self.org, self.node, self.moves, self.nodes]
+
+    def claims(self, genesis_hash: bytes) -> Sequence[Claim]:
+        """That each of ``nodes`` signed the statement."""
+        where, what = domain(genesis_hash, "seat"), statement(self.org, self.node, self.moves)
+        return [Claim(name, where, what, signature) for name, signature in self.nodes]
+
+    def apply(self, draft: Draft, by: Sender) -> None:
+        """Raises Refused ``no-authority``, ``statement-used`` and as ``set_seat``."""
+        org = member(draft, self.org)
+        if by.role != ROOT or by.org != self.org:
+            agreeing = {name for name, _ in self.nodes} | {by.key}
+            if 2 * len(agreeing & set(org.nodes)) <= len(org.nodes):
+                raise Refused("no-authority", f"the seat of {self.org} is moved by its root key or by more than half of its nodes")
+        if self.moves != org.moves:
+            raise Refused("statement-used", f"this is about move {self.moves} of the seat of {self.org}; the next is {org.moves}")
+        set_seat(draft, self.org, self.node)
+        draft.write(ORGS, self.org, replace(org, moves=org.moves + 1))
+        record(draft, by.key, "seat", self.org, self.node or "given up")
+
+
+def statement(org: str, node: str | None, moves: int) -> bytes:
+    """What nodes sign for a ``seat`` transaction, in the phase "seat"."""
+    return cbor.encode([org, node, moves])
+
+
+def _signed(row: cbor.Value) -> tuple[str, bytes]:
+    match row:
+        case [name, signature] if is_key(name) and is_signature(signature):
+            return name, signature
+    raise malformed("signature of a node")

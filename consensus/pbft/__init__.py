@@ -1,0 +1,1 @@
+"""Agreement between organisations: PBFT (Castro & Liskov, OSDI 1999; TOCS 2002) over blocks."""

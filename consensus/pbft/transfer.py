@@ -1,0 +1,186 @@
+"""Taking a whole state from others: for a node that joins, or that fell behind further than others keep blocks.
+
+It asks for the newest checkpoint and the epochs that lead to it. Each epoch's validators are proven by the ones before, from those that
+this node knows (genesis, at worst), and the checkpoint by q signatures of the last: so nothing is believed of whom it comes from. Then
+it fetches the parts of the state one by one, each proven by the checkpoint's root; whoever gives a false one is left for another.
+
+From the first part on the state here is neither the old nor the new one. A mark on the disk says so, and as long as it is there this node
+neither executes nor votes, and goes on after a restart.
+
+Trust in old keys: an attacker with the keys of a quorum of a past epoch could invent later ones. Who joins after long absence
+compares a recent header hash out of band, as everywhere (in CometBFT's words: weak subjectivity).
+"""
+
+from collections.abc import Callable
+
+from meshos import cbor
+from meshos.consensus.pbft.checkpointing import Checkpointing
+from meshos.consensus.pbft.codec import step_fields
+from meshos.consensus.pbft.desk import Desk
+from meshos.consensus.pbft.limits import MAX_CHUNK_BYTES, MAX_EPOCH_STEPS, MAX_PEERS
+from meshos.consensus.pbft.messages import Checkpoint, Checkpoints, ChunkOf, EpochStep, FetchCheckpoint, FetchChunk
+from meshos.consensus.pbft.records import RESTORING, epoch_key
+from meshos.consensus.pbft.validators import ValidatorSet
+from meshos.effects import Delete, Persist, Put, Write, WriteBack
+from meshos.errors import MeshError
+from meshos.ids import NodeId
+
+TRANSFER = "transfer"
+
+
+class Transfer:
+    """``done`` is called when the state is whole."""
+
+    def __init__(self, desk: Desk, checkpointing: Checkpointing, done: Callable[[], None]) -> None:
+        self._desk = desk
+        self._checkpointing = checkpointing
+        self._done = done
+        self._sources: list[NodeId] = []
+        self._steps: dict[int, EpochStep] = {}  # epochs learned, not yet begun here
+        self._target: Checkpoint | None = None
+        self._after: ValidatorSet | None = None  # who decides the height after it
+        self._at = b""
+        self._asked: NodeId | None = None
+        self._vain = 0  # questions since the last answer that helped
+        desk.restoring = desk.store.get(RESTORING) is not None
+
+    def validators_of(self, epoch: int) -> ValidatorSet | None:
+        """Of an epoch that was learned on the way."""
+        step = self._steps.get(epoch)
+        return None if step is None else step.validators
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    def begin(self, source: NodeId) -> None:
+        """Take the state that ``source`` has a checkpoint of."""
+        if source in self._sources:
+            self._sources.remove(source)
+        self._sources.insert(0, source)
+        del self._sources[MAX_PEERS:]
+        if not self._desk.timers.runs(TRANSFER):
+            self.ask()
+
+    def ask(self) -> None:
+        """Ask for what comes next."""
+        desk = self._desk
+        if not self._sources:
+            self._sources = list(desk.others())
+        if not self._sources:
+            return
+        self._asked = self._sources[0]
+        if self._target is not None:
+            desk.send(self._asked, FetchChunk(self._target.header.height, self._at))
+        else:
+            desk.send(self._asked, FetchCheckpoint(max(self._steps, default=desk.chain.epoch)))
+        desk.again(TRANSFER, desk.timing.fetch_ms)
+
+    def in_vain(self) -> None:
+        """Whoever was asked has not answered in time, or with a lie: ask another. Where nobody has the state any more, take a newer one;
+        where nothing was laid down yet, let it be."""
+        desk = self._desk
+        if self._sources:
+            self._sources.append(self._sources.pop(0))
+        self._vain += 1
+        if self._vain >= max(2, len(self._sources)):
+            self._target, self._vain = None, 0
+            if not desk.restoring:
+                self._give_up()
+                return
+        self.ask()
+
+    def _give_up(self) -> None:
+        self._target = self._asked = None
+        self._sources.clear()
+        self._desk.timers.stop(TRANSFER)
+
+    def on_checkpoints(self, sender: NodeId, message: Checkpoints) -> None:
+        """A checkpoint and the epochs before it, whose signatures hold."""
+        desk, checkpoint = self._desk, message.checkpoint
+        if sender != self._asked or self._target is not None:
+            return
+        for step in message.steps:
+            if step.validators.epoch > desk.chain.epoch:
+                self._steps[step.validators.epoch] = step
+        if checkpoint is None:
+            if message.steps:
+                self.ask()
+        elif checkpoint.header.height < desk.chain.height + desk.config.checkpoint_interval and not desk.restoring:
+            self.in_vain()
+        else:
+            self._after = self._validators_after(checkpoint)
+            if self._after is not None:
+                self._target, self._at, self._vain = checkpoint, b"", 0
+                self.ask()
+
+    def on_chunk(self, sender: NodeId, message: ChunkOf) -> None:
+        """A part of the state."""
+        desk, target = self._desk, self._target
+        if target is None or sender != self._asked or (message.height, message.at) != (target.header.height, self._at):
+            return
+        if target.header.height <= desk.chain.height and not desk.restoring:
+            self._give_up()  # blocks have come meanwhile
+            return
+        try:
+            restored = desk.application.restore(desk.store, message.data, target.root)
+        except MeshError as error:
+            desk.notice(error)
+            self.in_vain()
+            return
+        self._vain = 0
+        if restored.next is None:
+            self._whole(target, restored.writes)
+            return
+        if desk.restoring:
+            desk.write(WriteBack(restored.writes))
+        else:
+            desk.restoring = True
+            desk.write(Persist((Put(RESTORING, cbor.encode(target.header.height)), *restored.writes)))
+        self._at = restored.next
+        self.ask()
+
+    def _whole(self, target: Checkpoint, writes: tuple[Write, ...]) -> None:
+        """The last part: from here on the state is that of the checkpoint."""
+        desk = self._desk
+        validators = self._after
+        assert validators is not None
+        steps = [Put(epoch_key(epoch), cbor.encode(step_fields(step))) for epoch, step in sorted(self._steps.items())]
+        head = desk.chain.restored(target, validators)
+        desk.write(Persist((*writes, *steps, *head, Delete(RESTORING))))
+        desk.restoring = False
+        self._steps.clear()
+        self._give_up()
+        self._checkpointing.restored(target)
+        self._done()
+
+    def _validators_after(self, checkpoint: Checkpoint) -> ValidatorSet | None:
+        """Who decides the height after it."""
+        known = [self._desk.chain.validators, *(step.validators for step in self._steps.values())]
+        return next((validators for validators in known if validators.hash == checkpoint.header.next_validators), None)
+
+    # -- answering -----------------------------------------------------------------------------------------------------
+
+    def on_fetch_checkpoint(self, sender: NodeId, fetch: FetchCheckpoint) -> None:
+        """Show the newest stable checkpoint whose state is here."""
+        desk, stable = self._desk, self._checkpointing.stable
+        if stable is None or self._checkpointing.snapshot_at(stable.header.height) is None:
+            return
+        steps: list[EpochStep] = []
+        for epoch in range(fetch.epoch + 1, fetch.epoch + 1 + MAX_EPOCH_STEPS):
+            step = desk.chain.step_into(epoch)
+            if step is None or step.header.height > stable.header.height:
+                break
+            steps.append(step)
+        more = len(steps) == MAX_EPOCH_STEPS
+        desk.send(sender, Checkpoints(tuple(steps), None if more else stable))
+
+    def on_fetch_chunk(self, sender: NodeId, fetch: FetchChunk) -> None:
+        """Send a part of the state of the stable checkpoint."""
+        desk = self._desk
+        snapshot = self._checkpointing.snapshot_at(fetch.height)
+        if snapshot is None:
+            return
+        data = desk.application.chunk(snapshot, fetch.at)
+        assert len(data) <= MAX_CHUNK_BYTES
+        if not desk.allowance.take(sender, len(data), desk.now):
+            return
+        desk.send(sender, ChunkOf(fetch.height, fetch.at, data))

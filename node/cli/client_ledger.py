@@ -1,0 +1,133 @@
+"""wallet and ledger: what a node says of the ledger, as tables."""
+
+import base64
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from meshos.node.cli.client_connection import Client, Target
+from meshos.node.cli.client_text import org_name, plural, rows_of, short, texts_of
+from meshos.node.cli.output import block as printed
+from meshos.node.cli.output import document, note, ok, say, table
+
+GRACE_S = 5.0
+"""How much longer than the node itself a command waits."""
+SHOWN = 12
+"""Hex digits of an id that are shown: enough to be asked for with."""
+
+
+def head(target: Target, *, as_json: bool) -> None:
+    """See ``ledger.head``."""
+    with Client(target) as client:
+        answer = client.get("v1", "ledger", "head")
+    if as_json:
+        document("ledger-head", answer)
+        return
+    say(str(answer.get("height")))
+    printed("\n".join(head_lines(answer)))
+
+
+def head_lines(answer: Mapping[str, object]) -> list[str]:
+    """The newest block in a few lines."""
+    silent = answer.get("silent")
+    votes = "this node votes" if answer.get("votes") else f"this node does not vote: {silent}" if silent else "this node follows"
+    lines = [
+        f"Block    {answer.get('height')} of {answer.get('time')}, {_digits(answer.get('hash'))}",
+        f"State    root {_digits(answer.get('stateRoot'))}",
+        f"View     {answer.get('view')}, primary {answer.get('primary')}; epoch {answer.get('epoch')}",
+        f"Quorum   {answer.get('quorum')} of {answer.get('validators')} validators; {votes}",
+    ]
+    if answer.get("behind"):
+        lines.append(f"Behind   by {answer.get('behind')} blocks")
+    if answer.get("waiting"):
+        lines.append(f"Waiting  {answer.get('waiting')} transactions")
+    return lines
+
+
+def block(target: Target, height: int, *, as_json: bool) -> None:
+    """See ``ledger.block``."""
+    with Client(target) as client:
+        answer = client.get("v1", "ledger", "blocks", str(height))
+    if as_json:
+        document("ledger-block", answer)
+        return
+    signed = ", ".join(org_name(one) for one in texts_of(answer.get("signedBy")))
+    transactions = rows_of(answer.get("transactions"))
+    note(f"block {answer.get('height')} of {answer.get('time')}, {_digits(answer.get('hash'))}, signed by {signed}")
+    if transactions:
+        rows = [(_digits(row.get("txId")), row.get("kind"), _who(row), row.get("nonce"), _came(row)) for row in transactions]
+        table(("ID", "KIND", "BY", "NONCE", "OUTCOME"), rows, right=("NONCE",))
+    note(plural(len(transactions), "transaction"))
+
+
+def tx(target: Target, transaction: str, *, as_json: bool) -> None:
+    """See ``ledger.tx``."""
+    with Client(target) as client:
+        answer = client.get("v1", "transactions", transaction)
+    if as_json:
+        document("ledger-tx", answer)
+        return
+    say(_came(answer))
+    note(f"{answer.get('kind')} in block {answer.get('height')}, by {_who(answer)}, nonce {answer.get('nonce')}; {answer.get('txId')}")
+
+
+def proof(target: Target, key: str, out: Path, *, as_json: bool) -> None:
+    """See ``ledger.proof``."""
+    with Client(target) as client:
+        answer = client.get("v1", "ledger", "proofs", *key.split("/", 1))
+    data = base64.b64decode(str(answer.get("proof")))
+    out.write_bytes(data)
+    if as_json:
+        document("ledger-proof", {"file": str(out), "key": key, "bytes": len(data)})
+        return
+    say(str(out))
+    ok(f"a proof of {key}, {len(data)} bytes; anybody: mesh ledger verify {out} --genesis genesis.json")
+
+
+def balance(target: Target, did: str | None, *, as_json: bool) -> None:
+    """See ``wallet.balance``."""
+    with Client(target) as client:
+        whose = did or str(client.get("v1", "status").get("org"))
+        answer = client.get("v1", "accounts", whose)
+    if as_json:
+        document("wallet-balance", answer)
+        return
+    say(f"{answer.get('balance')} MESH")
+    tabs = rows_of(answer.get("tabs"))
+    if tabs:
+        rows = [
+            (_digits(tab.get("tab")), org_name(tab.get("org")), org_name(tab.get("provider")), tab.get("reserved"), tab.get("redeemed"))
+            for tab in tabs
+        ]
+        table(("TAB", "PAYS", "EARNS", "RESERVED", "REDEEMED"), rows, right=("RESERVED", "REDEEMED"))
+    note(f"{whose} at block {answer.get('height')}; {plural(len(tabs), 'open tab')}")
+
+
+def transfer(target: Target, did: str, amount: str, timeout_s: float, key: str | None, *, as_json: bool) -> None:
+    """See ``wallet.transfer``."""
+    body: dict[str, object] = {
+        "transfer": {"to": did, "amount": amount},
+        "timeout": timeout_s,
+        "idempotencyKey": key or secrets.token_hex(16),
+    }
+    with Client(target) as client:
+        answer = client.post("v1", "transactions", body=body, timeout_s=timeout_s + GRACE_S)
+    if as_json:
+        document("wallet-transfer", answer)
+        return
+    say(str(answer.get("txId")))
+    ok(f"{amount} MESH moved to {org_name(did)}, in block {answer.get('height')}")
+    note(f"Next mesh ledger tx {_digits(answer.get('txId'))}{target.options}")
+
+
+def _who(row: Mapping[str, object]) -> str:
+    return short(str(row.get("key"))) if row.get("key") else "-"
+
+
+def _came(row: Mapping[str, object]) -> str:
+    outcome, refusal = row.get("outcome"), row.get("refusal")
+    return f"{outcome}: {refusal}" if refusal else str(outcome or "not known here")
+
+
+def _digits(value: object) -> str:
+    return str(value or "")[:SHOWN]

@@ -1,0 +1,42 @@
+"""``mesh wallet``: what an organisation has, and moving it."""
+
+from typing import Annotated
+
+import typer
+
+from meshos.node.cli.client_options import Where, asking
+from meshos.node.cli.output import JsonFlag
+
+app = typer.Typer(help="MESH of the node's organisation.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def register(root: typer.Typer) -> None:
+    """Add ``mesh wallet``."""
+    app.command(epilog="Example: mesh wallet balance --org alpha")(asking(balance))
+    app.command(epilog="Example: mesh wallet transfer did:mesh:enterprise:beta 25 --org alpha")(asking(transfer))
+    root.add_typer(app, name="wallet")
+
+
+def balance(
+    where: Where,
+    did: Annotated[str | None, typer.Argument(metavar="DID", help="Whose; without it that of the node's own organisation.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What an organisation has, and the tabs that it pays and is paid by."""
+    from meshos.node.cli import client_ledger
+
+    client_ledger.balance(where.target(), did, as_json=as_json)
+
+
+def transfer(
+    where: Where,
+    did: Annotated[str, typer.Argument(metavar="DID", help="The organisation that gets it.")],
+    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="MESH, with at most 6 decimals.")],
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=1, max=300)] = 30.0,
+    key: Annotated[str | None, typer.Option("--idempotency-key", metavar="KEY", help="The same transfer again, if it is one.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Move MESH to another organisation; returns when the ledger has committed it. Exits 3 if that is not known yet."""
+    from meshos.node.cli import client_ledger
+
+    client_ledger.transfer(where.target(), did, amount, timeout, key, as_json=as_json)

@@ -1,0 +1,213 @@
+"""What the API says of the ledger and has done on it: read from this node's own replica, and marked with how far that is."""
+
+import hashlib
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from meshos.consensus.ledger import bundles, queries, transaction
+from meshos.consensus.ledger.accounts import Transfer
+from meshos.consensus.ledger.kinds import Order, read
+from meshos.consensus.ledger.light_client import encode_bundle
+from meshos.consensus.ledger.results import COMMITTED, Result, decode_result
+from meshos.consensus.ledger.tabs import TABS, Tab
+from meshos.consensus.pbft.block import Certified, request_hash
+from meshos.consensus.pbft.events import Committed, Head, ReadBlock, ReadHead, Submit
+from meshos.consensus.pbft.replica import Replica
+from meshos.errors import BadInput, Failed, MeshError, Refused, Unreachable
+from meshos.ids import OrgDid, parse_org_did
+from meshos.node.api import shapes
+from meshos.node.facade.views import NameOf
+from meshos.node.kernel.assembly import ASK_LEDGER, SEND
+from meshos.node.runtime.host import Host
+from meshos.protocols.ledger.port import ReplicaLedger
+from meshos.protocols.ledger.sender import Send
+from meshos.protocols.ledger.slots import Concluded
+from meshos.storage.store import View
+
+LOOK_S = 5.0
+"""A question to this node's own replica."""
+BACK = 4096
+"""A transaction is looked for in so many of the newest blocks."""
+MAX_TABS_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What the API reads: this node's replica, its state as a View, and the View of its whole store (for proofs)."""
+
+    replica: Replica
+    window: ReplicaLedger
+    store: View
+
+
+class LedgerDesk:
+    """The part of the facade that has to do with the ledger. ``genesis_hash`` names the mesh."""
+
+    def __init__(self, host: Host, books: Books, genesis_hash: bytes, name_of: NameOf) -> None:
+        self._host = host
+        self._books = books
+        self._genesis_hash = genesis_hash
+        self._name_of = name_of
+
+    async def head(self) -> shapes.LedgerHead:
+        """The newest block that this node has."""
+        head: Head = await self._ask(ReadHead())
+        validators = self._books.replica.core.chain.validators
+        return shapes.LedgerHead(
+            height=head.height,
+            hash=head.hash.hex(),
+            state_root=head.state_root.hex(),
+            time_ms=head.time_ms,
+            epoch=head.epoch,
+            view=head.view,
+            primary=self._name_of(head.primary) or head.primary,
+            validators=validators.n,
+            quorum=validators.q,
+            votes=head.validator and not head.silent,
+            silent=head.silent,
+            behind=head.behind,
+            waiting=head.pool,
+        )
+
+    async def block(self, height: int) -> shapes.Json:
+        """A block, who signed it, and what became of each of its transactions; raises Refused ``no-such-block``."""
+        found: Certified | None = await self._ask(ReadBlock(height))
+        if found is None:
+            newest = self._books.window.height
+            raise Refused("no-such-block", f"this node has no block {height}", hint=f"its newest is {newest}; old ones may be pruned")
+        header, chain = found.block.header, self._books.replica.core.chain
+        validators = chain.validators_of(header.epoch)
+        signers = [index for index, _ in found.certificate.signatures]
+        return {
+            "height": header.height,
+            "hash": found.block.hash.hex(),
+            "parent": header.parent.hex(),
+            "stateRoot": header.state_root.hex(),
+            "requestsRoot": header.requests_root.hex(),
+            "time_ms": header.time_ms,
+            "epoch": header.epoch,
+            "view": found.certificate.view,
+            "signedBy": [validators.entries[index].org for index in signers] if validators is not None else signers,
+            "transactions": [self._described(request) for request in found.block.requests],
+        }
+
+    async def account(self, did: str) -> shapes.Json:
+        """An organisation's account and its tabs; raises BadInput ``bad-did``, Refused ``no-such-account``."""
+        org = _org(did)
+        window = self._books.window
+        account = queries.account(window, org)
+        if account is None:
+            raise Refused("no-such-account", f"the ledger has no account of {org}", hint="`mesh members` names the organisations")
+        tabs = (
+            tab for tab in ((key, TABS.decode(value)) for key, value in window.scan(TABS.prefix)) if org in (tab[1].org, tab[1].provider)
+        )
+        shown = [_tab(key.removeprefix(TABS.prefix), tab) for key, tab in islice(tabs, MAX_TABS_SHOWN)]
+        return {"did": org, "balance_micro": account.balance, "open": account.open, "height": window.height, "tabs": shown}
+
+    async def transfer(self, to: str, micro: int, key: str, timeout_s: float) -> shapes.Json:
+        """Move MESH of this node's organisation; returns when it is committed.
+
+        Raises Failed by the ledger's refusal or ``transaction-expired``, Unreachable ``unknown-yet`` with its id.
+        """
+        body = Transfer.read([_org(to), micro])  # its bounds are looked at before a nonce is spent on it
+        try:
+            done: Concluded = await self._host.flow(SEND, Send(b"api/" + hashlib.sha256(key.encode()).digest(), body), timeout_s=timeout_s)
+        except MeshError as error:
+            if error.name != "deadline-exceeded":
+                raise
+            raise _unknown_yet(timeout_s) from error
+        if done.outcome == COMMITTED:
+            return {"txId": done.id.hex(), "height": done.height, "outcome": done.outcome}
+        if done.outcome == "unknown":
+            raise _unknown_yet(timeout_s)
+        raise Failed(done.name or "transaction-expired", f"the ledger did not do it: {done.name or done.outcome}")
+
+    async def submit(self, request: bytes, timeout_s: float) -> shapes.Json:
+        """Have a transaction ordered that somebody signed elsewhere. Raises as ``transfer``."""
+        tx = transaction.decode(request)
+        try:
+            placed: Committed = await self._host.flow(ASK_LEDGER, Submit(request), timeout_s=timeout_s)
+        except MeshError as error:
+            if error.name != "deadline-exceeded":
+                raise
+            raise _unknown_yet(timeout_s) from error
+        result = decode_result(placed.result)
+        if result.outcome != COMMITTED:
+            raise Failed(result.name, f"the ledger did not do it: {result.name}", outcome="not_done" if result.final else "unknown")
+        return {"txId": tx.id.hex(), "height": placed.height, "outcome": result.outcome}
+
+    async def transaction(self, text: str) -> shapes.Json:
+        """What became of a transaction, by its id or the beginning of it.
+
+        Raises BadInput ``bad-transaction-id``, Refused ``no-such-transaction``.
+        """
+        if not 8 <= len(text) <= 64 or any(sign not in "0123456789abcdef" for sign in text):
+            raise BadInput("bad-transaction-id", f"{text[:70]!r} is no transaction's id", hint="it is 64 hex digits; 8 of them are enough")
+        newest = self._books.window.height
+        for height in range(newest, max(0, newest - BACK), -1):
+            found = self._books.replica.core.chain.certified(height)
+            for request in () if found is None else found.block.requests:
+                if request_id(request).hex().startswith(text):
+                    return self._described(request) | {"height": height}
+        raise Refused(
+            "no-such-transaction", f"none of this node's newest {BACK} blocks holds {text[:16]}", hint="it may wait yet, or have expired"
+        )
+
+    async def proof(self, key: str) -> bytes:
+        """A file by which anybody can check what the ledger says of ``key`` (``mesh ledger verify``)."""
+        return encode_bundle(bundles.bundle(self._books.store, self._genesis_hash, key.encode()))
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    async def _ask(self, command: object) -> Any:
+        return await self._host.flow(ASK_LEDGER, command, timeout_s=LOOK_S)
+
+    def _described(self, request: bytes) -> dict[str, object]:
+        result: Result | None = self._books.window.result(request)
+        try:
+            order = read(request)
+        except Refused as refusal:
+            return {"kind": None, "refusal": refusal.name, "bytes": len(request)}
+        came: dict[str, object] = {
+            "outcome": None if result is None else result.outcome,
+            "refusal": (result.name or None) if result is not None else None,
+        }
+        if not isinstance(order, Order):
+            return {"txId": order.id.hex(), "kind": "evidence", **came}
+        tx = order.transaction
+        said: dict[str, object] = {"txId": tx.id.hex(), "kind": tx.kind, "key": tx.key, "nonce": tx.nonce, "expires_ms": tx.expires_ms}
+        return said | came
+
+
+def _org(did: str) -> OrgDid:
+    try:
+        parse_org_did(did)
+    except ValueError as error:
+        raise BadInput("bad-did", str(error), hint="`mesh members` shows the organisations of this mesh") from error
+    return OrgDid(did)
+
+
+def request_id(request: bytes) -> bytes:
+    """The id of a transaction in a block; of what is none (evidence) its hash."""
+    try:
+        return transaction.decode(request).id
+    except Refused:
+        return request_hash(request)
+
+
+def _tab(id_: bytes, tab: Tab) -> dict[str, object]:
+    return {
+        "tab": id_.hex(),
+        "caller": tab.caller,
+        "org": tab.org,
+        "provider": tab.provider,
+        "reserved_micro": tab.reserved,
+        "redeemed_micro": tab.redeemed,
+        "closes_ms": tab.closes_ms or None,
+    }
+
+
+def _unknown_yet(timeout_s: float) -> Unreachable:
+    what = f"the ledger has not said within {timeout_s:g} s what became of it"
+    return Unreachable("unknown-yet", what, hint="look again with `mesh ledger tx` or `mesh wallet`; it cannot be done twice")

@@ -1,0 +1,41 @@
+"""Beginning: a node founds its organisation's Raft group or joins it, once, and is never mistaken for one that lost its disk.
+
+The organisation's validator in genesis is its first node (an organisation without one: the node that starts). It founds the group, and
+leads it alone until others are added. Every other node begins with nothing, and is taken up by the leader.
+
+Neither may happen twice. A founder that lost its disk would begin a second group, and the others would go on without it. Any other node
+that lost its disk has forgotten its vote and what it acknowledged, and under its old name could help to elect a leader that lacks it
+(Raft, section 5.2: votes are persistent). So each begins with a first write, and the file ``begun`` in its folder remembers it beside the
+disk.
+"""
+
+from meshos.consensus.raft.applying import founding, write_generation
+from meshos.errors import Refused
+from meshos.node.opening import Folder
+from meshos.storage.files import write_whole
+from meshos.storage.store import Store
+
+BEGUN = "begun"
+
+
+def begin(opened: Folder, store: Store) -> None:
+    """Found or join in the empty ``store`` of a node that is new; nothing for one that has begun.
+
+    Raises Refused ``state-lost`` where it began before, and the store is empty.
+    """
+    mark = opened.config.dir / BEGUN
+    if next(store.scan(b""), None) is None:
+        if mark.exists():
+            raise Refused(
+                "state-lost",
+                f"this node had its part of its organisation's state before, and what it had in {opened.config.data} is gone",
+                hint="bring it back with `mesh restore`, or remove it (`mesh org remove`) and let a new node take its place",
+            )
+        store.write(founding([opened.me.node]) if _is_first(opened) else (write_generation(0),))
+    if not mark.exists():  # also where the node ended between the two writes
+        write_whole(mark, b"", 0o600)
+
+
+def _is_first(opened: Folder) -> bool:
+    entry = opened.genesis.org(opened.me.org)
+    return entry is not None and (entry.validator is None or entry.validator.node == opened.me.node)

@@ -1,0 +1,39 @@
+"""The ledger's replica of a node, put together from the genesis."""
+
+from meshos.consensus.ledger.application import Ledger as Application
+from meshos.consensus.pbft.config import Config
+from meshos.consensus.pbft.replica import Replica
+from meshos.consensus.pbft.validators import ValidatorEntry, ValidatorSet
+from meshos.crypto.signing import Verifier
+from meshos.genesis import Genesis
+from meshos.ids import Peer
+from meshos.protocols.ledger.port import LEDGER
+from meshos.storage.store import View
+
+
+def replica_of(
+    genesis: Genesis,
+    me: Peer,
+    key: str,
+    view: View,
+    verifier: Verifier,
+    *,
+    interval: int,
+    now: float,
+    wall_ms: int,
+    listeners: tuple[str, ...],
+) -> Replica:
+    """The machine ``LEDGER``: a validator where genesis or the ledger since names this node with ``key``, else a follower."""
+    seats = ((org.did, org.validator) for org in genesis.orgs if org.validator is not None)
+    config = Config(
+        node=me.node,
+        key=key,
+        genesis_hash=genesis.hash,
+        genesis_time_ms=genesis.time_ms,
+        validators=ValidatorSet(0, tuple(ValidatorEntry(did, seat.node, seat.key) for did, seat in seats)),
+        checkpoint_interval=interval,
+    )
+    application = Application(genesis)
+    replica = Replica(config, application, view, verifier, now=now, wall_ms=wall_ms, machine=LEDGER, listeners=listeners)
+    application.validators_of = replica.core.validators_of
+    return replica

@@ -1,0 +1,33 @@
+"""Every bound of a node's own transactions, with its reason, and how the bounds hang together."""
+
+from meshos.consensus.ledger.limits import MAX_LIFETIME_MS, MAX_PENDING
+
+LIFETIME_MS = 60_000
+"""How long a transaction is valid: far longer than any commit, and short enough that whoever asked learns soon that it was not done."""
+
+FILLER_LIFETIME_MS = MAX_LIFETIME_MS // 2
+"""Of what takes the place of a transaction that lapsed: half of what the ledger takes, since its clock may be behind ours."""
+
+LAPSE_MARGIN_MS = 5_000
+"""How long after its end by our clock a transaction is given up: the ledger's time may be this much behind (2 s off, and a block under
+way)."""
+
+IN_FLIGHT = 16
+"""Transactions that are on their way at once: some ten blocks of one node's, and far below what the ledger keeps of a key."""
+
+QUEUED = 256
+"""Transactions that wait for a place: every tab of an organisation at once."""
+
+KEPT = 4_096
+"""Ended transactions that are remembered by name, about 150 bytes each: longer than anybody who asks again after a restart waits."""
+
+MAX_REF_BYTES = 64
+"""The name that whoever asks gives a transaction."""
+
+RESUBMIT_S = 5.0
+RESUBMIT_MOST_S = 60.0
+"""How soon what was not decided is given to the ledger again, and at most, with doubling pauses."""
+
+assert IN_FLIGHT < MAX_PENDING, "the ledger waits for all that we have in flight"
+assert LIFETIME_MS < FILLER_LIFETIME_MS < MAX_LIFETIME_MS
+assert IN_FLIGHT + QUEUED < KEPT, "nothing is forgotten that somebody may just have asked for"

@@ -1,0 +1,1 @@
+"""Organisations of several nodes, whole: their Raft groups, agents that move with the leader, calls from everywhere."""

@@ -1,0 +1,242 @@
+"""How the agreement may be broken, one rule at a time: each of these must be found by the scenario ``pbft``."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from meshos.consensus.pbft import ballot, claims, validators, view_change, views
+from meshos.consensus.pbft.asking import Asking
+from meshos.consensus.pbft.ballot import Ballot
+from meshos.consensus.pbft.block import Block, Header
+from meshos.consensus.pbft.chain import Chain
+from meshos.consensus.pbft.checking import Lane
+from meshos.consensus.pbft.desk import Desk
+from meshos.consensus.pbft.messages import NewView, ViewChange, Vote
+from meshos.consensus.pbft.quorum import faults, quorum
+from meshos.consensus.pbft.records import ViewRecord
+from meshos.consensus.pbft.validators import ValidatorSet
+from meshos.consensus.pbft.view_change import Choice, choose
+from meshos.consensus.pbft.views import Views
+from meshos.crypto.signing import Claim
+from meshos.effects import WriteBack
+from meshos.errors import Refused
+from meshos.simulations.mutations import Mutation, replaced
+from meshos.simulations.pbft import group
+from meshos.simulations.pbft.toy import Toy, ToyBatch
+
+
+@contextmanager
+def quorum_less_one() -> Iterator[None]:
+    """Two quorums need not share an honest validator."""
+    with replaced(validators, "quorum", lambda n: quorum(n) - 1):
+        yield
+
+
+@contextmanager
+def vote_not_persisted() -> Iterator[None]:
+    """A vote is signed, and nothing on the disk knows of it."""
+
+    def forgetful(self: Ballot, block: Block) -> None:
+        return None
+
+    with replaced(Ballot, "_persist", forgetful):
+        yield
+
+
+@contextmanager
+def skipped_fsync() -> Iterator[None]:
+    """Votes and promises are written some time, and signed at once."""
+    with replaced(ballot, "Persist", WriteBack):
+        yield
+
+
+@contextmanager
+def missing_lock_check() -> Iterator[None]:
+    """A new view begins afresh, whatever its votes say is prepared."""
+
+    def afresh(changes: Iterable[ViewChange]) -> Choice:
+        return Choice(choose(changes).height)
+
+    with replaced(views, "choose", afresh), replaced(view_change, "choose", afresh):
+        yield
+
+
+@contextmanager
+def lock_not_told() -> Iterator[None]:
+    """A promise says nothing of what is prepared."""
+    promise = Ballot.promise
+
+    def forgetful(self: Ballot, view: int, height: int, head: bytes) -> None:
+        self.voted = replace(self.voted, lock=None)
+        promise(self, view, height, head)
+
+    with replaced(Ballot, "promise", forgetful):
+        yield
+
+
+@contextmanager
+def new_view_not_verified() -> Iterator[None]:
+    """Whatever its primary calls the proof of a view is one."""
+
+    def believed(message: NewView, genesis_hash: bytes, sets: claims.Sets) -> list[Claim]:
+        return []
+
+    with replaced(claims, "_new_view", believed):
+        yield
+
+
+@contextmanager
+def dedup_off() -> Iterator[None]:
+    """A request that was ordered may be ordered again; the application does not notice either."""
+    with replaced(Chain, "place", lambda self, name: None), replaced(ToyBatch, "admit", lambda self, request: None):
+        yield
+
+
+@contextmanager
+def unsigned_accepted() -> Iterator[None]:
+    """Signatures are looked at, and never found wrong."""
+    ended = Lane.ended
+
+    def blind(self: "Lane[object]", outcome: object) -> object:
+        return [(item, True) for item, _ in ended(self, outcome)]  # type: ignore[arg-type]
+
+    with replaced(Lane, "ended", blind):
+        yield
+
+
+@contextmanager
+def one_liar_too_many() -> Iterator[None]:
+    """f + 1 of the validators lie."""
+    with replaced(group, "liars_of", lambda n: faults(n) + 1):
+        yield
+
+
+@contextmanager
+def state_root_unchecked() -> Iterator[None]:
+    """A block may name any state before it."""
+    check = Chain.check_links
+
+    def lenient(self: Chain, header: Header) -> None:
+        check(self, replace(header, state_root=self.root))
+
+    with replaced(Chain, "check_links", lenient):
+        yield
+
+
+@contextmanager
+def set_change_at_once() -> Iterator[None]:
+    """Other validators decide from the next block on."""
+
+    def hasty(self: Chain) -> ValidatorSet:
+        return self._head.pending or self._head.validators
+
+    with replaced(Chain, "named_next", hasty):
+        yield
+
+
+@contextmanager
+def views_across_epochs() -> Iterator[None]:
+    """A view and a promise go on beyond the boundary, where other validators decide."""
+    begin: Callable[..., None] = Ballot.begin_epoch
+
+    def on(self: Ballot, epoch: int, first: int, index: int | None) -> None:
+        before = self.record
+        begin(self, epoch, first, index)
+        if before.epoch != epoch:
+            self.record = ViewRecord(epoch, before.view, before.view, Choice(first))
+
+    with replaced(Ballot, "begin_epoch", on):
+        yield
+
+
+@contextmanager
+def choice_forgotten() -> Iterator[None]:
+    """What a view must begin with is not on the disk."""
+    enter = Ballot.enter
+
+    def forgetful(self: Ballot, view: int, choice: Choice) -> None:
+        enter(self, view, Choice(choice.height))
+        self.record = ViewRecord(self.record.epoch, view, view, choice)
+
+    with replaced(Ballot, "enter", forgetful):
+        yield
+
+
+@contextmanager
+def promise_not_binding() -> Iterator[None]:
+    """A validator that has promised to leave a view goes on voting in it."""
+
+    def careless(self: Ballot, phase: str, height: int, block: bytes) -> Vote:
+        record = self.record
+        return Vote("prepare" if phase == "prepare" else "commit", record.epoch, record.view, height, block, self.index or 0, b"")
+
+    with replaced(Desk, "votes", property(lambda self: self.speaks)), replaced(Ballot, "_vote", careless):
+        yield
+
+
+@contextmanager
+def witness_not_asked() -> Iterator[None]:
+    """A validator trusts its disk, whatever the others have seen of it."""
+
+    def trusting(self: Asking) -> None:
+        self._cleared()
+
+    with replaced(Asking, "begin", trusting), replaced(Asking, "recognise", lambda self, vote: None):
+        yield
+
+
+@contextmanager
+def patience_without_end() -> Iterator[None]:
+    """Nobody leaves a view of its own accord."""
+    with replaced(Views, "leave", lambda self: None):
+        yield
+
+
+@contextmanager
+def certificate_not_checked() -> Iterator[None]:
+    """Fetched blocks are believed."""
+
+    def believed(blocks: object, genesis_hash: bytes, validators: ValidatorSet) -> tuple[int, list[Claim]]:
+        return len(blocks), []  # type: ignore[arg-type]
+
+    with replaced(claims, "blocks_claims", believed):
+        yield
+
+
+@contextmanager
+def chunk_not_checked() -> Iterator[None]:
+    """A part of a state is believed."""
+    restore = Toy.restore
+
+    def believing(self: Toy, view: object, chunk: bytes, root: bytes) -> object:
+        try:
+            return restore(self, view, chunk, root)  # type: ignore[arg-type]
+        except Refused:
+            from meshos.consensus.pbft.application import Restored
+
+            return Restored((), None)
+
+    with replaced(Toy, "restore", believing):
+        yield
+
+
+MUTATIONS = (
+    Mutation("quorum-less-one", "a quorum is one vote short", quorum_less_one, "safety"),
+    Mutation("vote-not-persisted", "a vote is signed before it is written", vote_not_persisted, "safety", "honesty"),
+    Mutation("skipped-fsync", "a vote is signed before its write is synced", skipped_fsync, "safety"),
+    Mutation("missing-lock-check", "a new view carries nothing over", missing_lock_check, "safety"),
+    Mutation("lock-not-told", "a promise hides what is prepared", lock_not_told, "safety"),
+    Mutation("new-view-not-verified", "a new view needs no proof", new_view_not_verified, "safety"),
+    Mutation("dedup-off", "a request may be ordered twice", dedup_off, "safety", "ordered again"),
+    Mutation("unsigned-accepted", "no signature is found wrong", unsigned_accepted, "safety"),
+    Mutation("one-liar-too-many", "f + 1 validators lie", one_liar_too_many, "safety"),
+    Mutation("state-root-unchecked", "a block may name any state", state_root_unchecked, "safety"),
+    Mutation("set-change-at-once", "other validators decide before the boundary", set_change_at_once, "safety"),
+    Mutation("views-across-epochs", "a view goes on with other validators", views_across_epochs, ""),
+    Mutation("choice-forgotten", "what a view must begin with is lost in a crash", choice_forgotten, "safety"),
+    Mutation("promise-not-binding", "votes in a view that was left", promise_not_binding, "safety"),
+    Mutation("witness-not-asked", "an old copy of a disk votes", witness_not_asked, "safety", "honesty"),
+    Mutation("patience-without-end", "a dead primary is waited for", patience_without_end, "stuck"),
+    Mutation("certificate-not-checked", "fetched blocks are believed", certificate_not_checked, "safety"),
+    Mutation("chunk-not-checked", "parts of a state are believed", chunk_not_checked, "safety"),
+)

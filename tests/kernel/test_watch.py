@@ -1,0 +1,33 @@
+"""The kernel machine: what a node begins, and when."""
+
+from meshos.consensus.raft.events import Followed, Led
+from meshos.effects import Tell
+from meshos.flow_machine import CancelFlow, StartFlow
+from meshos.ids import NodeId
+from meshos.node.kernel.watch import END, START, Begin, Watch
+
+
+def started(effects: list[object]) -> list[str]:
+    """The Flows that are begun."""
+    told = [effect.event for effect in effects if isinstance(effect, Tell)]
+    return [event.service for event in told if isinstance(event, StartFlow)]
+
+
+def test_agents_are_started_once_the_ports_are_open_and_the_node_leads_whichever_comes_first() -> None:
+    early = Watch(also=("tidy",))
+    assert started(early.step(0.0, Led("org", 3))) == [], "a port that is not open starts nothing"
+    assert started(early.step(0.0, Begin())) == ["tidy", START]
+    late = Watch(also=("tidy",))
+    assert started(late.step(0.0, Begin())) == ["tidy"]
+    assert started(late.step(0.0, Led("org", 3))) == [START]
+
+
+def test_who_leads_no_more_ends_what_it_runs_and_only_what_it_began() -> None:
+    watch = Watch()
+    watch.step(0.0, Led("org", 3))
+    assert started(watch.step(0.0, Followed("org", 4, NodeId("other")))) == [], "nothing was begun"
+    watch.step(0.0, Begin())
+    watch.step(0.0, Led("org", 5))
+    effects = watch.step(0.0, Followed("org", 6, NodeId("other")))
+    assert started(effects) == [END]
+    assert any(isinstance(effect, Tell) and isinstance(effect.event, CancelFlow) for effect in effects)

@@ -1,0 +1,86 @@
+"""The ledger of a running mesh by the commands that people type: moving MESH, looking at it, proving it, and a call that pays."""
+
+import json
+from pathlib import Path
+
+from tests.mesh.conftest import Agents
+from tests.mesh.testnet import Net, until
+
+
+def balance(net: Net, whose: str, asked: str) -> float:
+    """What ``whose`` has, as ``asked``'s node says."""
+    return float(net.ask(asked, "GET", f"/v1/accounts/{net.node(whose).did}").body["balance"])
+
+
+def test_a_transfer_is_committed_at_all_and_stands_in_a_block_that_a_quorum_signed(net: Net) -> None:
+    before, had = balance(net, "delta", "alpha"), balance(net, "gamma", "alpha")
+    moved = json.loads(net.must("wallet", "transfer", net.node("delta").did, "12.5", "--org", "gamma", "--json"))
+    for org in ("alpha", "beta", "gamma", "delta"):
+        until(lambda org=org: balance(net, "delta", org) == before + 12.5, f"{org} never heard of it")
+    assert balance(net, "gamma", "beta") <= had - 12.5
+    block = json.loads(net.must("ledger", "block", moved["height"], "--org", "beta", "--json"))
+    assert moved["txId"] in [tx["txId"] for tx in block["transactions"]] and len(block["signedBy"]) >= 3
+    tx = json.loads(net.must("ledger", "tx", moved["txId"][:12], "--org", "delta", "--json"))
+    assert (tx["outcome"], tx["kind"], tx["height"]) == ("committed", "transfer", moved["height"])
+
+
+def test_a_transfer_with_the_same_key_moves_once(net: Net) -> None:
+    words = ("wallet", "transfer", net.node("beta").did, "3", "--org", "alpha", "--idempotency-key", "once-only", "--json")
+    first, again = json.loads(net.must(*words)), json.loads(net.must(*words))
+    assert first["txId"] == again["txId"]
+
+
+def test_what_the_ledger_says_no_to(net: Net) -> None:
+    beta = net.node("beta").did
+    too_much = net.mesh("wallet", "transfer", beta, "900000000", "--org", "gamma")
+    assert (too_much.code, "[insufficient-funds]" in too_much.err) == (1, True), too_much
+    beyond = net.mesh("wallet", "transfer", beta, "900000000000", "--org", "gamma")
+    assert (beyond.code, "[amount-out-of-bounds]" in beyond.err) == (4, True), beyond
+    nobody = net.mesh("wallet", "transfer", "did:mesh:enterprise:nobody", "1", "--org", "gamma")
+    assert nobody.code == 1 and "[" in nobody.err, nobody
+    assert net.mesh("wallet", "transfer", "beta", "1", "--org", "gamma").code == 2
+    assert "[bad-amount]" in net.mesh("wallet", "transfer", beta, "0.0000001", "--org", "gamma").err
+    assert "[no-such-block]" in net.mesh("ledger", "block", "99999999", "--org", "gamma").err
+    assert "[no-such-transaction]" in net.mesh("ledger", "tx", "0123456789abcdef", "--org", "gamma").err
+
+
+def test_a_proof_is_checked_with_the_genesis_alone(net: Net, tmp_path: Path) -> None:
+    net.must("wallet", "transfer", net.node("beta").did, "1", "--org", "alpha")
+    file, key = tmp_path / "balance.proof", f"account/{net.node('delta').did}"
+
+    def proven() -> bool:
+        return net.mesh("ledger", "proof", key, "--out", file, "--org", "beta").code == 0
+
+    until(proven, "its state was never signed")
+    genesis = net.folder / "testnet" / "genesis.json"
+    checked = json.loads(net.must("ledger", "verify", file, "--genesis", genesis, "--json"))
+    assert checked["key"] == key
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(bytes(data))
+    refused = net.mesh("ledger", "verify", file, "--genesis", genesis)
+    assert (refused.code == 1 and "[not-proven]" in refused.err) or refused.code in (2, 4), refused
+
+
+def test_a_call_pays_by_voucher_on_a_tab_that_opens_by_itself(net: Net, agents: Agents) -> None:
+    before = balance(net, "beta", "gamma")
+    called = net.call("delta", agents.units, "convert", {"value": 3, "from_unit": "km", "to_unit": "m"})
+    assert called["status"] == "completed" and called["receipt"]["price"] != "0"
+    until(lambda: balance(net, "beta", "gamma") >= before + float(called["receipt"]["price"]), "the provider was never paid")
+    tabs = net.ask("alpha", "GET", f"/v1/accounts/{net.node('beta').did}").body["tabs"]
+    assert any(tab["org"] == net.node("delta").did and float(tab["redeemed"]) > 0 for tab in tabs)
+
+
+def test_the_others_go_on_without_one_validator_and_it_catches_up(net: Net) -> None:
+    net.must("testnet", "kill", "alpha")
+    try:
+        for _ in range(3):
+            net.must("wallet", "transfer", net.node("gamma").did, "1", "--org", "beta", "--timeout", "60")
+    finally:
+        net.must("testnet", "start", "alpha")
+    newest = net.ask("beta", "GET", "/v1/ledger/head").body["height"]
+    until(lambda: net.ask("alpha", "GET", "/v1/ledger/head").body["height"] >= newest, "it never caught up")
+    roots = {
+        json.dumps(net.ask(org, "GET", f"/v1/ledger/blocks/{newest}").body["stateRoot"]) for org in ("alpha", "beta", "gamma", "delta")
+    }
+    assert len(roots) == 1
