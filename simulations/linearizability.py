@@ -9,8 +9,9 @@ of time; an operation takes effect at the latest when it returns, and others onl
 we are, the model's state, and which of the pending operations have taken effect. It is searched depth first; what was met once is not
 searched again (Lowe's memoisation). Three observations keep it small:
 
-- What is pending, fits now and leaves the state as it is (a read that answers what is there) takes effect at once, without a branch:
-  any order in which it comes later stays one if it comes now.
+- What only looks (the model says what: a read, a compare-and-set that failed), is pending and fits now takes effect at once, without a
+  branch: any order in which it comes later stays one if it comes now. (A write of what is there already does not: it may be needed
+  later, when something else is there.)
 - An operation whose outcome nobody learnt may have happened at any time after its call, or never. Of two configurations that differ
   in these alone, the one that has used fewer of them can do all that the other can.
 - Of equal operations of unknown outcome the one that was called first goes first.
@@ -72,13 +73,15 @@ class Model(Generic[S]):
 
     ``step(state, op, result)`` says whether ``op`` may give ``result`` in ``state`` (with ``UNKNOWN``: yes, unless it cannot happen at
     all), and the state after it. It is a pure function, and a state that compares equal to another behaves as that one.
-    ``split`` cuts a history into parts that have nothing to do with each other; ``show`` writes an operation for people.
+    ``split`` cuts a history into parts that have nothing to do with each other; ``show`` writes an operation for people. ``looks`` says
+    of an operation with this result that it leaves every state as it is in which it fits; what it does not say costs time, and no more.
     """
 
     name: str
     init: S
     step: Callable[[S, Hashable, object], tuple[bool, S]]
     split: Callable[[Sequence[Operation]], Iterable[Sequence[Operation]]] = lambda history: [history]
+    looks: Callable[[Hashable, object], bool] = lambda op, result: False
     show: Callable[[Hashable, object], str] = lambda op, result: f"{op!r} -> {result!r}"
 
 
@@ -163,6 +166,7 @@ class _Search(Generic[S]):
         self._pending = [list(found) for found in _pending_at(part, self._returns)]
         self._unknown = sum(1 << index for index, operation in enumerate(part) if operation.returned is None)
         self._twins = _twins(part)
+        self._looks = [operation.returned is not None and model.looks(operation.op, operation.result) for operation in part]
         self._found: _Order = None
         self._farthest: list[_Configuration[S]] = []
 
@@ -205,13 +209,13 @@ class _Search(Generic[S]):
                 unknown = operation.returned is None
                 self.steps += 1
                 fits, after = self._model.step(state, operation.op, UNKNOWN if unknown else operation.result)
-                if not fits:
+                if not fits or (unknown and after == state):
                     continue
-                if after != state:
-                    moves.append((after, index))
-                elif not unknown:
+                if self._looks[index]:
                     effective |= 1 << index
                     order = (order, index)
+                else:
+                    moves.append((after, index))
             if not effective >> self._returns[passed] & 1:
                 return (passed, state, effective, order), moves
 

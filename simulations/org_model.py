@@ -29,6 +29,7 @@ from meshos.consensus.org.commands import (
     PlaceAgent,
     RecordIntent,
     RecordOutcome,
+    Running,
     SetConfig,
     WithdrawAgent,
 )
@@ -105,7 +106,7 @@ class OrgState:
 
 def organisation() -> Model[OrgState]:
     """All commands and questions of an organisation's state, which is empty at the beginning; and ``AwaitOutcome``."""
-    return Model("organisation", OrgState(), _step, split=_split, show=_show)
+    return Model("organisation", OrgState(), _step, split=_split, looks=_looks, show=_show)
 
 
 def settle(history: History, token: int, outcome: Outcome[object]) -> None:
@@ -146,6 +147,10 @@ def _step(state: OrgState, op: Hashable, result: object) -> tuple[bool, OrgState
     except MeshError as error:
         given = Refusal(error.name)
     return result is UNKNOWN or timeless(given) == result, state.after(writes)
+
+
+def _looks(op: Hashable, result: object) -> bool:
+    return isinstance(op, (*QUERIES, AwaitOutcome)) or isinstance(result, Refusal | Running)
 
 
 def _split(history: Sequence[Operation]) -> list[list[Operation]]:

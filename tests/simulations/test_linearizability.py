@@ -68,7 +68,7 @@ def histories(draw: st.DrawFn) -> list[Operation]:
     return found
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(histories())
 def test_the_verdict_is_that_of_the_definition(history: list[Operation]) -> None:
     verdict = check(history, register())
@@ -123,6 +123,12 @@ def test_a_write_of_unknown_outcome_may_happen_late_or_never_but_not_before_its_
     assert check([lost, Operation("b", Read(), 7, 0, 1)], register()).answer == "violation"
     twice = [Operation("b", Read(), 7, 5, 6), Operation("b", Write(1), None, 7, 8), Operation("b", Read(), 7, 9, 10)]
     assert check([lost, *twice], register()).answer == "violation", "it happens once"
+
+
+def test_a_write_of_what_is_there_may_be_needed_later() -> None:
+    writes = [Operation("a", Write(0), None, 0, 9), Operation("b", Write(0), None, 0, 9)]
+    swap = Operation("c", Cas(0, 1), True, 0, 9)
+    assert check([*writes, swap, Operation("d", Read(), 0, 10, 11)], register()).answer == "ok"
 
 
 def test_keys_are_decided_apart() -> None:
