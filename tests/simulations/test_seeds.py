@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,10 @@ def test_each_failure_is_told_and_written_down_and_the_verdict_sums_up(
 def test_ctrl_c_gives_the_verdict_so_far(even: str, tmp_path: Path) -> None:
     (tmp_path / even).write_text(FAILS + "\nimport time\n_sleep = time.sleep\n" + SLOW)
     command = [sys.executable, "-m", "meshos.node.cli.main", "sim", "run", even, "--seeds", "1..4000"]
-    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # also where whoever runs the tests ignores it
+    run = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard
+    )
     assert run.stdout is not None
     first = run.stdout.readline()
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: the workers get it too
