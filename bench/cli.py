@@ -21,6 +21,7 @@ BENCHMARKS = {
     "raft": "a write that three processes agree on and have on disk, beside etcd",
     "pbft": "a transfer that four organisations agree on and have on disk, beside what this machine verifies",
     "sim": "virtual seconds per real second",
+    "recorder": "what recording costs a call",
     "leaks": "10,000 calls, then idle: what is left behind",
     "storage": "one synced batch, on segment files and on LevelDB",
 }

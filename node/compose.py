@@ -23,9 +23,9 @@ from meshos.crypto.certificates import RevocationList
 from meshos.crypto.signing import Domain, Ed25519Verifier
 from meshos.effects import Sign
 from meshos.errors import MeshError, Refused
-from meshos.genesis import Genesis
+from meshos.genesis import Genesis, to_json
 from meshos.ids import NodeId, OrgDid, Peer
-from meshos.node import folder
+from meshos.node import folder, recording
 from meshos.node.api.app import build
 from meshos.node.api.event_log import EventLog
 from meshos.node.api.keys import KeyRing
@@ -120,7 +120,9 @@ class Node:
         self.stores = {name: level.prefixed(name) for name in STORED}
         begin(opened, self.stores[ORG])
         self.overlays = {name: Overlay(store) for name, store in self.stores.items()}
-        self.facts = _facts(opened)
+        self.given = _given(opened)
+        self.facts = self.given.facts
+        self.recording = recording.start(self.config, self.given, VERSION)
         self.verifier = Ed25519Verifier()
         self.assembly = self._assemble()
         self.hook = FaultHook(self._id_of, self._cut)
@@ -146,42 +148,39 @@ class Node:
                 "gossip": self.gossip.statistics,
                 "links": self.links.statistics,
                 "turns": self.hosting.turns.statistics,
+                **({} if self.recording is None else {"recorder": self.recording.statistics}),
             }
         )
 
     def _assemble(self) -> Assembly:
-        opened = self.opened
+        opened, given, recorded = self.opened, self.given, self.recording
         return assemble(
             Outside(
-                certified=Certified(opened.me.node, opened.me.org, opened.certificate),
-                facts=self.facts,
+                certified=given.certified,
+                facts=given.facts,
                 genesis=self.genesis,
-                validator_key=opened.validator_key,
-                timing=PRESETS[self.config.timing or self.genesis.timing],
-                seeds=[Seed(seed.node, str(seed.link)) for seed in self.config.seeds if seed.node != opened.me.node],
+                validator_key=given.validator_key,
+                timing=given.timing,
+                seeds=given.seeds,
                 verifier=self.verifier,
                 check_certificate=opened.trust.check,
                 org_of=opened.trust.org_of,
-                rng=random.SystemRandom(),
+                rng=random.SystemRandom() if recorded is None else recorded.random,
                 secret=os.urandom(32),
-                views=self.overlays,
-                now=trio.current_time(),
+                views=self.overlays if recorded is None else recorded.views(self.overlays),
+                now=trio.current_time() if recorded is None else recorded.now,
+                now_ms=int(time.time() * 1000) if recorded is None else recorded.wall_ms,
                 wall_ms=lambda: int(time.time() * 1000),
                 embedder=LazyMiniLM(),
                 measures=self.measurements.of,
-                raft=RAFT[self.config.timing or self.genesis.timing],
+                raft=given.raft,
                 revoked=lambda: opened.trust.trust.revoked,
-                terms=self._terms(),
+                terms=given.terms,
             )
         )
 
-    def _terms(self) -> Terms:
-        payments = self.config.payments
-        budget = Budget(payments.per_provider, payments.in_all)
-        return Terms(budget, payments.credit, TESTNET_REDEEM_S if self.genesis.testnet else REDEEM_S)
-
     def _host(self) -> Host:
-        return Host(
+        host = Host(
             self.assembly.machines,
             stores={name: (store, self.overlays[name]) for name, store in self.stores.items()},
             handlers={
@@ -201,7 +200,11 @@ class Node:
             },
             at_once={SignBytes: self._sign_bytes, Sign: self._sign_at_once, LookAtAgents: self.hosting.look},
             sign=self._sign,
+            observe=None if self.recording is None else self.recording.observe,
         )
+        if self.recording is not None:
+            self.recording.begin(self.assembly.machines, host.core)
+        return host
 
     # -- what machines hear ------------------------------------------------------------------------------------------
 
@@ -403,6 +406,21 @@ def _facts(opened: Folder) -> NodeFacts:
         api=str(config.api),
         region=config.region,
         version=VERSION,
+    )
+
+
+def _given(opened: Folder) -> recording.Given:
+    config, genesis, me = opened.config, opened.genesis, opened.me
+    timing, payments = config.timing or genesis.timing, config.payments
+    return recording.Given(
+        certified=Certified(me.node, me.org, opened.certificate),
+        facts=_facts(opened),
+        genesis=to_json(genesis).decode(),
+        validator_key=opened.validator_key,
+        timing=PRESETS[timing],
+        raft=RAFT[timing],
+        seeds=tuple(Seed(seed.node, str(seed.link)) for seed in config.seeds if seed.node != me.node),
+        terms=Terms(Budget(payments.per_provider, payments.in_all), payments.credit, TESTNET_REDEEM_S if genesis.testnet else REDEEM_S),
     )
 
 

@@ -153,6 +153,7 @@ class Mesh:
                 secret=node.rng.randbytes(32),
                 views=node.views,
                 now=node.now(),
+                now_ms=node.wall_ms(),
                 wall_ms=node.wall_ms,
                 embedder=HashedEmbedder(),
                 raft=self.raft,
