@@ -418,7 +418,7 @@ def _given(opened: Folder) -> recording.Given:
         genesis=to_json(genesis).decode(),
         validator_key=opened.validator_key,
         timing=PRESETS[timing],
-        raft=RAFT[timing],
+        raft=recording.lighter(RAFT[timing]) if config.recorder else RAFT[timing],
         seeds=tuple(Seed(seed.node, str(seed.link)) for seed in config.seeds if seed.node != me.node),
         terms=Terms(Budget(payments.per_provider, payments.in_all), payments.credit, TESTNET_REDEEM_S if genesis.testnet else REDEEM_S),
     )

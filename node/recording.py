@@ -7,16 +7,18 @@ private key, a passphrase, an API key or an invitation: none of them is ever giv
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
 
+from meshos.consensus.ledger.nodes import KEPT
 from meshos.consensus.raft.config import Config as RaftConfig
 from meshos.effects import Machine
 from meshos.node.config import NodeConfig
 from meshos.node.kernel.core import Core
 from meshos.node.kernel.payments import Terms
+from meshos.node.runtime.recorder.limits import LOG_BYTES
 from meshos.node.runtime.recorder.recorder import Recorder
 from meshos.node.runtime.recorder.ring import Ring
 from meshos.presets import Timing
@@ -55,6 +57,7 @@ class Recording:
         self.now, self.wall_ms = trio.current_time(), int(time.time() * 1000)
         self.random = self._recorder.random
         self.observe = self._recorder.observe
+        KEPT.spares_reads = False
 
     def views(self, views: Mapping[str, View]) -> Mapping[str, LiveView]:
         """What the machines are to read from."""
@@ -71,6 +74,11 @@ class Recording:
     def close(self) -> None:
         """Write down what waits."""
         self._ring.close()
+
+
+def lighter(raft: RaftConfig) -> RaftConfig:
+    """``raft`` for a node that records: each segment begins with what its group keeps in memory."""
+    return replace(raft, cached_bytes=min(raft.cached_bytes, LOG_BYTES))
 
 
 def start(config: NodeConfig, given: Given, software: str) -> Recording | None:

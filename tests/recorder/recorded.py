@@ -5,12 +5,16 @@ from types import SimpleNamespace
 from typing import cast
 
 from meshos import cbor
-from meshos.effects import Machine
+from meshos.consensus.ledger.accounts import Transfer
+from meshos.effects import Machine, Ok, Outcome
 from meshos.ids import NodeId
+from meshos.node.kernel.assembly import SEND
 from meshos.node.runtime.recorder.drawing import Drawing
 from meshos.node.runtime.recorder.entries import Entry, Head, decode, parse
 from meshos.node.runtime.recorder.recorder import Recorder
 from meshos.presets import LAN
+from meshos.protocols.ledger.sender import Send
+from meshos.protocols.ledger.slots import Concluded
 from meshos.simulations.flight_disks import Disks
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.node import SimNode
@@ -56,8 +60,10 @@ class Recorded:
     def __init__(self, seed: int, nodes: int = 3, *, segment_entries: int = 10**9, every_s: float = 0.2) -> None:
         self.world = World(seed)
         self.mesh = Mesh(self.world, nodes, timing=LAN, whole=True)
-        self.work = CallWork(self.mesh, until_s=60)
-        self.work.EVERY_S = every_s  # type: ignore[misc]
+        self.work = CallWork(self.mesh, until_s=60, every_s=every_s)
+        self._sent = 0
+        self.transferred = 0
+        self.world.at(5.0, self._transfer)
         self._segment_entries = segment_entries
         self.memories: dict[NodeId, list[Memory]] = {node: [] for node in self.mesh.ids}
         self._recorders: dict[NodeId, Recorder] = {}
@@ -73,6 +79,19 @@ class Recorded:
             if not node.alive:
                 node.start()
         self.world.run(until_s)
+
+    def _transfer(self) -> None:
+        """One after the other, some node's organisation gives another a little: blocks, and checkpoints of them."""
+        self.world.after(0.25, self._transfer)
+        self._sent += 1
+        ids = self.mesh.ids
+        node = self.world.nodes[ids[self._sent % len(ids)]]
+        if node.alive:
+            to = self.mesh.org_of[ids[(self._sent + 1) % len(ids)]]
+            self.work.asking.ask(node, SEND, Send(b"%d" % self._sent, Transfer(to, 1)), 20.0, self._concluded)
+
+    def _concluded(self, outcome: Outcome[object]) -> None:
+        self.transferred += isinstance(outcome, Ok) and isinstance(outcome.value, Concluded) and outcome.value.outcome == "committed"
 
     def _built(self, node: SimNode) -> Mapping[str, Machine]:
         memory = Memory(self._segment_entries)

@@ -46,7 +46,7 @@ def test_what_meets_in_a_machine_meets_again() -> None:
     second = timers.set(1.0, timers.shift, ("a", frozenset({3}), [deque([1]), OrderedDict(x=first)]))
     fresh = Timers()
     heap = fresh.heap
-    restore(fresh, through(written(timers, blueprint)), plan(fresh), no_snapshots)
+    restore(fresh, through(written(timers, blueprint)[0]), plan(fresh), no_snapshots)
     assert fresh.heap is heap, "what others may hold on to is filled, not made anew"
     assert [timer[:2] for timer in heap] == [second[:2], first[:2]] and fresh.set(3.0, fresh.run)[1] == 3
     call, argument = heap[0][2:]
@@ -60,7 +60,7 @@ def test_a_machine_in_the_middle_of_its_work_goes_on_as_the_other() -> None:
     fresh.run(0)
     for node in mesh.mesh.ids:
         machine, other = mesh.mesh.membership(node), fresh.mesh.membership(node)
-        restore(other, through(written(machine, plan(machine))), plan(other), no_snapshots)
+        restore(other, through(written(machine, plan(machine))[0]), plan(other), no_snapshots)
         assert other.statistics() == machine.statistics() and other.deadline() == machine.deadline()
         assert [view.incarnation for view in other.members()] == [view.incarnation for view in machine.members()]
 
@@ -85,7 +85,7 @@ def test_errors_and_values_inside_of_a_machine_are_kept() -> None:
     blueprint = plan(timers)
     timers.set(1.0, timers.run, Ok([Refused("busy", "full", outcome="unknown")]))
     fresh = Timers()
-    restore(fresh, through(written(timers, blueprint)), plan(fresh), no_snapshots)
+    restore(fresh, through(written(timers, blueprint)[0]), plan(fresh), no_snapshots)
     error = fresh.heap[0][3].value[0]
     assert isinstance(error, Refused) and (error.name, error.outcome) == ("busy", "unknown")
 
@@ -145,11 +145,22 @@ def test_deep_states_are_not_written() -> None:
         written(timers, blueprint)
 
 
+def test_states_are_bounded_in_bytes() -> None:
+    timers = Timers()
+    blueprint = plan(timers)
+    timers.set(1.0, timers.run, b"x" * 1000)
+    size = written(timers, blueprint)[1]
+    assert size >= 1000 and written(timers, blueprint, size)[1] == size
+    with pytest.raises(Unwritable, match="more than") as caught:
+        written(timers, blueprint, size - 1)
+    assert not caught.value.too_large, "there may be room in the next segment"
+
+
 def test_parts_without_slots_and_with_them_are_both_written() -> None:
     peer = _PeerAsked(1.0)
     blueprint = plan(peer)
     peer.ids[b"id"] = None
     fresh = _PeerAsked(9.0)
     budget = fresh.budget
-    restore(fresh, through(written(peer, blueprint)), plan(fresh), no_snapshots)
+    restore(fresh, through(written(peer, blueprint)[0]), plan(fresh), no_snapshots)
     assert fresh.budget is budget and isinstance(budget, RetryBudget) and list(fresh.ids) == [b"id"]

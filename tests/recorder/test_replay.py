@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from meshos.consensus.ledger.nodes import KEPT
 from meshos.consensus.org import replicated
 from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.org.state import apply
@@ -15,24 +16,35 @@ from meshos.node.runtime.recorder.limits import INLINE_BYTES
 from meshos.protocols.membership.table import Table
 from meshos.protocols.rpc.events import MessageReceived, Request
 from meshos.simulations.flight import Flight, Replay, Seen
+from meshos.simulations.mesh import CHECKPOINT_INTERVAL
 from tests.recorder.recorded import Memory, Recorded
 
 N1, N2 = NodeId("n001"), NodeId("n002")
 MACHINES = {"rpc", "membership", "org", "pbft", "directory", "receipts", "kernel", *PAYMENTS}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _memory_spares_no_reads() -> Iterator[None]:
+    """As in a node that records."""
+    KEPT.spares_reads = False
+    yield
+    KEPT.spares_reads = True
+
+
 @pytest.fixture(scope="module")
-def recorded() -> Recorded:
-    """Three nodes; one is killed and comes again."""
-    mesh = Recorded(3, segment_entries=250)
+def recorded(_memory_spares_no_reads: None) -> Recorded:
+    """Three nodes that call and pay each other; one is killed and comes again."""
+    mesh = Recorded(3, segment_entries=1000)
     mesh.run(16)
     mesh.world.nodes[N2].crash()
     mesh.world.run(18)
     mesh.run(26)
+    assert mesh.transferred > 50 and mesh.mesh.assemblies[N2].ledger.statistics()["height"] > 3 * CHECKPOINT_INTERVAL
     return mesh
 
 
 def replay(recorded: Recorded, entries: Iterator[Entry]) -> Flight:
+    KEPT.clear()  # as in another process
     return Replay(recorded.build).run(entries)
 
 
@@ -156,8 +168,8 @@ def test_a_step_that_could_not_be_written_leaves_its_machine_blind_until_the_nex
 
 def test_a_machine_that_is_too_large_to_be_written_is_followed_from_the_beginning_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph, "MAX_OBJECTS", 200)
-    mesh = Recorded(6, nodes=2, segment_entries=150)
-    mesh.run(15)
+    mesh = Recorded(6, nodes=2, segment_entries=600)
+    mesh.run(13)
     (memory,) = mesh.memories[N1]
     assert len(memory.segments) > 2
     whole, late = replay(mesh, memory.entries()), replay(mesh, memory.entries(1))

@@ -23,7 +23,7 @@ from inspect import getattr_static
 from typing import Any, TypeAlias
 
 from meshos.errors import KINDS, MeshError
-from meshos.node.runtime.recorder.limits import DEPTH, MAX_OBJECTS
+from meshos.node.runtime.recorder.limits import DEPTH, MAX_OBJECTS, STATES_BYTES
 from meshos.node.runtime.recorder.values import bad, class_name, fields_of, found, is_ours
 from meshos.node.runtime.recorder.watching import WatchedSnapshot
 
@@ -121,16 +121,18 @@ def _reached(value: object) -> Iterator[object]:
             yield from _reached(getattr(value, name, None))
 
 
-def written(machine: object, blueprint: Blueprint) -> Graph:
-    """How ``machine`` stands; raises Unwritable."""
-    writer = _Writer(blueprint)
+def written(machine: object, blueprint: Blueprint, room: int = STATES_BYTES) -> tuple[Graph, int]:
+    """How ``machine`` stands, and how many of ``room`` bytes that takes; raises Unwritable."""
+    writer = _Writer(blueprint, room)
     root = writer.write(machine, "")
-    return [writer.classes, root]
+    return [writer.classes, root], writer.bytes
 
 
 class _Writer:
-    def __init__(self, blueprint: Blueprint) -> None:
+    def __init__(self, blueprint: Blueprint, room: int) -> None:
         self.classes: list[list[object]] = []  # name and fields
+        self.bytes = 0
+        self._room = room
         self._blueprint = blueprint
         self._places: dict[type, int] = {}
         self._numbers: dict[int, int] = {}
@@ -141,6 +143,10 @@ class _Writer:
         """``value``; ``path`` says where it was found."""
         kind = type(value)
         if kind in _PLAIN:
+            if kind is bytes or kind is str:
+                self.bytes += len(value)  # type: ignore[arg-type]
+                if self.bytes > self._room:
+                    raise Unwritable(f"it takes more than {self._room} bytes")
             return value
         if isinstance(value, WatchedSnapshot):
             return [SNAPSHOT, value.number]

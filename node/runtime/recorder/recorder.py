@@ -23,7 +23,7 @@ from meshos.effects import Machine
 from meshos.node.runtime.recorder.drawing import Drawing
 from meshos.node.runtime.recorder.entries import CLASS, FORMAT, GAP, GIVEN, HEAD, KEY_BYTES, LIFE_BYTES, READ, STATE, STEP, effects_hash
 from meshos.node.runtime.recorder.graph import Blueprint, Unwritable, blueprints, written
-from meshos.node.runtime.recorder.limits import BEGINNING_BYTES
+from meshos.node.runtime.recorder.limits import BEGINNING_BYTES, STATES_BYTES
 from meshos.node.runtime.recorder.values import FIRST_CLASS, Writer
 from meshos.node.runtime.recorder.watching import Notes, Watched
 from meshos.storage.store import LiveView, View
@@ -143,18 +143,20 @@ class Recorder:
             watched.forget()
         self._notes.take()
         self._head(now)
+        room = STATES_BYTES
         for name, machine in self._machines.items():
             place = self._places[name]
             if name in self._too_large:
                 self._gap(now, place, "how it stands", "it is too large")
                 continue
             try:
-                graph = written(machine, self._blueprints[name])
+                graph, size = written(machine, self._blueprints[name], room)
             except Exception as error:  # whatever it is, the node goes on
                 if isinstance(error, Unwritable) and error.too_large:
                     self._too_large.add(name)
                 self._gap(now, place, "how it stands", repr(error)[:200])
             else:
+                room -= size
                 self._put([STATE, place, graph])
 
     def _head(self, now: float) -> None:
