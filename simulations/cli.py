@@ -87,6 +87,8 @@ def replay(
 ) -> None:
     """Run a written run, or what a real node has recorded, again. Example: mesh sim replay sim/membership-8141.json"""
     if node is not None:
+        if file is not None or html is not None:
+            raise BadInput("usage", "a node's recording is no file of a run, and has no timeline", hint="give --node with --log or --json")
         flight_cli.replay_node(node, machine=machine, until=until, log=log, as_json=json_)
     if file is None:
         raise BadInput("usage", "neither a file nor a node to replay was named", hint="mesh sim replay FILE, or --node DIR")

@@ -143,6 +143,7 @@ def test_a_validator_that_was_killed_is_replayed_from_its_folder(
     assert main.run(["sim", "replay", "--node", str(node), "--machine", "orgs"]) == 2
     assert "no-such-machine" in capsys.readouterr().err
     assert main.run(["sim", "replay", "--node", str(tmp_path)]) == 2 and main.run(["sim", "replay"]) == 2
+    assert main.run(["sim", "replay", "--node", str(node), "--html", str(tmp_path / "page.html")]) == 2
     capsys.readouterr()
 
     monkeypatch.setattr(replicated, "apply", lambda view, command, at_ms: apply(view, command, at_ms + 1))
