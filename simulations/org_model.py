@@ -28,7 +28,9 @@ from meshos.consensus.org.commands import (
     GetTask,
     PlaceAgent,
     RecordIntent,
+    RecordLead,
     RecordOutcome,
+    RecordReceipts,
     Running,
     SetConfig,
     WithdrawAgent,
@@ -38,6 +40,7 @@ from meshos.consensus.org.queries import answer
 from meshos.consensus.org.state import apply
 from meshos.effects import Ok, Outcome, Put, Write
 from meshos.errors import MeshError
+from meshos.ids import AgentId
 from meshos.simulations.history import History
 from meshos.simulations.linearizability import UNKNOWN, Model, Operation
 
@@ -54,8 +57,9 @@ ANSWERS = frozenset(
 
 _TIMES = frozenset({"at_ms", "ended_ms", "now"})
 _OF_AGENTS = (DeployAgent, WithdrawAgent, PlaceAgent, GetAgent, GetPlacement)
-_BEGINNING = (RecordIntent, CallOff)
 _OF_TASKS = (RecordOutcome, GetTask, GetArguments, AwaitOutcome)
+APART = (*_OF_AGENTS, *_OF_TASKS, RecordIntent, CallOff, RecordReceipts, SetConfig, GetConfig, RecordLead)
+"""What a history may hold that is to be split: nothing of it looks at all agents or tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,8 @@ def timeless(value: object) -> object:
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Ended) and value.status == "expired":
+        fields["status"] = "cancelled"  # which of the two a task is called off as depends on the time
     return dataclasses.replace(value, **{name: 0 if name in _TIMES else timeless(inner) for name, inner in fields.items()})
 
 
@@ -154,32 +160,53 @@ def _looks(op: Hashable, result: object) -> bool:
 
 
 def _split(history: Sequence[Operation]) -> list[list[Operation]]:
-    """By agent, with its tasks, and by name of configuration; as one where something looks at all of them."""
-    if not all(isinstance(o.op, (*_OF_AGENTS, *_OF_TASKS, *_BEGINNING, SetConfig, GetConfig)) for o in history):
+    """By name of configuration, by agent, and by task with those that share its key; as one where something looks at all of them. Who leads
+    is in every part but those of names, and what happens to an agent in those of its tasks.
+    """
+    if not all(isinstance(operation.op, APART) for operation in history):
         return [list(history)]
-    leader: dict[Hashable, Hashable] = {}
+    first: dict[Hashable, Hashable] = {}
 
-    def lead(key: Hashable) -> Hashable:
-        while leader.setdefault(key, key) != key:
-            key = leader[key]
+    def find(key: Hashable) -> Hashable:
+        while first.setdefault(key, key) != key:
+            key = first[key]
         return key
 
     for operation in history:
-        if isinstance(operation.op, _BEGINNING):
-            leader[lead(("task", operation.op.task))] = lead(("agent", operation.op.agent))
-    parts: dict[Hashable, list[Operation]] = {}
+        about = _about(operation.op)
+        for key in about:
+            first[find(key)] = find(about[0])
+    agents: dict[AgentId, set[Hashable]] = {}  # and in which parts they matter
     for operation in history:
-        parts.setdefault(lead(_about(operation.op)), []).append(operation)
+        if isinstance(operation.op, RecordIntent):
+            agents.setdefault(operation.op.agent, set()).add(find(_about(operation.op)[0]))
+    parts: dict[Hashable, list[Operation]] = {find(_about(operation.op)[0]): [] for operation in history}
+    for operation in history:
+        own = find(_about(operation.op)[0])
+        belongs = {own}
+        if isinstance(operation.op, RecordLead):
+            belongs = {part for part in parts if not (isinstance(part, tuple) and part[0] == "config")}
+        elif isinstance(operation.op, DeployAgent | WithdrawAgent):
+            belongs |= agents.get(operation.op.agent, set())
+        for part in belongs:
+            parts[part].append(operation)
     return list(parts.values())
 
 
-def _about(op: Hashable) -> Hashable:
-    if isinstance(op, (*_OF_AGENTS, *_BEGINNING)):
-        return ("agent", op.agent)
+def _about(op: Hashable) -> tuple[Hashable, ...]:
+    """What belongs together through ``op``."""
+    if isinstance(op, RecordIntent | CallOff):
+        return (("task", op.task), ("key", op.caller.org, op.agent, op.key)) if op.key else (("task", op.task),)
+    if isinstance(op, RecordReceipts):
+        return tuple(("task", task) for task, _ in op.signatures) or ("nothing",)
+    if isinstance(op, _OF_AGENTS):
+        return (("agent", op.agent),)
+    if isinstance(op, RecordLead):
+        return ("lead",)
     if isinstance(op, _OF_TASKS):
-        return ("task", op.task)
+        return (("task", op.task),)
     assert isinstance(op, SetConfig | GetConfig)
-    return ("config", op.name)
+    return (("config", op.name),)
 
 
 def _show(op: Hashable, result: object) -> str:

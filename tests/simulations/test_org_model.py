@@ -17,7 +17,9 @@ from meshos.consensus.org.commands import (
     GetConfig,
     GetTask,
     Intent,
+    ListAgents,
     RecordIntent,
+    RecordLead,
     RecordOutcome,
     Running,
     SetConfig,
@@ -124,14 +126,21 @@ def test_who_awaits_an_outcome_is_answered_after_it() -> None:
     assert check([*before, waiting, Operation("c", outcome(), ended, 21, 22)], organisation()).answer == "violation"
 
 
-def test_agents_and_names_are_decided_apart_unless_something_looks_at_all() -> None:
+def sizes(history: list[Operation]) -> list[int]:
+    return sorted(map(len, organisation().split(history)))
+
+
+def test_agents_names_and_tasks_are_decided_apart_unless_something_looks_at_all() -> None:
     other = AgentId("a-2")
     history = in_turn((deploy(), VERSION_1), (deploy(agent=other), given(deploy(agent=other))[0]), (SetConfig("n", b"v", "t"), None))
     history += in_turn((GetConfig("n"), None))
-    parts = list(organisation().split(history))
-    assert sorted(map(len, parts)) == [1, 1, 2]
-    one_task = [Operation("c", intent("t", agent=AGENT), BEGUN, 0, 1), Operation("c", intent("t", agent=other), BEGUN, 2, 3)]
-    assert len(list(organisation().split([*history, *one_task]))) == 2, "agents that share a task are decided together"
+    assert sizes(history) == [1, 1, 2]
+    tasks = in_turn((intent("t-1", "k-1"), BEGUN), (intent("t-2", "k-2", agent=other), BEGUN), (GetTask(TaskId("t-1")), None))
+    assert sizes([*history, *tasks]) == [1, 1, 2, 2, 3], "a task is decided with the deployments of its agent"
+    assert sizes([*history, *tasks, *in_turn((intent("t-3", "k-1"), BEGUN))]) == [1, 1, 2, 2, 4], "tasks that share a key are one"
+    led = in_turn((RecordLead(CALLER.node, 1), None))
+    assert sizes([*history, *tasks, *led]) == [1, 2, 2, 2, 3, 4], "who leads matters to all but to names"
+    assert sizes([*history, *tasks, *in_turn((ListAgents(), ()))]) == [8]
 
 
 @pytest.mark.parametrize(
