@@ -16,14 +16,13 @@ from meshos.adapters.onprem.egress_policy import LOOPBACK, EgressPolicy
 from meshos.adapters.onprem.provider import OnPremConfig, OnPremProvider
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.pbft.events import WallTime as LedgerWallTime
-from meshos.consensus.raft.config import PRESETS as RAFT
 from meshos.consensus.raft.events import WallTime
 from meshos.crypto.boxes import Boxes
 from meshos.crypto.certificates import RevocationList
 from meshos.crypto.signing import Domain, Ed25519Verifier
 from meshos.effects import Sign
 from meshos.errors import MeshError, Refused
-from meshos.genesis import Genesis, to_json
+from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node import folder, recording
 from meshos.node.api.app import build
@@ -35,11 +34,11 @@ from meshos.node.facade.facade import About, Facade, Seen
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
 from meshos.node.founding import begin
+from meshos.node.given import given_of
 from meshos.node.hosting import Hosting
 from meshos.node.kernel.agents import LookAtAgents, StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
 from meshos.node.kernel.hearing import heard
-from meshos.node.kernel.payments import Terms
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Happened
 from meshos.node.opening import Folder
@@ -55,14 +54,9 @@ from meshos.protocols.directory.commands import EntrySignature, IndexChanged, Si
 from meshos.protocols.directory.record import domain as entry_domain
 from meshos.protocols.directory.services import DISOWN
 from meshos.protocols.ledger.port import LEDGER
-from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, LeaveCompleted, Pardoned, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.limits import SPREAD
-from meshos.protocols.membership.machine import Seed
 from meshos.protocols.membership.revocations import SPREAD_FLOW, TakeRevocations
-from meshos.protocols.membership.statements import NodeFacts
-from meshos.protocols.payments.budget import Budget
-from meshos.protocols.payments.limits import REDEEM_S, TESTNET_REDEEM_S
 from meshos.protocols.rpc.events import OpenLink, SendMessage
 from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.storage.level import LevelStore
@@ -123,7 +117,7 @@ class Node:
         self.stores = {name: level.prefixed(name) for name in STORED}
         begin(opened, self.stores[ORG])
         self.overlays = {name: Overlay(store) for name, store in self.stores.items()}
-        self.given = _given(opened)
+        self.given = given_of(opened, VERSION)
         self.facts = self.given.facts
         self.recording = recording.start(self.config, self.given, VERSION)
         self.verifier = Ed25519Verifier()
@@ -407,34 +401,6 @@ class Node:
 def _key_of(sign: Sign) -> str:
     """A validator's votes have a key of their own, which never leaves the node and is never backed up."""
     return folder.VALIDATOR_KEY if sign.machine == LEDGER else folder.NODE_KEY
-
-
-def _facts(opened: Folder) -> NodeFacts:
-    config = opened.config
-    return NodeFacts(
-        org=opened.me.org,
-        name=config.name,
-        gossip=str(config.advertised_gossip),
-        link=str(config.advertised_link),
-        api=str(config.api),
-        region=config.region,
-        version=VERSION,
-    )
-
-
-def _given(opened: Folder) -> recording.Given:
-    config, genesis, me = opened.config, opened.genesis, opened.me
-    timing, payments = config.timing or genesis.timing, config.payments
-    return recording.Given(
-        certified=Certified(me.node, me.org, opened.certificate),
-        facts=_facts(opened),
-        genesis=to_json(genesis).decode(),
-        validator_key=opened.validator_key,
-        timing=PRESETS[timing],
-        raft=recording.lighter(RAFT[timing]) if config.recorder else RAFT[timing],
-        seeds=tuple(Seed(seed.node, str(seed.link)) for seed in config.seeds if seed.node != me.node),
-        terms=Terms(Budget(payments.per_provider, payments.in_all), payments.credit, TESTNET_REDEEM_S if genesis.testnet else REDEEM_S),
-    )
 
 
 def _roots(genesis: Genesis) -> tuple[bytes, ...]:

@@ -7,24 +7,17 @@ private key, a passphrase, an API key or an invitation: none of them is ever giv
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
 
 from meshos.consensus.ledger.nodes import KEPT
-from meshos.consensus.raft.config import Config as RaftConfig
 from meshos.effects import Machine
 from meshos.node.config import NodeConfig
+from meshos.node.given import Given
 from meshos.node.kernel.core import Core
-from meshos.node.kernel.payments import Terms
-from meshos.node.runtime.recorder.limits import LOG_BYTES
 from meshos.node.runtime.recorder.recorder import Recorder
 from meshos.node.runtime.recorder.ring import Ring
-from meshos.presets import Timing
-from meshos.protocols.membership.commands import Certified
-from meshos.protocols.membership.machine import Seed
-from meshos.protocols.membership.statements import NodeFacts
 from meshos.storage.store import LiveView, View
 
 logger = logging.getLogger("meshos.recorder")
@@ -32,20 +25,6 @@ logger = logging.getLogger("meshos.recorder")
 FOLDER = "recorder"
 LEFT_OUT = ("flows",)
 """Machines that are not recorded (recorder.py says why)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What a node's machines are built with, beside their disks, clocks and chance; ``genesis`` is its JSON."""
-
-    certified: Certified
-    facts: NodeFacts
-    genesis: str
-    validator_key: str
-    timing: Timing
-    raft: RaftConfig
-    seeds: tuple[Seed, ...]
-    terms: Terms
 
 
 class Recording:
@@ -74,11 +53,6 @@ class Recording:
     def close(self) -> None:
         """Write down what waits."""
         self._ring.close()
-
-
-def lighter(raft: RaftConfig) -> RaftConfig:
-    """``raft`` for a node that records: each segment begins with what its group keeps in memory."""
-    return replace(raft, cached_bytes=min(raft.cached_bytes, LOG_BYTES))
 
 
 def start(config: NodeConfig, given: Given, software: str) -> Recording | None:

@@ -18,8 +18,9 @@ from meshos.effects import Machine
 from meshos.errors import BadInput, Refused
 from meshos.genesis import parse
 from meshos.node.cli import output
+from meshos.node.given import Given
 from meshos.node.kernel.assembly import Outside, assemble
-from meshos.node.recording import FOLDER, Given
+from meshos.node.recording import FOLDER
 from meshos.node.runtime.recorder.drawing import Drawing
 from meshos.node.runtime.recorder.entries import Head
 from meshos.node.runtime.recorder.reading import read

@@ -142,12 +142,6 @@ def decode_head(data: bytes, sets: bytes) -> HeadRecord:
     return HeadRecord(height, block, time_ms, view, root, base, first, validators_of(validators), waiting)
 
 
-def height_of(head: bytes) -> int:
-    """Of ``HEAD``: how far the chain is."""
-    height: int = read(head)[0]
-    return height
-
-
 def encode_voted(voted: Voted) -> bytes:
     """For ``VOTE``."""
     return cbor.encode([voted.epoch, voted.height, voted.view, voted.prepared, voted.committed, voted.lock])

@@ -43,7 +43,7 @@ PACKAGES = (
     "meshos.consensus",
     "meshos.protocols",
     "meshos.node.kernel",
-    "meshos.node.recording",
+    "meshos.node.given",
 )
 """Where the classes of events and effects live. Nothing else is looked up when a recording is read."""
 _NAME = re.compile(r"(meshos(?:\.[a-z_0-9]+)+):([A-Za-z_][A-Za-z_0-9]*)")
