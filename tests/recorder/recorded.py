@@ -82,7 +82,7 @@ class Recorded:
 
     def _transfer(self) -> None:
         """One after the other, some node's organisation gives another a little: blocks, and checkpoints of them."""
-        self.world.after(0.25, self._transfer)
+        self.world.after(0.4, self._transfer)
         self._sent += 1
         ids = self.mesh.ids
         node = self.world.nodes[ids[self._sent % len(ids)]]
