@@ -93,6 +93,19 @@ def test_the_oldest_segments_go(tmp_path: Path) -> None:
     assert len(found) >= 30
 
 
+def test_a_segment_that_goes_while_the_others_are_read_is_no_damage(tmp_path: Path) -> None:
+    for number in range(3):
+        ring = Ring(tmp_path)
+        ring.begin()
+        ring.put(head(number))
+        ring.put(step(number))
+        ring.close()
+    entries = read(tmp_path)
+    assert isinstance(next(entries), Head)
+    segments(tmp_path)[1].unlink()
+    assert steps(entries) == [0, 2]
+
+
 def test_a_slow_disk_costs_entries_and_never_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = threading.Event()
     write = os.write

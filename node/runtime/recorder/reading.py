@@ -4,6 +4,7 @@ The folder may have been copied from anywhere: sizes are bounded, and every entr
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def read(folder: Path) -> Iterator[Entry]:
                 "no-recording", f"there is no recording in {folder}", hint="the node records with `recorder = true` in node.toml"
             )
         for path in present:
-            yield from read_segment(path)
+            with suppress(FileNotFoundError):  # the node runs, and has made room
+                yield from read_segment(path)
     except OSError as error:
         raise BadInput("no-recording", f"{folder} cannot be read: {error.strerror}") from error
 
