@@ -33,7 +33,7 @@ from meshos.effects import Completed, Err, Ok, Outcome, Tell
 from meshos.errors import MeshError
 from meshos.flow import Propose
 from meshos.flow_machine import Perform
-from meshos.ids import NodeId, OrgDid
+from meshos.ids import NodeId
 from meshos.node.kernel.assembly import Assembly
 from meshos.simulations.history import History, Kept, Linearizable
 from meshos.simulations.linearizability import Operation
@@ -77,11 +77,7 @@ class StateChecker:
 
     def _built(self, node: SimNode, assembly: Assembly) -> None:
         """A life begins: hear what is put to its Replica."""
-        _hear(assembly.org.replica, node.name, self._histories[_org_of(node)])
-
-
-def _org_of(node: SimNode) -> OrgDid:
-    return node.spec.org
+        _hear(assembly.org.replica, node.name, self._histories[node.spec.org])
 
 
 def _hear(replica: Replica, node: NodeId, history: History) -> None:
