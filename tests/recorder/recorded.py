@@ -60,7 +60,7 @@ class Recorded:
     def __init__(self, seed: int, nodes: int = 3, *, segment_entries: int = 10**9, every_s: float = 0.2) -> None:
         self.world = World(seed)
         self.mesh = Mesh(self.world, nodes, timing=LAN, whole=True)
-        self.work = CallWork(self.mesh, until_s=60, every_s=every_s)
+        self.work = CallWork(self.mesh, until_s=60, every_s=every_s, price_micro=10_000)
         self._sent = 0
         self.transferred = 0
         self.world.at(5.0, self._transfer)
