@@ -42,9 +42,9 @@ class Memory:
     def wants_segment(self) -> bool:
         return self._has >= self._most
 
-    def entries(self, first: int = 0) -> Iterator[Entry]:
-        """All that was recorded, from a segment on."""
-        for segment in self.segments[first:]:
+    def entries(self, first: int = 0, last: int | None = None) -> Iterator[Entry]:
+        """All that was recorded, from a segment on, up to another."""
+        for segment in self.segments[first:last]:
             machines: tuple[str, ...] = ()
             for data in segment:
                 (row,) = decode(data)

@@ -12,7 +12,7 @@ from meshos.ids import NodeId
 from meshos.node.kernel.payments import STORED as PAYMENTS
 from meshos.node.runtime.recorder import graph
 from meshos.node.runtime.recorder.entries import Entry, Gap, Head, Read, State, Step
-from meshos.node.runtime.recorder.limits import INLINE_BYTES
+from meshos.node.runtime.recorder.limits import AGAIN_SEGMENTS, INLINE_BYTES
 from meshos.protocols.membership.table import Table
 from meshos.protocols.rpc.events import MessageReceived, Request
 from meshos.simulations.flight import Flight, Replay, Seen
@@ -175,6 +175,23 @@ def test_a_machine_that_is_too_large_to_be_written_is_followed_from_the_beginnin
     whole, late = replay(mesh, memory.entries()), replay(mesh, memory.entries(1))
     assert not whole.differences and not whole.blind and not whole.skipped
     assert not late.differences and set(late.blind) == {"directory"} and late.skipped["directory"] and late.same["org"]
+
+
+def test_a_machine_that_was_too_large_for_a_while_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "MAX_OBJECTS", 200)
+    mesh = Recorded(6, nodes=2, segment_entries=100)
+    mesh.run(7)
+    (memory,) = mesh.memories[N1]
+    large = len(memory.segments)
+    monkeypatch.undo()
+    mesh.run(10)
+
+    def has_directory(segment: int) -> bool:
+        return any(isinstance(entry, State) and entry.machine == "directory" for entry in memory.entries(segment, segment + 1))
+
+    assert large > 2 and not has_directory(large - 1) and has_directory(large + AGAIN_SEGMENTS)
+    flight = replay(mesh, memory.entries(large + AGAIN_SEGMENTS))
+    assert not flight.differences and not flight.blind and flight.same["directory"]
 
 
 def test_a_machine_whose_beginning_is_missing_is_blind_and_the_others_are_not(recorded: Recorded) -> None:

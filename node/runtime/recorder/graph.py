@@ -23,7 +23,7 @@ from inspect import getattr_static
 from typing import Any, TypeAlias
 
 from meshos.errors import KINDS, MeshError
-from meshos.node.runtime.recorder.limits import DEPTH, MAX_OBJECTS, STATES_BYTES
+from meshos.node.runtime.recorder.limits import DEPTH, MAX_OBJECTS, STATE_BYTES
 from meshos.node.runtime.recorder.values import bad, class_name, fields_of, found, is_ours
 from meshos.node.runtime.recorder.watching import WatchedSnapshot
 
@@ -121,7 +121,7 @@ def _reached(value: object) -> Iterator[object]:
             yield from _reached(getattr(value, name, None))
 
 
-def written(machine: object, blueprint: Blueprint, room: int = STATES_BYTES) -> tuple[Graph, int]:
+def written(machine: object, blueprint: Blueprint, room: int = STATE_BYTES) -> tuple[Graph, int]:
     """How ``machine`` stands, and how many of ``room`` bytes that takes; raises Unwritable."""
     writer = _Writer(blueprint, room)
     root = writer.write(machine, "")

@@ -35,17 +35,20 @@ ENTRIES_BYTES = 64 * 1024 * 1024
 """Of entries that were written as one value, when they are read back."""
 MAX_OBJECTS = 10_000
 """Of a machine whose state a segment begins with: 7 µs each, on the event loop, so 70 ms with every eighth of the ring; a third of the lag
-that raises an alarm. Membership comes to it with some 800 members. A larger machine is replayed from the beginning of a life only."""
-STATES_BYTES = 2 * 1024 * 1024
-"""Of the byte strings and texts in the states of all machines that a segment begins with. A machine for which there is no room left is not
-written at that moment."""
+that raises an alarm. Membership comes to it with some 800 members. A larger machine is followed from before, or not at all."""
+STATE_BYTES = 1024 * 1024
+"""Of the byte strings and texts in the state of one machine that a segment begins with. One that holds more is not written then."""
+STATES_BYTES = 4 * STATE_BYTES
+"""The same of all machines together."""
+AGAIN_SEGMENTS = RING_BYTES // SEGMENT_BYTES
+"""A machine of too many objects is tried again after so many segments: a burst may have made it large."""
 LOG_BYTES = 512 * 1024
 """Of an organisation's log, what a node that records keeps in memory (``cached_bytes`` of its group), since each segment begins with it."""
 DEPTH = 100
 """How deep lists may be nested when they are read back; the state of a machine comes to 40."""
 
 assert SEGMENT_BYTES * 4 <= RING_BYTES, "losing one segment is losing a small part of the past"
-assert LOG_BYTES * 2 <= STATES_BYTES and STATES_BYTES * 4 <= SEGMENT_BYTES, "most of a segment is steps, and all machines find room in it"
+assert LOG_BYTES * 2 <= STATE_BYTES and STATES_BYTES * 2 <= SEGMENT_BYTES, "at least half of a segment is steps"
 assert BATCH < PENDING
 assert LIGHT_BYTES < INLINE_BYTES < EDGE_BYTES
 assert PENDING_BYTES > 32 * INLINE_BYTES

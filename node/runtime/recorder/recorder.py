@@ -23,7 +23,7 @@ from meshos.effects import Machine
 from meshos.node.runtime.recorder.drawing import Drawing
 from meshos.node.runtime.recorder.entries import CLASS, FORMAT, GAP, GIVEN, HEAD, KEY_BYTES, LIFE_BYTES, READ, STATE, STEP, effects_hash
 from meshos.node.runtime.recorder.graph import Blueprint, Unwritable, blueprints, written
-from meshos.node.runtime.recorder.limits import BEGINNING_BYTES, STATES_BYTES
+from meshos.node.runtime.recorder.limits import AGAIN_SEGMENTS, BEGINNING_BYTES, STATE_BYTES, STATES_BYTES
 from meshos.node.runtime.recorder.values import FIRST_CLASS, Writer
 from meshos.node.runtime.recorder.watching import Notes, Watched
 from meshos.storage.store import LiveView, View
@@ -72,7 +72,7 @@ class Recorder:
         self._machines: Mapping[str, Machine] = {}
         self._places: dict[str, int] = {}
         self._blueprints: Mapping[str, Blueprint] = {}
-        self._too_large: set[str] = set()
+        self._too_large: dict[str, int] = {}  # and from which segment on it may be tried again
         self._hole = False
         self._until_look = LOOK
         self._clock: Clock
@@ -146,14 +146,14 @@ class Recorder:
         room = STATES_BYTES
         for name, machine in self._machines.items():
             place = self._places[name]
-            if name in self._too_large:
+            if self.segments < self._too_large.get(name, 0):
                 self._gap(now, place, "how it stands", "it is too large")
                 continue
             try:
-                graph, size = written(machine, self._blueprints[name], room)
+                graph, size = written(machine, self._blueprints[name], min(STATE_BYTES, room))
             except Exception as error:  # whatever it is, the node goes on
                 if isinstance(error, Unwritable) and error.too_large:
-                    self._too_large.add(name)
+                    self._too_large[name] = self.segments + AGAIN_SEGMENTS
                 self._gap(now, place, "how it stands", repr(error)[:200])
             else:
                 room -= size
