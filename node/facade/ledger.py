@@ -7,6 +7,8 @@ from typing import Any
 
 from meshos.consensus.ledger import bundles, queries, transaction
 from meshos.consensus.ledger.accounts import Transfer
+from meshos.consensus.ledger.body import Body
+from meshos.consensus.ledger.keys import HUMAN, KEYS
 from meshos.consensus.ledger.kinds import Order, read
 from meshos.consensus.ledger.light_client import encode_bundle
 from meshos.consensus.ledger.results import COMMITTED, Result, decode_result
@@ -15,7 +17,7 @@ from meshos.consensus.pbft.block import Certified, request_hash
 from meshos.consensus.pbft.events import Committed, Head, ReadBlock, ReadHead, Submit
 from meshos.consensus.pbft.replica import Replica
 from meshos.errors import BadInput, Failed, MeshError, Refused, Unreachable
-from meshos.ids import OrgDid, parse_org_did
+from meshos.ids import NodeId, OrgDid, parse_org_did
 from meshos.node.api import shapes
 from meshos.node.facade.views import NameOf
 from meshos.node.kernel.assembly import ASK_LEDGER, SEND
@@ -61,7 +63,7 @@ class LedgerDesk:
             time_ms=head.time_ms,
             epoch=head.epoch,
             view=head.view,
-            primary=self._name_of(head.primary) or head.primary,
+            primary=self.name_of(head.primary),
             validators=validators.n,
             quorum=validators.q,
             votes=head.validator and not head.silent,
@@ -111,6 +113,11 @@ class LedgerDesk:
         Raises Failed by the ledger's refusal or ``transaction-expired``, Unreachable ``unknown-yet`` with its id.
         """
         body = Transfer.read([_org(to), micro])  # its bounds are looked at before a nonce is spent on it
+        done = await self.send(body, key, timeout_s)
+        return {"txId": done.id.hex(), "height": done.height, "outcome": done.outcome}
+
+    async def send(self, body: Body, key: str, timeout_s: float) -> Concluded:
+        """Have ``body`` done in the name of this node, once for one ``key``; returns when it is committed. Raises as ``transfer``."""
         try:
             done: Concluded = await self._host.flow(SEND, Send(b"api/" + hashlib.sha256(key.encode()).digest(), body), timeout_s=timeout_s)
         except MeshError as error:
@@ -118,7 +125,7 @@ class LedgerDesk:
                 raise
             raise _unknown_yet(timeout_s) from error
         if done.outcome == COMMITTED:
-            return {"txId": done.id.hex(), "height": done.height, "outcome": done.outcome}
+            return done
         if done.outcome == "unknown":
             raise _unknown_yet(timeout_s)
         raise Failed(done.name or "transaction-expired", f"the ledger did not do it: {done.name or done.outcome}")
@@ -154,9 +161,31 @@ class LedgerDesk:
             "no-such-transaction", f"none of this node's newest {BACK} blocks holds {text[:16]}", hint="it may wait yet, or have expired"
         )
 
+    async def key(self, name: str) -> shapes.Json:
+        """What the ledger knows of a key, and what its next transaction must have; raises Refused ``no-such-ledger-key``."""
+        window = self._books.window
+        found = KEYS.read(window, name)
+        if found is None:
+            hint = "its organisation registers it: `mesh org add-human`"
+            raise Refused("no-such-ledger-key", f"the ledger knows no key {name[:64]!r}", hint=hint)
+        return {
+            "key": name,
+            "role": found.role or "retired",
+            "org": found.org,
+            "name": found.label if found.role == HUMAN else None,
+            "nonce": found.nonce,
+            "genesis": self._genesis_hash.hex(),
+            "height": window.height,
+            "time_ms": window.time_ms,
+        }
+
     async def proof(self, key: str) -> bytes:
         """A file by which anybody can check what the ledger says of ``key`` (``mesh ledger verify``)."""
         return encode_bundle(bundles.bundle(self._books.store, self._genesis_hash, key.encode()))
+
+    def name_of(self, node: NodeId) -> str:
+        """What a node calls itself; its id, if it is no member now."""
+        return self._name_of(node) or node
 
     # -- parts -------------------------------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ from meshos.node.api.shapes import (
     Timing,
     Undeployed,
 )
+from tests.api.memory_decisions import MemoryDecisions
 
 ORG = OrgDid("did:mesh:enterprise:alpha")
 ORG_NODES = (
@@ -56,6 +57,7 @@ ORG_NODES = (
     OrgNodeView(NodeId("12D3KooWalphb"), "alpha-2", "voter", False, 2, "alive"),
     OrgNodeView(NodeId("12D3KooWalphc"), "alpha-3", "voter", False, None, "dead"),
 )
+
 Tool = Callable[[Mapping[str, object]], Awaitable[object]]
 
 
@@ -134,6 +136,12 @@ class MemoryLedger:
     async def transaction(self, text: str) -> Json:
         raise Refused("no-such-transaction", f"there is no {text}")
 
+    async def key(self, name: str) -> Json:
+        if name == "nobody":
+            raise Refused("no-such-ledger-key", f"there is no {name}")
+        known = {"role": "human", "org": ORG, "name": "Ada", "nonce": 7, "genesis": "ab" * 32, "height": 1}
+        return {"key": name, **known, "time_ms": 1_764_000_000_000}
+
     async def proof(self, key: str) -> bytes:
         return key.encode()
 
@@ -155,6 +163,7 @@ class MemoryNode:
     removed: set[str] = field(default_factory=set)
     nursery: trio.Nursery | None = None
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    decisions: MemoryDecisions = field(default_factory=MemoryDecisions)
 
     # -- agents ------------------------------------------------------------------------------------------------------
 
