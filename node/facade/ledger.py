@@ -166,7 +166,7 @@ class LedgerDesk:
         window = self._books.window
         found = KEYS.read(window, name)
         if found is None:
-            hint = "its organisation registers it: `mesh org add-human`"
+            hint = "its organisation registers it with its root key"
             raise Refused("no-such-ledger-key", f"the ledger knows no key {name[:64]!r}", hint=hint)
         return {
             "key": name,
