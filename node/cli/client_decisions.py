@@ -95,7 +95,7 @@ def judge(target: Target, decision: str, act: str, reason: str, key: Path | None
         document(act, answer)
         return
     say(str(answer.get("state")))
-    _verdict(answer, f"{act} of {_digits(answer)} ({action_text(answer)}) stands in block {answer.get('height')}")
+    _verdict(answer, f"{answer.get('act') or act} of {_digits(answer)} ({action_text(answer)}) stands in block {answer.get('height')}")
 
 
 def pause(target: Target, key: Path, minutes: float, reason: str, timeout_s: float, *, as_json: bool) -> None:
@@ -123,7 +123,7 @@ def _verdict(answer: Mapping[str, object], done: str) -> None:
         count = f"{answer.get('approvals')} of {answer.get('needed')} needed"
         note(f"open: approved by {count} ({approved}); {_left(answer.get('expires'))} left")
     else:
-        note(f"it is {answer.get('state')} now")
+        note(f"it is {answer.get('state')}")
 
 
 def _say_paused(answer: Mapping[str, object]) -> None:

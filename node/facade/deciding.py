@@ -5,8 +5,9 @@ would refuse is refused at once, with the reason in words, and costs no nonce. W
 """
 
 from collections.abc import Sequence
+from typing import cast
 
-from meshos import catalogue
+from meshos import cbor
 from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.approvals import ACTS, OPEN, Judge, Propose, decision_id
 from meshos.consensus.ledger.body import Body
@@ -18,7 +19,7 @@ from meshos.consensus.ledger.parameters import in_force
 from meshos.errors import BadInput, Refused
 from meshos.ids import NodeId
 from meshos.node.api import shapes
-from meshos.node.facade.ledger import LedgerDesk
+from meshos.node.facade.ledger import LedgerDesk, advice
 from meshos.protocols.ledger.port import LedgerView
 
 SHOWN = 200
@@ -62,7 +63,7 @@ class DecisionDesk:
         Raises Refused as ``Propose.apply``, and as ``LedgerDesk.send``.
         """
         _check_reason(reason)
-        body = Propose.read([list(action), reason])  # type: ignore[list-item]  # read says what is wrong with it
+        body = Propose.read([cast(list[cbor.Value], list(action)), reason])  # JSON has no value that CBOR has not
         self._try(body)
         done = await self._desk.send(body, f"propose/{key}", timeout_s)
         return {**self._whole(decision_id(self._genesis_hash, done.id)), "txId": done.id.hex(), "height": done.height}
@@ -92,14 +93,13 @@ class DecisionDesk:
         try:
             body.apply(draft, Sender(self._me, key.role, key.org, bytes(32)))
         except Refused as refusal:
-            raise Refused(refusal.name, refusal.detail, hint=refusal.hint or self._advice(refusal.name, key.org)) from refusal
+            raise Refused(refusal.name, refusal.detail, hint=refusal.hint or self._advice(refusal, key.org)) from refusal
 
-    def _advice(self, name: str, org: str) -> str:
+    def _advice(self, refusal: Refused, org: str) -> str:
         seat = next((entry for entry in queries.seats(self._window).entries if entry.org == org), None)
-        if name == "no-voice" and seat is not None:
+        if refusal.name == "no-voice" and seat is not None:
             return f"ask the node that does: {self._desk.name_of(seat.node)}"
-        known = catalogue.entries().get(name)
-        return "" if known is None else known.do[:1].lower() + known.do[1:].rstrip(".")
+        return "" if ";" in refusal.detail else advice(refusal.name)
 
     def _found(self, text: str) -> bytes:
         if not 4 <= len(text) <= 64 or any(sign not in "0123456789abcdef" for sign in text):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from meshos import catalogue
 from meshos.consensus.ledger import bundles, queries, transaction
 from meshos.consensus.ledger.accounts import Transfer
 from meshos.consensus.ledger.body import Body
@@ -16,7 +17,7 @@ from meshos.consensus.ledger.tabs import TABS, Tab
 from meshos.consensus.pbft.block import Certified, request_hash
 from meshos.consensus.pbft.events import Committed, Head, ReadBlock, ReadHead, Submit
 from meshos.consensus.pbft.replica import Replica
-from meshos.errors import BadInput, Failed, MeshError, Refused, Unreachable
+from meshos.errors import BadInput, Done, Failed, MeshError, Refused, Unreachable
 from meshos.ids import NodeId, OrgDid, parse_org_did
 from meshos.node.api import shapes
 from meshos.node.facade.views import NameOf
@@ -128,7 +129,7 @@ class LedgerDesk:
             return done
         if done.outcome == "unknown":
             raise _unknown_yet(timeout_s)
-        raise Failed(done.name or "transaction-expired", f"the ledger did not do it: {done.name or done.outcome}")
+        raise _failed(done.name or "transaction-expired")
 
     async def submit(self, request: bytes, timeout_s: float) -> shapes.Json:
         """Have a transaction ordered that somebody signed elsewhere. Raises as ``transfer``."""
@@ -141,7 +142,7 @@ class LedgerDesk:
             raise _unknown_yet(timeout_s) from error
         result = decode_result(placed.result)
         if result.outcome != COMMITTED:
-            raise Failed(result.name, f"the ledger did not do it: {result.name}", outcome="not_done" if result.final else "unknown")
+            raise _failed(result.name, "not_done" if result.final else "unknown")
         return {"txId": tx.id.hex(), "height": placed.height, "outcome": result.outcome}
 
     async def transaction(self, text: str) -> shapes.Json:
@@ -166,7 +167,7 @@ class LedgerDesk:
         window = self._books.window
         found = KEYS.read(window, name)
         if found is None:
-            hint = "its organisation registers it with its root key"
+            hint = "its organisation registers it: `mesh org register`"
             raise Refused("no-such-ledger-key", f"the ledger knows no key {name[:64]!r}", hint=hint)
         return {
             "key": name,
@@ -223,6 +224,16 @@ def request_id(request: bytes) -> bytes:
         return transaction.decode(request).id
     except Refused:
         return request_hash(request)
+
+
+def advice(name: str) -> str:
+    """What the catalogue says is to be done about an error of the ledger, as a hint."""
+    known = catalogue.entries().get(name)
+    return "" if known is None else known.do[:1].lower() + known.do[1:].rstrip(".")
+
+
+def _failed(name: str, outcome: Done = "not_done") -> Failed:
+    return Failed(name, f"the ledger did not do it: {name}", hint=advice(name), outcome=outcome)
 
 
 def _tab(id_: bytes, tab: Tab) -> dict[str, object]:
