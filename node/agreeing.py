@@ -67,9 +67,12 @@ def _body(text: str) -> AddHuman | AddNode:
     coded = text[len(MARK) :]
     try:
         value = cbor.decode(base64.b64decode(coded + "=" * (-len(coded) % 4), altchars=b"-_", validate=True), max_bytes=MAX_BYTES)
-        return AddNode.read(value) if isinstance(value, list) and len(value) == 5 else AddHuman.read(value)
+        body = AddNode.read(value) if isinstance(value, list) and len(value) == 5 else AddHuman.read(value)
     except (binascii.Error, ValueError, Refused) as error:
         raise _malformed("it was cut off or changed") from error
+    if _text(body) != text:
+        raise _malformed("it was changed")  # base64 has several spellings
+    return body
 
 
 def _malformed(why: str) -> Refused:

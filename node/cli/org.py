@@ -127,7 +127,8 @@ def issue(
     ok(f"a certificate for {issued.node}; there: mesh init --dir DIR --certificate certificate.pem")
     if not registered:
         warn(f"it is not on the ledger yet, so it cannot pay: {why_not}")
-        note(f"Next, once the node of {config.dir} runs: mesh org register {shlex.quote(request)} --dir {shlex.quote(str(directory))}")
+        shown = shlex.quote(request) if request.startswith("@") else "REQUEST"
+        note(f"Next, once the node of {directory} runs: mesh org register {shown} --dir {shlex.quote(str(directory))}")
 
 
 @app.command(name="register", epilog="Example: mesh org register @join-request.txt --dir acme-1")
@@ -188,7 +189,7 @@ def _register_too(config: "NodeConfig", text: str, node: "NodeId") -> tuple[bool
     try:
         registering.register(config, text, registering.target_of(config, None, None), node=node)
     except MeshError as error:
-        return False, str(error)
+        return False, error.detail
     return True, ""
 
 
