@@ -13,7 +13,8 @@ from meshos.errors import BadInput
 from meshos.node.api import bodies, json_text, limits, render
 from meshos.node.api.amounts import micro
 from meshos.node.api.answers import JsonAnswer
-from meshos.node.api.handling import Handling
+from meshos.node.api.bodies import Body
+from meshos.node.api.handling import Handling, name_of
 from meshos.node.api.replays import Answer
 
 
@@ -45,7 +46,7 @@ class LedgerHandlers(Handling):
         async def work() -> Answer:
             if signed is None:
                 assert body.transfer is not None
-                key = body.idempotencyKey or secrets.token_hex(16)
+                key = _key(request, body)
                 asked = partial(self._service.ledger.transfer, body.transfer.to, micro(body.transfer.amount), key, body.timeout)
             else:
                 asked = partial(self._service.ledger.submit, signed, body.timeout)
@@ -95,7 +96,7 @@ class LedgerHandlers(Handling):
         action = body.action_fields()
 
         async def work() -> Answer:
-            key = body.idempotencyKey or secrets.token_hex(16)
+            key = _key(request, body)
             asked = partial(self._service.decisions.propose, action, body.reason, key, body.timeout)
             done = await self._within(body.timeout + limits.TIMEOUT_GRACE_S, asked)
             return Answer(200, json_text.dumps(render.approval(done)))
@@ -114,9 +115,14 @@ class LedgerHandlers(Handling):
         body = await self._body(request, bodies.JudgementBody, limits.BODY_BYTES)
 
         async def work() -> Answer:
-            key = body.idempotencyKey or secrets.token_hex(16)
+            key = _key(request, body)
             asked = partial(self._service.decisions.judge, str(request.path_params["id"]), act, body.reason, key, body.timeout)
             done = await self._within(body.timeout + limits.TIMEOUT_GRACE_S, asked)
             return Answer(200, json_text.dumps(render.approval(done)))
 
         return await self._once(request, body, work)
+
+
+def _key(request: Request, body: Body) -> str:
+    """By which the node knows a repetition, also after a restart: of one API key, for one path."""
+    return secrets.token_hex(16) if body.idempotencyKey is None else " ".join(name_of(request, body))

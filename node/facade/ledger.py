@@ -25,7 +25,7 @@ from meshos.node.kernel.assembly import ASK_LEDGER, SEND
 from meshos.node.runtime.host import Host
 from meshos.protocols.ledger.port import ReplicaLedger
 from meshos.protocols.ledger.sender import Send
-from meshos.protocols.ledger.slots import Concluded
+from meshos.protocols.ledger.slots import UNKNOWN, Concluded
 from meshos.storage.store import View
 
 LOOK_S = 5.0
@@ -127,8 +127,9 @@ class LedgerDesk:
             raise _unknown_yet(timeout_s) from error
         if done.outcome == COMMITTED:
             return done
-        if done.outcome == "unknown":
-            raise _unknown_yet(timeout_s)
+        if done.outcome == UNKNOWN:
+            what = "the ledger has decided on this transaction while this node was away, and what it decided is not known here"
+            raise Unreachable("unknown-yet", what, hint=f"ask another node: mesh ledger tx {done.id.hex()[:16]}; it cannot be done twice")
         raise _failed(done.name or "transaction-expired")
 
     async def submit(self, request: bytes, timeout_s: float) -> shapes.Json:
