@@ -108,5 +108,6 @@ def _der(data: bytes, path: Path) -> bytes:
 def _advice(config: NodeConfig) -> tuple[str, ...]:
     return (
         f"the passphrase of its keys is in {config.passphrase_file}; {folder.PASSPHRASE_VARIABLE} can hold it instead",
-        f"{config.dir / folder.ROOT_FILE} is the organisation's root key: keep a copy offline, it is only needed for certificates",
+        f"{config.dir / folder.ROOT_FILE} is the organisation's root key: keep a copy offline; "
+        "only certificates and keys on the ledger need it",
     )

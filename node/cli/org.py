@@ -4,17 +4,16 @@
 """
 
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshos.errors import BadInput, MeshError
+from meshos.errors import MeshError
 from meshos.node.cli.client_options import QuietOption, Where, asking
 from meshos.node.cli.init import DEFAULT_DIR
-from meshos.node.cli.output import JsonFlag, document, note, ok, say, warn
+from meshos.node.cli.output import JsonFlag, document, note, ok, say, text_of, warn
 
 if TYPE_CHECKING:
     from meshos.ids import NodeId
@@ -26,6 +25,10 @@ NodeOption = Annotated[
     str | None, typer.Option("--node", metavar="URL", help="The node that passes it on; that of the folder if not given. [env: MESH_NODE]")
 ]
 ApiKeyOption = Annotated[str | None, typer.Option("--api-key", metavar="KEY", help="An API key of that node. [env: MESH_API_KEY]")]
+NonceOption = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Ask no node: print the transaction, signed as the root key's Nth (see `mesh ledger key`)."),
+]
 HOUR_S = 3_600
 
 app = typer.Typer(help="Nodes of one organisation.", no_args_is_help=True, rich_markup_mode=None)
@@ -105,7 +108,7 @@ def issue(
     from meshos.node import folder
 
     config = node_config.load(directory)
-    text = _text_of(request)
+    text = text_of(request, "join request")
     now = time.time()
     answered = folder.spent(config, now)
     issued = invitations.issue(
@@ -139,6 +142,7 @@ def register_key(
     directory: RootDir = DEFAULT_DIR,
     node: NodeOption = None,
     api_key: ApiKeyOption = None,
+    nonce: NonceOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Register the key of a person or of a further node on the ledger, with the organisation's root key.
@@ -150,7 +154,11 @@ def register_key(
     from meshos.node.cli import registering
 
     config = node_config.load(directory)
-    done = registering.register(config, _text_of(agreement), registering.target_of(config, node, api_key))
+    if nonce is not None:
+        body = registering.registration(config, text_of(agreement, "agreement"))
+        _say_signed(registering.signed_offline(config, body, nonce), "org-register", as_json)
+        return
+    done = registering.register(config, text_of(agreement, "agreement"), registering.target_of(config, node, api_key))
     _say_registered(done, "org-register", "is registered", as_json)
 
 
@@ -160,6 +168,7 @@ def unregister(
     directory: RootDir = DEFAULT_DIR,
     node: NodeOption = None,
     api_key: ApiKeyOption = None,
+    nonce: NonceOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Take the key of a person or of a node off the ledger, with the organisation's root key: it signs nothing any more."""
@@ -167,8 +176,19 @@ def unregister(
     from meshos.node.cli import registering
 
     config = node_config.load(directory)
+    if nonce is not None:
+        _say_signed(registering.signed_offline(config, registering.removal(key), nonce), "org-unregister", as_json)
+        return
     done = registering.unregister(config, key, registering.target_of(config, node, api_key))
     _say_registered(done, "org-unregister", "counts no longer", as_json)
+
+
+def _say_signed(transaction: str, command: str, as_json: bool) -> None:
+    if as_json:
+        document(command, {"transaction": transaction})
+        return
+    print(transaction)
+    ok("signed, and good for 12 h; where a node can be reached: mesh ledger send @FILE")
 
 
 def _say_registered(done: "Registered", command: str, what: str, as_json: bool) -> None:
@@ -223,16 +243,3 @@ def revoke(
     what = f"list {done.number} of {done.org} names {done.listed} certificate{'' if done.listed == 1 else 's'}"
     ok(f"{done.node} {'is revoked' if done.changed else 'was revoked already'}; {what}")
     note("Next copy it into revocations/ of one running node, and kill -HUP its process; the others get it from there")
-
-
-def _text_of(request: str) -> str:
-    from meshos.node.folder import read_file
-
-    if request == "-":
-        return sys.stdin.read(65_536)
-    if not request.startswith("@"):
-        return request
-    try:
-        return read_file(Path(request[1:])).decode("ascii")
-    except UnicodeDecodeError as error:
-        raise BadInput("cannot-read", f"{request[1:]} is no join request") from error

@@ -14,6 +14,7 @@ from meshos.consensus.ledger.kinds import envelope_of
 from meshos.crypto.keys import multikey
 from meshos.crypto.keystore import TEST_COST, Passphrase
 from meshos.crypto.signing import sign
+from meshos.ids import OrgDid
 from meshos.node import folder, person
 from tests.mesh.testnet import Answer, Net, mesh, until
 
@@ -153,6 +154,10 @@ def test_a_person_is_registered_pauses_autonomy_and_is_removed(net: Net, tmp_pat
     until(lambda: net.ask("alpha", "GET", "/v1/approvals").body["pausedUntil"], "alpha never heard of the pause")
     refused = net.ask("alpha", "POST", "/v1/approvals", {"action": {"quarantine": net.node("beta").did}, "reason": "x"})
     assert refused.body["name"] == "autonomy-paused"
-    net.must("org", "unregister", key, "--dir", at)
+    root = folder.read_genesis(at / "genesis.json").org(OrgDid(net.node("alpha").did))
+    assert root is not None
+    nonce = net.must("ledger", "key", root.root_key, "--org", "beta").strip()
+    signed_here = net.must("org", "unregister", key, "--dir", at, "--nonce", nonce).strip()
+    net.must("ledger", "send", signed_here, "--org", "delta")
     gone = mesh(*pause, cwd=net.folder, env=secret)
     assert (gone.code, "[signer-not-allowed]" in gone.err) == (4, True), gone
