@@ -19,7 +19,7 @@ from meshos.consensus.ledger.limits import MAX_REASON_BYTES
 from meshos.consensus.ledger.people import Pause
 from meshos.crypto.keys import SigningKey, multikey
 from meshos.crypto.signing import sign
-from meshos.errors import BadInput, Refused
+from meshos.errors import BadInput, Refused, Unreachable
 from meshos.node.cli.client_connection import Client
 from meshos.node.cli.client_ledger import GRACE_S
 from meshos.node.cli.client_text import number
@@ -37,9 +37,13 @@ def judge(client: Client, decision: str, act: str, reason: str, file: Path, time
     check_reason(reason)
     before = client.get("v1", "approvals", decision)
     said = REVERSE if act == REJECT and before.get("state") == EXECUTED else act
-    id_ = bytes.fromhex(str(before["id"]))
+    whole = str(before["id"])
+    if not whole.startswith(decision):
+        what = "the node answered with another decision than was asked for"
+        raise Unreachable("bad-answer", what, hint="look at --node", outcome="not_done")
+    id_ = bytes.fromhex(whole)
     done = send(client, open_key(file), HUMAN, Judge(id_, said, reason), timeout_s)
-    return {**client.get("v1", "approvals", str(before["id"])), **done, "act": said}
+    return {**client.get("v1", "approvals", whole), **done, "act": said}
 
 
 def pause(client: Client, file: Path, for_ms: int, reason: str, timeout_s: float) -> dict[str, object]:

@@ -15,8 +15,8 @@ from meshos.consensus.ledger.draft import Draft, Sender
 from meshos.consensus.ledger.fields import is_text
 from meshos.consensus.ledger.keys import KEYS
 from meshos.consensus.ledger.limits import MAX_REASON_BYTES
-from meshos.consensus.ledger.parameters import in_force
-from meshos.errors import BadInput, Refused
+from meshos.consensus.ledger.parameters import PARAMETERS, in_force
+from meshos.errors import BadInput, Refused, Unreachable
 from meshos.ids import NodeId
 from meshos.node.api import shapes
 from meshos.node.facade.ledger import LedgerDesk, advice
@@ -40,6 +40,7 @@ class DecisionDesk:
     async def approvals(self, *, open_only: bool) -> shapes.Json:
         """The decisions that wait, oldest first, then those that have ended, newest first."""
         window = self._window
+        self._check_ready()
         found = [*queries.open_decisions(window), *([] if open_only else queries.ended_decisions(window, SHOWN))]
         reasons = self._reasons({one.id.hex() for one in found}) if found else {}
         return {
@@ -62,6 +63,7 @@ class DecisionDesk:
 
         Raises Refused as ``Propose.apply``, and as ``LedgerDesk.send``.
         """
+        self._check_ready()
         _check_reason(reason)
         body = Propose.read([cast(list[cbor.Value], list(action)), reason])  # JSON has no value that CBOR has not
         self._try(body)
@@ -101,7 +103,13 @@ class DecisionDesk:
             return f"ask the node that does: {self._desk.name_of(seat.node)}"
         return "" if ";" in refusal.detail else advice(refusal.name)
 
+    def _check_ready(self) -> None:
+        if PARAMETERS.read(self._window, b"") is None:
+            what = "this node is fetching the ledger's state, and cannot tell yet"
+            raise Unreachable("not-ready", what, hint="ask again in a moment, or another node", outcome="not_done")
+
     def _found(self, text: str) -> bytes:
+        self._check_ready()
         if not 4 <= len(text) <= 64 or any(sign not in "0123456789abcdef" for sign in text):
             raise BadInput("bad-decision-id", f"{text[:70]!r} is no decision's id", hint="it is 64 hex digits; see `mesh approvals --all`")
         found = queries.decisions_beginning(self._window, text, 3)

@@ -9,7 +9,7 @@ from meshos.consensus.ledger.approvals import APPROVE, REJECT, Judge
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.orgs import AddNode
 from meshos.consensus.ledger.people import Pause
-from meshos.errors import BadInput, Refused
+from meshos.errors import BadInput, Refused, Unreachable
 from meshos.ids import NodeId
 from meshos.node.facade.deciding import DecisionDesk
 from meshos.node.facade.ledger import LedgerDesk
@@ -153,3 +153,12 @@ async def test_ended_decisions_come_newest_first() -> None:
     waits = await propose(chain)
     listed = await chain.desk("delta-1").approvals(open_only=False)
     assert [row["id"] for row in cast(Any, listed["approvals"])] == [waits["id"], small["id"], first["id"]]
+
+
+async def test_a_node_that_still_fetches_the_state_says_so(chain: Chain) -> None:
+    chain.get, chain.scan = {}.get, lambda prefix: iter(())  # type: ignore[method-assign,assignment]
+    desk = chain.desk("alpha-1")
+    for asked in (desk.approvals(open_only=True), desk.approval("abcd"), desk.propose(DELTA, "because", "k", 1.0)):
+        with pytest.raises(Unreachable) as caught:
+            await asked
+        assert (caught.value.name, caught.value.outcome) == ("not-ready", "not_done")
