@@ -116,6 +116,23 @@ def test_all_approve_at_once_and_it_is_done_once(net: Net) -> None:
         assert done(body, "executed") == 1
 
 
+def test_the_side_with_a_quorum_decides_and_the_other_learns_of_it(net: Net) -> None:
+    net.must("testnet", "partition", "alpha,beta,gamma/delta")
+    try:
+        id_ = propose(net, "alpha", {"quarantine": net.node("gamma").did})["id"]
+        for org in ("beta", "gamma"):
+            assert judge(net, org, id_, "approve").status == 200
+        assert net.ask("beta", "GET", f"/v1/approvals/{id_}").body["state"] == "executed"
+        assert net.ask("delta", "GET", f"/v1/approvals/{id_}").body["name"] == "no-such-decision"
+        cut_off = net.ask("delta", "POST", "/v1/approvals", {"action": {"quarantine": net.node("beta").did}, "reason": "x", "timeout": 1})
+        assert (cut_off.status, cut_off.body["name"], cut_off.body["outcome"]) == (503, "unknown-yet", "unknown")
+    finally:
+        net.must("testnet", "heal")
+    until(lambda: net.acquainted(*ORGS))
+    for body in everywhere(net, id_, "executed"):
+        assert (done(body, "approve"), done(body, "executed")) == (2, 1)
+
+
 def test_people_approve_and_reverse_with_keys_that_no_node_has(net: Net) -> None:
     id_ = propose(net, "alpha", {"quarantine": net.node("beta").did})["id"]
     replayed = signed(net, "alpha", id_)
