@@ -4,6 +4,7 @@ A body is tried on the newest state that this node knows before it is sent (``Bo
 would refuse is refused at once, with the reason in words, and costs no nonce. What is decided is decided by the ledger all the same.
 """
 
+import re
 from collections.abc import Sequence
 from typing import cast
 
@@ -13,17 +14,19 @@ from meshos.consensus.ledger.approvals import ACTS, OPEN, Judge, Propose, decisi
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.draft import Draft, Sender
 from meshos.consensus.ledger.fields import is_text
-from meshos.consensus.ledger.keys import KEYS
+from meshos.consensus.ledger.keys import HUMAN, KEYS
 from meshos.consensus.ledger.limits import MAX_REASON_BYTES
 from meshos.consensus.ledger.parameters import PARAMETERS, in_force
-from meshos.errors import BadInput, Refused, Unreachable
+from meshos.errors import BadInput, MeshError, Refused, Unreachable
 from meshos.ids import NodeId
 from meshos.node.api import shapes
+from meshos.node.facade import explaining
 from meshos.node.facade.ledger import LedgerDesk, advice
 from meshos.protocols.ledger.port import LedgerView
 
 SHOWN = 200
 """Ended decisions in a list; the open ones are all in it."""
+_ID = re.compile(r"[0-9a-f]{8,64}")
 TRAIL = 512
 """Entries of the audit trail that are searched for the reasons of decisions, newest first: some 10 ms."""
 
@@ -80,6 +83,17 @@ class DecisionDesk:
         done = await self._desk.send(body, f"{act}/{id_.hex()}/{key}", timeout_s)
         return {**self._whole(id_), "txId": done.id.hex(), "height": done.height}
 
+    async def explained(self, text: str) -> shapes.Explanation | None:
+        """Why a decision is as it is; None for what is no decision's id, nor the beginning of one."""
+        if not _ID.fullmatch(text):
+            return None
+        try:
+            return explaining.decision(await self.approval(text))
+        except MeshError as error:
+            if error.name not in ("no-such-decision", "not-ready"):
+                raise
+            return None
+
     def waiting(self) -> int:
         """How many decisions wait for approval."""
         return queries.waiting(self._window) if self._window.height else 0
@@ -127,7 +141,14 @@ class DecisionDesk:
         hexed = id_.hex()
         trail = [entry for entry in queries.audit(self._window, TRAIL) if entry.subject == hexed]
         rows = [
-            {"time_ms": entry.time_ms, "by": entry.by, "what": entry.what, "why": entry.why or None, "height": entry.height}
+            {
+                "time_ms": entry.time_ms,
+                "by": entry.by,
+                "who": _name(self._window, entry.by),
+                "what": entry.what,
+                "why": entry.why or None,
+                "height": entry.height,
+            }
             for entry in reversed(trail)
         ]
         reason = next((entry.why for entry in trail if entry.what == "proposed"), None)
@@ -182,7 +203,10 @@ def _check_reason(reason: str) -> None:
         raise BadInput("bad-reason", f"a reason is one line of at most {MAX_REASON_BYTES} bytes that says something")
 
 
-def _name(window: LedgerView, key: str) -> str:
-    """A person's name, organisation and key: many may be called the same."""
-    found = KEYS.read(window, key)
-    return key if found is None else f"{found.label} ({found.org.rpartition(':')[2]}, {key[:12]})"
+def _name(window: LedgerView, by: str) -> str:
+    """Who did it, for people: a node or a root key by its organisation; a person by name too, since many are called the same."""
+    found = KEYS.read(window, by)
+    if found is None:
+        return by.rpartition(":")[2]
+    org = found.org.rpartition(":")[2]
+    return f"{found.label} ({org}, {by[:12]})" if found.role == HUMAN else org

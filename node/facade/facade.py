@@ -341,6 +341,9 @@ class Facade:
         held = self._find(AgentId(subject)) if member is None else None
         if held is not None:
             return explaining.agent(self._view(held))
+        decided = await self.decisions.explained(subject) if member is None else None
+        if decided is not None:
+            return decided
         member = member or next((view for view in membership.members() if view.name == subject), None)
         if member is not None:
             return explaining.member(subject, views.member_view(member, membership.name_of, trio.current_time()), self._about.name)

@@ -162,3 +162,19 @@ async def test_a_node_that_still_fetches_the_state_says_so(chain: Chain) -> None
         with pytest.raises(Unreachable) as caught:
             await asked
         assert (caught.value.name, caught.value.outcome) == ("not-ready", "not_done")
+
+
+async def test_a_decision_is_explained_by_who_did_what_about_it(chain: Chain) -> None:
+    id_ = str((await propose(chain))["id"])
+    chain.books.do("alpha-ada", Judge(bytes.fromhex(id_), APPROVE, "I say so"))
+    told = await chain.desk("beta-1").explained(id_[:8])
+    assert told is not None and told.kind == "decision"
+    assert told.lines[:3] == (
+        f"{id_[:8]} is open: quarantine {did('delta')}",
+        "its risk is 90 of 100, so it needs 3 approvals and has 1",
+        "people with 20 % of human power say approve, 80 % decide",
+    )
+    assert told.lines[3].endswith("Z proposed by alpha: it answers wrongly")
+    assert told.lines[4].endswith("Z approve by Ada (alpha, alpha-ada): I say so")
+    for text in ("0" * 8, "beta-1", id_[:7], "a-" + id_[:8]):
+        assert await chain.desk("beta-1").explained(text) is None
