@@ -40,7 +40,8 @@ def approvals(target: Target, *, everything: bool, quiet: bool, as_json: bool) -
 
 
 def _row(row: Mapping[str, object]) -> tuple[object, ...]:
-    approved = f"{row.get('approvals')} of {row.get('needed')}" if row.get("needed") else "not needed"
+    names = ", ".join(org_name(one) for one in texts_of(row.get("approvedBy")))
+    approved = f"{row.get('approvals')} of {row.get('needed')}: {names}" if row.get("needed") else "not needed"
     expires = _left(row.get("expires")) if row.get("expires") else "-"
     return (
         _digits(row),

@@ -33,7 +33,6 @@ from meshos.node.api.shapes import (
     Health,
     HostedAgent,
     Json,
-    LedgerHead,
     MembersView,
     MemberView,
     NodeRemoved,
@@ -49,7 +48,7 @@ from meshos.node.api.shapes import (
     Timing,
     Undeployed,
 )
-from tests.api.memory_decisions import MemoryDecisions
+from tests.api.memory_ledger import MemoryDecisions, MemoryLedger
 
 ORG = OrgDid("did:mesh:enterprise:alpha")
 ORG_NODES = (
@@ -90,60 +89,6 @@ async def crash(data: Mapping[str, object]) -> object:
 
 SCHEMA: Json = {"type": "object", "properties": {"document": {"type": "string"}, "note": {}}, "required": ["document"]}
 TOOLS: dict[str, Tool] = {"echo": echo, "sleep": sleep, "text": text, "refuse": refuse, "crash": crash}
-
-
-@dataclass
-class MemoryLedger:
-    """A ledger of balances: what is asked of it is in ``moved`` and ``submitted``."""
-
-    balances: dict[str, int] = field(default_factory=lambda: {ORG: 10_000_000})
-    moved: dict[str, tuple[str, int]] = field(default_factory=dict)
-    submitted: list[bytes] = field(default_factory=list)
-
-    async def head(self) -> LedgerHead:
-        return LedgerHead(len(self.moved), "ab" * 32, "cd" * 32, 1_764_000_000_000, 0, 0, "alpha-1", 4, 3, True, "", 0, 0)
-
-    async def block(self, height: int) -> Json:
-        if height > len(self.moved):
-            raise Refused("no-such-block", f"there is no block {height}")
-        tx = {
-            "txId": "ef" * 32,
-            "kind": "transfer",
-            "key": "k",
-            "nonce": 0,
-            "expires_ms": 1_764_000_060_000,
-            "outcome": "committed",
-            "refusal": None,
-        }
-        return {"height": height, "time_ms": 1_764_000_000_000, "signedBy": [ORG], "transactions": [tx]}
-
-    async def account(self, did: str) -> Json:
-        if did not in self.balances:
-            raise Refused("no-such-account", f"there is no account of {did}")
-        return {"did": did, "balance_micro": self.balances[did], "open": True, "height": 0, "tabs": []}
-
-    async def transfer(self, to: str, micro: int, key: str, timeout_s: float) -> Json:
-        if self.balances[ORG] < micro:
-            raise Failed("insufficient-funds", "there is not so much")
-        if self.moved.setdefault(key, (to, micro)) == (to, micro):
-            self.balances[ORG] -= micro
-        return {"txId": "ef" * 32, "height": len(self.moved), "outcome": "committed"}
-
-    async def submit(self, request: bytes, timeout_s: float) -> Json:
-        self.submitted.append(request)
-        return {"txId": "ef" * 32, "height": 1, "outcome": "committed"}
-
-    async def transaction(self, text: str) -> Json:
-        raise Refused("no-such-transaction", f"there is no {text}")
-
-    async def key(self, name: str) -> Json:
-        if name == "nobody":
-            raise Refused("no-such-ledger-key", f"there is no {name}")
-        known = {"role": "human", "org": ORG, "name": "Ada", "nonce": 7, "genesis": "ab" * 32, "height": 1}
-        return {"key": name, **known, "time_ms": 1_764_000_000_000}
-
-    async def proof(self, key: str) -> bytes:
-        return key.encode()
 
 
 @dataclass(slots=True)

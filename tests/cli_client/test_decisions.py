@@ -21,7 +21,9 @@ def test_a_decision_is_proposed_listed_and_approved(mesh: Mesh, tmp_path: Path) 
     id_ = proposed(mesh, tmp_path)
     listed = mesh("approvals")
     row = next(line for line in listed.out.splitlines() if line.startswith(id_[:8]))
-    assert row.split()[:7] == [id_[:8], "quarantine", "delta", "90", "open", "1", "of"] and row.endswith("alpha  it answers wrongly")
+    assert row.split()[:9] == [id_[:8], "quarantine", "delta", "90", "open", "1", "of", "2:", "alpha"] and row.endswith(
+        "alpha  it answers wrongly"
+    )
     assert listed.err.strip().splitlines()[-1].startswith("Next mesh approve ")
     assert id_ in mesh("approvals", "-q").out.split()
     approved = mesh("approve", id_[:8], "--reason", "so it is")
