@@ -10,7 +10,7 @@ from meshos import cbor
 from meshos.effects import Ok
 from meshos.errors import BadInput, Refused
 from meshos.ids import NodeId
-from meshos.node.runtime.recorder.graph import Blueprint, Unwritable, blueprints, restore, written
+from meshos.node.runtime.recorder.graph import Blueprint, Unwritable, blueprints, looks_at, restore, written
 from meshos.node.runtime.recorder.limits import DEPTH
 from meshos.node.runtime.recorder.watching import Notes, Watched
 from meshos.protocols.directory.machine import Directory
@@ -63,6 +63,21 @@ def test_a_machine_in_the_middle_of_its_work_goes_on_as_the_other() -> None:
         restore(other, through(written(machine, plan(machine))[0]), plan(other), no_snapshots)
         assert other.statistics() == machine.statistics() and other.deadline() == machine.deadline()
         assert [view.incarnation for view in other.members()] == [view.incarnation for view in machine.members()]
+
+
+def test_what_a_machine_knows_by_a_method_alone_is_a_part_of_it() -> None:
+    mesh, fresh = Recorded(1, nodes=2), Recorded(1, nodes=2)
+    plans = []
+    for each in (mesh, fresh):
+        each.run(1)
+        assembly = each.mesh.assemblies[N1]
+        plans.append(blueprints({name: machine for name, machine in assembly.machines.items() if name != "flows"})["kernel"])
+    assert {"pbft", "transactions"} & looks_at(plans[0]), "it reads the ledger"
+    watch, other = mesh.mesh.assemblies[N1].watch, fresh.mesh.assemblies[N1].watch
+    news, others = (each._news.__self__ for each in (watch, other))  # type: ignore[attr-defined]
+    news._seen = 7
+    restore(other, through(written(watch, plans[0])[0]), plans[1], no_snapshots)
+    assert other._news.__self__ is others and others._seen == 7  # type: ignore[attr-defined]
 
 
 def test_what_was_wired_must_be_what_it_was() -> None:

@@ -179,12 +179,12 @@ def test_a_machine_that_is_too_large_to_be_written_is_followed_from_the_beginnin
 
 def test_a_machine_that_was_too_large_for_a_while_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph, "MAX_OBJECTS", 200)
-    mesh = Recorded(6, nodes=2, segment_entries=100)
-    mesh.run(7)
+    mesh = Recorded(6, nodes=2, segment_entries=100, every_s=0.5)
+    mesh.run(6)
     (memory,) = mesh.memories[N1]
     large = len(memory.segments)
     monkeypatch.undo()
-    mesh.run(10)
+    mesh.run(8)
 
     def has_directory(segment: int) -> bool:
         return any(isinstance(entry, State) and entry.machine == "directory" for entry in memory.entries(segment, segment + 1))

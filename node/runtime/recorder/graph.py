@@ -6,8 +6,8 @@ A machine is a tree of plain objects (ours), containers and values; parts of it 
 each is written once, and referred to by number after that. Some of it is there from the moment when the machine is built, in a fixed
 place: its ``Blueprint`` says what. These parts are not made anew but filled, since functions may hold on to them. What a machine was
 wired with (functions, the generator, its View, other machines that it looks at) is not written at all: it must be what it was, and a
-machine that is built again has it in the same place. A method of one of the machine's own objects (a timer's call) is written by object
-and name, a snapshot of a disk by its number.
+machine that is built again has it in the same place. But an object that a machine was given by one of its methods alone is a part of it.
+A method of one of the machine's own objects (a timer's call) is written by object and name, a snapshot of a disk by its number.
 
 Anything else (a lambda in a queue, an open file) makes a machine ``Unwritable`` at that moment, and the segment says so.
 """
@@ -20,7 +20,7 @@ from contextlib import suppress
 from enum import Enum
 from functools import partial
 from inspect import getattr_static
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from meshos.errors import KINDS, MeshError
 from meshos.node.runtime.recorder.limits import DEPTH, MAX_OBJECTS, STATE_BYTES
@@ -35,6 +35,9 @@ _PLAIN = (type(None), bool, int, float, str, bytes)
 _WIRING = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type, random.Random, partial)
 _LISTS: dict[type, int] = {list: 0, deque: 1}
 _DICTS: dict[type, int] = {dict: 0, OrderedDict: 1, Counter: 2}
+
+BEHIND = "__self__"
+"""In a path: the object whose method stands there."""
 
 Graph: TypeAlias = object
 """Plain values and lists."""
@@ -76,6 +79,8 @@ class Blueprint:
                         self.wiring[below] = value
                         if isinstance(value, dict):
                             self._copies[below] = dict(value)
+                        elif self._has_own(value):
+                            waiting.append((f"{below}.{BEHIND}", value.__self__))
                     elif _is_mutable(value):
                         waiting.append((below, value))
 
@@ -83,6 +88,14 @@ class Blueprint:
         """The other machine that ``value`` is a part of, if it is."""
         owner = self._owners.get(id(value), self.name)
         return "" if owner == self.name else owner
+
+    def _has_own(self, value: object) -> TypeGuard[types.MethodType]:
+        """Whether ``value`` is a method of something that belongs to no other machine, and so may be this one's alone."""
+        return type(value) is types.MethodType and _is_mutable(value.__self__) and not self.foreign(value.__self__)
+
+    def behind(self, value: object) -> bool:
+        """Whether ``value`` is a method of a part of the machine that is reached by nothing else."""
+        return type(value) is types.MethodType and self.places.get(id(value.__self__), "").endswith("." + BEHIND)
 
     def wired(self, path: str, value: object) -> bool:
         """Whether ``value`` is what the machine got there when it was built."""
@@ -195,7 +208,7 @@ class _Writer:
         value = getattr(owner, name)
         if isinstance(value, WatchedSnapshot) or not (_is_wiring(value) or self._blueprint.foreign(value)):
             return [name, self.write(value, f"{path}.{name}")]
-        if fixed is not None and self._blueprint.wired(f"{fixed}.{name}", value):
+        if fixed is not None and self._blueprint.wired(f"{fixed}.{name}", value) and not self._blueprint.behind(value):
             return [name, [OUTSIDE]]
         if type(value) is types.MethodType:
             return [name, self.write(value, f"{path}.{name}")]
