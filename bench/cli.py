@@ -22,7 +22,6 @@ BENCHMARKS = {
     "pbft": "a transfer that four organisations agree on and have on disk, beside what this machine verifies",
     "sim": "virtual seconds per real second",
     "leaks": "10,000 calls, then idle: what is left behind",
-    "storage": "one synced batch, on segment files and on LevelDB",
 }
 
 
