@@ -23,7 +23,6 @@ BENCHMARKS = {
     "sim": "virtual seconds per real second",
     "recorder": "what recording costs a call",
     "leaks": "10,000 calls, then idle: what is left behind",
-    "storage": "one synced batch, on segment files and on LevelDB",
 }
 
 

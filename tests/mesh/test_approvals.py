@@ -21,10 +21,14 @@ from tests.mesh.testnet import Answer, Net, mesh, until
 ORGS = ("alpha", "beta", "gamma", "delta")
 
 
-def propose(net: Net, org: str, action: dict[str, object], reason: str = "its answers are wrong") -> Any:
-    answer = net.ask(org, "POST", "/v1/approvals", {"action": action, "reason": reason})
-    assert answer.status == 200, answer.body
-    return answer.body
+def propose(net: Net, org: str, action: dict[str, object], told: tuple[str, ...] = ORGS) -> str:
+    """The id of a decision that is open, and known to the nodes of ``told``."""
+    answer = net.ask(org, "POST", "/v1/approvals", {"action": action, "reason": "its answers are wrong"})
+    assert (answer.status, answer.body.get("state")) == (200, "open"), answer.body
+    id_ = str(answer.body["id"])
+    for other in told:
+        until(lambda other=other: net.ask(other, "GET", f"/v1/approvals/{id_}").status == 200, f"{other} never heard of it")
+    return id_
 
 
 def judge(net: Net, org: str, id_: str, act: str) -> Answer:
@@ -60,7 +64,7 @@ def signed(net: Net, org: str, id_: str, act: str = APPROVE) -> bytes:
     """The judgement of the organisation's person, as bytes that any node may be given."""
     at = net.folder / "testnet"
     key = person.open_key(at / "people" / f"{org}.key")
-    known = net.ask("alpha", "GET", f"/v1/ledger/keys/{multikey(key.public)}").body
+    known = net.ask(org, "GET", f"/v1/ledger/keys/{multikey(key.public)}").body
     expires_ms = int(time.time() * 1000) + 60_000
     envelope = envelope_of(Judge(bytes.fromhex(id_), act, "as a person"), multikey(key.public), known["nonce"], expires_ms)
     domain = transaction.domain(folder.read_genesis(at / "genesis.json").hash)
@@ -82,7 +86,7 @@ def test_a_risky_decision_is_executed_once_when_three_have_approved_it(net: Net,
     assert (again.code, "[already-voted]" in again.err) == (4, True), again
     assert net.must("approve", id_[:8], "--reason", "so it is", "--org", "gamma") == "executed\n"
     late = judge(net, "delta", id_, "approve")
-    assert (late.status, late.body["name"]) == (403, "decision-ended")
+    assert late.status >= 400 and late.body["name"] == "decision-ended"
     for body in everywhere(net, id_, "executed"):
         assert done(body, "executed") == 1 and len(body["approvedBy"]) == 3
     assert events(net, "delta", id_) == ["proposed", "approve", "approve", "executed"]
@@ -91,7 +95,7 @@ def test_a_risky_decision_is_executed_once_when_three_have_approved_it(net: Net,
 
 
 def test_a_rejected_one_is_not_done_and_cannot_be_approved_any_more(net: Net) -> None:
-    id_ = propose(net, "alpha", {"quarantine": net.node("gamma").did})["id"]
+    id_ = propose(net, "alpha", {"quarantine": net.node("gamma").did})
     assert judge(net, "beta", id_, "reject").body["state"] == "open"
     assert judge(net, "gamma", id_, "reject").body["state"] == "rejected"
     assert judge(net, "delta", id_, "approve").body["name"] == "decision-ended"
@@ -104,7 +108,7 @@ def test_a_rejected_one_is_not_done_and_cannot_be_approved_any_more(net: Net) ->
 
 
 def test_all_approve_at_once_and_it_is_done_once(net: Net) -> None:
-    id_ = propose(net, "delta", {"parameters": {"dispute-ms": 20_000}})["id"]
+    id_ = propose(net, "delta", {"parameters": {"trust-credentials": 10, "trust-history": 45}})
     answers: list[Answer] = []
     threads = [threading.Thread(target=lambda org=org: answers.append(judge(net, org, id_, "approve"))) for org in ORGS[:3]]
     for thread in threads:
@@ -119,7 +123,7 @@ def test_all_approve_at_once_and_it_is_done_once(net: Net) -> None:
 def test_the_side_with_a_quorum_decides_and_the_other_learns_of_it(net: Net) -> None:
     net.must("testnet", "partition", "alpha,beta,gamma/delta")
     try:
-        id_ = propose(net, "alpha", {"quarantine": net.node("gamma").did})["id"]
+        id_ = propose(net, "alpha", {"quarantine": net.node("gamma").did}, ("alpha", "beta", "gamma"))
         for org in ("beta", "gamma"):
             assert judge(net, org, id_, "approve").status == 200
         assert net.ask("beta", "GET", f"/v1/approvals/{id_}").body["state"] == "executed"
@@ -134,7 +138,7 @@ def test_the_side_with_a_quorum_decides_and_the_other_learns_of_it(net: Net) -> 
 
 
 def test_people_approve_and_reverse_with_keys_that_no_node_has(net: Net) -> None:
-    id_ = propose(net, "alpha", {"quarantine": net.node("beta").did})["id"]
+    id_ = propose(net, "alpha", {"quarantine": net.node("beta").did})
     replayed = signed(net, "alpha", id_)
     first = send(net, "beta", replayed)
     assert first.status == 200
@@ -143,7 +147,7 @@ def test_people_approve_and_reverse_with_keys_that_no_node_has(net: Net) -> None
     assert send(net, "gamma", bytes(altered)).status >= 400
     for org in ("beta", "gamma"):
         assert send(net, org, signed(net, org, id_)).status == 200
-    (wish,) = net.ask("delta", "GET", f"/v1/approvals/{id_}").body["people"]
+    (wish,) = net.ask("gamma", "GET", f"/v1/approvals/{id_}").body["people"]
     assert (wish["act"], wish["percent"], wish["needed"]) == ("approve", 75, 80)
     people = net.folder / "testnet" / "people"
     assert net.must("approve", id_[:12], "--key", people / "delta.key", "--org", "delta") == "executed\n"
@@ -154,7 +158,7 @@ def test_people_approve_and_reverse_with_keys_that_no_node_has(net: Net) -> None
     send(net, "beta", replayed)
     for body in everywhere(net, id_, "reversed"):
         assert (done(body, "approve"), done(body, "executed"), done(body, "reversed")) == (4, 1, 1), "a replay does nothing"
-    fresh = propose(net, "alpha", {"quarantine": net.node("beta").did})["id"]
+    fresh = propose(net, "alpha", {"quarantine": net.node("beta").did})
     assert send(net, "gamma", replayed).body == first.body, "what became of it then"
     assert net.ask("gamma", "GET", f"/v1/approvals/{fresh}").body["people"] == [], "nor is it an approval of another decision"
     assert judge(net, "beta", fresh, "reject").status == judge(net, "gamma", fresh, "reject").status == 200
@@ -173,8 +177,8 @@ def test_a_person_is_registered_pauses_autonomy_and_is_removed(net: Net, tmp_pat
     assert refused.body["name"] == "autonomy-paused"
     root = folder.read_genesis(at / "genesis.json").org(OrgDid(net.node("alpha").did))
     assert root is not None
-    nonce = net.must("ledger", "key", root.root_key, "--org", "beta").strip()
+    nonce = net.must("ledger", "key", root.root_key, "--org", "alpha").strip()
     signed_here = net.must("org", "unregister", key, "--dir", at, "--nonce", nonce).strip()
-    net.must("ledger", "send", signed_here, "--org", "delta")
+    net.must("ledger", "send", signed_here, "--org", "gamma")
     gone = mesh(*pause, cwd=net.folder, env=secret)
     assert (gone.code, "[signer-not-allowed]" in gone.err) == (4, True), gone
