@@ -24,9 +24,10 @@ from meshos.effects import Put, Write
 from meshos.errors import MeshError
 from meshos.ids import NodeId
 from meshos.simulations.faults import Schedule
+from meshos.simulations.raft.group import ORG
 from meshos.simulations.raft.laws import Laws
 from meshos.simulations.run import Checker, Scenario, node_ids
-from meshos.simulations.world import SimNode, World
+from meshos.simulations.world import SimNode, Spec, World
 from meshos.storage.memory import MemoryStore
 from meshos.storage.overlay import Overlay
 
@@ -65,20 +66,25 @@ class Server:
     reads: dict[int, int] = field(default_factory=dict)  # number -> what was committed anywhere when it was asked
 
 
+Observe: TypeAlias = Callable[[NodeId, str, list[object]], None]
+"""Is told of each step: whose, in which role after it, and what it wants written and sent."""
+
+
 class Storm:
     """``count`` nodes, of which the first ``founders`` are a group."""
 
-    def __init__(self, rng: random.Random, count: int) -> None:
+    def __init__(self, rng: random.Random, ids: Sequence[NodeId], observe: Observe) -> None:
         self.rng = rng
         self.laws = Laws()
-        self.ids = node_ids(count)
+        self.ids = ids
+        self._observe = observe
         self.config: Config = replace(LAN, **rng.choice(({}, {"append_bytes": 16}, {"inflight_messages": 1, "append_bytes": 16})))
         self.letters: list[Letter] = []
         self.servers: dict[NodeId, Server] = {}
         self.lives = 0
         self.proposed = self.asked = 0
         self.side: frozenset[NodeId] = frozenset()  # nothing passes between these and the others
-        founders = frozenset(self.ids[: rng.choice([size for size in (1, 3, 3, count) if size <= count])])
+        founders = frozenset(ids[: rng.choice([size for size in (1, 3, 3, len(ids)) if size <= len(ids)])])
         for node in self.ids:
             store = MemoryStore(random.Random(rng.random()))
             configuration = Configuration(founders) if node in founders else Configuration()
@@ -141,6 +147,7 @@ class Storm:
             for write in ready.writes:
                 if type(write) is Put and write.key.startswith(LOG):
                     self.laws.appended(node, raft, read_entry(write.value))
+        self._observe(node, raft.role, [*ready.writes, *ready.pending.ahead, *ready.pending.after])
         self.letters += [(node, to, message) for to, message in ready.pending.ahead]
         server.withheld += ready.pending.after
         if ready.saved is not None:
@@ -306,12 +313,21 @@ class Storm:
 
 
 class Stormed:
-    """A Checker that is the whole run: a storm in a world without nodes."""
+    """A Checker that is the whole run: a storm in a world whose nodes do nothing by themselves."""
 
     def __init__(self, world: World, nodes: int) -> None:
         self.figures: dict[str, float] = {}
-        self._storm = Storm(world.generator("storm"), nodes)
+        self._world = world
+        ids = node_ids(nodes)
+        for node in ids:
+            world.add(Spec(node, ORG, lambda node: {}))
+        self._storm = Storm(world.generator("storm"), ids, self._observe)
         world.at(0.0, self._blow)
+
+    def _observe(self, node: NodeId, role: str, effects: list[object]) -> None:
+        world = self._world
+        if world.observer is not None:
+            world.observer(world.nodes[node], "raft", role, effects)
 
     def _blow(self) -> None:
         self._storm.run(ACTS)
