@@ -21,6 +21,7 @@ BENCHMARKS = {
     "membership": "how soon a killed node is declared dead by all, and whether a live one ever is",
     "raft": "a write that three processes agree on and have on disk, beside etcd",
     "pbft": "a transfer that four organisations agree on and have on disk, beside what this machine verifies",
+    "ledger": "how soon a validator that comes late is where the others are, and what the state tree costs",
     "soak": "kill -9 of random processes under load: whether all that was acknowledged is there, and once",
     "sim": "virtual seconds per real second",
     "leaks": "10,000 calls, then idle: what is left behind",
@@ -38,10 +39,11 @@ def bench(
     short: Annotated[bool, typer.Option(help="Fewer runs: a look, not a figure.")] = False,
     minutes: Annotated[float | None, typer.Option(min=0.1, max=1440, help="How long: soak.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="What decides who is killed when: soak.")] = None,
+    transactions: Annotated[int | None, typer.Option(min=1, max=10_000_000, help="How many the late one has missed: ledger.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Measure the product on this machine. Example: mesh bench calls"""
-    given = {key: value for key, value in (("minutes", minutes), ("seed", seed)) if value is not None}
+    given = {key: value for key, value in (("minutes", minutes), ("seed", seed), ("transactions", transactions)) if value is not None}
     if name is None and json_:
         output.document("bench", {"benchmarks": [{"name": each, "measures": what} for each, what in BENCHMARKS.items()]})
         return

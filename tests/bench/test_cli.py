@@ -31,6 +31,21 @@ def test_every_listed_benchmark_exists(name: str) -> None:
     assert measure.__doc__ and measure.__annotations__["short"] is bool
 
 
+def test_an_option_that_a_benchmark_does_not_have_is_refused() -> None:
+    with pytest.raises(BadInput, match="--minutes means nothing to storage"):
+        cli.bench("storage", minutes=1.0)
+
+
+def test_options_are_handed_on_and_stand_in_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def measure(report: Report, *, short: bool, minutes: float | None = None, seed: int | None = None) -> None:
+        report.rows.append(Row("seed", float(seed or 0), "", met=(minutes, short) == (2.5, False)))
+
+    monkeypatch.setattr("meshos.bench.soak.measure", measure)
+    cli.bench("soak", minutes=2.5, seed=7, json_=True)
+    document = json.loads(capsys.readouterr().out)
+    assert document["command"] == "mesh bench soak --minutes 2.5 --seed 7" and document["rows"][0]["p50"] == 7
+
+
 @pytest.mark.parametrize("met", [True, False, None])
 def test_the_exit_code_says_whether_a_bar_was_missed(
     met: bool | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
