@@ -142,7 +142,7 @@ def _round(live: Mesh, load: Load, soaked: Soaked, kill: Kill, began: float) -> 
 
 
 def _evidence(live: Mesh, load: Load, soaked: Soaked) -> Evidence:
-    asked = _ask_after(live, load)
+    asked = _ask_after(live, load, soaked)
     late = live.stop()
     if late:
         soaked.stuck.append(f"{', '.join(late)} did not leave when told to")
@@ -158,21 +158,27 @@ def _evidence(live: Mesh, load: Load, soaked: Soaked) -> Evidence:
     )
 
 
-def _ask_after(live: Mesh, load: Load) -> dict[str, list[Asked]]:
+def _ask_after(live: Mesh, load: Load, soaked: Soaked) -> dict[str, list[Asked]]:
     """What each node of its provider says of each task that has an end."""
-    askers = {node.name: Asker(node) for node in live.nodes}
+    ended = [task for task in load.tasks if task.outcome]
+    _say(f"{len(ended)} tasks are asked after at their providers")
     found: dict[str, list[Asked]] = {}
-    for task in [task for task in load.tasks if task.outcome]:
-        for node in live.of(task.to):
+    for node in live.nodes:
+        asker = Asker(node)
+        for task in [task for task in ended if task.to == node.org]:
             try:
-                status, answer = askers[node.name].get(f"/v1/tasks/{task.id}", LOOK_S)
+                said = _asked(node.name, *asker.get(f"/v1/tasks/{task.id}", LOOK_S))
             except (OSError, http.client.HTTPException, ValueError) as error:
-                status, answer = 0, {"name": f"nothing: {error}"}
-            receipt = answer.get("receipt")
-            signed = str(receipt["signed"]) if isinstance(receipt, dict) else ""
-            said = str(answer.get("status") if status == 200 else answer.get("name"))
-            found.setdefault(task.key, []).append(Asked(node.name, said, str(answer.get("result") or ""), signed))
+                soaked.stuck.append(f"{node.name} does not say what became of {task.id}: {error}")
+                break
+            found.setdefault(task.key, []).append(said)
     return found
+
+
+def _asked(node: str, status: int, answer: dict[str, object]) -> Asked:
+    receipt = answer.get("receipt")
+    signed = str(receipt["signed"]) if isinstance(receipt, dict) else ""
+    return Asked(node, str(answer.get("status" if status == 200 else "name")), str(answer.get("result") or ""), signed)
 
 
 def _runs(live: Mesh, name: str) -> Iterator[Run]:

@@ -23,7 +23,7 @@ DONE, NOT_DONE, UNSURE = "done", "not done", "unsure"
 ANSWER_S = 12.0
 ASKED_S = 8.0
 """How long a client waits for an answer, and how long it gives its node."""
-AGAIN_S = 0.1
+AGAIN_S = 0.25
 PAUSE_S = 0.05
 """Between two operations of a client: eight of them leave the nodes some of two cores for coming back."""
 TASK_ENDS = frozenset({"completed", "failed", "timeout", "cancelled", "outcome_unknown"})

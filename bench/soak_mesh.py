@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
+
 from meshos.bench.asker import Asker
 from meshos.bench.live import BASE_PORTS
 from meshos.errors import Failed
@@ -169,6 +171,8 @@ def mesh(say: Callable[[str], None]) -> Iterator[tuple[Mesh, Callable[[], None]]
         say(f"{len(made.names)} nodes start in {parent}")
         made.up()
         yield made, lambda: kept.append(True)
+    except typer.Exit:  # told to end
+        raise
     except Exception:
         kept.append(True)
         say(f"the nodes' folders stay in {parent}")
