@@ -233,7 +233,7 @@ class Api:
         async def work() -> Answer:
             if signed is None:
                 assert body.transfer is not None
-                key = body.idempotencyKey or secrets.token_hex(16)
+                key = secrets.token_hex(16) if body.idempotencyKey is None else " ".join(_name(request, body))
                 asked = partial(self._service.ledger.transfer, body.transfer.to, micro(body.transfer.amount), key, body.timeout)
             else:
                 asked = partial(self._service.ledger.submit, signed, body.timeout)
