@@ -65,7 +65,7 @@ class Findings:
 
 def audit(evidence: Evidence) -> Findings:
     """Everything that is held against what was promised."""
-    books = max(evidence.books, key=lambda one: one.height)
+    books = max(evidence.books, key=lambda one: (-one.base, one.height))  # one that has all blocks
     findings = Findings()
     findings.apart += _apart(evidence.books)
     _transfers(evidence, books, findings)
@@ -83,7 +83,9 @@ def audit(evidence: Evidence) -> Findings:
 
 
 def _apart(all_books: Sequence[Books]) -> Iterator[str]:
-    first = max(all_books, key=lambda one: one.height)
+    first = max(all_books, key=lambda one: (-one.base, one.height))
+    if first.base > 1:
+        yield f"no replica has kept the blocks below {first.base}"
     for books in all_books:
         yield from (f"{books.name}: {fault}" for fault in books.faults)
         if (books.height, books.root) != (first.height, first.root):

@@ -33,7 +33,7 @@ class Tabbed:
 
 @dataclass(slots=True)
 class Books:
-    """One replica. ``blocks`` are their names by height, from the lowest that is kept. ``moved`` and ``committed`` count the transfers and
+    """One replica. ``blocks`` are their names by height, from ``base`` on: a state that was taken as a whole has no blocks before it. ``moved`` and ``committed`` count the transfers and
     the ids of what was committed in them; ``wealth`` is what each organisation has in its account and set aside on its tabs, as the state
     says, and ``faults`` what does not hold in it.
     """
@@ -41,6 +41,7 @@ class Books:
     name: str
     height: int
     root: str
+    base: int = 1
     blocks: dict[int, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     moved: Counter[Moved] = field(default_factory=Counter)
@@ -64,7 +65,7 @@ def books_of(name: str, view: View) -> Books:
     if head is None or sets is None:
         raise Failed("bench-command-failed", f"{name} has no ledger on its disk")
     at, state = decode_head(head, sets), tree.State(view)
-    books = Books(name, at.height, at.root.hex(), faults=conservation.faults(state))
+    books = Books(name, at.height, at.root.hex(), at.base, faults=conservation.faults(state))
     if tree.root(view) != at.root:
         books.faults.append("the state's root is not the one that its newest block led to")
     for height in range(at.base, at.height + 1):
@@ -106,7 +107,7 @@ def _read_order(books: Books, view: View, order: Order) -> None:
             books.moved[org, body.to, body.micro] += 1
         case OpenTab():
             books.tabs[tab_id(tx.id)] = Tabbed(tx.key, org, body.provider)
-        case RedeemTab():
+        case RedeemTab() if body.tab in books.tabs:  # else it was opened in a block that is not kept here
             books.tabs[body.tab].redeemed.append(body.micro)
         case _:
             pass

@@ -32,7 +32,7 @@ A, B = "did:mesh:enterprise:a", "did:mesh:enterprise:b"
 
 def all_is_well() -> Evidence:
     """a has given b 5 millionths, and paid it for one task."""
-    books = Books("a-1", 2, "root", {1: "first", 2: "second"})
+    books = Books("a-1", 2, "root", 1, {1: "first", 2: "second"})
     books.moved[A, B, 5] += 1
     books.committed["tx"] += 1
     books.tabs[b"tab"] = Tabbed("key-of-a-1", A, B, [PRICE_MICRO])
@@ -119,6 +119,15 @@ def test_replicas_that_differ_are_found(change: dict[str, object]) -> None:
     evidence = all_is_well()
     evidence.books = [evidence.books[0], replace(evidence.books[1], **change)]  # type: ignore[arg-type]
     assert len(audit(evidence).apart) == 1
+
+
+def test_a_replica_that_took_a_state_as_a_whole_is_compared_by_what_it_has() -> None:
+    evidence = all_is_well()
+    late = Books("b-1", 2, "root", 2, {2: "second"}, wealth=evidence.books[0].wealth)
+    evidence.books = [late, evidence.books[0]]
+    assert audit(evidence).all() == []
+    evidence.books = [late]
+    assert "no replica has kept the blocks below 2" in audit(evidence).apart
 
 
 # -- a replica's disk --------------------------------------------------------------------------------------------------
