@@ -33,9 +33,10 @@ class Tabbed:
 
 @dataclass(slots=True)
 class Books:
-    """One replica. ``blocks`` are their names by height, from ``base`` on: a state that was taken as a whole has no blocks before it. ``moved`` and ``committed`` count the transfers and
-    the ids of what was committed in them; ``wealth`` is what each organisation has in its account and set aside on its tabs, as the state
-    says, and ``faults`` what does not hold in it.
+    """One replica. ``blocks`` are their names by height, from ``base`` on: a state that was taken as a whole has none before it.
+
+    ``moved`` and ``committed`` count the transfers and the ids of what was committed in them; ``wealth`` is what each organisation has in
+    its account and set aside on its tabs, as the state says, and ``faults`` what does not hold in it.
     """
 
     name: str
