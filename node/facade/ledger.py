@@ -22,7 +22,7 @@ from meshos.node.kernel.assembly import ASK_LEDGER, SEND
 from meshos.node.runtime.host import Host
 from meshos.protocols.ledger.port import ReplicaLedger
 from meshos.protocols.ledger.sender import Send
-from meshos.protocols.ledger.slots import Concluded
+from meshos.protocols.ledger.slots import UNKNOWN, Concluded
 from meshos.storage.store import View
 
 LOOK_S = 5.0
@@ -108,7 +108,7 @@ class LedgerDesk:
     async def transfer(self, to: str, micro: int, key: str, timeout_s: float) -> shapes.Json:
         """Move MESH of this node's organisation; returns when it is committed.
 
-        Raises Failed by the ledger's refusal or ``transaction-expired``, Unreachable ``unknown-yet`` with its id.
+        Raises Failed by the ledger's refusal or ``transaction-expired``, Unreachable ``unknown-yet``.
         """
         body = Transfer.read([_org(to), micro])  # its bounds are looked at before a nonce is spent on it
         try:
@@ -119,8 +119,9 @@ class LedgerDesk:
             raise _unknown_yet(timeout_s) from error
         if done.outcome == COMMITTED:
             return {"txId": done.id.hex(), "height": done.height, "outcome": done.outcome}
-        if done.outcome == "unknown":
-            raise _unknown_yet(timeout_s)
+        if done.outcome == UNKNOWN:
+            what = "the ledger has decided on this transfer while this node was away, and what it decided is not known here"
+            raise Unreachable("unknown-yet", what, hint=f"ask another node: mesh ledger tx {done.id.hex()[:16]}; it cannot be done twice")
         raise Failed(done.name or "transaction-expired", f"the ledger did not do it: {done.name or done.outcome}")
 
     async def submit(self, request: bytes, timeout_s: float) -> shapes.Json:
