@@ -17,7 +17,6 @@ from meshos.bench import ledger_tree
 from meshos.bench.pbft import Mesh, running
 from meshos.bench.pbft_node import VALIDATORS, State
 from meshos.bench.report import Report, Row, percentile, row
-from meshos.consensus.pbft.config import Config
 from meshos.errors import Failed
 
 TRANSACTIONS, TRANSACTIONS_SHORT = 100_000, 5_000
@@ -29,8 +28,8 @@ STRIDE_S = 5.0
 PIECE_S = 0.5
 """The others' load while the joiner syncs comes in pieces of so long."""
 BEFORE_S, BEFORE_SHORT_S = 10.0, 3.0
-BLOCKS_AWAY = Config.__dataclass_fields__["transfer_blocks"].default + 100
-"""More than are fetched one by one."""
+BLOCKS_AWAY = 1_024 + 100
+"""More than are fetched one by one (``transfer_blocks`` in consensus/pbft/config.py)."""
 LOOK_S = 0.05
 SYNC_BAR_S, STALL_BAR_MS = 60.0, 2000.0
 GIVE_UP_S = 300.0

@@ -24,8 +24,8 @@ ANSWER_S = 12.0
 ASKED_S = 8.0
 """How long a client waits for an answer, and how long it gives its node."""
 AGAIN_S = 0.25
-PAUSE_S = 0.05
-"""Between two operations of a client: eight of them leave the nodes some of two cores for coming back."""
+PAUSE_S = 0.1
+"""Between two operations of a client, of which there are eight: they leave nodes some of two cores to come back on."""
 TASK_ENDS = frozenset({"completed", "failed", "timeout", "cancelled", "outcome_unknown"})
 
 

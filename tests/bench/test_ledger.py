@@ -1,5 +1,7 @@
 """``mesh bench ledger``: what its report holds to bars, and three validators whose fourth comes late."""
 
+from dataclasses import fields
+
 import pytest
 import trio
 
@@ -8,6 +10,7 @@ from meshos.bench.machine import this_machine
 from meshos.bench.pbft import running
 from meshos.bench.pbft_node import State
 from meshos.bench.report import Report
+from meshos.consensus.pbft.config import Config
 from meshos.ids import NodeId
 
 
@@ -34,6 +37,11 @@ def test_time_roots_and_the_longest_pause_of_the_others_are_held_to_bars(
     report = Report("ledger", "mesh bench ledger", this_machine())
     ledger._rows(report, ledger.Synced("one", 10, 0, 5, took_s, same, [10.0, 12.0], [20.0, longest_ms]))
     assert [row.met for row in report.rows if row.bar] == met
+
+
+def test_who_was_down_misses_more_blocks_than_are_fetched_one_by_one() -> None:
+    default = {field.name: field.default for field in fields(Config)}["transfer_blocks"]
+    assert isinstance(default, int) and default < ledger.BLOCKS_AWAY
 
 
 def test_who_is_as_high_as_another_was_just_before_has_caught_up() -> None:
