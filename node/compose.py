@@ -57,8 +57,9 @@ from meshos.protocols.directory.services import DISOWN
 from meshos.protocols.ledger.port import LEDGER
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, LeaveCompleted, Pardoned, PeerProved, SendDatagram, Started
+from meshos.protocols.membership.limits import SPREAD
 from meshos.protocols.membership.machine import Seed
-from meshos.protocols.membership.revocations import TakeRevocations
+from meshos.protocols.membership.revocations import SPREAD_FLOW, TakeRevocations
 from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.payments.budget import Budget
 from meshos.protocols.payments.limits import REDEEM_S, TESTNET_REDEEM_S
@@ -80,6 +81,8 @@ TIME_S = 10.0
 """How often machines are told the wall time."""
 DISOWN_S = 600.0
 """A look at the whole directory takes seconds; more than this, and something is stuck."""
+SPREAD_S = 60.0
+"""To offer a few peers a list; who takes longer has it from others, or at a sync."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,8 +371,18 @@ class Node:
         for one in pardoned:
             self.host.deliver("membership", Pardoned(one.node))
         self.nursery.start_soon(self._disown, frozenset(changed))
+        self.nursery.start_soon(self._spread)
         told = {"expelled": ",".join(expelled), "pardoned": ",".join(one.node for one in pardoned)}
         logger.info("reloaded", extra={"lists": len(trust.trust.revoked), **told})
+
+    async def _spread(self) -> None:
+        """Others hear of the lists from here, and not only when they happen to ask."""
+        peers = self.assembly.membership.routable_peers()
+        chosen = random.sample(peers, min(SPREAD, len(peers)))
+        try:
+            await self.host.flow(SPREAD_FLOW, chosen, timeout_s=SPREAD_S)
+        except MeshError as error:
+            logger.info("not-spread", extra={"err": error.name, "detail": error.detail})  # the syncs bring them
 
     async def _disown(self, orgs: frozenset[OrgDid]) -> None:
         """The directory lets go of what nodes on the lists of ``orgs`` have signed."""

@@ -8,7 +8,7 @@ from meshos.consensus.ledger import tree
 from meshos.consensus.ledger.light_client import Bundle, Signed
 from meshos.consensus.pbft.block import decode_certified
 from meshos.consensus.pbft.codec import step_of
-from meshos.consensus.pbft.records import EPOCHS, HEAD, block_key, decode_head, read
+from meshos.consensus.pbft.records import EPOCHS, HEAD, block_key, height_of, read
 from meshos.storage.store import View
 
 
@@ -18,7 +18,7 @@ def bundle(view: View, genesis_hash: bytes, key: bytes) -> Bundle:
     Raises Refused ``proof-not-yet`` or ``state-incomplete``, Failed ``state-corrupt``.
     """
     head = view.get(HEAD)
-    stored = None if head is None else view.get(block_key(decode_head(head).height))
+    stored = None if head is None else view.get(block_key(height_of(head)))
     if stored is None:
         raise tree.not_yet()
     certified = decode_certified(stored)

@@ -128,6 +128,12 @@ def encode_sets(head: HeadRecord) -> bytes:
     return cbor.encode([validators_fields(head.validators), None if head.pending is None else validators_fields(head.pending)])
 
 
+def height_of(data: bytes) -> int:
+    """The height that ``HEAD`` names."""
+    height: int = read(data)[0]
+    return height
+
+
 def decode_head(data: bytes, sets: bytes) -> HeadRecord:
     """Of ``HEAD`` and ``SETS``."""
     height, block, time_ms, view, root, base, first = read(data)

@@ -159,9 +159,6 @@ def assemble(outside: Outside) -> Assembly:
     def providers_of(org_: OrgDid) -> tuple[NodeId, ...]:
         return tuple(membership.routable_of(org_)) if org_ != me.org else (me.node,)
 
-    def live_peers() -> list[NodeId]:
-        return [view.node_id for view in membership.members() if view.node_id != me.node and membership.routable(view.node_id)]
-
     def own_alive() -> Set[NodeId]:
         own = membership.routable_of(me.org)
         return {node for node in own if membership.organisation_of(node) == me.org and _is_alive(membership, node)}
@@ -201,7 +198,7 @@ def assemble(outside: Outside) -> Assembly:
     calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member, pays=True)
     shelf = Shelf(outside.embedder)
     checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
-    parts = Parts(me.node, me.org, checker, shelf, live_peers, outside.measures)
+    parts = Parts(me.node, me.org, checker, shelf, membership.routable_peers, outside.measures)
 
     revocations = Revocations(outside.revoked or dict)
 

@@ -115,6 +115,9 @@ CERTIFICATE_BYTES = 4 * 1024
 LISTS = 4
 """Revocation lists taken from a peer in one sync; the next brings the others."""
 
+SPREAD = 4
+"""Peers that a node asks when a list is new to it. With each of them doing the same, one in e^4 is left to the syncs (Demers 1987, 1.4)."""
+
 LIST_EVERY_S = 60.0
 """Of one organisation a list is taken from peers at most this often: each costs a look at all certificates of the organisation (half
 a millisecond each, in a worker thread), its links, and its records, and its root could sign one a millisecond."""

@@ -154,6 +154,10 @@ class Membership:
         """The nodes of ``org`` that work can be sent to now."""
         return [member.node for member in self._table.members.values() if member.org == org and self.routable(member.node)]
 
+    def routable_peers(self) -> list[NodeId]:
+        """The other nodes that work can be sent to now."""
+        return [node for node in self._table.members if node != self._table.me and self.routable(node)]
+
     def certificates(self) -> tuple[commands.Certified, ...]:
         """The checked certificates that are held, this node's own among them."""
         return tuple(self._table.credentials.values())

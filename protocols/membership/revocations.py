@@ -5,10 +5,13 @@ sync the asker names the numbers that it holds, and takes one newer list an answ
 
     {"have": {organisation: number}}     -> {"org": organisation, "list": DER, "more": bool}, or {} where nothing is newer
 
+Who is asked by somebody that holds newer lists takes these first, and answers then. So a node to which a list is new spreads it by asking a
+few others (``spread``), each of which does the same: all have it after some log(n) rounds, and the syncs find whoever was away.
+
 Whoever was revoked hears of nothing here: it has no link any more.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from meshos import cbor
@@ -21,6 +24,7 @@ from meshos.protocols.membership import limits
 from meshos.protocols.rpc.events import Inbound
 
 PROTOCOL = "/meshos/revocations/1"
+SPREAD_FLOW = "membership.spread-revocations"
 
 Held = Callable[[], Mapping[OrgDid, RevocationList]]
 """The newest list of each organisation that this node holds."""
@@ -44,6 +48,7 @@ class Revocations:
         self.held = held
         self._turn = 0
         self._failed = 0
+        self._fetching: set[NodeId] = set()
 
     def statistics(self) -> dict[str, int]:
         """How many exchanges with a peer have failed."""
@@ -56,8 +61,22 @@ class Revocations:
         except MeshError:
             self._failed += 1
 
+    async def spread(self, peers: Sequence[NodeId]) -> None:
+        """The Flow ``membership.spread-revocations``: ask each of ``peers``, which then takes what is newer here."""
+        for peer in peers:
+            await self.fetch_tolerant(peer)
+
     async def fetch(self, peer: NodeId) -> int:
-        """Take the lists of which ``peer`` holds newer ones; gives how many."""
+        """Take the lists of which ``peer`` holds newer ones; gives how many. One such exchange with a peer goes on at a time."""
+        if peer in self._fetching:
+            return 0
+        self._fetching.add(peer)
+        try:
+            return await self._fetch(peer)
+        finally:
+            self._fetching.discard(peer)
+
+    async def _fetch(self, peer: NodeId) -> int:
         taken = 0
         for _ in range(limits.LISTS):
             have = {str(org): listed.number for org, listed in list(self.held().items())[: limits.LISTS_NAMED]}
@@ -78,6 +97,8 @@ class Revocations:
         have = _decode(inbound.body, limits.LISTS_NAMED_BYTES).get("have")
         if not isinstance(have, dict) or len(have) > limits.LISTS_NAMED or not all(type(number) is int for number in have.values()):
             raise _bad("it does not say which lists are held")
+        if any(_number(number) > _number_of(self.held().get(OrgDid(str(org)))) for org, number in have.items()):
+            await self.fetch_tolerant(inbound.peer.node)
         newer = [listed for org, listed in self.held().items() if listed.number > _number(have.get(org))]
         if not newer:
             return cbor.encode({})
@@ -88,6 +109,10 @@ class Revocations:
 
 def _number(value: cbor.Value) -> int:
     return value if isinstance(value, int) else -1
+
+
+def _number_of(listed: RevocationList | None) -> int:
+    return -1 if listed is None else listed.number
 
 
 def _decode(data: bytes, max_bytes: int) -> dict[str, cbor.Value]:

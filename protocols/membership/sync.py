@@ -36,7 +36,7 @@ from meshos.protocols.membership.commands import (
 )
 from meshos.protocols.membership.probing import PROBE_PROTOCOL
 from meshos.protocols.membership.revocations import PROTOCOL as REVOCATIONS
-from meshos.protocols.membership.revocations import Revocations
+from meshos.protocols.membership.revocations import SPREAD_FLOW, Revocations
 from meshos.protocols.membership.statements import Statement
 from meshos.protocols.membership.syncing import SYNC_FLOW, SyncArgument
 from meshos.protocols.rpc.events import Inbound
@@ -54,10 +54,10 @@ Body: TypeAlias = dict[str, cbor.Value]
 
 
 def services(verifier: Verifier, domain: Domain, check: CheckCertificate, revocations: Revocations | None = None) -> dict[str, Service]:
-    """The Flows of membership by name: its sync, its service, and the probe's; and that of revocation lists, where there are any."""
+    """The Flows of membership by name: its sync, its service, and the probe's; and those of revocation lists, where there are any."""
     edge = Edge(verifier, domain, check, revocations)
     found: dict[str, Service] = {SYNC_FLOW: edge.sync, PROTOCOL: edge.serve, PROBE_PROTOCOL: probed}
-    return found if revocations is None else found | {REVOCATIONS: revocations.serve}
+    return found if revocations is None else found | {REVOCATIONS: revocations.serve, SPREAD_FLOW: revocations.spread}
 
 
 async def probed(inbound: Inbound) -> bytes:

@@ -2,16 +2,24 @@
 
 Theory of operation. A replica is a deterministic automaton, so what one replica does in one state with one event is computed once and
 remembered, however many global states it is part of. A global state is then a few numbers: the state of each replica, the set of
-messages that were ever sent, and how many crashes are left. The search goes through all of them, depth first, each once.
+messages that were ever sent, how many crashes are left, and what each replica has declined. The search goes through all of them, depth
+first, each once.
 
-What may happen in a state: any message that was ever sent reaches its receiver (late, again, or never: all states are looked at, and a
-message is never used up); a replica loses its patience; a replica crashes, loses what was not on disk, and starts again.
+What may happen: any message that was ever sent reaches its receiver (late, again, or never: a message is never used up); a replica loses
+its patience; a replica crashes, loses what was not on disk, and starts again.
 
-Partial orders (Godefroid, "Partial-Order Methods", 1996). Steps of different replicas commute, so their orders end in the same state, which
-is visited once. Beyond that, a message that is merely added to what its receiver holds, and makes it do nothing, is delivered as soon as it
-is there, without trying what happens without it: votes are counted and never taken back, so its coming earlier only moves the choice to the
-message that completes a quorum, and for that one both are tried. The exception is a promise to the primary of the next view, where which q
-promises come first decides what is proved; all choices of these are tried.
+Partial orders (Godefroid, "Partial-Order Methods for the Verification of Concurrent Systems", 1996). Two things spare most orders.
+
+A message that is merely added to what its receiver holds, and makes it do nothing, is delivered as soon as it is there: votes are counted
+and never taken back, so its coming earlier only moves the choice to the message that completes a quorum, and for that one both are
+tried. The exception is a promise to the primary of the next view, where which q promises come first decides what is proved: there
+all choices are tried.
+
+Steps of different replicas commute, and what was sent is never unsent, so only the order of each replica's own steps matters. So the search
+asks one replica after the other for its next step: each step that is possible now is one branch, and one more is that it waits for
+a message that nobody has sent yet. Then it declines what it has been offered, and is asked again when there is something new. Every
+execution has an equivalent one among these: take its replicas' own sequences of steps; whenever a replica is asked, its next step is
+possible already, and can as well be taken now, or needs a message that is still to come.
 
 Delay bounds (Emmi, Qadeer, Rakamarić, "Delay-Bounded Scheduling", POPL 2011). Two heights are too much for all orders. There messages
 arrive in the order of sending, but for up to k times that one is put behind all others, a replica loses its patience, or crashes.
@@ -20,6 +28,7 @@ arrive in the order of sending, but for up to k times that one is put behind all
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from meshos.consensus.pbft.codec import encode
 from meshos.consensus.pbft.messages import Message, NewView, Proposal, ViewChange, Vote
@@ -259,12 +268,13 @@ def explore(scope: Scope, most: int | None = None) -> Found:
     automata = Automata(scope)
     automata.begin()
     found = Found()
-    begin = (_settle(automata, automata.first, automata.sent), automata.sent, scope.crashes)
+    nothing = (0,) * scope.n
+    begin = _State(_settle(automata, automata.first, automata.sent), automata.sent, scope.crashes, nothing, nothing)
     stack, seen = [begin], {begin}
     while stack:
         state = stack.pop()
         found.states += 1
-        _judge(automata, state, found)
+        _judge(automata, state.places, found)
         if most is not None and found.states >= most:
             found.complete = not stack
             break
@@ -277,46 +287,62 @@ def explore(scope: Scope, most: int | None = None) -> Found:
     return found
 
 
-_State = tuple[tuple[int, ...], int, int]
+class _State(NamedTuple):
+    """A global state; ``declined``: messages that each replica has let pass, ``asked``: whether it has declined to leave and to crash."""
+
+    places: tuple[int, ...]
+    sent: int
+    crashes: int
+    declined: tuple[int, ...]
+    asked: tuple[int, ...]
 
 
 def _following(automata: Automata, state: _State) -> Iterator[_State]:
-    """The states one step on."""
-    places, sent, crashes = state
-    for place, local in enumerate(places):
-        there = sent & automata.to[place]
+    """What the first replica that there is something to ask may do next."""
+    for place, local in enumerate(state.places):
+        there = state.sent & automata.to[place]
         automata.sort(place, local, there)
-        for event in _bits(there & automata.locals[local].telling):
+        fresh = there & automata.locals[local].telling & ~state.declined[place]
+        if not fresh and state.asked[place]:
+            continue
+        for event in _bits(fresh):
             yield _stepped(automata, state, place, event)
-        if automata.locals[local].may_leave:
-            yield _stepped(automata, state, place, LEAVE)
-        if crashes:
-            after = _stepped(automata, state, place, CRASH)
-            yield (after[0], after[1], crashes - 1)
+        if not state.asked[place]:
+            if automata.locals[local].may_leave:
+                yield _stepped(automata, state, place, LEAVE)
+            if state.crashes:
+                yield _stepped(automata, state, place, CRASH)._replace(crashes=state.crashes - 1)
+        yield state._replace(declined=_with(state.declined, place, state.declined[place] | fresh), asked=_with(state.asked, place, 1))
+        return
+
+
+def _with(values: tuple[int, ...], place: int, value: int) -> tuple[int, ...]:
+    return (*values[:place], value, *values[place + 1 :])
 
 
 def _stepped(automata: Automata, state: _State, place: int, event: int) -> _State:
     """One step, and everything that it lets others merely count."""
-    places, sent, crashes = state
-    number, out, _ = automata.step(place, places[place], event)
-    return _settle(automata, (*places[:place], number, *places[place + 1 :]), sent | out), sent | out, crashes
+    number, out, _ = automata.step(place, state.places[place], event)
+    sent = state.sent | out
+    places = _settle(automata, _with(state.places, place, number), sent)
+    return _State(places, sent, state.crashes, _with(state.declined, place, 0), _with(state.asked, place, 0))
 
 
 def _settle(automata: Automata, places: tuple[int, ...], sent: int) -> tuple[int, ...]:
     return tuple(automata.settle(place, local, sent & automata.to[place]) for place, local in enumerate(places))
 
 
-def _judge(automata: Automata, state: _State, found: Found) -> None:
+def _judge(automata: Automata, places: tuple[int, ...], found: Found) -> None:
     """All that was decided is one chain."""
     longest: tuple[bytes, ...] = ()
-    for local in state[0]:
+    for local in places:
         decided = automata.locals[local].decided
         shorter, longer = sorted((decided, longest), key=len)
         if longer[: len(shorter)] != shorter:
             raise Counterexample(f"two blocks are decided at height {len(shorter)}")
         longest = longer
     found.decisions += bool(longest)
-    found.carried_over += any(automata.locals[local].node.core.desk.ballot.record.choice.hash is not None for local in state[0])
+    found.carried_over += any(automata.locals[local].node.core.desk.ballot.record.choice.hash is not None for local in places)
 
 
 # -- two heights, by delays --------------------------------------------------------------------------------------------
@@ -333,7 +359,7 @@ def explore_delays(scope: Scope, bound: int, most: int | None = None) -> Found:
     while stack:
         state = stack.pop()
         found.states += 1
-        _judge(automata, (state[0], 0, 0), found)
+        _judge(automata, state[0], found)
         if most is not None and found.states >= most:
             found.complete = not stack
             break

@@ -44,10 +44,10 @@ class Side:
 
     book: TrustBook
     offered: list[TakeRevocations] = field(default_factory=list)
+    flow: Revocations = field(init=False)
 
-    @property
-    def flow(self) -> Revocations:
-        return Revocations(lambda: self.book.trust.revoked)
+    def __post_init__(self) -> None:
+        self.flow = Revocations(lambda: self.book.trust.revoked)
 
     def numbers(self) -> Mapping[OrgDid, int]:
         return {org: listed.number for org, listed in self.book.trust.revoked.items()}
@@ -84,15 +84,16 @@ def carry_out(work: Awaitable[Any], side: Side, answer: Any) -> Any:
             value = side.book.learn(operation.effect.org, operation.effect.der)
 
 
-def served(side: Side, body: bytes) -> bytes:
+def served(side: Side, body: bytes, asker: Side | None = None) -> bytes:
+    """``asker`` is who is asked back, if anybody is."""
     inbound = Inbound(PEER, "/meshos/revocations/1", body, deadline=60.0, trace="")
-    reply = carry_out(side.flow.serve(inbound), side, None)
+    reply = carry_out(side.flow.serve(inbound), side, lambda back: served(asker, back, side) if asker else cbor.encode({}))
     assert isinstance(reply, bytes)
     return reply
 
 
 def fetched(asker: Side, holder: Side) -> int:
-    taken = carry_out(asker.flow.fetch(PEER.node), asker, lambda body: served(holder, body))
+    taken = carry_out(asker.flow.fetch(PEER.node), asker, lambda body: served(holder, body, asker))
     assert isinstance(taken, int)
     return taken
 
@@ -104,11 +105,33 @@ def test_newer_lists_are_taken_and_kept(sides: tuple[Side, Side], genesis: Genes
     holder.book.learn(GLOBEX, signed(GLOBEX, 1))
     asker.book.learn(GLOBEX, signed(GLOBEX, 2))
     assert fetched(asker, holder) == 1
+    assert holder.numbers() == {ACME: 3, GLOBEX: 2}, "who is asked takes what is newer with the asker"
     assert asker.numbers() == {ACME: 3, GLOBEX: 2} and asker.book.trust.revoked[ACME].serials == {1, 2}
-    assert fetched(asker, holder) == 0 and len(asker.offered) == 1, "what is known is not sent again"
+    assert fetched(asker, holder) == 0 and len(asker.offered) == len(holder.offered) == 1, "what is known is not sent again"
     again = TrustBook(genesis, tmp_path / "a")
     assert {org: listed.number for org, listed in again.trust.revoked.items()} == {ACME: 3, GLOBEX: 2}, "it is on disk"
-    assert fetched(holder, asker) == 1 and holder.numbers() == asker.numbers()
+
+
+def test_a_list_that_is_new_is_spread_at_once(sides: tuple[Side, Side]) -> None:
+    new, other = sides
+    new.book.learn(ACME, signed(ACME, 1))
+    carry_out(new.flow.spread([PEER.node]), new, lambda body: served(other, body, new))
+    assert other.numbers() == {ACME: 1} and not new.offered
+    assert new.flow.statistics() == other.flow.statistics() == {"failed": 0}
+
+
+def test_who_claims_newer_lists_and_has_none_is_asked_once_a_question(sides: tuple[Side, Side]) -> None:
+    asked: list[bytes] = []
+    inbound = Inbound(PEER, "/meshos/revocations/1", cbor.encode({"have": {ACME: 2**62, "x": 9}}), deadline=60.0, trace="")
+
+    def answer(body: bytes) -> bytes:
+        asked.append(body)
+        if len(asked) < 5:  # asks again instead of an answer: it would go on for ever
+            served(sides[0], inbound.body)
+        return cbor.encode({})
+
+    assert carry_out(sides[0].flow.serve(inbound), sides[0], answer) == cbor.encode({})
+    assert len(asked) == 1
 
 
 def test_one_sync_takes_a_few_lists_and_the_next_the_rest(sides: tuple[Side, Side]) -> None:
