@@ -60,12 +60,15 @@ def plan(seed: int, names: Sequence[str]) -> Iterator[Kill]:
 
 @dataclass(slots=True)
 class Soaked:
-    """What came of it. ``stuck`` says what did not come in time; ``gaps_ms`` is by whether one node was killed, or several."""
+    """What came of it. ``stuck`` says who ended by itself, and what did not come in time; ``gaps_ms`` is by whether one node was
+    killed, or several.
+    """
 
     killed: int = 0
     gaps_ms: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
     back_s: list[float] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
     load: Load | None = None
     loaded_s: float = 0.0
@@ -97,6 +100,7 @@ def _soak(live: Mesh, soaked: Soaked, seed: int, seconds: float) -> None:
             soaked.stuck.append(f"nothing was acknowledged within {MOVES_S:g} s of the start")
         for kill in plan(seed, live.names):
             time.sleep(kill.pause_s)
+            soaked.stuck += live.ended()
             if soaked.stuck or time.monotonic() - began > seconds:
                 break
             _round(live, load, soaked, kill, began)
@@ -105,10 +109,12 @@ def _soak(live: Mesh, soaked: Soaked, seed: int, seconds: float) -> None:
         load.stop.set()
     load.end(DRAIN_S)
     soaked.loaded_s = time.monotonic() - began
+    soaked.stuck += live.ended()
     heads, same = live.settled()
     if not same:
         soaked.stuck.append(f"the nodes do not come to one block: {heads}")
     soaked.findings = audit(_evidence(live, load, soaked))
+    soaked.errors = live.errors()
     for finding in [*soaked.stuck, *soaked.findings.all()][:SHOWN]:
         _say(f"x {finding}")
 
@@ -195,6 +201,7 @@ def _rows(report: Report, soaked: Soaked) -> None:
     done = [one for one in load.transfers if one.outcome == DONE]
     tasks = [one for one in load.tasks if one.outcome == DONE]
     unsure = sum(one.outcome == UNSURE for one in load.tasks)
+    errors = soaked.errors
     rounds = sum(map(len, soaked.gaps_ms.values()))
     report.rows += [
         Row("processes killed", soaked.killed, "", count=rounds),
@@ -208,6 +215,7 @@ def _rows(report: Report, soaked: Soaked) -> None:
         row("one node killed, to the next transfer acknowledged", soaked.gaps_ms[True], "ms"),
         row("several killed at once, to the next transfer acknowledged", soaked.gaps_ms[False], "ms"),
         row("ready again after the start", soaked.back_s, "s"),
+        Row("errors in the nodes' logs", len(errors), "", note="; ".join(errors[:3])),
         *(
             Row(what, len(found), "", bar="0", met=not found, note="; ".join(found[:3]))
             for what, found in (
@@ -216,7 +224,7 @@ def _rows(report: Report, soaked: Soaked) -> None:
                 ("replicas that are not at one block with one state root", findings.apart),
                 ("accounts that do not follow from the blocks", findings.tokens),
                 ("operations without an answer in the end", findings.unanswered),
-                ("what did not come in time", soaked.stuck),
+                ("nodes that ended, and what did not come in time", soaked.stuck),
             )
         ),
     ]

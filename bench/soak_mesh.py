@@ -110,6 +110,19 @@ class Mesh:
             time.sleep(POLL_S)
         return ""
 
+    def ended(self) -> list[str]:
+        """Those that have ended though nobody has killed them, and what they said last. To be asked while all should run."""
+        gone = [node for node in self.nodes if processes.state(node) == "stopped"]
+        return [f"{node.name} ended by itself: {processes.why_it_ended(node)}" for node in gone]
+
+    def errors(self) -> list[str]:
+        """What the nodes have logged as errors, and what they did not expect at all."""
+        found = []
+        for node in self.nodes:
+            with (Path(node.dir) / processes.LOG).open(encoding="utf-8", errors="replace") as lines:
+                found += [f"{node.name}: {line.strip()[:300]}" for line in lines if '"level":"error"' in line or "Traceback" in line]
+        return found
+
     def stop(self) -> list[str]:
         """Let all leave in order; who had to be killed."""
         return processes.stop(self.nodes, lambda text: None)

@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from meshos.bench.report import Report
 from meshos.bench.soak_audit import PRICE_MICRO, Asked, Evidence, Run, audit
 from meshos.bench.soak_books import Books, Tabbed, books_of
 from meshos.bench.soak_load import DONE, NOT_DONE, Load, Operation, first_after
+from meshos.bench.soak_mesh import Mesh
 from meshos.consensus.ledger import transaction
 from meshos.consensus.ledger.accounts import Transfer
 from meshos.consensus.ledger.application import Ledger
@@ -24,6 +26,7 @@ from meshos.consensus.pbft.chain import Chain
 from meshos.consensus.pbft.config import Config
 from meshos.consensus.pbft.validators import ValidatorEntry, ValidatorSet
 from meshos.crypto.signing import sign
+from meshos.node.cli.testnet import processes, record
 from meshos.node.cli.testnet.making import ALLOCATION
 from meshos.storage.memory import MemoryStore
 
@@ -181,6 +184,23 @@ def test_the_books_of_a_disk_hold_what_its_blocks_have_done() -> None:
     assert books.wealth[ORGS[0]] == ALLOCATION - 37 and books.wealth[ORGS[1]] == ALLOCATION + 37
     evidence = replace(all_is_well(), dids={str(org): org for org in ORGS}, transfers=[], tasks=[], runs=[], books=[books])
     assert audit(evidence).tokens == [] and audit(evidence).apart == []
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_ended_by_itself_is_told_with_its_last_words_and_so_are_errors(tmp_path: Path) -> None:
+    nodes = tuple(
+        record.Node(f"{org}-{number}", org, f"did:{org}", "n", "http://127.0.0.1:1", "", (), "", "", None, str(tmp_path), "", number == 1)
+        for org in ("alpha", "beta")
+        for number in (1, 2)
+    )
+    (tmp_path / processes.LOG).write_text('{"level":"info"}\n{"level":"error","event":"disk"}\nmesh: the disk is gone\n')
+    live = Mesh(record.Testnet(tmp_path, "", nodes))
+    assert live.names == ("alpha-1", "beta-1", "beta-2") and [node.name for node in live.validators] == ["alpha-1", "beta-1"]
+    assert live.ended() == [f"{name} ended by itself: the disk is gone" for name in live.names]
+    assert live.errors() == [f'{name}: {{"level":"error","event":"disk"}}' for name in live.names]
+    assert live.head("alpha-1") is None
 
 
 # -- what a seed decides -----------------------------------------------------------------------------------------------
