@@ -21,7 +21,7 @@ from meshos.bench.asker import Asker
 from meshos.bench.report import Report, Row, row
 from meshos.bench.soak_audit import Asked, Evidence, Findings, Run, audit
 from meshos.bench.soak_books import read_books
-from meshos.bench.soak_load import DONE, UNSURE, Load
+from meshos.bench.soak_load import DONE, UNSURE, Load, Operation
 from meshos.bench.soak_mesh import Mesh, mesh
 
 MINUTES, SHORT_MINUTES = 10.0, 0.4
@@ -65,6 +65,7 @@ class Soaked:
     """
 
     killed: int = 0
+    kills: list[tuple[float, Kill]] = field(default_factory=list)
     gaps_ms: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
     back_s: list[float] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
@@ -121,6 +122,7 @@ def _soak(live: Mesh, soaked: Soaked, seed: int, seconds: float) -> None:
 
 def _round(live: Mesh, load: Load, soaked: Soaked, kill: Kill, began: float) -> None:
     at = time.monotonic()
+    soaked.kills.append((at, kill))
     live.kill(kill.victims)
     time.sleep(kill.down_s)
     live.start(kill.victims)
@@ -214,6 +216,9 @@ def _rows(report: Report, soaked: Soaked) -> None:
         ),
         row("one node killed, to the next transfer acknowledged", soaked.gaps_ms[True], "ms"),
         row("several killed at once, to the next transfer acknowledged", soaked.gaps_ms[False], "ms"),
+        row("a node killed, to the next transfer acknowledged to its own client", own_gaps(load.transfers, soaked.kills), "ms"),
+        row("a transfer, from the first try to its acknowledgement", [(one.ended - one.asked) * 1000 for one in done], "ms"),
+        row("a task, likewise", [(one.ended - one.asked) * 1000 for one in tasks], "ms"),
         row("ready again after the start", soaked.back_s, "s"),
         Row("errors in the nodes' logs", len(errors), "", note="; ".join(errors[:3])),
         *(
@@ -228,6 +233,17 @@ def _rows(report: Report, soaked: Soaked) -> None:
             )
         ),
     ]
+
+
+def own_gaps(transfers: Sequence[Operation], kills: Sequence[tuple[float, Kill]]) -> list[float]:
+    """For each node that was killed and has a client, milliseconds until that client was next told that a transfer is done."""
+    gaps = []
+    for at, kill in kills:
+        for victim in kill.victims:
+            told = min((one.ended for one in transfers if one.node == victim and one.outcome == DONE and one.ended >= at), default=None)
+            if told is not None:
+                gaps.append((told - at) * 1000)
+    return gaps
 
 
 def _say(text: str) -> None:

@@ -221,6 +221,13 @@ def test_a_gap_ends_with_a_transfer_that_was_asked_for_after_the_kill() -> None:
     assert first_after([early, expired, late], 3.0) == 5.0 and first_after([early, expired], 3.0) is None
 
 
+def test_a_client_whose_own_node_was_killed_waits_for_that_node() -> None:
+    elsewhere = Operation("1", "p", "b-1", A, asked=3.0, ended=3.5, outcome=DONE)
+    begun_before = Operation("2", "p", "a-1", B, asked=1.0, ended=7.0, outcome=DONE)
+    kill = soak.Kill(0.0, ("a-1", "c-2"), 1.0, None)
+    assert soak.own_gaps([elsewhere, begun_before], [(2.0, kill)]) == [5000.0]
+
+
 def test_any_finding_misses_its_bar(tmp_path_factory: pytest.TempPathFactory) -> None:
     report, soaked = Report("soak", "mesh bench soak", this_machine()), soak.Soaked(loaded_s=1.0)
     soaked.load = Load(tmp_path_factory.mktemp("soak"))
