@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import trio
+
 from meshos.consensus.ledger import bundles, queries, transaction
 from meshos.consensus.ledger.accounts import Transfer
 from meshos.consensus.ledger.kinds import Order, read
@@ -49,6 +51,8 @@ class LedgerDesk:
         self._books = books
         self._genesis_hash = genesis_hash
         self._name_of = name_of
+        self._searching = trio.Lock()
+        """Looking for a transaction takes a core: one at a time."""
 
     async def head(self) -> shapes.LedgerHead:
         """The newest block that this node has."""
@@ -145,12 +149,14 @@ class LedgerDesk:
         """
         if not 8 <= len(text) <= 64 or any(sign not in "0123456789abcdef" for sign in text):
             raise BadInput("bad-transaction-id", f"{text[:70]!r} is no transaction's id", hint="it is 64 hex digits; 8 of them are enough")
-        newest = self._books.window.height
-        for height in range(newest, max(0, newest - BACK), -1):
-            found = self._books.replica.core.chain.certified(height)
-            for request in () if found is None else found.block.requests:
-                if request_id(request).hex().startswith(text):
-                    return self._described(request) | {"height": height}
+        async with self._searching:
+            newest = self._books.window.height
+            for height in range(newest, max(0, newest - BACK), -1):
+                found = self._books.replica.core.chain.certified(height)
+                for request in () if found is None else found.block.requests:
+                    if request_id(request).hex().startswith(text):
+                        return self._described(request) | {"height": height}
+                await trio.lowlevel.checkpoint()  # thousands of blocks take seconds, and the node votes meanwhile
         raise Refused(
             "no-such-transaction", f"none of this node's newest {BACK} blocks holds {text[:16]}", hint="it may wait yet, or have expired"
         )

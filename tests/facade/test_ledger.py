@@ -1,11 +1,13 @@
 """What the API says of a transfer, by how it has ended."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
 
-from meshos.errors import Failed, MeshError, Unreachable
+from meshos.errors import Failed, MeshError, Refused, Unreachable
 from meshos.ids import NodeId
 from meshos.node.facade.ledger import LedgerDesk
 from meshos.protocols.ledger.slots import Concluded
@@ -41,3 +43,42 @@ async def test_a_transfer_that_was_refused_or_expired_fails_by_that_name() -> No
             await desk(Concluded(b"r", bytes(32), *ended)).transfer(BETA, 5, "key", 3.0)
     done = await desk(Concluded(b"r", bytes(32), "committed", "", 7)).transfer(BETA, 5, "key", 3.0)
     assert done == {"txId": "00" * 32, "height": 7, "outcome": "committed"}
+
+
+# -- looking for a transaction -----------------------------------------------------------------------------------------
+
+
+def searching(height: int, certified: Callable[[int], object]) -> LedgerDesk:
+    chain = SimpleNamespace(certified=certified)
+    books: Any = SimpleNamespace(window=SimpleNamespace(height=height), replica=SimpleNamespace(core=SimpleNamespace(chain=chain)))
+    return LedgerDesk(SimpleNamespace(), books, bytes(32), lambda node: NodeId(""))  # type: ignore[arg-type]
+
+
+async def test_the_node_goes_on_while_a_transaction_is_looked_for_in_thousands_of_blocks() -> None:
+    read: list[int] = []
+    at: list[int] = []
+
+    async def others() -> None:
+        while len(read) < 500:
+            at.append(len(read))
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        with pytest.raises(Refused, match="no-such-transaction"):
+            await searching(500, read.append).transaction("0123456789abcdef")
+    assert len(at) > 400 and read == list(range(500, 0, -1)), "nothing else had its turn"
+
+
+async def test_one_transaction_is_looked_for_at_a_time() -> None:
+    read: list[int] = []
+    desk = searching(50, read.append)
+
+    async def look() -> None:
+        with pytest.raises(Refused, match="no-such-transaction"):
+            await desk.transaction("0123456789abcdef")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        nursery.start_soon(look)
+    assert read == 2 * list(range(50, 0, -1))
