@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from meshos.consensus.ledger import bundles, queries, transaction
+from meshos.consensus.ledger import bundles, queries, transaction, tree
 from meshos.consensus.ledger.accounts import Transfer
 from meshos.consensus.ledger.kinds import Order, read
 from meshos.consensus.ledger.light_client import encode_bundle
@@ -97,9 +97,11 @@ class LedgerDesk:
         }
 
     async def account(self, did: str) -> shapes.Json:
-        """An organisation's account and its tabs; raises BadInput ``bad-did``, Refused ``no-such-account``."""
+        """An organisation's account and its tabs; raises BadInput ``bad-did``, Refused ``no-such-account`` or ``state-incomplete``."""
         org = _org(did)
         window = self._books.window
+        if window.restoring:
+            raise tree.incomplete()
         account = queries.account(window, org)
         if account is None:
             raise Refused("no-such-account", f"the ledger has no account of {org}", hint="`mesh members` names the organisations")

@@ -1,16 +1,21 @@
 """What the API says of a transfer, by how it has ended."""
 
 from collections.abc import Callable
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
 
+from meshos.consensus.pbft.records import RESTORING
+from meshos.effects import Put
 from meshos.errors import Failed, MeshError, Refused, Unreachable
 from meshos.ids import NodeId
 from meshos.node.facade.ledger import LedgerDesk
+from meshos.protocols.ledger.port import ReplicaLedger
 from meshos.protocols.ledger.slots import Concluded
+from meshos.storage.memory import MemoryStore
 
 BETA = "did:mesh:enterprise:beta"
 
@@ -82,3 +87,17 @@ async def test_one_transaction_is_looked_for_at_a_time() -> None:
         nursery.start_soon(look)
         nursery.start_soon(look)
     assert read == 2 * list(range(50, 0, -1))
+
+
+# -- a state on its way ------------------------------------------------------------------------------------------------
+
+
+async def test_nothing_is_told_from_a_state_of_which_only_a_part_is_here() -> None:
+    """Some of the accounts are laid down, others not: a balance of then is nobody's."""
+    store = MemoryStore(Random(1))
+    store.write([Put(RESTORING, b"a checkpoint")])
+    window: Any = ReplicaLedger(SimpleNamespace(core=SimpleNamespace(chain=SimpleNamespace(height=7))), store)  # type: ignore[arg-type]
+    books: Any = SimpleNamespace(window=window)
+    desk = LedgerDesk(SimpleNamespace(), books, bytes(32), lambda node: NodeId(""))  # type: ignore[arg-type]
+    with pytest.raises(Refused, match="state-incomplete"):
+        await desk.account(BETA)
