@@ -32,6 +32,11 @@ class LedgerView(View, Protocol):
         ...
 
     @property
+    def restoring(self) -> bool:
+        """Whether a state is being laid down: what is here then is a part of it."""
+        ...
+
+    @property
     def time_ms(self) -> int:
         """Its ledger time. Every later block has a later one."""
         ...
@@ -57,7 +62,7 @@ class ReplicaLedger:
 
     @property
     def restoring(self) -> bool:
-        """Whether a state is being laid down: what is here then is a part of it."""
+        """See ``LedgerView``."""
         return self._view.get(RESTORING) is not None
 
     @property

@@ -187,8 +187,8 @@ class Sender:
         return KEYS.read(self._ledger, self._node)
 
     def _fill(self, now: float) -> None:
-        """Give a nonce to those that wait, while there is room."""
-        while self._queue and len(self._slots) < IN_FLIGHT:
+        """Give a nonce to those that wait, while there is room, and a whole state to find it in."""
+        while self._queue and len(self._slots) < IN_FLIGHT and not self._ledger.restoring:
             key, waiting = self._key(), self._queue.popleft()
             if key is None or key.role != NODE:
                 hint = "its organisation registers it with its root key, in a transaction"

@@ -171,6 +171,20 @@ def test_a_node_that_the_ledger_does_not_know_sends_nothing() -> None:
         assert isinstance(answer, Err) and answer.error.name == "unknown-signer"
 
 
+def test_nothing_gets_a_nonce_from_a_state_of_which_only_a_part_is_here() -> None:
+    ledger = Ledger()
+    ledger.put(KEYS, ME.node, None)  # its key is not laid down yet
+    ledger.restoring = True
+    lone = begin(ledger)
+    op = lone.put(Send(b"a", pay(1)))
+    assert op not in lone.answers and not lone.signs, "it waits"
+    ledger.restoring = False
+    ledger.put(KEYS, ME.node, Key(NODE, ALPHA, 9))
+    lone.step(ledger.next())
+    lone.sign()
+    assert [tx(request).nonce for request in submitted(lone)] == [9]
+
+
 def test_a_retired_key_executes_nothing_any_more() -> None:
     ledger = Ledger()
     lone = begin(ledger)
