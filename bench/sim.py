@@ -5,6 +5,7 @@ import time
 
 from meshos.bench.report import Report, row
 from meshos.presets import LAN
+from meshos.simulations.ledger.work import LedgerWork
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.work import CallWork
 from meshos.simulations.world import World
@@ -25,7 +26,7 @@ def measure(report: Report, *, short: bool) -> None:
     whole = [_whole_speed(seed, 20.0 if short else 60.0) for seed in range(1, 2 if short else 4)]
     report.rows.append(
         row(
-            "4 organisations, one call an organisation and second",
+            "4 organisations, one call and one transaction an organisation and second",
             whole,
             "x real time",
             bar=f">= {WHOLE_BAR:g}",
@@ -68,7 +69,8 @@ def _whole_speed(seed: int, virtual_s: float) -> float:
     """Every node with all of its machines, no faults, and no checkers."""
     world = World(seed)
     mesh = Mesh(world, WHOLE_NODES, timing=LAN, whole=True)
-    CallWork(mesh, until_s=1e9, every_s=1.0 / WHOLE_NODES)
+    calls = CallWork(mesh, until_s=1e9, every_s=1.0 / WHOLE_NODES)
+    LedgerWork(mesh, calls.asking, until_s=1e9, every_s=1.0)
     for node in world.nodes.values():
         node.start()
     world.run(30.0)

@@ -7,6 +7,7 @@ from meshos import cbor
 from meshos.consensus.org.commands import Agent, ListAgents
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.queries import answer
+from meshos.consensus.pbft.events import WallTime as LedgerWallTime
 from meshos.consensus.raft.applying import founding
 from meshos.consensus.raft.config import LAN as RAFT
 from meshos.consensus.raft.config import Config as RaftConfig
@@ -17,6 +18,7 @@ from meshos.flow_machine import Flows
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, org_did
 from meshos.node.kernel.agents import LookAtAgents, StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, any_member, assemble
+from meshos.node.kernel.payments import USUAL, Terms
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Watch
 from meshos.presets import Timing
@@ -60,10 +62,20 @@ class Mesh:
     group, and takes the others up.
     """
 
-    def __init__(self, world: World, count: int, *, timing: Timing, orgs: int | None = None, whole: bool, raft: RaftConfig = RAFT) -> None:
+    def __init__(
+        self,
+        world: World,
+        count: int,
+        *,
+        timing: Timing,
+        orgs: int | None = None,
+        whole: bool,
+        raft: RaftConfig = RAFT,
+        terms: Terms = USUAL,
+    ) -> None:
         self.world = world
         self.timing = timing
-        self.raft = raft
+        self.raft, self.terms = raft, terms
         self.authority = Authority(world.seed)
         self.agents = Agents(world)
         self.ids = node_ids(count)
@@ -116,7 +128,9 @@ class Mesh:
     def _tell_time(self, node: NodeId) -> None:
         """As a process does now and then."""
         self.world.after(WALL_S, self._tell_time, node)
-        self.world.nodes[node].deliver(ORG, WallTime(self.world.nodes[node].wall_ms()))
+        wall_ms = self.world.nodes[node].wall_ms()
+        self.world.nodes[node].deliver(ORG, WallTime(wall_ms))
+        self.world.nodes[node].deliver(LEDGER, LedgerWallTime(wall_ms))
 
     # -- building ----------------------------------------------------------------------------------------------------
 
@@ -156,6 +170,7 @@ class Mesh:
                 wall_ms=node.wall_ms,
                 embedder=HashedEmbedder(),
                 raft=self.raft,
+                terms=self.terms,
             )
         )
         self.assemblies[node.name] = assembly

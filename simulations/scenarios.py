@@ -7,6 +7,8 @@ from meshos.errors import BadInput
 from meshos.presets import LAN
 from meshos.simulations import call_mutations, mesh_marks
 from meshos.simulations.checkers import MembershipChecker, QuietChecker
+from meshos.simulations.ledger import mutations as ledger_mutations
+from meshos.simulations.ledger import scenario as ledger
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.mutations import Mutation
 from meshos.simulations.org import mutations as org_mutations
@@ -63,6 +65,7 @@ SCENARIOS = {
             situations=("a call called off before it came",),
         ),
         org.SCENARIO,
+        ledger.SCENARIO,
         raft.SCENARIO,
         storm.SCENARIO,
         pbft.SCENARIO,
@@ -71,6 +74,7 @@ SCENARIOS = {
 
 MUTATIONS: dict[str, tuple[Mutation, ...]] = {
     "calls": call_mutations.MUTATIONS,
+    "ledger": ledger_mutations.MUTATIONS,
     "org": org_mutations.MUTATIONS,
     "raft": raft_mutations.MUTATIONS,
     "raft-core": raft_mutations.CORE,

@@ -9,6 +9,7 @@ from meshos.consensus.org.commands import Ended
 from meshos.consensus.org.entries import open_key
 from meshos.effects import Completed, Err, Ok, Outcome
 from meshos.flow_machine import CancelFlow, FlowEnded, StartFlow
+from meshos.genesis_content import MESH
 from meshos.ids import AgentId, NodeId, OrgDid, TaskId, agent_id
 from meshos.node.kernel.agents import DeployAsked, UndeployAsked
 from meshos.node.kernel.assembly import ASK_DIRECTORY, CALL, DEPLOY, UNDEPLOY
@@ -179,9 +180,9 @@ class CallWork:
     CANCELLED = 0.15
     BRIEFLY = "Briefly"
 
-    def __init__(self, mesh: Mesh, *, until_s: float | None = None, every_s: float = 0.5) -> None:
+    def __init__(self, mesh: Mesh, *, until_s: float | None = None, every_s: float = 0.5, price_micro: int = 0) -> None:
         self.mesh, self.world = mesh, mesh.world
-        self.every_s = every_s
+        self.every_s, self.price_micro = every_s, price_micro
         self.asking = Asking(mesh.world)
         self.until_s = min(MOST_S, mesh.world.until_s - LAST_S) if until_s is None else until_s
         self.rng = mesh.world.generator("calls")
@@ -195,7 +196,8 @@ class CallWork:
         mesh.world.at(6.0, self._call)
 
     def _deploy(self, node: SimNode, name: str) -> None:
-        file = parse_mapping({"name": name, "description": "works", "runtime": {"mcp": {"command": ["worker"]}}})
+        pricing = {"pricing": {"perQuery": f"{self.price_micro / MESH:.6f} MESH"}} if self.price_micro else {}
+        file = parse_mapping({"name": name, "description": "works", "runtime": {"mcp": {"command": ["worker"]}}, **pricing})
         self.asking.ask(node, DEPLOY, DeployAsked(file, file.canonical(), "/", "tester"), 30.0)
 
     def undeploy(self, node: SimNode) -> None:
@@ -231,7 +233,7 @@ class CallWork:
             arguments or cbor.encode({"n": self.rng.randrange(1000)}),
             self.TIMEOUT_S,
             key=key,
-            price_micro=0,  # as the record of the simulated agents says
+            price_micro=self.price_micro,  # as the record of the simulated agents says
         )
 
     def _ask(self, node: SimNode, request: CallRequest) -> None:

@@ -246,7 +246,7 @@ class Raft:
         """When ``tick`` is due."""
         s = self.state
         if s.role == "leader":
-            if len(s.members.members) == 1:  # nobody to speak to, and nobody who could lead instead: an idle node sleeps
+            if s.members.members == {s.node}:  # nobody to speak to, and nobody who could lead instead: an idle node sleeps
                 return s.transfer_due
             return min(s.heartbeat_due, s.quorum_due, s.notice_due, s.transfer_due)
         if s.promotable:

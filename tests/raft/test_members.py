@@ -249,7 +249,6 @@ def test_a_removed_leader_leads_until_its_removal_is_committed_without_counting_
     assert cluster[N1].role == "follower", "it does not stand: it has no vote"
 
 
-@pytest.mark.xfail(strict=True, reason="open: another node is elected than the test says")
 def test_a_removed_server_may_still_be_needed_as_a_leader() -> None:
     """Section 4.2.2: n1 alone has the entry that removes it; nobody else can be elected before it has spread that."""
     cluster = Cluster(["n1", "n2"])

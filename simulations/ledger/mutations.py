@@ -1,0 +1,122 @@
+"""How the ledger's rules, and nodes' use of them, may be broken, one function at a time: the scenario ``ledger`` must find each."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from meshos.consensus.ledger import accounts, approvals, tabs
+from meshos.consensus.ledger.draft import Draft
+from meshos.consensus.ledger.draft import Sender as By
+from meshos.errors import Refused
+from meshos.protocols.ledger import sender
+from meshos.protocols.ledger.slots import EXPIRED, Slot
+from meshos.simulations.mutations import Mutation, replaced
+
+
+@contextmanager
+def two_approvals_suffice() -> Iterator[None]:
+    """One approval less than it takes."""
+    with replaced(approvals, "approvals_needed", lambda least, registered: 2):
+        yield
+
+
+@contextmanager
+def whoever_approves_twice_counts_twice() -> Iterator[None]:
+    """A coordinator's second approval counts as another one's, and its own proposal too."""
+    needed = approvals._settle
+
+    def settle(draft: Draft, id_: bytes, decision: approvals.Decision) -> None:
+        if len(decision.approved) > 1:
+            approvals._execute(draft, id_, decision, "coordinators")
+        else:
+            needed(draft, id_, decision)
+
+    with replaced(approvals, "_settle", settle):
+        yield
+
+
+@contextmanager
+def an_executed_decision_may_be_judged() -> Iterator[None]:
+    """What has ended is rejected all the same."""
+    judged, transitions = approvals._judged_by_coordinator, approvals.TRANSITIONS
+
+    def broken(draft: Draft, decision: approvals.Decision, by: By, act: str) -> approvals.Decision:
+        return judged(draft, replace(decision, status=approvals.OPEN, expires_ms=2**62), by, act)
+
+    with (
+        replaced(approvals, "_judged_by_coordinator", broken),
+        replaced(approvals, "TRANSITIONS", transitions | {(approvals.OPEN, approvals.OPEN)}),
+    ):
+        yield
+
+
+@contextmanager
+def a_transfer_costs_nothing() -> Iterator[None]:
+    """Who transfers keeps what it gives."""
+
+    def apply(self: accounts.Transfer, draft: Draft, by: By) -> None:
+        accounts.give(draft, self.to, self.micro)
+
+    with replaced(accounts.Transfer, "apply", apply):
+        yield
+
+
+@contextmanager
+def each_voucher_is_paid_whole() -> Iterator[None]:
+    """What was redeemed before is paid again with the next voucher."""
+
+    def apply(self: tabs.RedeemTab, draft: Draft, by: By) -> None:
+        tab = tabs._open_tab(draft, self.tab)
+        if self.micro <= tab.redeemed or tab.redeemed + self.micro > tab.reserved:
+            raise Refused("voucher-redeemed", "as before")
+        accounts.move_to_tabs(draft, -self.micro)
+        accounts.give(draft, tab.provider, self.micro)
+        draft.write(tabs.TABS, self.tab, replace(tab, redeemed=tab.redeemed + self.micro, receipts=self.receipts))
+
+    with replaced(tabs.RedeemTab, "apply", apply):
+        yield
+
+
+@contextmanager
+def a_name_is_forgotten() -> Iterator[None]:
+    """What is asked for again under its name is sent again."""
+    perform = sender.Sender._perform
+
+    def broken(self: sender.Sender, asked: Any) -> None:
+        self._done.clear()
+        perform(self, asked)
+
+    with replaced(sender.Sender, "_perform", broken):
+        yield
+
+
+@contextmanager
+def silence_is_taken_for_the_end() -> Iterator[None]:
+    """A transaction that has to be submitted again is said to have expired."""
+    submit = sender.Sender._submit
+
+    def broken(self: sender.Sender, now: float, slot: Slot) -> None:
+        submit(self, now, slot)
+        if slot.tries > 1 and slot.first is not None:
+            first = slot.first
+            self._conclude(slot, EXPIRED)
+            slot.first = first
+
+    with replaced(sender.Sender, "_submit", broken):
+        yield
+
+
+MUTATIONS = (
+    Mutation("one-approval-less", "two approvals suffice", two_approvals_suffice, "safety", "is executed, approved by"),
+    Mutation(
+        "approvals-not-counted", "the second approval decides", whoever_approves_twice_counts_twice, "safety", "is executed, approved by"
+    ),
+    Mutation("judged-after-the-end", "decisions that have ended are judged", an_executed_decision_may_be_judged, "safety"),
+    Mutation("transfer-for-nothing", "who transfers keeps it", a_transfer_costs_nothing, "safety", "tokens are not conserved"),
+    Mutation("voucher-paid-whole", "a voucher is paid whole each time", each_voucher_is_paid_whole, "safety"),
+    Mutation("name-forgotten", "what is asked for again is done again", a_name_is_forgotten, "safety", "more than one transaction"),
+    Mutation(
+        "silence-is-the-end", "a transaction that takes long has expired", silence_is_taken_for_the_end, "safety", "is said to be expired"
+    ),
+)
