@@ -17,7 +17,7 @@ from pathlib import Path
 
 import typer
 
-from meshos.bench.asker import Asker
+from meshos.bench.asker import Answered, Asker
 from meshos.bench.live import BASE_PORTS
 from meshos.errors import Failed
 from meshos.node.cli.output import Progress
@@ -158,10 +158,14 @@ class Mesh:
 
     def deploy(self, org: str, agent: dict[str, object], folder: Path) -> str:
         """Have the organisation's first node run an agent; its id, once all others know it."""
-        node = self.of(org)[0]
-        answer = _post(node, "/v1/agents", {"agent": agent, "folder": str(folder)})
+        node, until = self.of(org)[0], time.monotonic() + BACK_S
+        status, answer = _post(node, "/v1/agents", {"agent": agent, "folder": str(folder)})
+        while status != 201 and answer.get("outcome") == "not_done" and time.monotonic() < until:  # its nodes may choose a leader
+            time.sleep(1.0)
+            status, answer = _post(node, "/v1/agents", {"agent": agent, "folder": str(folder)})
+        if status != 201:
+            raise Failed("bench-command-failed", f"{node.name} deploys nothing: {json.dumps(answer)[:300]}")
         id_ = str(answer["agentId"])
-        until = time.monotonic() + BACK_S
         for other in self.nodes:
             while (found := processes.get(other, f"/v1/agents/{id_}")) is None or found[0] != 200:
                 if time.monotonic() > until:
@@ -197,11 +201,12 @@ def mesh(say: Callable[[str], None]) -> Iterator[tuple[Mesh, Callable[[], None]]
             shutil.rmtree(parent, ignore_errors=True)
 
 
-def _post(node: Node, path: str, body: object) -> dict[str, object]:
-    status, answer = Asker(node).post(path, body, BACK_S)
-    if status >= 300:
-        raise Failed("bench-command-failed", f"{node.name} said to {path}: {json.dumps(answer)[:300]}")
-    return answer
+def _post(node: Node, path: str, body: object) -> Answered:
+    asker = Asker(node)
+    try:
+        return asker.post(path, body, BACK_S)
+    finally:
+        asker.close()
 
 
 def _silent() -> Progress:
