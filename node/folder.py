@@ -148,7 +148,7 @@ def open_root(config: NodeConfig) -> SigningKey:
     path = config.dir / ROOT_FILE
     if not path.exists():
         raise BadInput("root-key-not-here", f"there is no root key in {config.dir}", hint="name the folder that has it with --dir")
-    return _exported(FileKeyStore.open(path, passphrase_of(config)), ROOT_KEY)
+    return exported(FileKeyStore.open(path, passphrase_of(config)), ROOT_KEY)
 
 
 def read_genesis(path: Path) -> Genesis:
@@ -248,11 +248,14 @@ def _make(config: NodeConfig, cost: Cost) -> Identity:
 
 
 def _identity(store: FileKeyStore) -> Identity:
-    return Identity(_exported(store, NODE_KEY), _exported(store, VALIDATOR_KEY))
+    return Identity(exported(store, NODE_KEY), exported(store, VALIDATOR_KEY))
 
 
-def _exported(store: FileKeyStore, name: str) -> SigningKey:
-    """The key store's ``export`` waits for nothing when the keys are in a file, so it is run to its end here."""
+def exported(store: FileKeyStore, name: str) -> SigningKey:
+    """The key called ``name``; raises Refused ``no-such-key``.
+
+    The key store's ``export`` waits for nothing when the keys are in a file, so it is run to its end here.
+    """
     coroutine = store.export(name)
     try:
         coroutine.send(None)

@@ -1,16 +1,17 @@
 """What is asked of the ledger's state: by the API, the commands, a node that wants to send something. ``state`` is a ``tree.State``."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from heapq import nlargest
 from itertools import islice
 
 from meshos.consensus.ledger.accounts import ACCOUNTS, Account
 from meshos.consensus.ledger.approvals import DECISIONS, WAITING, Decision, approvals_needed
 from meshos.consensus.ledger.audit import AUDIT, NEXT, Entry, place
-from meshos.consensus.ledger.keys import KEYS
+from meshos.consensus.ledger.keys import HUMAN, KEYS
 from meshos.consensus.ledger.limits import MAX_AUDIT
 from meshos.consensus.ledger.members import CERTIFICATES, COORDINATORS, ORGS, Org
 from meshos.consensus.ledger.motions import MOTIONS, Motion
-from meshos.consensus.ledger.people import CONSTITUTION, PAUSES
+from meshos.consensus.ledger.people import CONSTITUTION, PAUSES, Constitution
 from meshos.consensus.ledger.results import Result
 from meshos.consensus.ledger.seats import SEATS, Seats
 from meshos.consensus.ledger.tabs import PAIRS, TABS, Tab, pair
@@ -19,6 +20,8 @@ from meshos.storage.store import View
 from meshos.values import frozen
 
 EXPIRED, UNKNOWN_YET = "expired", "unknown"
+SCANNED = 1_024
+"""Decisions that one question looks at: some 30 ms."""
 
 
 def fate(state: View, tx: Transaction, result: Result | None, ledger_ms: int) -> str:
@@ -115,6 +118,41 @@ def open_decisions(state: View) -> list[Waiting]:
     """Those that wait for approval, oldest first."""
     found = (decision(state, id_) for id_ in WAITING.read(state, b"") or ())
     return [one for one in found if one is not None]
+
+
+def waiting(state: View) -> int:
+    """How many decisions wait for approval."""
+    return len(WAITING.read(state, b"") or ())
+
+
+def ended_decisions(state: View, most: int) -> list[Waiting]:
+    """The newest of those that have ended and are not forgotten yet, newest first: of SCANNED, where there are more."""
+    kept = islice(state.scan(DECISIONS.prefix), SCANNED)
+    decoded = ((key.removeprefix(DECISIONS.prefix), DECISIONS.decode(value)) for key, value in kept)
+    ended = nlargest(most, ((one.ended_ms, id_) for id_, one in decoded if one.ended_ms))
+    found = (decision(state, id_) for _, id_ in ended)
+    return [one for one in found if one is not None]
+
+
+def decisions_beginning(state: View, digits: str, most: int) -> list[bytes]:
+    """The ids that begin with these hex digits, at most so many."""
+    whole = bytes.fromhex(digits[: len(digits) // 2 * 2])
+    ids = (key.removeprefix(DECISIONS.prefix) for key, _ in state.scan(DECISIONS.prefix + whole))
+    return list(islice((id_ for id_ in ids if id_.hex().startswith(digits)), most))
+
+
+def power_of(state: View, keys: Collection[str]) -> int:
+    """The share of human power that these keys have together, in percent, rounded down."""
+    powers = dict(constitution(state).powers)
+    held = sum(powers.get(key, 0) for key in keys if (found := KEYS.read(state, key)) is not None and found.role == HUMAN)
+    return held * 100 // max(1, sum(powers.values()))
+
+
+def constitution(state: View) -> Constitution:
+    """What genesis says of people and approvals."""
+    found = CONSTITUTION.read(state, b"")
+    assert found is not None
+    return found
 
 
 def paused_until(state: View) -> int:

@@ -4,8 +4,6 @@ Handlers are plain functions of a Starlette request. All are FastAPI routes and 
 be fast are also found by the gate's table directly, past FastAPI's own layers (some 0.3 ms of CPU a request).
 """
 
-import base64
-import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar, cast
@@ -16,21 +14,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from meshos import cbor
-from meshos.consensus.ledger.tree_limits import MAX_KEY_BYTES
 from meshos.errors import BadInput, MeshError, Refused, Unreachable
 from meshos.ids import AgentId, TaskId
 from meshos.node.api import bodies, docs_page, json_text, limits, render
 from meshos.node.api.amounts import micro
 from meshos.node.api.answers import EventAnswer, JsonAnswer, TaskAnswer
-from meshos.node.api.gate import Application, Asked, Gate, Problem, Receive, Scope, Send, Settings, bug, read_body
+from meshos.node.api.gate import Application, Asked, Gate, Problem, Receive, Scope, Send, Settings, bug
+from meshos.node.api.handling import caller, digest_of, name_of, replayed
 from meshos.node.api.keys import KeyRing
+from meshos.node.api.ledger_handlers import LedgerHandlers
 from meshos.node.api.measures import Measures
 from meshos.node.api.openapi import document
-from meshos.node.api.replays import Answer, Replays
+from meshos.node.api.replays import Answer
 from meshos.node.api.routes import HOT, NOT_YET, ROUTES, need
 from meshos.node.api.service import NodeService
-from meshos.node.api.shapes import Caller, CallRequest
+from meshos.node.api.shapes import CallRequest
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -46,14 +44,14 @@ def build(
     return Gate(api, keys, need, measures, settings)
 
 
-class Api:
+class Api(LedgerHandlers):
     """The handlers, and the application inside the gate."""
 
     def __init__(
         self, service: NodeService, keys: KeyRing, measures: Measures, settings: Settings, save_keys: Callable[[], None] | None
     ) -> None:
-        self._service, self._keys, self._measures, self._settings, self._save_keys = service, keys, measures, settings, save_keys
-        self._replays = Replays()
+        super().__init__(service, settings)
+        self._keys, self._measures, self._save_keys = keys, measures, save_keys
         self._fastapi = FastAPI(title="Mesh OS", version="1", openapi_url=None, docs_url=None, redoc_url=None)
         for route in ROUTES:
             self._fastapi.add_api_route(
@@ -87,23 +85,23 @@ class Api:
         body = await self._body(request, bodies.DeployBody, limits.BODY_BYTES)
 
         async def work() -> Answer:
-            done = await self._within(limits.DEPLOY_S, partial(self._service.deploy, body.shape(), _caller(request)))
+            done = await self._within(limits.DEPLOY_S, partial(self._service.deploy, body.shape(), caller(request)))
             return Answer(201, json_text.dumps(render.deployed(done)))
 
         return await self._once(request, body, work)
 
     async def undeploy(self, request: Request) -> Response:
         """End an agent of this node's org, and bury its record."""
-        work = partial(self._service.undeploy, AgentId(request.path_params["id"]), _caller(request))
+        work = partial(self._service.undeploy, AgentId(request.path_params["id"]), caller(request))
         return JsonAnswer(render.undeployed(await self._within(limits.DEPLOY_S, work)))
 
     async def agents(self, request: Request) -> Response:
         """The agents of this node's org, and how they do."""
-        return JsonAnswer(render.hosted(await self._soon(partial(self._service.agents, _caller(request)))))
+        return JsonAnswer(render.hosted(await self._soon(partial(self._service.agents, caller(request)))))
 
     async def agent(self, request: Request) -> Response:
         """The record of any org's agent."""
-        work = partial(self._service.agent, AgentId(request.path_params["id"]), _caller(request))
+        work = partial(self._service.agent, AgentId(request.path_params["id"]), caller(request))
         return JsonAnswer(render.agent(await self._soon(work)))
 
     async def publish(self, request: Request) -> Response:
@@ -111,7 +109,7 @@ class Api:
         body = await self._body(request, bodies.PublishBody, limits.PUBLISH_BODY_BYTES)
 
         async def work() -> Answer:
-            done = await self._within(limits.DEPLOY_S, partial(self._service.publish, body.lines, _caller(request)))
+            done = await self._within(limits.DEPLOY_S, partial(self._service.publish, body.lines, caller(request)))
             return Answer(200, json_text.dumps(render.published(done)))
 
         return await self._once(request, body, work)
@@ -123,7 +121,7 @@ class Api:
         body = await self._body(request, bodies.DiscoverBody, limits.BODY_BYTES)
 
         async def work() -> Answer:
-            found = await self._soon(partial(self._service.discover, body.shape(), _caller(request)))
+            found = await self._soon(partial(self._service.discover, body.shape(), caller(request)))
             return Answer(200, json_text.dumps(render.discovered(found)))
 
         return await self._once(request, body, work)
@@ -134,10 +132,10 @@ class Api:
         shape = body.shape()
         if body.idempotencyKey is None:
             return await self._run(request, shape)
-        name, digest = _name(request, body), _digest(body)
+        name, digest = name_of(request, body), digest_of(body)
         recorded = await self._replays.begin(name, digest)
         if recorded is not None:
-            return _replayed(recorded)
+            return replayed(recorded)
         try:
             response = await self._run(request, shape)
         except BaseException:
@@ -148,18 +146,18 @@ class Api:
         return response
 
     async def _run(self, request: Request, shape: CallRequest) -> Response:
-        work = partial(self._service.call, shape, _caller(request))
+        work = partial(self._service.call, shape, caller(request))
         view = await _while_wanted(request, work, shape.timeout_s + limits.TIMEOUT_GRACE_S)
         return await TaskAnswer.of(view)
 
     async def task(self, request: Request) -> Response:
         """A task, running or ended."""
-        work = partial(self._service.task, TaskId(request.path_params["id"]), _caller(request))
+        work = partial(self._service.task, TaskId(request.path_params["id"]), caller(request))
         return await TaskAnswer.of(await self._soon(work), asked_again=True)
 
     async def cancel(self, request: Request) -> Response:
         """Stop a task that runs; one that has ended stays as it ended."""
-        work = partial(self._service.cancel, TaskId(request.path_params["id"]), _caller(request))
+        work = partial(self._service.cancel, TaskId(request.path_params["id"]), caller(request))
         return await TaskAnswer.of(await self._soon(work), asked_again=True)
 
     # -- the organisation's nodes --------------------------------------------------------------------------------------
@@ -173,7 +171,7 @@ class Api:
         node = str(request.path_params["id"])
         if len(node) > limits.TEXT_CHARS:
             raise BadInput("bad-request", "the id is too long")
-        return JsonAnswer(render.node_removed(await self._soon(partial(self._service.remove_node, node, _caller(request)))))
+        return JsonAnswer(render.node_removed(await self._soon(partial(self._service.remove_node, node, caller(request)))))
 
     # -- the mesh ----------------------------------------------------------------------------------------------------
 
@@ -190,7 +188,7 @@ class Api:
         subject = str(request.path_params["id"])
         if len(subject) > limits.TEXT_CHARS:
             raise BadInput("bad-request", "the id is too long")
-        return JsonAnswer(render.explanation(await self._soon(partial(self._service.explain, subject, _caller(request)))))
+        return JsonAnswer(render.explanation(await self._soon(partial(self._service.explain, subject, caller(request)))))
 
     async def did_document(self, request: Request) -> Response:
         """The W3C DID document of an org (DID resolution)."""
@@ -207,53 +205,6 @@ class Api:
     async def agent_card(self, request: Request) -> Response:
         """The A2A card of this node."""
         return JsonAnswer(dict(await self._soon(self._service.agent_card)))
-
-    # -- the ledger --------------------------------------------------------------------------------------------------
-
-    async def ledger_head(self, request: Request) -> Response:
-        """The newest block that this node has."""
-        return JsonAnswer(render.ledger_head(await self._soon(self._service.ledger.head)))
-
-    async def ledger_block(self, request: Request) -> Response:
-        """A block, who signed it, and what became of its transactions."""
-        height = str(request.path_params["height"])
-        if not height.isdecimal() or not height.isascii() or len(height) > 15:
-            raise BadInput("bad-request", "a height is a number")
-        return JsonAnswer(render.ledger_block(await self._soon(partial(self._service.ledger.block, int(height)))))
-
-    async def account(self, request: Request) -> Response:
-        """An organisation's balance and tabs."""
-        return JsonAnswer(render.account(await self._soon(partial(self._service.ledger.account, str(request.path_params["did"])))))
-
-    async def transact(self, request: Request) -> Response:
-        """A transfer, or a transaction that was signed elsewhere; 200 once it is committed."""
-        body = await self._body(request, bodies.TransactionBody, limits.BODY_BYTES)
-        signed = body.signed()
-
-        async def work() -> Answer:
-            if signed is None:
-                assert body.transfer is not None
-                key = secrets.token_hex(16) if body.idempotencyKey is None else " ".join(_name(request, body))
-                asked = partial(self._service.ledger.transfer, body.transfer.to, micro(body.transfer.amount), key, body.timeout)
-            else:
-                asked = partial(self._service.ledger.submit, signed, body.timeout)
-            done = await self._within(body.timeout + limits.TIMEOUT_GRACE_S, asked)
-            return Answer(200, json_text.dumps(done))
-
-        return await self._once(request, body, work)
-
-    async def transaction(self, request: Request) -> Response:
-        """What became of a transaction."""
-        work = partial(self._service.ledger.transaction, str(request.path_params["id"]))
-        return JsonAnswer(render.ledger_transaction(await self._soon(work)))
-
-    async def proof(self, request: Request) -> Response:
-        """What proves the value of a key of the ledger, for `mesh ledger verify`."""
-        key = f"{request.path_params['table']}/{request.path_params['name']}"
-        if len(key) > MAX_KEY_BYTES or not key.isascii():
-            raise BadInput("bad-request", f"a key of the ledger is at most {MAX_KEY_BYTES} characters of ASCII")
-        found = await self._soon(partial(self._service.ledger.proof, key))
-        return JsonAnswer({"key": key, "proof": base64.b64encode(found).decode()})
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -318,38 +269,6 @@ class Api:
             docs_page.page(self._openapi), headers={"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
         )
 
-    # -- what they share ---------------------------------------------------------------------------------------------
-
-    async def _body(self, request: Request, kind: type[bodies.AnyBody], most: int) -> bodies.AnyBody:
-        raw = await read_body(request.scope, request.receive, most, self._settings.body_s)
-        if len(raw) > limits.LARGE_BYTES:
-            return await trio.to_thread.run_sync(bodies.read, kind, raw)
-        return bodies.read(kind, raw)
-
-    async def _soon(self, work: Callable[[], Awaitable[T]]) -> T:
-        return await self._within(self._settings.request_s, work)
-
-    async def _within(self, seconds: float, work: Callable[[], Awaitable[T]]) -> T:
-        with trio.move_on_after(seconds):
-            return await work()
-        raise Unreachable("deadline-exceeded", f"no answer within {seconds:g} s", hint="try again, or look at mesh status")
-
-    async def _once(self, request: Request, body: bodies.Body, work: Callable[[], Awaitable[Answer]]) -> Response:
-        """The answer of ``work``, or the recorded one for the body's idempotency key."""
-        if body.idempotencyKey is None:
-            return JsonAnswer.raw(await work())
-        name = _name(request, body)
-        recorded = await self._replays.begin(name, _digest(body))
-        if recorded is not None:
-            return _replayed(recorded)
-        try:
-            answer = await work()
-        except BaseException:
-            self._replays.drop(name)
-            raise
-        self._replays.end(name, answer)
-        return JsonAnswer.raw(answer)
-
 
 async def _while_wanted(request: Request, work: Callable[[], Awaitable[T]], seconds: float) -> T:
     """The value of ``work``, which is cancelled when its client leaves or ``seconds`` are over."""
@@ -379,29 +298,6 @@ async def _while_wanted(request: Request, work: Callable[[], Awaitable[T]], seco
     if clock.cancelled_caught or value is None:
         raise Unreachable("deadline-exceeded", f"the task gave no answer within {seconds:g} s", hint="mesh explain its id, or repeat it")
     return value
-
-
-def _caller(request: Request) -> Caller:
-    asked: Asked = request.scope["asked"]
-    return asked.caller()
-
-
-def _name(request: Request, body: bodies.Body) -> tuple[str, str, str]:
-    asked: Asked = request.scope["asked"]
-    assert asked.key is not None and body.idempotencyKey is not None
-    return (asked.key.id, request.scope["path"], body.idempotencyKey)
-
-
-def _digest(body: bodies.Body) -> bytes:
-    """The same for the same members, however they are spelt in JSON."""
-    try:
-        return cbor.encode(body.model_dump())
-    except (UnicodeEncodeError, ValueError) as error:
-        raise BadInput("bad-request", "the body holds text that is not valid Unicode") from error
-
-
-def _replayed(answer: Answer) -> Response:
-    return JsonAnswer.raw(answer, replayed=True)
 
 
 async def _not_yet(feature: str, request: Request) -> Response:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from meshos.consensus.ledger.limits import MAX_REASON_BYTES
 from meshos.errors import BadInput, Refused
 from meshos.ids import AgentId
 from meshos.node.api import json_text, limits
@@ -18,6 +19,8 @@ from meshos.node.api.shapes import CallRequest, Deploy, DiscoverQuery, SentFile
 Text = Annotated[str, Field(max_length=limits.TEXT_CHARS)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Amount = Annotated[str, Field(max_length=40, description="MESH, decimal, at most 6 decimals", examples=["10", "0.25"])]
+Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON_BYTES, description="In one line; it stands on the ledger.")]
+LedgerTime = Annotated[float, Field(gt=0, le=limits.LEDGER_S, description="seconds")]
 Names = Annotated[list[Name], Field(max_length=64)]
 
 
@@ -58,7 +61,7 @@ class TransactionBody(Body):
 
     transfer: TransferBody | None = None
     request: Annotated[str, Field(max_length=limits.REQUEST_CHARS)] | None = Field(default=None, description="A signed request, base64.")
-    timeout: Annotated[float, Field(gt=0, le=limits.LEDGER_S)] = 30.0
+    timeout: LedgerTime = 30.0
 
     def signed(self) -> bytes | None:
         """The bytes of ``request``; raises BadInput ``bad-request`` unless exactly one of the two is there."""
@@ -70,6 +73,40 @@ class TransactionBody(Body):
             return base64.b64decode(self.request, validate=True)
         except (binascii.Error, ValueError) as error:
             raise BadInput("bad-request", "`request` is not base64") from error
+
+
+class ActionBody(BaseModel):
+    """What an autonomous decision does: one of these."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    quarantine: Name | None = Field(default=None, description="Put an organisation (DID), a node or an agent (id) in quarantine.")
+    lift: Name | None = Field(default=None, description="Let it out again.")
+    parameters: Annotated[dict[Name, int], Field(min_length=1, max_length=8)] | None = Field(
+        default=None, description="Give parameters of the mesh other values."
+    )
+
+
+class ProposalBody(Body):
+    """POST /v1/approvals: an autonomous decision, proposed in the name of this node's organisation."""
+
+    action: ActionBody
+    reason: Reason
+    timeout: LedgerTime = 30.0
+
+    def action_fields(self) -> list[object]:
+        """Its kind and what it is about; raises BadInput ``bad-request`` unless exactly one kind is there."""
+        found = [[kind, value] for kind, value in self.action.model_dump(exclude_none=True).items()]
+        if len(found) != 1:
+            raise BadInput("bad-request", "give one action: `quarantine`, `lift` or `parameters`")
+        return found[0]
+
+
+class JudgementBody(Body):
+    """POST /v1/approvals/{id}/approve and /reject, in the name of this node's organisation."""
+
+    reason: Reason
+    timeout: LedgerTime = 30.0
 
 
 class Range(BaseModel):

@@ -14,6 +14,10 @@ _BODIES: dict[str, type[bodies.Body]] = {
     "discover": bodies.DiscoverBody,
     "call": bodies.TaskBody,
     "publish": bodies.PublishBody,
+    "transact": bodies.TransactionBody,
+    "propose": bodies.ProposalBody,
+    "approve": bodies.JudgementBody,
+    "reject": bodies.JudgementBody,
     "make_key": bodies.KeyBody,
 }
 _REFERENCE = "#/components/schemas/{model}"
@@ -43,7 +47,7 @@ def document(app: FastAPI) -> dict[str, object]:
         description="The API of one node. Amounts of MESH are decimal strings, times RFC 3339, timeout seconds, *Latency milliseconds.",
         routes=app.routes,
     )
-    _, definitions = models_json_schema([(kind, "validation") for kind in _BODIES.values()], ref_template=_REFERENCE)
+    _, definitions = models_json_schema([(kind, "validation") for kind in dict.fromkeys(_BODIES.values())], ref_template=_REFERENCE)
     schemas: dict[str, object] = {"Problem": _PROBLEM, **definitions.get("$defs", {})}
     found["components"] = {
         "schemas": schemas,

@@ -191,6 +191,22 @@ def account(view: Json) -> Object:
     return _amounts(view, "balance") | {"tabs": tabs}
 
 
+def approvals(view: Json) -> Object:
+    """GET /v1/approvals."""
+    rest = dated(dated(view, "time_ms", "time"), "pausedUntil_ms", "pausedUntil")
+    return rest | {"approvals": [_decision(one) for one in _objects(view["approvals"])]}
+
+
+def approval(view: Json) -> Object:
+    """GET /v1/approvals/{id}."""
+    rest = dated(dated(_decision(view), "time_ms", "time"), "pausedUntil_ms", "pausedUntil")
+    return rest | {"trail": [dated(entry, "time_ms", "time") for entry in _objects(view["trail"])]}
+
+
+def _decision(view: Json) -> Object:
+    return dated(dated(view, "expires_ms", "expires"), "ended_ms", "ended")
+
+
 def dated(of: Json, ms: str, name: str) -> Object:
     """The same with the time under ``ms`` as RFC 3339 under ``name``."""
     rest: Object = {key: value for key, value in of.items() if key != ms}
@@ -245,7 +261,7 @@ def group(view: GroupView | None) -> Object | None:
 
 
 def status(view: StatusView) -> Object:
-    """GET /v1/status. ``ledger`` and ``humans`` are null until there are such."""
+    """GET /v1/status. ``ledger`` is null until there is one."""
     return {
         "node_id": view.node_id,
         "name": view.name,
@@ -268,7 +284,7 @@ def status(view: StatusView) -> Object:
         },
         "group": group(view.group),
         "ledger": None if view.ledger is None else ledger_head(view.ledger),
-        "humans": None,
+        "humans": {"approvalsWaiting": view.approvals_waiting},
         "process": {"rssBytes": view.rss_bytes, "loopLag_ms": round(view.loop_lag_ms, 2)},
     }
 

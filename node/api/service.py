@@ -62,8 +62,36 @@ class LedgerService(Protocol):
         """What became of a transaction; raises BadInput ``bad-transaction-id``, Refused ``no-such-transaction``."""
         ...
 
+    async def key(self, name: str) -> Json:
+        """What the ledger knows of a key, and the nonce of its next transaction; raises Refused ``no-such-ledger-key``."""
+        ...
+
     async def proof(self, key: str) -> bytes:
         """What proves the value of a key of the ledger; raises Refused ``proof-not-yet``."""
+        ...
+
+
+class DecisionService(Protocol):
+    """Autonomous decisions, for the API; see the module's text."""
+
+    async def approvals(self, *, open_only: bool) -> Json:
+        """The decisions that wait, oldest first, then those that have ended, newest first."""
+        ...
+
+    async def approval(self, text: str) -> Json:
+        """One decision by its id, or how that begins; raises BadInput ``bad-decision-id`` or ``ambiguous-id``, Refused
+        ``no-such-decision``.
+        """
+        ...
+
+    async def propose(self, action: Sequence[object], reason: str, key: str, timeout_s: float) -> Json:
+        """Propose ``[kind, what]`` in the name of this node's organisation, once for one ``key``; returns when it is committed, with the
+        decision as it is then. Raises Refused or Failed by the ledger's refusal, Unreachable ``unknown-yet``.
+        """
+        ...
+
+    async def judge(self, text: str, act: str, reason: str, key: str, timeout_s: float) -> Json:
+        """Approve or reject a decision in the name of this node's organisation; as ``propose``."""
         ...
 
 
@@ -156,6 +184,11 @@ class NodeService(Protocol):
     @property
     def ledger(self) -> "LedgerService":
         """The ledger, as this node's replica has it."""
+        ...
+
+    @property
+    def decisions(self) -> "DecisionService":
+        """Autonomous decisions, as this node's replica has them."""
         ...
 
     # -- watching ----------------------------------------------------------------------------------------------------

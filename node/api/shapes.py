@@ -408,6 +408,7 @@ class StatusView:
     rss_bytes: int = 0
     loop_lag_ms: float = 0.0
     ledger: LedgerHead | None = None
+    approvals_waiting: int = 0
     group: GroupView | None = None
 
 

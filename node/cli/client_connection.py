@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from meshos.errors import KINDS, BadInput, Broken, Done, MeshError, Unreachable
 from meshos.node.cli.output import clean
@@ -144,6 +144,10 @@ class Client:
         """The JSON object at ``path`` (its parts are quoted)."""
         return self.send("GET", path, None, ANSWER_S)
 
+    def query(self, asked: Mapping[str, str], *path: str) -> dict[str, object]:
+        """As ``get``, with a query."""
+        return self.send("GET", path, None, ANSWER_S, f"?{urlencode(asked)}")
+
     def post(self, *path: str, body: Mapping[str, object], timeout_s: float = ANSWER_S) -> dict[str, object]:
         """The answer to ``body``."""
         return self.send("POST", path, body, timeout_s)
@@ -152,7 +156,9 @@ class Client:
         """The answer to removing what is at ``path``."""
         return self.send("DELETE", path, None, timeout_s)
 
-    def send(self, method: str, path: tuple[str, ...], body: Mapping[str, object] | None, timeout_s: float) -> dict[str, object]:
+    def send(
+        self, method: str, path: tuple[str, ...], body: Mapping[str, object] | None, timeout_s: float, query: str = ""
+    ) -> dict[str, object]:
         """One request; raises the node's own error, or Unreachable ``unreachable`` or ``no-answer``."""
         where = f"{self.target.url.hostname}:{self.target.url.port or 443}"
         data = None if body is None else json.dumps(body).encode()
@@ -162,7 +168,7 @@ class Client:
         connection = self._open(timeout_s, where)
         outcome: Done = "not_done" if method == "GET" else "unknown"
         try:
-            connection.request(method, "/" + "/".join(quote(part, safe="") for part in path), data, headers)
+            connection.request(method, "/" + "/".join(quote(part, safe="") for part in path) + query, data, headers)
             response = connection.getresponse()
             text = response.read(MAX_ANSWER + 1)
             if response.length and len(text) <= MAX_ANSWER:

@@ -71,6 +71,32 @@ def tx(target: Target, transaction: str, *, as_json: bool) -> None:
     note(f"{answer.get('kind')} in block {answer.get('height')}, by {_who(answer)}, nonce {answer.get('nonce')}; {answer.get('txId')}")
 
 
+def key(target: Target, name: str, *, as_json: bool) -> None:
+    """See ``ledger.key``."""
+    with Client(target) as client:
+        answer = client.get("v1", "ledger", "keys", name)
+    if as_json:
+        document("ledger-key", answer)
+        return
+    called = f" ({answer['name']})" if answer.get("name") else ""
+    say(str(answer.get("nonce")))
+    note(
+        f"{answer.get('role')} key of {answer.get('org')}{called}; its next transaction has this nonce, as of block {answer.get('height')}"
+    )
+
+
+def send(target: Target, transaction: str, timeout_s: float, *, as_json: bool) -> None:
+    """See ``ledger.send``."""
+    sent = {"request": transaction.strip(), "timeout": timeout_s}
+    with Client(target) as client:
+        answer = client.post("v1", "transactions", body=sent, timeout_s=timeout_s + GRACE_S)
+    if as_json:
+        document("ledger-send", answer)
+        return
+    say(str(answer.get("txId")))
+    ok(f"{answer.get('outcome')} in block {answer.get('height')}")
+
+
 def proof(target: Target, key: str, out: Path, *, as_json: bool) -> None:
     """See ``ledger.proof``."""
     with Client(target) as client:

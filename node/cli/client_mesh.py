@@ -62,10 +62,16 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
         f"Agents   {hosted.get('running', 0)} of {hosted.get('hosted', 0)} running; the directory knows {known}",
         f"Tasks    {tasks.get('running', 0)} running, {tasks.get('waiting', 0)} waiting{': ' + waiting if waiting else ''}",
         f"Ledger   {_ledger(table_of(answer.get('ledger')))}",
-        f"Humans   {'no approval waits' if answer.get('humans') is None else answer.get('humans')}",
+        f"Humans   {_waiting(table_of(answer.get('humans')).get('approvalsWaiting'))}",
         f"Process  {'-' if not memory else f'{memory / 1048576:.0f} MiB'}, loop lag {duration(process.get('loopLag_ms'))}",
     ]
     return lines
+
+
+def _waiting(count: object) -> str:
+    if not count:
+        return "no approval waits"
+    return f"{plural(count, 'approval')} {'waits' if count == 1 else 'wait'}: mesh approvals"
 
 
 def _ledger(head: Mapping[str, object]) -> str:

@@ -21,19 +21,15 @@ class Later:
     part: str
 
 
-GOVERNANCE, APPROVALS = "governance", "approvals by people"
+GOVERNANCE = "governance"
 TRUST, JOINING, OUTSIDE = "trust and policies", "admission of new organisations", "the open directory"
 WEB = "the dashboard"
 
 COMMANDS = (
-    Later("propose", "put a proposal to the vote", GOVERNANCE),
     Later("proposals", "list proposals and how they stand", GOVERNANCE),
     Later("vote", "cast an organisation's or a person's vote on a proposal", GOVERNANCE),
     Later("veto", "let people stop a decision", GOVERNANCE),
     Later("override", "let people replace a decision", GOVERNANCE),
-    Later("approvals", "list the decisions that wait for a person", APPROVALS),
-    Later("approve", "approve a decision that waits", APPROVALS),
-    Later("reject", "reject a decision that waits", APPROVALS),
     Later("trust", "show how far an organisation is trusted, and why", TRUST),
     Later("quarantine", "list what is cut off, and lift it", TRUST),
     Later("policy", "check and test a policy", TRUST),

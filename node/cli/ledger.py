@@ -26,6 +26,8 @@ def register(root: typer.Typer) -> None:
     app.command(epilog="Example: mesh ledger block 12")(asking(block))
     app.command(epilog="Example: mesh ledger tx 8f3a12cd")(asking(tx))
     app.command(epilog="Example: mesh ledger proof account/did:mesh:enterprise:alpha --out balance.proof")(asking(proof))
+    app.command(epilog="Example: mesh ledger key 12D3KooWHQR1hWE46uNw --org alpha")(asking(key))
+    app.command(epilog="Example: mesh ledger send @transaction.txt --org alpha")(asking(send))
     root.add_typer(app, name="ledger")
 
 
@@ -52,6 +54,32 @@ def tx(
     from meshos.node.cli import client_ledger
 
     client_ledger.tx(where.target(), transaction, as_json=as_json)
+
+
+def key(
+    where: Where,
+    name: Annotated[str, typer.Argument(metavar="KEY", help="A node's id, or the Multikey of a root key or a person.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Whose a key is, what it may do, and the nonce of its next transaction."""
+    from meshos.node.cli import client_ledger
+
+    client_ledger.key(where.target(), name, as_json=as_json)
+
+
+def send(
+    where: Where,
+    transaction: Annotated[
+        str, typer.Argument(metavar="TRANSACTION", help="What was signed elsewhere, in base64, or @FILE, or - for stdin.")
+    ],
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=1, max=300)] = 30.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Have a transaction done that was signed elsewhere, such as by an offline root key; the same again is done once."""
+    from meshos.node.cli import client_ledger
+    from meshos.node.cli.output import text_of
+
+    client_ledger.send(where.target(), text_of(transaction, "transaction"), timeout, as_json=as_json)
 
 
 def proof(

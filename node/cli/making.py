@@ -11,7 +11,7 @@ from meshos.crypto import invitations
 from meshos.errors import BadInput, Refused
 from meshos.genesis import MAX_BYTES
 from meshos.ids import NodeId
-from meshos.node import folder
+from meshos.node import agreeing, folder
 from meshos.node.config import NodeConfig, load
 
 REQUEST_FILE = "join-request.txt"
@@ -70,7 +70,10 @@ def joining(config: NodeConfig, token: str, genesis: Path | None) -> Made:
             raise Refused("wrong-mesh", f"the invitation is to another mesh than that of {genesis}", hint="ask for its genesis")
         folder.write_file(config.genesis, folder.read_file(genesis, MAX_BYTES))
     identity = folder.make_joining(config)
-    request = invitations.request(token, identity.node, now=time.time())
+    now = time.time()
+    invited = invitations.read_invitation(token, now=now)
+    agreement = agreeing.of_node(identity, invited.genesis_hash, invited.org)
+    request = f"{invitations.request(token, identity.node, now=now)} {agreement}"
     folder.write_file(config.dir / REQUEST_FILE, request.encode() + b"\n")
     told = (
         f"made; have {config.dir / REQUEST_FILE} answered where the root key is: mesh org issue @{REQUEST_FILE} > certificate.pem; then: "
@@ -105,5 +108,6 @@ def _der(data: bytes, path: Path) -> bytes:
 def _advice(config: NodeConfig) -> tuple[str, ...]:
     return (
         f"the passphrase of its keys is in {config.passphrase_file}; {folder.PASSPHRASE_VARIABLE} can hold it instead",
-        f"{config.dir / folder.ROOT_FILE} is the organisation's root key: keep a copy offline, it is only needed for certificates",
+        f"{config.dir / folder.ROOT_FILE} is the organisation's root key: keep a copy offline; "
+        "only certificates and keys on the ledger need it",
     )

@@ -1,20 +1,34 @@
 """``mesh org invite|issue|revoke``: how nodes of an organisation get and lose their certificates; the root key may be offline.
+``mesh org register|unregister``: which keys of nodes and people count on the ledger.
 ``mesh org nodes|remove``: which nodes decide for it, asked of a running one.
 """
 
-import sys
+import shlex
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshos.errors import BadInput
+from meshos.errors import MeshError
 from meshos.node.cli.client_options import QuietOption, Where, asking
 from meshos.node.cli.init import DEFAULT_DIR
-from meshos.node.cli.output import JsonFlag, document, note, ok, say, warn
+from meshos.node.cli.output import JsonFlag, document, note, ok, say, text_of, warn
+
+if TYPE_CHECKING:
+    from meshos.ids import NodeId
+    from meshos.node.cli.registering import Registered
+    from meshos.node.config import NodeConfig
 
 RootDir = Annotated[Path, typer.Option("--dir", help="The folder with the organisation's root key.")]
+NodeOption = Annotated[
+    str | None, typer.Option("--node", metavar="URL", help="The node that passes it on; that of the folder if not given. [env: MESH_NODE]")
+]
+ApiKeyOption = Annotated[str | None, typer.Option("--api-key", metavar="KEY", help="An API key of that node. [env: MESH_API_KEY]")]
+NonceOption = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Ask no node: print the transaction, signed as the root key's Nth (see `mesh ledger key`)."),
+]
 HOUR_S = 3_600
 
 app = typer.Typer(help="Nodes of one organisation.", no_args_is_help=True, rich_markup_mode=None)
@@ -88,18 +102,18 @@ def issue(
     directory: RootDir = DEFAULT_DIR,
     as_json: JsonFlag = False,
 ) -> None:
-    """Answer a joining node's request with its certificate (PEM, on stdout)."""
+    """Answer a joining node's request with its certificate (PEM, on stdout), and register the node on the ledger if that can be reached."""
     from meshos.crypto import certificates, invitations
     from meshos.node import config as node_config
     from meshos.node import folder
 
     config = node_config.load(directory)
-    text = _text_of(request)
+    text = text_of(request, "join request")
     now = time.time()
     answered = folder.spent(config, now)
     issued = invitations.issue(
         folder.open_root(config),
-        text,
+        (text.split() or [""])[0],
         genesis_hash=folder.read_genesis(config.genesis).hash,
         org=config.org,
         spent={nonce: node for nonce, (node, _) in answered.items()},
@@ -108,11 +122,95 @@ def issue(
     folder.remember_issued(config, issued.certificate)
     folder.remember_spent(config, {**answered, issued.nonce: (issued.node, issued.forget_after)})
     pem = certificates.pem(issued.certificate).decode()
+    registered, why_not = _register_too(config, text, issued.node)
     if as_json:
-        document("org-issue", {"certificate": pem, "node_id": issued.node, "org": config.org})
+        document("org-issue", {"certificate": pem, "node_id": issued.node, "org": config.org, "registered": registered})
         return
     print(pem, end="")
     ok(f"a certificate for {issued.node}; there: mesh init --dir DIR --certificate certificate.pem")
+    if not registered:
+        warn(f"it is not on the ledger yet, so it cannot pay: {why_not}")
+        shown = shlex.quote(request) if request.startswith("@") else "REQUEST"
+        note(f"Next, once the node of {directory} runs: mesh org register {shown} --dir {shlex.quote(str(directory))}")
+
+
+@app.command(name="register", epilog="Example: mesh org register @join-request.txt --dir acme-1")
+def register_key(
+    agreement: Annotated[
+        str, typer.Argument(metavar="AGREEMENT", help="What `mesh key agree` or `mesh init --join` printed, or @FILE, or - for stdin.")
+    ],
+    directory: RootDir = DEFAULT_DIR,
+    node: NodeOption = None,
+    api_key: ApiKeyOption = None,
+    nonce: NonceOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Register the key of a person or of a further node on the ledger, with the organisation's root key.
+
+    A person can then pause, approve and reject with it; a node can pay. The transaction is signed here; the node of the folder (or --node)
+    passes it on. Again for the same key changes nothing.
+    """
+    from meshos.node import config as node_config
+    from meshos.node.cli import registering
+
+    config = node_config.load(directory)
+    if nonce is not None:
+        body = registering.registration(config, text_of(agreement, "agreement"))
+        _say_signed(registering.signed_offline(config, body, nonce), "org-register", as_json)
+        return
+    done = registering.register(config, text_of(agreement, "agreement"), registering.target_of(config, node, api_key))
+    _say_registered(done, "org-register", "is registered", as_json)
+
+
+@app.command(epilog="Example: mesh org unregister z6MkfYYc6R2tYvw3 --dir acme-1")
+def unregister(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The public key of a person, or a node's id.")],
+    directory: RootDir = DEFAULT_DIR,
+    node: NodeOption = None,
+    api_key: ApiKeyOption = None,
+    nonce: NonceOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take the key of a person or of a node off the ledger, with the organisation's root key: it signs nothing any more."""
+    from meshos.node import config as node_config
+    from meshos.node.cli import registering
+
+    config = node_config.load(directory)
+    if nonce is not None:
+        _say_signed(registering.signed_offline(config, registering.removal(key), nonce), "org-unregister", as_json)
+        return
+    done = registering.unregister(config, key, registering.target_of(config, node, api_key))
+    _say_registered(done, "org-unregister", "counts no longer", as_json)
+
+
+def _say_signed(transaction: str, command: str, as_json: bool) -> None:
+    if as_json:
+        document(command, {"transaction": transaction})
+        return
+    print(transaction)
+    ok("signed, and good for 12 h; where a node can be reached: mesh ledger send @FILE")
+
+
+def _say_registered(done: "Registered", command: str, what: str, as_json: bool) -> None:
+    if as_json:
+        body = {"key": done.key, "role": done.role, "org": done.org, "changed": done.changed, "height": done.height or None}
+        document(command, body)
+        return
+    say(done.key)
+    ok(f"the {done.role} key {what} in {done.org}{f', from block {done.height} on' if done.changed else '; it was so before'}")
+
+
+def _register_too(config: "NodeConfig", text: str, node: "NodeId") -> tuple[bool, str]:
+    """Register a joining node where that is possible now; else say why it is not."""
+    from meshos.node.cli import registering
+
+    if registering.agreement_in(text) is None:
+        return False, "its request holds no agreement"
+    try:
+        registering.register(config, text, registering.target_of(config, None, None), node=node)
+    except MeshError as error:
+        return False, error.detail
+    return True, ""
 
 
 @app.command(epilog="Example: mesh org revoke 12D3KooWHQR1hWE46uNw --dir acme-1")
@@ -145,16 +243,3 @@ def revoke(
     what = f"list {done.number} of {done.org} names {done.listed} certificate{'' if done.listed == 1 else 's'}"
     ok(f"{done.node} {'is revoked' if done.changed else 'was revoked already'}; {what}")
     note("Next copy it into revocations/ of one running node, and kill -HUP its process; the others get it from there")
-
-
-def _text_of(request: str) -> str:
-    from meshos.node.folder import read_file
-
-    if request == "-":
-        return sys.stdin.read(65_536)
-    if not request.startswith("@"):
-        return request
-    try:
-        return read_file(Path(request[1:])).decode("ascii")
-    except UnicodeDecodeError as error:
-        raise BadInput("cannot-read", f"{request[1:]} is no join request") from error

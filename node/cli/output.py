@@ -15,6 +15,8 @@ from typing import Annotated, TextIO
 
 import typer
 
+from meshos.errors import BadInput
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 """The ``--json`` that every command takes."""
 
@@ -28,6 +30,8 @@ STATE_SIGNS: Mapping[str, tuple[str, str]] = {
 
 MAX_CELL = 200
 """Longest text of a table's cell, in characters; what is longer ends in three dots."""
+MAX_TEXT = 65_536
+"""Of an argument that stands in a file."""
 QUIET_S = 1.0
 """Work that takes less shows no progress."""
 _GAP = "  "
@@ -81,6 +85,21 @@ def ok(text: str) -> None:
 def warn(text: str) -> None:
     """What is partial, stale or unknown, on stderr."""
     note(f"! {text}")
+
+
+def text_of(given: str, what: str) -> str:
+    """An argument's text: itself, or what @FILE or stdin (-) holds; raises BadInput ``cannot-read``. ``what`` it should be."""
+    if given == "-":
+        return sys.stdin.read(MAX_TEXT)
+    if not given.startswith("@"):
+        return given
+    try:
+        with open(given[1:], "rb") as file:
+            return file.read(MAX_TEXT).decode("ascii")
+    except OSError as error:
+        raise BadInput("cannot-read", f"{given[1:]} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput("cannot-read", f"{given[1:]} is no {what}") from error
 
 
 def signed_state(state: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from meshos.node.cli.client_mesh import group_parts
-from meshos.node.cli.client_text import duration, number, org_name, percent, table_of, texts_of
+from meshos.node.cli.client_text import duration, number, org_name, percent, plural, table_of, texts_of
 from meshos.node.cli.output import clean, signed_state
 
 WIDE, NARROW = 100, 60
@@ -50,7 +50,7 @@ def panes(snapshot: Snapshot, match: str = "") -> tuple[Pane, ...]:
         Pane(1, "Members", tuple(_member(row) for row in sorted(snapshot.members, key=lambda row: str(row.get("name"))))),
         Pane(2, "Tasks, agents", _tasks(snapshot)),
         Pane(3, "Ledger", _agreement(snapshot)),
-        Pane(4, "Decisions", ("none: not in this version",)),
+        Pane(4, "Decisions", _decisions(snapshot)),
         Pane(5, "Events", tuple(_event(row) for row in reversed(snapshot.events))),
     )
     return tuple(Pane(one.number, one.title, _matching(one.lines, match) or ("none",)) for one in found)
@@ -80,7 +80,22 @@ def _tasks(snapshot: Snapshot) -> tuple[str, ...]:
 
 def _agreement(snapshot: Snapshot) -> tuple[str, ...]:
     group = group_parts(table_of(snapshot.status.get("group")))
-    return (*(clean(f"org: {part}") for part in group), "ledger: none, not in this version")
+    return (
+        *(clean(f"org: {part}") for part in group),
+        *(clean(f"ledger: {part}") for part in _ledger(table_of(snapshot.status.get("ledger")))),
+    )
+
+
+def _ledger(head: Mapping[str, object]) -> tuple[str, ...]:
+    if not head:
+        return ("-",)
+    votes = "this node votes" if head.get("votes") else "this node does not vote" if head.get("silent") else "this node follows"
+    return (f"block {head.get('height')}, view {head.get('view')}, primary {head.get('primary')}", f"{votes}, {head.get('behind')} behind")
+
+
+def _decisions(snapshot: Snapshot) -> tuple[str, ...]:
+    waiting = int(number(table_of(snapshot.status.get("humans")).get("approvalsWaiting")) or 0)
+    return (f"! {plural(waiting, 'decision')} {'waits' if waiting == 1 else 'wait'}: mesh approvals",) if waiting else ()
 
 
 def _agent(row: Mapping[str, object]) -> str:

@@ -1,6 +1,10 @@
-"""Why something is as it is, in plain sentences: members, agents, tasks."""
+"""Why something is as it is, in plain sentences: members, agents, tasks, decisions."""
+
+from collections.abc import Mapping
+from typing import cast
 
 from meshos.node.api import shapes
+from meshos.node.api.render import rfc3339
 
 
 def member(subject: str, shown: shapes.MemberView, seen_by: str) -> shapes.Explanation:
@@ -31,3 +35,17 @@ def task(view: shapes.TaskView) -> shapes.Explanation:
     if view.error is not None:
         lines.append(f"{view.error.detail} [{view.error.name}]")
     return shapes.Explanation(view.task_id, "task", tuple(lines), {"status": view.status})
+
+
+def decision(view: shapes.Json) -> shapes.Explanation:
+    """A decision: what it does, how it stands, and who did what about it."""
+    (kind, what), *_ = cast("Mapping[str, object]", view["action"]).items()
+    needed = f"needs {view['needed']} approvals and has {view['approvals']}" if view["needed"] else "needs no approval"
+    lines = [f"{str(view['id'])[:8]} is {view['state']}: {kind} {what}", f"its risk is {view['risk']} of 100, so it {needed}"]
+    for wish in cast("list[Mapping[str, object]]", view["people"]):
+        lines.append(f"people with {wish['percent']} % of human power say {wish['act']}, {wish['needed']} % decide")
+    for entry in cast("list[Mapping[str, object]]", view["trail"]):
+        because = f": {entry['why']}" if entry["why"] else ""
+        who = f" by {entry['who']}" if entry["who"] else ""
+        lines.append(f"{rfc3339(cast(int, entry['time_ms']))} {entry['what']}{who}{because}")
+    return shapes.Explanation(str(view["id"]), "decision", tuple(lines), {"state": view["state"], "risk": view["risk"]})

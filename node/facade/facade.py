@@ -25,6 +25,7 @@ from meshos.node.api import shapes
 from meshos.node.api.event_log import EventLog
 from meshos.node.facade import explaining, grouping, views
 from meshos.node.facade.calling import Call, Calling
+from meshos.node.facade.deciding import DecisionDesk
 from meshos.node.facade.ledger import Books, LedgerDesk
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
@@ -114,6 +115,7 @@ class Facade:
         self._turns = seen.turns
         books = Books(assembly.ledger, assembly.window, store)
         self.ledger = LedgerDesk(host, books, about.genesis.hash, assembly.membership.name_of)
+        self.decisions = DecisionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
         self._calling = Calling(host, nursery, seen.measurements, seen.metrics, assembly.membership.name_of)
 
     # -- agents ------------------------------------------------------------------------------------------------------
@@ -326,6 +328,7 @@ class Facade:
             rss_bytes=_rss_bytes(),
             loop_lag_ms=self._host.lag_s * 1000,
             ledger=await self.ledger.head(),
+            approvals_waiting=self.decisions.waiting(),
             group=grouping.group_view(await self._ask_org(GetGroup()), self._assembly, about.me.node),
         )
 
@@ -338,6 +341,9 @@ class Facade:
         held = self._find(AgentId(subject)) if member is None else None
         if held is not None:
             return explaining.agent(self._view(held))
+        decided = await self.decisions.explained(subject) if member is None else None
+        if decided is not None:
+            return decided
         member = member or next((view for view in membership.members() if view.name == subject), None)
         if member is not None:
             return explaining.member(subject, views.member_view(member, membership.name_of, trio.current_time()), self._about.name)

@@ -7,8 +7,11 @@ from typing import Any
 
 import trio
 
+from meshos import catalogue
 from meshos.consensus.ledger import bundles, queries, transaction, tree
 from meshos.consensus.ledger.accounts import Transfer
+from meshos.consensus.ledger.body import Body
+from meshos.consensus.ledger.keys import HUMAN, KEYS
 from meshos.consensus.ledger.kinds import Order, read
 from meshos.consensus.ledger.light_client import encode_bundle
 from meshos.consensus.ledger.results import COMMITTED, Result, decode_result
@@ -16,8 +19,8 @@ from meshos.consensus.ledger.tabs import TABS, Tab
 from meshos.consensus.pbft.block import Certified, request_hash
 from meshos.consensus.pbft.events import Committed, Head, ReadBlock, ReadHead, Submit
 from meshos.consensus.pbft.replica import Replica
-from meshos.errors import BadInput, Failed, MeshError, Refused, Unreachable
-from meshos.ids import OrgDid, parse_org_did
+from meshos.errors import BadInput, Done, Failed, MeshError, Refused, Unreachable
+from meshos.ids import NodeId, OrgDid, parse_org_did
 from meshos.node.api import shapes
 from meshos.node.facade.views import NameOf
 from meshos.node.kernel.assembly import ASK_LEDGER, SEND
@@ -65,7 +68,7 @@ class LedgerDesk:
             time_ms=head.time_ms,
             epoch=head.epoch,
             view=head.view,
-            primary=self._name_of(head.primary) or head.primary,
+            primary=self.name_of(head.primary),
             validators=validators.n,
             quorum=validators.q,
             votes=head.validator and not head.silent,
@@ -117,6 +120,11 @@ class LedgerDesk:
         Raises Failed by the ledger's refusal or ``transaction-expired``, Unreachable ``unknown-yet``.
         """
         body = Transfer.read([_org(to), micro])  # its bounds are looked at before a nonce is spent on it
+        done = await self.send(body, key, timeout_s)
+        return {"txId": done.id.hex(), "height": done.height, "outcome": done.outcome}
+
+    async def send(self, body: Body, key: str, timeout_s: float) -> Concluded:
+        """Have ``body`` done in the name of this node, once for one ``key``; returns when it is committed. Raises as ``transfer``."""
         try:
             done: Concluded = await self._host.flow(SEND, Send(b"api/" + hashlib.sha256(key.encode()).digest(), body), timeout_s=timeout_s)
         except MeshError as error:
@@ -124,11 +132,11 @@ class LedgerDesk:
                 raise
             raise _unknown_yet(timeout_s) from error
         if done.outcome == COMMITTED:
-            return {"txId": done.id.hex(), "height": done.height, "outcome": done.outcome}
+            return done
         if done.outcome == UNKNOWN:
-            what = "the ledger has decided on this transfer while this node was away, and what it decided is not known here"
+            what = "the ledger has decided on this transaction while this node was away, and what it decided is not known here"
             raise Unreachable("unknown-yet", what, hint=f"ask another node: mesh ledger tx {done.id.hex()[:16]}; it cannot be done twice")
-        raise Failed(done.name or "transaction-expired", f"the ledger did not do it: {done.name or done.outcome}")
+        raise _failed(done.name or "transaction-expired")
 
     async def submit(self, request: bytes, timeout_s: float) -> shapes.Json:
         """Have a transaction ordered that somebody signed elsewhere. Raises as ``transfer``."""
@@ -141,7 +149,7 @@ class LedgerDesk:
             raise _unknown_yet(timeout_s) from error
         result = decode_result(placed.result)
         if result.outcome != COMMITTED:
-            raise Failed(result.name, f"the ledger did not do it: {result.name}", outcome="not_done" if result.final else "unknown")
+            raise _failed(result.name, "not_done" if result.final else "unknown")
         return {"txId": tx.id.hex(), "height": placed.height, "outcome": result.outcome}
 
     async def transaction(self, text: str) -> shapes.Json:
@@ -163,9 +171,31 @@ class LedgerDesk:
             "no-such-transaction", f"none of this node's newest {BACK} blocks holds {text[:16]}", hint="it may wait yet, or have expired"
         )
 
+    async def key(self, name: str) -> shapes.Json:
+        """What the ledger knows of a key, and what its next transaction must have; raises Refused ``no-such-ledger-key``."""
+        window = self._books.window
+        found = KEYS.read(window, name)
+        if found is None:
+            hint = "its organisation registers it: `mesh org register`"
+            raise Refused("no-such-ledger-key", f"the ledger knows no key {name[:64]!r}", hint=hint)
+        return {
+            "key": name,
+            "role": found.role or "retired",
+            "org": found.org,
+            "name": found.label if found.role == HUMAN else None,
+            "nonce": found.nonce,
+            "genesis": self._genesis_hash.hex(),
+            "height": window.height,
+            "time_ms": window.time_ms,
+        }
+
     async def proof(self, key: str) -> bytes:
         """A file by which anybody can check what the ledger says of ``key`` (``mesh ledger verify``)."""
         return encode_bundle(bundles.bundle(self._books.store, self._genesis_hash, key.encode()))
+
+    def name_of(self, node: NodeId) -> str:
+        """What a node calls itself; its id, if it is no member now."""
+        return self._name_of(node) or node
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
@@ -203,6 +233,16 @@ def request_id(request: bytes) -> bytes:
         return transaction.decode(request).id
     except Refused:
         return request_hash(request)
+
+
+def advice(name: str) -> str:
+    """What the catalogue says is to be done about an error of the ledger, as a hint."""
+    known = catalogue.entries().get(name)
+    return "" if known is None else known.do[:1].lower() + known.do[1:].rstrip(".")
+
+
+def _failed(name: str, outcome: Done = "not_done") -> Failed:
+    return Failed(name, f"the ledger did not do it: {name}", hint=advice(name), outcome=outcome)
 
 
 def _tab(id_: bytes, tab: Tab) -> dict[str, object]:

@@ -27,6 +27,7 @@ from meshos.node.kernel.agents import AgentFlows
 from meshos.node.kernel.group import GroupFlows
 from meshos.node.kernel.leading import Leading
 from meshos.node.kernel.ledger import replica_of
+from meshos.node.kernel.news import DecisionNews
 from meshos.node.kernel.payments import STORED as PAYMENTS_STORED
 from meshos.node.kernel.payments import USUAL, Terms, payment_machines
 from meshos.node.kernel.watch import END, START, Watch
@@ -255,7 +256,7 @@ def assemble(outside: Outside) -> Assembly:
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"])
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP)
-    receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of)
+    receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take)
     machines: dict[str, Machine] = {
         "flows": flows,
         "rpc": rpc,

@@ -1,6 +1,6 @@
 """The machine "kernel": what others tell it about the mesh becomes news for people, and the node's own readiness."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -35,11 +35,18 @@ class Happened:
 
 class Watch:
     """See the module's text. Starts the Flows of ``also`` once, ``START`` whenever this node comes to lead, ``END`` when it leads no more.
-    ``ready``: this node follows a leader, or leads and ``START`` has ended. ``name_of`` gives what a member calls itself.
+    ``ready``: this node follows a leader, or leads and ``START`` has ended. ``name_of`` gives what a member calls itself, ``news`` what a
+    block brought that people want to hear.
     """
 
-    def __init__(self, also: tuple[str, ...] = (), name_of: Callable[[NodeId], str | None] = lambda node: None) -> None:
+    def __init__(
+        self,
+        also: tuple[str, ...] = (),
+        name_of: Callable[[NodeId], str | None] = lambda node: None,
+        news: Callable[[], Sequence[Happened]] = tuple,
+    ) -> None:
         self._also = also
+        self._news = news
         self._name_of = name_of
         self._begun = False
         self._led = 0
@@ -64,7 +71,7 @@ class Watch:
         if isinstance(event, FlowEnded):
             return self._ended(event)
         if isinstance(event, Decided):
-            return [_block(event)]
+            return [_block(event), *self._news()]
         if isinstance(event, Noticed):
             error = event.error
             return [Happened("ledger-notice", str(error), (("err", error.name),))]

@@ -191,7 +191,7 @@ class Sender:
         while self._queue and len(self._slots) < IN_FLIGHT and not self._ledger.restoring:
             key, waiting = self._key(), self._queue.popleft()
             if key is None or key.role != NODE:
-                hint = "its organisation registers it with its root key, in a transaction"
+                hint = "its organisation registers it where its root key is: mesh org register"
                 refusal = Refused("unknown-signer", f"{self._node} is no node that the ledger knows", hint=hint)
                 self._answer(waiting.askers, Err(refusal))
                 continue

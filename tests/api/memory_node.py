@@ -33,7 +33,6 @@ from meshos.node.api.shapes import (
     Health,
     HostedAgent,
     Json,
-    LedgerHead,
     MembersView,
     MemberView,
     NodeRemoved,
@@ -49,6 +48,7 @@ from meshos.node.api.shapes import (
     Timing,
     Undeployed,
 )
+from tests.api.memory_ledger import MemoryDecisions, MemoryLedger
 
 ORG = OrgDid("did:mesh:enterprise:alpha")
 ORG_NODES = (
@@ -56,6 +56,7 @@ ORG_NODES = (
     OrgNodeView(NodeId("12D3KooWalphb"), "alpha-2", "voter", False, 2, "alive"),
     OrgNodeView(NodeId("12D3KooWalphc"), "alpha-3", "voter", False, None, "dead"),
 )
+
 Tool = Callable[[Mapping[str, object]], Awaitable[object]]
 
 
@@ -90,54 +91,6 @@ SCHEMA: Json = {"type": "object", "properties": {"document": {"type": "string"},
 TOOLS: dict[str, Tool] = {"echo": echo, "sleep": sleep, "text": text, "refuse": refuse, "crash": crash}
 
 
-@dataclass
-class MemoryLedger:
-    """A ledger of balances: what is asked of it is in ``moved`` and ``submitted``."""
-
-    balances: dict[str, int] = field(default_factory=lambda: {ORG: 10_000_000})
-    moved: dict[str, tuple[str, int]] = field(default_factory=dict)
-    submitted: list[bytes] = field(default_factory=list)
-
-    async def head(self) -> LedgerHead:
-        return LedgerHead(len(self.moved), "ab" * 32, "cd" * 32, 1_764_000_000_000, 0, 0, "alpha-1", 4, 3, True, "", 0, 0)
-
-    async def block(self, height: int) -> Json:
-        if height > len(self.moved):
-            raise Refused("no-such-block", f"there is no block {height}")
-        tx = {
-            "txId": "ef" * 32,
-            "kind": "transfer",
-            "key": "k",
-            "nonce": 0,
-            "expires_ms": 1_764_000_060_000,
-            "outcome": "committed",
-            "refusal": None,
-        }
-        return {"height": height, "time_ms": 1_764_000_000_000, "signedBy": [ORG], "transactions": [tx]}
-
-    async def account(self, did: str) -> Json:
-        if did not in self.balances:
-            raise Refused("no-such-account", f"there is no account of {did}")
-        return {"did": did, "balance_micro": self.balances[did], "open": True, "height": 0, "tabs": []}
-
-    async def transfer(self, to: str, micro: int, key: str, timeout_s: float) -> Json:
-        if self.balances[ORG] < micro:
-            raise Failed("insufficient-funds", "there is not so much")
-        if self.moved.setdefault(key, (to, micro)) == (to, micro):
-            self.balances[ORG] -= micro
-        return {"txId": "ef" * 32, "height": len(self.moved), "outcome": "committed"}
-
-    async def submit(self, request: bytes, timeout_s: float) -> Json:
-        self.submitted.append(request)
-        return {"txId": "ef" * 32, "height": 1, "outcome": "committed"}
-
-    async def transaction(self, text: str) -> Json:
-        raise Refused("no-such-transaction", f"there is no {text}")
-
-    async def proof(self, key: str) -> bytes:
-        return key.encode()
-
-
 @dataclass(slots=True)
 class MemoryNode:
     """See the module's text. What happened inside is in the public fields, for tests to look at."""
@@ -155,6 +108,7 @@ class MemoryNode:
     removed: set[str] = field(default_factory=set)
     nursery: trio.Nursery | None = None
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    decisions: MemoryDecisions = field(default_factory=MemoryDecisions)
 
     # -- agents ------------------------------------------------------------------------------------------------------
 

@@ -65,5 +65,5 @@ def test_no_command_to_come_is_there_already() -> None:
 
 def test_help_keeps_what_is_to_come_apart(mesh: Mesh) -> None:
     there, _, to_come = mesh("--help").out.partition("Not yet:")
-    assert "  discover " in there and "propose" not in there
+    assert "  discover " in there and "veto" not in there
     assert all(one.name in to_come for one in later.COMMANDS)

@@ -22,6 +22,8 @@ SNAPSHOT = Snapshot(
         "health": "healthy",
         "up_ms": 240_000,
         "group": {"leader": "alpha-2", "role": "voter", "term": 3, "lag": 2, "voters": 3, "votersAlive": 2, "canLose": 0},
+        "ledger": {"height": 118, "view": 3, "primary": "beta-1", "votes": True, "silent": "", "behind": 0},
+        "humans": {"approvalsWaiting": 1},
         "tasks": {"perSecond": 41.2, "p95_ms": 28, "running": 3, "waiting": 1, "notes": ["1 waits: GPU"]},
     },
     [
@@ -40,9 +42,10 @@ alpha-1  healthy  1/2 alive  up 4 m
 |                                                | + MedDx AI                 2/2 running           |
 +------------------------------------------------+--------------------------------------------------+
 +3 Ledger----------------------------------------+4 Decisions---------------------------------------+
-| org: raft leader alpha-2, term 3, 2 behind     | none: not in this version                        |
+| org: raft leader alpha-2, term 3, 2 behind     | ! 1 decision waits: mesh approvals               |
 | org: 2 of 3 can vote, can lose 0 more          |                                                  |
-| ledger: none, not in this version              |                                                  |
+| ledger: block 118, view 3, primary beta-1      |                                                  |
+| ledger: this node votes, 0 behind              |                                                  |
 +------------------------------------------------+--------------------------------------------------+
 +5 Events-------------------------------------------------------------------------------------------+
 | 12:01:01 gamma-1 suspected by beta-1                                                              |
@@ -67,9 +70,10 @@ alpha-1  healthy  1/2 alive  up 4 m
 3 Ledger
   org: raft leader alpha-2, term 3, 2 behind
   org: 2 of 3 can vote, can lose 0 more
-  ledger: none, not in this version
+  ledger: block 118, view 3, primary beta-1
+  ledger: this node votes, 0 behind
 4 Decisions
-  none: not in this version
+  ! 1 decision waits: mesh approvals
 5 Events
   12:01:01 gamma-1 suspected by beta-1"""
 

@@ -128,6 +128,14 @@ def test_the_second_finds_and_calls_what_the_first_runs_and_what_others_run(both
     assert other["status"] == "completed" and "from the second" in str(other["result"])
 
 
+def test_the_second_is_on_the_ledger_and_can_pay(both: Second, agents: Agents) -> None:
+    def paid() -> bool:
+        answer = both.ask(SECOND, "POST", "/v1/transactions", {"transfer": {"to": both.node("delta").did, "amount": "1"}})
+        return answer.body.get("outcome") == "committed"
+
+    until(paid, "it never could: it is registered when its request is answered")
+
+
 def test_what_is_deployed_on_the_second_runs_on_the_first(both: Second, agents: Agents) -> None:
     agent = {"name": "Elsewhere", "description": "An echo", "runtime": {"mcp": {"command": ["python", "server.py"]}}}
     made = both.ask(SECOND, "POST", "/v1/agents", {"agent": agent, "folder": str(EXAMPLES / "echo")})

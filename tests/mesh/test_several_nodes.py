@@ -71,6 +71,13 @@ def test_all_three_vote_one_leads_and_each_serves(three: Three, echo: str) -> No
     assert "raft leader" in three.must("status", "--node", "alpha-3")
 
 
+def test_each_of_its_nodes_can_pay(three: Three) -> None:
+    did = three.node("alpha-1").did
+    for name in ("alpha-1", "alpha-2", "alpha-3"):
+        answer = three.ask(name, "POST", "/v1/transactions", {"transfer": {"to": did, "amount": "1"}})
+        assert (answer.status, answer.body.get("outcome")) == (200, "committed"), answer
+
+
 def test_a_leader_that_is_killed_is_followed_by_another_with_its_agents(three: Three, echo: str) -> None:
     first = three.leader("alpha-1")
     others = [node.name for node in three.nodes() if node.name != first]

@@ -116,7 +116,7 @@ def _show_up(started: "Started", as_json: bool) -> None:
     testnet = started.testnet
     if as_json:
         extra = {"ready_ms": started.ready_ms, "took_ms": started.took_ms, "unacquainted": list(started.unacquainted)}
-        extra["incomplete"] = list(started.incomplete)
+        extra |= {"incomplete": list(started.incomplete), "unregistered": list(started.unregistered)}
         document("testnet-up", {key: value for key, value in testnet.body().items() if key != "schema"} | extra)
         return
     rows = [
@@ -127,6 +127,8 @@ def _show_up(started: "Started", as_json: bool) -> None:
     count = len(testnet.nodes)
     if started.incomplete:
         warn(f"not all nodes of {', '.join(started.incomplete)} decide for it yet: mesh org nodes --org {started.incomplete[0]}")
+    if started.unregistered:
+        warn(f"{', '.join(started.unregistered)} cannot pay yet, the ledger does not know them: mesh testnet up tries it again")
     if started.unacquainted:
         warn(f"{', '.join(started.unacquainted)} not seeing all others yet: mesh members --org {testnet.node(started.unacquainted[0]).org}")
     elif not started.children:

@@ -1,8 +1,8 @@
 """A new testnet: organisations, a genesis marked as a testnet, and a folder a node; nothing runs yet.
 
 Ports stand in blocks, so that they can be guessed: with the base 8100 node 1 has API 8101, gossip 8201 and links 8301. An organisation's
-nodes follow one another; the first is its validator, has its root key, and founds its group. Everything is
-made in a folder beside the final one and renamed: an interruption leaves no half testnet behind.
+nodes follow one another; the first is its validator, has its root key, and founds its group. Each has a person too, with a key file in
+``people/`` and a seat in the council. Everything is made in a folder beside the final one and renamed: an interruption leaves no half testnet behind.
 """
 
 import secrets
@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from meshos import genesis
-from meshos.crypto.keystore import TEST_COST
+from meshos.crypto.keys import multikey
+from meshos.crypto.keystore import TEST_COST, Passphrase
 from meshos.errors import BadInput, Refused
 from meshos.genesis import MESH
-from meshos.ids import org_did
-from meshos.node import folder
+from meshos.ids import OrgDid, org_did
+from meshos.node import folder, person
 from meshos.node.cli.testnet.record import FILE, Node, Testnet, save
 from meshos.node.config import Address, NodeConfig, Seed
 
@@ -32,6 +33,8 @@ REGIONS = ("us-east-1", "eu-west-1", "ap-south-1", "us-west-2")
 BLOCK = 100
 """Ports between one kind and the next."""
 MAX_SEEDS = 4
+PEOPLE, COUNCIL = "people", "council"
+"""The folder of people's key files (no node's), and the chamber of the template in which they sit."""
 ALLOCATION = 1_000_000 * MESH
 SOCKET_PATH_BYTES = 107
 """The longest path of a Unix socket on Linux (sockaddr_un holds 108 with the final zero)."""
@@ -103,6 +106,7 @@ def _make(made: Sequence[NodeConfig], size: Size, fresh: Path, final: Path, timi
     entries = {
         config.org: folder.make_org(config, now=now, allocation=ALLOCATION, cost=TEST_COST, root_cost=TEST_COST) for config in firsts
     }
+    seats = _people(fresh / PEOPLE, entries)
     content = genesis.new(
         folder.template(),
         mesh="testnet",
@@ -112,6 +116,7 @@ def _make(made: Sequence[NodeConfig], size: Size, fresh: Path, final: Path, timi
         timing=timing,
         orgs=entries.values(),
     )
+    content = replace(content, governance=replace(content.governance, seats=seats))
     folder.write_file(fresh / "genesis.json", genesis.to_json(content))
     ids = {entry.did: entry.validator.node for entry in entries.values() if entry.validator is not None}
     all_seeds = [Seed(ids[config.org], config.gossip, config.link) for config in firsts]
@@ -142,6 +147,20 @@ def _make(made: Sequence[NodeConfig], size: Size, fresh: Path, final: Path, timi
     testnet = Testnet(final, str(final / "genesis.json"), tuple(nodes))
     save(testnet, fresh)
     return testnet
+
+
+def _people(place: Path, entries: dict[OrgDid, genesis.Org]) -> tuple[genesis.Seat, ...]:
+    """A person for each organisation: a key file in ``place``, its public key in the organisation's entry, and a seat in the council."""
+    passphrase = secrets.token_urlsafe(32).encode()
+    folder.write_file(place / person.PASSPHRASE_FILE, passphrase + b"\n", 0o600)
+    place.chmod(0o700)
+    seats = []
+    for did, entry in entries.items():
+        own = did.rpartition(":")[2]
+        name, key = f"person of {own}", multikey(person.new_key(place / f"{own}.key", Passphrase(passphrase), TEST_COST).public)
+        entries[did] = replace(entry, human_keys=(genesis.HumanKey(name, key),))
+        seats.append(genesis.Seat(COUNCIL, name, did, key))
+    return tuple(seats)
 
 
 def check_ports(nodes: Sequence[Node]) -> None:

@@ -4,8 +4,10 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from meshos.errors import Failed, Unreachable
+from meshos.errors import Failed, MeshError, Unreachable
+from meshos.node.cli.client_connection import find
 from meshos.node.cli.output import Progress
 from meshos.node.cli.testnet import processes
 from meshos.node.cli.testnet.making import check_ports
@@ -25,6 +27,8 @@ class Started:
     """Nodes that do not see all others alive yet."""
     incomplete: tuple[str, ...]
     """Organisations for which fewer of their nodes decide than may."""
+    unregistered: tuple[str, ...]
+    """Nodes that the ledger does not know yet, so that they cannot pay."""
     children: dict[str, subprocess.Popen[bytes]]
     took_ms: int = 0
 
@@ -48,13 +52,14 @@ def start(testnet: Testnet, wanted: Sequence[Node], timeout_s: float, shown: Pro
         ready = _wait_ready(testnet, children, began, timeout_s, shown)
         unacquainted = _wait_acquainted(testnet, children, began + timeout_s, shown)
         incomplete = _wait_complete(testnet, children, began + timeout_s, shown)
+        unregistered = _register(testnet, shown)
     except BaseException:
         processes.kill([testnet.node(name) for name in children])
         for name in children:
             testnet = testnet.with_pid(name, None)
         save(testnet)
         raise
-    return Started(testnet, ready, unacquainted, incomplete, children, _ms_since(began))
+    return Started(testnet, ready, unacquainted, incomplete, unregistered, children, _ms_since(began))
 
 
 def _wait_ready(
@@ -106,6 +111,28 @@ def _wait_complete(testnet: Testnet, children: dict[str, subprocess.Popen[bytes]
         shown.at(f"{len(of) - len(left)} of {len(of)} organisations are complete")
         time.sleep(processes.POLL_S)
     return tuple(left)
+
+
+def _register(testnet: Testnet, shown: Progress) -> tuple[str, ...]:
+    """Have each organisation's root key register those of its nodes that genesis does not name; those of which this failed."""
+    failed = []
+    for node in testnet.nodes:
+        first = testnet.of(node.org)[0]
+        if node.validator or processes.state(node) != "running":
+            continue
+        from meshos.node import agreeing, folder
+        from meshos.node import config as node_config
+        from meshos.node.cli import registering
+
+        shown.at(f"registering {node.name} on the ledger")
+        at = node_config.load(Path(first.dir))
+        identity = folder.open_identity(node_config.load(Path(node.dir)))
+        agreement = agreeing.of_node(identity, folder.read_genesis(at.genesis).hash, at.org)
+        try:
+            registering.register(at, agreement, find(node.api, node.api_key, None, None))
+        except MeshError:
+            failed.append(node.name)
+    return tuple(failed)
 
 
 def _ms_since(began: float) -> int:

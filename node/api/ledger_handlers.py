@@ -1,0 +1,128 @@
+"""The API's handlers of the ledger and of decisions (``routes.py`` names them)."""
+
+import base64
+import secrets
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from meshos.consensus.ledger.limits import MAX_KEY_CHARS
+from meshos.consensus.ledger.tree_limits import MAX_KEY_BYTES
+from meshos.errors import BadInput
+from meshos.node.api import bodies, json_text, limits, render
+from meshos.node.api.amounts import micro
+from meshos.node.api.answers import JsonAnswer
+from meshos.node.api.bodies import Body
+from meshos.node.api.handling import Handling, name_of
+from meshos.node.api.replays import Answer
+
+
+class LedgerHandlers(Handling):
+    """See the module's text."""
+
+    # -- the ledger --------------------------------------------------------------------------------------------------
+
+    async def ledger_head(self, request: Request) -> Response:
+        """The newest block that this node has."""
+        return JsonAnswer(render.ledger_head(await self._soon(self._service.ledger.head)))
+
+    async def ledger_block(self, request: Request) -> Response:
+        """A block, who signed it, and what became of its transactions."""
+        height = str(request.path_params["height"])
+        if not height.isdecimal() or not height.isascii() or len(height) > 15:
+            raise BadInput("bad-request", "a height is a number")
+        return JsonAnswer(render.ledger_block(await self._soon(partial(self._service.ledger.block, int(height)))))
+
+    async def account(self, request: Request) -> Response:
+        """An organisation's balance and tabs."""
+        return JsonAnswer(render.account(await self._soon(partial(self._service.ledger.account, str(request.path_params["did"])))))
+
+    async def transact(self, request: Request) -> Response:
+        """A transfer, or a transaction that was signed elsewhere; 200 once it is committed."""
+        body = await self._body(request, bodies.TransactionBody, limits.BODY_BYTES)
+        signed = body.signed()
+
+        async def work() -> Answer:
+            if signed is None:
+                assert body.transfer is not None
+                key = _key(request, body)
+                asked = partial(self._service.ledger.transfer, body.transfer.to, micro(body.transfer.amount), key, body.timeout)
+            else:
+                asked = partial(self._service.ledger.submit, signed, body.timeout)
+            done = await self._within(body.timeout + limits.TIMEOUT_GRACE_S, asked)
+            return Answer(200, json_text.dumps(done))
+
+        return await self._once(request, body, work)
+
+    async def transaction(self, request: Request) -> Response:
+        """What became of a transaction."""
+        work = partial(self._service.ledger.transaction, str(request.path_params["id"]))
+        return JsonAnswer(render.ledger_transaction(await self._soon(work)))
+
+    async def proof(self, request: Request) -> Response:
+        """What proves the value of a key of the ledger, for `mesh ledger verify`."""
+        key = f"{request.path_params['table']}/{request.path_params['name']}"
+        if len(key) > MAX_KEY_BYTES or not key.isascii():
+            raise BadInput("bad-request", f"a key of the ledger is at most {MAX_KEY_BYTES} characters of ASCII")
+        found = await self._soon(partial(self._service.ledger.proof, key))
+        return JsonAnswer({"key": key, "proof": base64.b64encode(found).decode()})
+
+    async def ledger_key(self, request: Request) -> Response:
+        """Whose a key is, what it may do, and the nonce of its next transaction: for whoever signs elsewhere."""
+        name = str(request.path_params["name"])
+        if len(name) > MAX_KEY_CHARS or not name.isascii():
+            raise BadInput("bad-request", f"a key has at most {MAX_KEY_CHARS} characters of ASCII")
+        return JsonAnswer(render.dated(await self._soon(partial(self._service.ledger.key, name)), "time_ms", "time"))
+
+    # -- decisions ---------------------------------------------------------------------------------------------------
+
+    async def approvals(self, request: Request) -> Response:
+        """Autonomous decisions: those that wait; without ``state=open`` also those that ended within a day."""
+        state = request.query_params.get("state", "all")
+        if state not in ("open", "all"):
+            raise BadInput("bad-request", "`state` is `open` or `all`")
+        work = partial(self._service.decisions.approvals, open_only=state == "open")
+        return JsonAnswer(render.approvals(await self._soon(work)))
+
+    async def approval(self, request: Request) -> Response:
+        """A decision by its id, or how that begins: who approved and rejected it, why, and what became of it."""
+        work = partial(self._service.decisions.approval, str(request.path_params["id"]))
+        return JsonAnswer(render.approval(await self._soon(work)))
+
+    async def propose(self, request: Request) -> Response:
+        """Propose a decision in the name of this node's org; 200 once it stands on the ledger, executed at once if its risk is small."""
+        body = await self._body(request, bodies.ProposalBody, limits.BODY_BYTES)
+        action = body.action_fields()
+
+        async def work() -> Answer:
+            key = _key(request, body)
+            asked = partial(self._service.decisions.propose, action, body.reason, key, body.timeout)
+            done = await self._within(body.timeout + limits.TIMEOUT_GRACE_S, asked)
+            return Answer(200, json_text.dumps(render.approval(done)))
+
+        return await self._once(request, body, work)
+
+    async def approve(self, request: Request) -> Response:
+        """Approve a decision in the name of this node's org."""
+        return await self._judge(request, "approve")
+
+    async def reject(self, request: Request) -> Response:
+        """Reject a decision in the name of this node's org."""
+        return await self._judge(request, "reject")
+
+    async def _judge(self, request: Request, act: str) -> Response:
+        body = await self._body(request, bodies.JudgementBody, limits.BODY_BYTES)
+
+        async def work() -> Answer:
+            key = _key(request, body)
+            asked = partial(self._service.decisions.judge, str(request.path_params["id"]), act, body.reason, key, body.timeout)
+            done = await self._within(body.timeout + limits.TIMEOUT_GRACE_S, asked)
+            return Answer(200, json_text.dumps(render.approval(done)))
+
+        return await self._once(request, body, work)
+
+
+def _key(request: Request, body: Body) -> str:
+    """By which the node knows a repetition, also after a restart: of one API key, for one path."""
+    return secrets.token_hex(16) if body.idempotencyKey is None else " ".join(name_of(request, body))

@@ -1,0 +1,212 @@
+"""Autonomous decisions for the API: what waits for approval, and proposing, approving and rejecting in the name of this organisation.
+
+A body is tried on the newest state that this node knows before it is sent (``Body.apply`` on a Draft that is thrown away): what the ledger
+would refuse is refused at once, with the reason in words, and costs no nonce. What is decided is decided by the ledger all the same.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import cast
+
+from meshos import cbor
+from meshos.consensus.ledger import queries
+from meshos.consensus.ledger.approvals import ACTS, OPEN, Judge, Propose, decision_id
+from meshos.consensus.ledger.body import Body
+from meshos.consensus.ledger.draft import Draft, Sender
+from meshos.consensus.ledger.fields import is_text
+from meshos.consensus.ledger.keys import HUMAN, KEYS
+from meshos.consensus.ledger.limits import MAX_REASON_BYTES
+from meshos.consensus.ledger.parameters import PARAMETERS, in_force
+from meshos.errors import BadInput, MeshError, Refused, Unreachable
+from meshos.ids import NodeId
+from meshos.node.api import shapes
+from meshos.node.facade import explaining
+from meshos.node.facade.ledger import LedgerDesk, advice
+from meshos.protocols.ledger.port import LedgerView
+
+SHOWN = 200
+"""Ended decisions in a list; the open ones are all in it."""
+_ID = re.compile(r"[0-9a-f]{8,64}")
+TRAIL = 512
+"""Entries of the audit trail that are searched for the reasons of decisions, newest first: some 10 ms."""
+
+
+class DecisionDesk:
+    """The part of the facade that has to do with decisions. ``me`` is this node."""
+
+    def __init__(self, me: NodeId, window: LedgerView, desk: LedgerDesk, genesis_hash: bytes) -> None:
+        self._me = me
+        self._window = window
+        self._desk = desk
+        self._genesis_hash = genesis_hash
+
+    async def approvals(self, *, open_only: bool) -> shapes.Json:
+        """The decisions that wait, oldest first, then those that have ended, newest first."""
+        window = self._window
+        self._check_ready()
+        found = [*queries.open_decisions(window), *([] if open_only else queries.ended_decisions(window, SHOWN))]
+        reasons = self._reasons({one.id.hex() for one in found}) if found else {}
+        return {
+            "approvals": [self._view(one) | {"reason": reasons.get(one.id.hex())} for one in found],
+            "threshold": in_force(window)["risk-threshold"],
+            "coordinators": queries.coordinators(window),
+            "pausedUntil_ms": self._paused_until(),
+            "height": window.height,
+            "time_ms": window.time_ms,
+        }
+
+    async def approval(self, text: str) -> shapes.Json:
+        """One decision, by its id or how that begins, and what was done about it; raises BadInput ``ambiguous-id``, Refused
+        ``no-such-decision``.
+        """
+        return self._whole(self._found(text))
+
+    async def propose(self, action: Sequence[object], reason: str, key: str, timeout_s: float) -> shapes.Json:
+        """Propose an action in the name of this organisation, and approve it: once for one ``key``. Gives the decision as it is then.
+
+        Raises Refused as ``Propose.apply``, and as ``LedgerDesk.send``.
+        """
+        self._check_ready()
+        _check_reason(reason)
+        body = Propose.read([cast(list[cbor.Value], list(action)), reason])  # JSON has no value that CBOR has not
+        self._try(body)
+        done = await self._desk.send(body, f"propose/{key}", timeout_s)
+        return {**self._whole(decision_id(self._genesis_hash, done.id)), "txId": done.id.hex(), "height": done.height}
+
+    async def judge(self, text: str, act: str, reason: str, key: str, timeout_s: float) -> shapes.Json:
+        """Approve or reject a decision in the name of this organisation; as ``propose``, and raises as ``Judge.apply``."""
+        assert act in ACTS
+        _check_reason(reason)
+        id_ = self._found(text)
+        body = Judge.read([id_, act, reason])
+        self._try(body)
+        done = await self._desk.send(body, f"{act}/{id_.hex()}/{key}", timeout_s)
+        return {**self._whole(id_), "txId": done.id.hex(), "height": done.height}
+
+    async def explained(self, text: str) -> shapes.Explanation | None:
+        """Why a decision is as it is; None for what is no decision's id, nor the beginning of one."""
+        if not _ID.fullmatch(text):
+            return None
+        try:
+            return explaining.decision(await self.approval(text))
+        except MeshError as error:
+            if error.name not in ("no-such-decision", "not-ready"):
+                raise
+            return None
+
+    def waiting(self) -> int:
+        """How many decisions wait for approval."""
+        return queries.waiting(self._window) if self._window.height else 0
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    def _try(self, body: Body) -> None:
+        window = self._window
+        key = KEYS.read(window, self._me)
+        if key is None:
+            return  # the sender of transactions says so
+        draft = Draft(window, window.height + 1, window.time_ms + 1)
+        try:
+            body.apply(draft, Sender(self._me, key.role, key.org, bytes(32)))
+        except Refused as refusal:
+            raise Refused(refusal.name, refusal.detail, hint=refusal.hint or self._advice(refusal, key.org)) from refusal
+
+    def _advice(self, refusal: Refused, org: str) -> str:
+        seat = next((entry for entry in queries.seats(self._window).entries if entry.org == org), None)
+        if refusal.name == "no-voice" and seat is not None:
+            return f"ask the node that does: {self._desk.name_of(seat.node)}"
+        return "" if ";" in refusal.detail else advice(refusal.name)
+
+    def _check_ready(self) -> None:
+        if PARAMETERS.read(self._window, b"") is None:
+            what = "this node is fetching the ledger's state, and cannot tell yet"
+            raise Unreachable("not-ready", what, hint="ask again in a moment, or another node", outcome="not_done")
+
+    def _found(self, text: str) -> bytes:
+        self._check_ready()
+        if not 4 <= len(text) <= 64 or any(sign not in "0123456789abcdef" for sign in text):
+            raise BadInput("bad-decision-id", f"{text[:70]!r} is no decision's id", hint="it is 64 hex digits; see `mesh approvals --all`")
+        found = queries.decisions_beginning(self._window, text, 3)
+        if not found:
+            hint = "see `mesh approvals --all`; those that ended long ago are forgotten"
+            raise Refused("no-such-decision", f"this node knows no decision {text[:16]}", hint=hint)
+        if len(found) > 1:
+            raise BadInput("ambiguous-id", f"{text} could be {', '.join(one.hex()[:16] for one in found)}", hint="write more of the id")
+        return found[0]
+
+    def _whole(self, id_: bytes) -> dict[str, object]:
+        found = queries.decision(self._window, id_)
+        if found is None:
+            raise Refused("decision-unknown", "there is no decision with this id any more")
+        hexed = id_.hex()
+        trail = [entry for entry in queries.audit(self._window, TRAIL) if entry.subject == hexed]
+        rows = [
+            {
+                "time_ms": entry.time_ms,
+                "by": entry.by,
+                "who": _name(self._window, entry.by),
+                "what": entry.what,
+                "why": entry.why or None,
+                "height": entry.height,
+            }
+            for entry in reversed(trail)
+        ]
+        reason = next((entry.why for entry in trail if entry.what == "proposed"), None)
+        return self._view(found) | {
+            "reason": reason,
+            "trail": rows,
+            "pausedUntil_ms": self._paused_until(),
+            "time_ms": self._window.time_ms,
+        }
+
+    def _view(self, one: queries.Waiting) -> dict[str, object]:
+        decision, entitled = one.decision, set(queries.coordinators(self._window))
+        kind, subject, *_ = decision.action.fields()
+        return {
+            "id": one.id.hex(),
+            "action": {str(kind): subject},
+            "risk": decision.risk,
+            "state": decision.status,
+            "by": decision.by,
+            "approvedBy": list(decision.approved),
+            "rejectedBy": list(decision.rejected),
+            "approvals": len(entitled.intersection(decision.approved)),
+            "needed": one.needed if decision.risk > in_force(self._window)["risk-threshold"] or decision.status == OPEN else 0,
+            "people": self._people(decision.people),
+            "expires_ms": decision.expires_ms if decision.status == OPEN else None,
+            "ended_ms": decision.ended_ms or None,
+        }
+
+    def _people(self, said: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
+        """What people want of the decision as it is now, with what share of human power; 80 % (of genesis) get it."""
+        found = []
+        for act in ACTS:
+            keys = [key for key, what in said if what == act]
+            if keys:
+                needed = queries.constitution(self._window).override_percent
+                names = [_name(self._window, key) for key in keys]
+                found.append({"act": act, "by": names, "percent": queries.power_of(self._window, keys), "needed": needed})
+        return found
+
+    def _reasons(self, ids: set[str]) -> dict[str, str]:
+        """Why each of these was proposed, as far as the newest part of the audit trail says."""
+        entries = queries.audit(self._window, TRAIL)
+        return {entry.subject: entry.why for entry in entries if entry.what == "proposed" and entry.subject in ids}
+
+    def _paused_until(self) -> int | None:
+        until = queries.paused_until(self._window)
+        return until if until > self._window.time_ms else None
+
+
+def _check_reason(reason: str) -> None:
+    if not is_text(reason):
+        raise BadInput("bad-reason", f"a reason is one line of at most {MAX_REASON_BYTES} bytes that says something")
+
+
+def _name(window: LedgerView, by: str) -> str:
+    """Who did it, for people: a node or a root key by its organisation; a person by name too, since many are called the same."""
+    found = KEYS.read(window, by)
+    if found is None:
+        return by.rpartition(":")[2]
+    org = found.org.rpartition(":")[2]
+    return f"{found.label} ({org}, {by[:12]})" if found.role == HUMAN else org

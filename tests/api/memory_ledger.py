@@ -1,0 +1,113 @@
+"""A ledger in memory: balances, and decisions of which two approvals execute one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from meshos.errors import Failed, Refused
+from meshos.node.api.shapes import Json, LedgerHead
+
+ORG = "did:mesh:enterprise:alpha"
+NOW_MS = 1_764_000_000_000
+
+
+@dataclass
+class MemoryLedger:
+    """A ledger of balances: what is asked of it is in ``moved`` and ``submitted``."""
+
+    balances: dict[str, int] = field(default_factory=lambda: {ORG: 10_000_000})
+    moved: dict[str, tuple[str, int]] = field(default_factory=dict)
+    submitted: list[bytes] = field(default_factory=list)
+
+    async def head(self) -> LedgerHead:
+        return LedgerHead(len(self.moved), "ab" * 32, "cd" * 32, 1_764_000_000_000, 0, 0, "alpha-1", 4, 3, True, "", 0, 0)
+
+    async def block(self, height: int) -> Json:
+        if height > len(self.moved):
+            raise Refused("no-such-block", f"there is no block {height}")
+        tx = {
+            "txId": "ef" * 32,
+            "kind": "transfer",
+            "key": "k",
+            "nonce": 0,
+            "expires_ms": 1_764_000_060_000,
+            "outcome": "committed",
+            "refusal": None,
+        }
+        return {"height": height, "time_ms": 1_764_000_000_000, "signedBy": [ORG], "transactions": [tx]}
+
+    async def account(self, did: str) -> Json:
+        if did not in self.balances:
+            raise Refused("no-such-account", f"there is no account of {did}")
+        return {"did": did, "balance_micro": self.balances[did], "open": True, "height": 0, "tabs": []}
+
+    async def transfer(self, to: str, micro: int, key: str, timeout_s: float) -> Json:
+        if self.balances[ORG] < micro:
+            raise Failed("insufficient-funds", "there is not so much")
+        if self.moved.setdefault(key, (to, micro)) == (to, micro):
+            self.balances[ORG] -= micro
+        return {"txId": "ef" * 32, "height": len(self.moved), "outcome": "committed"}
+
+    async def submit(self, request: bytes, timeout_s: float) -> Json:
+        self.submitted.append(request)
+        return {"txId": "ef" * 32, "height": 1, "outcome": "committed"}
+
+    async def transaction(self, text: str) -> Json:
+        raise Refused("no-such-transaction", f"there is no {text}")
+
+    async def key(self, name: str) -> Json:
+        if name == "nobody":
+            raise Refused("no-such-ledger-key", f"there is no {name}")
+        known = {"role": "human", "org": ORG, "name": "Ada", "nonce": 7, "genesis": "ab" * 32, "height": 1}
+        return {"key": name, **known, "time_ms": 1_764_000_000_000}
+
+    async def proof(self, key: str) -> bytes:
+        return key.encode()
+
+
+@dataclass
+class MemoryDecisions:
+    """The API's ``DecisionService``: what was proposed and judged is in ``found``."""
+
+    found: dict[str, dict[str, object]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+
+    async def approvals(self, *, open_only: bool) -> Json:
+        rows = [one for one in self.found.values() if one["state"] == "open" or not open_only]
+        shown = {"threshold": 25, "coordinators": [ORG], "pausedUntil_ms": None, "height": 1, "time_ms": NOW_MS}
+        return {"approvals": rows, **shown}
+
+    async def approval(self, text: str) -> Json:
+        found = [one for id_, one in self.found.items() if id_.startswith(text)]
+        if not found:
+            raise Refused("no-such-decision", f"there is no {text}")
+        return {**found[0], "trail": [{"time_ms": NOW_MS, "by": ORG, "what": "proposed", "why": "x", "height": 1}], "time_ms": NOW_MS} | {
+            "pausedUntil_ms": None
+        }
+
+    async def propose(self, action: Sequence[object], reason: str, key: str, timeout_s: float) -> Json:
+        id_ = self.keys.setdefault(key, f"{len(self.found) + 1:02x}" * 32)
+        kind, what = action
+        self.found.setdefault(
+            id_,
+            {
+                "id": id_,
+                "action": {str(kind): what},
+                "risk": 90,
+                "state": "open",
+                "by": ORG,
+                "approvedBy": [ORG],
+                "rejectedBy": [],
+                "approvals": 1,
+                "needed": 2,
+                "people": [],
+                "reason": reason,
+                "expires_ms": NOW_MS + 900_000,
+                "ended_ms": None,
+            },
+        )
+        return {**await self.approval(id_), "txId": "ef" * 32, "height": 1}
+
+    async def judge(self, text: str, act: str, reason: str, key: str, timeout_s: float) -> Json:
+        id_ = str((await self.approval(text))["id"])
+        self.found[id_] |= {"state": "executed" if act == "approve" else "rejected", "expires_ms": None, "ended_ms": NOW_MS}
+        return {**await self.approval(id_), "txId": "ef" * 32, "height": 2}

@@ -1,0 +1,92 @@
+"""What becomes news of decisions: each thing once, in the order in which the ledger did it."""
+
+from typing import cast
+
+from meshos.consensus.ledger.accounts import Transfer
+from meshos.consensus.ledger.actions import Quarantine, Tune
+from meshos.consensus.ledger.approvals import APPROVE, REJECT, Judge, Propose, decision_id
+from meshos.consensus.ledger.people import Pause
+from meshos.consensus.pbft.block import Block, Certified, Header
+from meshos.consensus.pbft.events import Decided
+from meshos.node.kernel.news import MOST, DecisionNews
+from meshos.node.kernel.watch import Happened, Watch
+from meshos.protocols.ledger.port import LedgerView
+from tests.ledger.books import Books, did
+
+TIMEOUT_MS = 900_000
+
+
+class Window:
+    """The ledger of ``books`` as a node sees it."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self.get, self.scan = books.state.get, books.state.scan
+
+    @property
+    def height(self) -> int:
+        return self._books.height
+
+
+def news_of(books: Books) -> DecisionNews:
+    return DecisionNews(cast(LedgerView, Window(books)))
+
+
+def told(news: DecisionNews) -> list[tuple[str, object]]:
+    return [(one.kind, dict(one.fields).get("what", "")) for one in news.take()]
+
+
+def proposed(books: Books) -> bytes:
+    return decision_id(books.genesis.hash, books.do("alpha-1", Propose(Quarantine(did("delta")), "because")))
+
+
+def test_opened_approved_and_executed() -> None:
+    books = Books()
+    news = news_of(books)
+    id_ = proposed(books)
+    (opened,) = news.take()
+    assert opened.text == f"alpha proposes decision {id_.hex()[:8]}, quarantine {did('delta')}, risk 90: because"
+    books.do("beta-1", Judge(id_, APPROVE, "yes"))
+    (one,) = news.take()
+    assert one.text == f"beta says approve of decision {id_.hex()[:8]}: yes"
+    assert dict(one.fields) == {"decision": id_.hex(), "what": "approve", "by": "beta", "why": "yes"}
+    books.do("gamma-1", Judge(id_, APPROVE, "yes"))
+    assert told(news) == [("decision", "approve"), ("decision", "executed")]
+    assert told(news) == [], "each thing once"
+
+
+def test_rejected_expired_and_paused() -> None:
+    books = Books()
+    news = news_of(books)
+    first, _ = proposed(books), proposed(books)
+    books.do("beta-1", Judge(first, REJECT, "no"))
+    books.do("gamma-1", Judge(first, REJECT, "no"))
+    books.do("alpha-ada", Pause(1_000, "wait"))
+    books.block(later_ms=TIMEOUT_MS)
+    kinds = [("decision", what) for what in ("proposed", "proposed", "reject", "reject", "rejected")]
+    assert told(news) == [*kinds, ("pause", ""), ("decision", "expired")]
+
+
+def test_what_was_before_the_start_and_what_is_no_decision_is_no_news() -> None:
+    books = Books()
+    proposed(books)
+    news = news_of(books)
+    books.do("alpha-1", Transfer(did("beta"), 1))
+    assert news.take() == []
+
+
+def test_of_very_many_at_once_the_newest_are_told() -> None:
+    books = Books()
+    news = news_of(books)
+    small = [Propose(Tune((("directory-record-ttl-ms", 3_600_001 + n),)), str(n)) for n in range(MOST)]
+    books.block([books.request("alpha-1", body, nonce=n) for n, body in enumerate(small)])
+    found = news.take()
+    assert len(found) == MOST and found[-2].text.endswith(f": {MOST - 1}") and dict(found[-1].fields)["what"] == "executed"
+
+
+def test_the_kernel_tells_it_after_the_block() -> None:
+    header = Header(1, 0, 1, bytes(32), bytes(32), bytes(32), bytes(32))
+    block = Decided(cast(Certified, type("Made", (), {"block": Block(header, ())})()), ())
+    said = Happened("decision", "it is executed", ())
+    effects = Watch(news=lambda: [said]).step(0.0, block)
+    assert [effect.kind for effect in effects if isinstance(effect, Happened)] == ["block", "decision"]
