@@ -53,7 +53,8 @@ def bench(
         return
     if name not in BENCHMARKS:
         raise BadInput("unknown-benchmark", f"there is no benchmark {name[:40]!r}", hint=f"one of {', '.join(BENCHMARKS)}")
-    signal.signal(signal.SIGTERM, _leave)
+    told = [signal.SIGINT]
+    signal.signal(signal.SIGTERM, lambda number, frame: _interrupt(told))
     load_numpy()  # as a node does
     measure = importlib.import_module(f"meshos.bench.{name}").measure
     unknown = given.keys() - inspect.signature(measure).parameters
@@ -62,13 +63,26 @@ def bench(
     options = "".join(f" --{key} {value}" for key, value in given.items())
     report = Report(name, f"mesh bench {name}{' --short' if short else ''}{options}", this_machine())
     report.noise = calibration()
-    measure(report, short=short, **given)
+    try:
+        measure(report, short=short, **given)
+    except BaseException as error:
+        if not _is_interruption(error):
+            raise
+        raise typer.Exit(128 + told[-1]) from None
     report.noise = max(report.noise, calibration())
     report.print(as_json=json_)
     if any(row.met is False for row in report.rows):
         raise typer.Exit(1)
 
 
-def _leave(number: int, frame: object) -> None:
-    """What a benchmark has started is ended by its ``finally``, also when it is told to end."""
-    raise typer.Exit(128 + number)
+def _interrupt(told: list[signal.Signals]) -> None:
+    """SIGTERM, as Ctrl-C: trio takes that to where it may end, and what a benchmark has started is ended by its ``finally``."""
+    told.append(signal.SIGTERM)
+    signal.raise_signal(signal.SIGINT)
+
+
+def _is_interruption(error: BaseException) -> bool:
+    """Whether it is a Ctrl-C, however many nurseries it has come through."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_is_interruption, error.exceptions))
+    return isinstance(error, KeyboardInterrupt)

@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
 from meshos.bench.asker import Answered, Asker
 from meshos.bench.live import BASE_PORTS
 from meshos.errors import Failed
@@ -188,9 +186,7 @@ def mesh(say: Callable[[str], None]) -> Iterator[tuple[Mesh, Callable[[], None]]
         say(f"{len(made.names)} nodes start in {parent}")
         made.up()
         yield made, lambda: kept.append(True)
-    except typer.Exit:  # told to end
-        raise
-    except Exception:
+    except Exception:  # a Ctrl-C is none
         kept.append(True)
         say(f"the nodes' folders stay in {parent}")
         raise

@@ -2,7 +2,10 @@
 
 import importlib
 import json
+import signal
+import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import typer
@@ -44,6 +47,42 @@ def test_options_are_handed_on_and_stand_in_the_command(monkeypatch: pytest.Monk
     cli.bench("soak", minutes=2.5, seed=7, json_=True)
     document = json.loads(capsys.readouterr().out)
     assert document["command"] == "mesh bench soak --minutes 2.5 --seed 7" and document["rows"][0]["p50"] == 7
+
+
+def wrapped() -> None:
+    """As trio hands it on."""
+    raise BaseExceptionGroup("nursery", [BaseExceptionGroup("another", [KeyboardInterrupt(), ValueError()])])
+
+
+@pytest.mark.parametrize(
+    ("happens", "code"),
+    [(wrapped, 130), (partial(signal.raise_signal, signal.SIGTERM), 143), (partial(signal.raise_signal, signal.SIGINT), 130)],
+)
+def test_who_is_told_to_end_cleans_up_and_says_so_by_the_exit_code(
+    happens: Callable[[], None], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[bool] = []
+
+    def measure(report: Report, *, short: bool) -> None:
+        try:
+            happens()
+            time.sleep(10)
+        finally:
+            cleaned.append(True)
+
+    monkeypatch.setattr("meshos.bench.storage.measure", measure)
+    with pytest.raises(typer.Exit) as left:
+        cli.bench("storage")
+    assert left.value.exit_code == code and cleaned
+
+
+def test_a_failure_is_no_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(report: Report, *, short: bool) -> None:
+        raise BaseExceptionGroup("nursery", [ValueError()])
+
+    monkeypatch.setattr("meshos.bench.storage.measure", measure)
+    with pytest.raises(BaseExceptionGroup):
+        cli.bench("storage")
 
 
 @pytest.mark.parametrize("met", [True, False, None])
