@@ -24,8 +24,8 @@ BENCHMARKS = {
     "ledger": "how soon a validator that comes late is where the others are, and what the state tree costs",
     "soak": "kill -9 of random processes under load: whether all that was acknowledged is there, and once",
     "sim": "virtual seconds per real second",
+    "recorder": "what recording costs a call",
     "leaks": "10,000 calls, then idle: what is left behind",
-    "storage": "one synced batch, on segment files and on LevelDB",
 }
 
 

@@ -16,7 +16,6 @@ from meshos.adapters.onprem.egress_policy import LOOPBACK, EgressPolicy
 from meshos.adapters.onprem.provider import OnPremConfig, OnPremProvider
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.pbft.events import WallTime as LedgerWallTime
-from meshos.consensus.raft.config import PRESETS as RAFT
 from meshos.consensus.raft.events import WallTime
 from meshos.crypto.boxes import Boxes
 from meshos.crypto.certificates import RevocationList
@@ -25,7 +24,7 @@ from meshos.effects import Sign
 from meshos.errors import MeshError, Refused
 from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
-from meshos.node import folder
+from meshos.node import folder, recording
 from meshos.node.api.app import build
 from meshos.node.api.event_log import EventLog
 from meshos.node.api.keys import KeyRing
@@ -35,11 +34,11 @@ from meshos.node.facade.facade import About, Facade, Seen
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
 from meshos.node.founding import begin
+from meshos.node.given import given_of
 from meshos.node.hosting import Hosting
 from meshos.node.kernel.agents import LookAtAgents, StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
 from meshos.node.kernel.hearing import heard
-from meshos.node.kernel.payments import Terms
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Happened
 from meshos.node.opening import Folder
@@ -55,14 +54,9 @@ from meshos.protocols.directory.commands import EntrySignature, IndexChanged, Si
 from meshos.protocols.directory.record import domain as entry_domain
 from meshos.protocols.directory.services import DISOWN
 from meshos.protocols.ledger.port import LEDGER
-from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, LeaveCompleted, Pardoned, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.limits import SPREAD
-from meshos.protocols.membership.machine import Seed
 from meshos.protocols.membership.revocations import SPREAD_FLOW, TakeRevocations
-from meshos.protocols.membership.statements import NodeFacts
-from meshos.protocols.payments.budget import Budget
-from meshos.protocols.payments.limits import REDEEM_S, TESTNET_REDEEM_S
 from meshos.protocols.rpc.events import OpenLink, SendMessage
 from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.storage.level import LevelStore
@@ -123,7 +117,9 @@ class Node:
         self.stores = {name: level.prefixed(name) for name in STORED}
         begin(opened, self.stores[ORG])
         self.overlays = {name: Overlay(store) for name, store in self.stores.items()}
-        self.facts = _facts(opened)
+        self.given = given_of(opened, VERSION)
+        self.facts = self.given.facts
+        self.recording = recording.start(self.config, self.given, VERSION)
         self.verifier = Ed25519Verifier()
         self.assembly = self._assemble()
         self.hook = FaultHook(self._id_of, self._cut)
@@ -149,42 +145,39 @@ class Node:
                 "gossip": self.gossip.statistics,
                 "links": self.links.statistics,
                 "turns": self.hosting.turns.statistics,
+                **({} if self.recording is None else {"recorder": self.recording.statistics}),
             }
         )
 
     def _assemble(self) -> Assembly:
-        opened = self.opened
+        opened, given, recorded = self.opened, self.given, self.recording
         return assemble(
             Outside(
-                certified=Certified(opened.me.node, opened.me.org, opened.certificate),
-                facts=self.facts,
+                certified=given.certified,
+                facts=given.facts,
                 genesis=self.genesis,
-                validator_key=opened.validator_key,
-                timing=PRESETS[self.config.timing or self.genesis.timing],
-                seeds=[Seed(seed.node, str(seed.link)) for seed in self.config.seeds if seed.node != opened.me.node],
+                validator_key=given.validator_key,
+                timing=given.timing,
+                seeds=given.seeds,
                 verifier=self.verifier,
                 check_certificate=opened.trust.check,
                 org_of=opened.trust.org_of,
-                rng=random.SystemRandom(),
+                rng=random.SystemRandom() if recorded is None else recorded.random,
                 secret=os.urandom(32),
-                views=self.overlays,
-                now=trio.current_time(),
+                views=self.overlays if recorded is None else recorded.views(self.overlays),
+                now=trio.current_time() if recorded is None else recorded.now,
+                now_ms=int(time.time() * 1000) if recorded is None else recorded.wall_ms,
                 wall_ms=lambda: int(time.time() * 1000),
                 embedder=LazyMiniLM(),
                 measures=self.measurements.of,
-                raft=RAFT[self.config.timing or self.genesis.timing],
+                raft=given.raft,
                 revoked=lambda: opened.trust.trust.revoked,
-                terms=self._terms(),
+                terms=given.terms,
             )
         )
 
-    def _terms(self) -> Terms:
-        payments = self.config.payments
-        budget = Budget(payments.per_provider, payments.in_all)
-        return Terms(budget, payments.credit, TESTNET_REDEEM_S if self.genesis.testnet else REDEEM_S)
-
     def _host(self) -> Host:
-        return Host(
+        host = Host(
             self.assembly.machines,
             stores={name: (store, self.overlays[name]) for name, store in self.stores.items()},
             handlers={
@@ -204,7 +197,11 @@ class Node:
             },
             at_once={SignBytes: self._sign_bytes, Sign: self._sign_at_once, LookAtAgents: self.hosting.look},
             sign=self._sign,
+            observe=None if self.recording is None else self.recording.observe,
         )
+        if self.recording is not None:
+            self.recording.begin(self.assembly.machines, host.core)
+        return host
 
     # -- what machines hear ------------------------------------------------------------------------------------------
 
@@ -404,19 +401,6 @@ class Node:
 def _key_of(sign: Sign) -> str:
     """A validator's votes have a key of their own, which never leaves the node and is never backed up."""
     return folder.VALIDATOR_KEY if sign.machine == LEDGER else folder.NODE_KEY
-
-
-def _facts(opened: Folder) -> NodeFacts:
-    config = opened.config
-    return NodeFacts(
-        org=opened.me.org,
-        name=config.name,
-        gossip=str(config.advertised_gossip),
-        link=str(config.advertised_link),
-        api=str(config.api),
-        region=config.region,
-        version=VERSION,
-    )
 
 
 def _roots(genesis: Genesis) -> tuple[bytes, ...]:

@@ -100,6 +100,8 @@ class NodeConfig:
     """Private networks and hosts that agents of other machines may be at, as ``EgressPolicy.of`` reads them."""
     payments: Payments = Payments()
     seeds: tuple[Seed, ...] = ()
+    recorder: bool = False
+    """Whether what the machines are given is kept in a ring of 64 MiB, for ``mesh sim replay --node`` (node/recording.py)."""
 
     def __post_init__(self) -> None:
         for name in ("genesis", "keys", "passphrase_file", "certificate", "revocations", "api_keys", "api_tls_certificate", "api_tls_key"):
@@ -172,7 +174,22 @@ def parse(data: bytes, folder: Path) -> NodeConfig:
 
 
 _KEYS: Mapping[str, tuple[str, ...]] = {
-    "": ("name", "org", "region", "advertise", "timing", "genesis", "api", "gossip", "link", "keys", "egress", "payments", "seed"),
+    "": (
+        "name",
+        "org",
+        "region",
+        "advertise",
+        "timing",
+        "genesis",
+        "recorder",
+        "api",
+        "gossip",
+        "link",
+        "keys",
+        "egress",
+        "payments",
+        "seed",
+    ),
     "api": ("listen", "keys", "tls_certificate", "tls_key"),
     "gossip": ("listen",),
     "link": ("listen",),
@@ -223,6 +240,7 @@ class _Reader:
             egress_allow=self._egress(tables["egress"].get("allow", [])),
             payments=self._payments(tables["payments"]),
             seeds=self._seeds(top.get("seed", [])),
+            recorder=self._bool("recorder", top.get("recorder", False)),
         )
 
     def _unknown_keys(self, name: str, table: Mapping[str, object]) -> None:
@@ -269,6 +287,12 @@ class _Reader:
             if text:
                 self.problems.append(f"{where}: {error}")
             return Address("", 0)
+
+    def _bool(self, where: str, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        self.problems.append(f"{where} must be true or false")
+        return False
 
     def _path(self, where: str, value: object) -> Path | None:
         if value is None:
@@ -343,6 +367,7 @@ def to_toml(config: NodeConfig) -> str:
         f"genesis = {path(config.genesis)}",
     ]
     lines += [f"{key} = {json.dumps(value)}" for key, value in (("advertise", config.advertise), ("timing", config.timing)) if value]
+    lines += ["recorder = true"] if config.recorder else []
     lines += ["", "[api]", f"listen = {json.dumps(str(config.api))}", f"keys = {path(config.api_keys)}"]
     if config.api_tls_certificate is not None and config.api_tls_key is not None:
         lines += [f"tls_certificate = {path(config.api_tls_certificate)}", f"tls_key = {path(config.api_tls_key)}"]

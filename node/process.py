@@ -56,6 +56,8 @@ async def _run(config: NodeConfig, ready: Callable[[Ready], None]) -> int:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 node = Node(opened, level, nursery)
+                if node.recording is not None:
+                    stack.callback(node.recording.close)
                 await node.start()
                 ready(node.facts_of_start())
                 gc.collect()

@@ -13,7 +13,7 @@ from meshos.errors import BadInput
 from meshos.node.api import problems
 from meshos.node.cli import output
 from meshos.protocols.tasks.located import FileError
-from meshos.simulations import verdicts
+from meshos.simulations import flight_cli, verdicts
 from meshos.simulations.explore import explore_
 from meshos.simulations.mutants import mutants
 from meshos.simulations.run import Report, Scenario, load, run
@@ -77,12 +77,21 @@ def run_(
 
 @app.command("replay")
 def replay(
-    file: Annotated[Path, typer.Argument(help="A file that a run wrote.")],
+    file: Annotated[Path | None, typer.Argument(help="A file that a run wrote.")] = None,
+    node: Annotated[Path | None, typer.Option(help="Instead: the folder of a node that has recorded itself.")] = None,
+    machine: Annotated[str | None, typer.Option(help="With --node: the only machine to tell of.")] = None,
+    until: Annotated[float | None, typer.Option(min=0, help="With --node: only the first so many seconds.")] = None,
     log: Annotated[Path | None, typer.Option(help="Write the decision log here.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a timeline here: one page, to be opened in a browser.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Run a written run again, step by step the same. Example: mesh sim replay sim/membership-8141.json"""
+    """Run a written run, or what a real node has recorded, again. Example: mesh sim replay sim/membership-8141.json"""
+    if node is not None:
+        if file is not None or html is not None:
+            raise BadInput("usage", "a node's recording is no file of a run, and has no timeline", hint="give --node with --log or --json")
+        flight_cli.replay_node(node, machine=machine, until=until, log=log, as_json=json_)
+    if file is None:
+        raise BadInput("usage", "neither a file nor a node to replay was named", hint="mesh sim replay FILE, or --node DIR")
     begun = time.perf_counter()
     try:
         name, seed, nodes, until, schedule, digest = load(file)

@@ -108,3 +108,23 @@ class Linearizable(Generic[S]):
         if verdict.conflict is not None:
             began_s = self._history.began_s(verdict.conflict.failing)
             raise Violation("safety", f"not linearizable, seen at {began_s:.3f} s\n{explain(verdict.conflict, self._model)}")
+
+
+class Kept:
+    """A Checker: in the end, everything in ``history`` that was acknowledged is there, as ``there(operation)`` finds it."""
+
+    def __init__(self, history: History, there: Callable[[Operation], bool]) -> None:
+        self._history, self._there = history, there
+        self.figures: dict[str, float] = {}
+
+    def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
+        """See ``Checker``."""
+
+    def finish(self, world: World) -> None:
+        """See ``Checker``."""
+        acknowledged = self._history.acknowledged()
+        self.figures = {"operations acknowledged": len(acknowledged)}
+        lost = [operation for operation in acknowledged if not self._there(operation)]
+        if lost:
+            said = f"{lost[0].op!r} -> {lost[0].result!r} of {lost[0].process}, {self._history.began_s(lost[0]):.3f} s"
+            raise Violation("safety", f"{len(lost)} of {len(acknowledged)} acknowledged operations are lost, the first: {said}")

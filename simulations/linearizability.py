@@ -9,8 +9,9 @@ of time; an operation takes effect at the latest when it returns, and others onl
 we are, the model's state, and which of the pending operations have taken effect. It is searched depth first; what was met once is not
 searched again (Lowe's memoisation). Three observations keep it small:
 
-- What is pending, fits now and leaves the state as it is (a read that answers what is there) takes effect at once, without a branch:
-  any order in which it comes later stays one if it comes now.
+- What only looks (the model says what: a read, a compare-and-set that failed), is pending and fits now takes effect at once, without a
+  branch: any order in which it comes later stays one if it comes now. (A write of what is there already does not: it may be needed
+  later, when something else is there.)
 - An operation whose outcome nobody learnt may have happened at any time after its call, or never. Of two configurations that differ
   in these alone, the one that has used fewer of them can do all that the other can.
 - Of equal operations of unknown outcome the one that was called first goes first.
@@ -32,9 +33,9 @@ Answer = Literal["ok", "violation", "undecided"]
 
 LIMIT = 200_000
 """Configurations looked at for one part of a history: some seconds, and 100 MB."""
-CORE_LIMIT = 20_000
-"""The same for all tries to do without an operation, together. What was not tried by then is kept."""
-TRY_LIMIT = 1_000
+CORE_STEPS = 30_000
+"""Steps of the model for all tries to do without an operation, together. What was not tried by then is kept."""
+TRY_STEPS = 3_000
 """The same for one of them; one that ends undecided keeps the operation."""
 REACHED = 4
 """Of the configurations that got farthest, how many are told."""
@@ -72,13 +73,15 @@ class Model(Generic[S]):
 
     ``step(state, op, result)`` says whether ``op`` may give ``result`` in ``state`` (with ``UNKNOWN``: yes, unless it cannot happen at
     all), and the state after it. It is a pure function, and a state that compares equal to another behaves as that one.
-    ``split`` cuts a history into parts that have nothing to do with each other; ``show`` writes an operation for people.
+    ``split`` cuts a history into parts that have nothing to do with each other; ``show`` writes an operation for people. ``looks`` says
+    of an operation with this result that it leaves every state as it is in which it fits; what it does not say costs time, and no more.
     """
 
     name: str
     init: S
     step: Callable[[S, Hashable, object], tuple[bool, S]]
     split: Callable[[Sequence[Operation]], Iterable[Sequence[Operation]]] = lambda history: [history]
+    looks: Callable[[Hashable, object], bool] = lambda op, result: False
     show: Callable[[Hashable, object], str] = lambda op, result: f"{op!r} -> {result!r}"
 
 
@@ -125,7 +128,7 @@ def check(history: Sequence[Operation], model: Model[S], *, limit: int = LIMIT, 
         visited += search.visited
         if answer == "violation":
             conflict = Conflict(
-                search.failing(), _core(search, model, CORE_LIMIT if core else 0), search.pending(), search.reached(), number
+                search.failing(), _core(search, model, CORE_STEPS if core else 0), search.pending(), search.reached(), number
             )
             return Verdict("violation", visited, conflict=conflict)
         undecided |= answer == "undecided"
@@ -158,21 +161,22 @@ class _Search(Generic[S]):
     def __init__(self, part: Sequence[Operation], model: Model[S]) -> None:
         self.operations = part
         self._model = model
-        self.visited = 0
+        self.visited = self.steps = 0
         self._returns = _in_order_of_return(part)
         self._pending = [list(found) for found in _pending_at(part, self._returns)]
         self._unknown = sum(1 << index for index, operation in enumerate(part) if operation.returned is None)
         self._twins = _twins(part)
+        self._looks = [operation.returned is not None and model.looks(operation.op, operation.result) for operation in part]
         self._found: _Order = None
         self._farthest: list[_Configuration[S]] = []
 
-    def run(self, limit: int) -> Answer:
-        """Search until an order is found, nothing is left, or ``limit`` configurations were looked at."""
+    def run(self, limit: int, steps: int | None = None) -> Answer:
+        """Search until an order is found, nothing is left, or ``limit`` configurations or ``steps`` of the model were made."""
         stack: list[_Configuration[S]] = [(0, self._model.init, 0, None)]
         # How far, state and known operations in effect -> the unknown ones that were in effect as well, each time it was met.
         met: dict[tuple[int, S, int], list[int]] = {}
         while stack:
-            if self.visited >= limit:
+            if self.visited >= limit or (steps is not None and self.steps >= steps):
                 return "undecided"
             self.visited += 1
             configuration, moves = self._settle(*stack.pop())
@@ -203,14 +207,15 @@ class _Search(Generic[S]):
                     continue
                 operation = self.operations[index]
                 unknown = operation.returned is None
+                self.steps += 1
                 fits, after = self._model.step(state, operation.op, UNKNOWN if unknown else operation.result)
-                if not fits:
+                if not fits or (unknown and after == state):
                     continue
-                if after != state:
-                    moves.append((after, index))
-                elif not unknown:
+                if self._looks[index]:
                     effective |= 1 << index
                     order = (order, index)
+                else:
+                    moves.append((after, index))
             if not effective >> self._returns[passed] & 1:
                 return (passed, state, effective, order), moves
 
@@ -289,15 +294,15 @@ def _core(search: _Search[S], model: Model[S], limit: int) -> tuple[Operation, .
     prefix = sorted((operation for operation in search.operations if operation.invoked <= failing.returned), key=lambda o: o.invoked)
     known = [operation for operation in prefix if operation.returned is not None and operation is not failing]
     chunk = len(known)
-    visited = 0
-    while chunk and visited < limit:
+    steps = 0
+    while chunk and steps < limit:
         for start in range(0, len(known), chunk):
             left_out = known[start : start + chunk]
             relaxed = [_forgotten(operation) if operation in left_out else operation for operation in prefix]
             tried = _Search(relaxed, model)
-            if visited < limit and tried.run(TRY_LIMIT) == "violation":
+            if steps < limit and tried.run(LIMIT, TRY_STEPS) == "violation":
                 prefix = relaxed
-            visited += tried.visited
+            steps += tried.steps
         known = [operation for operation in prefix if operation.returned is not None and operation is not failing]
         chunk = chunk // 2 if chunk > 1 else 0
     return tuple(operation for operation in prefix if operation.returned is not None)

@@ -84,6 +84,8 @@ class Mesh:
         self.genesis = simulated_genesis(world.seed, self.holder if whole else {})
         self.seeds = [Seed(node, f"{node}:2") for node in self.ids[:SEEDS]]
         self.assemblies: dict[NodeId, Assembly] = {}
+        self.built: Callable[[SimNode, Assembly], None] = lambda node, assembly: None
+        """Is told of each life that begins, before its first step."""
         build: Callable[[SimNode], Mapping[str, Machine]] = self._whole if whole else self._membership_only
         for node in self.ids:
             world.add(
@@ -167,6 +169,7 @@ class Mesh:
                 secret=node.rng.randbytes(32),
                 views=node.views,
                 now=node.now(),
+                now_ms=node.wall_ms(),
                 wall_ms=node.wall_ms,
                 embedder=HashedEmbedder(),
                 raft=self.raft,
@@ -174,6 +177,7 @@ class Mesh:
             )
         )
         self.assemblies[node.name] = assembly
+        self.built(node, assembly)
         node.handlers[IndexChanged] = assembly.shelf.changed
         return assembly.machines
 

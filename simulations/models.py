@@ -57,6 +57,10 @@ def _register(state: Hashable, op: Hashable, result: object) -> tuple[bool, Hash
     return result is UNKNOWN or result is swaps, op.new if swaps else state
 
 
+def _register_looks(op: Hashable, result: object) -> bool:
+    return isinstance(op, Read) or (isinstance(op, Cas) and result is False)
+
+
 def _show(op: Hashable, result: object) -> str:
     where = f"{op.key!r}, " if isinstance(op, RegisterOp) and op.key is not None else ""
     if isinstance(op, Read):
@@ -71,7 +75,7 @@ def _show(op: Hashable, result: object) -> str:
 
 def register(first: Hashable = None) -> Model[Hashable]:
     """Read, Write, Cas and Append of one value, ``first`` at the beginning."""
-    return Model("register", first, _register, show=_show)
+    return Model("register", first, _register, looks=_register_looks, show=_show)
 
 
 def _key(op: Hashable) -> Hashable:
@@ -81,7 +85,7 @@ def _key(op: Hashable) -> Hashable:
 
 def key_values(first: Hashable = None) -> Model[Hashable]:
     """A register under each key."""
-    return Model("map", first, _register, split=by_key(_key), show=_show)
+    return Model("map", first, _register, split=by_key(_key), looks=_register_looks, show=_show)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ def _set(state: frozenset[Hashable], op: Hashable, result: object) -> tuple[bool
 
 def elements() -> Model[frozenset[Hashable]]:
     """Add, Remove and Elements of one set, empty at the beginning."""
-    return Model("set", frozenset(), _set)
+    return Model("set", frozenset(), _set, looks=lambda op, result: isinstance(op, Elements) or result is False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,4 +140,4 @@ def _counter(state: int, op: Hashable, result: object) -> tuple[bool, int]:
 
 def counter() -> Model[int]:
     """Increase and Total of one number, 0 at the beginning."""
-    return Model("counter", 0, _counter)
+    return Model("counter", 0, _counter, looks=lambda op, result: isinstance(op, Total))

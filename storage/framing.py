@@ -56,15 +56,5 @@ def read_frames(salt: bytes, data: bytes | memoryview, start: int) -> Iterator[F
         start = found.end
 
 
-def good_frame_after(salt: bytes, data: bytes, start: int) -> int | None:
-    """Where the first good frame at or after ``start`` begins, if there is one: then what lies before it is damage."""
-    at = data.find(MAGIC, start)
-    while at >= 0:
-        if read_frame(salt, data, at) is not None:
-            return at
-        at = data.find(MAGIC, at + 1)
-    return None
-
-
 def _checksum(salt: bytes, sequence: int, payload: bytes) -> bytes:
     return hashlib.blake2b(struct.pack(">IQ", len(payload), sequence) + payload, digest_size=16, key=salt).digest()

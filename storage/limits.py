@@ -22,15 +22,6 @@ BLOCK_CACHE_BYTES = 8 << 20
 MAX_OPEN_FILES = 128
 """Table files that one LevelDB keeps open, so that a node stays far below the usual 1,024 file descriptors."""
 
-SEGMENT_BYTES = 16 << 20
-"""A segment of the write-ahead log: space is reserved and given back in this unit."""
-
-MAX_RECORD_BYTES = 64 << 20
-"""The largest batch of the write-ahead log; a larger segment is reserved for a batch that does not fit into an ordinary one."""
-
-MAX_SEGMENTS = 4096
-"""Segments of one log, 64 GiB with ordinary ones: whoever writes a log drops what a snapshot has made needless."""
-
 MAX_PENDING_BATCHES = 4096
 """Batches that an Overlay holds while they are on their way to the disk; a driver that is so far behind does not drain on."""
 
@@ -43,4 +34,3 @@ WRITE_BACK_BYTES = 8 << 20
 """Or as soon as so many of them wait: they are held in memory twice."""
 
 assert MAX_KEY_BYTES < MAX_VALUE_BYTES
-assert SEGMENT_BYTES <= MAX_RECORD_BYTES < MAX_VALUE_BYTES

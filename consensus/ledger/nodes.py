@@ -137,10 +137,13 @@ class Kept:
     the old one goes.
     """
 
-    __slots__ = ("_most", "_old", "_young")
+    __slots__ = ("_most", "_old", "_young", "spares_reads")
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self.spares_reads = True
+        """Whether what is remembered is not read from the disk. Not where a machine's reads are recorded: what is remembered here came
+        from anywhere, and a replay remembers nothing."""
         self._young: dict[bytes, bytes] = {}
         self._old: dict[bytes, bytes] = {}
 

@@ -157,6 +157,8 @@ def load(view: View, path: str, node_hash: bytes) -> bytes | None:
         if node is None or hash_of(node) != node_hash:
             raise state_corrupt(f"the tree's node at {path or 'the root'} is not the one that its parent names")
         KEPT.keep(node_hash, node)
+    elif not KEPT.spares_reads:
+        view.get(TREE + path.encode())
     return node
 
 

@@ -84,7 +84,6 @@ class Replica:
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
-        self._effects = []
         self._now = now
         self.core.desk.staged()
         if not self._started:
@@ -109,7 +108,8 @@ class Replica:
                 raise TypeError(f"Replica has no use for {event!r}")
         self._effects += self._votes.begin()
         self._effects += self._requests.begin()
-        return self._effects
+        effects, self._effects = self._effects, []  # of a step nothing is left that cannot be written down
+        return effects
 
     def deadline(self) -> float | None:
         """See ``meshos.effects.Machine``."""

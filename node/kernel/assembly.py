@@ -93,7 +93,7 @@ STORED = ("membership", "org", "directory", LEDGER, *PAYMENTS_STORED)
 @dataclass(frozen=True, slots=True)
 class Outside:
     """What a node is given from outside. ``secret`` is random and this node's alone; ``wall_ms`` is the wall clock, ``now`` the driver's
-    clock at this moment."""
+    clock at this moment, ``now_ms`` the wall clock then."""
 
     certified: Certified
     facts: NodeFacts
@@ -108,6 +108,7 @@ class Outside:
     secret: bytes
     views: Mapping[str, LiveView]
     now: float
+    now_ms: int
     wall_ms: Callable[[], int]
     embedder: Embedder
     raft: RaftConfig
@@ -172,7 +173,7 @@ def assemble(outside: Outside) -> Assembly:
         return tuple(dict.fromkeys((*leader, *membership.routable_of(me.org), me.node)))
 
     org = OrgMachine(_replica(outside, me))
-    wall_ms = outside.wall_ms()
+    wall_ms = outside.now_ms
     ledger = replica_of(
         outside.genesis,
         me,
@@ -315,7 +316,7 @@ def _replica(outside: Outside, me: Peer) -> Replica:
         config=outside.raft,
         rng=outside.rng,
         now=outside.now,
-        wall_ms=outside.wall_ms(),
+        wall_ms=outside.now_ms,
         subscribers=(KERNEL,),
     )
 

@@ -19,7 +19,7 @@ Everything happens in the driver's one thread.
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from meshos.effects import Ahead, Cast, Completed, Err, Machine, Persist, Put, Tell, Tick, Write, WriteBack
+from meshos.effects import Ahead, Cast, Completed, Err, Machine, Persist, Put, Report, Tell, Tick, Write, WriteBack
 from meshos.errors import busy
 from meshos.flow_machine import Perform
 from meshos.node.kernel.backlog import Backlog
@@ -76,7 +76,9 @@ class Core:
         sync: Callable[[str], None],
         observe: Callable[[str, object, list[object]], None] | None = None,
     ) -> None:
-        """``observe(machine, event, effects)`` sees every step: the recorder in a node, the checkers in a simulation."""
+        """``observe(machine, event, effects)`` sees every step: the recorder in a node, the checkers in a simulation. Of a step that
+        raises it sees a ``Report``; what was raised leaves the core."""
+        self.now = 0.0  # of the step being taken
         self._slots = {name: _Slot(name, machine) for name, machine in machines.items()}
         self._in_order = tuple(self._slots.values())
         self.due = min((slot.due for slot in self._in_order), default=NEVER)  # when to call ``tick`` at the latest
@@ -151,14 +153,20 @@ class Core:
     def _step_through(self, now: float) -> None:
         """Step until the queue is empty. Everything that happens in a node passes here: few words, no calls that can be spared."""
         queue, observe = self._queue, self._observe
+        self.now = now
         while queue:
             slot, event = queue.popleft()
             if slot.syncing:
                 self._put_aside(slot, event)
                 continue
             machine = slot.machine
-            effects = machine.step(now, event)
-            due = machine.deadline()
+            try:
+                effects = machine.step(now, event)
+                due = machine.deadline()
+            except Exception as error:
+                if observe is not None:
+                    observe(slot.name, event, [Report(slot.name, error)])
+                raise
             slot.due = NEVER if due is None else due
             if observe is not None:
                 observe(slot.name, event, effects)

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from meshos.consensus.org import machine, state
-from meshos.consensus.org.commands import Begun, ListOrphans, Placement, RecordIntent
+from meshos.consensus.org import machine, replicated, state
+from meshos.consensus.org.commands import Begun, Command, ListOrphans, Placement, RecordIntent, RecordLead, RecordReceipts
 from meshos.consensus.org.entries import placed_key, write_placement
 from meshos.consensus.org.state import _Change
 from meshos.consensus.raft.events import Stale
@@ -19,6 +19,7 @@ from meshos.node.kernel import agents, group
 from meshos.protocols.tasks import serve
 from meshos.protocols.tasks.wire import decode_request
 from meshos.simulations.mutations import Mutation, replaced
+from meshos.storage.store import View
 
 
 @contextmanager
@@ -135,6 +136,33 @@ def keys_are_forgotten() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def leads_are_forgotten() -> Iterator[None]:
+    """Who leads is acknowledged, and not written."""
+
+    def broken(view: View, command: Command, at_ms: int) -> object:
+        result, writes = state.apply(view, command, at_ms)
+        return result, () if isinstance(command, RecordLead) else writes
+
+    with replaced(replicated, "apply", broken):
+        yield
+
+
+@contextmanager
+def receipts_are_miscounted() -> Iterator[None]:
+    """Recorded receipts are counted as one more than they are."""
+
+    def broken(view: View, command: Command, at_ms: int) -> object:
+        result, writes = state.apply(view, command, at_ms)
+        if isinstance(command, RecordReceipts):
+            assert isinstance(result, int)
+            return result + 1, writes
+        return result, writes
+
+    with replaced(replicated, "apply", broken):
+        yield
+
+
 MUTATIONS = (
     Mutation("terms-are-not-compared", "a lead that is over still counts", terms_are_not_compared),
     Mutation("orphans-are-left", "a new leader leaves open tasks open", orphans_are_left, "stuck", "tasks open"),
@@ -145,4 +173,12 @@ MUTATIONS = (
     Mutation("reads-are-old", "nodes answer from what they have", reads_are_old, "safety", "not linearizable"),
     Mutation("nobody-is-taken-up", "nodes that join are not added", nobody_is_taken_up, "stuck"),
     Mutation("keys-are-forgotten", "a call that is repeated runs again", keys_are_forgotten, "safety", "must not run twice"),
+    Mutation(
+        "leads-are-forgotten",
+        "who leads is acknowledged and not written",
+        leads_are_forgotten,
+        "safety",
+        "acknowledged operations are lost",
+    ),
+    Mutation("receipts-are-miscounted", "an answer that no state gives", receipts_are_miscounted, "safety", "not linearizable"),
 )

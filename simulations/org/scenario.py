@@ -11,6 +11,7 @@ from meshos.simulations.faults.schedule import Schedule
 from meshos.simulations.history import Linearizable
 from meshos.simulations.marks import Marks, State
 from meshos.simulations.mesh import Mesh
+from meshos.simulations.org.asked import StateChecker
 from meshos.simulations.org.checkers import OrgChecker
 from meshos.simulations.org.work import OrgWork, organisation
 from meshos.simulations.raft.scenario import SITUATIONS as RAFT_SITUATIONS
@@ -37,7 +38,14 @@ def populate(world: World, nodes: int) -> Sequence[Checker]:
     work = CallWork(mesh, until_s=until_s)
     org = OrgWork(mesh, work.asking, until_s=until_s)
     calls = CallChecker(mesh, work)
-    return [MembershipChecker(mesh), calls, OrgChecker(mesh, org, calls), Linearizable(org.history, organisation()), QuietChecker(mesh)]
+    return [
+        MembershipChecker(mesh),
+        calls,
+        OrgChecker(mesh, org, calls),
+        Linearizable(org.history, organisation()),
+        StateChecker(mesh),
+        QuietChecker(mesh),
+    ]
 
 
 def mixture(world: World, begin_s: float, end_s: float) -> Schedule:

@@ -86,7 +86,14 @@ def _key(op: Hashable) -> Hashable:
 
 def organisation() -> Model[Hashable]:
     """The model: a register under each name of each organisation's configuration, and one for its agent."""
-    return Model("organisation", None, _step, split=by_key(_key), show=lambda op, result: f"{op} -> {result!r}")
+    return Model(
+        "organisation",
+        None,
+        _step,
+        split=by_key(_key),
+        looks=lambda op, result: isinstance(op, Get | Look),
+        show=lambda op, result: f"{op} -> {result!r}",
+    )
 
 
 class OrgWork:

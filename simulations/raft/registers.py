@@ -91,4 +91,4 @@ def _name(op: Hashable) -> str:
 
 def model() -> Model[tuple[str, int] | None]:
     """What registers are to whoever uses them one by one."""
-    return Model("numbered register", None, _step, split=by_key(_name))
+    return Model("numbered register", None, _step, split=by_key(_name), looks=lambda op, result: isinstance(op, Read))

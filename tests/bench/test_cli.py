@@ -93,15 +93,15 @@ def test_the_exit_code_says_whether_a_bar_was_missed(
         assert short
         report.rows.append(Row("what", 1.0, "s", met=met))
 
-    monkeypatch.setattr("meshos.bench.storage.measure", measure)
+    monkeypatch.setattr("meshos.bench.sim.measure", measure)
     if met is False:
         with pytest.raises(typer.Exit) as left:
-            cli.bench("storage", short=True, json_=True)
+            cli.bench("sim", short=True, json_=True)
         assert left.value.exit_code == 1
     else:
-        cli.bench("storage", short=True, json_=True)
+        cli.bench("sim", short=True, json_=True)
     document = json.loads(capsys.readouterr().out)
-    assert document["command"] == "mesh bench storage --short" and document["rows"][0]["met"] is met
+    assert document["command"] == "mesh bench sim --short" and document["rows"][0]["met"] is met
 
 
 def test_metrics_without_labels_are_read() -> None:

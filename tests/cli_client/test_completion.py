@@ -34,7 +34,7 @@ def completed(line: str, folder: Path, environment: Environment) -> list[str]:
 
 
 def test_commands_are_completed_and_none_that_is_to_come(tmp_path: Path, environment: Environment) -> None:
-    assert completed("mesh a", tmp_path, environment) == ["agents"]
+    assert completed("mesh a", tmp_path, environment) == ["agents", "approvals", "approve"]
     assert completed("mesh testnet pa", tmp_path, environment) == ["pause", "partition"]
 
 

@@ -63,6 +63,7 @@ def an_assembly(name: str) -> Assembly:
             secret=b"s" * 32,
             views=stores,
             now=0.0,
+            now_ms=0,
             wall_ms=lambda: 0,
             embedder=HashedEmbedder(),
             raft=LAN,

@@ -154,14 +154,28 @@ def test_the_memory_of_nodes_is_bounded_and_forgets_without_harm(monkeypatch: py
     assert tree.root(view) == tree.root(built({key[2:]: value for key, value in view.items() if key.startswith(b"s/")}))
 
 
+class Counting(Memory):
+    reads = 0
+
+    def get(self, key: bytes, default: object = None) -> bytes | None:  # type: ignore[override]
+        self.reads += key.startswith(b"t/")
+        return super().get(key)
+
+
+def test_where_reads_are_recorded_memory_spares_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay remembers nothing, and needs what memory knew."""
+    reads = []
+    for spared in (True, False, False):
+        monkeypatch.setattr(KEPT, "spares_reads", spared)
+        view = Counting(filled(300))
+        if len(reads) == 2:
+            KEPT.clear()
+        tree.update(view, {b"account/7": b"other"})
+        reads.append(view.reads)
+    assert reads[0] == 0 < reads[1] == reads[2]
+
+
 def test_a_warm_start_reads_no_node_one_by_one() -> None:
-    class Counting(Memory):
-        reads = 0
-
-        def get(self, key: bytes, default: object = None) -> bytes | None:  # type: ignore[override]
-            self.reads += key.startswith(b"t/")
-            return super().get(key)
-
     view = Counting(filled(300))
     KEPT.clear()
     assert tree.warm(view) == sum(key.startswith(b"t/") for key in view)

@@ -18,6 +18,15 @@ def test_nothing_is_violated(seed: int) -> None:
     report = run(SCENARIO, seed)
     assert (report.verdict, report.message) == ("ok", "")
     assert report.figures["calls completed"] > 10 and report.figures["operations checked"] > 30
+    assert report.figures["commands checked"] > 200 and not report.figures["states undecided"]
+
+
+@pytest.mark.parametrize("name", ["leads-are-forgotten", "receipts-are-miscounted"])
+def test_a_state_that_loses_or_answers_what_it_must_not_is_found(name: str) -> None:
+    mutation = next(mutation for mutation in MUTATIONS if mutation.name == name)
+    with mutation.apply():
+        report = run(SCENARIO, 2, until_s=45)
+    assert mutation.shows_in(report)
 
 
 @pytest.mark.slow
