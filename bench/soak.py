@@ -29,7 +29,7 @@ DRAIN_S = 150.0
 """An operation is answered within so much once all nodes are back: a transaction that lapsed takes a minute, and its filler some more."""
 MOVES_S = 120.0
 """Some transfer is acknowledged within so much after all nodes are back."""
-RECORDER = Path(__file__).resolve().parent / "recorder"
+RECORDER = Path(__file__).resolve().parent / "soak_agent"
 LOOK_S = 10.0
 SHOWN = 40
 """Findings that are told one by one."""

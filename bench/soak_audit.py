@@ -12,7 +12,7 @@ from meshos.bench.soak_load import DONE, NOT_DONE, Operation
 from meshos.node.cli.testnet.making import ALLOCATION
 
 PRICE_MICRO = 10_000
-"""Of the agent in bench/recorder/agent.yaml."""
+"""Of the agent in bench/soak_agent/agent.yaml."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,8 @@ def test_every_listed_benchmark_exists(name: str) -> None:
 
 
 def test_an_option_that_a_benchmark_does_not_have_is_refused() -> None:
-    with pytest.raises(BadInput, match="--minutes means nothing to storage"):
-        cli.bench("storage", minutes=1.0)
+    with pytest.raises(BadInput, match="--minutes means nothing to sim"):
+        cli.bench("sim", minutes=1.0)
 
 
 def test_options_are_handed_on_and_stand_in_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,9 +70,9 @@ def test_who_is_told_to_end_cleans_up_and_says_so_by_the_exit_code(
         finally:
             cleaned.append(True)
 
-    monkeypatch.setattr("meshos.bench.storage.measure", measure)
+    monkeypatch.setattr("meshos.bench.sim.measure", measure)
     with pytest.raises(typer.Exit) as left:
-        cli.bench("storage")
+        cli.bench("sim")
     assert left.value.exit_code == code and cleaned
 
 
@@ -80,9 +80,9 @@ def test_a_failure_is_no_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(report: Report, *, short: bool) -> None:
         raise BaseExceptionGroup("nursery", [ValueError()])
 
-    monkeypatch.setattr("meshos.bench.storage.measure", measure)
+    monkeypatch.setattr("meshos.bench.sim.measure", measure)
     with pytest.raises(BaseExceptionGroup):
-        cli.bench("storage")
+        cli.bench("sim")
 
 
 @pytest.mark.parametrize("met", [True, False, None])
