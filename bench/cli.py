@@ -1,6 +1,7 @@
 """``mesh bench NAME``: joins the command line by the entry point ``meshos.commands``."""
 
 import importlib
+import inspect
 import signal
 from typing import Annotated
 
@@ -20,6 +21,8 @@ BENCHMARKS = {
     "membership": "how soon a killed node is declared dead by all, and whether a live one ever is",
     "raft": "a write that three processes agree on and have on disk, beside etcd",
     "pbft": "a transfer that four organisations agree on and have on disk, beside what this machine verifies",
+    "ledger": "how soon a validator that comes late is where the others are, and what the state tree costs",
+    "soak": "kill -9 of random processes under load: whether all that was acknowledged is there, and once",
     "sim": "virtual seconds per real second",
     "recorder": "what recording costs a call",
     "leaks": "10,000 calls, then idle: what is left behind",
@@ -34,9 +37,13 @@ def register(root: typer.Typer) -> None:
 def bench(
     name: Annotated[str | None, typer.Argument(help="Which one; without a name, they are listed.")] = None,
     short: Annotated[bool, typer.Option(help="Fewer runs: a look, not a figure.")] = False,
+    minutes: Annotated[float | None, typer.Option(min=0.1, max=1440, help="How long: soak.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="What decides who is killed when: soak.")] = None,
+    transactions: Annotated[int | None, typer.Option(min=1, max=10_000_000, help="How many the late one has missed: ledger.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Measure the product on this machine. Example: mesh bench calls"""
+    given = {key: value for key, value in (("minutes", minutes), ("seed", seed), ("transactions", transactions)) if value is not None}
     if name is None and json_:
         output.document("bench", {"benchmarks": [{"name": each, "measures": what} for each, what in BENCHMARKS.items()]})
         return
@@ -46,17 +53,36 @@ def bench(
         return
     if name not in BENCHMARKS:
         raise BadInput("unknown-benchmark", f"there is no benchmark {name[:40]!r}", hint=f"one of {', '.join(BENCHMARKS)}")
-    signal.signal(signal.SIGTERM, _leave)
+    told = [signal.SIGINT]
+    signal.signal(signal.SIGTERM, lambda number, frame: _interrupt(told))
     load_numpy()  # as a node does
-    report = Report(name, f"mesh bench {name}{' --short' if short else ''}", this_machine())
+    measure = importlib.import_module(f"meshos.bench.{name}").measure
+    unknown = given.keys() - inspect.signature(measure).parameters
+    if unknown:
+        raise BadInput("usage", f"--{min(unknown)} means nothing to {name}", hint=f"mesh bench {name}")
+    options = "".join(f" --{key} {value}" for key, value in given.items())
+    report = Report(name, f"mesh bench {name}{' --short' if short else ''}{options}", this_machine())
     report.noise = calibration()
-    importlib.import_module(f"meshos.bench.{name}").measure(report, short=short)
+    try:
+        measure(report, short=short, **given)
+    except BaseException as error:
+        if not _is_interruption(error):
+            raise
+        raise typer.Exit(128 + told[-1]) from None
     report.noise = max(report.noise, calibration())
     report.print(as_json=json_)
     if any(row.met is False for row in report.rows):
         raise typer.Exit(1)
 
 
-def _leave(number: int, frame: object) -> None:
-    """What a benchmark has started is ended by its ``finally``, also when it is told to end."""
-    raise typer.Exit(128 + number)
+def _interrupt(told: list[signal.Signals]) -> None:
+    """SIGTERM, as Ctrl-C: trio takes that to where it may end, and what a benchmark has started is ended by its ``finally``."""
+    told.append(signal.SIGTERM)
+    signal.raise_signal(signal.SIGINT)
+
+
+def _is_interruption(error: BaseException) -> bool:
+    """Whether it is a Ctrl-C, however many nurseries it has come through."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_is_interruption, error.exceptions))
+    return isinstance(error, KeyboardInterrupt)

@@ -113,7 +113,7 @@ def _failover(report: Report, figures: Figures) -> None:
 async def _measure(figures: Figures, short: bool) -> None:
     turns, kills = (TURNS_SHORT, KILLS_SHORT) if short else (TURNS, KILLS)
     single_s, many_s = (SINGLE_SHORT_S, MANY_SHORT_S) if short else (SINGLE_S, MANY_S)
-    with _mesh() as mesh:
+    with running() as mesh:
         async with trio.open_nursery() as nursery:
             await nursery.start(mesh.client.run)
             await mesh.settled()
@@ -152,9 +152,10 @@ async def _turn(mesh: "Mesh", figures: Figures, single_s: float, many_s: float) 
 
 
 @contextmanager
-def _mesh() -> Iterator["Mesh"]:
+def running(validators: int = VALIDATORS) -> Iterator["Mesh"]:
+    """So many of the validators in a temporary folder; their processes are ended, whatever happens. Enter it inside of trio."""
     with tempfile.TemporaryDirectory(prefix="mesh-bench-pbft-", ignore_cleanup_errors=True) as name:
-        mesh = Mesh(Path(name))
+        mesh = Mesh(Path(name), validators)
         try:
             yield mesh
         finally:
@@ -164,20 +165,21 @@ def _mesh() -> Iterator["Mesh"]:
 
 
 class Mesh:
-    """The four processes, and the client. Enter it inside of trio."""
+    """The first so many of the four processes, and the client."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, validators: int) -> None:
         self._folder = folder
         members = Members.new(free_ports(VALIDATORS + 1))
         members.save(folder)
         self.nodes = [members.peer(number).node for number in range(VALIDATORS)]
-        self.processes = [self._start(number) for number in range(VALIDATORS)]
+        self.processes = [self.start(number) for number in range(validators)]
         self.client = Node(members, VALIDATORS)
         genesis_hash = members.mesh().hash
         self.payers = [Payer(members.key(number), genesis_hash, ORGS[number - 1]) for number in range(VALIDATORS)]
         self.primary = self.nodes[0]
 
-    def _start(self, number: int) -> subprocess.Popen[bytes]:
+    def start(self, number: int) -> subprocess.Popen[bytes]:
+        """A process for the validator ``number``, which goes on with what its folder holds."""
         command = [sys.executable, "-m", "meshos.bench.pbft_node", str(self._folder), str(number)]
         with open(self._folder / f"node{number}.log", "ab") as log:
             return subprocess.Popen(command, stderr=log)
@@ -198,17 +200,18 @@ class Mesh:
             return None
 
     async def settled(self) -> list[State]:
-        """Wait until all four are at one height in one view, all vote and nothing waits; raises Failed ``bench-command-failed``."""
+        """Wait until all that run are at one height in one view, all vote and nothing waits; raises Failed ``bench-command-failed``."""
+        count = len(self.processes)
         states: list[State | None] = []
         with trio.move_on_after(GIVEN_UP_S):
             while True:
-                states = [await self.state(node) for node in self.nodes]
+                states = [await self.state(node) for node in self.nodes[:count]]
                 found = [state for state in states if state is not None and not state.silent and not state.waiting]
-                if len(found) == VALIDATORS and len({(state.view, state.height) for state in found}) == 1:
+                if len(found) == count and len({(state.view, state.height) for state in found}) == 1:
                     self.primary = found[0].primary
                     return found
                 await trio.sleep(0.05)
-        raise Failed("bench-command-failed", f"the {VALIDATORS} validators are not at one height after {GIVEN_UP_S:g} s: {states}")
+        raise Failed("bench-command-failed", f"the {count} validators are not at one height after {GIVEN_UP_S:g} s: {states}")
 
     async def kill_primary(self) -> float:
         """Milliseconds from its end to the commit of a transaction given to another at once; all are up again afterwards."""
@@ -217,6 +220,6 @@ class Mesh:
         self.processes[number].kill()
         took = (await self.submit([payer], 1, 0.0)).taken_ms[0]
         self.processes[number].wait(10)
-        self.processes[number] = self._start(number)
+        self.processes[number] = self.start(number)
         await self.settled()
         return took

@@ -166,10 +166,14 @@ def _whole(view: View) -> bytes:
     """The root of a state that is all here."""
     found = view.get(ROOT)
     if found is not None and len(found) != HASH_BYTES:
-        raise Refused(
-            "state-incomplete", "the ledger's state is still on its way to this node", hint="try again in a moment, or ask another"
-        )
+        raise incomplete()
     return found or EMPTY
+
+
+def incomplete() -> Refused:
+    """Why nothing can be read off a state that is still being laid down."""
+    what = "the ledger's state is still on its way to this node"
+    return Refused("state-incomplete", what, hint="try again in a moment, or ask another")
 
 
 def warm(view: View) -> int:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import trio
+
 from meshos import catalogue
-from meshos.consensus.ledger import bundles, queries, transaction
+from meshos.consensus.ledger import bundles, queries, transaction, tree
 from meshos.consensus.ledger.accounts import Transfer
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.keys import HUMAN, KEYS
@@ -52,6 +54,8 @@ class LedgerDesk:
         self._books = books
         self._genesis_hash = genesis_hash
         self._name_of = name_of
+        self._searching = trio.Lock()
+        """Looking for a transaction takes a core: one at a time."""
 
     async def head(self) -> shapes.LedgerHead:
         """The newest block that this node has."""
@@ -96,9 +100,11 @@ class LedgerDesk:
         }
 
     async def account(self, did: str) -> shapes.Json:
-        """An organisation's account and its tabs; raises BadInput ``bad-did``, Refused ``no-such-account``."""
+        """An organisation's account and its tabs; raises BadInput ``bad-did``, Refused ``no-such-account`` or ``state-incomplete``."""
         org = _org(did)
         window = self._books.window
+        if window.restoring:
+            raise tree.incomplete()
         account = queries.account(window, org)
         if account is None:
             raise Refused("no-such-account", f"the ledger has no account of {org}", hint="`mesh members` names the organisations")
@@ -111,7 +117,7 @@ class LedgerDesk:
     async def transfer(self, to: str, micro: int, key: str, timeout_s: float) -> shapes.Json:
         """Move MESH of this node's organisation; returns when it is committed.
 
-        Raises Failed by the ledger's refusal or ``transaction-expired``, Unreachable ``unknown-yet`` with its id.
+        Raises Failed by the ledger's refusal or ``transaction-expired``, Unreachable ``unknown-yet``.
         """
         body = Transfer.read([_org(to), micro])  # its bounds are looked at before a nonce is spent on it
         done = await self.send(body, key, timeout_s)
@@ -153,12 +159,14 @@ class LedgerDesk:
         """
         if not 8 <= len(text) <= 64 or any(sign not in "0123456789abcdef" for sign in text):
             raise BadInput("bad-transaction-id", f"{text[:70]!r} is no transaction's id", hint="it is 64 hex digits; 8 of them are enough")
-        newest = self._books.window.height
-        for height in range(newest, max(0, newest - BACK), -1):
-            found = self._books.replica.core.chain.certified(height)
-            for request in () if found is None else found.block.requests:
-                if request_id(request).hex().startswith(text):
-                    return self._described(request) | {"height": height}
+        async with self._searching:
+            newest = self._books.window.height
+            for height in range(newest, max(0, newest - BACK), -1):
+                found = self._books.replica.core.chain.certified(height)
+                for request in () if found is None else found.block.requests:
+                    if request_id(request).hex().startswith(text):
+                        return self._described(request) | {"height": height}
+                await trio.lowlevel.checkpoint()  # thousands of blocks take seconds, and the node votes meanwhile
         raise Refused(
             "no-such-transaction", f"none of this node's newest {BACK} blocks holds {text[:16]}", hint="it may wait yet, or have expired"
         )

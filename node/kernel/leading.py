@@ -4,9 +4,11 @@ A node that leads does it itself; any other passes it on to the leader, by the s
 organisation alone may ask. A leader that has just lost the lead says so, and that nothing was done, and the next is asked.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from meshos.consensus.org.machine import Lead, leads_not
+from meshos.errors import MeshError, Refused
 from meshos.ids import NodeId, Peer
 from meshos.node.kernel import agents
 from meshos.node.kernel.agents import AgentFlows, DeployAsked, Deployment, UndeployAsked
@@ -39,6 +41,10 @@ from meshos.protocols.leader.wire import (
 from meshos.protocols.rpc.events import Inbound
 from meshos.protocols.tasks.agent_file import parse_canonical
 
+T = TypeVar("T")
+
+LOST = frozenset({"stale-term", "not-leading"})
+"""How a leader hears that it is none any more."""
 DEPLOY_S = 120.0
 """Starting a server, reading its tools, embedding, recording."""
 
@@ -59,15 +65,17 @@ class Leading:
 
     async def deploy(self, asked: DeployAsked) -> Deployment:
         """See ``AgentFlows.deploy``."""
-        if self._office.lead is not None:
-            return await self._agents.deploy(asked)
+        here = await self._if_leading(lambda: self._agents.deploy(asked))
+        if here is not None:
+            return here
         done = decode_deployed(await self._ask(AskDeploy(asked.canonical, asked.folder, asked.by), DEPLOY_S))
         return Deployment(parse(done.record), done.node, done.ready)
 
     async def undeploy(self, asked: UndeployAsked) -> str:
         """See ``AgentFlows.undeploy``; gives the agent's name."""
-        if self._office.lead is not None:
-            return (await self._agents.undeploy(asked)).name
+        here = await self._if_leading(lambda: self._agents.undeploy(asked))
+        if here is not None:
+            return here.name
         return decode_withdrawn(await self._ask(AskUndeploy(asked.agent, asked.by), DEPLOY_S))
 
     async def processes(self, _: object) -> tuple[AgentProcesses, ...]:
@@ -84,9 +92,21 @@ class Leading:
 
     async def remove(self, asked: AskRemove) -> OrgNodes:
         """See ``GroupFlows.remove``."""
-        if self._office.lead is not None:
-            return await self._group.remove(asked.node, asked.by)
+        here = await self._if_leading(lambda: self._group.remove(asked.node, asked.by))
+        if here is not None:
+            return here
         return decode_nodes(await self._ask(asked, REMOVE_S + WORD_S))
+
+    async def _if_leading(self, do: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
+        """What comes of it here, if this node leads; None where it does not, or lost the lead before anything was done."""
+        if self._office.lead is None:
+            return None
+        try:
+            return await do()
+        except MeshError as error:
+            if error.name not in LOST or error.outcome != "not_done":
+                raise
+            return None
 
     async def _ask(self, question: Question, timeout_s: float) -> bytes:
         return await ask_any(self._me.org, self._nodes, LEADER, encode_question(question), timeout_s)
@@ -98,6 +118,14 @@ class Leading:
         question = decode_question(inbound.body)
         if self._office.lead is None:
             raise leads_not()
+        try:
+            return await self._lead(question)
+        except Refused as error:
+            if error.name in LOST:
+                raise leads_not() from error
+            raise
+
+    async def _lead(self, question: Question) -> bytes:
         if isinstance(question, AskDeploy):
             file = parse_canonical(question.file)
             done = await self._agents.deploy(DeployAsked(file, question.file, question.folder, question.by))

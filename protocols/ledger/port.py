@@ -32,6 +32,11 @@ class LedgerView(View, Protocol):
         ...
 
     @property
+    def restoring(self) -> bool:
+        """Whether a state is being laid down: what is here then is a part of it."""
+        ...
+
+    @property
     def time_ms(self) -> int:
         """Its ledger time. Every later block has a later one."""
         ...
@@ -53,7 +58,12 @@ class ReplicaLedger:
     @property
     def height(self) -> int:
         """See ``LedgerView``."""
-        return 0 if self._view.get(RESTORING) is not None else self._chain.height
+        return 0 if self.restoring else self._chain.height
+
+    @property
+    def restoring(self) -> bool:
+        """See ``LedgerView``."""
+        return self._view.get(RESTORING) is not None
 
     @property
     def time_ms(self) -> int:

@@ -49,6 +49,7 @@ from meshos.protocols.ledger.slots import (
     drop_slot,
     read_done,
     read_slots,
+    wish,
     write_done,
     write_slot,
 )
@@ -62,7 +63,8 @@ _Asker = tuple[str, int]
 @dataclass(frozen=True, slots=True)
 class Send:
     """Have the ledger do ``body``, in the name of this node. ``ref`` (1 to MAX_REF_BYTES bytes) names it: what was sent under this name, or
-    is on its way, is not sent again. Gives Concluded, however long that takes; Refused ``unknown-signer`` or ``busy``.
+    is on its way, is not sent again. Gives Concluded, however long that takes; Refused ``unknown-signer``, ``busy``, or
+    ``idempotency-conflict`` where the name stands for another body.
     """
 
     ref: bytes
@@ -76,6 +78,10 @@ class _Waiting:
     ref: bytes
     body: Body
     askers: list[_Asker]
+
+    def wish(self) -> bytes:
+        """The hash of its body."""
+        return wish(self.body.KIND, self.body.fields())
 
 
 class Sender:
@@ -145,7 +151,13 @@ class Sender:
         ended = self._done.get(command.ref)
         slot = next((slot for slot in self._slots.values() if slot.ref == command.ref), None)
         waiting = next((waiting for waiting in self._queue if waiting.ref == command.ref), None)
-        if ended is not None:
+        first = slot.first if slot is not None else None
+        known = ended.wish if ended is not None else first.wish if first is not None else waiting.wish() if waiting is not None else b""
+        if known and known != wish(command.body.KIND, command.body.fields()):
+            what = "the transaction of this name is another one"
+            hint = "repeat the same request, or take a new key for a new one"
+            self._answer([asker], Err(Refused("idempotency-conflict", what, hint=hint)))
+        elif ended is not None:
             self._answer([asker], Ok(ended))
         elif slot is not None:
             slot.askers.append(asker)
@@ -175,8 +187,8 @@ class Sender:
         return KEYS.read(self._ledger, self._node)
 
     def _fill(self, now: float) -> None:
-        """Give a nonce to those that wait, while there is room."""
-        while self._queue and len(self._slots) < IN_FLIGHT:
+        """Give a nonce to those that wait, while there is room, and a whole state to find it in."""
+        while self._queue and len(self._slots) < IN_FLIGHT and not self._ledger.restoring:
             key, waiting = self._key(), self._queue.popleft()
             if key is None or key.role != NODE:
                 hint = "its organisation registers it where its root key is: mesh org register"
@@ -287,7 +299,7 @@ class Sender:
     def _conclude(self, slot: Slot, outcome: str, name: str = "", height: int = 0) -> None:
         """Tell who asked, and remember it."""
         assert slot.first is not None
-        ended = Concluded(slot.ref, slot.first.id, outcome, name, height)
+        ended = Concluded(slot.ref, slot.first.id, outcome, name, height, slot.first.wish)
         slot.first, askers, slot.askers = None, slot.askers, []
         number = self._numbers[-1][0] + 1 if self._numbers else 0
         self._numbers.append((number, slot.ref))

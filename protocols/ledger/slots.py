@@ -1,9 +1,10 @@
 """A nonce of the node's key, and the transactions that may use it: how it is stored.
 
 slot/<nonce>     [ref, envelope, filler]
-done/<number>    [ref, id, outcome, name, height]: the newest KEPT transactions that ended
+done/<number>    [ref, id, outcome, name, height, wish]: the newest KEPT transactions that ended
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -27,6 +28,8 @@ class Concluded:
     *refused*    It was not, and never will be.
     *expired*    The same, since its time was over.
     *unknown*    It can be executed no more, and this node has not seen whether it was: look at the ledger's state.
+
+    ``wish`` is that of its body.
     """
 
     ref: bytes
@@ -34,22 +37,29 @@ class Concluded:
     outcome: str
     name: str = ""
     height: int = 0
+    wish: bytes = b""
+
+
+def wish(kind: str, fields: object) -> bytes:
+    """The hash of a body, whatever nonce and end it got."""
+    return hashlib.sha256(pack(kind, fields)).digest()
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One envelope for a nonce, and its signed request once there is one."""
+    """One envelope for a nonce, what it wishes for, and its signed request once there is one."""
 
     envelope: bytes
     id: bytes
     expires_ms: int
+    wish: bytes
     request: bytes = b""
 
     @classmethod
     def of(cls, envelope: bytes) -> "Attempt":
         """From the bytes that were made here."""
-        _, _, _, _, expires_ms, _ = unpack(envelope)
-        return cls(envelope, transaction.transaction_id(envelope), expires_ms)
+        _, kind, _, _, expires_ms, fields = unpack(envelope)
+        return cls(envelope, transaction.transaction_id(envelope), expires_ms, wish(kind, fields))
 
 
 @dataclass(slots=True)
@@ -114,7 +124,7 @@ def done_key(number: int) -> bytes:
 
 def write_done(number: int, ended: Concluded) -> Put:
     """Keep ``ended``."""
-    return Put(done_key(number), pack(ended.ref, ended.id, ended.outcome, ended.name, ended.height))
+    return Put(done_key(number), pack(ended.ref, ended.id, ended.outcome, ended.name, ended.height, ended.wish))
 
 
 def read_done(view: View) -> Iterator[tuple[int, Concluded]]:

@@ -33,6 +33,14 @@ async def test_a_transfer_moves_once_however_often_it_is_sent(live: Live) -> Non
         assert (await client.post("/v1/transactions", json=other)).status_code == 409
 
 
+async def test_an_idempotency_key_belongs_to_the_api_key_that_it_came_with(live: Live) -> None:
+    body = {"transfer": {"to": BETA, "amount": "2"}, "idempotencyKey": "k-1"}
+    for role in ("operator", "admin"):
+        async with live.client(role) as client:
+            assert (await client.post("/v1/transactions", json=body)).status_code == 200
+    assert live.memory is not None and len(live.memory.ledger.moved) == 2, "the second was taken for the first"
+
+
 async def test_what_was_signed_elsewhere_is_taken_as_it_is(live: Live) -> None:
     async with live.client("operator") as client:
         answer = await client.post("/v1/transactions", json={"request": base64.b64encode(b"signed").decode()})

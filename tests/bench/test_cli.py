@@ -2,7 +2,10 @@
 
 import importlib
 import json
+import signal
+import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import typer
@@ -29,6 +32,57 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 def test_every_listed_benchmark_exists(name: str) -> None:
     measure: Callable[..., None] = importlib.import_module(f"meshos.bench.{name}").measure
     assert measure.__doc__ and measure.__annotations__["short"] is bool
+
+
+def test_an_option_that_a_benchmark_does_not_have_is_refused() -> None:
+    with pytest.raises(BadInput, match="--minutes means nothing to sim"):
+        cli.bench("sim", minutes=1.0)
+
+
+def test_options_are_handed_on_and_stand_in_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def measure(report: Report, *, short: bool, minutes: float | None = None, seed: int | None = None) -> None:
+        report.rows.append(Row("seed", float(seed or 0), "", met=(minutes, short) == (2.5, False)))
+
+    monkeypatch.setattr("meshos.bench.soak.measure", measure)
+    cli.bench("soak", minutes=2.5, seed=7, json_=True)
+    document = json.loads(capsys.readouterr().out)
+    assert document["command"] == "mesh bench soak --minutes 2.5 --seed 7" and document["rows"][0]["p50"] == 7
+
+
+def wrapped() -> None:
+    """As trio hands it on."""
+    raise BaseExceptionGroup("nursery", [BaseExceptionGroup("another", [KeyboardInterrupt(), ValueError()])])
+
+
+@pytest.mark.parametrize(
+    ("happens", "code"),
+    [(wrapped, 130), (partial(signal.raise_signal, signal.SIGTERM), 143), (partial(signal.raise_signal, signal.SIGINT), 130)],
+)
+def test_who_is_told_to_end_cleans_up_and_says_so_by_the_exit_code(
+    happens: Callable[[], None], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[bool] = []
+
+    def measure(report: Report, *, short: bool) -> None:
+        try:
+            happens()
+            time.sleep(10)
+        finally:
+            cleaned.append(True)
+
+    monkeypatch.setattr("meshos.bench.sim.measure", measure)
+    with pytest.raises(typer.Exit) as left:
+        cli.bench("sim")
+    assert left.value.exit_code == code and cleaned
+
+
+def test_a_failure_is_no_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(report: Report, *, short: bool) -> None:
+        raise BaseExceptionGroup("nursery", [ValueError()])
+
+    monkeypatch.setattr("meshos.bench.sim.measure", measure)
+    with pytest.raises(BaseExceptionGroup):
+        cli.bench("sim")
 
 
 @pytest.mark.parametrize("met", [True, False, None])

@@ -15,7 +15,7 @@ from meshos.ids import NodeId
 
 
 async def test_four_processes_order_transfers_and_go_on_without_their_primary() -> None:
-    with pbft._mesh() as mesh, trio.fail_after(120):
+    with pbft.running() as mesh, trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             await nursery.start(mesh.client.run)
             before = (await mesh.settled())[0]

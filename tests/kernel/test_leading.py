@@ -119,6 +119,26 @@ def test_what_is_asked_while_nobody_leads_is_done_by_the_next_leader() -> None:
     assert done.node == org.leader().name
 
 
+@pytest.mark.parametrize("asked_at_the_leader", [True, False])
+def test_what_a_leader_was_about_to_record_when_it_lost_the_lead_is_done_by_the_next(asked_at_the_leader: bool) -> None:
+    """The old leader's word does not count any more (``stale-term``): so nothing was done, and the next is asked."""
+    org = Org(3)
+    first = org.leader()
+    file = parse_mapping({"name": "Worker", "description": "works", "runtime": {"mcp": {"command": ["worker"]}}})
+    asked = first if asked_at_the_leader else org.followers()[0]
+    number = org.asking.ask(asked, DEPLOY, DeployAsked(file, file.canonical(), "/", "tester"), 60.0)
+    org.run(0.3)
+    first.pause()
+    org.run(5)
+    first.resume()
+    org.run(15)
+    assert isinstance(org.asking.ended[number], Ok), org.asking.ended[number]
+    assert org.leader() is not first and org.runs_on() == [org.leader().name]
+    number = org.asking.ask(asked, UNDEPLOY, UndeployAsked(org.agent, "tester"), 60.0)
+    org.run(5)
+    assert isinstance(org.asking.ended[number], Ok) and not org.runs_on()
+
+
 def test_agents_move_with_the_lead_and_come_back_with_nothing_run_twice() -> None:
     org = Org(3)
     org.deploy(org.nodes[1])

@@ -159,6 +159,8 @@ DECIDED = Decided(None, ())  # type: ignore[arg-type]  # nobody looks into it
 class Late:
     """The chain as one node sees it: a ``LedgerView``."""
 
+    restoring = False
+
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
         self._at = chain.blocks[0]

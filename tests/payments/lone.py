@@ -30,6 +30,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.height = 1
+        self.restoring = False
         self.time_ms = WALL_MS
         self.entries: dict[bytes, bytes] = {}
         self.results: dict[bytes, Result] = {}

@@ -1,5 +1,6 @@
 """The node's own transactions: each nonce once, each name once, nothing concluded but from what is decided."""
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_what_is_decided_is_told_and_nothing_else() -> None:
         assert op not in lone.answers
     decide(ledger, request)
     lone.step(ledger.next())
-    assert lone.answers[op] == Ok(Concluded(b"a", tx(request).id, "committed", "", 2))
+    assert replace(lone.answers[op].value, wish=b"") == Concluded(b"a", tx(request).id, "committed", "", 2)
     assert lone.machine.deadline() is None
 
 
@@ -94,6 +95,30 @@ def test_the_same_name_is_sent_once_also_after_a_restart() -> None:
     third = begin(ledger, again.store)
     assert third.ask(Send(b"a", pay(5))) == again.answers[op]
     assert not third.asked and not third.signs
+
+
+def test_a_name_stands_for_one_body_while_it_waits_is_on_its_way_and_has_ended_also_after_a_restart() -> None:
+    ledger = Ledger()
+    lone = begin(ledger)
+    other = Send(b"a", pay(6))
+
+    def refused(by: Lone) -> bool:
+        answer = by.ask(other)
+        return isinstance(answer, Err) and (answer.error.name, answer.error.outcome) == ("idempotency-conflict", "not_done")
+
+    lone.put(Send(b"a", pay(5)))
+    assert refused(lone), "on its way"
+    lone.sign()
+    (request,) = submitted(lone)
+    assert refused(begin(ledger, lone.store)), "on its way, after a restart"
+    decide(ledger, request)
+    lone.step(ledger.next())
+    assert refused(lone) and refused(begin(ledger, lone.store)), "ended"
+    for number in range(IN_FLIGHT):
+        lone.put(Send(b"%d" % number, pay(1)))
+    lone.put(Send(b"waits", pay(1)))
+    answer = lone.ask(Send(b"waits", pay(2)))
+    assert isinstance(answer, Err) and answer.error.name == "idempotency-conflict"
 
 
 def test_it_is_submitted_again_with_growing_pauses() -> None:
@@ -144,6 +169,20 @@ def test_a_node_that_the_ledger_does_not_know_sends_nothing() -> None:
         ledger.put(KEYS, ME.node, key)
         answer = begin(ledger).ask(Send(b"a", pay(1)))
         assert isinstance(answer, Err) and answer.error.name == "unknown-signer"
+
+
+def test_nothing_gets_a_nonce_from_a_state_of_which_only_a_part_is_here() -> None:
+    ledger = Ledger()
+    ledger.put(KEYS, ME.node, None)  # its key is not laid down yet
+    ledger.restoring = True
+    lone = begin(ledger)
+    op = lone.put(Send(b"a", pay(1)))
+    assert op not in lone.answers and not lone.signs, "it waits"
+    ledger.restoring = False
+    ledger.put(KEYS, ME.node, Key(NODE, ALPHA, 9))
+    lone.step(ledger.next())
+    lone.sign()
+    assert [tx(request).nonce for request in submitted(lone)] == [9]
 
 
 def test_a_retired_key_executes_nothing_any_more() -> None:
