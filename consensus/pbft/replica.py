@@ -192,17 +192,22 @@ class Replica:
         self._requests.add(Unchecked(sender, (pending, asker is not None), wanted, len(request)))
 
     def _checked(self, op: int, outcome: Outcome[object]) -> None:
-        now, wall_ms = self._now, self._wall_ms()
         if op == _VOTES:
-            for item, good in self._votes.ended(outcome):
-                if good:
-                    self._carry(self.core.receive(now, wall_ms, item.sender, item.what))
-                else:
-                    self.refused["bad-signature"] += 1
-            return
+            self._votes_checked(self._votes.ended(outcome))
+        else:
+            self._requests_checked(self._requests.ended(outcome))
+
+    def _votes_checked(self, checked: list[tuple[Unchecked[Message], bool]]) -> None:
+        for item, good in checked:
+            if good:
+                self._carry(self.core.receive(self._now, self._wall_ms(), item.sender, item.what))
+            else:
+                self.refused["bad-signature"] += 1
+
+    def _requests_checked(self, checked: list[tuple[Unchecked[tuple[Pending, bool]], bool]]) -> None:
         told: list[Pending] = []
         heard: list[Pending] = []
-        for request, good in self._requests.ended(outcome):
+        for request, good in checked:
             pending, relay = request.what
             if good:
                 (told if relay else heard).append(pending)
@@ -211,7 +216,7 @@ class Replica:
                 self._answer(pending.hash, Err(Refused("bad-signature", "the request is not signed by whom it names")))
         for pendings, relay in ((told, True), (heard, False)):
             if pendings:
-                self._carry(self.core.submit(now, wall_ms, pendings, relay=relay))
+                self._carry(self.core.submit(self._now, self._wall_ms(), pendings, relay=relay))
 
     # -- from the core -------------------------------------------------------------------------------------------------
 
