@@ -6,8 +6,11 @@ reached in the run. On a shared machine that is often not so; then the report sa
 
 import os
 import platform
+import subprocess
+import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -105,3 +108,16 @@ def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat from the third on: a command's name may hold spaces and brackets."""
     with open(f"/proc/{pid}/stat") as stat:
         return stat.read().rpartition(")")[2].split()
+
+
+@contextmanager
+def every_core_busy() -> Iterator[None]:
+    """As many processes as there are cores do nothing but take time."""
+    command = [sys.executable, "-c", "while True: pass"]
+    spinning = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait(10)

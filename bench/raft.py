@@ -5,7 +5,6 @@ write on its link to the leader. etcd: three members with their default fsync; o
 gateway. Both take turns, so that they meet the same machine, and the leaders of both are killed and waited for in the same way.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import trio
 
 from meshos.bench import etcd
 from meshos.bench.live import free_ports
+from meshos.bench.machine import every_core_busy
 from meshos.bench.raft_node import NODES, STATE, WRITE, WRITER, Members, State, client
 from meshos.bench.raft_writer import SIZE, run, write
 from meshos.bench.report import Report, percentile, row
@@ -131,17 +131,10 @@ async def _turn(group: "Group", peer: etcd.Cluster | None, ours: Figures, theirs
 async def _elections(group: "Group", seconds: float) -> int:
     """By how much the term grows while every core is kept busy and writes go on."""
     before = (await group.find_leader()).term
-    command = [sys.executable, "-c", "while True: pass"]
-    spinning = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
-    try:
-        with trio.move_on_after(seconds):
-            while True:
-                await group.write(1, 1.0)
-                await trio.sleep(0.1)
-    finally:
-        for process in spinning:
-            process.kill()
-            process.wait(10)
+    with every_core_busy(), trio.move_on_after(seconds):
+        while True:
+            await group.write(1, 1.0)
+            await trio.sleep(0.1)
     return (await group.find_leader()).term - before
 
 
