@@ -47,6 +47,7 @@ from meshos.protocols.ledger.slots import (
     Slot,
     done_key,
     drop_slot,
+    purpose_of,
     read_done,
     read_slots,
     write_done,
@@ -62,7 +63,8 @@ _Asker = tuple[str, int]
 @dataclass(frozen=True, slots=True)
 class Send:
     """Have the ledger do ``body``, in the name of this node. ``ref`` (1 to MAX_REF_BYTES bytes) names it: what was sent under this name, or
-    is on its way, is not sent again. Gives Concluded, however long that takes; Refused ``unknown-signer`` or ``busy``.
+    is on its way, is not sent again. Gives Concluded, however long that takes; Refused ``unknown-signer``, ``busy``, or
+    ``idempotency-conflict`` where the name stands for another body.
     """
 
     ref: bytes
@@ -145,7 +147,11 @@ class Sender:
         ended = self._done.get(command.ref)
         slot = next((slot for slot in self._slots.values() if slot.ref == command.ref), None)
         waiting = next((waiting for waiting in self._queue if waiting.ref == command.ref), None)
-        if ended is not None:
+        before = _purpose_before(ended, slot, waiting)
+        if before and before != purpose_of(command.body):
+            what = "something else was asked for under this name before"
+            self._answer([asker], Err(Refused("idempotency-conflict", what, hint="take a new idempotencyKey for a new request")))
+        elif ended is not None:
             self._answer([asker], Ok(ended))
         elif slot is not None:
             slot.askers.append(asker)
@@ -287,7 +293,7 @@ class Sender:
     def _conclude(self, slot: Slot, outcome: str, name: str = "", height: int = 0) -> None:
         """Tell who asked, and remember it."""
         assert slot.first is not None
-        ended = Concluded(slot.ref, slot.first.id, outcome, name, height)
+        ended = Concluded(slot.ref, slot.first.id, outcome, name, height, slot.first.purpose)
         slot.first, askers, slot.askers = None, slot.askers, []
         number = self._numbers[-1][0] + 1 if self._numbers else 0
         self._numbers.append((number, slot.ref))
@@ -315,3 +321,12 @@ class Sender:
             del self._signing[op]
         del self._slots[slot.nonce]
         self._effects.append(WriteBack((drop_slot(slot),)))
+
+
+def _purpose_before(ended: Concluded | None, slot: Slot | None, waiting: _Waiting | None) -> bytes:
+    """Of what a name stands for already; empty: of nothing, or that is not known any more."""
+    if ended is not None:
+        return ended.purpose
+    if slot is not None and slot.first is not None:
+        return slot.first.purpose
+    return b"" if waiting is None else purpose_of(waiting.body)

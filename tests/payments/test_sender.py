@@ -96,6 +96,27 @@ def test_the_same_name_is_sent_once_also_after_a_restart() -> None:
     assert not third.asked and not third.signs
 
 
+def test_a_name_stands_for_one_thing_however_long_ago_it_was_asked_for() -> None:
+    ledger = Ledger()
+    lone = begin(ledger)
+
+    def conflicts(at: Lone) -> bool:
+        answer = at.ask(Send(b"a", pay(6)))
+        return isinstance(answer, Err) and answer.error.name == "idempotency-conflict"
+
+    lone.put(Send(b"a", pay(5)))
+    assert conflicts(lone)
+    lone.sign()
+    (request,) = submitted(lone)
+    again = begin(ledger, lone.store)
+    assert conflicts(again)
+    again.sign()
+    decide(ledger, request)
+    again.step(ledger.next())
+    assert conflicts(again) and conflicts(begin(ledger, again.store))
+    assert again.ask(Send(b"a", pay(5))).value.outcome == "committed"
+
+
 def test_it_is_submitted_again_with_growing_pauses() -> None:
     ledger = Ledger()
     lone = begin(ledger)
