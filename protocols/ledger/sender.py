@@ -71,6 +71,13 @@ class Send:
     body: Body
 
 
+@dataclass(frozen=True, slots=True)
+class IsKnown:
+    """Whether something was sent under the name ``ref``, or is on its way: then ``Send`` sends nothing new. Gives bool."""
+
+    ref: bytes
+
+
 @dataclass(slots=True)
 class _Waiting:
     """What has no nonce yet."""
@@ -141,6 +148,10 @@ class Sender:
     def _perform(self, perform: Perform) -> None:
         assert isinstance(perform.operation, Propose)
         asker, command = (perform.reply_to, perform.op), perform.operation.command
+        if isinstance(command, IsKnown):
+            on_the_way = {slot.ref for slot in self._slots.values()} | {waiting.ref for waiting in self._queue}
+            self._answer([asker], Ok(command.ref in self._done or command.ref in on_the_way))
+            return
         if not isinstance(command, Send) or not 0 < len(command.ref) <= MAX_REF_BYTES:
             self._answer([asker], Err(Refused("unknown-command", f"the sender of transactions has no command {type(command).__name__}")))
             return

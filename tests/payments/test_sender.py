@@ -17,7 +17,7 @@ from meshos.flow_machine import Abandon
 from meshos.protocols.ledger import sender as module
 from meshos.protocols.ledger.limits import IN_FLIGHT, KEPT, LAPSE_MARGIN_MS, LIFETIME_MS, QUEUED, RESUBMIT_S
 from meshos.protocols.ledger.port import Submit
-from meshos.protocols.ledger.sender import Send, Sender
+from meshos.protocols.ledger.sender import IsKnown, Send, Sender
 from meshos.protocols.ledger.slots import Concluded
 from meshos.storage.memory import MemoryStore
 from tests.payments.lone import ALPHA, BETA, GENESIS, ME, WALL_MS, Ledger, Lone
@@ -104,8 +104,9 @@ def test_a_name_stands_for_one_thing_however_long_ago_it_was_asked_for() -> None
         answer = at.ask(Send(b"a", pay(6)))
         return isinstance(answer, Err) and answer.error.name == "idempotency-conflict"
 
+    assert lone.ask(IsKnown(b"a")) == Ok(False)
     lone.put(Send(b"a", pay(5)))
-    assert conflicts(lone)
+    assert conflicts(lone) and lone.ask(IsKnown(b"a")) == Ok(True)
     lone.sign()
     (request,) = submitted(lone)
     again = begin(ledger, lone.store)
@@ -113,7 +114,8 @@ def test_a_name_stands_for_one_thing_however_long_ago_it_was_asked_for() -> None
     again.sign()
     decide(ledger, request)
     again.step(ledger.next())
-    assert conflicts(again) and conflicts(begin(ledger, again.store))
+    third = begin(ledger, again.store)
+    assert conflicts(again) and conflicts(third) and third.ask(IsKnown(b"a")) == Ok(True)
     assert again.ask(Send(b"a", pay(5))).value.outcome == "committed"
 
 
