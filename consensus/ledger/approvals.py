@@ -275,7 +275,7 @@ def forget_decision(draft: Draft, id_: bytes) -> None:
 def _execute(draft: Draft, id_: bytes, decision: Decision, by: str) -> None:
     back = decision.action.reverse(draft)
     try:
-        decision.action.do(draft)
+        decision.action.do(draft, alone=by == decision.by)
     except Refused as refusal:
         if decision.status != OPEN:
             raise

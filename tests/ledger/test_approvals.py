@@ -93,6 +93,19 @@ def test_a_decision_of_little_risk_is_executed_at_once(books: Books) -> None:
     assert status(books, id_) == EXECUTED and QUARANTINE.read(books.state, agent) is not None
 
 
+def test_many_small_steps_of_one_coordinator_have_the_risk_of_the_large_one(books: Books) -> None:
+    small = Tune((("dispute-ms", 4_500_000),))
+    assert status(books, proposed(books, small)) == EXECUTED, "a quarter more: a risk of 20"
+    further = proposed(books, Tune((("dispute-ms", 5_400_000),)))
+    assert status(books, further) == OPEN, "half more than was decided by several: 40"
+    other = proposed(books, Tune((("directory-record-ttl-ms", 4_320_000),)), by="beta")
+    assert status(books, other) == OPEN, "8, and the 20 that are moved already"
+    assert status(books, proposed(books, Tune((("dispute-ms", 3_600_000),)), by="beta")) == EXECUTED, "the way back has none"
+    judge(books, further, APPROVE, "beta-1", "gamma-1")
+    assert (status(books, further), dispute_ms(books)) == (EXECUTED, 5_400_000)
+    assert status(books, proposed(books, Tune((("dispute-ms", 6_000_000),)))) == EXECUTED, "from there on anew"
+
+
 @pytest.mark.parametrize(("registered", "needed"), [(0, 3), (1, 3), (3, 3), (4, 3), (7, 3), (9, 3), (10, 4), (13, 5), (100, 34)])
 def test_how_many_must_approve(registered: int, needed: int) -> None:
     assert approvals_needed(3, registered) == needed, "max(3, f_c + 1)"
