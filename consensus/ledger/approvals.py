@@ -37,7 +37,7 @@ from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.draft import Draft, Sender, Table
 from meshos.consensus.ledger.fields import is_hash, is_text, malformed
 from meshos.consensus.ledger.keys import HUMAN
-from meshos.consensus.ledger.limits import KEPT_DECISION_MS, MAX_DECISIONS_PER_ORG, MAX_OPEN_DECISIONS
+from meshos.consensus.ledger.limits import KEPT_DECISION_MS, MAX_DECISIONS_PER_ORG, MAX_KEPT_DECISIONS_PER_ORG, MAX_OPEN_DECISIONS
 from meshos.consensus.ledger.members import ORGS, coordinators, member
 from meshos.consensus.ledger.packing import pack, unpack
 from meshos.consensus.ledger.parameters import parameters
@@ -136,6 +136,10 @@ class Propose(Body):
             raise Refused("autonomy-paused", "a person has paused autonomy; propose it again when that is over")
         org, waiting = member(draft, by.org), draft.read(WAITING, b"") or ()
         self.action.check(draft)
+        if org.kept_decisions >= MAX_KEPT_DECISIONS_PER_ORG:
+            raise busy(f"the list of decisions of {by.org}")
+        org = replace(org, kept_decisions=org.kept_decisions + 1)
+        draft.write(ORGS, by.org, org)
         id_ = decision_id(constitution(draft).genesis_hash, by.id)
         decision = Decision(by.org, self.action, self.action.risk(draft), draft.time_ms, approved=(by.org,))
         if decision.risk <= parameters(draft)["risk-threshold"]:
@@ -269,6 +273,11 @@ def end_of_pause(draft: Draft, _: bytes) -> None:
 
 def forget_decision(draft: Draft, id_: bytes) -> None:
     """It can be looked up and reversed no longer."""
+    decision = draft.read(DECISIONS, id_)
+    assert decision is not None
+    org = draft.read(ORGS, decision.by)
+    assert org is not None
+    draft.write(ORGS, decision.by, replace(org, kept_decisions=org.kept_decisions - 1))
     draft.write(DECISIONS, id_, None)
 
 

@@ -67,9 +67,16 @@ def _counts(view: View) -> Iterator[str]:
         "agents": Counter(commitment.org for _, commitment in _all(view, COMMITMENTS)),
         "motions": Counter(motion.by for _, motion in _all(view, MOTIONS)),
         "decisions": Counter(decision.by for decision in decisions.values() if decision.status == OPEN),
+        "kept decisions": Counter(decision.by for decision in decisions.values()),
     }
     for did, org in _all(view, ORGS):
-        said = {"tabs": org.tabs, "agents": org.agents, "motions": org.motions, "decisions": org.decisions}
+        said = {
+            "tabs": org.tabs,
+            "agents": org.agents,
+            "motions": org.motions,
+            "decisions": org.decisions,
+            "kept decisions": org.kept_decisions,
+        }
         found = {what: counts[did.decode()] for what, counts in counted.items()}
         if said != found:
             yield f"{did.decode()} has {found}, and its entry says {said}"

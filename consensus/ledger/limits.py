@@ -90,6 +90,9 @@ MAX_OPEN_DECISIONS = 64
 MAX_DECISIONS_PER_ORG = 8
 """Of these of one coordinator, so that one cannot use up what is there for all."""
 
+MAX_KEPT_DECISIONS_PER_ORG = 256
+"""Of one coordinator, with those that have ended and are not forgotten: one every six minutes all day. Of all together 10 MiB."""
+
 MAX_CHANGES = 8
 """Parameters changed by one decision or motion."""
 
@@ -114,7 +117,7 @@ NOTICE_BLOCKS = 128
 
 assert MAX_LIFETIME_MS <= RETIRED_MS, "a retired key is forgotten only when nothing that it signed can be replayed"
 assert SMALL_BYTES < REASONED_BYTES and CERTIFIED_BYTES < MAX_REQUEST_BYTES and COSIGNED_BYTES < MAX_REQUEST_BYTES
-assert MAX_DECISIONS_PER_ORG < MAX_OPEN_DECISIONS
+assert MAX_DECISIONS_PER_ORG < MAX_OPEN_DECISIONS and MAX_DECISIONS_PER_ORG < MAX_KEPT_DECISIONS_PER_ORG
 assert len(b"prune/") + 8 + MAX_NAME_CHARS + MAX_KIND_CHARS // 2 <= MAX_KEY_BYTES
 # The largest entries: a decision on which every coordinator and every human seat voted; an organisation with all its keys.
 assert MAX_COORDINATORS * (83 + 3) + MAX_SEATS * (48 + 4) <= MAX_VALUE_BYTES - 1_024

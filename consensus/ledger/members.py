@@ -26,6 +26,9 @@ class Org:
     tabs: int = 0
     motions: int = 0
     decisions: int = 0
+    """Open ones that it proposed."""
+    kept_decisions: int = 0
+    """All that it proposed and that are not forgotten."""
     moves: int = 0
     """How often its seat was moved: what a statement about the next move names, so that none is used twice."""
     suspended: bool = False
@@ -39,7 +42,7 @@ def _decode(value: bytes) -> Org:
 
 def _encode(org: Org) -> bytes:
     head = (org.root, org.joined_ms, org.left_ms, org.nodes, org.humans)
-    return pack(*head, org.agents, org.tabs, org.motions, org.decisions, org.moves, org.suspended)
+    return pack(*head, org.agents, org.tabs, org.motions, org.decisions, org.kept_decisions, org.moves, org.suspended)
 
 
 ORGS = Table(b"org/", _encode, _decode)

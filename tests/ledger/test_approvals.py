@@ -26,7 +26,7 @@ from meshos.consensus.ledger.approvals import (
 from meshos.consensus.ledger.audit import AUDIT, Entry, place
 from meshos.consensus.ledger.commitments import Commit
 from meshos.consensus.ledger.draft import Draft
-from meshos.consensus.ledger.limits import DAY_MS, HOUR_MS
+from meshos.consensus.ledger.limits import DAY_MS, HOUR_MS, MAX_KEPT_DECISIONS_PER_ORG
 from meshos.consensus.ledger.motions import Entitle, Move, Vote, motion_id
 from meshos.consensus.ledger.orgs import RemoveHuman
 from meshos.consensus.ledger.parameters import PARAMETERS
@@ -104,6 +104,18 @@ def test_many_small_steps_of_one_coordinator_have_the_risk_of_the_large_one(book
     judge(books, further, APPROVE, "beta-1", "gamma-1")
     assert (status(books, further), dispute_ms(books)) == (EXECUTED, 5_400_000)
     assert status(books, proposed(books, Tune((("dispute-ms", 6_000_000),)))) == EXECUTED, "from there on anew"
+
+
+def test_a_coordinator_fills_neither_the_state_nor_the_list_with_decisions_that_change_nothing(books: Books) -> None:
+    nothing = Propose(Tune((("dispute-ms", 3_600_000),)), "again")
+    for _ in range(MAX_KEPT_DECISIONS_PER_ORG // 64):
+        nonce = books.nonce("alpha-1")
+        results = books.block([books.request("alpha-1", nothing, nonce=nonce + ahead) for ahead in range(64)])
+        assert {result.outcome for result in results} == {"committed"}
+    books.refused("alpha-1", nothing, "busy")
+    assert status(books, proposed(books, by="beta")) == OPEN, "others are not kept from it"
+    books.block(later_ms=DAY_MS)  # as many are forgotten as one block forgets
+    assert status(books, decision_id(books.genesis.hash, books.do("alpha-1", nothing))) == EXECUTED
 
 
 @pytest.mark.parametrize(("registered", "needed"), [(0, 3), (1, 3), (3, 3), (4, 3), (7, 3), (9, 3), (10, 4), (13, 5), (100, 34)])
