@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from meshos.consensus.ledger.accounts import ACCOUNTS, TOTALS
-from meshos.consensus.ledger.agenda import DUE, pending_deadline
+from meshos.consensus.ledger.agenda import AGENDA, DUE, PRUNE, Agenda
 from meshos.consensus.ledger.approvals import DECISIONS, OPEN, WAITING
 from meshos.consensus.ledger.commitments import COMMITMENTS
 from meshos.consensus.ledger.draft import Table
@@ -108,7 +108,8 @@ def _deadlines(view: View) -> Iterator[str]:
     found = {(int.from_bytes(name[:8], "big"), name[8:].partition(b"/")[2]) for name, _ in _all(view, DUE)}
     if not expected <= found:
         yield "something has a deadline that is not on the agenda"
-    first = min((at_ms for at_ms, _ in found), default=None)
-    known = pending_deadline(view)
-    if first is not None and (known is None or known > first):
-        yield f"the agenda says {known} is its first deadline, and {first} is"
+    agenda = AGENDA.read(view, b"") or Agenda()
+    for table, known in ((DUE, agenda.due_ms), (PRUNE, agenda.prune_ms)):
+        first = next((int.from_bytes(name[:8], "big") for name, _ in _all(view, table)), None)
+        if first is not None and not 0 < known <= first:
+            yield f"the agenda says {known} is the first time under {table.prefix!r}, and {first} is"

@@ -151,6 +151,16 @@ def test_it_expires_by_ledger_time(books: Books) -> None:
     assert (result.name, status(books, id_), quarantined(books)) == ("decision-ended", EXPIRED, False)
 
 
+def test_what_ends_in_the_block_in_which_another_is_forgotten_is_forgotten_in_its_turn(books: Books) -> None:
+    first = proposed(books, Tune((("dispute-ms", 3_600_001),)))
+    books.block(later_ms=DAY_MS - TIMEOUT_MS)
+    second = proposed(books)
+    books.block(later_ms=TIMEOUT_MS)
+    assert (status(books, first), status(books, second)) == ("gone", EXPIRED), "in one block"
+    books.block(later_ms=DAY_MS)
+    assert status(books, second) == "gone"
+
+
 def test_only_coordinators_propose_and_judge() -> None:
     books = Books(genesis(5, coordinators=4))
     books.refused("epsilon-1", Propose(RISKY, "because"), "not-a-coordinator")
