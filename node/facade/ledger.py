@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import trio
+
 from meshos import catalogue
 from meshos.consensus.ledger import bundles, queries, transaction
 from meshos.consensus.ledger.accounts import Transfer
@@ -160,6 +162,7 @@ class LedgerDesk:
             raise BadInput("bad-transaction-id", f"{text[:70]!r} is no transaction's id", hint="it is 64 hex digits; 8 of them are enough")
         newest = self._books.window.height
         for height in range(newest, max(0, newest - BACK), -1):
+            await trio.lowlevel.checkpoint()  # a full block takes some 20 ms to look through
             found = self._books.replica.core.chain.certified(height)
             for request in () if found is None else found.block.requests:
                 if request_id(request).hex().startswith(text):
