@@ -165,7 +165,7 @@ class DecisionDesk:
         }
 
     def _view(self, one: queries.Waiting) -> dict[str, object]:
-        decision, entitled = one.decision, set(queries.coordinators(self._window))
+        decision, entitled = one.decision, queries.judging(self._window)
         kind, subject, *_ = decision.action.fields()
         return {
             "id": one.id.hex(),
