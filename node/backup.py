@@ -24,7 +24,7 @@ from pathlib import Path
 from meshos.crypto.keys import SigningKey, multikey
 from meshos.crypto.keystore import NODE_COST, Cost, FileKeyStore
 from meshos.errors import BadInput, Failed, Refused
-from meshos.node import folder
+from meshos.node import agreeing, folder
 from meshos.node.backup_file import Reader, Writer
 from meshos.node.config import NodeConfig, load
 from meshos.storage.folder import lock_folder
@@ -58,11 +58,15 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What came back, where, and the validator key that the node has now."""
+    """What came back, where, and the validator key that the node has now.
+
+    ``agreement``: by which its organisation registers that key (``agreeing.py``); empty where the genesis of the mesh is not at hand.
+    """
 
     backup: Backup
     dir: Path
     validator: str
+    agreement: str
 
 
 # -- making -------------------------------------------------------------------------------------------------------------
@@ -170,7 +174,7 @@ def restore(file: Path, directory: Path, genesis_hash: bytes | None = None) -> R
             _check_header(reader, genesis_hash)
             fresh.mkdir(mode=0o700, parents=True)
             backup = _backup(reader.header, reader.extract(fresh), source.tell(), ())
-        validator = _renew(fresh, backup, reader)
+        validator, agreement = _renew(fresh, backup, reader)
         _sync_all(fresh)
         os.rename(fresh, directory)
         _sync(directory.parent)
@@ -179,7 +183,7 @@ def restore(file: Path, directory: Path, genesis_hash: bytes | None = None) -> R
     finally:
         source.close()
         shutil.rmtree(fresh, ignore_errors=True)
-    return Restored(backup, directory, validator)
+    return Restored(backup, directory, validator, agreement)
 
 
 def _check_header(reader: Reader, genesis_hash: bytes | None) -> None:
@@ -195,8 +199,8 @@ def _check_header(reader: Reader, genesis_hash: bytes | None) -> None:
         raise Refused("schema-too-new", what, hint="restore it with the newer version of Mesh OS that wrote it")
 
 
-def _renew(fresh: Path, backup: Backup, reader: Reader) -> str:
-    """See that what came back is the node of the header and can be opened; give it a new validator key."""
+def _renew(fresh: Path, backup: Backup, reader: Reader) -> tuple[str, str]:
+    """See that what came back is the node of the header and can be opened; give it a new validator key, and make its agreement."""
     config = load(fresh)
     if not _lies_in(fresh, config.keys):
         raise reader.damaged("its node.toml names keys outside of the folder")
@@ -207,11 +211,14 @@ def _renew(fresh: Path, backup: Backup, reader: Reader) -> str:
         raise reader.damaged("it holds other keys than a node's own")
     validator = SigningKey.generate()
     keys.add(folder.VALIDATOR_KEY, validator)
-    if folder.open_identity(config).node_id != backup.node:
+    identity = folder.open_identity(config)
+    if identity.node_id != backup.node:
         raise reader.damaged("the key in it is not that of the node in its header")
     if config.data.exists():
         LevelStore(config.data).close()
-    return multikey(validator.public)
+    at_hand = config.genesis.exists() and folder.read_genesis(config.genesis).hash.hex() == backup.genesis
+    agreement = agreeing.of_node(identity, bytes.fromhex(backup.genesis), config.org) if at_hand else ""
+    return multikey(validator.public), agreement
 
 
 def _backup(header: Mapping[str, object], files: int, size: int, outside: tuple[str, ...]) -> Backup:

@@ -11,7 +11,7 @@ from meshos import catalogue
 from meshos.consensus.ledger import bundles, queries, transaction
 from meshos.consensus.ledger.accounts import Transfer
 from meshos.consensus.ledger.body import Body
-from meshos.consensus.ledger.keys import HUMAN, KEYS
+from meshos.consensus.ledger.keys import HUMAN, KEYS, NODE
 from meshos.consensus.ledger.kinds import Order, read
 from meshos.consensus.ledger.light_client import encode_bundle
 from meshos.consensus.ledger.results import COMMITTED, Result, decode_result
@@ -183,6 +183,7 @@ class LedgerDesk:
             "role": found.role or "retired",
             "org": found.org,
             "name": found.label if found.role == HUMAN else None,
+            "validator": found.label if found.role == NODE else None,
             "nonce": found.nonce,
             "genesis": self._genesis_hash.hex(),
             "height": window.height,
