@@ -17,17 +17,19 @@ import pytest
 from meshos import genesis as g
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.orgs import AddNode, RotateValidator
+from meshos.consensus.raft.applying import founding, write_generation
 from meshos.crypto.keys import multikey
 from meshos.crypto.keystore import TEST_COST
 from meshos.crypto.signing import verify_many
-from meshos.effects import Put
+from meshos.effects import Put, Write
 from meshos.errors import BadInput, MeshError
-from meshos.ids import org_did
+from meshos.ids import NodeId, org_did
 from meshos.node import agreeing, backup, folder
 from meshos.node.backup_file import Writer
 from meshos.node.cli import main, registering
 from meshos.node.cli.client_connection import Target
 from meshos.node.config import Address, NodeConfig, load, to_toml
+from meshos.node.founding import BEGUN
 from meshos.storage.level import LevelStore
 
 MADE = "2026-01-31T12:00:00Z"
@@ -251,6 +253,28 @@ def test_a_file_that_became_shorter_while_it_was_read_is_noticed(tmp_path: Path,
     whole = os.stat_result((0o100600, 1, 1, 1, 0, 0, 99, 0, 0, 0))
     monkeypatch.setattr(os, "fstat", lambda _: whole)
     assert refusal(lambda: writer.add("source", source)) == "cannot-write"
+
+
+def test_only_a_node_that_decides_alone_comes_back(node: NodeConfig, tmp_path: Path) -> None:
+    me = NodeId(folder.open_identity(node).node_id)
+    (node.dir / BEGUN).touch()
+
+    def restored_from(number: int, *writes: Write) -> str:
+        store = LevelStore(node.data)
+        store.prefixed("org").write(writes)
+        store.close()
+        backup.make(node, tmp_path / f"file {number}", made=MADE, cost=TEST_COST)
+        try:
+            backup.restore(tmp_path / f"file {number}", tmp_path / f"again {number}")
+        except MeshError as error:
+            assert not (tmp_path / f"again {number}").exists()
+            return error.name
+        return ""
+
+    assert restored_from(1, write_generation(0)) == "other-nodes-decide", "it joined, and may have been given a vote since"
+    assert restored_from(2, *founding([me])) == ""
+    assert restored_from(3, *founding([me, NodeId("another")])) == "other-nodes-decide"
+    assert restored_from(4, *founding([NodeId("another")])) == "other-nodes-decide"
 
 
 def test_its_organisation_moves_its_seat_to_the_new_key_by_the_agreement(
