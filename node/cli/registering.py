@@ -109,5 +109,6 @@ def _known(client: Client, key: str) -> dict[str, object] | None:
 
 
 def _send(client: Client, config: NodeConfig, body: Body) -> int:
-    height = send(client, folder.open_root(config), ROOT, body, SENT_S).get("height")
+    mesh = folder.read_genesis(config.genesis).hash
+    height = send(client, folder.open_root(config), ROOT, body, SENT_S, mesh=mesh).get("height")
     return height if isinstance(height, int) else 0

@@ -284,7 +284,7 @@ def test_its_organisation_moves_its_seat_to_the_new_key_by_the_agreement(
     on_the_ledger = {"role": "node", "org": node.org, "validator": restored.backup.validator}
     sent: list[Body] = []
 
-    def send(client: object, key: object, role: str, body: Body, timeout_s: float) -> dict[str, object]:
+    def send(client: object, key: object, role: str, body: Body, timeout_s: float, *, mesh: bytes) -> dict[str, object]:
         sent.append(body)
         return {"height": 7}
 
