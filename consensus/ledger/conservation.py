@@ -13,7 +13,7 @@ from meshos.consensus.ledger.agenda import AGENDA, DUE, PRUNE, Agenda
 from meshos.consensus.ledger.approvals import DECISIONS, OPEN, WAITING
 from meshos.consensus.ledger.commitments import COMMITMENTS
 from meshos.consensus.ledger.draft import Table
-from meshos.consensus.ledger.keys import KEYS, RETIRED
+from meshos.consensus.ledger.keys import KEYS, RETIRED, RETIRED_KEYS
 from meshos.consensus.ledger.members import ORGS
 from meshos.consensus.ledger.motions import MOTIONS
 from meshos.consensus.ledger.seats import SEATS
@@ -94,6 +94,11 @@ def _keys(view: View) -> Iterator[str]:
             yield f"a key of {did.decode()} does not count, or belongs to another"
     if named != {name for name, key in keys.items() if key.role != RETIRED}:
         yield "a key counts that no organisation has"
+    waiting = Counter(
+        keys[id_.decode()].org for what, _, id_ in (name[8:].partition(b"/") for name, _ in _all(view, PRUNE)) if what == b"key"
+    )
+    if waiting != {org.decode(): count for org, count in _all(view, RETIRED_KEYS)}:
+        yield "the counts of retired keys are not those of the keys that are to be forgotten"
     seats = SEATS.read(view, b"")
     for entry in () if seats is None else seats.entries:
         node = keys.get(entry.node)

@@ -61,6 +61,10 @@ COSIGNED_BYTES = 1_024 + MAX_NODES * (64 + 64)
 RETIRED_MS = MAX_LIFETIME_MS
 """How long a retired key is remembered: until all that it signed while it counted has expired."""
 
+MAX_RETIRED_KEYS = 256
+"""Of one organisation at a time, before it may have no new ones: nobody grows the state by changing keys. Keys can be taken away all the
+same, and a node by itself can use up half of it."""
+
 MAX_AGENTS = 1_000
 """Agents of one organisation whose records are committed to; as many as it may have (``consensus/org/limits.py``)."""
 
