@@ -56,17 +56,20 @@ class LedgerHandlers(Handling):
         return await self._once(request, body, work)
 
     async def _transfer(self, request: Request, body: bodies.TransactionBody, to: str, amount: int) -> Json:
-        """Out of the API key's own budget, from which it is gone unless it is certain that nothing was moved."""
-        purse, spent = caller(request).purse, amount
-        purse.hold(amount)
+        """Out of the API key's own budget, from which it is gone unless it is certain that nothing was moved. What was asked for before
+        has been taken from it then.
+        """
+        purse, key = caller(request).purse, _key(request, body)
+        held = spent = 0 if await self._soon(partial(self._service.ledger.knows, key)) else amount
+        purse.hold(held)
         try:
-            asked = partial(self._service.ledger.transfer, to, amount, _key(request, body), body.timeout)
+            asked = partial(self._service.ledger.transfer, to, amount, key, body.timeout)
             return await self._within(body.timeout + limits.TIMEOUT_GRACE_S, asked)
         except MeshError as error:
-            spent = 0 if error.outcome == "not_done" else amount
+            spent = 0 if error.outcome == "not_done" else held
             raise
         finally:
-            purse.settle(amount, spent)
+            purse.settle(held, spent)
 
     async def transaction(self, request: Request) -> Response:
         """What became of a transaction."""

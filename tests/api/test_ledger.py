@@ -78,6 +78,12 @@ async def test_a_key_moves_no_more_than_its_budget(live: Live) -> None:
         assert (clerk.spent_micro, clerk.held_micro) == (2_000_000, 0), "once for what is done once"
         assert await move("1.5") == (402, "budget-exceeded")
         assert live.memory is not None
+        live.memory.ledger.silent = True
+        assert (await move("1", idempotencyKey="late"))[1] == "unknown-yet"
+        live.memory.ledger.silent = False
+        assert clerk.left_micro() == 0, "it may have been moved"
+        assert await move("1", idempotencyKey="late") == (200, ""), "and is asked after without being taken again"
+        clerk.budget_micro = 4_000_000
         live.memory.ledger.balances.update(dict.fromkeys(live.memory.ledger.balances, 0))
         assert (await move("1"))[1] == "insufficient-funds"
         assert clerk.left_micro() == 1_000_000, "what was not moved is not spent"
