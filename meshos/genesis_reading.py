@@ -285,7 +285,7 @@ def _governance(reader: _Reader, value: object, path: str) -> g.Governance:
         "overridePercent": (1, 100),
         "quorumPercent": (0, 100),
         "minHumanChambers": (0, g.MAX_CHAMBERS),
-        "minApprovals": (1, g.MAX_ORGS),
+        "minApprovals": (3, g.MAX_ORGS),  # DESIGN.md, "Approvals": max(3, f_c + 1)
         "approvalTimeout_ms": (1_000, _MAX_DURATION_MS),
         "votingPeriod_ms": (1_000, _MAX_DURATION_MS),
         "timelock_ms": (0, _MAX_DURATION_MS),

@@ -21,12 +21,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from meshos.consensus.org.machine import MACHINE as ORG
+from meshos.consensus.raft.applying import configuration_on
 from meshos.crypto.keys import SigningKey, multikey
 from meshos.crypto.keystore import NODE_COST, Cost, FileKeyStore
 from meshos.errors import BadInput, Failed, Refused
-from meshos.node import folder
+from meshos.node import agreeing, folder
 from meshos.node.backup_file import Reader, Writer
 from meshos.node.config import NodeConfig, load
+from meshos.node.founding import BEGUN
 from meshos.storage.folder import lock_folder
 from meshos.storage.level import LevelStore
 from meshos.storage.limits import SCHEMA
@@ -58,11 +61,15 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What came back, where, and the validator key that the node has now."""
+    """What came back, where, and the validator key that the node has now.
+
+    ``agreement``: by which its organisation registers that key (``agreeing.py``); empty where the genesis of the mesh is not at hand.
+    """
 
     backup: Backup
     dir: Path
     validator: str
+    agreement: str
 
 
 # -- making -------------------------------------------------------------------------------------------------------------
@@ -153,8 +160,8 @@ def restore(file: Path, directory: Path, genesis_hash: bytes | None = None) -> R
     """Make the node of ``file`` in ``directory``, which must not exist or be empty, with a new validator key.
 
     ``genesis_hash``: of the mesh that it must belong to. Raises BadInput ``cannot-read`` or ``folder-not-empty``, Failed ``cannot-write``,
-    Refused ``not-a-backup``, ``backup-damaged``, ``wrong-genesis`` or ``schema-too-new``, and what opening a folder raises; then nothing
-    was made.
+    Refused ``not-a-backup``, ``backup-damaged``, ``wrong-genesis``, ``schema-too-new`` or ``other-nodes-decide``, and what opening a folder
+    raises; then nothing was made.
     """
     directory = directory.absolute()
     fresh = _beside(directory)
@@ -170,7 +177,7 @@ def restore(file: Path, directory: Path, genesis_hash: bytes | None = None) -> R
             _check_header(reader, genesis_hash)
             fresh.mkdir(mode=0o700, parents=True)
             backup = _backup(reader.header, reader.extract(fresh), source.tell(), ())
-        validator = _renew(fresh, backup, reader)
+        validator, agreement = _renew(fresh, backup, reader)
         _sync_all(fresh)
         os.rename(fresh, directory)
         _sync(directory.parent)
@@ -179,7 +186,7 @@ def restore(file: Path, directory: Path, genesis_hash: bytes | None = None) -> R
     finally:
         source.close()
         shutil.rmtree(fresh, ignore_errors=True)
-    return Restored(backup, directory, validator)
+    return Restored(backup, directory, validator, agreement)
 
 
 def _check_header(reader: Reader, genesis_hash: bytes | None) -> None:
@@ -195,8 +202,8 @@ def _check_header(reader: Reader, genesis_hash: bytes | None) -> None:
         raise Refused("schema-too-new", what, hint="restore it with the newer version of Mesh OS that wrote it")
 
 
-def _renew(fresh: Path, backup: Backup, reader: Reader) -> str:
-    """See that what came back is the node of the header and can be opened; give it a new validator key."""
+def _renew(fresh: Path, backup: Backup, reader: Reader) -> tuple[str, str]:
+    """See that what came back is the node of the header and can be opened; give it a new validator key, and make its agreement."""
     config = load(fresh)
     if not _lies_in(fresh, config.keys):
         raise reader.damaged("its node.toml names keys outside of the folder")
@@ -207,11 +214,31 @@ def _renew(fresh: Path, backup: Backup, reader: Reader) -> str:
         raise reader.damaged("it holds other keys than a node's own")
     validator = SigningKey.generate()
     keys.add(folder.VALIDATOR_KEY, validator)
-    if folder.open_identity(config).node_id != backup.node:
+    identity = folder.open_identity(config)
+    if identity.node_id != backup.node:
         raise reader.damaged("the key in it is not that of the node in its header")
     if config.data.exists():
-        LevelStore(config.data).close()
-    return multikey(validator.public)
+        store = LevelStore(config.data)
+        try:
+            _check_alone(store, (fresh / BEGUN).exists(), backup)
+        finally:
+            store.close()
+    at_hand = config.genesis.exists() and folder.read_genesis(config.genesis).hash.hex() == backup.genesis
+    agreement = agreeing.of_node(identity, bytes.fromhex(backup.genesis), config.org) if at_hand else ""
+    return multikey(validator.public), agreement
+
+
+def _check_alone(store: LevelStore, begun: bool, backup: Backup) -> None:
+    """Raise Refused ``other-nodes-decide`` unless the node is all of its organisation's Raft group, or never had a part in it.
+
+    Among others it has forgotten whom it voted for and what it acknowledged, and could help to elect a leader that lacks it (Raft, section
+    5.2). That it was alone then does not say that it is alone now.
+    """
+    group = configuration_on(store.prefixed(ORG))
+    if begun and (group is None or group.members != {backup.node}):
+        what = f"{backup.name} decided for {backup.org} together with others, and has forgotten what it promised them"
+        hint = "on one of the others: `mesh org remove` it, then `mesh org invite` a new node, which loses nothing"
+        raise Refused("other-nodes-decide", what, hint=hint)
 
 
 def _backup(header: Mapping[str, object], files: int, size: int, outside: tuple[str, ...]) -> Backup:

@@ -33,7 +33,7 @@ from meshos.node.config import parse_address
 from meshos.node.facade.facade import About, Facade, Seen
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
-from meshos.node.founding import begin
+from meshos.node.founding import begin, check_mesh
 from meshos.node.given import given_of
 from meshos.node.hosting import Hosting
 from meshos.node.kernel.agents import LookAtAgents, StartAgent, StopAgent
@@ -115,6 +115,7 @@ class Node:
         self.ring = KeyRing.load(self.config.api_keys)
         self.measurements = Measurements()
         self.stores = {name: level.prefixed(name) for name in STORED}
+        check_mesh(opened, self.stores[LEDGER])
         begin(opened, self.stores[ORG])
         self.overlays = {name: Overlay(store) for name, store in self.stores.items()}
         self.given = given_of(opened, VERSION)

@@ -9,11 +9,13 @@ that lost its disk has forgotten its vote and what it acknowledged, and under it
 disk.
 """
 
+from meshos.consensus.ledger.people import CONSTITUTION
+from meshos.consensus.ledger.tree import State
 from meshos.consensus.raft.applying import founding, write_generation
 from meshos.errors import Refused
 from meshos.node.opening import Folder
 from meshos.storage.files import write_whole
-from meshos.storage.store import Store
+from meshos.storage.store import Store, View
 
 BEGUN = "begun"
 
@@ -34,6 +36,16 @@ def begin(opened: Folder, store: Store) -> None:
         store.write(founding([opened.me.node]) if _is_first(opened) else (write_generation(0),))
     if not mark.exists():  # also where the node ended between the two writes
         write_whole(mark, b"", 0o600)
+
+
+def check_mesh(opened: Folder, ledger: View) -> None:
+    """Raise Refused ``wrong-genesis`` where the ledger on this disk is that of another mesh: votes would be signed for this one on top of
+    that one's blocks. A state that is still being fetched says nothing.
+    """
+    found = CONSTITUTION.read(State(ledger), b"")
+    if found is not None and found.genesis_hash != opened.genesis.hash:
+        what = f"the ledger in {opened.config.data} is of the mesh {found.genesis_hash.hex()[:16]}, {opened.config.genesis} of another"
+        raise Refused("wrong-genesis", what, hint="give the node the genesis that it began with, or make a new node with `mesh init`")
 
 
 def _is_first(opened: Folder) -> bool:

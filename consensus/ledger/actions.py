@@ -2,8 +2,9 @@
 
 The *risk* of an action is a whole number from 0 to MAX_RISK. Every replica computes it from the state; nobody is asked for it.
 
-parameters   for each parameter changed, its sensitivity (``parameters.py``) times how far it moves, in percent of the old value, at most
-             100 (a doubling; to nothing); the sum over all
+parameters   for each parameter, its sensitivity (``parameters.py``) times how far it then is from what several have decided last, in
+             percent of that, at most 100 (a doubling; to nothing); the sum over all. So what one coordinator may do alone it may not
+             do again and again: many small steps have the risk of the large one
 quarantine   of an agent 20, of a node 20, of an organisation 40;
              and 30 for a node that votes or an organisation that has a seat; and 20 for a meta-coordinator
 lift         as the quarantine of the same subject, and 10: letting somebody back in is no routine
@@ -56,8 +57,8 @@ class Action(Protocol):
         """The action that takes back this one, if it is done now."""
         ...
 
-    def do(self, draft: Draft) -> None:
-        """Do it; raises Refused as ``check``, and then nothing was written."""
+    def do(self, draft: Draft, *, alone: bool = False) -> None:
+        """Do it, ``alone``: on the word of one coordinator; raises Refused as ``check``, and then nothing was written."""
         ...
 
 
@@ -74,8 +75,10 @@ class Tune(Action):
 
     def risk(self, draft: Draft) -> int:
         """See ``Action.risk``."""
-        now = parameters(draft)
-        return min(MAX_RISK, sum(_distance(now[name], new) * SPECS[name].sensitivity for name, new in self.changes) // 100)
+        now, changes = parameters(draft), dict(self.changes)
+        moved = zip(SPECS.items(), now.settled, strict=True)
+        risks = (spec.sensitivity * _distance(settled, changes.get(name, now[name])) for (name, spec), settled in moved)
+        return min(MAX_RISK, sum(risks) // 100)
 
     def check(self, draft: Draft) -> None:
         """Raises Refused ``parameter-not-autonomous``, ``parameter-out-of-bounds`` or ``reversal-stale``."""
@@ -92,10 +95,10 @@ class Tune(Action):
         now = parameters(draft)
         return Tune(tuple((name, now[name]) for name, _ in self.changes), self.changes)
 
-    def do(self, draft: Draft) -> None:
+    def do(self, draft: Draft, *, alone: bool = False) -> None:
         """As ``check``."""
         self.check(draft)
-        set_parameters(draft, dict(self.changes))
+        set_parameters(draft, dict(self.changes), alone=alone)
 
 
 @frozen
@@ -140,7 +143,7 @@ class Quarantine(Action):
         """See ``Action.reverse``."""
         return Quarantine(self.subject, not self.lift)
 
-    def do(self, draft: Draft) -> None:
+    def do(self, draft: Draft, *, alone: bool = False) -> None:
         """As ``check``."""
         self.check(draft)
         draft.write(QUARANTINE, self.subject, None if self.lift else draft.time_ms)

@@ -53,7 +53,8 @@ def cancel(draft: Draft, table: Table[bool], item: Item) -> None:
 
 
 def take_due(draft: Draft, table: Table[bool], limit: int) -> list[Item]:
-    """Take up to ``limit`` items whose time has come off a list; before anything else of the block is done."""
+    """Take up to ``limit`` items whose time has come off a list; before anything else of the block is done, since what the block itself
+    schedules is not looked at here."""
     agenda = draft.read(AGENDA, b"") or Agenda()
     earliest = agenda.due_ms if table is DUE else agenda.prune_ms
     if not earliest or earliest > draft.time_ms:

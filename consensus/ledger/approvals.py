@@ -2,7 +2,8 @@
 
 A meta-coordinator proposes an action (``actions.py``). Where its risk is at most ``risk-threshold`` it is executed at once. Above, it
 waits until max(min_approvals, f_c + 1) distinct meta-coordinators have approved it, the one that proposed it counted once, where
-f_c = floor((c - 1) / 3) of the c that there are when it is counted. So among those who approve is one that does not lie.
+f_c = floor((c - 1) / 3) of the c that there are when it is counted. So among those who approve is one that does not lie. The word of
+an organisation that is suspended for a lie does not count; it is counted in c all the same.
 
             proposed --> open --> executed --> reversed
                           | |         ^
@@ -37,8 +38,8 @@ from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.draft import Draft, Sender, Table
 from meshos.consensus.ledger.fields import is_hash, is_text, malformed
 from meshos.consensus.ledger.keys import HUMAN
-from meshos.consensus.ledger.limits import KEPT_DECISION_MS, MAX_DECISIONS_PER_ORG, MAX_OPEN_DECISIONS
-from meshos.consensus.ledger.members import ORGS, coordinators, member
+from meshos.consensus.ledger.limits import KEPT_DECISION_MS, MAX_DECISIONS_PER_ORG, MAX_KEPT_DECISIONS_PER_ORG, MAX_OPEN_DECISIONS
+from meshos.consensus.ledger.members import ORGS, coordinators, judging, member
 from meshos.consensus.ledger.packing import pack, unpack
 from meshos.consensus.ledger.parameters import parameters
 from meshos.consensus.ledger.people import constitution, overrule, paused, power
@@ -130,12 +131,18 @@ class Propose(Body):
         return [self.action.fields()[:2], self.reason]
 
     def apply(self, draft: Draft, by: Sender) -> None:
-        """Raises Refused ``no-voice``, ``not-a-coordinator``, ``autonomy-paused``, ``busy`` and as the action's ``check``."""
+        """Raises Refused ``no-voice``, ``not-a-coordinator``, ``validator-suspended``, ``autonomy-paused``, ``busy`` and as the action's
+        ``check``.
+        """
         _check_coordinator(draft, by)
         if paused(draft):
             raise Refused("autonomy-paused", "a person has paused autonomy; propose it again when that is over")
         org, waiting = member(draft, by.org), draft.read(WAITING, b"") or ()
         self.action.check(draft)
+        if org.kept_decisions >= MAX_KEPT_DECISIONS_PER_ORG:
+            raise busy(f"the list of decisions of {by.org}")
+        org = replace(org, kept_decisions=org.kept_decisions + 1)
+        draft.write(ORGS, by.org, org)
         id_ = decision_id(constitution(draft).genesis_hash, by.id)
         decision = Decision(by.org, self.action, self.action.risk(draft), draft.time_ms, approved=(by.org,))
         if decision.risk <= parameters(draft)["risk-threshold"]:
@@ -176,8 +183,8 @@ class Judge(Body):
 
     def apply(self, draft: Draft, by: Sender) -> None:
         """Raises Refused ``decision-unknown``, ``decision-ended``, ``already-voted``; of a coordinator ``no-voice``,
-        ``not-a-coordinator`` or ``people-only``; of a person ``no-power``, and ``reversal-stale`` where what it would reverse was changed
-        again since.
+        ``not-a-coordinator``, ``validator-suspended`` or ``people-only``; of a person ``no-power``, and ``reversal-stale`` where what it
+        would reverse was changed again since.
         """
         decision = draft.read(DECISIONS, self.decision)
         if decision is None:
@@ -234,9 +241,9 @@ def _overrule(draft: Draft, id_: bytes, decision: Decision, act: str) -> None:
 
 
 def _settle(draft: Draft, id_: bytes, decision: Decision) -> None:
-    """Keep an open decision, or end it if the coordinators' votes suffice; those of former ones do not count."""
-    entitled = set(coordinators(draft))
-    needed = approvals_needed(constitution(draft).min_approvals, len(entitled))
+    """Keep an open decision, or end it if the coordinators' votes suffice; those of former and of suspended ones do not count."""
+    entitled = judging(draft)
+    needed = approvals_needed(constitution(draft).min_approvals, len(coordinators(draft)))
     against = len(entitled.intersection(decision.rejected))
     if len(entitled.intersection(decision.approved)) >= needed and not paused(draft):
         _execute(draft, id_, decision, "coordinators")
@@ -269,13 +276,18 @@ def end_of_pause(draft: Draft, _: bytes) -> None:
 
 def forget_decision(draft: Draft, id_: bytes) -> None:
     """It can be looked up and reversed no longer."""
+    decision = draft.read(DECISIONS, id_)
+    assert decision is not None
+    org = draft.read(ORGS, decision.by)
+    assert org is not None
+    draft.write(ORGS, decision.by, replace(org, kept_decisions=org.kept_decisions - 1))
     draft.write(DECISIONS, id_, None)
 
 
 def _execute(draft: Draft, id_: bytes, decision: Decision, by: str) -> None:
     back = decision.action.reverse(draft)
     try:
-        decision.action.do(draft)
+        decision.action.do(draft, alone=by == decision.by)
     except Refused as refusal:
         if decision.status != OPEN:
             raise
@@ -314,3 +326,5 @@ def _check_coordinator(draft: Draft, by: Sender) -> None:
     speaks(draft, by)
     if by.org not in coordinators(draft):
         raise Refused("not-a-coordinator", f"{by.org} is no meta-coordinator")
+    if by.org not in judging(draft):
+        raise Refused("validator-suspended", f"{by.org} is suspended: what it says of decisions does not count")

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from meshos.consensus.ledger.accounts import ACCOUNTS, TOTALS
-from meshos.consensus.ledger.agenda import DUE, pending_deadline
+from meshos.consensus.ledger.agenda import AGENDA, DUE, PRUNE, Agenda
 from meshos.consensus.ledger.approvals import DECISIONS, OPEN, WAITING
 from meshos.consensus.ledger.commitments import COMMITMENTS
 from meshos.consensus.ledger.draft import Table
-from meshos.consensus.ledger.keys import KEYS, RETIRED
+from meshos.consensus.ledger.keys import KEYS, RETIRED, RETIRED_KEYS
 from meshos.consensus.ledger.members import ORGS
 from meshos.consensus.ledger.motions import MOTIONS
 from meshos.consensus.ledger.seats import SEATS
@@ -67,9 +67,16 @@ def _counts(view: View) -> Iterator[str]:
         "agents": Counter(commitment.org for _, commitment in _all(view, COMMITMENTS)),
         "motions": Counter(motion.by for _, motion in _all(view, MOTIONS)),
         "decisions": Counter(decision.by for decision in decisions.values() if decision.status == OPEN),
+        "kept decisions": Counter(decision.by for decision in decisions.values()),
     }
     for did, org in _all(view, ORGS):
-        said = {"tabs": org.tabs, "agents": org.agents, "motions": org.motions, "decisions": org.decisions}
+        said = {
+            "tabs": org.tabs,
+            "agents": org.agents,
+            "motions": org.motions,
+            "decisions": org.decisions,
+            "kept decisions": org.kept_decisions,
+        }
         found = {what: counts[did.decode()] for what, counts in counted.items()}
         if said != found:
             yield f"{did.decode()} has {found}, and its entry says {said}"
@@ -87,6 +94,11 @@ def _keys(view: View) -> Iterator[str]:
             yield f"a key of {did.decode()} does not count, or belongs to another"
     if named != {name for name, key in keys.items() if key.role != RETIRED}:
         yield "a key counts that no organisation has"
+    waiting = Counter(
+        keys[id_.decode()].org for what, _, id_ in (name[8:].partition(b"/") for name, _ in _all(view, PRUNE)) if what == b"key"
+    )
+    if waiting != {org.decode(): count for org, count in _all(view, RETIRED_KEYS)}:
+        yield "the counts of retired keys are not those of the keys that are to be forgotten"
     seats = SEATS.read(view, b"")
     for entry in () if seats is None else seats.entries:
         node = keys.get(entry.node)
@@ -101,7 +113,8 @@ def _deadlines(view: View) -> Iterator[str]:
     found = {(int.from_bytes(name[:8], "big"), name[8:].partition(b"/")[2]) for name, _ in _all(view, DUE)}
     if not expected <= found:
         yield "something has a deadline that is not on the agenda"
-    first = min((at_ms for at_ms, _ in found), default=None)
-    known = pending_deadline(view)
-    if first is not None and (known is None or known > first):
-        yield f"the agenda says {known} is its first deadline, and {first} is"
+    agenda = AGENDA.read(view, b"") or Agenda()
+    for table, known in ((DUE, agenda.due_ms), (PRUNE, agenda.prune_ms)):
+        first = next((int.from_bytes(name[:8], "big") for name, _ in _all(view, table)), None)
+        if first is not None and not 0 < known <= first:
+            yield f"the agenda says {known} is the first time under {table.prefix!r}, and {first} is"

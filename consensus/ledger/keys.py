@@ -20,11 +20,11 @@ while an old transaction of its could be executed once more.
 from meshos import cbor
 from meshos.consensus.ledger.agenda import PRUNE, Item, schedule
 from meshos.consensus.ledger.draft import Draft, Sender, Table
-from meshos.consensus.ledger.limits import RETIRED_MS
+from meshos.consensus.ledger.limits import MAX_RETIRED_KEYS, RETIRED_MS
 from meshos.consensus.ledger.packing import pack, unpack
 from meshos.consensus.ledger.transaction import domain
 from meshos.crypto.signing import Claim
-from meshos.errors import Refused
+from meshos.errors import Refused, busy
 from meshos.values import frozen
 
 ROOT, NODE, HUMAN, VALIDATOR = "root", "node", "human", "validator"
@@ -48,6 +48,8 @@ class Key:
     burnt: bool = False
 
 
+RETIRED_KEYS: Table[int] = Table(b"retired/", lambda count: pack(count), lambda value: int(unpack(value)[0]))
+"""How many retired keys of each organisation are still remembered."""
 KEYS = Table(b"key/", lambda k: pack(k.role, k.org, k.nonce, k.label, k.burnt), lambda value: Key(*unpack(value)))
 
 
@@ -63,10 +65,19 @@ def register(draft: Draft, name: str, key: Key) -> None:
     draft.write(KEYS, name, key)
 
 
+def check_room(draft: Draft, org: str, most: int = MAX_RETIRED_KEYS) -> None:
+    """Raise Refused ``busy`` where so many keys of ``org`` were retired within a day that it may have no new one. Asked of what adds a
+    key, never of what takes one away.
+    """
+    if (draft.read(RETIRED_KEYS, org) or 0) >= most:
+        raise busy(f"the list of keys of {org} that were retired within a day")
+
+
 def retire(draft: Draft, name: str) -> None:
     """``name`` signs nothing any more."""
     key = draft.read(KEYS, name)
     assert key is not None
+    draft.write(RETIRED_KEYS, key.org, (draft.read(RETIRED_KEYS, key.org) or 0) + 1)
     draft.write(KEYS, name, Key(RETIRED, key.org, key.nonce, key.label, key.burnt))
     schedule(draft, PRUNE, Item(draft.time_ms + RETIRED_MS + 1, FORGOTTEN, name.encode()))
 
@@ -74,7 +85,9 @@ def retire(draft: Draft, name: str) -> None:
 def forget(draft: Draft, id_: bytes) -> None:
     """A retired key's time is over. One that is burnt stays known as such."""
     key = draft.read(KEYS, id_)
-    if key is not None and not key.burnt:
+    assert key is not None
+    draft.write(RETIRED_KEYS, key.org, ((draft.read(RETIRED_KEYS, key.org) or 0) - 1) or None)
+    if not key.burnt:
         draft.write(KEYS, id_, None)
 
 

@@ -61,6 +61,10 @@ COSIGNED_BYTES = 1_024 + MAX_NODES * (64 + 64)
 RETIRED_MS = MAX_LIFETIME_MS
 """How long a retired key is remembered: until all that it signed while it counted has expired."""
 
+MAX_RETIRED_KEYS = 256
+"""Of one organisation at a time, before it may have no new ones: nobody grows the state by changing keys. Keys can be taken away all the
+same, and a node by itself can use up half of it."""
+
 MAX_AGENTS = 1_000
 """Agents of one organisation whose records are committed to; as many as it may have (``consensus/org/limits.py``)."""
 
@@ -90,6 +94,9 @@ MAX_OPEN_DECISIONS = 64
 MAX_DECISIONS_PER_ORG = 8
 """Of these of one coordinator, so that one cannot use up what is there for all."""
 
+MAX_KEPT_DECISIONS_PER_ORG = 256
+"""Of one coordinator, with those that have ended and are not forgotten: one every six minutes all day. Of all together 10 MiB."""
+
 MAX_CHANGES = 8
 """Parameters changed by one decision or motion."""
 
@@ -114,7 +121,7 @@ NOTICE_BLOCKS = 128
 
 assert MAX_LIFETIME_MS <= RETIRED_MS, "a retired key is forgotten only when nothing that it signed can be replayed"
 assert SMALL_BYTES < REASONED_BYTES and CERTIFIED_BYTES < MAX_REQUEST_BYTES and COSIGNED_BYTES < MAX_REQUEST_BYTES
-assert MAX_DECISIONS_PER_ORG < MAX_OPEN_DECISIONS
+assert MAX_DECISIONS_PER_ORG < MAX_OPEN_DECISIONS and MAX_DECISIONS_PER_ORG < MAX_KEPT_DECISIONS_PER_ORG
 assert len(b"prune/") + 8 + MAX_NAME_CHARS + MAX_KIND_CHARS // 2 <= MAX_KEY_BYTES
 # The largest entries: a decision on which every coordinator and every human seat voted; an organisation with all its keys.
 assert MAX_COORDINATORS * (83 + 3) + MAX_SEATS * (48 + 4) <= MAX_VALUE_BYTES - 1_024

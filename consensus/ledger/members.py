@@ -26,6 +26,9 @@ class Org:
     tabs: int = 0
     motions: int = 0
     decisions: int = 0
+    """Open ones that it proposed."""
+    kept_decisions: int = 0
+    """All that it proposed and that are not forgotten."""
     moves: int = 0
     """How often its seat was moved: what a statement about the next move names, so that none is used twice."""
     suspended: bool = False
@@ -39,7 +42,7 @@ def _decode(value: bytes) -> Org:
 
 def _encode(org: Org) -> bytes:
     head = (org.root, org.joined_ms, org.left_ms, org.nodes, org.humans)
-    return pack(*head, org.agents, org.tabs, org.motions, org.decisions, org.moves, org.suspended)
+    return pack(*head, org.agents, org.tabs, org.motions, org.decisions, org.kept_decisions, org.moves, org.suspended)
 
 
 ORGS = Table(b"org/", _encode, _decode)
@@ -75,6 +78,12 @@ def admit(draft: Draft, did: str, root: str, certificate: bytes) -> None:
 def coordinators(draft: Draft) -> tuple[str, ...]:
     """The meta-coordinators, in the order of their DIDs."""
     return draft.read(COORDINATORS, b"") or ()
+
+
+def judging(draft: Draft) -> set[str]:
+    """The meta-coordinators whose word counts now: of a proven liar's organisation (``evidence.py``) it does not."""
+    found = ((did, draft.read(ORGS, did)) for did in coordinators(draft))
+    return {did for did, org in found if org is not None and not org.suspended}
 
 
 def set_coordinator(draft: Draft, did: str, entitled: bool) -> None:

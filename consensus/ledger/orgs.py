@@ -13,8 +13,8 @@ from meshos.consensus.ledger.audit import record
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.draft import Draft, Sender
 from meshos.consensus.ledger.fields import is_key, is_name, is_signature, is_text, malformed
-from meshos.consensus.ledger.keys import HUMAN, KEYS, NODE, ROOT, VALIDATOR, Key, own_key, possession, register, retire
-from meshos.consensus.ledger.limits import MAX_LABEL_BYTES, MAX_NODES
+from meshos.consensus.ledger.keys import HUMAN, KEYS, NODE, ROOT, VALIDATOR, Key, check_room, own_key, possession, register, retire
+from meshos.consensus.ledger.limits import MAX_LABEL_BYTES, MAX_NODES, MAX_RETIRED_KEYS
 from meshos.consensus.ledger.members import CERTIFICATES, ORGS, Org, member, set_coordinator
 from meshos.consensus.ledger.seats import seat_of, set_seat
 from meshos.crypto.signing import Claim
@@ -58,6 +58,7 @@ class AddNode(Body):
         org = _own(draft, by, self.org)
         if len(org.nodes) >= MAX_NODES:
             raise busy(f"the list of nodes of {self.org}")
+        check_room(draft, self.org)
         register(draft, self.node, Key(NODE, self.org, 0, self.validator))
         register(draft, self.validator, Key(VALIDATOR, self.org, 0, self.node))
         draft.write(ORGS, self.org, replace(org, nodes=tuple(sorted((*org.nodes, self.node)))))
@@ -125,6 +126,7 @@ class AddHuman(Body):
         org = _own(draft, by, self.org)
         if len(org.humans) >= MAX_HUMAN_KEYS:
             raise busy(f"the list of people of {self.org}")
+        check_room(draft, self.org)
         register(draft, self.key, Key(HUMAN, self.org, 0, self.name))
         draft.write(ORGS, self.org, replace(org, humans=tuple(sorted((*org.humans, self.key)))))
         record(draft, by.org, self.KIND, self.key)
@@ -184,11 +186,12 @@ class RotateValidator(Body):
         return [possession(genesis_hash, self.validator, self.org, VALIDATOR, self.agrees)]
 
     def apply(self, draft: Draft, by: Sender) -> None:
-        """Raises Refused ``signer-not-allowed``, ``key-unknown`` or ``key-in-use``."""
+        """Raises Refused ``signer-not-allowed``, ``key-unknown``, ``key-in-use`` or ``busy``."""
         _own(draft, by, self.org)
         key, seat = own_key(draft, by, self.node, NODE), seat_of(draft, by.org)
         if by.role != ROOT and by.key != self.node:
             raise Refused("signer-not-allowed", f"{by.key} is neither the root key of {self.org} nor the node {self.node}")
+        check_room(draft, self.org, MAX_RETIRED_KEYS // 2)  # the other half is for what the root key alone signs
         register(draft, self.validator, Key(VALIDATOR, self.org, 0, self.node))
         retire(draft, key.label)
         draft.write(KEYS, self.node, Key(key.role, key.org, key.nonce, self.validator))
@@ -226,8 +229,9 @@ class RotateRoot(Body):
         return [possession(genesis_hash, self.root, self.org, ROOT, self.agrees)]
 
     def apply(self, draft: Draft, by: Sender) -> None:
-        """Raises Refused ``signer-not-allowed`` or ``key-in-use``."""
+        """Raises Refused ``signer-not-allowed``, ``key-in-use`` or ``busy``."""
         org = _own(draft, by, self.org)
+        check_room(draft, self.org)
         register(draft, self.root, Key(ROOT, self.org))
         retire(draft, org.root)
         draft.write(ORGS, self.org, replace(org, root=self.root))

@@ -63,10 +63,11 @@ assert DISPUTE_MS <= MAX_LIFETIME_MS
 
 @frozen
 class Parameters:
-    """``values`` in the order of ``SPECS``."""
+    """``values`` in the order of ``SPECS``. ``settled``: what more than one organisation decided last, or people, or genesis."""
 
     version: int
     values: tuple[int, ...]
+    settled: tuple[int, ...]
 
     def __getitem__(self, name: str) -> int:
         """The value of a parameter that stands in ``SPECS``."""
@@ -75,12 +76,12 @@ class Parameters:
 
 _PLACE = {name: place for place, name in enumerate(SPECS)}
 
-PARAMETERS = Table(b"parameters", lambda p: pack(p.version, *p.values), lambda value: _decode(value))
+PARAMETERS = Table(b"parameters", lambda p: pack(p.version, p.values, p.settled), lambda value: _decode(value))
 
 
 def _decode(value: bytes) -> Parameters:
-    version, *values = unpack(value)
-    return Parameters(version, tuple(values))
+    version, values, settled = unpack(value)
+    return Parameters(version, tuple(values), tuple(settled))
 
 
 def from_genesis(genesis: Genesis) -> Parameters:
@@ -100,7 +101,8 @@ def from_genesis(genesis: Genesis) -> Parameters:
         "trust-uptime": weights.uptime,
         "voting-period-ms": genesis.governance.voting_period_ms,
     }
-    return Parameters(1, tuple(values[name] for name in SPECS))
+    first = tuple(values[name] for name in SPECS)
+    return Parameters(1, first, first)
 
 
 def parameters(draft: Draft) -> Parameters:
@@ -145,6 +147,10 @@ def changed(now: Parameters, changes: Mapping[str, int]) -> Parameters:
     return new
 
 
-def set_parameters(draft: Draft, changes: Mapping[str, int]) -> None:
-    """Put ``changes`` in force; raises as ``changed``."""
-    draft.write(PARAMETERS, b"", changed(parameters(draft), changes))
+def set_parameters(draft: Draft, changes: Mapping[str, int], *, alone: bool = False) -> None:
+    """Put ``changes`` in force, decided by one coordinator ``alone`` or by several; raises as ``changed``."""
+    new = changed(parameters(draft), changes)
+    if not alone:
+        settled = zip(SPECS, new.settled, strict=True)
+        new = replace(new, settled=tuple(changes.get(name, before) for name, before in settled))
+    draft.write(PARAMETERS, b"", new)

@@ -77,6 +77,12 @@ def coordinators(state: View) -> tuple[str, ...]:
     return COORDINATORS.read(state, b"") or ()
 
 
+def judging(state: View) -> set[str]:
+    """The meta-coordinators whose approvals count: those that are not suspended."""
+    found = ((did, ORGS.read(state, did)) for did in coordinators(state))
+    return {did for did, org in found if org is not None and not org.suspended}
+
+
 def tab_with(state: View, caller: str, provider: str) -> tuple[bytes, Tab] | None:
     """The open tab of a caller's key with a provider, and its id."""
     id_ = PAIRS.read(state, pair(caller, provider))

@@ -61,9 +61,10 @@ def run(view: View, height: int, time_ms: int, requests: Sequence[bytes]) -> Ran
     draft = Draft(view, height, time_ms)
     upgrades.activate(draft)
     before = seats(draft)
-    for item in take_due(draft, DUE, DUE_PER_BLOCK):
+    due, forgotten = take_due(draft, DUE, DUE_PER_BLOCK), take_due(draft, PRUNE, PRUNED_PER_BLOCK)
+    for item in due:
         _WHEN_DUE[item.what](draft, item.id)
-    for item in take_due(draft, PRUNE, PRUNED_PER_BLOCK):
+    for item in forgotten:
         _WHEN_FORGOTTEN[item.what](draft, item.id)
     results = tuple(_execute(draft, index, request) for index, request in enumerate(requests))
     check_totals(draft)

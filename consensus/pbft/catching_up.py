@@ -102,9 +102,12 @@ class CatchingUp:
         """Send what was asked for, as much as fits."""
         if fetch.follow:
             self._accept_follower(sender)
-        blocks = self.blocks_from(fetch.height)
-        if self._desk.allowance.take(sender, sum(len(block.encoded) for block in blocks.blocks), self._desk.now):
-            self._desk.send(sender, blocks)
+        desk = self._desk
+        if desk.allowance.has_more(sender, desk.now):
+            blocks = self.blocks_from(fetch.height)
+            size = sum(len(block.encoded) for block in blocks.blocks)
+            desk.allowance.take(sender, size, desk.now, parts=len(blocks.blocks))
+            desk.send(sender, blocks)
 
     def blocks_from(self, height: int) -> Blocks:
         """Certified blocks from ``height`` on, as many as fit into a message and are of one epoch's certificates or the next's."""

@@ -63,10 +63,11 @@ class Phases:
 
     def on_fetch_body(self, sender: NodeId, wanted: FetchBody) -> None:
         """Somebody lacks a block that is voted for."""
-        slot = self._slots.known(wanted.height)
+        desk, slot = self._desk, self._slots.known(wanted.height)
         block = None if slot is None else slot.bodies.get(wanted.hash)
-        if block is not None:
-            self._desk.send(sender, Body(block))
+        if block is not None and desk.allowance.has_more(sender, desk.now):
+            desk.allowance.take(sender, len(block.encoded), desk.now)
+            desk.send(sender, Body(block))
 
     # -- onward --------------------------------------------------------------------------------------------------------
 

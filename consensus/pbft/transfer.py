@@ -166,7 +166,9 @@ class Transfer:
     def on_fetch_checkpoint(self, sender: NodeId, fetch: FetchCheckpoint) -> None:
         """Show the newest stable checkpoint whose state is here."""
         desk, stable = self._desk, self._checkpointing.stable
-        if stable is None or self._checkpointing.snapshot_at(stable.header.height) is None:
+        if stable is None or not desk.allowance.has_more(sender, desk.now):
+            return
+        if self._checkpointing.snapshot_at(stable.header.height) is None:
             return
         steps: list[EpochStep] = []
         for epoch in range(fetch.epoch + 1, fetch.epoch + 1 + MAX_EPOCH_STEPS):
@@ -174,17 +176,19 @@ class Transfer:
             if step is None or step.header.height > stable.header.height:
                 break
             steps.append(step)
+        desk.allowance.take(sender, 0, desk.now, parts=len(steps))
         more = len(steps) == MAX_EPOCH_STEPS
         desk.send(sender, Checkpoints(tuple(steps), None if more else stable))
 
     def on_fetch_chunk(self, sender: NodeId, fetch: FetchChunk) -> None:
         """Send a part of the state of the stable checkpoint."""
         desk = self._desk
+        if not desk.allowance.has_more(sender, desk.now):
+            return
         snapshot = self._checkpointing.snapshot_at(fetch.height)
         if snapshot is None:
             return
         data = desk.application.chunk(snapshot, fetch.at)
         assert len(data) <= MAX_CHUNK_BYTES
-        if not desk.allowance.take(sender, len(data), desk.now):
-            return
+        desk.allowance.take(sender, len(data), desk.now)
         desk.send(sender, ChunkOf(fetch.height, fetch.at, data))

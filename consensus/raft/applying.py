@@ -122,6 +122,12 @@ def read_meta(raw: bytes) -> tuple[int, int, int, Configuration]:
     raise Broken("raft-log-broken", "what this node's state is cannot be read")
 
 
+def configuration_on(view: View) -> Configuration | None:
+    """The configuration of the state in ``view``; None where none was ever applied."""
+    raw = view.get(generation_prefix(read_generation(view)) + META)
+    return None if raw is None else read_meta(raw)[3]
+
+
 def write_generation(number: int) -> Put:
     """Which state is this node's."""
     return Put(STATE, number.to_bytes(GENERATION_BYTES, "big"))

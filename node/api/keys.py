@@ -32,7 +32,8 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     "agent": frozenset({"find", "call"}),
     "read": frozenset({"find", "look"}),
 }
-"""find: discover, agents, explain. call: tasks. look: members, status, events, metrics. operate: deploy, publish."""
+"""find: discover, agents, explain. call: tasks. look: members, status, events, metrics. operate: deploy, publish, move MESH
+within the key's budget, propose and judge decisions, remove nodes. keys: API keys."""
 
 DEPTH = 8
 """How many calls may follow one another from a person's key; an agent's key has one less than the call that it serves."""

@@ -9,13 +9,14 @@ from starlette.responses import Response
 
 from meshos.consensus.ledger.limits import MAX_KEY_CHARS
 from meshos.consensus.ledger.tree_limits import MAX_KEY_BYTES
-from meshos.errors import BadInput
+from meshos.errors import BadInput, MeshError
 from meshos.node.api import bodies, json_text, limits, render
 from meshos.node.api.amounts import micro
 from meshos.node.api.answers import JsonAnswer
 from meshos.node.api.bodies import Body
-from meshos.node.api.handling import Handling, name_of
+from meshos.node.api.handling import Handling, caller, name_of
 from meshos.node.api.replays import Answer
+from meshos.node.api.shapes import Json
 
 
 class LedgerHandlers(Handling):
@@ -46,14 +47,29 @@ class LedgerHandlers(Handling):
         async def work() -> Answer:
             if signed is None:
                 assert body.transfer is not None
-                key = _key(request, body)
-                asked = partial(self._service.ledger.transfer, body.transfer.to, micro(body.transfer.amount), key, body.timeout)
+                done = await self._transfer(request, body, body.transfer.to, micro(body.transfer.amount))
             else:
                 asked = partial(self._service.ledger.submit, signed, body.timeout)
-            done = await self._within(body.timeout + limits.TIMEOUT_GRACE_S, asked)
+                done = await self._within(body.timeout + limits.TIMEOUT_GRACE_S, asked)
             return Answer(200, json_text.dumps(done))
 
         return await self._once(request, body, work)
+
+    async def _transfer(self, request: Request, body: bodies.TransactionBody, to: str, amount: int) -> Json:
+        """Out of the API key's own budget, from which it is gone unless it is certain that nothing was moved. What was asked for before
+        has been taken from it then.
+        """
+        purse, key = caller(request).purse, _key(request, body)
+        held = spent = 0 if await self._soon(partial(self._service.ledger.knows, key)) else amount
+        purse.hold(held)
+        try:
+            asked = partial(self._service.ledger.transfer, to, amount, key, body.timeout)
+            return await self._within(body.timeout + limits.TIMEOUT_GRACE_S, asked)
+        except MeshError as error:
+            spent = 0 if error.outcome == "not_done" else held
+            raise
+        finally:
+            purse.settle(held, spent)
 
     async def transaction(self, request: Request) -> Response:
         """What became of a transaction."""

@@ -48,6 +48,10 @@ class LedgerService(Protocol):
         """An organisation's balance and tabs; raises BadInput ``bad-did``, Refused ``no-such-account``."""
         ...
 
+    async def knows(self, key: str) -> bool:
+        """Whether ``transfer`` was asked for under this ``key`` before, so that it would only tell what became of that."""
+        ...
+
     async def transfer(self, to: str, micro: int, key: str, timeout_s: float) -> Json:
         """Move MESH of this node's organisation, once for one ``key``; returns when it is committed. Raises Failed by the ledger's refusal,
         Unreachable ``unknown-yet``.

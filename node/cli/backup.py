@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from meshos.node.cli.init import DEFAULT_DIR, DirOption
-from meshos.node.cli.output import JsonFlag, document, ok, say, warn
+from meshos.node.cli.output import JsonFlag, document, note, ok, say, warn
 
 BackupFile = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
 GenesisOption = Annotated[Path | None, typer.Option("--genesis", metavar="GENESIS", help="Refuse the backup of a node of another mesh.")]
@@ -41,7 +41,8 @@ def backup(file: BackupFile, directory: DirOption = DEFAULT_DIR, as_json: JsonFl
 def restore(file: BackupFile, directory: DirOption = DEFAULT_DIR, genesis: GenesisOption = None, as_json: JsonFlag = False) -> None:
     """Make a node again from its backup, in a new folder, with a new validator key.
 
-    It follows the mesh at once; it votes once its organisation has moved its seat to the new key. Never run the old copy again.
+    It follows the mesh at once; it votes once its organisation has moved its seat to the new key, with the agreement that this prints
+    and `mesh org register` where the root key is. Never run the old copy again.
     """
     from meshos.node import backup as backups
     from meshos.node import folder
@@ -51,6 +52,7 @@ def restore(file: BackupFile, directory: DirOption = DEFAULT_DIR, genesis: Genes
     saved = restored.backup
     if as_json:
         body = {**asdict(saved), "dir": str(restored.dir), "oldValidator": saved.validator, "validator": restored.validator}
+        body["agreement"] = restored.agreement or None
         document("restore", body)
         return
     say(f"{saved.name} of {saved.org}, mesh {saved.mesh}")
@@ -60,6 +62,9 @@ def restore(file: BackupFile, directory: DirOption = DEFAULT_DIR, genesis: Genes
     warn(f"what it acknowledged after {saved.made} is not in it")
     warn("it does not vote until its organisation moves its seat to the new key")
     ok(f"restored; never run the old copy again. Next: mesh run --dir {directory}")
+    if restored.agreement:
+        note("Then, where the root key of the organisation is, move its seat to the new key, in force at the next checkpoint:")
+        note(f"mesh org register {restored.agreement} --dir DIR")
 
 
 def _size(size: int) -> str:

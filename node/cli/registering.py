@@ -8,7 +8,7 @@ from pathlib import Path
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.keys import HUMAN, NODE, ROOT
 from meshos.consensus.ledger.limits import MAX_LIFETIME_MS
-from meshos.consensus.ledger.orgs import AddHuman, AddNode, RemoveHuman, RemoveNode
+from meshos.consensus.ledger.orgs import AddHuman, AddNode, RemoveHuman, RemoveNode, RotateValidator
 from meshos.errors import BadInput, MeshError, Refused
 from meshos.genesis_content import NODE_ID
 from meshos.ids import NodeId
@@ -39,7 +39,8 @@ def agreement_in(text: str) -> str | None:
 
 
 def register(config: NodeConfig, text: str, target: Target, *, node: NodeId | None = None) -> Registered:
-    """Register the key of an agreement. Again for the same key changes nothing. ``node``: only if it is that of this very node.
+    """Register the key of an agreement. Again for the same key changes nothing; a node that is registered with another validator key
+    (it was restored) votes with this one from now on. ``node``: only if it is that of this very node.
 
     Raises as ``registration``, BadInput ``root-key-not-here``, and as ``signing.send``.
     """
@@ -49,9 +50,12 @@ def register(config: NodeConfig, text: str, target: Target, *, node: NodeId | No
     key, role = (body.node, NODE) if isinstance(body, AddNode) else (body.key, HUMAN)
     with Client(target) as client:
         known = _known(client, key)
-        if known is not None and (known.get("role"), known.get("org")) == (role, config.org):
-            return Registered(key, role, config.org, changed=False, height=0)
-        return Registered(key, role, config.org, changed=True, height=_send(client, config, body))
+        if known is None or (known.get("role"), known.get("org")) != (role, config.org):
+            return Registered(key, role, config.org, changed=True, height=_send(client, config, body))
+        if isinstance(body, AddNode) and known.get("validator") not in (None, body.validator):
+            rotation = RotateValidator(body.org, body.node, body.validator, body.validator_agrees)
+            return Registered(key, role, config.org, changed=True, height=_send(client, config, rotation))
+        return Registered(key, role, config.org, changed=False, height=0)
 
 
 def unregister(config: NodeConfig, key: str, target: Target) -> Registered:
@@ -105,5 +109,6 @@ def _known(client: Client, key: str) -> dict[str, object] | None:
 
 
 def _send(client: Client, config: NodeConfig, body: Body) -> int:
-    height = send(client, folder.open_root(config), ROOT, body, SENT_S).get("height")
+    mesh = folder.read_genesis(config.genesis).hash
+    height = send(client, folder.open_root(config), ROOT, body, SENT_S, mesh=mesh).get("height")
     return height if isinstance(height, int) else 0

@@ -52,16 +52,20 @@ def pause(client: Client, file: Path, for_ms: int, reason: str, timeout_s: float
     return send(client, open_key(file), HUMAN, Pause(for_ms, reason), timeout_s)
 
 
-def send(client: Client, key: SigningKey, role: str, body: Body, timeout_s: float) -> dict[str, object]:
+def send(client: Client, key: SigningKey, role: str, body: Body, timeout_s: float, *, mesh: bytes | None = None) -> dict[str, object]:
     """Sign a transaction and have the node order it; returns when it is committed: ``{txId, height, outcome}``.
 
-    Raises Refused ``no-such-ledger-key`` or ``signer-not-allowed``, and by the ledger's refusal; Unreachable ``unknown-yet``.
+    ``mesh``: the genesis hash, where it is known here; else the node's word is taken for which mesh is signed for. Raises Refused
+    ``no-such-ledger-key``, ``signer-not-allowed`` or ``wrong-genesis``, and by the ledger's refusal; Unreachable ``unknown-yet``.
     """
     name = multikey(key.public)
     known = client.get("v1", "ledger", "keys", name)
     if known.get("role") != role:
         raise Refused("signer-not-allowed", f"{name} is a {known.get('role')} key on the ledger, and this needs a {role} key")
     genesis_hash = bytes.fromhex(str(known["genesis"]))
+    if mesh not in (None, genesis_hash):
+        what = "the node that was asked belongs to another mesh than the genesis here: nothing was signed"
+        raise Refused("wrong-genesis", what, hint="look at --node")
     ledger_ms = int(datetime.fromisoformat(str(known["time"])).timestamp() * 1000)
     nonce, expires_ms = int(number(known.get("nonce")) or 0), max(ledger_ms, int(time.time() * 1000)) + LIFETIME_MS
     return submit(client, signed(key, body, genesis_hash, nonce, expires_ms), timeout_s)

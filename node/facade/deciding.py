@@ -23,6 +23,7 @@ from meshos.node.api import shapes
 from meshos.node.facade import explaining
 from meshos.node.facade.ledger import LedgerDesk, advice
 from meshos.protocols.ledger.port import LedgerView
+from meshos.protocols.ledger.slots import Concluded
 
 SHOWN = 200
 """Ended decisions in a list; the open ones are all in it."""
@@ -69,8 +70,7 @@ class DecisionDesk:
         self._check_ready()
         _check_reason(reason)
         body = Propose.read([cast(list[cbor.Value], list(action)), reason])  # JSON has no value that CBOR has not
-        self._try(body)
-        done = await self._desk.send(body, f"propose/{key}", timeout_s)
+        done = await self._send(body, f"propose/{key}", timeout_s)
         return {**self._whole(decision_id(self._genesis_hash, done.id)), "txId": done.id.hex(), "height": done.height}
 
     async def judge(self, text: str, act: str, reason: str, key: str, timeout_s: float) -> shapes.Json:
@@ -79,8 +79,7 @@ class DecisionDesk:
         _check_reason(reason)
         id_ = self._found(text)
         body = Judge.read([id_, act, reason])
-        self._try(body)
-        done = await self._desk.send(body, f"{act}/{id_.hex()}/{key}", timeout_s)
+        done = await self._send(body, f"{act}/{id_.hex()}/{key}", timeout_s)
         return {**self._whole(id_), "txId": done.id.hex(), "height": done.height}
 
     async def explained(self, text: str) -> shapes.Explanation | None:
@@ -99,6 +98,12 @@ class DecisionDesk:
         return queries.waiting(self._window) if self._window.height else 0
 
     # -- parts -------------------------------------------------------------------------------------------------------
+
+    async def _send(self, body: Body, key: str, timeout_s: float) -> Concluded:
+        """Try it and send it. What was sent for this ``key`` before is not tried again: the ledger would now refuse what it has done."""
+        if not await self._desk.knows(key):
+            self._try(body)
+        return await self._desk.send(body, key, timeout_s)
 
     def _try(self, body: Body) -> None:
         window = self._window
@@ -160,7 +165,7 @@ class DecisionDesk:
         }
 
     def _view(self, one: queries.Waiting) -> dict[str, object]:
-        decision, entitled = one.decision, set(queries.coordinators(self._window))
+        decision, entitled = one.decision, queries.judging(self._window)
         kind, subject, *_ = decision.action.fields()
         return {
             "id": one.id.hex(),

@@ -11,7 +11,7 @@ from meshos import catalogue
 from meshos.consensus.ledger import bundles, queries, transaction, tree
 from meshos.consensus.ledger.accounts import Transfer
 from meshos.consensus.ledger.body import Body
-from meshos.consensus.ledger.keys import HUMAN, KEYS
+from meshos.consensus.ledger.keys import HUMAN, KEYS, NODE
 from meshos.consensus.ledger.kinds import Order, read
 from meshos.consensus.ledger.light_client import encode_bundle
 from meshos.consensus.ledger.results import COMMITTED, Result, decode_result
@@ -26,7 +26,7 @@ from meshos.node.facade.views import NameOf
 from meshos.node.kernel.assembly import ASK_LEDGER, SEND
 from meshos.node.runtime.host import Host
 from meshos.protocols.ledger.port import ReplicaLedger
-from meshos.protocols.ledger.sender import Send
+from meshos.protocols.ledger.sender import IsKnown, Send
 from meshos.protocols.ledger.slots import UNKNOWN, Concluded
 from meshos.storage.store import View
 
@@ -126,7 +126,7 @@ class LedgerDesk:
     async def send(self, body: Body, key: str, timeout_s: float) -> Concluded:
         """Have ``body`` done in the name of this node, once for one ``key``; returns when it is committed. Raises as ``transfer``."""
         try:
-            done: Concluded = await self._host.flow(SEND, Send(b"api/" + hashlib.sha256(key.encode()).digest(), body), timeout_s=timeout_s)
+            done: Concluded = await self._host.flow(SEND, Send(_ref(key), body), timeout_s=timeout_s)
         except MeshError as error:
             if error.name != "deadline-exceeded":
                 raise
@@ -137,6 +137,11 @@ class LedgerDesk:
             what = "the ledger has decided on this transaction while this node was away, and what it decided is not known here"
             raise Unreachable("unknown-yet", what, hint=f"ask another node: mesh ledger tx {done.id.hex()[:16]}; it cannot be done twice")
         raise _failed(done.name or "transaction-expired")
+
+    async def knows(self, key: str) -> bool:
+        """Whether ``send`` has sent something for this ``key``, so that it would only tell what became of it."""
+        known: bool = await self._host.flow(SEND, IsKnown(_ref(key)), timeout_s=LOOK_S)
+        return known
 
     async def submit(self, request: bytes, timeout_s: float) -> shapes.Json:
         """Have a transaction ordered that somebody signed elsewhere. Raises as ``transfer``."""
@@ -183,6 +188,7 @@ class LedgerDesk:
             "role": found.role or "retired",
             "org": found.org,
             "name": found.label if found.role == HUMAN else None,
+            "validator": found.label if found.role == NODE else None,
             "nonce": found.nonce,
             "genesis": self._genesis_hash.hex(),
             "height": window.height,
@@ -217,6 +223,10 @@ class LedgerDesk:
         tx = order.transaction
         said: dict[str, object] = {"txId": tx.id.hex(), "kind": tx.kind, "key": tx.key, "nonce": tx.nonce, "expires_ms": tx.expires_ms}
         return said | came
+
+
+def _ref(key: str) -> bytes:
+    return b"api/" + hashlib.sha256(key.encode()).digest()
 
 
 def _org(did: str) -> OrgDid:

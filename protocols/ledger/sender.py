@@ -47,9 +47,9 @@ from meshos.protocols.ledger.slots import (
     Slot,
     done_key,
     drop_slot,
+    purpose_of,
     read_done,
     read_slots,
-    wish,
     write_done,
     write_slot,
 )
@@ -71,6 +71,13 @@ class Send:
     body: Body
 
 
+@dataclass(frozen=True, slots=True)
+class IsKnown:
+    """Whether something was sent under the name ``ref``, or is on its way: then ``Send`` sends nothing new. Gives bool."""
+
+    ref: bytes
+
+
 @dataclass(slots=True)
 class _Waiting:
     """What has no nonce yet."""
@@ -78,10 +85,6 @@ class _Waiting:
     ref: bytes
     body: Body
     askers: list[_Asker]
-
-    def wish(self) -> bytes:
-        """The hash of its body."""
-        return wish(self.body.KIND, self.body.fields())
 
 
 class Sender:
@@ -145,18 +148,20 @@ class Sender:
     def _perform(self, perform: Perform) -> None:
         assert isinstance(perform.operation, Propose)
         asker, command = (perform.reply_to, perform.op), perform.operation.command
+        if isinstance(command, IsKnown):
+            on_the_way = {slot.ref for slot in self._slots.values()} | {waiting.ref for waiting in self._queue}
+            self._answer([asker], Ok(command.ref in self._done or command.ref in on_the_way))
+            return
         if not isinstance(command, Send) or not 0 < len(command.ref) <= MAX_REF_BYTES:
             self._answer([asker], Err(Refused("unknown-command", f"the sender of transactions has no command {type(command).__name__}")))
             return
         ended = self._done.get(command.ref)
         slot = next((slot for slot in self._slots.values() if slot.ref == command.ref), None)
         waiting = next((waiting for waiting in self._queue if waiting.ref == command.ref), None)
-        first = slot.first if slot is not None else None
-        known = ended.wish if ended is not None else first.wish if first is not None else waiting.wish() if waiting is not None else b""
-        if known and known != wish(command.body.KIND, command.body.fields()):
-            what = "the transaction of this name is another one"
-            hint = "repeat the same request, or take a new key for a new one"
-            self._answer([asker], Err(Refused("idempotency-conflict", what, hint=hint)))
+        before = _purpose_before(ended, slot, waiting)
+        if before and before != purpose_of(command.body):
+            what = "something else was asked for under this name before"
+            self._answer([asker], Err(Refused("idempotency-conflict", what, hint="take a new idempotencyKey for a new request")))
         elif ended is not None:
             self._answer([asker], Ok(ended))
         elif slot is not None:
@@ -299,7 +304,7 @@ class Sender:
     def _conclude(self, slot: Slot, outcome: str, name: str = "", height: int = 0) -> None:
         """Tell who asked, and remember it."""
         assert slot.first is not None
-        ended = Concluded(slot.ref, slot.first.id, outcome, name, height, slot.first.wish)
+        ended = Concluded(slot.ref, slot.first.id, outcome, name, height, slot.first.purpose)
         slot.first, askers, slot.askers = None, slot.askers, []
         number = self._numbers[-1][0] + 1 if self._numbers else 0
         self._numbers.append((number, slot.ref))
@@ -327,3 +332,12 @@ class Sender:
             del self._signing[op]
         del self._slots[slot.nonce]
         self._effects.append(WriteBack((drop_slot(slot),)))
+
+
+def _purpose_before(ended: Concluded | None, slot: Slot | None, waiting: _Waiting | None) -> bytes:
+    """Of what a name stands for already; empty: of nothing, or that is not known any more."""
+    if ended is not None:
+        return ended.purpose
+    if slot is not None and slot.first is not None:
+        return slot.first.purpose
+    return b"" if waiting is None else purpose_of(waiting.body)

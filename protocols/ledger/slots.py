@@ -1,14 +1,16 @@
 """A nonce of the node's key, and the transactions that may use it: how it is stored.
 
 slot/<nonce>     [ref, envelope, filler]
-done/<number>    [ref, id, outcome, name, height, wish]: the newest KEPT transactions that ended
+done/<number>    [ref, id, outcome, name, height, purpose]: the newest KEPT transactions that ended
 """
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from meshos import cbor
 from meshos.consensus.ledger import transaction
+from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.packing import pack, unpack
 from meshos.effects import Delete, Put
 from meshos.storage.store import View
@@ -28,8 +30,6 @@ class Concluded:
     *refused*    It was not, and never will be.
     *expired*    The same, since its time was over.
     *unknown*    It can be executed no more, and this node has not seen whether it was: look at the ledger's state.
-
-    ``wish`` is that of its body.
     """
 
     ref: bytes
@@ -37,29 +37,25 @@ class Concluded:
     outcome: str
     name: str = ""
     height: int = 0
-    wish: bytes = b""
-
-
-def wish(kind: str, fields: object) -> bytes:
-    """The hash of a body, whatever nonce and end it got."""
-    return hashlib.sha256(pack(kind, fields)).digest()
+    purpose: bytes = field(default=b"", compare=False)
+    """``purpose_of`` the body; empty in what an earlier version wrote."""
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One envelope for a nonce, what it wishes for, and its signed request once there is one."""
+    """One envelope for a nonce, what it is for, and its signed request once there is one."""
 
     envelope: bytes
     id: bytes
     expires_ms: int
-    wish: bytes
+    purpose: bytes
     request: bytes = b""
 
     @classmethod
     def of(cls, envelope: bytes) -> "Attempt":
         """From the bytes that were made here."""
-        _, kind, _, _, expires_ms, fields = unpack(envelope)
-        return cls(envelope, transaction.transaction_id(envelope), expires_ms, wish(kind, fields))
+        _, kind, _, _, expires_ms, body = unpack(envelope)
+        return cls(envelope, transaction.transaction_id(envelope), expires_ms, _purpose(kind, body))
 
 
 @dataclass(slots=True)
@@ -93,6 +89,15 @@ class Slot:
         return (attempt for attempt in (self.first, self.filler) if attempt is not None)
 
 
+def purpose_of(body: Body) -> bytes:
+    """A hash of what a transaction is to do, with whatever nonce and end: by this it is known whether a name means the same again."""
+    return _purpose(body.KIND, body.fields())
+
+
+def _purpose(kind: str, body: object) -> bytes:
+    return hashlib.sha256(cbor.encode([kind, body])).digest()
+
+
 def slot_key(nonce: int) -> bytes:
     """Where a Slot lies."""
     return SLOT + nonce.to_bytes(8, "big")
@@ -124,7 +129,7 @@ def done_key(number: int) -> bytes:
 
 def write_done(number: int, ended: Concluded) -> Put:
     """Keep ``ended``."""
-    return Put(done_key(number), pack(ended.ref, ended.id, ended.outcome, ended.name, ended.height, ended.wish))
+    return Put(done_key(number), pack(ended.ref, ended.id, ended.outcome, ended.name, ended.height, ended.purpose))
 
 
 def read_done(view: View) -> Iterator[tuple[int, Concluded]]:

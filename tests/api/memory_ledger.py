@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from meshos.errors import Failed, Refused
+from meshos.errors import Failed, Refused, Unreachable
 from meshos.node.api.shapes import Json, LedgerHead
 
 ORG = "did:mesh:enterprise:alpha"
@@ -17,6 +17,7 @@ class MemoryLedger:
     balances: dict[str, int] = field(default_factory=lambda: {ORG: 10_000_000})
     moved: dict[str, tuple[str, int]] = field(default_factory=dict)
     submitted: list[bytes] = field(default_factory=list)
+    silent: bool = False
 
     async def head(self) -> LedgerHead:
         return LedgerHead(len(self.moved), "ab" * 32, "cd" * 32, 1_764_000_000_000, 0, 0, "alpha-1", 4, 3, True, "", 0, 0)
@@ -40,11 +41,17 @@ class MemoryLedger:
             raise Refused("no-such-account", f"there is no account of {did}")
         return {"did": did, "balance_micro": self.balances[did], "open": True, "height": 0, "tabs": []}
 
+    async def knows(self, key: str) -> bool:
+        return key in self.moved
+
     async def transfer(self, to: str, micro: int, key: str, timeout_s: float) -> Json:
         if self.balances[ORG] < micro:
             raise Failed("insufficient-funds", "there is not so much")
-        if self.moved.setdefault(key, (to, micro)) == (to, micro):
+        if key not in self.moved:
             self.balances[ORG] -= micro
+        self.moved[key] = (to, micro)
+        if self.silent:
+            raise Unreachable("unknown-yet", "it has not said")
         return {"txId": "ef" * 32, "height": len(self.moved), "outcome": "committed"}
 
     async def submit(self, request: bytes, timeout_s: float) -> Json:

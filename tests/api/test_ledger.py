@@ -69,3 +69,29 @@ async def test_only_an_operator_moves_money(live: Live) -> None:
     async with live.client("caller") as client:
         answer = await client.post("/v1/transactions", json={"transfer": {"to": BETA, "amount": "1"}})
         assert answer.status_code == 403
+
+
+async def test_a_key_moves_no_more_than_its_budget(live: Live) -> None:
+    live.tokens["clerk"] = live.keys.mint("clerk", "operator", budget_micro=3_000_000)
+    clerk = live.keys.find(live.tokens["clerk"])
+    assert clerk is not None
+    async with live.client("clerk") as client:
+
+        async def move(amount: str, **more: str) -> tuple[int, str]:
+            answer = await client.post("/v1/transactions", json={"transfer": {"to": BETA, "amount": amount}, **more})
+            return answer.status_code, answer.json().get("name", "")
+
+        assert await move("3.000001") == (402, "budget-exceeded")
+        assert await move("2", idempotencyKey="k") == await move("2", idempotencyKey="k") == (200, "")
+        assert (clerk.spent_micro, clerk.held_micro) == (2_000_000, 0), "once for what is done once"
+        assert await move("1.5") == (402, "budget-exceeded")
+        assert live.memory is not None
+        live.memory.ledger.silent = True
+        assert (await move("1", idempotencyKey="late"))[1] == "unknown-yet"
+        live.memory.ledger.silent = False
+        assert clerk.left_micro() == 0, "it may have been moved"
+        assert await move("1", idempotencyKey="late") == (200, ""), "and is asked after without being taken again"
+        clerk.budget_micro = 4_000_000
+        live.memory.ledger.balances.update(dict.fromkeys(live.memory.ledger.balances, 0))
+        assert (await move("1"))[1] == "insufficient-funds"
+        assert clerk.left_micro() == 1_000_000, "what was not moved is not spent"

@@ -7,20 +7,29 @@ import shutil
 import stat
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from meshos import genesis as g
+from meshos.consensus.ledger.body import Body
+from meshos.consensus.ledger.orgs import AddNode, RotateValidator
+from meshos.consensus.raft.applying import founding, write_generation
 from meshos.crypto.keys import multikey
 from meshos.crypto.keystore import TEST_COST
-from meshos.effects import Put
+from meshos.crypto.signing import verify_many
+from meshos.effects import Put, Write
 from meshos.errors import BadInput, MeshError
-from meshos.ids import org_did
-from meshos.node import backup, folder
+from meshos.ids import NodeId, org_did
+from meshos.node import agreeing, backup, folder
 from meshos.node.backup_file import Writer
-from meshos.node.cli import main
+from meshos.node.cli import main, registering
+from meshos.node.cli.client_connection import Target
 from meshos.node.config import Address, NodeConfig, load, to_toml
+from meshos.node.founding import BEGUN
 from meshos.storage.level import LevelStore
 
 MADE = "2026-01-31T12:00:00Z"
@@ -246,6 +255,51 @@ def test_a_file_that_became_shorter_while_it_was_read_is_noticed(tmp_path: Path,
     assert refusal(lambda: writer.add("source", source)) == "cannot-write"
 
 
+def test_only_a_node_that_decides_alone_comes_back(node: NodeConfig, tmp_path: Path) -> None:
+    me = NodeId(folder.open_identity(node).node_id)
+    (node.dir / BEGUN).touch()
+
+    def restored_from(number: int, *writes: Write) -> str:
+        store = LevelStore(node.data)
+        store.prefixed("org").write(writes)
+        store.close()
+        backup.make(node, tmp_path / f"file {number}", made=MADE, cost=TEST_COST)
+        try:
+            backup.restore(tmp_path / f"file {number}", tmp_path / f"again {number}")
+        except MeshError as error:
+            assert not (tmp_path / f"again {number}").exists()
+            return error.name
+        return ""
+
+    assert restored_from(1, write_generation(0)) == "other-nodes-decide", "it joined, and may have been given a vote since"
+    assert restored_from(2, *founding([me])) == ""
+    assert restored_from(3, *founding([me, NodeId("another")])) == "other-nodes-decide"
+    assert restored_from(4, *founding([NodeId("another")])) == "other-nodes-decide"
+
+
+def test_its_organisation_moves_its_seat_to_the_new_key_by_the_agreement(
+    node: NodeConfig, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restored = backup.restore(file, tmp_path / "again")
+    on_the_ledger = {"role": "node", "org": node.org, "validator": restored.backup.validator}
+    sent: list[Body] = []
+
+    def send(client: object, key: object, role: str, body: Body, timeout_s: float, *, mesh: bytes) -> dict[str, object]:
+        sent.append(body)
+        return {"height": 7}
+
+    asked = SimpleNamespace(get=lambda *path: on_the_ledger)
+    monkeypatch.setattr(registering, "Client", lambda target: nullcontext(asked))
+    monkeypatch.setattr(registering, "send", send)
+    done = registering.register(node, restored.agreement, cast(Target, None))
+    (body,) = sent
+    assert isinstance(body, RotateValidator) and (body.node, body.validator) == (restored.backup.node, restored.validator)
+    assert all(verify_many(body.claims(folder.read_genesis(node.genesis).hash))), "the new key agrees"
+    assert (done.changed, done.height) == (True, 7)
+    on_the_ledger["validator"] = restored.validator
+    assert not registering.register(node, restored.agreement, cast(Target, None)).changed and len(sent) == 1
+
+
 def test_the_commands_say_what_matters(node: NodeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--dir", str(node.dir), "--json"]
     assert main.run(["backup", str(tmp_path / "file"), *words]) == 0
@@ -257,6 +311,8 @@ def test_the_commands_say_what_matters(node: NodeConfig, tmp_path: Path, capsys:
     assert main.run(["restore", str(tmp_path / "file"), "--dir", str(tmp_path / "third"), "--genesis", str(node.genesis), "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
     assert body["oldValidator"] == saved["validator"] != body["validator"]
+    agreed = agreeing.read(body["agreement"], folder.read_genesis(node.genesis).hash, node.org)
+    assert isinstance(agreed, AddNode) and (agreed.node, agreed.validator) == (saved["node"], body["validator"])
     with pytest.raises(BadInput):
         load(tmp_path / "missing")
     assert main.run(["backup", str(tmp_path / "other"), "--dir", str(tmp_path / "missing")]) == 2

@@ -1,18 +1,21 @@
 """A real folder and a real disk: founding and joining happen once, and a lost disk is not taken for a new node."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
+from meshos.consensus.ledger.application import Ledger
 from meshos.consensus.org.replicated import OrgState
 from meshos.consensus.raft.applying import State
 from meshos.errors import Refused
 from meshos.node.cli.testnet import making
 from meshos.node.config import load
-from meshos.node.founding import BEGUN, begin
+from meshos.node.founding import BEGUN, begin, check_mesh
 from meshos.node.opening import Folder, open_folder
+from meshos.protocols.ledger.port import LEDGER
 from meshos.storage.level import LevelStore
 
 
@@ -66,3 +69,19 @@ def test_a_node_that_lost_its_disk_is_refused_by_name_and_nothing_is_written(ope
     for _ in range(2):
         with pytest.raises(Refused, match="state-lost"):
             begun(opened)
+
+
+@pytest.mark.parametrize("opened", [0], indirect=True)
+def test_a_genesis_that_is_not_that_of_the_ledger_on_this_disk_is_refused(opened: Folder) -> None:
+    level = LevelStore(opened.config.data)
+    try:
+        store = level.prefixed(LEDGER)
+        check_mesh(opened, store)
+        store.write(Ledger(opened.genesis).genesis().writes)
+        check_mesh(opened, store)
+        other = replace(opened.genesis, time_ms=opened.genesis.time_ms + 1_000)
+        with pytest.raises(Refused) as caught:
+            check_mesh(replace(opened, genesis=other), store)
+        assert caught.value.name == "wrong-genesis"
+    finally:
+        level.close()

@@ -2,14 +2,18 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from meshos.consensus.ledger.orgs import RemoveHuman
 from meshos.crypto.keys import SigningKey, multikey
 from meshos.crypto.keystore import TEST_COST, Passphrase
 from meshos.errors import BadInput, Refused
 from meshos.node import agreeing, person
-from meshos.node.cli import main
+from meshos.node.cli import main, signing
+from meshos.node.cli.client_connection import Client
 from meshos.node.folder import Identity
 
 GENESIS, OTHER = b"g" * 32, b"h" * 32
@@ -83,3 +87,14 @@ def test_a_passphrase_may_lie_beside_the_key(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(("name", "org"), [("", ALPHA), ("two\nlines", ALPHA), ("x" * 257, ALPHA), ("Ada", "alpha")])
 def test_a_wrong_name_or_organisation_is_refused(name: str, org: str, tmp_path: Path) -> None:
     assert main.run(["key", "agree", str(tmp_path / "ada.key"), "--name", name, "--org", org]) == 2
+
+
+def test_a_root_key_signs_for_no_other_mesh_than_its_own() -> None:
+    known = {"role": "root", "nonce": 0, "genesis": OTHER.hex(), "time": "2026-01-31T12:00:00Z"}
+    posted: list[object] = []
+    client = cast(Client, SimpleNamespace(get=lambda *path: known, post=lambda *path, body, timeout_s: posted.append(body) or {}))
+    with pytest.raises(Refused) as caught:
+        signing.send(client, KEY, "root", RemoveHuman("ada"), 1.0, mesh=GENESIS)
+    assert caught.value.name == "wrong-genesis" and not posted
+    signing.send(client, KEY, "root", RemoveHuman("ada"), 1.0, mesh=OTHER)
+    assert len(posted) == 1

@@ -24,7 +24,7 @@ class Chain:
 
     def __init__(self, books: Books) -> None:
         self.books = books
-        self.sent: list[str] = []
+        self.sent: dict[str, Concluded] = {}
         self.get, self.scan = books.state.get, books.state.scan
 
     @property
@@ -39,9 +39,14 @@ class Chain:
         chain = self
 
         class Way:
+            async def knows(self, key: str) -> bool:
+                return f"{name} {key}" in chain.sent
+
             async def send(self, body: Body, key: str, timeout_s: float) -> Concluded:
-                chain.sent.append(key)
-                return Concluded(b"", chain.books.do(name, body), "committed", "", chain.books.height)
+                if not await self.knows(key):
+                    done = Concluded(b"", chain.books.do(name, body), "committed", "", chain.books.height)
+                    chain.sent[f"{name} {key}"] = done
+                return chain.sent[f"{name} {key}"]
 
             def name_of(self, node: NodeId) -> str:
                 return node
@@ -54,8 +59,8 @@ def chain() -> Chain:
     return Chain(Books())
 
 
-async def propose(chain: Chain, by: str = "alpha-1", action: list[object] | None = None) -> Mapping[str, object]:
-    return await chain.desk(by).propose(action or DELTA, "it answers wrongly", "k", 1.0)
+async def propose(chain: Chain, by: str = "alpha-1", action: list[object] | None = None, key: str = "k") -> Mapping[str, object]:
+    return await chain.desk(by).propose(action or DELTA, "it answers wrongly", key, 1.0)
 
 
 async def test_a_decision_is_shown_with_who_approved_it_and_why_until_it_is_executed(chain: Chain) -> None:
@@ -87,8 +92,18 @@ async def test_what_the_ledger_would_refuse_is_refused_before_it_is_sent_with_ad
     with pytest.raises(Refused) as caught:
         await chain.desk("alpha-1").propose(["parameters", {"dispute-ms": 1}], "faster", "k", 1.0)
     assert caught.value.name == "parameter-out-of-bounds"
-    assert chain.sent == []
+    assert chain.sent == {}
     assert (await chain.desk("beta-1").approval(str(made["id"])))["approvals"] == 1, "trying changes nothing"
+
+
+async def test_what_was_done_is_told_again_to_whoever_did_not_hear_it(chain: Chain) -> None:
+    made = await propose(chain)
+    assert await propose(chain) == made
+    id_ = str(made["id"])
+    await chain.desk("beta-1").judge(id_, APPROVE, "I looked", "k", 1.0)
+    done = await chain.desk("gamma-1").judge(id_, APPROVE, "me too", "k", 1.0)
+    assert await chain.desk("gamma-1").judge(id_, APPROVE, "me too", "k", 1.0) == done, "not already-voted, nor decision-ended"
+    assert (await propose(chain))["txId"] == made["txId"], "not already-quarantined"
 
 
 async def test_a_node_without_a_voice_is_told_which_has_it() -> None:
@@ -148,9 +163,9 @@ async def test_ended_decisions_come_newest_first() -> None:
     first = await propose(chain)
     await chain.desk("beta-1").judge(str(first["id"]), REJECT, "no", "k", 1.0)
     await chain.desk("gamma-1").judge(str(first["id"]), REJECT, "no", "k", 1.0)
-    small = await propose(chain, action=["parameters", {"directory-record-ttl-ms": 3_700_000}])
+    small = await propose(chain, action=["parameters", {"directory-record-ttl-ms": 3_700_000}], key="k-2")
     assert (small["state"], small["needed"]) == ("executed", 0), "of little risk"
-    waits = await propose(chain)
+    waits = await propose(chain, key="k-3")
     listed = await chain.desk("delta-1").approvals(open_only=False)
     assert [row["id"] for row in cast(Any, listed["approvals"])] == [waits["id"], small["id"], first["id"]]
 

@@ -176,6 +176,7 @@ SHAPES: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("$.placementSeed", lambda d: d.update(placementSeed="00"), "64 lower-case hex digits"),
     ("$.trustWeights.uptime", lambda d: d["trustWeights"].update(uptime=True), "whole number from 0 to 100"),
     ("$.supplyMillionths", lambda d: d.update(supplyMillionths=2**53), "whole number"),
+    ("$.governance.minApprovals", lambda d: d["governance"].update(minApprovals=2), "whole number from 3"),
     ("$.orgs", lambda d: d.update(orgs={}), "must be a list"),
     ("$.orgs", lambda d: d.update(orgs=[{}] * 1_025), "may have 1024"),
     ("$.orgs[1].did", lambda d: d["orgs"][1].update(did="did:web:x"), "is not did:mesh"),

@@ -26,7 +26,7 @@ from meshos.consensus.ledger.approvals import (
 from meshos.consensus.ledger.audit import AUDIT, Entry, place
 from meshos.consensus.ledger.commitments import Commit
 from meshos.consensus.ledger.draft import Draft
-from meshos.consensus.ledger.limits import DAY_MS, HOUR_MS
+from meshos.consensus.ledger.limits import DAY_MS, HOUR_MS, MAX_KEPT_DECISIONS_PER_ORG
 from meshos.consensus.ledger.motions import Entitle, Move, Vote, motion_id
 from meshos.consensus.ledger.orgs import RemoveHuman
 from meshos.consensus.ledger.parameters import PARAMETERS
@@ -93,6 +93,31 @@ def test_a_decision_of_little_risk_is_executed_at_once(books: Books) -> None:
     assert status(books, id_) == EXECUTED and QUARANTINE.read(books.state, agent) is not None
 
 
+def test_many_small_steps_of_one_coordinator_have_the_risk_of_the_large_one(books: Books) -> None:
+    small = Tune((("dispute-ms", 4_500_000),))
+    assert status(books, proposed(books, small)) == EXECUTED, "a quarter more: a risk of 20"
+    further = proposed(books, Tune((("dispute-ms", 5_400_000),)))
+    assert status(books, further) == OPEN, "half more than was decided by several: 40"
+    other = proposed(books, Tune((("directory-record-ttl-ms", 4_320_000),)), by="beta")
+    assert status(books, other) == OPEN, "8, and the 20 that are moved already"
+    assert status(books, proposed(books, Tune((("dispute-ms", 3_600_000),)), by="beta")) == EXECUTED, "the way back has none"
+    judge(books, further, APPROVE, "beta-1", "gamma-1")
+    assert (status(books, further), dispute_ms(books)) == (EXECUTED, 5_400_000)
+    assert status(books, proposed(books, Tune((("dispute-ms", 6_000_000),)))) == EXECUTED, "from there on anew"
+
+
+def test_a_coordinator_fills_neither_the_state_nor_the_list_with_decisions_that_change_nothing(books: Books) -> None:
+    nothing = Propose(Tune((("dispute-ms", 3_600_000),)), "again")
+    for _ in range(MAX_KEPT_DECISIONS_PER_ORG // 64):
+        nonce = books.nonce("alpha-1")
+        results = books.block([books.request("alpha-1", nothing, nonce=nonce + ahead) for ahead in range(64)])
+        assert {result.outcome for result in results} == {"committed"}
+    books.refused("alpha-1", nothing, "busy")
+    assert status(books, proposed(books, by="beta")) == OPEN, "others are not kept from it"
+    books.block(later_ms=DAY_MS)  # as many are forgotten as one block forgets
+    assert status(books, decision_id(books.genesis.hash, books.do("alpha-1", nothing))) == EXECUTED
+
+
 @pytest.mark.parametrize(("registered", "needed"), [(0, 3), (1, 3), (3, 3), (4, 3), (7, 3), (9, 3), (10, 4), (13, 5), (100, 34)])
 def test_how_many_must_approve(registered: int, needed: int) -> None:
     assert approvals_needed(3, registered) == needed, "max(3, f_c + 1)"
@@ -124,6 +149,16 @@ def test_it_expires_by_ledger_time(books: Books) -> None:
     last = books.request("gamma-1", Judge(id_, APPROVE, "late"), expires_ms=books.time_ms + DAY_MS)
     result = books.block([last], later_ms=TIMEOUT_MS)[0]
     assert (result.name, status(books, id_), quarantined(books)) == ("decision-ended", EXPIRED, False)
+
+
+def test_what_ends_in_the_block_in_which_another_is_forgotten_is_forgotten_in_its_turn(books: Books) -> None:
+    first = proposed(books, Tune((("dispute-ms", 3_600_001),)))
+    books.block(later_ms=DAY_MS - TIMEOUT_MS)
+    second = proposed(books)
+    books.block(later_ms=TIMEOUT_MS)
+    assert (status(books, first), status(books, second)) == ("gone", EXPIRED), "in one block"
+    books.block(later_ms=DAY_MS)
+    assert status(books, second) == "gone"
 
 
 def test_only_coordinators_propose_and_judge() -> None:

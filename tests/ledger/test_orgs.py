@@ -5,7 +5,7 @@ import pytest
 from meshos.consensus.ledger.accounts import ACCOUNTS, Account, Transfer
 from meshos.consensus.ledger.keys import HUMAN, NODE, RETIRED, ROOT, VALIDATOR
 from meshos.consensus.ledger.keys import KEYS as ALL_KEYS
-from meshos.consensus.ledger.limits import RETIRED_MS
+from meshos.consensus.ledger.limits import MAX_RETIRED_KEYS, RETIRED_MS
 from meshos.consensus.ledger.members import CERTIFICATES, COORDINATORS, ORGS
 from meshos.consensus.ledger.motions import MOTIONS, Admit, Configure, Entitle, Motion, Move, Subject, Vote, motion_id
 from meshos.consensus.ledger.orgs import AddHuman, AddNode, Leave, RemoveHuman, RemoveNode, RotateRoot, RotateValidator
@@ -180,6 +180,28 @@ def test_a_key_cannot_be_taken_before_its_holder_registers_it(books: Books) -> N
     honest = add_node(books, "alpha", "alpha-2")
     stolen = AddNode(did("beta"), honest.node, honest.validator, honest.node_agrees, honest.validator_agrees)
     assert books.holds(books.request("alpha-root", honest)) and not books.holds(books.request("beta-root", stolen))
+
+
+def test_nobody_grows_the_state_by_changing_keys(books: Books) -> None:
+    def rotation(number: int) -> RotateValidator:
+        key = f"votes-{number}"
+        return RotateValidator(did("alpha"), "alpha-1", key, books.agrees(key, did("alpha"), VALIDATOR))
+
+    for begin in range(0, MAX_RETIRED_KEYS // 2, 64):
+        nonce = books.nonce("alpha-1")
+        requests = [books.request("alpha-1", rotation(begin + more), nonce=nonce + more) for more in range(64)]
+        assert {result.outcome for result in books.block(requests)} == {"committed"}
+    books.refused("alpha-1", rotation(MAX_RETIRED_KEYS), "busy")
+    books.do("alpha-root", RemoveHuman("alpha-ada"))
+    books.do("alpha-root", add_node(books, "alpha", "alpha-2"))
+    for number in range(MAX_RETIRED_KEYS // 2 - 1):
+        key = f"carl-{number}"
+        books.do("alpha-root", AddHuman(did("alpha"), "Carl", key, books.agrees(key, did("alpha"), HUMAN)))
+        books.do("alpha-root", RemoveHuman(key))
+    books.refused("alpha-root", add_node(books, "alpha", "alpha-3"), "busy")
+    books.do("alpha-root", RemoveNode("alpha-2"))
+    books.block(later_ms=RETIRED_MS + 1)  # as many are forgotten as one block forgets
+    books.do("alpha-root", add_node(books, "alpha", "alpha-3"))
 
 
 def test_a_retired_key_comes_back_only_when_all_it_signed_has_expired(books: Books) -> None:

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from meshos.consensus.ledger import evidence
+from meshos.consensus.ledger.actions import Quarantine, Tune
+from meshos.consensus.ledger.approvals import APPROVE, DECISIONS, EXECUTED, OPEN, REJECT, Judge, Propose, decision_id
 from meshos.consensus.ledger.commitments import COMMITMENTS, Commit, Commitment
 from meshos.consensus.ledger.keys import NODE, VALIDATOR
 from meshos.consensus.ledger.limits import NOTICE_BLOCKS, RETIRED_MS
@@ -55,6 +57,22 @@ def test_two_votes_for_different_blocks_suspend_the_vote_and_keep_the_seat(books
     assert suspended(books) == ["beta"]
     assert books.validators is not None and (books.validators.n, books.validators.q) == (4, 3)
     books.refused("beta-1", Move(Reinstate(did("beta"))), "validator-suspended")
+
+
+def test_who_has_lied_decides_nothing_with_the_other_coordinators_either(books: Books) -> None:
+    risky = Propose(Quarantine(did("delta")), "because")
+    waits = decision_id(books.genesis.hash, books.do("alpha-1", risky))
+    books.do("beta-1", Judge(waits, APPROVE, "yes"))
+    books.block([lie(books)])
+    for key in ("beta-1", "beta-root"):
+        books.refused(key, Propose(Tune((("dispute-ms", 3_600_001),)), "because"), "validator-suspended")
+        books.refused(key, Judge(waits, REJECT, "no"), "validator-suspended")
+    books.do("gamma-1", Judge(waits, APPROVE, "yes"))
+    decision = DECISIONS.read(books.state, waits)
+    assert decision is not None and decision.status == OPEN, "the approval that beta gave before does not count"
+    books.do("delta-1", Judge(waits, APPROVE, "yes"))
+    decision = DECISIONS.read(books.state, waits)
+    assert decision is not None and decision.status == EXECUTED
 
 
 def test_the_agreement_names_the_seat_and_the_ledger_its_key(books: Books) -> None:

@@ -1,6 +1,5 @@
 """The node's own transactions: each nonce once, each name once, nothing concluded but from what is decided."""
 
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -18,7 +17,7 @@ from meshos.flow_machine import Abandon
 from meshos.protocols.ledger import sender as module
 from meshos.protocols.ledger.limits import IN_FLIGHT, KEPT, LAPSE_MARGIN_MS, LIFETIME_MS, QUEUED, RESUBMIT_S
 from meshos.protocols.ledger.port import Submit
-from meshos.protocols.ledger.sender import Send, Sender
+from meshos.protocols.ledger.sender import IsKnown, Send, Sender
 from meshos.protocols.ledger.slots import Concluded
 from meshos.storage.memory import MemoryStore
 from tests.payments.lone import ALPHA, BETA, GENESIS, ME, WALL_MS, Ledger, Lone
@@ -64,7 +63,7 @@ def test_what_is_decided_is_told_and_nothing_else() -> None:
         assert op not in lone.answers
     decide(ledger, request)
     lone.step(ledger.next())
-    assert replace(lone.answers[op].value, wish=b"") == Concluded(b"a", tx(request).id, "committed", "", 2)
+    assert lone.answers[op].value == Concluded(b"a", tx(request).id, "committed", "", 2)
     assert lone.machine.deadline() is None
 
 
@@ -119,6 +118,29 @@ def test_a_name_stands_for_one_body_while_it_waits_is_on_its_way_and_has_ended_a
     lone.put(Send(b"waits", pay(1)))
     answer = lone.ask(Send(b"waits", pay(2)))
     assert isinstance(answer, Err) and answer.error.name == "idempotency-conflict"
+
+
+def test_a_name_stands_for_one_thing_however_long_ago_it_was_asked_for() -> None:
+    ledger = Ledger()
+    lone = begin(ledger)
+
+    def conflicts(at: Lone) -> bool:
+        answer = at.ask(Send(b"a", pay(6)))
+        return isinstance(answer, Err) and answer.error.name == "idempotency-conflict"
+
+    assert lone.ask(IsKnown(b"a")) == Ok(False)
+    lone.put(Send(b"a", pay(5)))
+    assert conflicts(lone) and lone.ask(IsKnown(b"a")) == Ok(True)
+    lone.sign()
+    (request,) = submitted(lone)
+    again = begin(ledger, lone.store)
+    assert conflicts(again)
+    again.sign()
+    decide(ledger, request)
+    again.step(ledger.next())
+    third = begin(ledger, again.store)
+    assert conflicts(again) and conflicts(third) and third.ask(IsKnown(b"a")) == Ok(True)
+    assert again.ask(Send(b"a", pay(5))).value.outcome == "committed"
 
 
 def test_it_is_submitted_again_with_growing_pauses() -> None:

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from meshos.consensus.pbft.block import Certified
 from meshos.consensus.pbft.checkpoint import CheckpointVotes, checkpoint_digest, is_boundary
+from meshos.consensus.pbft.limits import FETCHED_BYTES_PER_S, FETCHED_OVERHEAD
 from meshos.consensus.pbft.messages import Blocks, Checkpoints, ChunkOf, Fetch, FetchCheckpoint, FetchChunk, Message, Status, Vote
 from meshos.consensus.pbft.records import RESTORING
 from meshos.consensus.pbft.validators import ValidatorSet
+from meshos.ids import NodeId
 from meshos.simulations.pbft.cores import Cores, Node, genesis_set, verified
 from tests.pbft.making import add, fill, new_seats, refused, signed
 
@@ -230,3 +233,30 @@ def test_blocks_below_the_newest_checkpoint_are_let_go_with_their_requests(keep:
     chain = cores[0].core.chain
     assert chain.base == 9 - keep and chain.certified(chain.base - 1) is None
     assert (chain.certified(chain.base) is not None) is (chain.base <= 8)
+
+
+def test_who_asks_without_end_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = Cores(interval=4).start()
+    fill(cores, 5)
+    node, read = cores[0], 0
+    find = node.core.chain.certified
+
+    def counted(height: int) -> Certified | None:
+        nonlocal read
+        read += 1
+        return find(height)
+
+    monkeypatch.setattr(node.core.chain, "certified", counted)
+    most = FETCHED_BYTES_PER_S // FETCHED_OVERHEAD
+    node.take()
+    for _ in range(most):
+        node.hear(NodeId("asker"), Fetch(1))
+    assert 0 < read <= most and 0 < len(said(node, Blocks)) <= most // 5
+    for question, answer in ((FetchCheckpoint(0), Checkpoints), (FetchChunk(4, b""), ChunkOf), (Fetch(1), Blocks)):
+        node.hear(NodeId("asker"), question)
+        assert said(node, answer) == []
+        node.hear(NodeId("another"), question)
+        assert len(said(node, answer)) == 1
+    node.now += 1.0
+    node.hear(NodeId("asker"), Fetch(1))
+    assert len(said(node, Blocks)) == 1
