@@ -3,18 +3,20 @@
 Safety, at each block as it is first decided: all decide one block at a height; no transaction is done twice; no token comes or goes, and
 each organisation has what its transfers, tabs and redemptions leave it; nothing is redeemed on a tab beyond what its caller has signed;
 no decision above the risk threshold is executed without max(3, f_c + 1) coordinators that have approved it in transactions of their own,
-and none twice. What a node was told of its transactions is what the blocks say. Liveness: after healing everybody is at one height with
-one root, and a transfer of every organisation is committed in time.
+and none twice; nor do decisions below it take a parameter further, together, than one may from what several decided. What a node was
+told of its transactions is what the blocks say. Liveness: after healing everybody is at one height with one root, and a transfer of
+every organisation is committed in time.
 """
 
 from collections import Counter
 
 from meshos import cbor
 from meshos.consensus.ledger.accounts import ACCOUNTS, Transfer
+from meshos.consensus.ledger.actions import Tune
 from meshos.consensus.ledger.approvals import APPROVE, DECISIONS, EXECUTED, OPEN, Judge, Propose, decision_id
 from meshos.consensus.ledger.conservation import faults
 from meshos.consensus.ledger.kinds import Order, read
-from meshos.consensus.ledger.parameters import RISK_THRESHOLD
+from meshos.consensus.ledger.parameters import PARAMETERS, RISK_THRESHOLD, SPECS
 from meshos.consensus.ledger.results import SKIPPED, decode_result
 from meshos.consensus.ledger.tabs import TABS
 from meshos.consensus.pbft.block import Block
@@ -25,7 +27,7 @@ from meshos.protocols.ledger.port import LEDGER, Decided, Noticed
 from meshos.protocols.ledger.slots import COMMITTED, EXPIRED, REFUSED
 from meshos.protocols.payments.commands import PAYING
 from meshos.simulations.genesis import ALLOCATION
-from meshos.simulations.ledger.work import LedgerWork, committed
+from meshos.simulations.ledger.work import TUNED, LedgerWork, committed
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.world import SimNode, Violation, World
 
@@ -48,6 +50,7 @@ class LedgerChecker:
         self._tabs: dict[bytes, tuple[str, str, int]] = {}  # caller's organisation, provider, redeemed
         self._approved: dict[bytes, set[OrgDid]] = {}
         self._status: dict[bytes, str] = {}
+        self._tuned = self._settled = 0  # what a parameter is, and what it was when several coordinators last decided on it
         self.figures: dict[str, float] = dict.fromkeys(
             ("blocks", "transactions done", "transfers told", "decisions approved", "decisions ended", "redeemed micro"), 0
         )
@@ -128,6 +131,7 @@ class LedgerChecker:
             if tab.redeemed < self._tabs.get(id_, ("", "", 0))[2]:
                 raise Violation("safety", f"less is redeemed on tab {id_.hex()} than before")
             self._tabs[id_] = (tab.org, tab.provider, tab.redeemed)
+        tuned_by_several = False
         for key, value in ledger.scan(DECISIONS.prefix):
             id_, decision = key.removeprefix(DECISIONS.prefix), DECISIONS.decode(value)
             before = self._status.get(id_, OPEN)
@@ -136,10 +140,28 @@ class LedgerChecker:
                     raise Violation("safety", f"decision {id_.hex()} was {before} and is {decision.status}")
                 self._status[id_] = decision.status
                 self.figures["decisions ended"] += 1
-                if decision.status == EXECUTED and decision.risk > RISK_THRESHOLD and len(self._approved.get(id_, ())) < self._needed():
+                enough = len(self._approved.get(id_, ())) >= self._needed()
+                tuned_by_several |= decision.status == EXECUTED and enough and isinstance(decision.action, Tune)
+                if decision.status == EXECUTED and decision.risk > RISK_THRESHOLD and not enough:
                     raise Violation("safety", f"decision {id_.hex()} is executed, approved by {sorted(self._approved.get(id_, ()))} only")
+        self._check_tuned(node, tuned_by_several)
         if height % AUDITED == 0:
             self._audit(node)
+
+    def _check_tuned(self, node: NodeId, by_several: bool) -> None:
+        parameters = PARAMETERS.read(self._mesh.assemblies[node].window, b"")
+        if parameters is None:
+            return  # a state is being laid down
+        value = parameters[TUNED]
+        if by_several or not self._tuned:
+            self._settled = value
+        elif value != self._tuned:
+            risk = min(100, abs(value - self._settled) * 100 // self._settled) * SPECS[TUNED].sensitivity // 100
+            if risk > RISK_THRESHOLD:
+                raise Violation(
+                    "safety", f"{TUNED} went from {self._settled} to {value}, a risk of {risk}, on nobody's word but single ones"
+                )
+        self._tuned = value
 
     def _needed(self) -> int:
         return max(3, (len(self._mesh.holder) - 1) // 3 + 1)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from meshos.consensus.ledger import accounts, approvals, tabs
+from meshos.consensus.ledger import accounts, actions, approvals, parameters, tabs
 from meshos.consensus.ledger.draft import Draft
 from meshos.consensus.ledger.draft import Sender as By
 from meshos.errors import Refused
@@ -48,6 +48,18 @@ def an_executed_decision_may_be_judged() -> Iterator[None]:
         replaced(approvals, "_judged_by_coordinator", broken),
         replaced(approvals, "TRANSITIONS", transitions | {(approvals.OPEN, approvals.OPEN)}),
     ):
+        yield
+
+
+@contextmanager
+def risk_is_measured_step_by_step() -> Iterator[None]:
+    """Of many small steps each is a small risk, wherever they lead."""
+
+    def risk(self: actions.Tune, draft: Draft) -> int:
+        now = parameters.parameters(draft)
+        return sum(actions._distance(now[name], new) * parameters.SPECS[name].sensitivity for name, new in self.changes) // 100
+
+    with replaced(actions.Tune, "risk", risk):
         yield
 
 
@@ -113,6 +125,7 @@ MUTATIONS = (
         "approvals-not-counted", "the second approval decides", whoever_approves_twice_counts_twice, "safety", "is executed, approved by"
     ),
     Mutation("judged-after-the-end", "decisions that have ended are judged", an_executed_decision_may_be_judged, "safety"),
+    Mutation("risk-in-steps", "small steps lead anywhere", risk_is_measured_step_by_step, "safety", "on nobody's word"),
     Mutation("transfer-for-nothing", "who transfers keeps it", a_transfer_costs_nothing, "safety", "tokens are not conserved"),
     Mutation("voucher-paid-whole", "a voucher is paid whole each time", each_voucher_is_paid_whole, "safety"),
     Mutation("name-forgotten", "what is asked for again is done again", a_name_is_forgotten, "safety", "more than one transaction"),

@@ -114,8 +114,8 @@ class LedgerWork:
 
     def _action(self, ttl_ms: int) -> Action:
         draw = self._rng.random()
-        if draw < 0.3:
-            return Tune(((TUNED, max(60_000, ttl_ms - self._rng.randrange(1, 1 + ttl_ms // 100))),))  # hardly any risk
+        if draw < 0.4:
+            return Tune(((TUNED, max(60_000, ttl_ms - self._rng.randrange(1, 1 + ttl_ms // 2))),))  # small enough for one alone
         if draw < 0.7:
             return Tune(((TUNED, self._rng.randrange(60_000, 1_000_000_000)),))
         subject = self._rng.choice(self._orgs)
