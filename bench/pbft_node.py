@@ -181,6 +181,7 @@ class Node:
                 interval=CHECKPOINT_INTERVAL,
                 now=trio.current_time(),
                 wall_ms=int(time.time() * 1000),
+                keep_blocks=None,
                 listeners=(),
             )
         self.host = Host(

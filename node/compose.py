@@ -174,6 +174,7 @@ class Node:
                 raft=given.raft,
                 revoked=lambda: opened.trust.trust.revoked,
                 terms=given.terms,
+                keep_blocks=given.keep_blocks,
             )
         )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from meshos.adapters.onprem.egress_policy import EgressPolicy
+from meshos.consensus.pbft.config import TRANSFER_BLOCKS
 from meshos.errors import BadInput
 from meshos.ids import NodeId, OrgDid, parse_org_did
 from meshos.node.api.amounts import micro
@@ -100,6 +101,8 @@ class NodeConfig:
     """Private networks and hosts that agents of other machines may be at, as ``EgressPolicy.of`` reads them."""
     payments: Payments = Payments()
     seeds: tuple[Seed, ...] = ()
+    keep_blocks: int | None = None
+    """Blocks of the ledger that are kept below the newest checkpoint; None: all, as an archive for others."""
     recorder: bool = False
     """Whether what the machines are given is kept in a ring of 64 MiB, for ``mesh sim replay --node`` (node/recording.py)."""
 
@@ -188,6 +191,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
         "keys",
         "egress",
         "payments",
+        "ledger",
         "seed",
     ),
     "api": ("listen", "keys", "tls_certificate", "tls_key"),
@@ -196,6 +200,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "keys": ("file", "passphrase_file", "certificate", "revocations"),
     "egress": ("allow",),
     "payments": ("per_provider", "in_all", "credit"),
+    "ledger": ("keep_blocks",),
     "seed": ("node", "gossip", "link"),
 }
 
@@ -212,7 +217,7 @@ class _Reader:
     def config(self, folder: Path) -> NodeConfig:
         """What the document says; a stand-in where there are problems."""
         top = self._document
-        tables = {name: self._table(name) for name in ("api", "gossip", "link", "keys", "egress", "payments")}
+        tables = {name: self._table(name) for name in ("api", "gossip", "link", "keys", "egress", "payments", "ledger")}
         api, keys = tables["api"], tables["keys"]
         listens = {name: self._address(f"{name}.listen", tables[name].get("listen")) for name in ("api", "gossip", "link")}
         tls = [self._path("api." + key, api.get(key)) for key in ("tls_certificate", "tls_key")]
@@ -239,6 +244,7 @@ class _Reader:
             api_tls_key=tls[1],
             egress_allow=self._egress(tables["egress"].get("allow", [])),
             payments=self._payments(tables["payments"]),
+            keep_blocks=self._keep_blocks(tables["ledger"].get("keep_blocks")),
             seeds=self._seeds(top.get("seed", [])),
             recorder=self._bool("recorder", top.get("recorder", False)),
         )
@@ -323,6 +329,12 @@ class _Reader:
             self.problems.append("payments.per_provider is above payments.in_all")
         return found
 
+    def _keep_blocks(self, value: object) -> int | None:
+        if value is None or (type(value) is int and value >= TRANSFER_BLOCKS):
+            return value
+        self.problems.append(f"ledger.keep_blocks must be a number of {TRANSFER_BLOCKS} or more, or be left out to keep all")
+        return None
+
     def _amount(self, where: str, value: object) -> int:
         try:
             return micro(value if isinstance(value, str) else repr(value))
@@ -379,6 +391,8 @@ def to_toml(config: NodeConfig) -> str:
     if config.payments != Payments():
         amounts = ((name, mesh(getattr(config.payments, name))) for name in _KEYS["payments"])
         lines += ["", "[payments]", *(f'{name} = "{amount} MESH"' for name, amount in amounts)]
+    if config.keep_blocks is not None:
+        lines += ["", "[ledger]", f"keep_blocks = {config.keep_blocks}"]
     for seed in config.seeds:
         lines += ["", "[[seed]]", f"node = {json.dumps(seed.node)}"]
         lines += [f"gossip = {json.dumps(str(seed.gossip))}", f"link = {json.dumps(str(seed.link))}"]

@@ -28,6 +28,7 @@ class Given:
     raft: RaftConfig
     seeds: tuple[Seed, ...]
     terms: Terms
+    keep_blocks: int | None
 
 
 def given_of(opened: Folder, version: str) -> Given:
@@ -43,6 +44,7 @@ def given_of(opened: Folder, version: str) -> Given:
         raft=_lighter(RAFT[timing]) if config.recorder else RAFT[timing],
         seeds=tuple(Seed(seed.node, str(seed.link)) for seed in config.seeds if seed.node != me.node),
         terms=_terms(opened),
+        keep_blocks=config.keep_blocks,
     )
 
 

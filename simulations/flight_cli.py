@@ -74,6 +74,7 @@ def build(head: Head, given: object, disks: Disks, chance: Drawing) -> Mapping[s
         embedder=HashedEmbedder(),
         raft=given.raft,
         terms=given.terms,
+        keep_blocks=given.keep_blocks,
     )
     return assemble(outside).machines
 

@@ -76,6 +76,7 @@ class Mesh:
         self.world = world
         self.timing = timing
         self.raft, self.terms = raft, terms
+        self.keep_blocks = world.generator("kept blocks").choice((None, 2, CHECKPOINT_INTERVAL))
         self.authority = Authority(world.seed)
         self.agents = Agents(world)
         self.ids = node_ids(count)
@@ -160,6 +161,7 @@ class Mesh:
                 genesis=self.genesis,
                 validator_key=vote_key(node.name),
                 checkpoint_interval=CHECKPOINT_INTERVAL,
+                keep_blocks=self.keep_blocks,
                 timing=self.timing,
                 seeds=self.seeds,
                 verifier=self.authority.verifier,

@@ -40,6 +40,10 @@ class Timing:
     """Who only follows asks this often."""
 
 
+TRANSFER_BLOCKS = 1_024
+"""Whoever is further behind takes a state: in a second or two, as fetching and executing so many blocks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """One replica. ``node`` is a validator wherever a set names it with ``key``; else it follows."""
@@ -59,7 +63,7 @@ class Config:
     """What this node proposes at most."""
     keep_blocks: int | None = None
     """How many blocks below the newest checkpoint are kept to be served; None: all."""
-    transfer_blocks: int = 1_024
+    transfer_blocks: int = TRANSFER_BLOCKS
     """Whoever is further behind than this takes a checkpoint's state instead of the blocks."""
 
     def __post_init__(self) -> None:

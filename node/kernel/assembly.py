@@ -117,6 +117,7 @@ class Outside:
     """The revocation lists to hand on, where there are any."""
     terms: Terms = USUAL
     checkpoint_interval: int = CHECKPOINT_INTERVAL
+    keep_blocks: int | None = None
     """The same for all nodes of a mesh; smaller in simulations."""
 
     @property
@@ -181,6 +182,7 @@ def assemble(outside: Outside) -> Assembly:
         outside.views[LEDGER],
         outside.verifier,
         interval=outside.checkpoint_interval,
+        keep_blocks=outside.keep_blocks,
         now=outside.now,
         wall_ms=wall_ms,
         listeners=(KERNEL, *PAYMENTS_STORED),

@@ -19,6 +19,7 @@ def replica_of(
     verifier: Verifier,
     *,
     interval: int,
+    keep_blocks: int | None,
     now: float,
     wall_ms: int,
     listeners: tuple[str, ...],
@@ -32,6 +33,7 @@ def replica_of(
         genesis_time_ms=genesis.time_ms,
         validators=ValidatorSet(0, tuple(ValidatorEntry(did, seat.node, seat.key) for did, seat in seats)),
         checkpoint_interval=interval,
+        keep_blocks=keep_blocks,
     )
     application = Application(genesis)
     replica = Replica(config, application, view, verifier, now=now, wall_ms=wall_ms, machine=LEDGER, listeners=listeners)

@@ -39,6 +39,7 @@ CONFIG = NodeConfig(
     api_tls_certificate=Path("/etc/tls/cert.pem"),
     api_tls_key=Path("tls/key.pem"),
     payments=Payments(1_500_000, 20_000_000, 0),
+    keep_blocks=2_048,
     egress_allow=("10.0.0.0/8", "agents.internal:8443", "[::1]:9000"),
     seeds=(SEED, replace(SEED, gossip=Address("host.example", 1))),
 )
@@ -75,6 +76,8 @@ def test_a_minimal_file_has_defaults() -> None:
         ('"1.5 MESH"', '"1.5 EUR"', "payments.per_provider is '1.5 EUR', and takes an amount"),
         ('"1.5 MESH"', "true", "payments.per_provider is 'True', and takes an amount"),
         ('"1.5 MESH"', '"21 MESH"', "payments.per_provider is above payments.in_all"),
+        ("keep_blocks = 2048", "keep_blocks = 12", "ledger.keep_blocks must be a number of 1024 or more"),
+        ("keep_blocks = 2048", "keep_blocks = true", "ledger.keep_blocks must be a number"),
         ("127.0.0.1:8101", "127.0.0.1", "api.listen"),
         ("127.0.0.1:8101", "127.0.0.1:99999", "no port"),
         ('timing = "fast"', 'timing = "quick"', "timing is 'quick'"),
