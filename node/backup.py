@@ -17,11 +17,14 @@ import os
 import secrets
 import shutil
 import stat
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from meshos.consensus.ledger.scrub import scrub
 from meshos.consensus.org.machine import MACHINE as ORG
+from meshos.consensus.pbft.records import RESTORING
 from meshos.consensus.raft.applying import configuration_on
 from meshos.crypto.keys import SigningKey, multikey
 from meshos.crypto.keystore import NODE_COST, Cost, FileKeyStore
@@ -30,9 +33,11 @@ from meshos.node import agreeing, folder
 from meshos.node.backup_file import Reader, Writer
 from meshos.node.config import NodeConfig, load
 from meshos.node.founding import BEGUN
+from meshos.protocols.ledger.port import LEDGER
 from meshos.storage.folder import lock_folder
 from meshos.storage.level import LevelStore
 from meshos.storage.limits import SCHEMA
+from meshos.storage.store import Store
 
 _AGENTS = "agents"
 _LOCKS = frozenset({"in-use.lock", "LOCK"})
@@ -160,8 +165,8 @@ def restore(file: Path, directory: Path, genesis_hash: bytes | None = None) -> R
     """Make the node of ``file`` in ``directory``, which must not exist or be empty, with a new validator key.
 
     ``genesis_hash``: of the mesh that it must belong to. Raises BadInput ``cannot-read`` or ``folder-not-empty``, Failed ``cannot-write``,
-    Refused ``not-a-backup``, ``backup-damaged``, ``wrong-genesis``, ``schema-too-new`` or ``other-nodes-decide``, and what opening a folder
-    raises; then nothing was made.
+    Refused ``not-a-backup``, ``backup-damaged``, ``wrong-genesis``, ``schema-too-new`` or ``other-nodes-decide``, Failed
+    ``state-corrupt``, and what opening a folder raises; then nothing was made.
     """
     directory = directory.absolute()
     fresh = _beside(directory)
@@ -221,11 +226,18 @@ def _renew(fresh: Path, backup: Backup, reader: Reader) -> tuple[str, str]:
         store = LevelStore(config.data)
         try:
             _check_alone(store, (fresh / BEGUN).exists(), backup)
+            _check_ledger(store.prefixed(LEDGER))
         finally:
             store.close()
     at_hand = config.genesis.exists() and folder.read_genesis(config.genesis).hash.hex() == backup.genesis
     agreement = agreeing.of_node(identity, bytes.fromhex(backup.genesis), config.org) if at_hand else ""
     return multikey(validator.public), agreement
+
+
+def _check_ledger(ledger: Store) -> None:
+    """Read the whole state again; raises Failed ``state-corrupt`` unless it adds up to its root. One that was being fetched is fetched on."""
+    if ledger.get(RESTORING) is None:
+        deque(scrub(ledger), maxlen=0)
 
 
 def _check_alone(store: LevelStore, begun: bool, backup: Backup) -> None:

@@ -15,6 +15,7 @@ from typing import cast
 import pytest
 
 from meshos import genesis as g
+from meshos.consensus.ledger import tree
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.orgs import AddNode, RotateValidator
 from meshos.consensus.raft.applying import founding, write_generation
@@ -30,6 +31,7 @@ from meshos.node.cli import main, registering
 from meshos.node.cli.client_connection import Target
 from meshos.node.config import Address, NodeConfig, load, to_toml
 from meshos.node.founding import BEGUN
+from meshos.protocols.ledger.port import LEDGER
 from meshos.storage.level import LevelStore
 
 MADE = "2026-01-31T12:00:00Z"
@@ -275,6 +277,22 @@ def test_only_a_node_that_decides_alone_comes_back(node: NodeConfig, tmp_path: P
     assert restored_from(2, *founding([me])) == ""
     assert restored_from(3, *founding([me, NodeId("another")])) == "other-nodes-decide"
     assert restored_from(4, *founding([NodeId("another")])) == "other-nodes-decide"
+
+
+def test_a_ledger_that_does_not_add_up_does_not_come_back(node: NodeConfig, tmp_path: Path) -> None:
+    store = LevelStore(node.data)
+    ledger = store.prefixed(LEDGER)
+    _, writes = tree.update(ledger, {b"account/%d" % number: b"%d" % number for number in range(100)})
+    ledger.write(writes)
+    store.close()
+    backup.make(node, tmp_path / "good.backup", made=MADE, cost=TEST_COST)
+    backup.restore(tmp_path / "good.backup", tmp_path / "good")
+    store = LevelStore(node.data)
+    store.prefixed(LEDGER).write([Put(tree.STATE + b"account/7", b"7000000")])
+    store.close()
+    backup.make(node, tmp_path / "bad.backup", made=MADE, cost=TEST_COST)
+    assert refusal(lambda: backup.restore(tmp_path / "bad.backup", tmp_path / "bad")) == "state-corrupt"
+    assert not (tmp_path / "bad").exists()
 
 
 def test_its_organisation_moves_its_seat_to_the_new_key_by_the_agreement(
