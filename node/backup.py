@@ -235,7 +235,7 @@ def _renew(fresh: Path, backup: Backup, reader: Reader) -> tuple[str, str]:
 
 
 def _check_ledger(ledger: Store) -> None:
-    """Read the whole state again; raises Failed ``state-corrupt`` unless it adds up to its root. One that was being fetched is fetched on."""
+    """Read the whole state again; raises Failed ``state-corrupt`` unless it adds up; one that was being fetched is fetched on."""
     if ledger.get(RESTORING) is None:
         deque(scrub(ledger), maxlen=0)
 
