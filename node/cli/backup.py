@@ -60,6 +60,7 @@ def restore(file: BackupFile, directory: DirOption = DEFAULT_DIR, genesis: Genes
     say(f"  folder         {restored.dir}")
     say(f"  validator key  {restored.validator} (new)")
     warn(f"what it acknowledged after {saved.made} is not in it")
+    warn(f"if other nodes have joined {saved.org} since then, do not start it: invite a new node there (mesh org invite)")
     warn("it does not vote until its organisation moves its seat to the new key")
     ok(f"restored; never run the old copy again. Next: mesh run --dir {directory}")
     if restored.agreement:
