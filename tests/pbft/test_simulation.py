@@ -1,0 +1,42 @@
+"""The agreement in a storm: it is safe, and each mutation is found at the first seed that finds it (``mesh sim mutants pbft-core``).
+
+What seeds found meanwhile, and is mended: a validator on an old copy of its disk signed the promise again that stood on it.
+"""
+
+import pytest
+
+from meshos.simulations.mutations import Mutation, must_find
+from meshos.simulations.pbft import storm
+from meshos.simulations.pbft.mutations import CORE
+from meshos.simulations.run import run
+
+FINDS: dict[str, int] = {}
+"""The first seed of 200 that finds each."""
+
+NAMES = [mutation.name for mutation in CORE]
+
+
+def test_nothing_is_violated_in_a_storm() -> None:
+    blocks = epochs = 0.0
+    for seed in range(1, 21):
+        report = run(storm.SCENARIO, seed)
+        assert (report.verdict, report.message) == ("ok", ""), f"seed {seed}"
+        blocks, epochs = blocks + report.figures["blocks"], epochs + report.figures["epochs"]
+    assert blocks > 100 and epochs > 5, "where nothing is decided nothing is violated either"
+
+
+def test_nothing_is_violated_where_two_lie() -> None:
+    report = run(storm.SCENARIO, 1, nodes=8)
+    assert (report.verdict, report.message) == ("ok", "")
+
+
+@pytest.mark.parametrize("mutation", CORE, ids=NAMES)
+def test_a_broken_agreement_is_found(mutation: Mutation) -> None:
+    must_find(mutation, storm.SCENARIO, [FINDS[mutation.name]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutation", CORE, ids=NAMES)
+def test_a_broken_agreement_is_found_within_200_seeds(mutation: Mutation) -> None:
+    done = must_find(mutation, storm.SCENARIO, range(1, 201), processes=None)
+    assert done.seed == FINDS[mutation.name]
