@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from meshos.consensus.pbft.block import Block
 from meshos.consensus.pbft.codec import decode, encode
-from meshos.consensus.pbft.messages import AskSeen, Message, NewView, Proposal, ViewChange, Vote
+from meshos.consensus.pbft.messages import AskSeen, ChunkOf, Message, NewView, Proposal, ViewChange, Vote
 from meshos.consensus.pbft.proposing import choose_requests, fresh_time, make_block, null_block
 from meshos.consensus.pbft.replica import CAST, Replica
 from meshos.consensus.pbft.view_change import change_domain, change_payload, choose, new_view_domain, new_view_payload
@@ -22,7 +22,7 @@ from meshos.errors import MeshError
 from meshos.ids import NodeId
 from meshos.simulations.pbft.liars import GENESIS, Liar, Plot
 
-PROOFS_KEPT = 8
+PROOFS_KEPT = 32
 
 
 class Puppet(Liar):
@@ -44,7 +44,9 @@ class Puppet(Liar):
             case _:
                 self.habits |= {"false states"}
                 self._eager = rng.choice((0.0, 0.02))
-        self._favours = rng.choice(self._ids) if rng.random() < 0.6 else None  # who alone hears its commit votes, so that it decides first
+        self._favours = (
+            rng.choice(self._ids) if self._betrays or rng.random() < 0.5 else None
+        )  # who alone hears its commit votes, so that it decides first
         self._proofs: list[NewView] = []
         self._betrayal: Proposal | None = None
         self._height = 0
@@ -54,13 +56,15 @@ class Puppet(Liar):
         heard = _read(event) if isinstance(event, Heard) else None
         if isinstance(heard, NewView):
             self._keep_proof(heard)
-        if self._favours is not None and _is_commit(heard):
-            return []  # of what the others have decided it wants to know nothing
-        found = super().step(now, event)
+        committing = heard is not None and _is_commit(heard)
+        ignored = committing and self._favours is not None  # of what the others decide it wants to know nothing
+        found = [] if ignored else super().step(now, event)
         height = self.inner.core.chain.height
-        decided, self._height = height > self._height, height
-        if self._rng.random() < (5 * self._eager if decided else self._eager):
-            found += self._usurp()
+        tempting, self._height = committing or height > self._height, height
+        if self._eager and self._rng.random() < (5 * self._eager if tempting else self._eager):
+            found += self._usurp(self._old_proofs() if self._rng.random() < 0.5 else [])
+        elif self._eager and tempting and (old := self._old_proofs()) and self._rng.random() < 0.5:
+            found += self._usurp(old)
         if isinstance(event, Heard) and isinstance(heard, AskSeen) and self._betrayal is not None:
             found += self._backed(self._betrayal, [event.peer.node])  # to somebody who may have forgotten
         return found
@@ -98,6 +102,10 @@ class Puppet(Liar):
         self._keep_proof(message)
         return message if self._betrays and choose(message.changes).hash is not None else super()._new_view(to, message)
 
+    def _chunk(self, to: NodeId, message: ChunkOf) -> ChunkOf:
+        """No part of a state that it gives is right."""
+        return replace(message, data=self._garbage(message.data))
+
     def _another_block(self, block: Block) -> Block:
         """In the place of ``block``, for the height in flight."""
         chain = self.inner.core.chain
@@ -106,21 +114,12 @@ class Puppet(Liar):
 
     # -- a view that nobody has asked for ------------------------------------------------------------------------------
 
-    def _usurp(self) -> list[object]:
+    def _usurp(self, old: Sequence[NewView]) -> list[object]:
         index = self.inner.core.desk.index
         if index is None:
             return []
-        old = [proof for proof in self._proofs if self._is_mine_now(proof, index)]
-        if old and self._rng.random() < 0.7:
-            proof = self._rng.choice(old)
-            block = self._fresh_block() if self._rng.random() < 0.5 else self._decided_again()
-        else:
-            block = self._fresh_block() if self._rng.random() < 0.5 else self._decided_again()
-            if block is None:
-                return []
-            proof = self._forged(index, block)
-        if block is None:
-            return []
+        block = self._fresh_block() if self._rng.random() < 0.5 else self._decided_again()
+        proof = self._rng.choice(old) if old else self._forged(index, block)
         proposal = self._signed_proposal(Proposal(proof.view, block, index, b""), block)
         return [*(Cast(peer, CAST, encode(proof)) for peer in self._ids), *self._backed(proposal, self._ids)]
 
@@ -130,23 +129,30 @@ class Puppet(Liar):
         said: list[Message] = [proposal, vote, self._voting(replace(vote, phase="commit"))]
         return [Cast(peer, CAST, encode(message)) for message in said for peer in peers]
 
-    def _is_mine_now(self, proof: NewView, index: int) -> bool:
-        """Whether the old ``proof`` would make this validator the primary of a later view than the present one."""
+    def _old_proofs(self) -> list[NewView]:
+        """Those that would make this validator the primary of a later view than the present one, were they not of epochs that are over."""
         core = self.inner.core
-        return proof.epoch < core.chain.epoch and proof.view > core.view and core.chain.validators.primary(proof.view) == index
+        epoch, validators, index = core.chain.epoch, core.chain.validators, core.desk.index
+        later = [proof for proof in self._proofs if proof.epoch < epoch and proof.view > core.view]
+        return [proof for proof in later if validators.primary(proof.view) == index]
 
-    def _fresh_block(self) -> Block | None:
-        """For the height in flight."""
-        core, rng = self.inner.core, self._rng
-        time_ms = fresh_time(core.chain, core.desk.wall_ms) + rng.randint(0, 3)
+    def _fresh_block(self) -> Block:
+        """For the height in flight: another one than is voted for, if there is one."""
+        core = self.inner.core
+        slot = core._slots.known(core.chain.height + 1)
+        if slot is not None and slot.bodies:
+            return self._variant(self._rng.choice(list(slot.bodies.values())), (0, 0, 0))
+        time_ms = fresh_time(core.chain, core.desk.wall_ms)
         chosen, _ = choose_requests(core.chain, core.desk.pool, core.desk.config, time_ms)
         return make_block(core.chain, chosen, time_ms) if chosen else null_block(core.chain)
 
-    def _decided_again(self) -> Block | None:
-        """Another block for the height that was decided last."""
+    def _decided_again(self) -> Block:
+        """Another block for the height that was decided last, if it is of this epoch."""
         chain = self.inner.core.chain
         certified = chain.certified(chain.height)
-        return None if certified is None or certified.block.header.epoch != chain.epoch else self._variant(certified.block, (0, 0, 0))
+        if certified is None or certified.block.header.epoch != chain.epoch:
+            return self._fresh_block()
+        return self._variant(certified.block, (0, 0, 0))
 
     def _forged(self, index: int, block: Block) -> NewView:
         """A proof on votes that nobody has given, none of which holds anything prepared."""
@@ -172,5 +178,5 @@ def _read(heard: Heard) -> Message | None:
         return None
 
 
-def _is_commit(message: Message | None) -> bool:
+def _is_commit(message: Message) -> bool:
     return isinstance(message, Vote) and message.phase == "commit"

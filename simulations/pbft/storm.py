@@ -95,7 +95,7 @@ class Storm:
         self.forgetful = rng.choice(seated) if most and not lying else None
         self.copy = Copy()
         self.plot = Plot(rng)
-        interval = rng.choice((3, 3, 6))
+        interval = rng.choice((2, 2, 3, 6))
         self.config = Config(
             NodeId(""),
             "",
@@ -118,8 +118,8 @@ class Storm:
         self.asked: dict[int, bytes] = {}
         self.servers: dict[NodeId, Server] = {}
         self.promptly = rng.choice((0.5, 0.9, 1.0))  # how often a disk is synced at once
-        self.lonely = rng.choice((0.0, 0.2, 0.6))  # how often whoever is the first to decide is cut off at that moment
-        self.startled = rng.choice((0.0, 0.0, 0.8))
+        self.lonely = rng.choice((0.0, 0.3, 0.6))  # how often whoever is the first to decide is cut off at that moment
+        self.startled = rng.choice((0.0, 0.8, 0.8))
         for node in ids:
             self._start(node, MemoryStore(random.Random(rng.random())), 0.0)
         self.acts = self._mixture()
@@ -130,16 +130,16 @@ class Storm:
         return [
             (self.deliver, 80.0),
             (self.sync, 10.0),
-            (self.wake, draw((2.0, 6.0, 15.0))),
+            (self.wake, draw((4.0, 10.0, 20.0))),
             (self.submit, draw((1.0, 4.0))),
-            (self.reseat, draw((0.0, 0.5, 1.0))),
+            (self.reseat, draw((0.0, 1.0, 3.0, 3.0))),
             (self.lose, draw((0.0, 1.0, 4.0))),
             (self.double, draw((0.0, 1.0))),
             (self.crash, draw((0.0, 0.2, 0.6))),
             (self.black_out, draw((0.0, 0.1, 0.3))),
-            (self.come, draw((0.0, 0.3))),
+            (self.come, draw((0.3, 1.0))),
             (self.part, draw((0.0, 0.2, 1.0))),
-            (self.join, draw((0.5, 1.0))),
+            (self.join, draw((1.0, 2.0))),
             (self.back_up, 0.0 if self.forgetful is None else 0.5),
             (self.put_back, 0.0 if self.forgetful is None else 0.5),
         ]
