@@ -254,5 +254,5 @@ _CORE_ALONE = ("new-view-not-verified", "views-across-epochs", "choice-forgotten
 MUTATIONS = tuple(mutation for mutation in _ALL if mutation.name not in _CORE_ALONE)
 """What whole nodes show, in a mesh that goes on."""
 
-CORE = tuple(mutation for mutation in _ALL if mutation.name not in ("patience-without-end", "views-across-epochs"))
+CORE = tuple(mutation for mutation in _ALL if mutation.name != "patience-without-end")
 """What a storm shows: all but that nothing happens any more."""

@@ -50,6 +50,7 @@ class Puppet(Liar):
         self._proofs: list[NewView] = []
         self._betrayal: Proposal | None = None
         self._height = 0
+        self._committing: tuple[int, set[int]] = (0, set())  # who has committed at which height
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
@@ -63,11 +64,18 @@ class Puppet(Liar):
         tempting, self._height = committing or height > self._height, height
         if self._eager and self._rng.random() < (5 * self._eager if tempting else self._eager):
             found += self._usurp(self._old_proofs() if self._rng.random() < 0.5 else [])
-        elif self._eager and tempting and (old := self._old_proofs()) and self._rng.random() < 0.5:
+        elif isinstance(heard, Vote) and committing and self._nearly_decided(heard) and (old := self._old_proofs()):
             found += self._usurp(old)
         if isinstance(event, Heard) and isinstance(heard, AskSeen) and self._betrayal is not None:
             found += self._backed(self._betrayal, [event.peer.node])  # to somebody who may have forgotten
         return found
+
+    def _nearly_decided(self, vote: Vote) -> bool:
+        """Whether so many others have committed that whoever has this validator's vote besides decides."""
+        if vote.height != self._committing[0]:
+            self._committing = (vote.height, set())
+        self._committing[1].add(vote.index)
+        return len(self._committing[1]) >= self.inner.core.chain.validators.q - 1
 
     def _keep_proof(self, proof: NewView) -> None:
         if proof not in self._proofs:

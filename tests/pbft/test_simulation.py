@@ -22,6 +22,7 @@ FINDS = {
     "one-liar-too-many": 14,
     "state-root-unchecked": 2,
     "set-change-at-once": 1,
+    "views-across-epochs": 134,
     "choice-forgotten": 130,
     "promise-not-binding": 1,
     "witness-not-asked": 7,
