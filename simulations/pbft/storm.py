@@ -491,5 +491,6 @@ SCENARIO = Scenario(
     0.0,
     1.0,
     mixture=no_faults,
+    situations=("other validators came into force",),
     fewest_nodes=4,
 )
