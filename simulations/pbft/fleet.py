@@ -33,8 +33,8 @@ from meshos.storage.memory import MemoryStore
 from meshos.storage.overlay import Overlay
 
 CLIENTS = ("c0", "c1", "c2")
-LETTERS = 120
-"""On their way at most: what is too much is lost, at random."""
+LETTERS = 24
+"""On their way at most, for each node: what is too much is lost, at random."""
 TIMING = Timing(patience_ms=1_000, max_patience_ms=1_000, resend_ms=900, relay_ms=900, follow_ms=1_000)
 """Nobody waits here, so patience is the same whatever was in vain, and little is said again before it ends."""
 
@@ -199,7 +199,7 @@ class Fleet:
     def _send(self, sender: NodeId, cast: Cast) -> None:
         if cast.to in self.servers:
             self.letters.append((sender, cast.to, cast))
-            if len(self.letters) > LETTERS:
+            if len(self.letters) > LETTERS * len(self.ids):
                 self.letters.pop(self.rng.randrange(len(self.letters)))
 
     def _some(self, wanted: Callable[[NodeId], object] = lambda node: True) -> NodeId | None:

@@ -29,8 +29,8 @@ from meshos.simulations.run import Checker, Scenario, node_ids
 from meshos.simulations.world import SimNode, Spec, World
 from meshos.storage.memory import MemoryStore
 
-ACTS = 1500
-"""Acts of one run."""
+ACTS = 60
+"""Acts of one run, for each pair of nodes (n * n)."""
 
 
 class Storm(Fleet):
@@ -206,7 +206,7 @@ class Stormed:
 
     def _blow(self, ids: Sequence[NodeId]) -> None:
         self._storm = Storm(self._world, ids, self._observe)
-        self._storm.run(ACTS)
+        self._storm.run(ACTS * len(ids) ** 2)
         self._storm.finish()
 
     def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:

@@ -44,8 +44,12 @@ def test_nothing_is_violated_in_a_storm() -> None:
 
 
 def test_nothing_is_violated_where_two_lie() -> None:
-    report = run(storm.SCENARIO, 1, nodes=8)
-    assert (report.verdict, report.message) == ("ok", "")
+    blocks = 0.0
+    for seed in range(5, 13):
+        report = run(storm.SCENARIO, seed, nodes=8)
+        assert (report.verdict, report.message) == ("ok", ""), f"seed {seed}"
+        blocks += report.figures["blocks"]
+    assert blocks > 2, "seven validators of which two lie seldom agree in a storm, but they do"
 
 
 @pytest.mark.parametrize("mutation", CORE, ids=NAMES)
