@@ -15,6 +15,7 @@ from meshos.simulations.org import mutations as org_mutations
 from meshos.simulations.org import scenario as org
 from meshos.simulations.pbft import mutations as pbft_mutations
 from meshos.simulations.pbft import scenario as pbft
+from meshos.simulations.pbft import storm as pbft_storm
 from meshos.simulations.raft import mutations as raft_mutations
 from meshos.simulations.raft import scenario as raft
 from meshos.simulations.raft import storm
@@ -69,6 +70,7 @@ SCENARIOS = {
         raft.SCENARIO,
         storm.SCENARIO,
         pbft.SCENARIO,
+        pbft_storm.SCENARIO,
     )
 }
 
@@ -79,6 +81,7 @@ MUTATIONS: dict[str, tuple[Mutation, ...]] = {
     "raft": raft_mutations.MUTATIONS,
     "raft-core": raft_mutations.CORE,
     "pbft": pbft_mutations.MUTATIONS,
+    "pbft-core": pbft_mutations.CORE,
 }
 """By scenario: what it must find (``mesh sim mutants``, tests/simulations/test_broken.py)."""
 

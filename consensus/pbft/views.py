@@ -122,8 +122,8 @@ class Views:
         self._desk.ballot.promise(view, chain.height, chain.head)
 
     def resume(self) -> None:
-        """This validator speaks again after a restart: what it had promised holds, and is said again."""
-        if self.leaving:
+        """This validator may speak again after a restart: what it had promised holds, and is said again."""
+        if self.leaving and self._desk.speaks:
             self._promise(self._desk.ballot.record.promised)
 
     def promised(self, change: ViewChange) -> None:

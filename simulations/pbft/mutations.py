@@ -1,6 +1,6 @@
-"""How the agreement may be broken, one rule at a time: each of these must be found by the scenario ``pbft``."""
+"""How the agreement may be broken, one rule at a time: each of these must be found by a scenario of this folder."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,7 +11,8 @@ from meshos.consensus.pbft.block import Block, Header
 from meshos.consensus.pbft.chain import Chain
 from meshos.consensus.pbft.checking import Lane
 from meshos.consensus.pbft.desk import Desk
-from meshos.consensus.pbft.messages import NewView, ViewChange, Vote
+from meshos.consensus.pbft.messages import Message, NewView, ViewChange, Vote
+from meshos.consensus.pbft.pbft import Pbft
 from meshos.consensus.pbft.quorum import faults, quorum
 from meshos.consensus.pbft.records import ViewRecord
 from meshos.consensus.pbft.validators import ValidatorSet
@@ -20,6 +21,7 @@ from meshos.consensus.pbft.views import Views
 from meshos.crypto.signing import Claim
 from meshos.effects import WriteBack
 from meshos.errors import Refused
+from meshos.ids import NodeId
 from meshos.simulations.mutations import Mutation, replaced
 from meshos.simulations.pbft import group
 from meshos.simulations.pbft.toy import Toy, ToyBatch
@@ -136,16 +138,23 @@ def set_change_at_once() -> Iterator[None]:
 
 @contextmanager
 def views_across_epochs() -> Iterator[None]:
-    """A view and a promise go on beyond the boundary, where other validators decide."""
-    begin: Callable[..., None] = Ballot.begin_epoch
+    """The proof of a view counts in later epochs too, where other validators decide.
 
-    def on(self: Ballot, epoch: int, first: int, index: int | None) -> None:
-        before = self.record
-        begin(self, epoch, first, index)
-        if before.epoch != epoch:
-            self.record = ViewRecord(epoch, before.view, before.view, Choice(first))
+    That a view merely goes on beyond the boundary, with its number, breaks nothing and is no mutation: whoever begins an epoch in view v
+    has voted in no view of it below v, which is all that a promise of v says; at most f honest validators can begin above a view in
+    which q have prepared, too few for a quorum with f liars, and whoever joins them from below comes by q promises of this epoch.
+    """
+    worth, enter = Pbft._worth, Views.on_new_view
 
-    with replaced(Ballot, "begin_epoch", on):
+    def also_old(self: Pbft, sender: NodeId, message: Message) -> bool:
+        if isinstance(message, NewView) and message.epoch < self.chain.epoch:
+            return message.view > self.view
+        return worth(self, sender, message)
+
+    def as_if_of_now(self: Views, sender: NodeId, message: NewView) -> None:
+        enter(self, sender, replace(message, epoch=max(message.epoch, self._desk.chain.epoch)))
+
+    with replaced(Pbft, "_worth", also_old), replaced(Views, "on_new_view", as_if_of_now):
         yield
 
 
@@ -220,7 +229,7 @@ def chunk_not_checked() -> Iterator[None]:
         yield
 
 
-MUTATIONS = (
+_ALL = (
     Mutation("quorum-less-one", "a quorum is one vote short", quorum_less_one, "safety"),
     Mutation("vote-not-persisted", "a vote is signed before it is written", vote_not_persisted, "safety", "honesty"),
     Mutation("skipped-fsync", "a vote is signed before its write is synced", skipped_fsync, "safety"),
@@ -232,7 +241,7 @@ MUTATIONS = (
     Mutation("one-liar-too-many", "f + 1 validators lie", one_liar_too_many, "safety"),
     Mutation("state-root-unchecked", "a block may name any state", state_root_unchecked, "safety"),
     Mutation("set-change-at-once", "other validators decide before the boundary", set_change_at_once, "safety"),
-    Mutation("views-across-epochs", "a view goes on with other validators", views_across_epochs, ""),
+    Mutation("views-across-epochs", "the proof of a view counts in later epochs", views_across_epochs, "safety"),
     Mutation("choice-forgotten", "what a view must begin with is lost in a crash", choice_forgotten, "safety"),
     Mutation("promise-not-binding", "votes in a view that was left", promise_not_binding, "safety"),
     Mutation("witness-not-asked", "an old copy of a disk votes", witness_not_asked, "safety", "honesty"),
@@ -240,3 +249,10 @@ MUTATIONS = (
     Mutation("certificate-not-checked", "fetched blocks are believed", certificate_not_checked, "safety"),
     Mutation("chunk-not-checked", "parts of a state are believed", chunk_not_checked, "safety"),
 )
+
+_CORE_ALONE = ("new-view-not-verified", "views-across-epochs", "choice-forgotten", "witness-not-asked", "chunk-not-checked")
+MUTATIONS = tuple(mutation for mutation in _ALL if mutation.name not in _CORE_ALONE)
+"""What whole nodes show, in a mesh that goes on."""
+
+CORE = tuple(mutation for mutation in _ALL if mutation.name != "patience-without-end")
+"""What a storm shows: all but that nothing happens any more."""

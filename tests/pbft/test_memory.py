@@ -210,6 +210,21 @@ def test_a_forgotten_promise_is_noticed_too() -> None:
     assert node.noticed == ["disk-rolled-back"]
 
 
+def test_an_old_copy_that_had_promised_a_view_does_not_say_so_again() -> None:
+    cores = Cores().start()
+    cores.submit(add(1))
+    cores[3].lose_patience()
+    copy = dict(cores[3].disk.durable)
+    cores.lose_patience(0, 1, 2)
+    cores.deliver()
+    assert cores.heights() == [1] * 4
+    signed_before = len(cores[3].signed)
+    node = rolled(cores, 3, copy)
+    cores.deliver()
+    assert node.noticed == ["disk-rolled-back"] and not node.core.desk.asking
+    assert len(node.signed) == signed_before, "it signs nothing, not even what it had signed before"
+
+
 def test_one_liar_among_those_who_answer_cannot_hide_what_reached_two_others() -> None:
     cores = Cores().start()
     copy = dict(cores[3].disk.durable)
