@@ -106,8 +106,12 @@ class Replica:
                 self._carry(self.core.tick(now, self._wall_ms()))
             case _:
                 raise TypeError(f"Replica has no use for {event!r}")
-        self._effects += self._votes.begin()
-        self._effects += self._requests.begin()
+        if self._votes:
+            self._votes_checked(self._votes.at_once())
+            self._effects += self._votes.begin()
+        if self._requests:
+            self._requests_checked(self._requests.at_once())
+            self._effects += self._requests.begin()
         effects, self._effects = self._effects, []  # of a step nothing is left that cannot be written down
         return effects
 
