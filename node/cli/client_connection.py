@@ -7,7 +7,6 @@ import http.client
 import ipaddress
 import json
 import os
-import shlex
 import socket
 import ssl
 from collections.abc import Mapping
@@ -80,7 +79,7 @@ def _in_testnet(folder: Path, name: str | None, org: str | None, key: str | None
     target = _target(running[0].api, key or running[0].api_key, running[0].name)
     some_run = any(one.pid is not None for one in testnet.nodes)
     command = f"mesh testnet start {running[0].name}" if some_run else "mesh testnet up --detach"
-    return replace(target, start=command if folder == testnet_here() else f"{command} --dir {shlex.quote(str(folder))}")
+    return replace(target, start=f"{command}{record.elsewhere(folder)}")
 
 
 def _answers(api: str) -> bool:
