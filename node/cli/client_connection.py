@@ -16,7 +16,7 @@ from typing import cast
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from meshos.errors import KINDS, BadInput, Broken, Done, MeshError, Unreachable
-from meshos.node.cli.output import clean
+from meshos.node.cli.output import clean, warn
 
 TESTNET = Path("testnet")
 ANSWER_S = 30.0
@@ -172,6 +172,10 @@ class Client:
             text = response.read(MAX_ANSWER + 1)
             if response.length and len(text) <= MAX_ANSWER:
                 raise http.client.IncompleteRead(text, response.length)
+        except KeyboardInterrupt:
+            if outcome == "unknown":
+                warn(f"no longer waiting for {where}, which may do it all the same; look before you repeat it")
+            raise
         except TimeoutError as error:
             raise Unreachable(
                 "no-answer", f"{where} did not answer within {timeout_s:g} s", hint=_after(outcome), outcome=outcome
