@@ -173,7 +173,7 @@ def restore(file: Path, directory: Path, genesis_hash: bytes | None = None) -> R
     try:
         source = file.open("rb")
     except OSError as error:
-        raise BadInput("cannot-read", f"{file} cannot be read: {error.strerror}") from error
+        raise BadInput("cannot-read", f"{file} cannot be read: {error.strerror}", hint="check the path") from error
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise BadInput("folder-not-empty", f"there is something in {directory}", hint="choose a new folder with --dir")

@@ -80,7 +80,7 @@ def read_file(path: Path, max_bytes: int = MAX_SMALL_BYTES) -> bytes:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
-        raise BadInput("cannot-read", f"{path} cannot be read: {error.strerror}") from error
+        raise BadInput("cannot-read", f"{path} cannot be read: {error.strerror}", hint="check the path") from error
     if len(data) > max_bytes:
         raise BadInput("cannot-read", f"{path} has more than {max_bytes} bytes, so it is something else")
     return data

@@ -34,8 +34,10 @@ def explore_(
     if json_:
         output.document("sim-explore", {"verdict": "ok", **_row(found)})
         return
-    print(f"ok  nothing violated: {'all of it' if found.complete else 'not all of it'}")
+    print(f"ok  nothing violated: {'all of it' if found.complete else f'not all of it, since --most {most} ended it'}")
     for name, value in _row(found).items():
+        if name == "complete":
+            continue
         print(f"    {name.replace('_', ' ')} {value}")
     output.say(f"    {found.states / max(took_s, 1e-9):.0f} states a second, {took_s:.1f} s")
 

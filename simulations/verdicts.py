@@ -56,7 +56,7 @@ def tell(reports: Sequence[Report], scenario: Scenario, wanted: int, took_s: flo
     verdict = "ok  nothing violated" if not failed else f"x   {failed} of {len(reports)} violated"
     output.say(f"{verdict}: {first.scenario}, {first.nodes} nodes, {what}, {first.until_s:g} virtual s each")
     for name in sorted({name for report in reports for name in report.figures}):
-        output.say(f"    {name} {sum(report.figures.get(name, 0) for report in reports):g}")
+        output.say(f"    {name} {sum(report.figures.get(name, 0) for report in reports):.15g}")
     _tell_coverage(situations.summed((report.visited for report in reports), scenario.situations), coverage)
     virtual_s = sum(report.at_s for report in reports)
     steps = sum(report.steps for report in reports)

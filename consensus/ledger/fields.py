@@ -48,5 +48,5 @@ def is_signature(value: cbor.Value) -> TypeGuard[bytes]:
 def amount(value: cbor.Value) -> int:
     """Millionths of a MESH, at least one; raises Refused ``amount-out-of-bounds``."""
     if type(value) is not int or not 0 < value <= MAX_AMOUNT:
-        raise Refused("amount-out-of-bounds", f"an amount is a whole number of millionths from 1 to {MAX_AMOUNT}")
+        raise Refused("amount-out-of-bounds", f"an amount is at least one millionth of a MESH, and at most {MAX_AMOUNT} of them")
     return value

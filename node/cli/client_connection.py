@@ -7,7 +7,6 @@ import http.client
 import ipaddress
 import json
 import os
-import shlex
 import socket
 import ssl
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import cast
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from meshos.errors import KINDS, BadInput, Broken, Done, MeshError, Unreachable
-from meshos.node.cli.output import clean
+from meshos.node.cli.output import clean, warn
 
 TESTNET = Path("testnet")
 ANSWER_S = 30.0
@@ -80,7 +79,7 @@ def _in_testnet(folder: Path, name: str | None, org: str | None, key: str | None
     target = _target(running[0].api, key or running[0].api_key, running[0].name)
     some_run = any(one.pid is not None for one in testnet.nodes)
     command = f"mesh testnet start {running[0].name}" if some_run else "mesh testnet up --detach"
-    return replace(target, start=command if folder == testnet_here() else f"{command} --dir {shlex.quote(str(folder))}")
+    return replace(target, start=f"{command}{record.elsewhere(folder)}")
 
 
 def _answers(api: str) -> bool:
@@ -173,6 +172,10 @@ class Client:
             text = response.read(MAX_ANSWER + 1)
             if response.length and len(text) <= MAX_ANSWER:
                 raise http.client.IncompleteRead(text, response.length)
+        except KeyboardInterrupt:
+            if outcome == "unknown":
+                warn(f"no longer waiting for {where}, which may do it all the same; look before you repeat it")
+            raise
         except TimeoutError as error:
             raise Unreachable(
                 "no-answer", f"{where} did not answer within {timeout_s:g} s", hint=_after(outcome), outcome=outcome

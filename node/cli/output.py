@@ -97,7 +97,7 @@ def text_of(given: str, what: str) -> str:
         with open(given[1:], "rb") as file:
             return file.read(MAX_TEXT).decode("ascii")
     except OSError as error:
-        raise BadInput("cannot-read", f"{given[1:]} cannot be read: {error.strerror}") from error
+        raise BadInput("cannot-read", f"{given[1:]} cannot be read: {error.strerror}", hint="check the path") from error
     except UnicodeDecodeError as error:
         raise BadInput("cannot-read", f"{given[1:]} is no {what}") from error
 

@@ -31,6 +31,8 @@ class Registered:
     org: str
     changed: bool
     height: int
+    moved: bool = False
+    """Whether the node's seat goes to a new validator key, which it does at the next checkpoint."""
 
 
 def agreement_in(text: str) -> str | None:
@@ -54,7 +56,7 @@ def register(config: NodeConfig, text: str, target: Target, *, node: NodeId | No
             return Registered(key, role, config.org, changed=True, height=_send(client, config, body))
         if isinstance(body, AddNode) and known.get("validator") not in (None, body.validator):
             rotation = RotateValidator(body.org, body.node, body.validator, body.validator_agrees)
-            return Registered(key, role, config.org, changed=True, height=_send(client, config, rotation))
+            return Registered(key, role, config.org, changed=True, height=_send(client, config, rotation), moved=True)
         return Registered(key, role, config.org, changed=False, height=0)
 
 

@@ -349,7 +349,8 @@ class Facade:
             return explaining.member(subject, views.member_view(member, membership.name_of, trio.current_time()), self._about.name)
         if subject.startswith("t-"):
             raise no_such_task(TaskId(subject))
-        raise Refused("nothing-to-explain", f"{subject[:80]!r} is no agent, task, node or error known here", hint="give an id or a name")
+        told = f"{subject[:80]!r} is no agent, task, decision, node or error known here"
+        raise Refused("nothing-to-explain", told, hint="give an id or a name")
 
     async def did_document(self, did_: str) -> shapes.Json:
         """See ``NodeService.did_document``."""

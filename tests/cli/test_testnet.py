@@ -20,7 +20,7 @@ from meshos.crypto.genesis_keys import check_all
 from meshos.errors import BadInput, Failed, Refused, Unreachable
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node import folder
-from meshos.node.cli.testnet import making, partition, processes, record
+from meshos.node.cli.testnet import making, partition, processes, record, starting
 from meshos.node.cli.testnet.record import Node, Testnet
 from meshos.node.config import load
 from meshos.node.runtime.fault_hook import FaultHook
@@ -191,6 +191,19 @@ def test_the_last_sentence_of_a_log_says_why(made: Testnet, tmp_path: Path) -> N
     assert processes.why_it_ended(node) == "port taken [31m[port-taken]"
 
 
+def test_a_command_names_its_folder_only_where_another_would_be_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert record.elsewhere(Path("testnet")) == record.elsewhere(tmp_path / "testnet") == ""
+    assert record.elsewhere(Path("a mesh")) == " --dir 'a mesh'"
+
+
+def test_a_node_that_was_only_slow_is_not_looked_for_in_an_empty_log(made: Testnet, tmp_path: Path) -> None:
+    node = replace(made.nodes[0], dir=str(tmp_path))
+    assert "--timeout" in starting.what_now(node)
+    (tmp_path / processes.LOG).write_text("ready\n")
+    assert starting.what_now(node) == f"look at {tmp_path / processes.LOG}"
+
+
 # -- partitions ------------------------------------------------------------------------------------------------------
 
 
@@ -272,7 +285,8 @@ def test_so_many_nodes_are_refused(mesh: Mesh, tmp_path: Path, words: tuple[str,
 def test_commands_name_what_is_not_there(made: Testnet, mesh: Mesh) -> None:
     there = ("testnet", "--dir", str(made.dir))
     assert "[no-such-node]" in mesh(*there, "kill", "omega-1").err
-    assert "[node-not-running]" in mesh(*there, "kill", "alpha-1").err
+    told = mesh(*there, "kill", "alpha-1").err
+    assert "[node-not-running]" in told and f"`mesh testnet start alpha-1 --dir {made.dir}`" in told
     assert "[node-not-running]" in mesh(*there, "partition", "alpha/beta").err
     assert "[testnet-differs]" in mesh(*there, "up", "--orgs", "3").err
     assert "has 1 nodes of each" in mesh(*there, "up", "--replicas", "3").err
@@ -280,4 +294,5 @@ def test_commands_name_what_is_not_there(made: Testnet, mesh: Mesh) -> None:
     assert other.code == 2 and "[testnet-differs]" in other.err and f"ports from {made.base_port()} on" in other.err
     status = json.loads(mesh(*there, "status", "--json").out)
     assert {node["state"] for node in status["nodes"]} == {"stopped"} and status["schema"] == "mesh.testnet-status/1"
-    assert mesh(*there, "down").code == 0
+    down = mesh(*there, "down")
+    assert down.code == 0 and f"next: mesh testnet up --dir {made.dir}" in down.err

@@ -85,7 +85,7 @@ async def test_what_the_ledger_would_refuse_is_refused_before_it_is_sent_with_ad
     chain.sent.clear()
     with pytest.raises(Refused) as caught:
         await chain.desk("alpha-1").judge(str(made["id"]), APPROVE, "again", "k", 1.0)
-    assert caught.value.name == "already-voted" and caught.value.hint == "nothing; the first vote stands"
+    assert caught.value.name == "already-voted" and caught.value.hint == "leave it: the first vote stands"
     with pytest.raises(Refused) as caught:
         await chain.desk("alpha-1").propose(["lift", did("delta")], "let it in", "k", 1.0)
     assert caught.value.name == "not-quarantined"

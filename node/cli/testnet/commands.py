@@ -135,7 +135,7 @@ def _show_up(started: "Started", as_json: bool) -> None:
         ok(f"all {count} nodes run already")
     else:
         ok(f"{count} of {count} nodes see each other, after {started.took_ms / 1000:.1f} s")
-    note(f"Logs {testnet.dir}/*/node.log  Next mesh members")
+    note(f"Logs {testnet.dir}/*/node.log  Next mesh members{record.elsewhere(testnet.dir)}")
 
 
 def _stay(target: Path, started: "Started", as_json: bool) -> None:
@@ -181,7 +181,7 @@ def status(context: typer.Context, directory: Dir = None, as_json: JsonFlag = Fa
     ]
     table(("NODE", "ORG", "PROCESS", "READY", "PID", "API"), rows)
     following = "mesh members" if any(ready.values()) else "mesh testnet up --detach"
-    ok(f"{sum(ready.values())} of {len(testnet.nodes)} nodes ready; next: {following}")
+    ok(f"{sum(ready.values())} of {len(testnet.nodes)} nodes ready; next: {following}{record.elsewhere(testnet.dir)}")
 
 
 def _pid(node: record.Node, states: Mapping[str, str]) -> int | None:
@@ -254,13 +254,14 @@ def partition(
     """Cut the mesh in two or more; `heal` mends it."""
     from meshos.node.cli.testnet import partition as cutting
 
-    with record.changing(folder_of(context, directory)) as testnet:
+    folder = folder_of(context, directory)
+    with record.changing(folder) as testnet:
         wanted = cutting.cuts(cutting.sides(testnet, sides))
         cutting.apply(testnet, wanted)
     if as_json:
         document("testnet-partition", {"cut": wanted})
     else:
-        ok(f"cut: {sides}; mend it with: mesh testnet heal")
+        ok(f"cut: {sides}; mend it with: mesh testnet heal{record.elsewhere(folder)}")
 
 
 @app.command(epilog="Example: mesh testnet heal")
@@ -269,13 +270,14 @@ def heal(context: typer.Context, directory: Dir = None, as_json: JsonFlag = Fals
     from meshos.node.cli.testnet import partition as cutting
     from meshos.node.cli.testnet import processes
 
-    with record.changing(folder_of(context, directory)) as testnet:
+    folder = folder_of(context, directory)
+    with record.changing(folder) as testnet:
         running = [node.name for node in testnet.nodes if processes.state(node) == "running"]
         cutting.apply(testnet, {name: [] for name in running})
     if as_json:
         document("testnet-heal", {"healed": running})
     else:
-        ok(f"healed {len(running)} of {len(testnet.nodes)} nodes; next: mesh members")
+        ok(f"healed {len(running)} of {len(testnet.nodes)} nodes; next: mesh members{record.elsewhere(folder)}")
 
 
 @app.command(epilog="Example: mesh testnet down")
@@ -298,7 +300,7 @@ def _down(target: Path, *, quiet: bool) -> list[str]:
     for name in late:
         warn(f"{name} did not leave in {processes.STOP_S:g} s and was killed")
     if not quiet:
-        ok(f"{len(running)} nodes ended, data kept in {target}; next: mesh testnet up")
+        ok(f"{len(running)} nodes ended, data kept in {target}; next: mesh testnet up{record.elsewhere(target)}")
     return [node.name for node in running]
 
 
@@ -331,11 +333,12 @@ def _change(
     as_json: bool,
 ) -> None:
     """Do something to the nodes called ``name``, write the testnet down, and say so."""
-    with record.changing(folder_of(context, directory)) as testnet:
+    folder = folder_of(context, directory)
+    with record.changing(folder) as testnet:
         nodes = testnet.of(name)
         record.save(act(testnet, nodes))
     names = [node.name for node in nodes]
     if as_json:
         document(f"testnet-{command}", {"nodes": names})
     else:
-        ok(f"{', '.join(names)} {verdict.replace('{name}', name)}")
+        ok(f"{', '.join(names)} {verdict.replace('{name}', name)}{record.elsewhere(folder)}")

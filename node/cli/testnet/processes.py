@@ -16,7 +16,7 @@ from typing import Literal
 
 from meshos.errors import BadInput, Failed
 from meshos.node.cli.output import clean
-from meshos.node.cli.testnet.record import Node
+from meshos.node.cli.testnet.record import Node, elsewhere
 
 State = Literal["running", "paused", "stopped"]
 LOG = "node.log"
@@ -68,7 +68,8 @@ def send(node: Node, number: signal.Signals) -> None:
 
 def not_running(node: Node) -> BadInput:
     """The error for what needs a process where there is none."""
-    return BadInput("node-not-running", f"{node.name} does not run", hint=f"start it with `mesh testnet start {node.name}`")
+    command = f"mesh testnet start {node.name}{elsewhere(Path(node.dir).parent)}"
+    return BadInput("node-not-running", f"{node.name} does not run", hint=f"start it with `{command}`")
 
 
 def stop(nodes: Sequence[Node], say: Callable[[str], None]) -> list[str]:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -135,3 +136,10 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def elsewhere(folder: Path) -> str:
+    """What a command about the testnet in ``folder`` has to say besides, typed where we stand; empty where it finds that by itself."""
+    from meshos.node.cli.client_connection import testnet_here
+
+    return "" if folder.absolute() == testnet_here().absolute() else f" --dir {shlex.quote(str(folder))}"

@@ -79,11 +79,19 @@ def _wait_ready(
             first = testnet.node(missing[0])
             why = processes.why_not_ready(first)
             told = f"{', '.join(missing)} not ready after {timeout_s:g} s{f': {why}' if why else ''}"
-            raise Unreachable("not-ready", told, hint=f"look at {first.dir}/{processes.LOG}", outcome="not_done")
+            raise Unreachable("not-ready", told, hint=what_now(first), outcome="not_done")
         if missing:
             shown.at(f"{len(ready)} of {len(children)} nodes ready")
             time.sleep(processes.POLL_S)
     return ready
+
+
+def what_now(node: Node) -> str:
+    """A node that has said nothing yet was only slow to start: its log is empty, and looking at it helps nobody."""
+    log = Path(node.dir) / processes.LOG
+    if log.exists() and log.stat().st_size:
+        return f"look at {log}"
+    return "this machine or its disk is busy: run it again; `mesh testnet up --timeout 300` waits longer"
 
 
 def _wait_acquainted(testnet: Testnet, children: dict[str, subprocess.Popen[bytes]], until: float, shown: Progress) -> tuple[str, ...]:
