@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -68,7 +68,7 @@ def run_(
     begun = time.perf_counter()
     if len(wanted) == 1:
         with _opened(log) as out:
-            runs: Iterator[Report] = iter([run(picked.scenario, wanted[0], nodes=nodes, until_s=until, log=out)])
+            runs = _given(run(picked.scenario, wanted[0], nodes=nodes, until_s=until, log=out))
     else:
         order = failed_first(wanted, scenario, verdicts.FOLDER)
         runs = run_seeds([Job(scenario, each, nodes, until) for each in order], stop_after=stop_after, quiet=json_)
@@ -109,7 +109,7 @@ def replay(
         output.warn(f"not the same steps as when {file} was written: that was another commit, or a bug of determinism")
     if html is not None:
         html.write_text(traced(report), encoding="utf-8")
-    _finish(iter([report]), scenario, 1, begun, json_, "sim-replay", page=html)
+    _finish(_given(report), scenario, 1, begun, json_, "sim-replay", page=html)
 
 
 @contextmanager
@@ -151,8 +151,12 @@ def _wanted(picked: Chosen, seed: int | None, seeds: str | None) -> Sequence[int
     return picked.seeds or [time.time_ns() % 1_000_000]
 
 
+def _given(report: Report) -> Generator[Report, None, None]:
+    yield report
+
+
 def _finish(
-    runs: Iterator[Report],
+    runs: Generator[Report, None, None],
     scenario: Scenario,
     wanted: int,
     begun: float,
@@ -162,7 +166,10 @@ def _finish(
     coverage: bool = False,
     page: Path | None = None,
 ) -> None:
-    """Tell and write down each failure as it comes, then the verdict; exit with the worst. Ctrl-C gives what there is."""
+    """Tell and write down each failure as it comes, then the verdict; exit with the worst. Ctrl-C gives what there is.
+
+    ``runs`` is closed at once then, and its workers ended here: whoever collected it later might be one of the pool's own threads.
+    """
     reports: list[Report] = []
     interrupted, failed = False, 0
     try:
@@ -177,6 +184,8 @@ def _finish(
     except KeyboardInterrupt:
         interrupted = True
         output.warn(f"stopped after {len(reports)} of {wanted} runs")
+    finally:
+        runs.close()
     if as_json:
         verdicts.document(command, reports, scenario)
     elif reports:

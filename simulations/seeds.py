@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def path_of(scenario: str, seed: int, folder: Path) -> Path:
     return folder / f"{Path(scenario).stem}-{seed}.json"
 
 
-def run_seeds(jobs: Sequence[Job], *, stop_after: int | None = None, quiet: bool = False) -> Iterator[Report]:
+def run_seeds(jobs: Sequence[Job], *, stop_after: int | None = None, quiet: bool = False) -> Generator[Report, None, None]:
     """The reports in the order of the jobs, with a line on stderr that tells how far they are. Ends after ``stop_after`` failures."""
     began = shown_at = time.monotonic()
     bad = shown_bad = 0

@@ -15,6 +15,8 @@ from meshos.node.cli.testnet.record import Node, Testnet, save
 
 SIZES = (1, 3, 5)
 """How many of an organisation's nodes decide for it (node/kernel/group.py)."""
+REGISTERED_S = 10.0
+"""For registering nodes there is so much time at least, however long the start took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def start(testnet: Testnet, wanted: Sequence[Node], timeout_s: float, shown: Pro
         ready = _wait_ready(testnet, children, began, timeout_s, shown)
         unacquainted = _wait_acquainted(testnet, children, began + timeout_s, shown)
         incomplete = _wait_complete(testnet, children, began + timeout_s, shown)
-        unregistered = _register(testnet, shown)
+        unregistered = _register(testnet, max(began + timeout_s, time.monotonic() + REGISTERED_S), shown)
     except BaseException:
         processes.kill([testnet.node(name) for name in children])
         for name in children:
@@ -121,8 +123,12 @@ def _wait_complete(testnet: Testnet, children: dict[str, subprocess.Popen[bytes]
     return tuple(left)
 
 
-def _register(testnet: Testnet, shown: Progress) -> tuple[str, ...]:
-    """Have each organisation's root key register those of its nodes that genesis does not name; those of which this failed."""
+def _register(testnet: Testnet, until: float, shown: Progress) -> tuple[str, ...]:
+    """Have each organisation's root key register those of its nodes that genesis does not name; those of which this failed.
+
+    Each is registered through itself, so that it knows of it then. It may lag behind the one before, and so name a nonce of the root key
+    that was used meanwhile: it is tried again.
+    """
     failed = []
     for node in testnet.nodes:
         first = testnet.of(node.org)[0]
@@ -136,10 +142,15 @@ def _register(testnet: Testnet, shown: Progress) -> tuple[str, ...]:
         at = node_config.load(Path(first.dir))
         identity = folder.open_identity(node_config.load(Path(node.dir)))
         agreement = agreeing.of_node(identity, folder.read_genesis(at.genesis).hash, at.org)
-        try:
-            registering.register(at, agreement, find(node.api, node.api_key, None, None))
-        except MeshError:
-            failed.append(node.name)
+        while True:
+            try:
+                registering.register(at, agreement, find(node.api, node.api_key, None, None))
+                break
+            except MeshError:
+                if time.monotonic() > until:
+                    failed.append(node.name)
+                    break
+            time.sleep(processes.POLL_S)
     return tuple(failed)
 
 
