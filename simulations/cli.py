@@ -168,7 +168,7 @@ def _finish(
 ) -> None:
     """Tell and write down each failure as it comes, then the verdict; exit with the worst. Ctrl-C gives what there is.
 
-    ``runs`` is closed at once then, and its workers ended here: whoever collected it later might be one of the pool's own threads.
+    ``runs`` is closed here, and its workers end: whoever collected it later might be one of the pool's own threads.
     """
     reports: list[Report] = []
     interrupted, failed = False, 0

@@ -1,7 +1,11 @@
 """Runs on all cores: jobs go to processes of their own, results come back in the order of the jobs.
 
-Only a few jobs are under way at a time, so that whoever has seen enough stops and little was in vain. Workers leave Ctrl-C to
-the process that began them, and a worker that dies is an error, not a wait for ever.
+Only a few jobs are under way at a time, so that whoever has seen enough stops and little was in vain. A worker that dies is an error,
+not a wait for ever.
+
+Ctrl-C is the business of the process that began the workers, and there it is only noted: a KeyboardInterrupt in the middle of the
+pool's own code leaves its locks held, and the pool's threads, which end it, wait for them for ever. ``map`` raises it where nothing is
+held. A second Ctrl-C is raised at once, wherever that is.
 """
 
 import multiprocessing
@@ -9,9 +13,10 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
+from types import FrameType
 from typing import TypeVar
 
 J = TypeVar("J")
@@ -21,17 +26,41 @@ AHEAD = 4
 """Jobs a worker that are under way or done and not yet looked at: one slow job leaves no worker idle."""
 
 
+LOOK_S = 0.2
+"""How often a wait for a result is left to look whether Ctrl-C was pressed."""
+
+
+class _Interrupt:
+    """Ctrl-C, noted."""
+
+    def __init__(self) -> None:
+        self.noted = False
+
+    def note(self, signum: int, frame: FrameType | None) -> None:
+        """The handler of SIGINT."""
+        if self.noted:
+            raise KeyboardInterrupt
+        self.noted = True
+
+    def look(self) -> None:
+        """Raise KeyboardInterrupt if there was one."""
+        if self.noted:
+            raise KeyboardInterrupt
+
+
 class Workers:
     """Some processes, or, for one, this process itself."""
 
-    def __init__(self, pool: ProcessPoolExecutor | None, count: int) -> None:
+    def __init__(self, pool: ProcessPoolExecutor | None, count: int, interrupt: _Interrupt | None = None) -> None:
         self._pool = pool
         self.count = count
+        self._interrupt = interrupt or _Interrupt()
 
     def map(self, work: Callable[[J], R], jobs: Iterable[J], *, ahead: int = AHEAD) -> Iterator[R]:
         """``work`` of each job, in order. ``work`` and the jobs are pickled: functions of a module, no closures.
 
-        Whoever stops early leaves ``ahead`` jobs a worker behind, which end in vain before those of the next ``map`` begin.
+        Whoever stops early leaves ``ahead`` jobs a worker behind, which end in vain before those of the next ``map`` begin. Raises
+        KeyboardInterrupt after Ctrl-C, between two results or while it waits for one.
         """
         if self._pool is None:
             yield from map(work, jobs)
@@ -39,6 +68,9 @@ class Workers:
         waiting = iter(jobs)
         under_way: deque[Future[R]] = deque(self._pool.submit(work, job) for job in islice(waiting, ahead * self.count))
         while under_way:
+            self._interrupt.look()
+            while not wait([under_way[0]], LOOK_S).done:
+                self._interrupt.look()
             result = under_way.popleft().result()
             under_way.extend(self._pool.submit(work, job) for job in islice(waiting, 1))
             yield result
@@ -54,9 +86,13 @@ def workers(count: int | None = None) -> Iterator[Workers]:
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    interrupt = _Interrupt()
+    handled = signal.signal(signal.SIGINT, interrupt.note)
     try:
-        yield Workers(pool, count)
+        yield Workers(pool, count, interrupt)
     finally:
         for child in set(multiprocessing.active_children()) - before:
             child.terminate()
         pool.shutdown()
+        signal.signal(signal.SIGINT, handled)
+    interrupt.look()  # it came after the last result

@@ -12,6 +12,7 @@ import pytest
 
 from meshos.node.cli import main
 from meshos.simulations import situations
+from meshos.simulations.parallel import workers
 from meshos.simulations.seeds import Job, failed_first, path_of, run_seeds
 
 FAILS = """
@@ -66,6 +67,21 @@ def test_each_failure_is_told_and_written_down_and_the_verdict_sums_up(
     assert json.loads((tmp_path / "sim" / "even-2.json").read_text())["checker"] == "EvenChecker"
     assert main.run(["sim", "run", even, "--seeds", "1..5", "--stop-after", "1"]) == 10
     assert "x   1 of 1 violated: even.py, 2 nodes, 1 of 5 seeds" in capsys.readouterr().out, "seed 2 has failed before"
+
+
+def test_ctrl_c_is_raised_between_two_results_and_not_inside_of_the_pool() -> None:
+    handled = signal.getsignal(signal.SIGINT)
+    got = []
+    with pytest.raises(KeyboardInterrupt), workers(2) as pool:
+        for result in pool.map(abs, range(-1_000, 0)):
+            got.append(result)
+            if len(got) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+                got.append(0)  # it did not end this step
+    assert got == [1_000, 999, 998, 0] and signal.getsignal(signal.SIGINT) is handled
+    with pytest.raises(KeyboardInterrupt), workers(2):
+        for _ in range(2):  # who is not heard presses again
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_ctrl_c_gives_the_verdict_so_far(even: str, tmp_path: Path) -> None:
