@@ -111,4 +111,4 @@ def _read_order(books: Books, view: View, order: Order) -> None:
         case RedeemTab() if body.tab in books.tabs:  # else it was opened in a block that is not kept here
             books.tabs[body.tab].redeemed.append(body.micro)
         case _:
-            pass
+            pass  # the load makes no others that move MESH

@@ -43,6 +43,12 @@ def swarmed(world: World, begin_s: float, end_s: float) -> Schedule:
     return swarm(world.generator("schedule"), [str(name) for name in world.nodes], begin=begin_s, end=end_s, machines=stores)
 
 
+def no_faults(world: World, begin_s: float, end_s: float) -> Schedule:
+    """For a scenario whose checkers bring their own."""
+    del world, begin_s, end_s
+    return []
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A kind of world. ``begin_s`` is when faults may begin, ``settle_s`` how long before the end they are over.

@@ -20,12 +20,11 @@ from meshos.flow import Propose
 from meshos.flow_machine import Perform
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.core import OUTSIDE
-from meshos.simulations.faults import Schedule
 from meshos.simulations.pbft import group as group_of
 from meshos.simulations.pbft.fleet import CLIENTS, Fleet, Observe
 from meshos.simulations.pbft.group import GENESIS, MACHINE
 from meshos.simulations.pbft.toy import request
-from meshos.simulations.run import Checker, Scenario, node_ids
+from meshos.simulations.run import Checker, Scenario, no_faults, node_ids
 from meshos.simulations.world import SimNode, Spec, World
 from meshos.storage.memory import MemoryStore
 
@@ -219,12 +218,6 @@ class Stormed:
 def populate(world: World, nodes: int) -> Sequence[Checker]:
     """Nothing but the storm."""
     return [Stormed(world, nodes)]
-
-
-def no_faults(world: World, begin_s: float, end_s: float) -> Schedule:
-    """The storm brings its own."""
-    del world, begin_s, end_s
-    return []
 
 
 SCENARIO = Scenario(

@@ -23,10 +23,9 @@ from meshos.consensus.raft.raft import Raft, Saved
 from meshos.effects import Put, Write
 from meshos.errors import MeshError
 from meshos.ids import NodeId
-from meshos.simulations.faults import Schedule
 from meshos.simulations.raft.group import ORG
 from meshos.simulations.raft.laws import Laws
-from meshos.simulations.run import Checker, Scenario, node_ids
+from meshos.simulations.run import Checker, Scenario, no_faults, node_ids
 from meshos.simulations.world import SimNode, Spec, World
 from meshos.storage.memory import MemoryStore
 from meshos.storage.overlay import Overlay
@@ -344,12 +343,6 @@ class Stormed:
 def populate(world: World, nodes: int) -> Sequence[Checker]:
     """Nothing but the storm."""
     return [Stormed(world, nodes)]
-
-
-def no_faults(world: World, begin_s: float, end_s: float) -> Schedule:
-    """The storm brings its own."""
-    del world, begin_s, end_s
-    return []
 
 
 SCENARIO = Scenario(

@@ -138,16 +138,10 @@ def test_a_bad_run_file_is_refused_by_name(text: str, tmp_path: Path) -> None:
     assert caught.value.name == "bad-run-file"
 
 
-OPEN: dict[tuple[str, int], str] = {}
-"""What seeds have found and is not mended yet."""
-
-
 @pytest.mark.parametrize("scenario", sorted(SCENARIOS))
 @pytest.mark.parametrize("seed", (1, 2))
 def test_seeds(scenario: str, seed: int) -> None:
     """A few seeds of each scenario; `mesh sim run --seeds` runs as many as one likes."""
-    if (scenario, seed) in OPEN:
-        pytest.xfail(OPEN[scenario, seed])
     chosen = replace(scenario_named(scenario), nodes=min(scenario_named(scenario).nodes, 8))
     report: Report = run(chosen, seed)
     assert report.verdict == "ok", f"{report.message}; again: mesh sim run {scenario} --seed {seed} --nodes {chosen.nodes}"
