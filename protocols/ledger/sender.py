@@ -197,7 +197,7 @@ class Sender:
         return KEYS.read(self._ledger, self._node)
 
     def _fill(self, now: float) -> None:
-        """Give a nonce to those that wait, while there is room, and a state to find it in that is whole and not older than what is known."""
+        """Give a nonce to those that wait, while there is room, and a state to find it in: whole, and not older than what is known."""
         ready = not self._ledger.restoring and self._ledger.height >= self._seen
         while self._queue and len(self._slots) < IN_FLIGHT and ready:
             key, waiting = self._key(), self._queue.popleft()
