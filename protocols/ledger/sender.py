@@ -39,7 +39,7 @@ from meshos.protocols.ledger.limits import (
     RESUBMIT_MOST_S,
     RESUBMIT_S,
 )
-from meshos.protocols.ledger.port import LEDGER, Decided, LedgerView, Noticed, Submit
+from meshos.protocols.ledger.port import LEDGER, Decided, LedgerView, Noticed, Submit, WallTime
 from meshos.protocols.ledger.slots import (
     COMMITTED,
     EXPIRED,
@@ -131,6 +131,10 @@ class Sender:
             submitted = self._submitted.pop(event.op, None)
             if submitted is not None:
                 submitted[0].op = 0
+        elif isinstance(event, WallTime):
+            self._clock = (now, event.ms)  # the replica here judges by this clock, be it wrong
+            for slot in self._slots.values():
+                slot.due = min(slot.due, max(now, self._lapses(slot)))
         elif not isinstance(event, Decided | Noticed | Tick):
             raise TypeError(f"Sender has no use for {event!r}")
         self._look(now)
