@@ -22,11 +22,13 @@ from meshos.genesis import Genesis, parse_org
 from meshos.genesis_content import MAX_CERTIFICATE_BYTES
 from meshos.ids import OrgDid
 from meshos.node import folder
+from meshos.node.api.limits import APPLICATION_CHARS
 from meshos.node.config import NodeConfig
 
 MARK = "mesh-application1-"
 MAX_BYTES = 512 + MAX_CERTIFICATE_BYTES
 MAX_CHARS = len(MARK) + MAX_BYTES * 4 // 3 + 4
+assert MAX_CHARS <= APPLICATION_CHARS
 
 
 def of_folder(config: NodeConfig, genesis: Genesis) -> str:
