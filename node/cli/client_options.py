@@ -87,8 +87,13 @@ def proposal_ids(context: typer.Context, incomplete: str) -> list[str]:
     return _ids(context, incomplete, "proposals", "id")
 
 
-def _ids(context: typer.Context, incomplete: str, listed: str, key: str) -> list[str]:
-    """What stands under ``key`` in each row that is ``listed`` at nodes."""
+def open_proposal_ids(context: typer.Context, incomplete: str) -> list[str]:
+    """Those of them that can be voted on."""
+    return _ids(context, incomplete, "proposals", "id", "open")
+
+
+def _ids(context: typer.Context, incomplete: str, listed: str, key: str, state: str | None = None) -> list[str]:
+    """What stands under ``key`` in each row that is ``listed`` at nodes: in this ``state`` only, where one is named."""
     from meshos.node.cli.client_connection import Client
 
     until = time.monotonic() + COMPLETION_S
@@ -103,7 +108,8 @@ def _ids(context: typer.Context, incomplete: str, listed: str, key: str) -> list
         except MeshError:
             continue
         rows = answer.get(listed)
-        ids = [str(one.get(key)) for one in rows if isinstance(one, dict)] if isinstance(rows, list) else []
+        shown = [one for one in rows if isinstance(one, dict)] if isinstance(rows, list) else []
+        ids = [str(one.get(key)) for one in shown if state in (None, one.get("state"))]
         found.update(dict.fromkeys(identity for identity in ids if identity.startswith(incomplete)))
     return list(found)
 

@@ -44,6 +44,7 @@ def move(target: Target, file: Path, content: Mapping[str, object], timeout_s: f
 
 def vote(target: Target, proposal: str, choice: str, timeout_s: float, *, as_json: bool) -> None:
     """See ``proposals.vote``."""
+    _check_id(proposal)
     body = {"choice": choice, "timeout": timeout_s, "idempotencyKey": secrets.token_hex(16)}
     with Client(target) as client:
         answer = client.post("v1", "proposals", proposal, "votes", body=body, timeout_s=timeout_s + GRACE_S)
@@ -77,6 +78,7 @@ def proposals(target: Target, *, everything: bool, quiet: bool, as_json: bool) -
 
 def proposal(target: Target, id_: str, *, quiet: bool, as_json: bool) -> None:
     """See ``proposals.proposals``."""
+    _check_id(id_)
     with Client(target) as client:
         answer = client.get("v1", "proposals", id_)
     if as_json:
@@ -102,6 +104,12 @@ def proposal(target: Target, id_: str, *, quiet: bool, as_json: bool) -> None:
     table(("TIME", "WHAT", "BY", "BLOCK"), rows, right=("BLOCK",))
     if is_open:
         note(f"Next mesh vote --proposal {digits(answer)} --choice for{target.options}")
+
+
+def _check_id(text: str) -> None:
+    """Raise BadInput ``bad-proposal-id`` for what would be another path."""
+    if not text.isalnum():
+        raise BadInput("bad-proposal-id", f"{text[:70]!r} is no motion's id", hint="it is 64 hex digits; see `mesh proposals --all`")
 
 
 def _row(row: Mapping[str, object]) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from meshos.node.cli.client_options import QuietOption, Where, asking, proposal_ids
+from meshos.node.cli.client_options import QuietOption, Where, asking, open_proposal_ids, proposal_ids
 from meshos.node.cli.decisions import TimeoutOption
 from meshos.node.cli.output import JsonFlag
 
@@ -35,7 +35,7 @@ def proposals(
 
 def vote(
     where: Where,
-    proposal: Annotated[str, typer.Option(metavar="ID", help=f"{ID_HELP} See `mesh proposals`.", autocompletion=proposal_ids)],
+    proposal: Annotated[str, typer.Option(metavar="ID", help=f"{ID_HELP} See `mesh proposals`.", autocompletion=open_proposal_ids)],
     choice: Annotated[Literal["for", "against", "abstain"], typer.Option(help="Nobody can abstain from a motion yet.")],
     timeout: TimeoutOption = 30.0,
     as_json: JsonFlag = False,

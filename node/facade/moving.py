@@ -66,7 +66,7 @@ class MotionDesk:
         """One motion, by its id or how that begins, and what was done about it; raises BadInput ``bad-proposal-id`` or ``ambiguous-id``,
         Refused ``no-such-proposal``.
         """
-        return self._whole(self._found(text))
+        return self._whole(*self._found(text))
 
     async def move(self, kind: str, what: object, key: str, timeout_s: float) -> shapes.Json:
         """Move something in the name of this organisation, which is for it: once for one ``key``. Gives the motion as it is then.
@@ -76,13 +76,13 @@ class MotionDesk:
         self._voice.check_ready()
         subject = _subject(kind, what, self._genesis_hash)
         done = await self._voice.send(Move(subject), f"move/{key}", timeout_s)
-        return {**self._whole(motion_id(done.id).hex()), "txId": done.id.hex(), "height": done.height}
+        return self._whole(motion_id(done.id).hex()) | {"txId": done.id.hex(), "height": done.height}
 
     async def vote(self, text: str, choice: str, key: str, timeout_s: float) -> shapes.Json:
         """Vote in the name of this organisation; as ``move``, and raises as ``proposal``, as ``Vote.apply``, and Refused ``not-yet`` for an
         abstention.
         """
-        id_ = self._found(text)
+        id_, _ = self._found(text)
         if choice == "abstain":
             hint = "without a vote of yours it ends as the others decide; abstentions count with governance"
             raise Refused("not-yet", "the ledger knows no abstention from a motion: nothing was sent", hint=hint)
@@ -91,7 +91,7 @@ class MotionDesk:
         if in_favour and motion is not None and isinstance(motion.subject, Admit):
             applying.check_certificate(motion.subject)  # whoever moved it may not have looked
         done = await self._voice.send(Vote(bytes.fromhex(id_), in_favour), f"vote/{choice}/{id_}/{key}", timeout_s)
-        return {**self._whole(id_), "txId": done.id.hex(), "height": done.height}
+        return self._whole(id_) | {"txId": done.id.hex(), "height": done.height}
 
     async def explained(self, text: str) -> shapes.Explanation | None:
         """Why a motion is as it is; None for what is no motion's id, nor the beginning of one."""
@@ -113,12 +113,13 @@ class MotionDesk:
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
-    def _found(self, text: str) -> str:
-        """The id, as 64 hex digits."""
+    def _found(self, text: str) -> tuple[str, list[Entry]]:
+        """The id, as 64 hex digits, and what the audit trail says of it, newest first."""
         self._voice.check_ready()
         if not 4 <= len(text) <= 64 or any(sign not in "0123456789abcdef" for sign in text):
             raise BadInput("bad-proposal-id", f"{text[:70]!r} is no motion's id", hint="it is 64 hex digits; see `mesh proposals --all`")
-        known = {id_.hex() for id_, _ in queries.motions(self._window)} | self._trails().keys()
+        trails = self._trails()
+        known = {id_.hex() for id_, _ in queries.motions(self._window)} | trails.keys()
         found = sorted(id_ for id_ in known if id_.startswith(text))
         if not found:
             hint = "see `mesh proposals --all`; those that ended long ago are forgotten"
@@ -126,7 +127,7 @@ class MotionDesk:
         if len(found) > 1:
             told = ", ".join(one[:16] for one in found[:3])
             raise BadInput("ambiguous-id", f"{text} could be {told}", hint="write more of the id")
-        return found[0]
+        return found[0], trails.get(found[0], [])
 
     def _trails(self) -> dict[str, list[Entry]]:
         """What the newest part of the audit trail says of each motion, newest first; the one that was spoken of last comes first."""
@@ -136,8 +137,8 @@ class MotionDesk:
                 trails.setdefault(entry.subject, []).append(entry)
         return trails
 
-    def _whole(self, id_: str) -> dict[str, object]:
-        trail = self._trails().get(id_, [])
+    def _whole(self, id_: str, trail: list[Entry] | None = None) -> dict[str, object]:
+        trail = self._trails().get(id_, []) if trail is None else trail
         motion = MOTIONS.read(self._window, bytes.fromhex(id_))
         view = _ended(trail) if motion is None else self._view(id_, motion)
         if view is None:

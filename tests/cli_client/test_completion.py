@@ -51,6 +51,9 @@ def test_motions_are_those_that_the_node_knows(mesh: Mesh, node: Node, tmp_path:
     id_ = mesh("propose", str(file)).out.strip()
     asked = environment | {"MESH_NODE": node.url, "MESH_API_KEY": node.key}
     assert completed(f"mesh vote --proposal {id_[:2]}", tmp_path, asked) == [id_]
+    assert mesh("vote", "--proposal", id_, "--choice", "for").code == 0
+    assert completed(f"mesh vote --proposal {id_[:2]}", tmp_path, asked) == [], "it has ended"
+    assert completed(f"mesh proposals {id_[:2]}", tmp_path, asked) == [id_]
     assert completed("mesh proposals 00", tmp_path, asked) == []
 
 

@@ -85,5 +85,8 @@ def test_who_abstains_or_votes_on_nothing(mesh: Mesh, tmp_path: Path) -> None:
     ran = mesh("vote", "--proposal", id_, "--choice", "abstain")
     assert (ran.code, "[not-yet]" in ran.err) == (4, True)
     assert "[no-such-proposal]" in mesh("vote", "--proposal", "ffffffff", "--choice", "for").err
+    for id_ in ("", "a1/../b", "?state=open"):
+        assert "[bad-proposal-id]" in mesh("vote", "--proposal", id_, "--choice", "for").err
+    assert "[bad-proposal-id]" in mesh("proposals", "").err
     for words in (("--choice", "for"), ("--proposal", id_), ("--proposal", id_, "--choice", "yes")):
         assert "[usage]" in mesh("vote", *words).err
