@@ -15,9 +15,14 @@ def move(net: Net, org: str, motion: dict[str, object]) -> str:
     answer = net.ask(org, "POST", "/v1/proposals", {"motion": motion})
     assert (answer.status, answer.body.get("state")) == (200, "open"), answer.body
     id_ = str(answer.body["id"])
-    for other in ORGS:
-        until(lambda other=other: net.ask(other, "GET", f"/v1/proposals/{id_}").status == 200, f"{other} never heard of it")
+    heard(net, id_)
     return id_
+
+
+def heard(net: Net, id_: str) -> None:
+    """All nodes know the motion."""
+    for org in ORGS:
+        until(lambda org=org: net.ask(org, "GET", f"/v1/proposals/{id_}").status == 200, f"{org} never heard of it")
 
 
 def vote(net: Net, org: str, id_: str, choice: str) -> Answer:
@@ -49,7 +54,7 @@ def test_parameters_change_when_three_of_four_are_for_it(net: Net, tmp_path: Pat
     file = tmp_path / "motion.yaml"
     file.write_text(f"parameters: {{risk-threshold: {before + 1}}}\n")
     id_ = net.must("propose", file, "--vote", "--org", "alpha").strip()
-    until(lambda: net.ask("beta", "GET", f"/v1/proposals/{id_}").status == 200)
+    heard(net, id_)
     assert net.ask("beta", "GET", "/v1/status").body["humans"]["proposalsWaiting"] == 1
     (row,) = json.loads(net.must("proposals", "--org", "beta", "--json"))["proposals"]
     assert (row["id"], row["for"], row["needed"], row["seats"]) == (id_, 1, 3, 4)
@@ -89,8 +94,8 @@ def test_an_organisation_that_genesis_does_not_name_is_admitted(net: Net, tmp_pa
     file = tmp_path / "admit.yaml"
     file.write_text(f"admit: {token}\n")
     id_ = net.must("propose", file, "--org", "delta").strip()
+    heard(net, id_)
     for org in ("alpha", "beta"):
-        until(lambda org=org: net.ask(org, "GET", f"/v1/proposals/{id_}").status == 200)
         assert vote(net, org, id_, "for").status == 200
     everywhere(net, id_, "carried")
     for org in ORGS:
