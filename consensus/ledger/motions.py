@@ -33,6 +33,9 @@ from meshos.genesis_content import MAX_CERTIFICATE_BYTES
 from meshos.ids import OrgDid, parse_org_did
 from meshos.values import frozen
 
+CARRIED = "motion-carried"
+"""What the audit trail says of one that was."""
+
 EXPIRES = "motion"
 """On the agenda: the end of a motion's voting period."""
 
@@ -304,7 +307,7 @@ def _count(draft: Draft, id_: bytes, motion: Motion) -> None:
     draft.write(MOTIONS, id_, motion)
     if len(voting.intersection(motion.in_favour)) >= now.q:
         motion.subject.carry(draft)
-        _end(draft, id_, "motion-carried")
+        _end(draft, id_, CARRIED)
     elif len(voting.intersection(motion.against)) > len(now.entries) - now.q:
         _end(draft, id_, "motion-rejected")
 

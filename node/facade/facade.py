@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,6 +87,8 @@ class Seen:
     metrics: Metrics
     serving: Serving
     turns: Turns
+    standing: Callable[[], Sequence[str]] = tuple
+    """What keeps other nodes from believing this one, in sentences."""
 
 
 class Facade:
@@ -113,6 +115,7 @@ class Facade:
         self._metrics = seen.metrics
         self._serving = seen.serving
         self._turns = seen.turns
+        self._standing = seen.standing
         books = Books(assembly.ledger, assembly.window, store)
         self.ledger = LedgerDesk(host, books, about.genesis.hash, assembly.membership.name_of)
         self.decisions = DecisionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
@@ -405,7 +408,7 @@ class Facade:
     # -- parts -------------------------------------------------------------------------------------------------------
 
     def _problems(self) -> tuple[str, ...]:
-        problems = list(self.ready().problems)
+        problems = [*self.ready().problems, *self._standing()]
         if not self._assembly.membership.joined:
             problems.append("it is alone: none of its seeds answers")
         if self._host.lag_s > LAG_PROBLEM_S:
