@@ -409,6 +409,7 @@ class StatusView:
     loop_lag_ms: float = 0.0
     ledger: LedgerHead | None = None
     approvals_waiting: int = 0
+    proposals_waiting: int = 0
     group: GroupView | None = None
 
 

@@ -62,16 +62,18 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
         f"Agents   {hosted.get('running', 0)} of {hosted.get('hosted', 0)} running; the directory knows {known}",
         f"Tasks    {tasks.get('running', 0)} running, {tasks.get('waiting', 0)} waiting{': ' + waiting if waiting else ''}",
         f"Ledger   {_ledger(table_of(answer.get('ledger')))}",
-        f"Humans   {_waiting(table_of(answer.get('humans')).get('approvalsWaiting'))}",
+        f"Humans   {_waiting(table_of(answer.get('humans')))}",
         f"Process  {'-' if not memory else f'{memory / 1048576:.0f} MiB'}, loop lag {duration(process.get('loopLag_ms'))}",
     ]
     return lines
 
 
-def _waiting(count: object) -> str:
-    if not count:
-        return "no approval waits"
-    return f"{plural(count, 'approval')} {'waits' if count == 1 else 'wait'}: mesh approvals"
+def _waiting(humans: Mapping[str, object]) -> str:
+    approvals, motions = humans.get("approvalsWaiting"), humans.get("proposalsWaiting")
+    said = f"{plural(approvals, 'approval')} {'waits' if approvals == 1 else 'wait'}: mesh approvals" if approvals else "no approval waits"
+    if not motions:
+        return said
+    return f"{said}; {plural(motions, 'motion')} {'waits' if motions == 1 else 'wait'} for this organisation's vote: mesh proposals"
 
 
 def _ledger(head: Mapping[str, object]) -> str:

@@ -1,5 +1,6 @@
 """``mesh org invite|issue|revoke``: how nodes of an organisation get and lose their certificates; the root key may be offline.
 ``mesh org register|unregister``: which keys of nodes and people count on the ledger.
+``mesh org apply``: how it asks a running mesh to admit it.
 ``mesh org nodes|remove``: which nodes decide for it, asked of a running one.
 """
 
@@ -65,6 +66,31 @@ def remove(
     from meshos.node.cli import client_org
 
     client_org.remove(where.target(), name, as_json=as_json)
+
+
+@app.command(epilog="Example: mesh org apply --genesis genesis.json --dir initech-1 > application.txt")
+def apply(
+    directory: RootDir = DEFAULT_DIR,
+    genesis: Annotated[Path | None, typer.Option(metavar="F", help="The genesis of the mesh; that of the folder if not given.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Apply for a running mesh to admit an organisation that its genesis does not name; prints the application, signed by its root key.
+
+    The folder is one that `mesh init --org` made. Any organisation that votes there moves to admit it with `mesh propose`; nothing in the
+    application is secret, and it counts for this mesh and this organisation only.
+    """
+    from meshos.node import applying, folder
+    from meshos.node import config as node_config
+
+    config = node_config.load(directory)
+    content = folder.read_genesis(genesis or config.genesis)
+    application = applying.of_folder(config, content)
+    if as_json:
+        document("org-apply", {"application": application, "org": config.org, "mesh": content.mesh, "genesis": content.hash.hex()})
+        return
+    print(application)
+    ok(f"{config.org} asks to be admitted to {content.mesh}, the mesh with the genesis {content.hash.hex()[:16]}")
+    note("Next, at an organisation that votes there: write `admit: APPLICATION` into a file, and mesh propose FILE")
 
 
 @app.command(epilog="Example: mesh org invite --node --dir acme-1")

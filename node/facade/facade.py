@@ -29,6 +29,7 @@ from meshos.node.facade.deciding import DecisionDesk
 from meshos.node.facade.ledger import Books, LedgerDesk
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
+from meshos.node.facade.moving import MotionDesk
 from meshos.node.facade.serving import Serving
 from meshos.node.facade.tasks import new_task_id, no_such_task
 from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
@@ -119,6 +120,7 @@ class Facade:
         books = Books(assembly.ledger, assembly.window, store)
         self.ledger = LedgerDesk(host, books, about.genesis.hash, assembly.membership.name_of)
         self.decisions = DecisionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
+        self.proposals = MotionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
         self._calling = Calling(host, nursery, seen.measurements, seen.metrics, assembly.membership.name_of)
 
     # -- agents ------------------------------------------------------------------------------------------------------
@@ -332,6 +334,7 @@ class Facade:
             loop_lag_ms=self._host.lag_s * 1000,
             ledger=await self.ledger.head(),
             approvals_waiting=self.decisions.waiting(),
+            proposals_waiting=self.proposals.waiting(),
             group=grouping.group_view(await self._ask_org(GetGroup()), self._assembly, about.me.node),
         )
 
@@ -344,7 +347,7 @@ class Facade:
         held = self._find(AgentId(subject)) if member is None else None
         if held is not None:
             return explaining.agent(self._view(held))
-        decided = await self.decisions.explained(subject) if member is None else None
+        decided = (await self.decisions.explained(subject) or await self.proposals.explained(subject)) if member is None else None
         if decided is not None:
             return decided
         member = member or next((view for view in membership.members() if view.name == subject), None)
@@ -352,7 +355,7 @@ class Facade:
             return explaining.member(subject, views.member_view(member, membership.name_of, trio.current_time()), self._about.name)
         if subject.startswith("t-"):
             raise no_such_task(TaskId(subject))
-        told = f"{subject[:80]!r} is no agent, task, decision, node or error known here"
+        told = f"{subject[:80]!r} is no agent, task, decision, motion, node or error known here"
         raise Refused("nothing-to-explain", told, hint="give an id or a name")
 
     async def did_document(self, did_: str) -> shapes.Json:

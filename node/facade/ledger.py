@@ -101,7 +101,7 @@ class LedgerDesk:
 
     async def account(self, did: str) -> shapes.Json:
         """An organisation's account and its tabs; raises BadInput ``bad-did``, Refused ``no-such-account`` or ``state-incomplete``."""
-        org = _org(did)
+        org = read_did(did)
         window = self._books.window
         if window.restoring:
             raise tree.incomplete()
@@ -119,7 +119,7 @@ class LedgerDesk:
 
         Raises Failed by the ledger's refusal or ``transaction-expired``, Unreachable ``unknown-yet``.
         """
-        body = Transfer.read([_org(to), micro])  # its bounds are looked at before a nonce is spent on it
+        body = Transfer.read([read_did(to), micro])  # its bounds are looked at before a nonce is spent on it
         done = await self.send(body, key, timeout_s)
         return {"txId": done.id.hex(), "height": done.height, "outcome": done.outcome}
 
@@ -229,7 +229,8 @@ def _ref(key: str) -> bytes:
     return b"api/" + hashlib.sha256(key.encode()).digest()
 
 
-def _org(did: str) -> OrgDid:
+def read_did(did: str) -> OrgDid:
+    """The DID of an organisation; raises BadInput ``bad-did``."""
     try:
         parse_org_did(did)
     except ValueError as error:
