@@ -53,7 +53,7 @@ from meshos.protocols.directory.record import domain as entry_domain
 from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
 from meshos.protocols.membership.events import FactsChanged, Leave, LeaveCompleted, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.revocations import TakeRevocations
-from meshos.protocols.rpc.events import OpenLink, SendMessage
+from meshos.protocols.rpc.events import LinkDown, OpenLink, SendMessage
 from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.storage.level import LevelStore
 from meshos.storage.overlay import Overlay
@@ -206,6 +206,9 @@ class Node:
 
     def _from_links(self, events: Sequence[object]) -> bool:
         self.host.deliver_all([each for event in events for each in heard(event)])
+        for event in events:
+            if type(event) is LinkDown:
+                self.trusting.refused(event.reason)
         return True
 
     def _at_turn_end(self, act: Callable[[], None]) -> None:

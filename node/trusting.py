@@ -7,6 +7,8 @@ pardoned; the directory lets go of what the former have signed.
 A root is rotated because it may be in wrong hands, so what the former root has signed counts no more from that block on. An
 organisation that wants no outage prepares: ``certificate.next.pem`` in a node's folder holds the certificate that its coming root has
 issued. Once that one is good and the node's own is not, the node shows it from then on (docs/decisions/0021-trust-from-the-ledger.md).
+The others may have cut the node off before it has the block that says so: a node that nobody else lets in, as they know no root of its
+certificate, tries the prepared one, and in turns until one is taken.
 """
 
 import logging
@@ -38,6 +40,10 @@ logger = logging.getLogger("meshos.node")
 
 DISOWN_S = 600.0
 """A look at the whole directory takes seconds; more than this, and something is stuck."""
+TRY_S = 3.0
+"""So long a certificate is tried before the other one is again."""
+UNKNOWN = frozenset({"unknown-root", *certificates.NOT_VOUCHED})
+"""How others refuse a certificate whose root they do not believe."""
 SPREAD_S = 60.0
 """To offer a few peers a list; who takes longer has it from others, or at a sync."""
 
@@ -51,7 +57,9 @@ class Trusting:
 
     def __init__(self, opened: Folder, assembly: Assembly, ledger: LedgerView, nursery: trio.Nursery) -> None:
         self.certificate = opened.certificate
-        """By which this node proves who it is, now."""
+        """By which this node proves who it is, now: the one in its folder, or one that is being tried."""
+        self._kept = opened.certificate
+        self._tried = -TRY_S
         self._opened = opened
         self._assembly = assembly
         self._ledger = ledger
@@ -88,6 +96,14 @@ class Trusting:
         """The ledger may have moved: follow it, if its roots may be others now."""
         if self._roots.moved() or not self._vouched:
             self._nursery.start_soon(self._follow)
+
+    def refused(self, name: str) -> None:
+        """Another node has refused a link by this name: if none lets this one in, and another certificate is prepared, try that."""
+        if name not in UNKNOWN or trio.current_time() - self._tried < TRY_S:
+            return
+        if all(link.org == self._opened.me.org for link in self.links.states()):
+            self._tried = trio.current_time()
+            self._nursery.start_soon(self._try_another)
 
     async def reload(self) -> None:
         """Read the revocation lists in the folder again. Lists that cannot be read change nothing."""
@@ -161,36 +177,56 @@ class Trusting:
         logger.info("reloaded", extra={"roots": len(trust.roots), "lists": len(trust.trust.revoked), **told})
 
     async def _renew(self) -> bool:
-        """Show the certificate that was prepared, if this node's own counts no more and that one is good; whether it does."""
-        opened = self._opened
-        was, self._vouched = self._vouched, self._is_good(self.certificate)
-        if self._vouched:
+        """Keep the certificate that was prepared, if the node's own counts no more and that one is good; whether another is shown now."""
+        was, self._vouched = self._vouched, self._is_good(self._kept)
+        if not self._vouched:
+            try:
+                self._kept = await trio.to_thread.run_sync(self._keep_prepared)
+            except MeshError as error:
+                if was:
+                    logger.error("not-vouched-for", extra={"err": error.name, "detail": error.detail})
+                return False
+            self._vouched = True
+            logger.warning("certificate-renewed", extra={"serial": f"{certificates.describe(self._kept).serial:x}"})
+        return self._show(self._kept)
+
+    def _show(self, certificate: bytes) -> bool:
+        if certificate == self.certificate:
             return False
-        try:
-            chain = await trio.to_thread.run_sync(self._prepared)
-        except MeshError as error:
-            if was:
-                logger.error("not-vouched-for", extra={"err": error.name, "detail": error.detail})
-            return False
-        self.certificate, self._vouched = chain[0], True
-        self.host.deliver("membership", Recertified(chain[0]))
-        logger.warning("certificate-renewed", extra={"serial": f"{certificates.describe(chain[0]).serial:x}", "org": opened.me.org})
+        self.certificate = certificate
+        self.host.deliver("membership", Recertified(certificate))
         return True
 
-    def _prepared(self) -> list[bytes]:
-        """The chain of ``certificate.next.pem``: it is good, and in ``certificate.pem`` now. Raises what is wrong with it (blocking)."""
-        opened = self._opened
-        config, path = opened.config, opened.config.dir / folder.NEXT_CERTIFICATE
-        first = certificates.chain_from_pem(folder.read_file(path))[0]
-        chain = [first, opened.trust.roots[opened.me.org].certificate] if opened.me.org in opened.trust.roots else [first]
-        peer = certificates.verify_chain(chain, opened.trust.trust, time.time())
-        opened.check_own(peer)
-        folder.write_chain(config, chain)
+    async def _try_another(self) -> None:
+        async with self._changing:
+            other = self._kept
+            if self.certificate == self._kept:
+                try:
+                    other = await trio.to_thread.run_sync(self._prepared)
+                except MeshError as error:
+                    logger.info("nothing-prepared", extra={"err": error.name, "detail": error.detail})
+                    return
+            if self._show(other):
+                logger.warning("certificate-tried", extra={"serial": f"{certificates.describe(other).serial:x}"})
+                self.tcp.trust(self.credentials())
+
+    def _prepared(self) -> bytes:
+        """The certificate in ``certificate.next.pem``, which is one of this node; raises what is wrong with it (blocking)."""
+        certificate = certificates.chain_from_pem(folder.read_file(self._opened.config.dir / folder.NEXT_CERTIFICATE))[0]
+        self._opened.check_own(certificates.describe(certificate).peer)
+        return certificate
+
+    def _keep_prepared(self) -> bytes:
+        """The same, if it is good: it is in ``certificate.pem`` from now on."""
+        opened, certificate = self._opened, self._prepared()
+        me = certificates.verify_chain([certificate], opened.trust.trust, time.time())
+        folder.write_chain(opened.config, [certificate, opened.trust.roots[me.org].certificate])
+        path = opened.config.dir / folder.NEXT_CERTIFICATE
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
             logger.warning("not-removed", extra={"file": str(path), "err": error.strerror})  # it says the same as the other now
-        return chain
+        return certificate
 
     def _is_good(self, certificate: bytes) -> bool:
         try:
