@@ -137,8 +137,9 @@ def issue(
     text = text_of(request, "join request")
     now = time.time()
     answered = folder.spent(config, now)
+    root = folder.open_root(config)
     issued = invitations.issue(
-        folder.open_root(config),
+        root,
         (text.split() or [""])[0],
         genesis_hash=folder.read_genesis(config.genesis).hash,
         org=config.org,
@@ -147,7 +148,8 @@ def issue(
     )
     folder.remember_issued(config, issued.certificate)
     folder.remember_spent(config, {**answered, issued.nonce: (issued.node, issued.forget_after)})
-    pem = certificates.pem(issued.certificate).decode()
+    chain = (issued.certificate, folder.root_certificate(config, root, now=now))
+    pem = b"".join(map(certificates.pem, chain)).decode()
     registered, why_not = _register_too(config, text, issued.node)
     if as_json:
         document("org-issue", {"certificate": pem, "node_id": issued.node, "org": config.org, "registered": registered})
@@ -163,8 +165,12 @@ def issue(
 @app.command(name="register", epilog="Example: mesh org register @join-request.txt --dir acme-1")
 def register_key(
     agreement: Annotated[
-        str, typer.Argument(metavar="AGREEMENT", help="What `mesh key agree` or `mesh init --join` printed, or @FILE, or - for stdin.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="AGREEMENT",
+            help="What `mesh key agree` or `mesh init --join` printed, or @FILE, or - for stdin; the node of the folder if not given.",
+        ),
+    ] = None,
     directory: RootDir = DEFAULT_DIR,
     node: NodeOption = None,
     api_key: ApiKeyOption = None,
@@ -174,17 +180,19 @@ def register_key(
     """Register the key of a person or of a further node on the ledger, with the organisation's root key.
 
     A person can then pause, approve and reject with it; a node can pay. The transaction is signed here; the node of the folder (or --node)
-    passes it on. Again for the same key changes nothing.
+    passes it on. Again for the same key changes nothing. Without AGREEMENT it is the folder's own node that is registered: the first one of
+    an organisation that was admitted by vote.
     """
     from meshos.node import config as node_config
     from meshos.node.cli import registering
 
     config = node_config.load(directory)
+    text = registering.own_agreement(config) if agreement is None else text_of(agreement, "agreement")
     if nonce is not None:
-        body = registering.registration(config, text_of(agreement, "agreement"))
+        body = registering.registration(config, text)
         _say_signed(registering.signed_offline(config, body, nonce), "org-register", as_json)
         return
-    done = registering.register(config, text_of(agreement, "agreement"), registering.target_of(config, node, api_key))
+    done = registering.register(config, text, registering.target_of(config, node, api_key))
     _say_registered(done, "org-register", "is registered", as_json)
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,13 +17,12 @@ from meshos import cbor
 from meshos.adapters.onprem.provider import OnPremProvider
 from meshos.consensus.org.commands import Ended, FindTasks, GetTask, ListAgents, Running
 from meshos.consensus.raft.events import GetGroup
-from meshos.crypto import did
 from meshos.errors import BadInput, Refused
 from meshos.genesis import Genesis
-from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId, parse_org_did
+from meshos.ids import AgentId, NodeId, Peer, TaskId
 from meshos.node.api import shapes
 from meshos.node.api.event_log import EventLog
-from meshos.node.facade import explaining, grouping, views
+from meshos.node.facade import dids, explaining, grouping, views
 from meshos.node.facade.calling import Call, Calling
 from meshos.node.facade.deciding import DecisionDesk
 from meshos.node.facade.ledger import Books, LedgerDesk
@@ -88,6 +87,8 @@ class Seen:
     metrics: Metrics
     serving: Serving
     turns: Turns
+    standing: Callable[[], Sequence[str]] = tuple
+    """What keeps other nodes from believing this one, in sentences."""
 
 
 class Facade:
@@ -114,6 +115,7 @@ class Facade:
         self._metrics = seen.metrics
         self._serving = seen.serving
         self._turns = seen.turns
+        self._standing = seen.standing
         books = Books(assembly.ledger, assembly.window, store)
         self.ledger = LedgerDesk(host, books, about.genesis.hash, assembly.membership.name_of)
         self.decisions = DecisionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
@@ -357,14 +359,7 @@ class Facade:
 
     async def did_document(self, did_: str) -> shapes.Json:
         """See ``NodeService.did_document``."""
-        try:
-            parse_org_did(did_)
-        except ValueError as error:
-            raise BadInput("bad-did", str(error), hint="`mesh members` shows the organisations of this mesh") from error
-        entry = self._about.genesis.org(OrgDid(did_))
-        if entry is None:
-            raise Refused("no-such-did", f"{did_[:80]!r} is no organisation of this mesh")
-        return did.document(entry.did, did.keys_of(entry))
+        return dids.document(did_, self._about.genesis, self._assembly.window)
 
     async def agent_card(self) -> shapes.Json:
         """See ``NodeService.agent_card``."""
@@ -408,7 +403,7 @@ class Facade:
     # -- parts -------------------------------------------------------------------------------------------------------
 
     def _problems(self) -> tuple[str, ...]:
-        problems = list(self.ready().problems)
+        problems = [*self.ready().problems, *self._standing()]
         if not self._assembly.membership.joined:
             problems.append("it is alone: none of its seeds answers")
         if self._host.lag_s > LAG_PROBLEM_S:
