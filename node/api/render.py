@@ -191,6 +191,11 @@ def account(view: Json) -> Object:
     return _amounts(view, "balance") | {"tabs": tabs}
 
 
+def ledger_org(view: Json) -> Object:
+    """GET /v1/ledger/orgs/{did}."""
+    return dated(dated(dated(view, "joined_ms", "joined"), "left_ms", "left"), "time_ms", "time")
+
+
 def approvals(view: Json) -> Object:
     """GET /v1/approvals."""
     rest = dated(dated(view, "time_ms", "time"), "pausedUntil_ms", "pausedUntil")

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from meshos.node.cli.client_connection import Client, Target
-from meshos.node.cli.client_text import org_name, plural, rows_of, short, texts_of
+from meshos.node.cli.client_text import org_name, plural, rows_of, short, table_of, texts_of
 from meshos.node.cli.output import block as printed
-from meshos.node.cli.output import document, note, ok, say, table
+from meshos.node.cli.output import document, note, ok, say, table, warn
 
 GRACE_S = 5.0
 """How much longer than the node itself a command waits."""
@@ -83,6 +83,31 @@ def key(target: Target, name: str, *, as_json: bool) -> None:
     note(
         f"{answer.get('role')} key of {answer.get('org')}{called}; its next transaction has this nonce, as of block {answer.get('height')}"
     )
+
+
+def org(target: Target, did: str | None, *, as_json: bool) -> None:
+    """See ``ledger.org``."""
+    with Client(target) as client:
+        answer = client.get("v1", "ledger", "orgs", did or str(client.get("v1", "status").get("org")))
+    if as_json:
+        document("ledger-org", answer)
+        return
+    rows = [("root", "", "", answer.get("root"))]
+    rows += [("node", one.get("name"), _seat_of(answer, one), one.get("node_id")) for one in rows_of(answer.get("nodes"))]
+    rows += [("person", one.get("name"), "", one.get("key")) for one in rows_of(answer.get("people"))]
+    table(("ROLE", "NAME", "SEAT", "KEY"), [] if answer.get("left") else rows, empty="it has left")
+    seat = table_of(answer.get("seat")).get("node_id")
+    moved = f"its seat was moved {plural(answer.get('moves'), 'time')}"
+    note(f"{answer.get('did')} at block {answer.get('height')}: {'' if seat else 'it has no seat; '}{moved}")
+    if answer.get("suspended"):
+        warn("its validator signed two things where it must sign one: its vote does not count until the others give it back")
+    if seat != answer.get("votes"):
+        warn("the seat goes over with the next checkpoint; there is one every 64 blocks")
+
+
+def _seat_of(answer: Mapping[str, object], node: Mapping[str, object]) -> str:
+    seated, votes = table_of(answer.get("seat")).get("node_id") == node.get("node_id"), answer.get("votes") == node.get("node_id")
+    return "votes" if seated and votes else "from the next checkpoint on" if seated else "until the next checkpoint" if votes else ""
 
 
 def send(target: Target, transaction: str, timeout_s: float, *, as_json: bool) -> None:

@@ -27,6 +27,7 @@ def register(root: typer.Typer) -> None:
     app.command(epilog="Example: mesh ledger tx 8f3a12cd")(asking(tx))
     app.command(epilog="Example: mesh ledger proof account/did:mesh:enterprise:alpha --out balance.proof")(asking(proof))
     app.command(epilog="Example: mesh ledger key 12D3KooWHQR1hWE46uNw --org alpha")(asking(key))
+    app.command(epilog="Example: mesh ledger org did:mesh:enterprise:beta --org alpha")(asking(org))
     app.command(epilog="Example: mesh ledger send @transaction.txt --org alpha")(asking(send))
     root.add_typer(app, name="ledger")
 
@@ -65,6 +66,17 @@ def key(
     from meshos.node.cli import client_ledger
 
     client_ledger.key(where.target(), name, as_json=as_json)
+
+
+def org(
+    where: Where,
+    did: Annotated[str | None, typer.Argument(metavar="DID", help="Whose; without it that of the node's own organisation.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """An organisation's keys on the ledger, its seat among the validators, and how often that was moved."""
+    from meshos.node.cli import client_ledger
+
+    client_ledger.org(where.target(), did, as_json=as_json)
 
 
 def send(

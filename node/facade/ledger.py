@@ -22,6 +22,7 @@ from meshos.consensus.pbft.replica import Replica
 from meshos.errors import BadInput, Done, Failed, MeshError, Refused, Unreachable
 from meshos.ids import NodeId, OrgDid, parse_org_did
 from meshos.node.api import shapes
+from meshos.node.facade.orgs import org_view
 from meshos.node.facade.views import NameOf
 from meshos.node.kernel.assembly import ASK_LEDGER, SEND
 from meshos.node.runtime.host import Host
@@ -194,6 +195,10 @@ class LedgerDesk:
             "height": window.height,
             "time_ms": window.time_ms,
         }
+
+    async def org(self, did: str) -> shapes.Json:
+        """An organisation's keys and its seat; raises BadInput ``bad-did``, and as ``org_view``."""
+        return org_view(self._books.window, self._books.replica.core.chain.validators, _org(did), self._name_of)
 
     async def proof(self, key: str) -> bytes:
         """A file by which anybody can check what the ledger says of ``key`` (``mesh ledger verify``)."""

@@ -1,0 +1,71 @@
+"""``mesh org seat``: what an organisation does with itself on the ledger, signed by its root key where that key lies."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meshos.errors import BadInput
+from meshos.node.cli.init import DEFAULT_DIR
+from meshos.node.cli.output import JsonFlag, document, note, ok, say, warn
+from meshos.node.cli.root_options import ApiKeyOption, NodeOption, NonceOption, RootDir, say_signed
+
+if TYPE_CHECKING:
+    from meshos.node.cli.seating import Moved
+
+
+def register(org: typer.Typer) -> None:
+    """Add the commands to ``mesh org``."""
+    org.command(epilog="Example: mesh org seat acme-2 --dir acme-1")(seat)
+
+
+def seat(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NODE", help="The node's name or id, or the beginning of its id: see mesh ledger org.", show_default=False),
+    ] = None,
+    give_up: Annotated[bool, typer.Option("--give-up", help="Instead of a node: the organisation votes no longer.")] = False,
+    directory: RootDir = DEFAULT_DIR,
+    node: NodeOption = None,
+    api_key: ApiKeyOption = None,
+    nonce: NonceOption = None,
+    moves: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="With --nonce: how often the seat was moved so far (see `mesh ledger org`).")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Have another node of the organisation vote on the ledger, or begin to vote, or give the vote up; signed by the root key.
+
+    It is in force from the next checkpoint on; there is one every 64 blocks, and blocks come only with something to decide. Until then
+    the node that voted goes on voting: leave it running. Again for the same node changes nothing.
+    """
+    from meshos.node import config as node_config
+    from meshos.node.cli import registering, seating
+
+    if give_up == (name is not None):
+        raise BadInput("usage", "name a node, or say --give-up", hint="`mesh ledger org` lists the nodes that can vote")
+    if (nonce is None) != (moves is None):
+        raise BadInput("usage", "--nonce and --moves are given together", hint="`mesh ledger key` and `mesh ledger org` tell them")
+    config = node_config.load(directory)
+    if nonce is not None and moves is not None:
+        say_signed(registering.signed_offline(config, seating.statement(config, name, moves), nonce), "org-seat", as_json)
+        return
+    _say_moved(seating.move(config, name, registering.target_of(config, node, api_key)), as_json)
+
+
+def _say_moved(done: "Moved", as_json: bool) -> None:
+    if as_json:
+        in_force = done.from_height if done.changed else None
+        body = {"org": done.org, "node_id": done.node, "before": done.before, "changed": done.changed, "height": done.height or None}
+        document("org-seat", body | {"fromHeight": in_force})
+        return
+    say(done.node or "none")
+    if not done.changed:
+        ok(f"the seat of {done.org} is there already" if done.node else f"{done.org} has no seat")
+        return
+    went = f"votes for {done.org}" if done.node else f"no node votes for {done.org}"
+    ok(f"committed in block {done.height}; {'it ' if done.node else ''}{went} from the checkpoint at block {done.from_height} on")
+    if done.before is not None:
+        note(f"Until then {done.before} votes: leave it running")
+    if done.node is not None and done.suspended:
+        warn("the organisation's vote is suspended, whichever node has the seat: the others give it back by a motion")
+    note(f"Next mesh ledger org {done.org}, which says who votes now")
