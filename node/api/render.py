@@ -187,8 +187,12 @@ def ledger_transaction(tx: Json) -> Object:
 
 def account(view: Json) -> Object:
     """GET /v1/accounts/{did}: amounts as decimal MESH."""
-    tabs = [_amounts(dated(tab, "closes_ms", "closes"), "reserved", "redeemed") for tab in _objects(view["tabs"])]
-    return _amounts(view, "balance") | {"tabs": tabs}
+    return _amounts(view, "balance") | {"tabs": [tab(one) for one in _objects(view["tabs"])]}
+
+
+def tab(view: Json) -> Object:
+    """One of an account's tabs; DELETE /v1/tabs/{id}."""
+    return _amounts(dated(view, "closes_ms", "closes"), "reserved", "redeemed")
 
 
 def ledger_org(view: Json) -> Object:

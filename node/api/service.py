@@ -74,6 +74,12 @@ class LedgerService(Protocol):
         """An organisation's keys and its seat; raises BadInput ``bad-did``, Refused ``no-such-org``."""
         ...
 
+    async def close_tab(self, text: str) -> Json:
+        """Begin to close a tab that this node pays on, by its id or how that begins; raises BadInput ``bad-tab-id`` or ``ambiguous-id``,
+        Refused ``tab-not-open``, ``not-your-tab`` or ``tab-in-use``, Unreachable ``unknown-yet``.
+        """
+        ...
+
     async def proof(self, key: str) -> bytes:
         """What proves the value of a key of the ledger; raises Refused ``proof-not-yet``."""
         ...

@@ -92,7 +92,7 @@ def org(target: Target, did: str | None, *, as_json: bool) -> None:
     if as_json:
         document("ledger-org", answer)
         return
-    rows = [("root", "", "", answer.get("root"))]
+    rows: list[tuple[object, ...]] = [("root", "", "", answer.get("root"))]
     rows += [("node", one.get("name"), _seat_of(answer, one), one.get("node_id")) for one in rows_of(answer.get("nodes"))]
     rows += [("person", one.get("name"), "", one.get("key")) for one in rows_of(answer.get("people"))]
     table(("ROLE", "NAME", "SEAT", "KEY"), [] if answer.get("left") else rows, empty="it has left")

@@ -1,5 +1,6 @@
-"""``mesh org seat``: what an organisation does with itself on the ledger, signed by its root key where that key lies."""
+"""``mesh org seat|leave``: what an organisation does with itself on the ledger, signed by its root key where that key lies."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 def register(org: typer.Typer) -> None:
     """Add the commands to ``mesh org``."""
     org.command(epilog="Example: mesh org seat acme-2 --dir acme-1")(seat)
+    org.command(epilog="Example: mesh org leave --heir did:mesh:enterprise:beta --dir acme-1")(leave)
 
 
 def seat(
@@ -69,3 +71,56 @@ def _say_moved(done: "Moved", as_json: bool) -> None:
     if done.node is not None and done.suspended:
         warn("the organisation's vote is suspended, whichever node has the seat: the others give it back by a motion")
     note(f"Next mesh ledger org {done.org}, which says who votes now")
+
+
+def leave(
+    directory: RootDir = DEFAULT_DIR,
+    heir: Annotated[
+        str | None, typer.Option(metavar="DID", help="The organisation that gets what is in the account; without it that stays there.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody sits at a terminal.")] = False,
+    node: NodeOption = None,
+    api_key: ApiKeyOption = None,
+    nonce: NonceOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Leave the mesh for good: the organisation's vote ends, its keys are retired, its MESH go to the heir; signed by the root key.
+
+    Refused while it has open tabs on which it pays (tabs-open): close them with mesh wallet close, at each of its nodes. No process is
+    ended, and nothing in the folders is deleted. It comes back only by a motion of the others.
+    """
+    from meshos.consensus.ledger.orgs import Leave
+    from meshos.ids import parse_org_did
+    from meshos.node import config as node_config
+    from meshos.node.cli import leaving, registering
+
+    try:
+        parse_org_did(heir or "did:mesh:enterprise:nobody")
+    except ValueError as error:
+        raise BadInput("bad-did", str(error), hint="`mesh members` shows the organisations of this mesh") from error
+    config = node_config.load(directory)
+    if nonce is not None:
+        say_signed(registering.signed_offline(config, Leave(heir), nonce), "org-leave", as_json)
+        return
+    if not yes and not sys.stdin.isatty():
+        raise BadInput("not-confirmed", "leaving is for good, and nobody can be asked here", hint="say --yes, or run it in a terminal")
+    target = registering.target_of(config, node, api_key)
+    now = leaving.standing(config, target)
+    if now.left is not None:
+        _say_left(now.did, now.balance, 0, as_json)
+        return
+    for sentence in leaving.consequences(now, heir):
+        note(sentence)
+    leaving.check(now)
+    if not yes and not typer.confirm("Leave?", err=True):
+        raise BadInput("not-confirmed", "nothing was done")
+    height, account = leaving.leave(config, heir, target)
+    _say_left(now.did, str(account.get("balance")), height, as_json)
+
+
+def _say_left(did: str, balance: str, height: int, as_json: bool) -> None:
+    if as_json:
+        document("org-leave", {"org": did, "changed": height > 0, "height": height or None, "balance": balance})
+        return
+    say(did)
+    ok(f"it has left the mesh{f', in block {height}' if height else ' before'}; {balance} MESH are in its account")

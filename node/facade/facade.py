@@ -114,7 +114,7 @@ class Facade:
         self._serving = seen.serving
         self._turns = seen.turns
         books = Books(assembly.ledger, assembly.window, store)
-        self.ledger = LedgerDesk(host, books, about.genesis.hash, assembly.membership.name_of)
+        self.ledger = LedgerDesk(host, books, about.genesis.hash, about.me.node, assembly.membership.name_of)
         self.decisions = DecisionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
         self._calling = Calling(host, nursery, seen.measurements, seen.metrics, assembly.membership.name_of)
 

@@ -65,3 +65,22 @@ def test_an_organisation_as_the_ledger_has_it(mesh: Mesh) -> None:
     assert "its seat was moved 2 times" in ran.err
     assert json.loads(mesh("ledger", "org", ALPHA, "--json").out)["schema"] == "mesh.ledger-org/1"
     assert "[no-such-org]" in mesh("ledger", "org", "did:mesh:enterprise:nobody").err
+
+
+def test_leaving_is_for_good_so_somebody_says_yes(mesh: Mesh, place: Path) -> None:
+    ran = mesh("org", "leave", "--dir", str(place))
+    assert (ran.code, ran.out) == (2, "") and "[not-confirmed]" in ran.err and "--yes" in ran.err
+    assert "[bad-did]" in mesh("org", "leave", "--heir", "beta", "--yes", "--dir", str(place)).err
+    ran = mesh("org", "leave", "--yes", "--dir", str(place))
+    assert (ran.code, "[tabs-open]" in ran.err, "mesh wallet close" in ran.err) == (4, True, True), ran
+    assert "its 10 MESH stay in its account" in ran.err and "its 4 keys" in ran.err and "its vote ends" in ran.err
+    offline = mesh("org", "leave", "--nonce", "3", "--dir", str(place))
+    assert offline.code == 0 and len(offline.out.split()) == 1, "signed, and not sent"
+
+
+def test_a_tab_is_closed_by_the_beginning_of_its_id(mesh: Mesh) -> None:
+    ran = mesh("wallet", "close", "abababab")
+    assert (ran.code, ran.out) == (0, "ab" * 32 + "\n") and "2.5 of 10 MESH were redeemed; the rest comes back" in ran.err
+    assert "[tab-not-open]" in mesh("wallet", "close", "cdcdcdcd").err
+    assert json.loads(mesh("wallet", "close", "abababab", "--json").out)["failed"] == []
+    assert "pays on no tab" in mesh("wallet", "close").err

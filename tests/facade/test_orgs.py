@@ -27,7 +27,7 @@ def desk(rows: dict[bytes, bytes], *, restoring: bool = False) -> LedgerDesk:
     store: Any = SimpleNamespace()
     replica: Any = SimpleNamespace(core=SimpleNamespace(chain=SimpleNamespace(validators=ValidatorSet(0, (entry(FIRST),)))))
     names = {FIRST: "alpha-1"}
-    return LedgerDesk(SimpleNamespace(), Books(replica, view, store), bytes(32), names.get)  # type: ignore[arg-type]
+    return LedgerDesk(SimpleNamespace(), Books(replica, view, store), bytes(32), FIRST, names.get)  # type: ignore[arg-type]
 
 
 def books() -> dict[bytes, bytes]:
