@@ -293,7 +293,10 @@ def status(view: StatusView) -> Object:
         },
         "group": group(view.group),
         "ledger": None if view.ledger is None else ledger_head(view.ledger),
-        "humans": {"approvalsWaiting": view.approvals_waiting},
+        "humans": {
+            "approvalsWaiting": view.approvals_waiting,
+            "pausedUntil": None if view.paused_until_ms is None else rfc3339(view.paused_until_ms),
+        },
         "process": {"rssBytes": view.rss_bytes, "loopLag_ms": round(view.loop_lag_ms, 2)},
     }
 

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from meshos.errors import Refused, Unreachable
 from meshos.node.cli.client_connection import Client, Target
 from meshos.node.cli.client_text import org_name, plural, rows_of, short, table_of, texts_of
 from meshos.node.cli.output import block as printed
@@ -38,9 +39,9 @@ def head_lines(answer: Mapping[str, object]) -> list[str]:
         f"Quorum   {answer.get('quorum')} of {answer.get('validators')} validators; {votes}",
     ]
     if answer.get("behind"):
-        lines.append(f"Behind   by {answer.get('behind')} blocks")
+        lines.append(f"Behind   by {plural(answer.get('behind'), 'block')}")
     if answer.get("waiting"):
-        lines.append(f"Waiting  {answer.get('waiting')} transactions")
+        lines.append(f"Waiting  {plural(answer.get('waiting'), 'transaction')}")
     return lines
 
 
@@ -127,12 +128,24 @@ def proof(target: Target, key: str, out: Path, *, as_json: bool) -> None:
     with Client(target) as client:
         answer = client.get("v1", "ledger", "proofs", *key.split("/", 1))
     data = base64.b64decode(str(answer.get("proof")))
+    present = _is_there(data)
     out.write_bytes(data)
     if as_json:
-        document("ledger-proof", {"file": str(out), "key": key, "bytes": len(data)})
+        document("ledger-proof", {"file": str(out), "key": key, "bytes": len(data), "present": present})
         return
     say(str(out))
-    ok(f"a proof of {key}, {len(data)} bytes; anybody: mesh ledger verify {out} --genesis genesis.json")
+    what = f"what the ledger has under {key}" if present else f"that the ledger has nothing under {key}"
+    ok(f"a proof of {what}, {len(data)} bytes; anybody: mesh ledger verify {out} --genesis genesis.json")
+
+
+def _is_there(proof: bytes) -> bool:
+    """Whether it is of a value: of a key that is not there it proves just that. Raises Unreachable ``bad-answer``."""
+    from meshos.consensus.ledger.light_client import decode_bundle
+
+    try:
+        return decode_bundle(proof).value is not None
+    except Refused as error:
+        raise Unreachable("bad-answer", "the node answered with what is no proof", hint="look at --node", outcome="not_done") from error
 
 
 def balance(target: Target, did: str | None, *, as_json: bool) -> None:

@@ -62,21 +62,21 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
         f"Agents   {hosted.get('running', 0)} of {hosted.get('hosted', 0)} running; the directory knows {known}",
         f"Tasks    {tasks.get('running', 0)} running, {tasks.get('waiting', 0)} waiting{': ' + waiting if waiting else ''}",
         f"Ledger   {_ledger(table_of(answer.get('ledger')))}",
-        f"Humans   {_waiting(table_of(answer.get('humans')).get('approvalsWaiting'))}",
+        f"Humans   {_humans(table_of(answer.get('humans')))}",
         f"Process  {'-' if not memory else f'{memory / 1048576:.0f} MiB'}, loop lag {duration(process.get('loopLag_ms'))}",
     ]
     return lines
 
 
-def _waiting(count: object) -> str:
-    if not count:
-        return "no approval waits"
-    return f"{plural(count, 'approval')} {'waits' if count == 1 else 'wait'}: mesh approvals"
+def _humans(humans: Mapping[str, object]) -> str:
+    count, paused = humans.get("approvalsWaiting"), humans.get("pausedUntil")
+    waiting = f"{plural(count, 'approval')} {'waits' if count == 1 else 'wait'}: mesh approvals" if count else "no approval waits"
+    return f"autonomy is paused until {paused}; {waiting}" if paused else waiting
 
 
 def _ledger(head: Mapping[str, object]) -> str:
     votes = "votes" if head.get("votes") else f"does not vote: {head.get('silent')}" if head.get("silent") else "follows"
-    behind = f", {head.get('behind')} blocks behind" if head.get("behind") else ""
+    behind = f", {plural(head.get('behind'), 'block')} behind" if head.get("behind") else ""
     return f"block {head.get('height')}, view {head.get('view')}, primary {head.get('primary')}; {votes}{behind}"
 
 

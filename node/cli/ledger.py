@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshos.errors import Failed, Refused
+from meshos.errors import BadInput, Failed, Refused
 from meshos.node.cli.client_options import Where, asking
 from meshos.node.cli.output import JsonFlag, document, ok, say, warn
 
@@ -117,7 +117,12 @@ def verify(file: BundleFile, genesis: GenesisFile = Path("genesis.json"), as_jso
     founding = folder.read_genesis(genesis)
     data = folder.read_file(file, MAX_BUNDLE_BYTES)
     try:
-        proven = light_client.verify(founding, light_client.decode_bundle(data), Ed25519Verifier())
+        bundle = light_client.decode_bundle(data)
+    except Refused as refusal:
+        what = f"{file} is no proof of the ledger's state: {refusal.detail}"
+        raise BadInput("no-proof", what, hint="`mesh ledger proof KEY` makes one; a proof that was cut off or changed is none") from refusal
+    try:
+        proven = light_client.verify(founding, bundle, Ed25519Verifier())
     except Refused as refusal:
         if as_json:
             document("ledger-verify", {"ok": False, "name": refusal.name, "sentence": refusal.detail})
@@ -152,7 +157,7 @@ def _show(proven: "Proven") -> None:
     from meshos.genesis_content import time_text
 
     say(f"key     {_text(proven.key)}")
-    say(f"value   {'none: it is not there' if proven.value is None else _readable(proven.value)}")
+    say(f"value   {'none: it is proven that the ledger has nothing under this key' if proven.value is None else _readable(proven.value)}")
     say(f"state   after block {proven.height}, root {proven.header.state_root.hex()[:16]}")
     say(f"signed  header {proven.header.height} of {time_text(proven.time_ms)}, by {', '.join(proven.signers)}")
     warn("what was decided after that is not in it")

@@ -329,6 +329,7 @@ class Facade:
             loop_lag_ms=self._host.lag_s * 1000,
             ledger=await self.ledger.head(),
             approvals_waiting=self.decisions.waiting(),
+            paused_until_ms=self.decisions.paused_until(),
             group=grouping.group_view(await self._ask_org(GetGroup()), self._assembly, about.me.node),
         )
 

@@ -157,6 +157,9 @@ def test_a_dead_node_is_removed_and_the_organisation_goes_on(three: Three, echo:
     assert sorted(three.group(other).values()) == ["leader", "learner"], "never an even number votes"
     assert "was removed before" in three.mesh("org", "remove", three.node(gone).node_id, "--node", other).err
     assert called(three, other, echo)["status"] == "completed"
+    back = three.mesh("testnet", "start", gone, "--timeout", "120")
+    assert (back.code, "[node-removed]" in back.err) == (1, True), back
+    assert not processes.is_ready(three.node(gone)), "it was ended again"
 
 
 def test_a_node_without_its_disk_does_not_come_back_under_its_name(three: Three, echo: str) -> None:
