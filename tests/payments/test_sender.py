@@ -207,6 +207,24 @@ def test_nothing_gets_a_nonce_from_a_state_of_which_only_a_part_is_here() -> Non
     assert [tx(request).nonce for request in submitted(lone)] == [9]
 
 
+def test_after_a_crash_that_lost_the_newest_blocks_a_used_nonce_is_not_given_again() -> None:
+    """The block that decided was not on disk yet, and what this machine concluded from it was."""
+    for first in (True, False):
+        ledger = Ledger()
+        lone, _, (request,), filler = lapsed(ledger, b"a")
+        decide(ledger, request if first else filler)
+        lone.step(ledger.next())
+        older = Ledger()
+        assert older.height < ledger.height
+        again = begin(older, lone.store, lone.now)
+        op = again.put(Send(b"b", pay(2)))
+        assert not again.signs and op not in again.answers, "it waits"
+        decide(older, request if first else filler)
+        again.step(older.next())
+        again.sign()
+        assert [tx(one).nonce for one in submitted(again)] == [1]
+
+
 def test_a_retired_key_executes_nothing_any_more() -> None:
     ledger = Ledger()
     lone = begin(ledger)
