@@ -37,6 +37,9 @@ from meshos.crypto.limits import (
 from meshos.errors import BadInput, Refused
 from meshos.ids import NodeId, OrgDid, Peer, org_did, parse_org_did
 
+NOT_VOUCHED = frozenset({"certificate-revoked", "unknown-org", "wrong-org-root"})
+"""By which refusals of ``verify_chain`` an organisation, or the mesh, has taken back its word; the others are a matter of time or form."""
+
 _NAME = re.compile(r"spiffe://([0-9a-f]{32})/([a-z]+)\.([a-z0-9-]{1,63})/([1-9A-HJ-NP-Za-km-z]{52})")
 _MALFORMED = (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _KNOWN_EXTENSIONS = (
@@ -151,6 +154,20 @@ def from_pem(text: bytes) -> bytes:
         raise _malformed("it is no certificate in PEM") from error
 
 
+def chain_from_pem(text: bytes) -> list[bytes]:
+    """The DER of a node's certificate in PEM, and of its root's behind it where that stands there too.
+
+    Raises Refused ``certificate-malformed``.
+    """
+    try:
+        found = [one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(text)]
+    except ValueError as error:
+        raise _malformed("it is no certificate in PEM") from error
+    if len(found) > CHAIN_LENGTH:
+        raise _malformed(f"a chain has 1 to {CHAIN_LENGTH} certificates, this one {len(found)}")
+    return found
+
+
 def private_key_pem(key: SigningKey, password: bytes) -> bytes:
     """The key as encrypted PKCS #8, for TLS libraries that take a file and a password; draw the password for this one use."""
     return _private(key).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
@@ -207,6 +224,13 @@ def verify_root(der: bytes, org: OrgDid, root: PublicKey) -> None:
         raise _malformed("a root's certificate lacks what makes it one") from error
     if not (is_root and named and _key_of(certificate) == root and _issued_by(certificate, org, root)):
         raise Refused("wrong-org-root", f"this is not the certificate of the root key of {org}")
+
+
+def root_key(der: bytes, org: OrgDid) -> PublicKey:
+    """The root key that ``der`` says is that of ``org``; whether to believe it is for others to say. Raises as ``verify_root``."""
+    key = _key_of(_loaded(der))
+    verify_root(der, org, key)
+    return key
 
 
 def read_revocations(der: bytes, org: OrgDid, root: PublicKey) -> RevocationList:

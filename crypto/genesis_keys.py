@@ -1,13 +1,23 @@
 """What must hold of the keys and certificates in a genesis, beyond their form; and whom a node trusts because of it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from meshos.crypto.certificates import RevocationList, Trust, verify_root
-from meshos.crypto.keys import public_key_named, public_key_of_multikey
+from meshos.crypto.keys import PublicKey, public_key_named, public_key_of_multikey
 from meshos.errors import MeshError
 from meshos.genesis import Genesis, Org, Problem, check
 from meshos.genesis_reading import read
+from meshos.ids import OrgDid
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """An organisation's root: its key, and the certificate (DER) of it that TLS wants."""
+
+    key: PublicKey
+    certificate: bytes
 
 
 def check_all(data: bytes) -> list[Problem]:
@@ -26,17 +36,24 @@ def check_keys(genesis: Genesis) -> list[Problem]:
     return found
 
 
-def trust_of(genesis: Genesis, revocations: Iterable[RevocationList] = ()) -> Trust:
-    """The root keys of the founding organisations as the trust bundle of links; raises Refused ``bad-public-key``.
+def founding_roots(genesis: Genesis) -> dict[OrgDid, Root]:
+    """The roots of the founding organisations; raises Refused ``bad-public-key``."""
+    return {org.did: Root(public_key_of_multikey(org.root_key), org.root_certificate) for org in genesis.orgs}
 
-    Of two revocation lists of one organisation the one with the higher number counts.
-    """
-    roots = {org.did: public_key_of_multikey(org.root_key) for org in genesis.orgs}
+
+def trust_of(genesis: Genesis, revocations: Iterable[RevocationList] = ()) -> Trust:
+    """What is believed by the genesis alone; raises Refused ``bad-public-key``."""
+    return trust_in(genesis.mesh_id, founding_roots(genesis), revocations)
+
+
+def trust_in(mesh_id: str, roots: Mapping[OrgDid, Root], revocations: Iterable[RevocationList] = ()) -> Trust:
+    """These roots as the trust bundle of links. Of two revocation lists of one organisation the one with the higher number counts."""
     newest: dict[str, RevocationList] = {}
     for revocation in revocations:
         if revocation.org not in newest or newest[revocation.org].number < revocation.number:
             newest[revocation.org] = revocation
-    return Trust(genesis.mesh_id, MappingProxyType(roots), MappingProxyType({item.org: item for item in newest.values()}))
+    keys = {org: root.key for org, root in roots.items()}
+    return Trust(mesh_id, MappingProxyType(keys), MappingProxyType({item.org: item for item in newest.values()}))
 
 
 def _org(org: Org, path: str) -> Iterator[Problem]:

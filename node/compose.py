@@ -4,7 +4,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -18,11 +18,9 @@ from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.pbft.events import WallTime as LedgerWallTime
 from meshos.consensus.raft.events import WallTime
 from meshos.crypto.boxes import Boxes
-from meshos.crypto.certificates import RevocationList
 from meshos.crypto.signing import Domain, Ed25519Verifier
 from meshos.effects import Sign
-from meshos.errors import MeshError, Refused
-from meshos.genesis import Genesis
+from meshos.errors import Refused
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node import folder, recording
 from meshos.node.api.app import build
@@ -40,7 +38,7 @@ from meshos.node.kernel.agents import LookAtAgents, StartAgent, StopAgent
 from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
 from meshos.node.kernel.hearing import heard
 from meshos.node.kernel.watch import MACHINE as KERNEL
-from meshos.node.kernel.watch import Begin, Happened
+from meshos.node.kernel.watch import Begin, Happened, LedgerMoved
 from meshos.node.opening import Folder
 from meshos.node.runtime.embedding.minilm import LazyMiniLM
 from meshos.node.runtime.fault_hook import FaultHook
@@ -48,16 +46,14 @@ from meshos.node.runtime.gossip import Gossip
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.tcp import TcpPath
-from meshos.node.runtime.links.tls import Credentials
+from meshos.node.trusting import Trusting
 from meshos.presets import PRESETS
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
 from meshos.protocols.directory.record import domain as entry_domain
-from meshos.protocols.directory.services import DISOWN
-from meshos.protocols.ledger.port import LEDGER
-from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, LeaveCompleted, Pardoned, PeerProved, SendDatagram, Started
-from meshos.protocols.membership.limits import SPREAD
-from meshos.protocols.membership.revocations import SPREAD_FLOW, TakeRevocations
-from meshos.protocols.rpc.events import OpenLink, SendMessage
+from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
+from meshos.protocols.membership.events import FactsChanged, Leave, LeaveCompleted, PeerProved, SendDatagram, Started
+from meshos.protocols.membership.revocations import TakeRevocations
+from meshos.protocols.rpc.events import LinkDown, OpenLink, SendMessage
 from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.storage.level import LevelStore
 from meshos.storage.overlay import Overlay
@@ -73,10 +69,6 @@ LOAD_STEP_PERMILLE = 100
 LEAVE_S = 5.0
 TIME_S = 10.0
 """How often machines are told the wall time."""
-DISOWN_S = 600.0
-"""A look at the whole directory takes seconds; more than this, and something is stuck."""
-SPREAD_S = 60.0
-"""To offer a few peers a list; who takes longer has it from others, or at a sync."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +102,6 @@ class Node:
         self.config, self.genesis = opened.config, opened.genesis
         self.nursery = nursery
         self.left = trio.Event()
-        self.trusting = trio.Lock()
         self.events = EventLog(os.urandom(4).hex(), lambda: int(time.time() * 1000))
         self.ring = KeyRing.load(self.config.api_keys)
         self.measurements = Measurements()
@@ -123,16 +114,18 @@ class Node:
         self.recording = recording.start(self.config, self.given, VERSION)
         self.verifier = Ed25519Verifier()
         self.assembly = self._assemble()
+        self.trusting = Trusting(opened, self.assembly, ReplicaLedger(self.assembly.ledger, self.overlays[LEDGER]), nursery)
         self.hook = FaultHook(self._id_of, self._cut)
         boxes = Boxes(opened.node, self.genesis.hash)
         self.gossip = Gossip(boxes, self.assembly.membership, self.verifier, self._to("membership"), self.hook.is_cut)
         link = self.config.link
-        self.tcp = TcpPath(self._credentials(), link.host, link.port, self._address_of, proved=self._proved)
+        self.tcp = TcpPath(self.trusting.credentials(), link.host, link.port, self._address_of, proved=self._proved)
         self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._from_links, self._at_turn_end)
         egress = EgressPolicy.of([*self.config.egress_allow, *(LOOPBACK if self.genesis.testnet else ())])
         hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
         self.hosting = Hosting(OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress)), self.ring)
         self.host = self._host()
+        self.trusting.host, self.trusting.tcp, self.trusting.links = self.host, self.tcp, self.links
         self.metrics = Metrics(
             {
                 "host": self.host.statistics,
@@ -188,6 +181,7 @@ class Node:
                 SendDatagram: self.gossip.send,
                 IndexChanged: self.assembly.shelf.changed,
                 Happened: self._happened,
+                LedgerMoved: lambda _: self.trusting.look(),
                 LeaveCompleted: lambda _: self.left.set(),
             },
             ports={
@@ -195,7 +189,7 @@ class Node:
                 SignEntry: self._sign_entry,
                 StartAgent: self.hosting.start,
                 StopAgent: self.hosting.stop,
-                TakeRevocations: self._take_revocations,
+                TakeRevocations: self.trusting.take_revocations,
             },
             at_once={SignBytes: self._sign_bytes, Sign: self._sign_at_once, LookAtAgents: self.hosting.look},
             sign=self._sign,
@@ -212,6 +206,9 @@ class Node:
 
     def _from_links(self, events: Sequence[object]) -> bool:
         self.host.deliver_all([each for event in events for each in heard(event)])
+        for event in events:
+            if type(event) is LinkDown:
+                self.trusting.refused(event.reason)
         return True
 
     def _at_turn_end(self, act: Callable[[], None]) -> None:
@@ -240,7 +237,7 @@ class Node:
 
     async def _sign_entry(self, effect: SignEntry) -> EntrySignature:
         signature = await self.opened.keys.sign(folder.NODE_KEY, entry_domain(self.genesis.hash), effect.body)
-        return EntrySignature(self.opened.me.node, signature, self.opened.certificate)
+        return EntrySignature(self.opened.me.node, signature, self.trusting.certificate)
 
     # -- who is where ------------------------------------------------------------------------------------------------
 
@@ -253,10 +250,6 @@ class Node:
         except ValueError:
             return None
         return address.host, address.port
-
-    def _credentials(self) -> Credentials:
-        opened = self.opened
-        return Credentials(opened.node, opened.certificate, self.genesis.hash, opened.trust.trust, _roots(self.genesis))
 
     def _id_of(self, name: str) -> NodeId | None:
         return next((view.node_id for view in self.assembly.membership.members() if view.name == name), None)
@@ -272,6 +265,7 @@ class Node:
         config = self.config
         self.gossip.open(config.gossip.host, config.gossip.port)
         await self.nursery.start(self.host.run)
+        await self.trusting.begin()
         await self.nursery.start(self.hosting.provider.run)
         try:
             await self.nursery.start(self.links.run)
@@ -287,7 +281,7 @@ class Node:
         self.nursery.start_soon(self._tell_load)
         self.nursery.start_soon(self._tell_time)
         if listed := frozenset(self.opened.trust.trust.revoked):  # a list may have come while this node was down, or just before its end
-            self.nursery.start_soon(self._disown, listed)
+            self.nursery.start_soon(self.trusting.disown, listed)
 
     def facts_of_start(self) -> Ready:
         """What there is to tell once it serves."""
@@ -310,7 +304,7 @@ class Node:
         listen = Listen(config.api.host, config.api.port, config.api_tls_certificate, config.api_tls_key)
         scheme = "http" if listen.certificate is None else "https"
         about = About(opened.me, config.name, config.region, VERSION, self.genesis, f"{scheme}://{config.api}", trio.current_time())
-        seen = Seen(self.measurements, self.metrics, self.hosting.serving, self.hosting.turns)
+        seen = Seen(self.measurements, self.metrics, self.hosting.serving, self.hosting.turns, self.trusting.problems)
         facade = Facade(about, self.host, self.assembly, self.hosting.provider, self.events, seen, self.overlays[LEDGER], self.nursery)
         app = build(facade, self.ring, settings=settings(listen), save_keys=partial(self.ring.save, config.api_keys))
         self.hosting.api_url = await self.nursery.start(partial(serve, app, listen))
@@ -332,65 +326,8 @@ class Node:
             wall_ms = int(time.time() * 1000)
             self.host.deliver(ORG, WallTime(wall_ms))
             self.host.deliver(LEDGER, LedgerWallTime(wall_ms))
+            self.trusting.look()  # a state that was fetched makes no block here
             await trio.sleep(TIME_S)
-
-    async def reload(self) -> None:
-        """Read the revocation lists in the folder again. Lists that cannot be read change nothing."""
-        async with self.trusting:
-            before = self.opened.trust.trust.revoked
-            try:
-                await trio.to_thread.run_sync(self.opened.trust.reload)
-            except MeshError as error:
-                logger.error("not-reloaded", extra={"err": error.name, "detail": error.detail})
-                return
-            await self._trust_changed(before)
-
-    async def _take_revocations(self, effect: TakeRevocations) -> bool:
-        async with self.trusting:
-            before = self.opened.trust.trust.revoked
-            newer = await trio.to_thread.run_sync(self.opened.trust.learn, effect.org, effect.der)
-            if newer:
-                await self._trust_changed(before)
-        return newer
-
-    async def _trust_changed(self, before: Mapping[OrgDid, RevocationList]) -> None:
-        """Whoever is on a list now loses its links and its place in the mesh, until its organisation vouches for it anew."""
-        trust, membership = self.opened.trust, self.assembly.membership
-        changed = {org for org, listed in trust.trust.revoked.items() if before.get(org) is not listed}
-        self.tcp.trust(self._credentials())
-        self.links.recheck(changed)
-        known = [one for one in membership.certificates() if one.org in changed]
-        former = [one for one in membership.expelled() if one.org in changed]
-        revoked = await trio.to_thread.run_sync(trust.revoked, known)
-        pardoned = await trio.to_thread.run_sync(trust.pardoned, former)
-        held = {one.node: one for one in membership.certificates()}
-        expelled = [one.node for one in revoked if held.get(one.node) is one]  # not who has shown another one meanwhile
-        for node in expelled:
-            self.host.deliver("membership", Expelled(node))
-        for one in pardoned:
-            self.host.deliver("membership", Pardoned(one.node))
-        self.nursery.start_soon(self._disown, frozenset(changed))
-        self.nursery.start_soon(self._spread)
-        told = {"expelled": ",".join(expelled), "pardoned": ",".join(one.node for one in pardoned)}
-        logger.info("reloaded", extra={"lists": len(trust.trust.revoked), **told})
-
-    async def _spread(self) -> None:
-        """Others hear of the lists from here, and not only when they happen to ask."""
-        peers = self.assembly.membership.routable_peers()
-        chosen = random.sample(peers, min(SPREAD, len(peers)))
-        try:
-            await self.host.flow(SPREAD_FLOW, chosen, timeout_s=SPREAD_S)
-        except MeshError as error:
-            logger.info("not-spread", extra={"err": error.name, "detail": error.detail})  # the syncs bring them
-
-    async def _disown(self, orgs: frozenset[OrgDid]) -> None:
-        """The directory lets go of what nodes on the lists of ``orgs`` have signed."""
-        try:
-            gone = await self.host.flow(DISOWN, orgs, timeout_s=DISOWN_S)
-        except MeshError as error:
-            logger.error("not-disowned", extra={"err": error.name, "detail": error.detail})
-        else:
-            logger.info("disowned", extra={"records": gone})
 
     async def leave(self) -> None:
         """Say goodbye, and part from every peer."""
@@ -403,7 +340,3 @@ class Node:
 def _key_of(sign: Sign) -> str:
     """A validator's votes have a key of their own, which never leaves the node and is never backed up."""
     return folder.VALIDATOR_KEY if sign.machine == LEDGER else folder.NODE_KEY
-
-
-def _roots(genesis: Genesis) -> tuple[bytes, ...]:
-    return tuple(entry.root_certificate for entry in genesis.orgs)

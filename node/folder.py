@@ -8,7 +8,8 @@
 ``root.next.keys``    the coming root key where there is to be another, with ``root.next.pem``; ``root.old.keys``: the last
 ``passphrase``        what opens both (0600); MESH_PASSPHRASE goes before it
 ``org.json``          the organisation's entry for a genesis: public keys only
-``certificate.pem``   the node's certificate, issued by the root key once the genesis is known
+``certificate.pem``   the node's certificate, issued by the root key once the genesis is known, and the root's own behind it
+``certificate.next.pem``  the same under the organisation's coming root, where there is to be one (``node/trusting.py``)
 ``revocations/``      revocation lists, ``*.crl``: what was put here, and what other nodes handed on (``<kind>.<name>.crl``)
 ``issued/``           the certificates that the root key signed; beside the root key, so that one can be revoked
 ``invitations.json``  which invitation was spent by which node; beside the root key
@@ -23,18 +24,18 @@ A node is made in two steps, because a certificate names the mesh, and a mesh is
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import meshos
 from meshos.crypto import certificates
-from meshos.crypto.genesis_keys import trust_of
+from meshos.crypto.genesis_keys import Root, founding_roots, trust_in
 from meshos.crypto.keys import SigningKey, multikey, node_id
 from meshos.crypto.keystore import NODE_COST, ROOT_COST, Cost, FileKeyStore, Passphrase
 from meshos.errors import BadInput, Broken, Failed, Refused
 from meshos.genesis import MAX_BYTES as MAX_GENESIS_BYTES
-from meshos.genesis import Genesis, Org, Validator, org_document, parse, to_json
+from meshos.genesis import Genesis, Org, Validator, org_document, parse, parse_org, to_json
 from meshos.ids import NodeId, OrgDid, parse_org_did
 from meshos.node.api.keys import KeyRing
 from meshos.node.config import FILE, NodeConfig, to_toml
@@ -135,6 +136,12 @@ def write_org(config: NodeConfig, org: Org) -> None:
     write_file(config.dir / ORG_FILE, json.dumps(org_document(org), indent=2).encode() + b"\n")
 
 
+def own_entry(config: NodeConfig) -> Org | None:
+    """What ``write_org`` wrote, where an organisation was made in this folder; raises BadInput ``cannot-read`` or ``genesis-malformed``."""
+    path = config.dir / ORG_FILE
+    return parse_org(read_file(path)) if path.exists() else None
+
+
 def write_config(config: NodeConfig) -> None:
     """Write ``node.toml``; done last, since a folder with it holds a whole node."""
     write_file(config.dir / FILE, to_toml(config).encode())
@@ -160,35 +167,63 @@ def read_genesis(path: Path) -> Genesis:
 
 def certify(config: NodeConfig, genesis: Genesis, *, now: float, root_in: NodeConfig | None = None) -> Genesis:
     """Give the node of ``make_org`` the genesis and a certificate from the root key in its folder; a further node of that organisation from
-    the one in the folder ``root_in``.
+    the one in the folder ``root_in``. An organisation that is not in the genesis waits for its admission with it.
 
-    Raises BadInput ``org-not-in-genesis`` or ``root-key-not-here``, Refused ``wrong-org-root``.
+    Raises BadInput ``root-key-not-here``, Refused ``wrong-org-root``.
     """
-    entry = genesis.org(config.org)
-    if entry is None:
-        hint = f"add it with `mesh genesis add GENESIS {config.dir / ORG_FILE}`"
-        raise BadInput("org-not-in-genesis", f"{config.org} is not in this genesis", hint=hint)
     at = root_in or config
     root = open_root(at)
-    if entry.root_key != multikey(root.public):
+    entry, own = genesis.org(config.org), own_root(at).get(config.org)
+    rotated = own is not None and own.key == root.public
+    if entry is not None and entry.root_key != multikey(root.public) and not rotated:
         raise Refused("wrong-org-root", f"the genesis has another root key of {config.org} than {at.dir}")
     identity = open_identity(config)
     certificate = certificates.issue(root, mesh_id=genesis.mesh_id, org=config.org, node=identity.node.public, now=now)
     remember_issued(at, certificate)
-    install(config, genesis, certificate, now=now)
+    install(config, genesis, [certificate, root_certificate(at, root, now=now)], now=now)
     return genesis
 
 
-def install(config: NodeConfig, genesis: Genesis, certificate: bytes, *, now: float) -> None:
-    """Put a genesis and the node's certificate (DER) into the folder, once it is clear that they fit the node's key.
+def install(config: NodeConfig, genesis: Genesis, chain: Sequence[bytes], *, now: float) -> None:
+    """Put a genesis and the node's certificate (DER) into the folder, once it is clear that they fit the node's key. Behind it in ``chain``
+    may stand its root's, which then counts for the node's own organisation: one that did not found the mesh, or has rotated its root.
 
     Raises Refused as ``verify_chain``, and Refused ``wrong-node-key`` if the certificate is another node's.
     """
-    peer = certificates.verify_chain([certificate], trust_of(genesis), now)
+    roots = founding_roots(genesis) | _root_in(chain, config.org)
+    peer = certificates.verify_chain(chain, trust_in(genesis.mesh_id, roots), now)
     if peer.org != config.org or peer.node != open_identity(config).node_id:
         raise Refused("wrong-node-key", f"this certificate is for the node {peer.node}, not for the one in {config.dir}")
     write_file(config.genesis, to_json(genesis))
-    write_file(config.certificate, certificates.pem(certificate))
+    write_chain(config, chain)
+
+
+def write_chain(config: NodeConfig, chain: Sequence[bytes]) -> None:
+    """Write the node's certificate (DER), and its root's where that follows."""
+    write_file(config.certificate, b"".join(map(certificates.pem, chain)))
+
+
+def own_root(config: NodeConfig) -> dict[OrgDid, Root]:
+    """The root of the node's organisation that came with its certificate; empty where none did.
+
+    Raises Refused ``certificate-malformed`` or ``wrong-org-root``.
+    """
+    return _root_in(certificates.chain_from_pem(read_file(config.certificate)), config.org) if config.certificate.exists() else {}
+
+
+def root_certificate(config: NodeConfig, root: SigningKey, *, now: float) -> bytes:
+    """The certificate (DER) of the root key in this folder: that of ``org.json``, else one that it signs now, which is as good.
+
+    Raises as ``own_entry``.
+    """
+    entry = own_entry(config)
+    if entry is not None and entry.did == config.org and entry.root_key == multikey(root.public):
+        return entry.root_certificate
+    return certificates.new_root(root, config.org, now=now)
+
+
+def _root_in(chain: Sequence[bytes], org: OrgDid) -> dict[OrgDid, Root]:
+    return {org: Root(certificates.root_key(chain[1], org), chain[1])} if len(chain) > 1 else {}
 
 
 def remember_issued(config: NodeConfig, certificate: bytes) -> None:

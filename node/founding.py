@@ -1,7 +1,8 @@
 """Beginning: a node founds its organisation's Raft group or joins it, once, and is never mistaken for one that lost its disk.
 
-The organisation's validator in genesis is its first node (an organisation without one: the node that starts). It founds the group, and
-leads it alone until others are added. Every other node begins with nothing, and is taken up by the leader.
+The organisation's validator in genesis is its first node (an organisation without one: the node that starts); of one that did not found
+the mesh it is the node that was made with the organisation. It founds the group, and leads it alone until others are added.
+Every other node begins with nothing, and is taken up by the leader.
 
 Neither may happen twice. A founder that lost its disk would begin a second group, and the others would go on without it. Any other node
 that lost its disk has forgotten its vote and what it acknowledged, and under its old name could help to elect a leader that lacks it
@@ -13,6 +14,7 @@ from meshos.consensus.ledger.people import CONSTITUTION
 from meshos.consensus.ledger.tree import State
 from meshos.consensus.raft.applying import founding, write_generation
 from meshos.errors import Refused
+from meshos.node import folder
 from meshos.node.opening import Folder
 from meshos.storage.files import write_whole
 from meshos.storage.store import Store, View
@@ -49,5 +51,5 @@ def check_mesh(opened: Folder, ledger: View) -> None:
 
 
 def _is_first(opened: Folder) -> bool:
-    entry = opened.genesis.org(opened.me.org)
+    entry = opened.genesis.org(opened.me.org) or folder.own_entry(opened.config)
     return entry is not None and (entry.validator is None or entry.validator.node == opened.me.node)

@@ -77,7 +77,7 @@ async def _until_asked_to_leave(signals: AsyncIterator[int], node: Node) -> None
     async for number in signals:
         if number != signal.SIGHUP or (in_terminal and not os.isatty(0)):
             return
-        await node.reload()
+        await node.trusting.reload()
 
 
 async def _force(signals: AsyncIterator[int]) -> None:

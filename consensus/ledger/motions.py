@@ -33,6 +33,11 @@ from meshos.genesis_content import MAX_CERTIFICATE_BYTES
 from meshos.ids import OrgDid, parse_org_did
 from meshos.values import frozen
 
+MOVED, VOTED_FOR, VOTED_AGAINST = "moved", "voted-for", "voted-against"
+CARRIED, REJECTED, EXPIRED = "motion-carried", "motion-rejected", "motion-expired"
+ENDS = (CARRIED, REJECTED, EXPIRED)
+"""What the audit trail says of a motion: who moved it, who voted how, and how it ended."""
+
 EXPIRES = "motion"
 """On the agenda: the end of a motion's voting period."""
 
@@ -44,6 +49,10 @@ class Subject(Protocol):
 
     def fields(self) -> list[object]:
         """Its CBOR value; ``read_subject`` takes it back."""
+        ...
+
+    def words(self) -> str:
+        """What would be done, for people: it stands in the audit trail, also when the motion is gone."""
         ...
 
     def claims(self, genesis_hash: bytes) -> Sequence[Claim]:
@@ -71,6 +80,10 @@ class Admit(Subject):
     def fields(self) -> list[object]:
         """See ``Subject.fields``."""
         return ["admit", self.did, self.root, self.certificate, self.agrees]
+
+    def words(self) -> str:
+        """See ``Subject.words``."""
+        return f"admit {self.did}"
 
     def claims(self, genesis_hash: bytes) -> Sequence[Claim]:
         """See ``Subject.claims``."""
@@ -101,6 +114,10 @@ class Entitle(Subject):
         """See ``Subject.fields``."""
         return ["coordinator", self.did, self.entitled]
 
+    def words(self) -> str:
+        """See ``Subject.words``."""
+        return f"{self.did} is {'a' if self.entitled else 'no'} meta-coordinator"
+
     def check(self, draft: Draft) -> None:
         """Raises Refused ``not-a-member`` or ``busy``."""
         member(draft, self.did)
@@ -123,6 +140,10 @@ class Configure(Subject):
         """See ``Subject.fields``."""
         return ["parameters", dict(self.changes)]
 
+    def words(self) -> str:
+        """See ``Subject.words``."""
+        return ", ".join(f"{name} = {value}" for name, value in self.changes)
+
     def check(self, draft: Draft) -> None:
         """Raises Refused ``parameter-out-of-bounds``."""
         changed(parameters(draft), dict(self.changes))
@@ -141,6 +162,10 @@ class Reinstate(Subject):
     def fields(self) -> list[object]:
         """See ``Subject.fields``."""
         return ["reinstate", self.did]
+
+    def words(self) -> str:
+        """See ``Subject.words``."""
+        return f"reinstate {self.did}"
 
     def check(self, draft: Draft) -> None:
         """Raises Refused ``not-a-member``, ``not-seated`` or ``key-burnt``."""
@@ -166,6 +191,10 @@ class Upgrade(Subject):
     def fields(self) -> list[object]:
         """See ``Subject.fields``."""
         return ["upgrade", self.version, self.height]
+
+    def words(self) -> str:
+        """See ``Subject.words``."""
+        return f"version {self.version} of the rules from block {self.height} on"
 
     def check(self, draft: Draft) -> None:
         """Nothing yet: support may still be announced while the motion is open."""
@@ -251,6 +280,7 @@ class Move(Body):
         id_, expires_ms = motion_id(by.id), draft.time_ms + parameters(draft)["voting-period-ms"]
         draft.write(ORGS, by.org, replace(org, motions=org.motions + 1))
         schedule(draft, DUE, Item(expires_ms, EXPIRES, id_))
+        record(draft, by.org, MOVED, id_.hex(), self.subject.words())
         _count(draft, id_, Motion(by.org, self.subject, expires_ms, (by.org,)))
 
 
@@ -286,6 +316,7 @@ class Vote(Body):
             raise Refused("motion-not-open", "there is no open motion with this id: it was decided, expired, or never was")
         if by.org in motion.in_favour or by.org in motion.against:
             raise Refused("already-voted", f"{by.org} has voted on this motion")
+        record(draft, by.org, VOTED_FOR if self.in_favour else VOTED_AGAINST, self.motion.hex())
         if self.in_favour:
             _count(draft, self.motion, replace(motion, in_favour=(*motion.in_favour, by.org)))
         else:
@@ -294,7 +325,7 @@ class Vote(Body):
 
 def expire_motion(draft: Draft, id_: bytes) -> None:
     """Its voting period is over."""
-    _end(draft, id_, "motion-expired")
+    _end(draft, id_, EXPIRED)
 
 
 def _count(draft: Draft, id_: bytes, motion: Motion) -> None:
@@ -304,9 +335,9 @@ def _count(draft: Draft, id_: bytes, motion: Motion) -> None:
     draft.write(MOTIONS, id_, motion)
     if len(voting.intersection(motion.in_favour)) >= now.q:
         motion.subject.carry(draft)
-        _end(draft, id_, "motion-carried")
+        _end(draft, id_, CARRIED)
     elif len(voting.intersection(motion.against)) > len(now.entries) - now.q:
-        _end(draft, id_, "motion-rejected")
+        _end(draft, id_, REJECTED)
 
 
 def _end(draft: Draft, id_: bytes, how: str) -> None:
@@ -317,7 +348,7 @@ def _end(draft: Draft, id_: bytes, how: str) -> None:
     draft.write(MOTIONS, id_, None)
     draft.write(ORGS, motion.by, replace(org, motions=org.motions - 1))
     cancel(draft, DUE, Item(motion.expires_ms, EXPIRES, id_))
-    record(draft, motion.by, how, id_.hex(), str(motion.subject.fields()[0]))
+    record(draft, motion.by, how, id_.hex(), motion.subject.words())
 
 
 def _check_vote(draft: Draft, org: str) -> None:

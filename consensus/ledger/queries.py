@@ -59,10 +59,10 @@ def orgs(state: View) -> Iterator[tuple[str, Org]]:
     return ((key.removeprefix(ORGS.prefix).decode(), ORGS.decode(value)) for key, value in state.scan(ORGS.prefix))
 
 
-def root_certificates(state: View) -> dict[str, bytes]:
-    """The trust bundle: the root certificate (DER) of each member."""
-    found = ((did, CERTIFICATES.read(state, did)) for did, org in orgs(state) if not org.left_ms)
-    return {did: der for did, der in found if der is not None}
+def roots(state: View) -> dict[str, tuple[str, bytes]]:
+    """The trust bundle: of each member its root key (Multikey), and the certificate (DER) that it gave, which nobody has looked at."""
+    found = ((did, org.root, CERTIFICATES.read(state, did)) for did, org in orgs(state) if not org.left_ms)
+    return {did: (root, der or b"") for did, root, der in found}
 
 
 def seats(state: View) -> Seats:

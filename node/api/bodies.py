@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from meshos.consensus.ledger.limits import MAX_REASON_BYTES
+from meshos.consensus.ledger.limits import MAX_CHANGES, MAX_NAME_CHARS, MAX_NUMBER, MAX_REASON_BYTES
 from meshos.errors import BadInput, Refused
 from meshos.ids import AgentId
 from meshos.node.api import json_text, limits
@@ -21,6 +21,12 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 Amount = Annotated[str, Field(max_length=40, description="MESH, decimal, at most 6 decimals", examples=["10", "0.25"])]
 Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON_BYTES, description="In one line; it stands on the ledger.")]
 LedgerTime = Annotated[float, Field(gt=0, le=limits.LEDGER_S, description="seconds")]
+Parameters = Annotated[
+    dict[Name, Annotated[int, Field(ge=0, le=MAX_NUMBER)]],
+    Field(min_length=1, max_length=MAX_CHANGES, description="Give parameters of the mesh other values: names and whole numbers."),
+]
+Did = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS, examples=["did:mesh:enterprise:acme"])]
+Positive = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
 Names = Annotated[list[Name], Field(max_length=64)]
 
 
@@ -82,9 +88,7 @@ class ActionBody(BaseModel):
 
     quarantine: Name | None = Field(default=None, description="Put an organisation (DID), a node or an agent (id) in quarantine.")
     lift: Name | None = Field(default=None, description="Let it out again.")
-    parameters: Annotated[dict[Name, int], Field(min_length=1, max_length=8)] | None = Field(
-        default=None, description="Give parameters of the mesh other values."
-    )
+    parameters: Parameters | None = None
 
 
 class ProposalBody(Body):
@@ -106,6 +110,60 @@ class JudgementBody(Body):
     """POST /v1/approvals/{id}/approve and /reject, in the name of this node's organisation."""
 
     reason: Reason
+    timeout: LedgerTime = 30.0
+
+
+class CoordinatorBody(BaseModel):
+    """Who is a meta-coordinator."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    did: Did
+    entitled: bool = Field(description="true: it becomes one; false: it is one no longer.")
+
+
+class UpgradeBody(BaseModel):
+    """When other rules of the ledger take effect."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: Positive
+    height: Positive = Field(description="From this block on.")
+
+
+class SubjectBody(BaseModel):
+    """What the voting organisations decide: one of these."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    admit: Annotated[str, Field(max_length=limits.APPLICATION_CHARS)] | None = Field(
+        default=None, description="Admit an organisation: its application, as `mesh org apply` prints it."
+    )
+    coordinator: CoordinatorBody | None = None
+    parameters: Parameters | None = None
+    reinstate: Did | None = Field(default=None, description="Give a suspended validator's organisation (DID) its vote back.")
+    upgrade: UpgradeBody | None = None
+
+
+class MotionBody(Body):
+    """POST /v1/proposals: a motion, in the name of this node's organisation."""
+
+    motion: SubjectBody
+    timeout: LedgerTime = 30.0
+
+    def subject(self) -> tuple[str, object]:
+        """Its kind and what it is about; raises BadInput ``bad-request`` unless exactly one kind is there."""
+        found = list(self.motion.model_dump(exclude_none=True).items())
+        if len(found) != 1:
+            kinds = ", ".join(f"`{kind}`" for kind in SubjectBody.model_fields)
+            raise BadInput("bad-request", f"a motion is one of {kinds}")
+        return found[0]
+
+
+class VoteBody(Body):
+    """POST /v1/proposals/{id}/votes, in the name of this node's organisation."""
+
+    choice: Literal["for", "against", "abstain"]
     timeout: LedgerTime = 30.0
 
 

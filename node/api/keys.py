@@ -33,7 +33,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     "read": frozenset({"find", "look"}),
 }
 """find: discover, agents, explain. call: tasks. look: members, status, events, metrics. operate: deploy, publish, move MESH
-within the key's budget, propose and judge decisions, remove nodes. keys: API keys."""
+within the key's budget, propose and judge decisions, move and vote, remove nodes. keys: API keys."""
 
 DEPTH = 8
 """How many calls may follow one another from a person's key; an agent's key has one less than the call that it serves."""

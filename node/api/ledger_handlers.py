@@ -1,7 +1,8 @@
-"""The API's handlers of the ledger and of decisions (``routes.py`` names them)."""
+"""The API's handlers of the ledger, of decisions and of motions (``routes.py`` names them)."""
 
 import base64
 import secrets
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from starlette.requests import Request
@@ -103,10 +104,7 @@ class LedgerHandlers(Handling):
 
     async def approvals(self, request: Request) -> Response:
         """Autonomous decisions: those that wait; without ``state=open`` also those that ended within a day."""
-        state = request.query_params.get("state", "all")
-        if state not in ("open", "all"):
-            raise BadInput("bad-request", "`state` is `open` or `all`")
-        work = partial(self._service.decisions.approvals, open_only=state == "open")
+        work = partial(self._service.decisions.approvals, open_only=_open_only(request))
         return JsonAnswer(render.approvals(await self._soon(work)))
 
     async def approval(self, request: Request) -> Response:
@@ -145,6 +143,46 @@ class LedgerHandlers(Handling):
             return Answer(200, json_text.dumps(render.approval(done)))
 
         return await self._once(request, body, work)
+
+    # -- motions -----------------------------------------------------------------------------------------------------
+
+    async def proposals(self, request: Request) -> Response:
+        """Motions: those that wait for votes; without ``state=open`` also those that have ended, as far as the audit trail tells."""
+        work = partial(self._service.proposals.proposals, open_only=_open_only(request))
+        return JsonAnswer(render.proposals(await self._soon(work)))
+
+    async def proposal(self, request: Request) -> Response:
+        """A motion by its id, or how that begins: who voted how, who has not yet, and what became of it."""
+        work = partial(self._service.proposals.proposal, str(request.path_params["id"]))
+        return JsonAnswer(render.proposal(await self._soon(work)))
+
+    async def move(self, request: Request) -> Response:
+        """Move something in the name of this node's org, which is for it; 200 once it stands on the ledger."""
+        body = await self._body(request, bodies.MotionBody, limits.BODY_BYTES)
+        kind, what = body.subject()
+        asked = partial(self._service.proposals.move, kind, what, _key(request, body), body.timeout)
+        return await self._proposed(request, body, body.timeout, asked)
+
+    async def vote(self, request: Request) -> Response:
+        """Vote on a motion in the name of this node's org."""
+        body = await self._body(request, bodies.VoteBody, limits.BODY_BYTES)
+        id_, key = str(request.path_params["id"]), _key(request, body)
+        asked = partial(self._service.proposals.vote, id_, body.choice, key, body.timeout)
+        return await self._proposed(request, body, body.timeout, asked)
+
+    async def _proposed(self, request: Request, body: Body, timeout_s: float, asked: Callable[[], Awaitable[Json]]) -> Response:
+        async def work() -> Answer:
+            done = await self._within(timeout_s + limits.TIMEOUT_GRACE_S, asked)
+            return Answer(200, json_text.dumps(render.proposal(done)))
+
+        return await self._once(request, body, work)
+
+
+def _open_only(request: Request) -> bool:
+    state = request.query_params.get("state", "all")
+    if state not in ("open", "all"):
+        raise BadInput("bad-request", "`state` is `open` or `all`")
+    return state == "open"
 
 
 def _key(request: Request, body: Body) -> str:

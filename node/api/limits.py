@@ -39,6 +39,8 @@ JSON_DEPTH = 16
 TEXT_CHARS = 2_000
 REQUEST_CHARS = 96 * KIB
 """A signed transaction of the largest size (consensus/pbft/limits.py, MAX_REQUEST_BYTES), in base64."""
+APPLICATION_CHARS = 4 * KIB
+"""An organisation's application to be admitted (node/applying.py)."""
 LEDGER_S = 300.0
 """The longest that a client may wait for the ledger."""
 """A question, a task's name, an idempotency key: what a person types."""

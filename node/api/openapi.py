@@ -18,6 +18,8 @@ _BODIES: dict[str, type[bodies.Body]] = {
     "propose": bodies.ProposalBody,
     "approve": bodies.JudgementBody,
     "reject": bodies.JudgementBody,
+    "move": bodies.MotionBody,
+    "vote": bodies.VoteBody,
     "make_key": bodies.KeyBody,
 }
 _REFERENCE = "#/components/schemas/{model}"

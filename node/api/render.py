@@ -212,6 +212,16 @@ def approval(view: Json) -> Object:
     return rest | {"trail": [dated(entry, "time_ms", "time") for entry in _objects(view["trail"])]}
 
 
+def proposals(view: Json) -> Object:
+    """GET /v1/proposals."""
+    return dated(view, "time_ms", "time") | {"proposals": [_decision(one) for one in _objects(view["proposals"])]}
+
+
+def proposal(view: Json) -> Object:
+    """GET /v1/proposals/{id}."""
+    return dated(_decision(view), "time_ms", "time") | {"trail": [dated(entry, "time_ms", "time") for entry in _objects(view["trail"])]}
+
+
 def _decision(view: Json) -> Object:
     return dated(dated(view, "expires_ms", "expires"), "ended_ms", "ended")
 
@@ -295,6 +305,7 @@ def status(view: StatusView) -> Object:
         "ledger": None if view.ledger is None else ledger_head(view.ledger),
         "humans": {
             "approvalsWaiting": view.approvals_waiting,
+            "proposalsWaiting": view.proposals_waiting,
             "pausedUntil": None if view.paused_until_ms is None else rfc3339(view.paused_until_ms),
         },
         "process": {"rssBytes": view.rss_bytes, "loopLag_ms": round(view.loop_lag_ms, 2)},

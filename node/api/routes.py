@@ -54,6 +54,10 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/approvals/{id}", "approval", "look", "An autonomous decision"),
     Route("POST", "/v1/approvals/{id}/approve", "approve", "operate", "Approve a decision"),
     Route("POST", "/v1/approvals/{id}/reject", "reject", "operate", "Reject a decision"),
+    Route("GET", "/v1/proposals", "proposals", "look", "What the voting organisations decide"),
+    Route("POST", "/v1/proposals", "move", "operate", "Move something for the voting organisations to decide"),
+    Route("GET", "/v1/proposals/{id}", "proposal", "look", "A motion"),
+    Route("POST", "/v1/proposals/{id}/votes", "vote", "operate", "Vote on a motion"),
     Route("GET", "/v1/keys", "keys", "keys", "API keys"),
     Route("POST", "/v1/keys", "make_key", "keys", "Make an API key"),
     Route("DELETE", "/v1/keys/{id}", "revoke_key", "keys", "Revoke an API key"),
@@ -63,9 +67,6 @@ HOT: tuple[tuple[str, str, str], ...] = (("POST", "/v1/tasks", "call"), ("POST",
 """Served past FastAPI's own layers."""
 
 NOT_YET: tuple[tuple[str, list[str], str], ...] = (
-    ("/v1/proposals", ["GET", "POST"], "governance"),
-    ("/v1/proposals/{id}", ["GET"], "governance"),
-    ("/v1/proposals/{id}/votes", ["POST"], "governance"),
     ("/v1/trust/{did}", ["GET"], "measured trust"),
     ("/v1/audit", ["GET"], "the audit log"),
     ("/.well-known/ai-catalog.json", ["GET"], "the public catalogues"),

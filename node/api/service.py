@@ -109,6 +109,28 @@ class DecisionService(Protocol):
         ...
 
 
+class ProposalService(Protocol):
+    """Motions, which the voting organisations decide, for the API; see the module's text."""
+
+    async def proposals(self, *, open_only: bool) -> Json:
+        """The motions that wait for votes, then those that have ended, newest first."""
+        ...
+
+    async def proposal(self, text: str) -> Json:
+        """One motion by its id, or how that begins; raises BadInput ``bad-proposal-id`` or ``ambiguous-id``, Refused
+        ``no-such-proposal``.
+        """
+        ...
+
+    async def move(self, kind: str, what: object, key: str, timeout_s: float) -> Json:
+        """Move ``what`` (JSON) of ``kind`` in the name of this node's organisation; as ``DecisionService.propose``."""
+        ...
+
+    async def vote(self, text: str, choice: str, key: str, timeout_s: float) -> Json:
+        """Vote ``for`` or ``against`` a motion in the name of this node's organisation; as ``move``. ``abstain`` is Refused ``not-yet``."""
+        ...
+
+
 class NodeService(Protocol):
     """See the module's text. The API has checked the key's role, its rate and the sizes before it calls."""
 
@@ -203,6 +225,11 @@ class NodeService(Protocol):
     @property
     def decisions(self) -> "DecisionService":
         """Autonomous decisions, as this node's replica has them."""
+        ...
+
+    @property
+    def proposals(self) -> "ProposalService":
+        """Motions, as this node's replica has them."""
         ...
 
     # -- watching ----------------------------------------------------------------------------------------------------

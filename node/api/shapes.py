@@ -409,6 +409,7 @@ class StatusView:
     loop_lag_ms: float = 0.0
     ledger: LedgerHead | None = None
     approvals_waiting: int = 0
+    proposals_waiting: int = 0
     paused_until_ms: int | None = None
     """Until when people have paused autonomy, if they have."""
     group: GroupView | None = None

@@ -1,19 +1,18 @@
 """approvals, propose, approve, reject, pause."""
 
+import json
 import secrets
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 from meshos.errors import BadInput
+from meshos.node.cli import client_proposals
 from meshos.node.cli.client_connection import Client, Target
 from meshos.node.cli.client_ledger import GRACE_S
-from meshos.node.cli.client_text import duration, org_name, plural, rows_of, table_of, texts_of
+from meshos.node.cli.client_text import digits, left, org_name, plural, rows_of, table_of, texts_of
 from meshos.node.cli.output import document, note, ok, say, table, warn
 
-SHOWN = 8
-"""Hex digits of a decision's id in a table."""
 MAX_FILE = 64 * 1024
 
 
@@ -36,15 +35,15 @@ def approvals(target: Target, *, everything: bool, quiet: bool, as_json: bool) -
     note(f"{plural(waiting, 'decision')} {'waits' if waiting == 1 else 'wait'} at block {answer.get('height')}, as {target.name} sees it")
     if waiting:
         first = next(row for row in rows if row.get("state") == "open")
-        note(f"Next mesh approve {_digits(first)}{target.options}")
+        note(f"Next mesh approve {digits(first)}{target.options}")
 
 
 def _row(row: Mapping[str, object]) -> tuple[object, ...]:
     names = ", ".join(org_name(one) for one in texts_of(row.get("approvedBy")))
     approved = f"{row.get('approvals')} of {row.get('needed')}: {names}" if row.get("needed") else "not needed"
-    expires = _left(row.get("expires")) if row.get("expires") else "-"
+    expires = left(row.get("expires")) if row.get("expires") else "-"
     return (
-        _digits(row),
+        digits(row),
         action_text(row),
         row.get("risk"),
         row.get("state"),
@@ -64,9 +63,12 @@ def action_text(row: Mapping[str, object]) -> str:
     return "-"
 
 
-def propose(target: Target, file: Path, timeout_s: float, *, as_json: bool) -> None:
+def propose(target: Target, file: Path, timeout_s: float, *, vote: bool, as_json: bool) -> None:
     """See ``decisions.propose``."""
     content = _content(file)
+    if client_proposals.is_motion(content, vote=vote):
+        client_proposals.move(target, file, content, timeout_s, as_json=as_json)
+        return
     reason = content.pop("reason", None)
     if not isinstance(reason, str) or not content:
         raise BadInput("bad-proposal", f"{file} has no reason or no action", hint="see `mesh propose --help` for how it looks")
@@ -79,7 +81,7 @@ def propose(target: Target, file: Path, timeout_s: float, *, as_json: bool) -> N
     say(str(answer.get("id")))
     _verdict(answer, f"proposed: {action_text(answer)}, risk {answer.get('risk')}")
     if answer.get("state") == "open":
-        note(f"Next, at another coordinator: mesh approve {_digits(answer)}")
+        note(f"Next, at another coordinator: mesh approve {digits(answer)}")
 
 
 def judge(target: Target, decision: str, act: str, reason: str, key: Path | None, timeout_s: float, *, as_json: bool) -> None:
@@ -96,7 +98,7 @@ def judge(target: Target, decision: str, act: str, reason: str, key: Path | None
         document(act, answer)
         return
     say(str(answer.get("state")))
-    _verdict(answer, f"{answer.get('act') or act} of {_digits(answer)} ({action_text(answer)}) stands in block {answer.get('height')}")
+    _verdict(answer, f"{answer.get('act') or act} of {digits(answer)} ({action_text(answer)}) stands in block {answer.get('height')}")
 
 
 def pause(target: Target, key: Path, minutes: float, reason: str, timeout_s: float, *, as_json: bool) -> None:
@@ -122,7 +124,7 @@ def _verdict(answer: Mapping[str, object], done: str) -> None:
     if answer.get("state") == "open":
         approved = ", ".join(org_name(one) for one in texts_of(answer.get("approvedBy")))
         count = f"{answer.get('approvals')} of {answer.get('needed')} needed"
-        note(f"open: approved by {count} ({approved}); {_left(answer.get('expires'))} left")
+        note(f"open: approved by {count} ({approved}); {left(answer.get('expires'))} left")
     else:
         note(f"it is {answer.get('state')}")
 
@@ -130,19 +132,6 @@ def _verdict(answer: Mapping[str, object], done: str) -> None:
 def _say_paused(answer: Mapping[str, object]) -> None:
     if answer.get("pausedUntil"):
         warn(f"a person has paused autonomy until {answer['pausedUntil']}: coordinators execute nothing until then")
-
-
-def _left(text: object) -> str:
-    """How long until a time of the ledger, by this machine's clock."""
-    try:
-        at = datetime.fromisoformat(str(text))
-    except ValueError:
-        return "-"
-    return duration(max(0.0, (at - datetime.now(UTC)).total_seconds() * 1000))
-
-
-def _digits(row: Mapping[str, object]) -> str:
-    return str(row.get("id"))[:SHOWN]
 
 
 def _content(file: Path) -> dict[str, object]:
@@ -159,6 +148,15 @@ def _content(file: Path) -> dict[str, object]:
         mark = getattr(error, "problem_mark", None)
         place = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
         raise BadInput("bad-proposal", f"{file}{place}: this is neither YAML nor JSON", hint="see `mesh propose --help`") from error
-    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-        raise BadInput("bad-proposal", f"{file} holds no mapping", hint="see `mesh propose --help` for how it looks")
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value) or not _is_json(value):
+        raise BadInput("bad-proposal", f"{file} holds no mapping of plain values", hint="see `mesh propose --help` for how it looks")
     return dict(value)
+
+
+def _is_json(value: object) -> bool:
+    """Whether it can be sent: YAML knows dates, JSON does not."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True

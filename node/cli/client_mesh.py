@@ -69,9 +69,14 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
 
 
 def _humans(humans: Mapping[str, object]) -> str:
-    count, paused = humans.get("approvalsWaiting"), humans.get("pausedUntil")
-    waiting = f"{plural(count, 'approval')} {'waits' if count == 1 else 'wait'}: mesh approvals" if count else "no approval waits"
-    return f"autonomy is paused until {paused}; {waiting}" if paused else waiting
+    approvals, motions, paused = (humans.get(part) for part in ("approvalsWaiting", "proposalsWaiting", "pausedUntil"))
+    said = [f"autonomy is paused until {paused}"] if paused else []
+    said += [
+        f"{plural(approvals, 'approval')} {'waits' if approvals == 1 else 'wait'}: mesh approvals" if approvals else "no approval waits"
+    ]
+    if motions:
+        said += [f"{plural(motions, 'motion')} {'waits' if motions == 1 else 'wait'} for this organisation's vote: mesh proposals"]
+    return "; ".join(said)
 
 
 def _ledger(head: Mapping[str, object]) -> str:

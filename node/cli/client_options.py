@@ -79,6 +79,16 @@ def _orgs(context: typer.Context, incomplete: str) -> list[str]:
 
 def _agents(context: typer.Context, incomplete: str) -> list[str]:
     """The agents of the node that would be asked, and of the testnet's others while there is time; what does not answer gives none."""
+    return _ids(context, incomplete, "agents", "agentId")
+
+
+def proposal_ids(context: typer.Context, incomplete: str) -> list[str]:
+    """The motions that the node that would be asked knows, as ``_agents``."""
+    return _ids(context, incomplete, "proposals", "id")
+
+
+def _ids(context: typer.Context, incomplete: str, listed: str, key: str) -> list[str]:
+    """What stands under ``key`` in each row that is ``listed`` at nodes."""
     from meshos.node.cli.client_connection import Client
 
     until = time.monotonic() + COMPLETION_S
@@ -89,11 +99,11 @@ def _agents(context: typer.Context, incomplete: str) -> list[str]:
             break
         try:
             with Client(target) as client:
-                answer = client.send("GET", ("v1", "agents"), None, left_s)
+                answer = client.send("GET", ("v1", listed), None, left_s)
         except MeshError:
             continue
-        agents = answer.get("agents")
-        ids = [str(one.get("agentId")) for one in agents if isinstance(one, dict)] if isinstance(agents, list) else []
+        rows = answer.get(listed)
+        ids = [str(one.get(key)) for one in rows if isinstance(one, dict)] if isinstance(rows, list) else []
         found.update(dict.fromkeys(identity for identity in ids if identity.startswith(incomplete)))
     return list(found)
 

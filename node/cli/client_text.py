@@ -1,8 +1,11 @@
 """How the answers of a node read to a person: durations, amounts, short ids, and careful access to what came over the wire."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import cast
 
+SHOWN_DIGITS = 8
+"""Hex digits of the id of a decision or motion in a table."""
 SHORT_ID = 10
 """Characters of an id in a table: ``a-`` and 8 hex digits are unique among ten thousand agents as good as always."""
 
@@ -10,6 +13,20 @@ SHORT_ID = 10
 def short(identity: object) -> str:
     """The beginning of an id that is enough to name it."""
     return str(identity)[:SHORT_ID]
+
+
+def digits(row: Mapping[str, object]) -> str:
+    """The beginning of the id of a decision or motion."""
+    return str(row.get("id"))[:SHOWN_DIGITS]
+
+
+def left(text: object) -> str:
+    """How long until a time of the ledger, by this machine's clock."""
+    try:
+        at = datetime.fromisoformat(str(text))
+    except ValueError:
+        return "-"
+    return duration(max(0.0, (at - datetime.now(UTC)).total_seconds() * 1000))
 
 
 def org_name(did: object) -> str:

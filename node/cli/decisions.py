@@ -39,19 +39,24 @@ def approvals(
 
 def propose(
     where: Where,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or JSON with `reason` and one of `quarantine`, `lift`, `parameters`.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML or JSON; - for stdin. It holds one thing, as below.")],
+    vote: Annotated[bool, typer.Option("--vote", help="Let all organisations vote on `parameters`, not the coordinators decide.")] = False,
     timeout: TimeoutOption = 30.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Propose an autonomous decision in the name of the node's organisation, a meta-coordinator; prints its id.
+    """Propose something in the name of the node's organisation; prints its id.
 
-    With a risk of at most the threshold it is executed at once; above, it waits until enough coordinators have approved it. The file is
-    like `{reason: it answers wrongly, quarantine: "did:mesh:enterprise:delta"}`; `lift` lets out again, `parameters` maps names to whole
-    numbers. Proposals that organisations and people vote on come with governance.
+    A decision of coordinators is like `{reason: it answers wrongly, quarantine: "did:mesh:enterprise:delta"}`; `lift` lets out again,
+    `parameters` maps names to whole numbers. With a risk of at most the threshold it is executed at once; above, it waits until enough
+    coordinators have approved it (`mesh approve`).
+
+    A motion is what the organisations that vote decide (`mesh vote`); it takes no reason. It is one of `{admit: APPLICATION}` (of
+    `mesh org apply`), `{coordinator: {did: DID, entitled: false}}`, `{reinstate: DID}`, `{upgrade: {version: 2, height: 9000}}`, and with
+    --vote `{parameters: {dispute-ms: 20000}}`.
     """
     from meshos.node.cli import client_decisions
 
-    client_decisions.propose(where.target(), file, timeout, as_json=as_json)
+    client_decisions.propose(where.target(), file, timeout, vote=vote, as_json=as_json)
 
 
 def approve(

@@ -284,7 +284,11 @@ def _genesis(config: "NodeConfig | None") -> Finding:
     if wrong:
         return Finding("fail", f"{len(wrong)} things are wrong, the first: {wrong[0]}", f"mesh genesis check {config.genesis}")
     if content.org(config.org) is None:
-        return Finding("warn", f"{config.org} did not found this mesh", "join it, or take the genesis that has it")
+        if not folder.own_root(config):
+            return Finding("warn", f"{config.org} did not found this mesh", "take the genesis that has it, or be admitted by its members")
+        return Finding(
+            "pass", f"hash {content.hash.hex()[:16]}; {config.org} did not found this mesh, and is in it once its members admit it"
+        )
     return Finding("pass", f"hash {content.hash.hex()[:16]}, {len(content.orgs)} organisations")
 
 
@@ -293,7 +297,7 @@ def _certificate(config: "NodeConfig | None") -> Finding:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from meshos.crypto import certificates
-    from meshos.crypto.genesis_keys import trust_of
+    from meshos.crypto.genesis_keys import founding_roots, trust_in
     from meshos.node import folder
 
     if config is None:
@@ -305,7 +309,9 @@ def _certificate(config: "NodeConfig | None") -> Finding:
     except ValueError:
         return Finding("fail", f"{config.certificate} holds no certificate", "have it issued again: mesh org issue")
     now = time.time()
-    peer = certificates.verify_chain([der], trust_of(folder.read_genesis(config.genesis)), now)
+    genesis = folder.read_genesis(config.genesis)
+    trust = trust_in(genesis.mesh_id, {**founding_roots(genesis), **folder.own_root(config)})
+    peer = certificates.verify_chain([der], trust, now)
     if peer.node != folder.open_identity(config).node_id:
         return Finding("fail", "the certificate is another node's", "have it issued again: mesh org issue")
     left = certificates.describe(der).not_after - now

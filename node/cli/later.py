@@ -26,8 +26,6 @@ TRUST, JOINING, OUTSIDE = "trust and policies", "admission of new organisations"
 WEB = "the dashboard"
 
 COMMANDS = (
-    Later("proposals", "list proposals and how they stand", GOVERNANCE),
-    Later("vote", "cast an organisation's or a person's vote on a proposal", GOVERNANCE),
     Later("veto", "let people stop a decision", GOVERNANCE),
     Later("override", "let people replace a decision", GOVERNANCE),
     Later("trust", "show how far an organisation is trusted, and why", TRUST),

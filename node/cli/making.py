@@ -4,10 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from meshos.crypto import invitations
+from meshos.crypto import certificates, invitations
 from meshos.errors import BadInput, Refused
 from meshos.genesis import MAX_BYTES
 from meshos.ids import NodeId
@@ -92,16 +89,25 @@ def finish(directory: Path, genesis: Path | None, certificate: Path | None) -> M
         return Made(config, node, False, told)
     content = folder.read_genesis(source)
     if certificate is not None:
-        folder.install(config, content, _der(folder.read_file(certificate), certificate), now=time.time())
+        folder.install(config, content, _chain(folder.read_file(certificate), certificate), now=time.time())
     elif genesis is not None or not config.certificate.exists():
         folder.certify(config, content, now=time.time())
-    return Made(config, node, True, f"ready; next: mesh run --dir {config.dir}")
+    notes = () if content.org(config.org) is not None else (_outside(config),)
+    return Made(config, node, True, f"ready; next: mesh run --dir {config.dir}", notes)
 
 
-def _der(data: bytes, path: Path) -> bytes:
+def _outside(config: NodeConfig) -> str:
+    if not (config.dir / folder.ORG_FILE).exists():
+        return f"{config.org} did not found this mesh: the others let its nodes in once they have admitted it"
+    return (
+        f"{config.org} did not found this mesh: its node waits until the others admit it by vote; hand them {config.dir / folder.ORG_FILE}"
+    )
+
+
+def _chain(data: bytes, path: Path) -> list[bytes]:
     try:
-        return x509.load_pem_x509_certificate(data).public_bytes(Encoding.DER)
-    except ValueError as error:
+        return certificates.chain_from_pem(data)
+    except Refused as error:
         raise BadInput("cannot-read", f"{path} holds no certificate in PEM", hint="it is what `mesh org issue` prints") from error
 
 

@@ -1,5 +1,6 @@
 """``mesh org invite|issue|revoke``: how nodes of an organisation get and lose their certificates; the root key may be offline.
 ``mesh org register|unregister``: which keys of nodes and people count on the ledger.
+``mesh org apply``: how it asks a running mesh to admit it.
 ``mesh org nodes|remove``: which nodes decide for it, asked of a running one. ``rooted.py`` has the rest of what the root key does.
 """
 
@@ -61,6 +62,31 @@ def remove(
     client_org.remove(where.target(), name, as_json=as_json)
 
 
+@app.command(epilog="Example: mesh org apply --genesis genesis.json --dir initech-1 > application.txt")
+def apply(
+    directory: RootDir = DEFAULT_DIR,
+    genesis: Annotated[Path | None, typer.Option(metavar="F", help="The genesis of the mesh; that of the folder if not given.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Apply for a running mesh to admit an organisation that its genesis does not name; prints the application, signed by its root key.
+
+    The folder is one that `mesh init --org` made. Any organisation that votes there moves to admit it with `mesh propose`; nothing in the
+    application is secret, and it counts for this mesh and this organisation only.
+    """
+    from meshos.node import applying, folder
+    from meshos.node import config as node_config
+
+    config = node_config.load(directory)
+    content = folder.read_genesis(genesis or config.genesis)
+    application = applying.of_folder(config, content)
+    if as_json:
+        document("org-apply", {"application": application, "org": config.org, "mesh": content.mesh, "genesis": content.hash.hex()})
+        return
+    print(application)
+    ok(f"{config.org} asks to be admitted to {content.mesh}, the mesh with the genesis {content.hash.hex()[:16]}")
+    note("Next, at an organisation that votes there: write `admit: APPLICATION` into a file, and mesh propose FILE")
+
+
 @app.command(epilog="Example: mesh org invite --node --dir acme-1")
 def invite(
     directory: RootDir = DEFAULT_DIR,
@@ -105,8 +131,9 @@ def issue(
     text = text_of(request, "join request")
     now = time.time()
     answered = folder.spent(config, now)
+    root = folder.open_root(config)
     issued = invitations.issue(
-        folder.open_root(config),
+        root,
         (text.split() or [""])[0],
         genesis_hash=folder.read_genesis(config.genesis).hash,
         org=config.org,
@@ -115,7 +142,8 @@ def issue(
     )
     folder.remember_issued(config, issued.certificate)
     folder.remember_spent(config, {**answered, issued.nonce: (issued.node, issued.forget_after)})
-    pem = certificates.pem(issued.certificate).decode()
+    chain = (issued.certificate, folder.root_certificate(config, root, now=now))
+    pem = b"".join(map(certificates.pem, chain)).decode()
     registered, why_not = _register_too(config, text, issued.node)
     if as_json:
         document("org-issue", {"certificate": pem, "node_id": issued.node, "org": config.org, "registered": registered})
@@ -131,8 +159,12 @@ def issue(
 @app.command(name="register", epilog="Example: mesh org register @join-request.txt --dir acme-1")
 def register_key(
     agreement: Annotated[
-        str, typer.Argument(metavar="AGREEMENT", help="What `mesh key agree` or `mesh init --join` printed, or @FILE, or - for stdin.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="AGREEMENT",
+            help="What `mesh key agree` or `mesh init --join` printed, or @FILE, or - for stdin; the node of the folder if not given.",
+        ),
+    ] = None,
     directory: RootDir = DEFAULT_DIR,
     node: NodeOption = None,
     api_key: ApiKeyOption = None,
@@ -142,17 +174,19 @@ def register_key(
     """Register the key of a person or of a further node on the ledger, with the organisation's root key.
 
     A person can then pause, approve and reject with it; a node can pay. The transaction is signed here; the node of the folder (or --node)
-    passes it on. Again for the same key changes nothing.
+    passes it on. Again for the same key changes nothing. Without AGREEMENT it is the folder's own node that is registered: the first one of
+    an organisation that was admitted by vote.
     """
     from meshos.node import config as node_config
     from meshos.node.cli import registering
 
     config = node_config.load(directory)
+    text = registering.own_agreement(config) if agreement is None else text_of(agreement, "agreement")
     if nonce is not None:
-        body = registering.registration(config, text_of(agreement, "agreement"))
+        body = registering.registration(config, text)
         say_signed(registering.signed_offline(config, body, nonce), "org-register", as_json)
         return
-    done = registering.register(config, text_of(agreement, "agreement"), registering.target_of(config, node, api_key))
+    done = registering.register(config, text, registering.target_of(config, node, api_key))
     _say_registered(done, "org-register", "is registered", as_json)
 
 

@@ -40,6 +40,11 @@ def agreement_in(text: str) -> str | None:
     return next((word for word in text.split() if word.startswith(agreeing.MARK)), None)
 
 
+def own_agreement(config: NodeConfig) -> str:
+    """That of the node in this folder; raises as ``folder.open_identity`` and ``folder.read_genesis``."""
+    return agreeing.of_node(folder.open_identity(config), folder.read_genesis(config.genesis).hash, config.org)
+
+
 def register(config: NodeConfig, text: str, target: Target, *, node: NodeId | None = None) -> Registered:
     """Register the key of an agreement. Again for the same key changes nothing; a node that is registered with another validator key
     (it was restored) votes with this one from now on. ``node``: only if it is that of this very node.

@@ -38,12 +38,11 @@ def revoke(config: NodeConfig, name: str, certificate: Path | None) -> Revoked:
     Raises BadInput ``no-such-certificate``, ``ambiguous-id``, ``root-key-not-here``, and what reading and writing raises.
     """
     root = folder.open_root(config)
-    genesis = folder.read_genesis(config.genesis)
     known = folder.issued(config)
     if certificate is not None:
         known.append(certificates.from_pem(folder.read_file(certificate)))
     node, serials = certificates_of(config.org, name, [certificates.describe(der) for der in known])
-    held = _newest(lists_in(config.revocations, genesis), config.org)
+    held = _newest(lists_in(config.revocations, {config.org: root.public}), config.org)
     file = config.revocations / folder.list_name(config.org)
     own = node == folder.open_identity(config).node_id
     if held is not None and held.serials.issuperset(serials):

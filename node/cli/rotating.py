@@ -26,7 +26,6 @@ from meshos.crypto.certificates import RevocationList, Trust
 from meshos.crypto.keys import PublicKey, SigningKey, multikey
 from meshos.crypto.keystore import ROOT_COST, Cost, FileKeyStore
 from meshos.errors import BadInput, Failed, MeshError, Refused
-from meshos.genesis_reading import parse_org
 from meshos.ids import NodeId
 from meshos.node import agreeing, folder
 from meshos.node.cli.client_connection import Client, Target
@@ -146,9 +145,9 @@ def finish(config: NodeConfig) -> bool:
     root, der = folder.open_root(config), certificates.from_pem(folder.read_file(path))
     if not _is_of(der, config, root.public):
         return False  # of a rotation whose keys were taken away
-    entry = config.dir / folder.ORG_FILE
-    if entry.exists():
-        folder.write_org(config, replace(parse_org(folder.read_file(entry)), root_key=multikey(root.public), root_certificate=der))
+    entry = folder.own_entry(config)
+    if entry is not None:
+        folder.write_org(config, replace(entry, root_key=multikey(root.public), root_certificate=der))
     old = folder.exported(FileKeyStore.open(config.dir / OLD_ROOT, folder.passphrase_of(config)), folder.ROOT_KEY)
     held, now = _newest_list(config, old.public), time.time()
     if held is not None:  # who was revoked meanwhile stays revoked

@@ -1,7 +1,6 @@
 """Autonomous decisions for the API: what waits for approval, and proposing, approving and rejecting in the name of this organisation.
 
-A body is tried on the newest state that this node knows before it is sent (``Body.apply`` on a Draft that is thrown away): what the ledger
-would refuse is refused at once, with the reason in words, and costs no nonce. What is decided is decided by the ledger all the same.
+What it says is tried before it is sent (``voice.py``).
 """
 
 import re
@@ -12,40 +11,34 @@ from typing import cast
 from meshos import cbor
 from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.approvals import ACTS, OPEN, Judge, Propose, decision_id
-from meshos.consensus.ledger.body import Body
-from meshos.consensus.ledger.draft import Draft, Sender
 from meshos.consensus.ledger.fields import is_text
-from meshos.consensus.ledger.keys import HUMAN, KEYS
 from meshos.consensus.ledger.limits import MAX_REASON_BYTES
-from meshos.consensus.ledger.parameters import PARAMETERS, in_force
-from meshos.errors import BadInput, MeshError, Refused, Unreachable
+from meshos.consensus.ledger.parameters import in_force
+from meshos.errors import BadInput, MeshError, Refused
 from meshos.ids import NodeId
 from meshos.node.api import shapes
 from meshos.node.facade import explaining
-from meshos.node.facade.ledger import LedgerDesk, advice
+from meshos.node.facade.ledger import LedgerDesk
+from meshos.node.facade.voice import TRAIL, Voice
 from meshos.protocols.ledger.port import LedgerView
-from meshos.protocols.ledger.slots import Concluded
 
 SHOWN = 200
 """Ended decisions in a list; the open ones are all in it."""
 _ID = re.compile(r"[0-9a-f]{8,64}")
-TRAIL = 512
-"""Entries of the audit trail that are searched for the reasons of decisions, newest first: some 10 ms."""
 
 
 class DecisionDesk:
     """The part of the facade that has to do with decisions. ``me`` is this node."""
 
     def __init__(self, me: NodeId, window: LedgerView, desk: LedgerDesk, genesis_hash: bytes) -> None:
-        self._me = me
         self._window = window
-        self._desk = desk
+        self._voice = Voice(me, window, desk)
         self._genesis_hash = genesis_hash
 
     async def approvals(self, *, open_only: bool) -> shapes.Json:
         """The decisions that wait, oldest first, then those that have ended, newest first."""
         window = self._window
-        self._check_ready()
+        self._voice.check_ready()
         found = [*queries.open_decisions(window), *([] if open_only else queries.ended_decisions(window, SHOWN))]
         reasons = self._reasons({one.id.hex() for one in found}) if found else {}
         return {
@@ -68,10 +61,10 @@ class DecisionDesk:
 
         Raises Refused as ``Propose.apply``, and as ``LedgerDesk.send``.
         """
-        self._check_ready()
+        self._voice.check_ready()
         _check_reason(reason)
         body = Propose.read([cast(list[cbor.Value], list(action)), reason])  # JSON has no value that CBOR has not
-        done = await self._send(body, f"propose/{key}", timeout_s)
+        done = await self._voice.send(body, f"propose/{key}", timeout_s)
         return {**self._whole(decision_id(self._genesis_hash, done.id)), "txId": done.id.hex(), "height": done.height}
 
     async def judge(self, text: str, act: str, reason: str, key: str, timeout_s: float) -> shapes.Json:
@@ -80,7 +73,7 @@ class DecisionDesk:
         _check_reason(reason)
         id_ = self._found(text)
         body = Judge.read([id_, act, reason])
-        done = await self._send(body, f"{act}/{id_.hex()}/{key}", timeout_s)
+        done = await self._voice.send(body, f"{act}/{id_.hex()}/{key}", timeout_s)
         return {**self._whole(id_), "txId": done.id.hex(), "height": done.height}
 
     async def explained(self, text: str) -> shapes.Explanation | None:
@@ -105,36 +98,8 @@ class DecisionDesk:
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
-    async def _send(self, body: Body, key: str, timeout_s: float) -> Concluded:
-        """Try it and send it. What was sent for this ``key`` before is not tried again: the ledger would now refuse what it has done."""
-        if not await self._desk.knows(key):
-            self._try(body)
-        return await self._desk.send(body, key, timeout_s)
-
-    def _try(self, body: Body) -> None:
-        window = self._window
-        key = KEYS.read(window, self._me)
-        if key is None:
-            return  # the sender of transactions says so
-        draft = Draft(window, window.height + 1, window.time_ms + 1)
-        try:
-            body.apply(draft, Sender(self._me, key.role, key.org, bytes(32)))
-        except Refused as refusal:
-            raise Refused(refusal.name, refusal.detail, hint=refusal.hint or self._advice(refusal, key.org)) from refusal
-
-    def _advice(self, refusal: Refused, org: str) -> str:
-        seat = next((entry for entry in queries.seats(self._window).entries if entry.org == org), None)
-        if refusal.name == "no-voice" and seat is not None:
-            return f"ask the node that does: {self._desk.name_of(seat.node)}"
-        return "" if ";" in refusal.detail else advice(refusal.name)
-
-    def _check_ready(self) -> None:
-        if PARAMETERS.read(self._window, b"") is None:
-            what = "this node is fetching the ledger's state, and cannot tell yet"
-            raise Unreachable("not-ready", what, hint="ask again in a moment, or another node", outcome="not_done")
-
     def _found(self, text: str) -> bytes:
-        self._check_ready()
+        self._voice.check_ready()
         if not 4 <= len(text) <= 64 or any(sign not in "0123456789abcdef" for sign in text):
             raise BadInput("bad-decision-id", f"{text[:70]!r} is no decision's id", hint="it is 64 hex digits; see `mesh approvals --all`")
         found = queries.decisions_beginning(self._window, text, 3)
@@ -151,21 +116,10 @@ class DecisionDesk:
             raise Refused("decision-unknown", "there is no decision with this id any more")
         hexed = id_.hex()
         trail = [entry for entry in queries.audit(self._window, TRAIL) if entry.subject == hexed]
-        rows = [
-            {
-                "time_ms": entry.time_ms,
-                "by": entry.by,
-                "who": _name(self._window, entry.by),
-                "what": entry.what,
-                "why": entry.why or None,
-                "height": entry.height,
-            }
-            for entry in reversed(trail)
-        ]
         reason = next((entry.why for entry in trail if entry.what == "proposed"), None)
         return self._view(found) | {
             "reason": reason,
-            "trail": rows,
+            "trail": self._voice.trail(reversed(trail)),
             "pausedUntil_ms": self._paused_until(),
             "time_ms": self._window.time_ms,
         }
@@ -195,7 +149,7 @@ class DecisionDesk:
             keys = [key for key, what in said if what == act]
             if keys:
                 needed = queries.constitution(self._window).override_percent
-                names = [_name(self._window, key) for key in keys]
+                names = [self._voice.who(key) for key in keys]
                 found.append({"act": act, "by": names, "percent": queries.power_of(self._window, keys), "needed": needed})
         return found
 
@@ -212,12 +166,3 @@ class DecisionDesk:
 def _check_reason(reason: str) -> None:
     if not is_text(reason):
         raise BadInput("bad-reason", f"a reason is one line of at most {MAX_REASON_BYTES} bytes that says something")
-
-
-def _name(window: LedgerView, by: str) -> str:
-    """Who did it, for people: a node or a root key by its organisation; a person by name too, since many are called the same."""
-    found = KEYS.read(window, by)
-    if found is None:
-        return by.rpartition(":")[2]
-    org = found.org.rpartition(":")[2]
-    return f"{found.label} ({org}, {by[:12]})" if found.role == HUMAN else org

@@ -1,4 +1,4 @@
-"""Why something is as it is, in plain sentences: members, agents, tasks, decisions."""
+"""Why something is as it is, in plain sentences: members, agents, tasks, decisions, motions."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -49,3 +49,17 @@ def decision(view: shapes.Json) -> shapes.Explanation:
         who = f" by {entry['who']}" if entry["who"] else ""
         lines.append(f"{rfc3339(cast(int, entry['time_ms']))} {entry['what']}{who}{because}")
     return shapes.Explanation(str(view["id"]), "decision", tuple(lines), {"state": view["state"], "risk": view["risk"]})
+
+
+def motion(view: shapes.Json) -> shapes.Explanation:
+    """A motion: what it does, how the vote stands or ended, and who did what about it."""
+    lines = [f"{str(view['id'])[:8]} is {view['state']}: {view['what']}"]
+    if view["state"] == "open":
+        lines.append(f"for it: {view['for']} of {view['seats']} organisations with a vote; {view['needed']} carry it")
+        lines.append(f"against it: {view['against']}; {view['blocking']} reject it; it ends {rfc3339(cast(int, view['expires_ms']))}")
+        waits = ", ".join(did.rpartition(":")[2] for did in cast("list[str]", view["waitsFor"]))
+        lines.append(f"it waits for {waits or 'nobody'}")
+    for entry in cast("list[Mapping[str, object]]", view["trail"]):
+        because = f": {entry['why']}" if entry["why"] else ""
+        lines.append(f"{rfc3339(cast(int, entry['time_ms']))} {entry['what']} by {entry['who']}{because}")
+    return shapes.Explanation(str(view["id"]), "motion", tuple(lines), {"state": view["state"], "what": view["what"]})

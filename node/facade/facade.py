@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,18 +17,18 @@ from meshos import cbor
 from meshos.adapters.onprem.provider import OnPremProvider
 from meshos.consensus.org.commands import Ended, FindTasks, GetTask, ListAgents, Running
 from meshos.consensus.raft.events import GetGroup
-from meshos.crypto import did
 from meshos.errors import BadInput, Refused
 from meshos.genesis import Genesis
-from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId, parse_org_did
+from meshos.ids import AgentId, NodeId, Peer, TaskId
 from meshos.node.api import shapes
 from meshos.node.api.event_log import EventLog
-from meshos.node.facade import explaining, grouping, views
+from meshos.node.facade import dids, explaining, grouping, views
 from meshos.node.facade.calling import Call, Calling
 from meshos.node.facade.deciding import DecisionDesk
 from meshos.node.facade.ledger import Books, LedgerDesk
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
+from meshos.node.facade.moving import MotionDesk
 from meshos.node.facade.serving import Serving
 from meshos.node.facade.tasks import new_task_id, no_such_task
 from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
@@ -87,6 +87,8 @@ class Seen:
     metrics: Metrics
     serving: Serving
     turns: Turns
+    standing: Callable[[], Sequence[str]] = tuple
+    """What keeps other nodes from believing this one, in sentences."""
 
 
 class Facade:
@@ -113,9 +115,11 @@ class Facade:
         self._metrics = seen.metrics
         self._serving = seen.serving
         self._turns = seen.turns
+        self._standing = seen.standing
         books = Books(assembly.ledger, assembly.window, store)
         self.ledger = LedgerDesk(host, books, about.genesis.hash, about.me.node, assembly.membership.name_of)
         self.decisions = DecisionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
+        self.proposals = MotionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
         self._calling = Calling(host, nursery, seen.measurements, seen.metrics, assembly.membership.name_of)
 
     # -- agents ------------------------------------------------------------------------------------------------------
@@ -330,6 +334,7 @@ class Facade:
             ledger=await self.ledger.head(),
             approvals_waiting=self.decisions.waiting(),
             paused_until_ms=self.decisions.paused_until(),
+            proposals_waiting=self.proposals.waiting(),
             group=grouping.group_view(await self._ask_org(GetGroup()), self._assembly, about.me.node),
         )
 
@@ -342,7 +347,7 @@ class Facade:
         held = self._find(AgentId(subject)) if member is None else None
         if held is not None:
             return explaining.agent(self._view(held))
-        decided = await self.decisions.explained(subject) if member is None else None
+        decided = (await self.decisions.explained(subject) or await self.proposals.explained(subject)) if member is None else None
         if decided is not None:
             return decided
         member = member or next((view for view in membership.members() if view.name == subject), None)
@@ -350,19 +355,12 @@ class Facade:
             return explaining.member(subject, views.member_view(member, membership.name_of, trio.current_time()), self._about.name)
         if subject.startswith("t-"):
             raise no_such_task(TaskId(subject))
-        told = f"{subject[:80]!r} is no agent, task, decision, node or error known here"
+        told = f"{subject[:80]!r} is no agent, task, decision, motion, node or error known here"
         raise Refused("nothing-to-explain", told, hint="give an id or a name")
 
     async def did_document(self, did_: str) -> shapes.Json:
         """See ``NodeService.did_document``."""
-        try:
-            parse_org_did(did_)
-        except ValueError as error:
-            raise BadInput("bad-did", str(error), hint="`mesh members` shows the organisations of this mesh") from error
-        entry = self._about.genesis.org(OrgDid(did_))
-        if entry is None:
-            raise Refused("no-such-did", f"{did_[:80]!r} is no organisation of this mesh")
-        return did.document(entry.did, did.keys_of(entry))
+        return dids.document(did_, self._about.genesis, self._assembly.window)
 
     async def agent_card(self) -> shapes.Json:
         """See ``NodeService.agent_card``."""
@@ -406,7 +404,7 @@ class Facade:
     # -- parts -------------------------------------------------------------------------------------------------------
 
     def _problems(self) -> tuple[str, ...]:
-        problems = list(self.ready().problems)
+        problems = [*self.ready().problems, *self._standing()]
         if not self._assembly.membership.joined:
             problems.append("it is alone: none of its seeds answers")
         if self._host.lag_s > LAG_PROBLEM_S:

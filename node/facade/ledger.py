@@ -104,7 +104,7 @@ class LedgerDesk:
 
     async def account(self, did: str) -> shapes.Json:
         """An organisation's account and its tabs; raises BadInput ``bad-did``, Refused ``no-such-account`` or ``state-incomplete``."""
-        org, books = _org(did), self._books
+        org, books = read_did(did), self._books
         async with self._searching:
             if books.window.restoring:
                 raise tree.incomplete()
@@ -123,7 +123,7 @@ class LedgerDesk:
 
         Raises Failed by the ledger's refusal or ``transaction-expired``, Unreachable ``unknown-yet``.
         """
-        body = Transfer.read([_org(to), micro])  # its bounds are looked at before a nonce is spent on it
+        body = Transfer.read([read_did(to), micro])  # its bounds are looked at before a nonce is spent on it
         done = await self.send(body, key, timeout_s)
         return {"txId": done.id.hex(), "height": done.height, "outcome": done.outcome}
 
@@ -201,7 +201,7 @@ class LedgerDesk:
 
     async def org(self, did: str) -> shapes.Json:
         """An organisation's keys and its seat; raises BadInput ``bad-did``, and as ``org_view``."""
-        return org_view(self._books.window, self._books.replica.core.chain.validators, _org(did), self._name_of)
+        return org_view(self._books.window, self._books.replica.core.chain.validators, read_did(did), self._name_of)
 
     async def close_tab(self, text: str) -> shapes.Json:
         """See ``tabs.close_tab``."""
@@ -241,7 +241,8 @@ def _ref(key: str) -> bytes:
     return b"api/" + hashlib.sha256(key.encode()).digest()
 
 
-def _org(did: str) -> OrgDid:
+def read_did(did: str) -> OrgDid:
+    """The DID of an organisation; raises BadInput ``bad-did``."""
     try:
         parse_org_did(did)
     except ValueError as error:

@@ -1,8 +1,10 @@
-"""What the ledger decides about decisions, as news for people: read off its audit trail whenever a block was decided here."""
+"""What the ledger decides about decisions and motions, as news for people: read off its audit trail whenever a block was decided here."""
 
 from meshos.consensus.ledger.approvals import ACTS, DECISIONS, EXECUTED, EXPIRED, FAILED, REJECTED, REVERSED
 from meshos.consensus.ledger.audit import AUDIT, NEXT, Entry, place
 from meshos.consensus.ledger.keys import HUMAN, KEYS
+from meshos.consensus.ledger.motions import ENDS as MOTION_ENDS
+from meshos.consensus.ledger.motions import MOVED, VOTED_AGAINST, VOTED_FOR
 from meshos.consensus.ledger.people import Pause
 from meshos.node.kernel.watch import Fields, Happened
 from meshos.protocols.ledger.port import LedgerView
@@ -38,6 +40,8 @@ class DecisionNews:
         because = f": {entry.why}" if entry.why else ""
         if entry.what == Pause.KIND:
             return Happened("pause", f"{who} pauses autonomy{because}", (("by", who), ("why", entry.why)))
+        if entry.what in (MOVED, VOTED_FOR, VOTED_AGAINST, *MOTION_ENDS):
+            return _motion(entry, who)
         if len(entry.subject) != 64 or entry.what not in ("proposed", *ACTS, *_ENDS):
             return None
         fields: Fields = (("decision", entry.subject), ("what", entry.what), ("by", who), ("why", entry.why))
@@ -62,3 +66,15 @@ class DecisionNews:
             return by.rpartition(":")[2]
         org = key.org.rpartition(":")[2]
         return f"{key.label} of {org}" if key.role == HUMAN else org
+
+
+def _motion(entry: Entry, who: str) -> Happened:
+    """News of a motion: ``who`` moved it or voted, or it ended."""
+    name = f"motion {entry.subject[:8]}"
+    if entry.what in MOTION_ENDS:
+        what = entry.what.removeprefix("motion-")
+        text = f"{name} is {what}: {entry.why}"
+    else:
+        what = entry.what
+        text = f"{who} moves {name}: {entry.why}" if what == MOVED else f"{who} votes {what.removeprefix('voted-')} {name}"
+    return Happened("motion", text, (("motion", entry.subject), ("what", what), ("by", who), ("why", entry.why)))

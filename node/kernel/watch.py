@@ -25,6 +25,11 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerMoved:
+    """A block was decided here: for what stands outside of the machines and depends on the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
 class Happened:
     """Something worth telling people: for the event stream, the log and the counters."""
 
@@ -71,7 +76,7 @@ class Watch:
         if isinstance(event, FlowEnded):
             return self._ended(event)
         if isinstance(event, Decided):
-            return [_block(event), *self._news()]
+            return [_block(event), *self._news(), LedgerMoved()]
         if isinstance(event, Noticed):
             error = event.error
             return [Happened("ledger-notice", str(error), (("err", error.name),))]

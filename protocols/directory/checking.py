@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from meshos.crypto.certificates import NOT_VOUCHED
 from meshos.crypto.signing import Verifier
 from meshos.errors import Failed, MeshError, Refused
 from meshos.ids import OrgDid
@@ -63,7 +64,7 @@ class Checker:
         return Admitted(entries, checked, cheats, tuple(shunned), tuple(refused))
 
     def revoked(self, pages: Sequence[bytes], orgs: frozenset[OrgDid]) -> tuple[Item, ...]:
-        """Which of these entries of ``orgs`` were signed under a certificate that is revoked. For worker threads: 0.5 ms each."""
+        """Which of these entries of ``orgs`` were signed under a certificate that counts no longer. For worker threads: 0.5 ms each."""
         found = []
         for data in pages:
             sealed = parse(data)
@@ -71,7 +72,7 @@ class Checker:
                 try:
                     self.org_of(sealed.signer, sealed.proof)
                 except MeshError as error:
-                    if error.name == "certificate-revoked":  # what has run out meanwhile lapses by itself, or is renewed
+                    if error.name in NOT_VOUCHED:  # what has run out meanwhile lapses by itself, or is renewed
                         found.append(item_of(sealed))
         return tuple(found)
 

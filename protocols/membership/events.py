@@ -110,6 +110,13 @@ class Pardoned:
 
 
 @dataclass(frozen=True, slots=True)
+class Recertified:
+    """This node's own certificate (DER) is now this one."""
+
+    certificate: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class FactsChanged:
     """This node's own facts are now these (load, health, addresses)."""
 

@@ -212,6 +212,7 @@ class Membership:
             ev.LinkLost: self._link_lost,
             ev.Expelled: self._expelled,
             ev.Pardoned: self._pardoned,
+            ev.Recertified: lambda event: self._table.recertify(event.certificate),
             ev.FactsChanged: lambda event: voice.change_facts(event.facts),
             ev.Announce: lambda event: voice.announce(event.topic, event.body),
             ev.Leave: self._leave,

@@ -77,8 +77,13 @@ class Table:
         if former is not None and former.org != certified.org:
             return False  # a node belongs to one organisation; in another it needs another key
         self.credentials[certified.node] = certified
-        self.expelled.pop(certified.node, None)  # its organisation has vouched for it anew
+        if self.expelled.pop(certified.node, None) is not None:  # its organisation has vouched for it anew
+            self.buried.pop(certified.node, None)  # it never left: what it said last counts again
         return True
+
+    def recertify(self, certificate: bytes) -> None:
+        """What this node shows of itself from now on."""
+        self.credentials[self.me] = Certified(self.me, self.org, certificate)
 
     def expel(self, node: NodeId) -> None:
         """Let go of a certificate that was revoked, and remember it: until all have heard, others will offer it again."""

@@ -1,4 +1,4 @@
-"""A ledger in memory: balances, and decisions of which two approvals execute one."""
+"""A ledger in memory: balances, decisions of which two approvals execute one, motions that two votes carry."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -134,3 +134,54 @@ class MemoryDecisions:
         id_ = str((await self.approval(text))["id"])
         self.found[id_] |= {"state": "executed" if act == "approve" else "rejected", "expires_ms": None, "ended_ms": NOW_MS}
         return {**await self.approval(id_), "txId": "ef" * 32, "height": 2}
+
+
+@dataclass
+class MemoryProposals:
+    """The API's ``ProposalService``: what was moved and voted is in ``found``."""
+
+    found: dict[str, dict[str, object]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+
+    async def proposals(self, *, open_only: bool) -> Json:
+        rows = [one for one in self.found.values() if one["state"] == "open" or not open_only]
+        return {"proposals": rows, "seats": 4, "needed": 3, "height": 1, "time_ms": NOW_MS}
+
+    async def proposal(self, text: str) -> Json:
+        found = [one for id_, one in self.found.items() if id_.startswith(text)]
+        if not found:
+            raise Refused("no-such-proposal", f"there is no {text}")
+        moved = {"time_ms": NOW_MS, "by": ORG, "who": "alpha", "what": "moved", "why": found[0]["what"], "height": 1}
+        return {**found[0], "trail": [moved], "time_ms": NOW_MS}
+
+    async def move(self, kind: str, what: object, key: str, timeout_s: float) -> Json:
+        id_ = self.keys.setdefault(key, f"{len(self.found) + 0xA1:02x}" * 32)
+        self.found.setdefault(
+            id_,
+            {
+                "id": id_,
+                "motion": {kind: what},
+                "what": f"{kind} {what}",
+                "state": "open",
+                "by": ORG,
+                "votedFor": [ORG],
+                "votedAgainst": [],
+                "for": 1,
+                "against": 0,
+                "needed": 3,
+                "blocking": 2,
+                "seats": 4,
+                "waitsFor": [f"did:mesh:enterprise:{name}" for name in ("beta", "delta", "gamma")],
+                "expires_ms": NOW_MS + 259_200_000,
+                "ended_ms": None,
+            },
+        )
+        return {**await self.proposal(id_), "txId": "ef" * 32, "height": 1}
+
+    async def vote(self, text: str, choice: str, key: str, timeout_s: float) -> Json:
+        id_ = str((await self.proposal(text))["id"])
+        if choice == "abstain":
+            raise Refused("not-yet", "there is no abstention", hint="later")
+        gone = {"motion": None, "needed": None, "blocking": None, "seats": None, "waitsFor": [], "expires_ms": None}
+        self.found[id_] |= gone | {"state": "carried" if choice == "for" else "rejected", "ended_ms": NOW_MS}
+        return {**await self.proposal(id_), "txId": "ef" * 32, "height": 2}

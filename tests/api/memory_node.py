@@ -48,7 +48,7 @@ from meshos.node.api.shapes import (
     Timing,
     Undeployed,
 )
-from tests.api.memory_ledger import MemoryDecisions, MemoryLedger
+from tests.api.memory_ledger import MemoryDecisions, MemoryLedger, MemoryProposals
 
 ORG = OrgDid("did:mesh:enterprise:alpha")
 ORG_NODES = (
@@ -109,6 +109,7 @@ class MemoryNode:
     nursery: trio.Nursery | None = None
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     decisions: MemoryDecisions = field(default_factory=MemoryDecisions)
+    proposals: MemoryProposals = field(default_factory=MemoryProposals)
 
     # -- agents ------------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ async def test_a_decision_is_proposed_listed_and_approved(live: Live) -> None:
         assert [row["state"] for row in (await client.get("/v1/approvals")).json()["approvals"]] == ["executed"]
         assert (await client.get(f"/v1/approvals/{made['id'][:8]}")).json()["trail"][0]["what"] == "proposed"
         assert (await client.get("/v1/approvals/ffff")).status_code == 404
-        assert (await client.get("/v1/status")).json()["humans"] == {"approvalsWaiting": 0, "pausedUntil": None}
+        assert (await client.get("/v1/status")).json()["humans"] == {"approvalsWaiting": 0, "proposalsWaiting": 0, "pausedUntil": None}
 
 
 async def test_the_same_proposal_sent_again_is_one_decision(live: Live) -> None:

@@ -173,7 +173,7 @@ async def test_dids_resolve_for_anybody(live: Live) -> None:
 
 async def test_what_is_not_there_yet_says_what_it_waits_for(live: Live) -> None:
     async with live.client() as client:
-        for path in ("/v1/proposals", "/v1/proposals/1", "/v1/trust/did:mesh:enterprise:alpha", "/v1/audit"):
+        for path in ("/v1/trust/did:mesh:enterprise:alpha", "/v1/audit"):
             answer = await client.get(path)
             assert (answer.status_code, answer.json()["name"]) == (501, "not-yet"), path
             assert "waits for" in answer.json()["detail"]

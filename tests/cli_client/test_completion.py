@@ -45,6 +45,15 @@ def test_agents_are_those_of_the_node_that_is_asked(mesh: Mesh, clock: str, node
     assert completed("mesh call b", tmp_path, asked) == []
 
 
+def test_motions_are_those_that_the_node_knows(mesh: Mesh, node: Node, tmp_path: Path, environment: Environment) -> None:
+    file = tmp_path / "motion.yaml"
+    file.write_text("reinstate: did:mesh:enterprise:delta")
+    id_ = mesh("propose", str(file)).out.strip()
+    asked = environment | {"MESH_NODE": node.url, "MESH_API_KEY": node.key}
+    assert completed(f"mesh vote --proposal {id_[:2]}", tmp_path, asked) == [id_]
+    assert completed("mesh proposals 00", tmp_path, asked) == []
+
+
 def test_where_nobody_answers_nothing_is_offered(tmp_path: Path, environment: Environment) -> None:
     nobody = environment | {"MESH_NODE": "http://127.0.0.1:9", "MESH_API_KEY": "mk_x_y"}
     assert completed("mesh undeploy a-", tmp_path, nobody) == []

@@ -6,52 +6,13 @@ from typing import Any, cast
 import pytest
 
 from meshos.consensus.ledger.approvals import APPROVE, REJECT, Judge
-from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.orgs import AddNode
 from meshos.consensus.ledger.people import Pause
 from meshos.errors import BadInput, Refused, Unreachable
-from meshos.ids import NodeId
-from meshos.node.facade.deciding import DecisionDesk
-from meshos.node.facade.ledger import LedgerDesk
-from meshos.protocols.ledger.slots import Concluded
+from tests.facade.chain import Chain
 from tests.ledger.books import Books, did, genesis
 
 DELTA = ["quarantine", did("delta")]
-
-
-class Chain:
-    """A chain that all desks of a test share: the ledger of ``books`` as a node sees it, and the way to it."""
-
-    def __init__(self, books: Books) -> None:
-        self.books = books
-        self.sent: dict[str, Concluded] = {}
-        self.get, self.scan = books.state.get, books.state.scan
-
-    @property
-    def height(self) -> int:
-        return self.books.height
-
-    @property
-    def time_ms(self) -> int:
-        return self.books.time_ms
-
-    def desk(self, name: str) -> DecisionDesk:
-        chain = self
-
-        class Way:
-            async def knows(self, key: str) -> bool:
-                return f"{name} {key}" in chain.sent
-
-            async def send(self, body: Body, key: str, timeout_s: float) -> Concluded:
-                if not await self.knows(key):
-                    done = Concluded(b"", chain.books.do(name, body), "committed", "", chain.books.height)
-                    chain.sent[f"{name} {key}"] = done
-                return chain.sent[f"{name} {key}"]
-
-            def name_of(self, node: NodeId) -> str:
-                return node
-
-        return DecisionDesk(NodeId(name), cast(Any, self), cast(LedgerDesk, Way()), self.books.genesis.hash)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import cast
 from meshos.consensus.ledger.accounts import Transfer
 from meshos.consensus.ledger.actions import Quarantine, Tune
 from meshos.consensus.ledger.approvals import APPROVE, REJECT, Judge, Propose, decision_id
+from meshos.consensus.ledger.motions import Entitle, Move, Vote, motion_id
 from meshos.consensus.ledger.people import Pause
 from meshos.consensus.pbft.block import Block, Certified, Header
 from meshos.consensus.pbft.events import Decided
@@ -90,3 +91,22 @@ def test_the_kernel_tells_it_after_the_block() -> None:
     said = Happened("decision", "it is executed", ())
     effects = Watch(news=lambda: [said]).step(0.0, block)
     assert [effect.kind for effect in effects if isinstance(effect, Happened)] == ["block", "decision"]
+
+
+def test_a_motion_that_is_moved_voted_on_carried_or_rejected() -> None:
+    books = Books()
+    news = news_of(books)
+    id_ = motion_id(books.do("alpha-1", Move(Entitle(did("delta"), False))))
+    (moved,) = news.take()
+    assert (moved.kind, moved.text) == ("motion", f"alpha moves motion {id_.hex()[:8]}: {did('delta')} is no meta-coordinator")
+    books.do("beta-1", Vote(id_, False))
+    (voted,) = news.take()
+    assert voted.text == f"beta votes against motion {id_.hex()[:8]}"
+    assert dict(voted.fields) == {"motion": id_.hex(), "what": "voted-against", "by": "beta", "why": ""}
+    books.do("gamma-1", Vote(id_, True))
+    books.do("delta-1", Vote(id_, True))
+    assert told(news) == [("motion", "voted-for"), ("motion", "voted-for"), ("motion", "carried")]
+    other = motion_id(books.do("alpha-1", Move(Entitle(did("delta"), True))))
+    for org in ("beta", "gamma"):
+        books.do(f"{org}-1", Vote(other, False))
+    assert told(news) == [("motion", what) for what in ("moved", "voted-against", "voted-against", "rejected")]

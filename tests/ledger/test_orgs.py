@@ -2,6 +2,7 @@
 
 import pytest
 
+from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.accounts import ACCOUNTS, Account, Transfer
 from meshos.consensus.ledger.keys import HUMAN, NODE, RETIRED, ROOT, VALIDATOR
 from meshos.consensus.ledger.keys import KEYS as ALL_KEYS
@@ -89,6 +90,17 @@ def test_a_motion_ends_when_it_can_no_longer_be_carried(books: Books) -> None:
     books.do("gamma-1", Vote(id_, False))
     assert open_motion(books, id_) is None
     books.refused("delta-1", Vote(id_, True), "motion-not-open")
+
+
+def test_the_trail_tells_who_moved_what_who_voted_how_and_how_it_ended(books: Books) -> None:
+    id_ = motion_id(books.do("alpha-1", Move(Entitle(did("delta"), False))))
+    books.do("beta-1", Vote(id_, False))
+    books.do("gamma-1", Vote(id_, True))
+    books.do("delta-1", Vote(id_, True))
+    trail = [(one.by, one.what, one.why) for one in reversed(queries.audit(books.state, 9)) if one.subject == id_.hex()]
+    words = f"{did('delta')} is no meta-coordinator"
+    votes = [(did("beta"), "voted-against", ""), (did("gamma"), "voted-for", ""), (did("delta"), "voted-for", "")]
+    assert trail == [(did("alpha"), "moved", words), *votes, (did("alpha"), "motion-carried", words)]
 
 
 def test_a_motion_expires(books: Books) -> None:

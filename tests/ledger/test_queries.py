@@ -45,7 +45,7 @@ def test_accounts_orgs_and_keys(books: Books) -> None:
     assert queries.account(books.state, did("alpha")) == Account(FUNDS) and queries.account(books.state, did("zeta")) is None
     assert [name for name, _ in queries.orgs(books.state)] == [did(name) for name in ("alpha", "beta", "delta", "gamma")]
     assert queries.org(books.state, did("zeta")) is None
-    assert queries.root_certificates(books.state)[did("beta")] == b"0certificate"
+    assert queries.roots(books.state)[did("beta")][1] == b"0certificate"
     books.do("alpha-root", PAY)
     assert (queries.next_nonce(books.state, "alpha-root"), queries.next_nonce(books.state, "stranger")) == (1, None)
     assert queries.seats(books.state).q == 3 and len(queries.coordinators(books.state)) == 4

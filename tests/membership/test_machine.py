@@ -368,8 +368,15 @@ def test_an_expelled_node_comes_back_with_another_certificate_only() -> None:
     lone.step(ev.PeerProved(peer, before.certificate))
     assert not lone.machine.admitted(a) and lone.machine.expelled() == (before,)
     lone.step(ev.PeerProved(peer, before.certificate + b"anew"))
-    lone.hear(b, lone.alive(a, 9))
-    assert lone.state(a)[0] == "alive" and lone.machine.expelled() == ()
+    lone.hear(b, lone.alive(a, 1))
+    assert lone.state(a)[0] == "alive" and lone.machine.expelled() == (), "it never left: what it said last counts"
+
+
+def test_a_node_shows_the_certificate_that_it_has_now() -> None:
+    lone, _ = met()
+    (own,) = [one for one in lone.machine.certificates() if one.node == lone.machine.members()[0].node_id]
+    lone.step(ev.Recertified(b"anew"))
+    assert replace(own, certificate=b"anew") in lone.machine.certificates() and own not in lone.machine.certificates()
 
 
 def test_a_node_that_the_newest_list_does_not_name_is_taken_back_as_it_is() -> None:

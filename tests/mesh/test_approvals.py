@@ -79,7 +79,7 @@ def test_a_risky_decision_is_executed_once_when_three_have_approved_it(net: Net,
     file = tmp_path / "decision.yaml"
     file.write_text(f"reason: three wrong answers\nquarantine: {net.node('delta').node_id}\n")
     id_ = net.must("propose", file, "--org", "alpha").strip()
-    assert net.ask("alpha", "GET", "/v1/status").body["humans"] == {"approvalsWaiting": 1, "pausedUntil": None}
+    assert net.ask("alpha", "GET", "/v1/status").body["humans"] == {"approvalsWaiting": 1, "proposalsWaiting": 0, "pausedUntil": None}
     first = json.loads(net.must("approve", id_[:8], "--org", "beta", "--json"))
     assert (first["state"], first["approvals"], first["needed"]) == ("open", 2, 3)
     again = net.mesh("approve", id_[:8], "--org", "beta")

@@ -133,6 +133,9 @@ def test_the_root_key_is_rotated_once_all_nodes_have_certificates_under_it(three
     assert found["root"] == begun["next"]
     moved = json.loads(three.must("org", "seat", "alpha-3", *here, "--json"))
     assert moved["changed"] and seat(three)[0] == three.node("alpha-3").node_id, "the new root key signs"
+    for node in three.nodes():
+        until(lambda node=node: not (Path(node.dir) / "certificate.next.pem").exists(), f"{node.name} has not swapped its certificate")
+    until(lambda: all(three.sees(one.name, other.name) == "alive" for one in three.nodes() for other in three.nodes()), "they parted")
 
 
 def test_a_leader_that_is_killed_is_followed_by_another_with_its_agents(three: Three, echo: str) -> None:

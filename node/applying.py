@@ -1,0 +1,98 @@
+"""Applications: how an organisation that is not in genesis asks the others to admit it, in one word of text.
+
+Its root key signs that it shall be the root of this organisation in this mesh, and never leaves its folder. Whoever has a node of a voting
+organisation moves what the text says (``mesh propose``, ``consensus/ledger/motions.py``: ``Admit``), and the others vote.
+
+    mesh-application1-<base64url of CBOR [did, root Multikey, root certificate (DER), signature]>
+
+Nothing is secret in it. It counts for one mesh and one organisation.
+"""
+
+import base64
+import binascii
+
+from meshos import cbor
+from meshos.consensus.ledger.keys import ROOT, possession
+from meshos.consensus.ledger.motions import Admit, read_subject
+from meshos.crypto.certificates import verify_root
+from meshos.crypto.keys import SigningKey, multikey, public_key_of_multikey
+from meshos.crypto.signing import sign, verify_many
+from meshos.errors import BadInput, MeshError, Refused
+from meshos.genesis import Genesis, parse_org
+from meshos.genesis_content import MAX_CERTIFICATE_BYTES
+from meshos.ids import OrgDid
+from meshos.node import folder
+from meshos.node.api.limits import APPLICATION_CHARS
+from meshos.node.config import NodeConfig
+
+MARK = "mesh-application1-"
+MAX_BYTES = 512 + MAX_CERTIFICATE_BYTES
+MAX_CHARS = len(MARK) + MAX_BYTES * 4 // 3 + 4
+assert MAX_CHARS <= APPLICATION_CHARS
+
+
+def of_folder(config: NodeConfig, genesis: Genesis) -> str:
+    """The application of the organisation whose root key and entry lie in the folder.
+
+    Raises BadInput ``root-key-not-here`` or ``org-in-genesis``, Refused ``wrong-org-root`` if its entry is not that of the root key.
+    """
+    if genesis.org(config.org) is not None:
+        told = f"{config.org} is one of the organisations that this genesis names"
+        raise BadInput("org-in-genesis", told, hint=f"finish its node: mesh init --dir {config.dir} --genesis genesis.json")
+    root = folder.open_root(config)
+    entry = parse_org(folder.read_file(config.dir / folder.ORG_FILE))
+    verify_root(entry.root_certificate, config.org, root.public)
+    return of_root(root, entry.root_certificate, genesis.hash, config.org)
+
+
+def of_root(root: SigningKey, certificate: bytes, genesis_hash: bytes, org: OrgDid) -> str:
+    """The application of ``org``; ``certificate`` is that of its root key (DER)."""
+    public = multikey(root.public)
+    claim = possession(genesis_hash, public, org, ROOT, b"")
+    return text_of(Admit(org, public, certificate, sign(root, claim.domain, claim.payload)))
+
+
+def text_of(asked: Admit) -> str:
+    """The application that says this."""
+    coded = cbor.encode([asked.did, asked.root, asked.certificate, asked.agrees])
+    return MARK + base64.urlsafe_b64encode(coded).decode().rstrip("=")
+
+
+def read(text: str, genesis_hash: bytes) -> Admit:
+    """What is moved to admit the organisation; its signature holds for this mesh, and its certificate is that of its root key.
+
+    Raises Refused ``application-malformed``, or ``wrong-mesh`` if it was not signed for this mesh.
+    """
+    asked = _admit(text)
+    check_certificate(asked)
+    if not all(verify_many(asked.claims(genesis_hash))):
+        hint = "have it made anew there, with the genesis of this mesh: mesh org apply --genesis F"
+        raise Refused("wrong-mesh", f"the application of {asked.did} was not signed for this mesh", hint=hint)
+    return asked
+
+
+def check_certificate(asked: Admit) -> None:
+    """Raise Refused ``application-malformed`` unless the certificate is that of the root key: the ledger keeps it, and links ask for it."""
+    try:
+        verify_root(asked.certificate, OrgDid(asked.did), public_key_of_multikey(asked.root))
+    except MeshError as error:
+        raise _malformed(f"the certificate in it is not that of the root key of {asked.did}") from error
+
+
+def _admit(text: str) -> Admit:
+    text = text.strip()
+    if not text.startswith(MARK) or len(text) > MAX_CHARS:
+        raise _malformed(f"it does not begin with {MARK}, or is too long")
+    coded = text[len(MARK) :]
+    try:
+        value = cbor.decode(base64.b64decode(coded + "=" * (-len(coded) % 4), altchars=b"-_", validate=True), max_bytes=MAX_BYTES)
+        asked = read_subject(["admit", *value] if isinstance(value, list) else value)
+    except (binascii.Error, ValueError, Refused) as error:
+        raise _malformed("it was cut off or changed") from error
+    if not isinstance(asked, Admit) or text_of(asked) != text:
+        raise _malformed("it was changed")  # base64 has several spellings
+    return asked
+
+
+def _malformed(why: str) -> Refused:
+    return Refused("application-malformed", f"this is no application: {why}", hint="`mesh org apply` makes them")
