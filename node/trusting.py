@@ -59,6 +59,7 @@ class Trusting:
         self.certificate = opened.certificate
         """By which this node proves who it is, now: the one in its folder, or one that is being tried."""
         self._kept = opened.certificate
+        self._next = opened.config.dir / folder.NEXT_CERTIFICATE
         self._tried = -TRY_S
         self._opened = opened
         self._assembly = assembly
@@ -100,6 +101,8 @@ class Trusting:
     def refused(self, name: str) -> None:
         """Another node has refused a link by this name: if none lets this one in, and another certificate is prepared, try that."""
         if name not in UNKNOWN or trio.current_time() - self._tried < TRY_S:
+            return
+        if self.certificate == self._kept and not self._next.exists():
             return
         if all(link.org == self._opened.me.org for link in self.links.states()):
             self._tried = trio.current_time()
@@ -179,15 +182,16 @@ class Trusting:
     async def _renew(self) -> bool:
         """Keep the certificate that was prepared, if the node's own counts no more and that one is good; whether another is shown now."""
         was, self._vouched = self._vouched, self._is_good(self._kept)
-        if not self._vouched:
-            try:
-                self._kept = await trio.to_thread.run_sync(self._keep_prepared)
-            except MeshError as error:
-                if was:
-                    logger.error("not-vouched-for", extra={"err": error.name, "detail": error.detail})
-                return False
-            self._vouched = True
-            logger.warning("certificate-renewed", extra={"serial": f"{certificates.describe(self._kept).serial:x}"})
+        if self._vouched:
+            return False  # one that is being tried is left: the others may know of a block that is not here yet
+        try:
+            self._kept = await trio.to_thread.run_sync(self._keep_prepared)
+        except MeshError as error:
+            if was:
+                logger.error("not-vouched-for", extra={"err": error.name, "detail": error.detail})
+            return False
+        self._vouched = True
+        logger.warning("certificate-renewed", extra={"serial": f"{certificates.describe(self._kept).serial:x}"})
         return self._show(self._kept)
 
     def _show(self, certificate: bytes) -> bool:
@@ -212,7 +216,7 @@ class Trusting:
 
     def _prepared(self) -> bytes:
         """The certificate in ``certificate.next.pem``, which is one of this node; raises what is wrong with it (blocking)."""
-        certificate = certificates.chain_from_pem(folder.read_file(self._opened.config.dir / folder.NEXT_CERTIFICATE))[0]
+        certificate = certificates.chain_from_pem(folder.read_file(self._next))[0]
         self._opened.check_own(certificates.describe(certificate).peer)
         return certificate
 
@@ -221,11 +225,10 @@ class Trusting:
         opened, certificate = self._opened, self._prepared()
         me = certificates.verify_chain([certificate], opened.trust.trust, time.time())
         folder.write_chain(opened.config, [certificate, opened.trust.roots[me.org].certificate])
-        path = opened.config.dir / folder.NEXT_CERTIFICATE
         try:
-            path.unlink(missing_ok=True)
+            self._next.unlink(missing_ok=True)
         except OSError as error:
-            logger.warning("not-removed", extra={"file": str(path), "err": error.strerror})  # it says the same as the other now
+            logger.warning("not-removed", extra={"file": str(self._next), "err": error.strerror})  # it says the same as the other now
         return certificate
 
     def _is_good(self, certificate: bytes) -> bool:

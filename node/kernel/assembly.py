@@ -24,7 +24,7 @@ from meshos.flow_machine import Flows, Service
 from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.agents import AgentFlows
-from meshos.node.kernel.group import GroupFlows
+from meshos.node.kernel.group import GroupFlows, revoked_of
 from meshos.node.kernel.leading import Leading
 from meshos.node.kernel.ledger import replica_of
 from meshos.node.kernel.news import DecisionNews
@@ -168,7 +168,8 @@ def assemble(outside: Outside) -> Assembly:
         return {node for node in own if membership.organisation_of(node) == me.org and _is_alive(membership, node)}
 
     def own_expelled() -> Set[NodeId]:
-        return {one.node for one in membership.expelled() if one.org == me.org}
+        former = [one for one in membership.expelled() if one.org == me.org]
+        return {one.node for one in former} if outside.revoked is None else revoked_of(former, outside.revoked().get(me.org))
 
     def own_nodes() -> Sequence[NodeId]:
         leader = () if org.leader is None else (org.leader,)  # it is heard, also where membership has doubts

@@ -17,12 +17,14 @@ from meshos.consensus.org.machine import Lead, leads_not
 from meshos.consensus.raft.events import ChangeMembers, GetGroup, Group, Stale
 from meshos.consensus.raft.limits import MAX_MEMBERS
 from meshos.consensus.raft.membership import Change, Configuration
+from meshos.crypto.certificates import RevocationList, describe
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.flow import Propose, Sleep
 from meshos.ids import NodeId, Peer
 from meshos.protocols.leader.limits import WORD_S
 from meshos.protocols.leader.reaching import ask_any
 from meshos.protocols.leader.wire import LEADER, AskNodes, OrgNode, OrgNodes, OrgRole, decode_nodes, encode_question
+from meshos.protocols.membership.commands import Certified
 
 SIZES = (5, 3, 1)
 """How many may vote."""
@@ -150,6 +152,12 @@ def next_change(
     changes += [Change("removed", node) for node in gone]
     changes += [Change("learner", node) for node in joining]
     return tuple(sorted(changes, key=lambda change: change.node))
+
+
+def revoked_of(expelled: Sequence[Certified], listed: RevocationList | None) -> set[NodeId]:
+    """Those of them that their organisation's list names. One that was expelled because the root of its certificate is another now is
+    about to show a certificate of that root, and keeps its vote."""
+    return set() if listed is None else {one.node for one in expelled if describe(one.certificate).serial in listed.serials}
 
 
 def _may_vote(group: Group, unwanted: Set[NodeId], alive: Set[NodeId]) -> bool:

@@ -14,6 +14,7 @@ from meshos.errors import Refused
 from meshos.genesis import Genesis, Org
 from meshos.ids import OrgDid
 from meshos.node import folder
+from meshos.node.kernel.group import revoked_of
 from meshos.node.trust import TrustBook
 from meshos.protocols.membership import limits
 from meshos.protocols.membership.commands import Certified
@@ -80,6 +81,14 @@ def test_what_the_former_root_signed_counts_no_more_its_lists_neither(book: Trus
     assert refusal(book, before) == "wrong-org-root" and book.check(after.certificate).org == ACME
     assert ACME not in book.trust.revoked, "the thief of the former root would revoke what the new one issues"
     assert book.learn(ACME, certificates.revoke(key, ACME, [1], number=1, now=NOW)), "its numbers begin again"
+
+
+def test_a_node_keeps_its_vote_while_its_root_is_rotated_and_loses_it_when_it_is_revoked(genesis: Genesis) -> None:
+    one = certified(genesis, ACME)
+    serial = certificates.describe(one.certificate).serial
+    assert revoked_of([one], None) == set()
+    for serials, gone in ((frozenset({serial + 1}), set()), (frozenset({serial}), {one.node})):
+        assert revoked_of([one], certificates.RevocationList(ACME, 1, serials)) == gone
 
 
 @pytest.mark.parametrize("der", [b"", b"garbage", CERTIFIED[GLOBEX].certificate, CERTIFIED[ACME].certificate])
