@@ -14,8 +14,8 @@ import binascii
 
 from meshos import cbor
 from meshos.consensus.ledger.body import Body
-from meshos.consensus.ledger.keys import HUMAN, NODE, VALIDATOR, possession
-from meshos.consensus.ledger.orgs import AddHuman, AddNode
+from meshos.consensus.ledger.keys import HUMAN, NODE, ROOT, VALIDATOR, possession
+from meshos.consensus.ledger.orgs import AddHuman, AddNode, RotateRoot
 from meshos.crypto.keys import SigningKey, multikey
 from meshos.crypto.signing import sign, verify_many
 from meshos.errors import Refused
@@ -36,6 +36,12 @@ def of_node(identity: Identity, genesis_hash: bytes, org: str) -> str:
     node, validator = identity.node_id, multikey(identity.validator.public)
     first = _agrees(identity.node, node, genesis_hash, org, NODE)
     return _text(AddNode(org, node, validator, first, _agrees(identity.validator, validator, genesis_hash, org, VALIDATOR)))
+
+
+def of_root(key: SigningKey, genesis_hash: bytes, org: str, certificate: bytes) -> RotateRoot:
+    """``key``, whose certificate (DER) this is, agrees to be the root key of ``org``: what its root until then signs."""
+    public = multikey(key.public)
+    return RotateRoot(org, public, certificate, _agrees(key, public, genesis_hash, org, ROOT))
 
 
 def read(text: str, genesis_hash: bytes, org: str) -> AddHuman | AddNode:

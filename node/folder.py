@@ -5,6 +5,7 @@
 ``genesis.json``      the mesh's genesis, once there is one
 ``keys``              the node's own key and its validator key, encrypted
 ``root.keys``         the organisation's root key, encrypted; only where the organisation was made; may be kept offline
+``root.next.keys``    the coming root key where there is to be another, with ``root.next.pem``; ``root.old.keys``: the last
 ``passphrase``        what opens both (0600); MESH_PASSPHRASE goes before it
 ``org.json``          the organisation's entry for a genesis: public keys only
 ``certificate.pem``   the node's certificate, issued by the root key once the genesis is known, and the root's own behind it

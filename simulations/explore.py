@@ -7,6 +7,7 @@ import typer
 
 from meshos.node.cli import output
 from meshos.simulations.pbft.exhaustive import Counterexample, Found, Scope, explore, explore_delays
+from meshos.simulations.verdicts import INTERRUPTED
 
 SAFETY = 1
 
@@ -21,9 +22,11 @@ def explore_(
 ) -> None:
     """Explore a small scope of PBFT, four validators, exhaustively. Example: mesh sim explore --crashes 0"""
     scope = Scope(heights=heights, views=views, crashes=crashes)
-    begun = time.perf_counter()
+    begun, found, stopped = time.perf_counter(), Found(), False
     try:
-        found = explore(scope, most) if delays is None else explore_delays(scope, delays, most)
+        explore(scope, most, found) if delays is None else explore_delays(scope, delays, most, found)
+    except KeyboardInterrupt:
+        found.complete, stopped = False, True
     except Counterexample as counterexample:
         if json_:
             output.document("sim-explore", {"verdict": "safety", "message": str(counterexample)})
@@ -32,9 +35,15 @@ def explore_(
         raise typer.Exit(SAFETY) from None
     took_s = time.perf_counter() - begun
     if json_:
-        output.document("sim-explore", {"verdict": "ok", **_row(found)})
-        return
-    print(f"ok  nothing violated: {'all of it' if found.complete else f'not all of it, since --most {most} ended it'}")
+        output.document("sim-explore", {"verdict": "stopped" if stopped else "ok", **_row(found)})
+    else:
+        _tell(found, "Ctrl-C" if stopped else f"--most {most}", took_s)
+    if stopped:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _tell(found: Found, ended_by: str, took_s: float) -> None:
+    print(f"ok  nothing violated: {'all of it' if found.complete else f'not all of it, since {ended_by} ended it'}")
     for name, value in _row(found).items():
         if name == "complete":
             continue

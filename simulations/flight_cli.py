@@ -158,7 +158,8 @@ def _print(flight: Flight, machine: str | None, node: Path) -> None:
     same, skipped = Counter(flight.same), Counter(flight.skipped)
     verdict = {SAME: "ok  as recorded", DIFFERENT: "x   not as recorded", CRASHED: "x   an error, as recorded"}
     said = verdict.get(_code(flight, machine), "?   nothing could be compared")
-    print(f"{said}: {flight.steps} steps in {flight.seconds:.1f} s, {flight.lives} starts of {node} ({flight.software})")
+    lives = f"{flight.lives} start{'' if flight.lives == 1 else 's'} of {node}"
+    print(f"{said}: {flight.steps} steps in {flight.seconds:.1f} s, {lives} ({flight.software})")
     for name in sorted(same | skipped):
         if machine in (None, name):
             blind = f"   blind: {flight.blind[name]}" if name in flight.blind else ""

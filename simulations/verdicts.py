@@ -39,7 +39,8 @@ def tell_violation(report: Report) -> None:
 def tell_failure(report: Report, path: Path, page: Path | None) -> None:
     """What was violated, and what to do with it."""
     tell_violation(report)
-    output.say(f"  at {report.at_s:.3f} s, after {report.steps} steps, {len(report.schedule)} faults drawn")
+    faults = f"{len(report.schedule)} fault{'' if len(report.schedule) == 1 else 's'} drawn"
+    output.say(f"  at {report.at_s:.3f} s, after {report.steps} steps, {faults}")
     output.say(f"Replay  mesh sim replay {path}")
     output.say(f"Shrink  mesh sim shrink {path}")
     if page is not None:

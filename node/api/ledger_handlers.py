@@ -92,6 +92,14 @@ class LedgerHandlers(Handling):
             raise BadInput("bad-request", f"a key has at most {MAX_KEY_CHARS} characters of ASCII")
         return JsonAnswer(render.dated(await self._soon(partial(self._service.ledger.key, name)), "time_ms", "time"))
 
+    async def ledger_org(self, request: Request) -> Response:
+        """What the ledger knows of an organisation, and what the next move of its seat must name."""
+        return JsonAnswer(render.ledger_org(await self._soon(partial(self._service.ledger.org, str(request.path_params["did"])))))
+
+    async def close_tab(self, request: Request) -> Response:
+        """Begin to close a tab that this node pays on: 200 once the ledger has it; again changes nothing."""
+        return JsonAnswer(render.tab(await self._soon(partial(self._service.ledger.close_tab, str(request.path_params["id"])))))
+
     # -- decisions ---------------------------------------------------------------------------------------------------
 
     async def approvals(self, request: Request) -> Response:

@@ -187,8 +187,17 @@ def ledger_transaction(tx: Json) -> Object:
 
 def account(view: Json) -> Object:
     """GET /v1/accounts/{did}: amounts as decimal MESH."""
-    tabs = [_amounts(dated(tab, "closes_ms", "closes"), "reserved", "redeemed") for tab in _objects(view["tabs"])]
-    return _amounts(view, "balance") | {"tabs": tabs}
+    return _amounts(view, "balance") | {"tabs": [tab(one) for one in _objects(view["tabs"])]}
+
+
+def tab(view: Json) -> Object:
+    """One of an account's tabs; DELETE /v1/tabs/{id}."""
+    return _amounts(dated(view, "closes_ms", "closes"), "reserved", "redeemed")
+
+
+def ledger_org(view: Json) -> Object:
+    """GET /v1/ledger/orgs/{did}."""
+    return dated(dated(dated(view, "joined_ms", "joined"), "left_ms", "left"), "time_ms", "time")
 
 
 def approvals(view: Json) -> Object:
@@ -294,7 +303,11 @@ def status(view: StatusView) -> Object:
         },
         "group": group(view.group),
         "ledger": None if view.ledger is None else ledger_head(view.ledger),
-        "humans": {"approvalsWaiting": view.approvals_waiting, "proposalsWaiting": view.proposals_waiting},
+        "humans": {
+            "approvalsWaiting": view.approvals_waiting,
+            "proposalsWaiting": view.proposals_waiting,
+            "pausedUntil": None if view.paused_until_ms is None else rfc3339(view.paused_until_ms),
+        },
         "process": {"rssBytes": view.rss_bytes, "loopLag_ms": round(view.loop_lag_ms, 2)},
     }
 

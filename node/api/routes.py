@@ -47,6 +47,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/transactions", "transact", "operate", "Have the ledger do something"),
     Route("GET", "/v1/transactions/{id}", "transaction", "look", "A transaction"),
     Route("GET", "/v1/ledger/keys/{name}", "ledger_key", "look", "A key that signs transactions"),
+    Route("GET", "/v1/ledger/orgs/{did}", "ledger_org", "look", "An organisation's keys and its seat"),
+    Route("DELETE", "/v1/tabs/{id}", "close_tab", "operate", "Close a tab that this node pays on"),
     Route("GET", "/v1/approvals", "approvals", "look", "Autonomous decisions, and who approved them"),
     Route("POST", "/v1/approvals", "propose", "operate", "Propose an autonomous decision"),
     Route("GET", "/v1/approvals/{id}", "approval", "look", "An autonomous decision"),

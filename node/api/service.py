@@ -70,6 +70,16 @@ class LedgerService(Protocol):
         """What the ledger knows of a key, and the nonce of its next transaction; raises Refused ``no-such-ledger-key``."""
         ...
 
+    async def org(self, did: str) -> Json:
+        """An organisation's keys and its seat; raises BadInput ``bad-did``, Refused ``no-such-org``."""
+        ...
+
+    async def close_tab(self, text: str) -> Json:
+        """Begin to close a tab that this node pays on, by its id or how that begins; raises BadInput ``bad-tab-id`` or ``ambiguous-id``,
+        Refused ``tab-not-open``, ``not-your-tab`` or ``tab-in-use``, Unreachable ``unknown-yet``.
+        """
+        ...
+
     async def proof(self, key: str) -> bytes:
         """What proves the value of a key of the ledger; raises Refused ``proof-not-yet``."""
         ...

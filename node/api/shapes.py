@@ -410,6 +410,8 @@ class StatusView:
     ledger: LedgerHead | None = None
     approvals_waiting: int = 0
     proposals_waiting: int = 0
+    paused_until_ms: int | None = None
+    """Until when people have paused autonomy, if they have."""
     group: GroupView | None = None
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from meshos.errors import BadInput
 from meshos.node.cli.client_options import AgentId, QuietOption, Where, asking
 from meshos.node.cli.output import JsonFlag
 
@@ -94,6 +95,8 @@ def discover(
     """Find agents of all organisations by what they can do."""
     from meshos.node.cli import client_agents
 
+    if not query.strip():
+        raise BadInput("usage", "the query is empty", hint="say in plain words what you need, as in mesh discover 'convert units'")
     filters: dict[str, object] = {
         "trustScore": None if min_trust is None else {"min": min_trust},
         "certifications": certification,

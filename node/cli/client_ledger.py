@@ -5,10 +5,11 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from meshos.errors import Refused, Unreachable
 from meshos.node.cli.client_connection import Client, Target
-from meshos.node.cli.client_text import org_name, plural, rows_of, short, texts_of
+from meshos.node.cli.client_text import org_name, plural, rows_of, short, table_of, texts_of
 from meshos.node.cli.output import block as printed
-from meshos.node.cli.output import document, note, ok, say, table
+from meshos.node.cli.output import document, note, ok, say, table, warn
 
 GRACE_S = 5.0
 """How much longer than the node itself a command waits."""
@@ -38,9 +39,9 @@ def head_lines(answer: Mapping[str, object]) -> list[str]:
         f"Quorum   {answer.get('quorum')} of {answer.get('validators')} validators; {votes}",
     ]
     if answer.get("behind"):
-        lines.append(f"Behind   by {answer.get('behind')} blocks")
+        lines.append(f"Behind   by {plural(answer.get('behind'), 'block')}")
     if answer.get("waiting"):
-        lines.append(f"Waiting  {answer.get('waiting')} transactions")
+        lines.append(f"Waiting  {plural(answer.get('waiting'), 'transaction')}")
     return lines
 
 
@@ -85,6 +86,31 @@ def key(target: Target, name: str, *, as_json: bool) -> None:
     )
 
 
+def org(target: Target, did: str | None, *, as_json: bool) -> None:
+    """See ``ledger.org``."""
+    with Client(target) as client:
+        answer = client.get("v1", "ledger", "orgs", did or str(client.get("v1", "status").get("org")))
+    if as_json:
+        document("ledger-org", answer)
+        return
+    rows: list[tuple[object, ...]] = [("root", "", "", answer.get("root"))]
+    rows += [("node", one.get("name"), _seat_of(answer, one), one.get("node_id")) for one in rows_of(answer.get("nodes"))]
+    rows += [("person", one.get("name"), "", one.get("key")) for one in rows_of(answer.get("people"))]
+    table(("ROLE", "NAME", "SEAT", "KEY"), [] if answer.get("left") else rows, empty="it has left")
+    seat = table_of(answer.get("seat")).get("node_id")
+    moved = f"its seat was moved {plural(answer.get('moves'), 'time')}"
+    note(f"{answer.get('did')} at block {answer.get('height')}: {'' if seat else 'it has no seat; '}{moved}")
+    if answer.get("suspended"):
+        warn("its validator signed two things where it must sign one: its vote does not count until the others give it back")
+    if seat != answer.get("votes"):
+        warn("the seat goes over with the next checkpoint; there is one every 64 blocks")
+
+
+def _seat_of(answer: Mapping[str, object], node: Mapping[str, object]) -> str:
+    seated, votes = table_of(answer.get("seat")).get("node_id") == node.get("node_id"), answer.get("votes") == node.get("node_id")
+    return "votes" if seated and votes else "from the next checkpoint on" if seated else "until the next checkpoint" if votes else ""
+
+
 def send(target: Target, transaction: str, timeout_s: float, *, as_json: bool) -> None:
     """See ``ledger.send``."""
     sent = {"request": transaction.strip(), "timeout": timeout_s}
@@ -102,12 +128,24 @@ def proof(target: Target, key: str, out: Path, *, as_json: bool) -> None:
     with Client(target) as client:
         answer = client.get("v1", "ledger", "proofs", *key.split("/", 1))
     data = base64.b64decode(str(answer.get("proof")))
+    present = _is_there(data)
     out.write_bytes(data)
     if as_json:
-        document("ledger-proof", {"file": str(out), "key": key, "bytes": len(data)})
+        document("ledger-proof", {"file": str(out), "key": key, "bytes": len(data), "present": present})
         return
     say(str(out))
-    ok(f"a proof of {key}, {len(data)} bytes; anybody: mesh ledger verify {out} --genesis genesis.json")
+    what = f"what the ledger has under {key}" if present else f"that the ledger has nothing under {key}"
+    ok(f"a proof of {what}, {len(data)} bytes; anybody: mesh ledger verify {out} --genesis genesis.json")
+
+
+def _is_there(proof: bytes) -> bool:
+    """Whether it is of a value: of a key that is not there it proves just that. Raises Unreachable ``bad-answer``."""
+    from meshos.consensus.ledger.light_client import decode_bundle
+
+    try:
+        return decode_bundle(proof).value is not None
+    except Refused as error:
+        raise Unreachable("bad-answer", "the node answered with what is no proof", hint="look at --node", outcome="not_done") from error
 
 
 def balance(target: Target, did: str | None, *, as_json: bool) -> None:

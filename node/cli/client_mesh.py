@@ -62,23 +62,26 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
         f"Agents   {hosted.get('running', 0)} of {hosted.get('hosted', 0)} running; the directory knows {known}",
         f"Tasks    {tasks.get('running', 0)} running, {tasks.get('waiting', 0)} waiting{': ' + waiting if waiting else ''}",
         f"Ledger   {_ledger(table_of(answer.get('ledger')))}",
-        f"Humans   {_waiting(table_of(answer.get('humans')))}",
+        f"Humans   {_humans(table_of(answer.get('humans')))}",
         f"Process  {'-' if not memory else f'{memory / 1048576:.0f} MiB'}, loop lag {duration(process.get('loopLag_ms'))}",
     ]
     return lines
 
 
-def _waiting(humans: Mapping[str, object]) -> str:
-    approvals, motions = humans.get("approvalsWaiting"), humans.get("proposalsWaiting")
-    said = f"{plural(approvals, 'approval')} {'waits' if approvals == 1 else 'wait'}: mesh approvals" if approvals else "no approval waits"
-    if not motions:
-        return said
-    return f"{said}; {plural(motions, 'motion')} {'waits' if motions == 1 else 'wait'} for this organisation's vote: mesh proposals"
+def _humans(humans: Mapping[str, object]) -> str:
+    approvals, motions, paused = (humans.get(part) for part in ("approvalsWaiting", "proposalsWaiting", "pausedUntil"))
+    said = [f"autonomy is paused until {paused}"] if paused else []
+    said += [
+        f"{plural(approvals, 'approval')} {'waits' if approvals == 1 else 'wait'}: mesh approvals" if approvals else "no approval waits"
+    ]
+    if motions:
+        said += [f"{plural(motions, 'motion')} {'waits' if motions == 1 else 'wait'} for this organisation's vote: mesh proposals"]
+    return "; ".join(said)
 
 
 def _ledger(head: Mapping[str, object]) -> str:
     votes = "votes" if head.get("votes") else f"does not vote: {head.get('silent')}" if head.get("silent") else "follows"
-    behind = f", {head.get('behind')} blocks behind" if head.get("behind") else ""
+    behind = f", {plural(head.get('behind'), 'block')} behind" if head.get("behind") else ""
     return f"block {head.get('height')}, view {head.get('view')}, primary {head.get('primary')}; {votes}{behind}"
 
 

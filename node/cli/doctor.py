@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from meshos.errors import Failed, MeshError
+from meshos.node.cli.client_text import plural
 from meshos.node.cli.init import DEFAULT_DIR
 from meshos.node.cli.output import JsonFlag, document, note, ok, table
 
@@ -255,7 +256,7 @@ def judge_sandbox(*, root: bool, layers: tuple[str, ...]) -> Finding:
 def _configuration(config: "NodeConfig | None") -> Finding:
     if config is None:
         return Finding("skip", "there is no node here")
-    return Finding("pass", f"{config.name} of {config.org}, {len(config.seeds)} seeds")
+    return Finding("pass", f"{config.name} of {config.org}, {plural(len(config.seeds), 'seed')}")
 
 
 def _keys(config: "NodeConfig | None") -> Finding:
@@ -359,7 +360,7 @@ def _seeds(config: "NodeConfig | None") -> Finding:
         )
     if missing:
         return Finding("warn", f"{len(reached)} of {len(config.seeds)} seeds answer, not {', '.join(missing)}", "start the others")
-    return Finding("pass", f"all {len(reached)} seeds answer")
+    return Finding("pass", f"all {len(reached)} seeds answer" if len(reached) != 1 else "its seed answers")
 
 
 CHECKS = (

@@ -6,6 +6,7 @@
 import json
 import os
 import platform
+import re
 import sys
 import tempfile
 import traceback
@@ -31,6 +32,9 @@ def of_error(error: MeshError, argv: Sequence[str]) -> int:
     return error.exit_code
 
 
+_NEGATIVE = re.compile(r"option: -\.?[0-9]")
+
+
 def of_usage(error: typer.TyperException, argv: Sequence[str]) -> int:
     """A command line that makes no sense: its sentence, and where help is; a group named alone gets its list of commands."""
     message = error.format_message().strip()
@@ -40,7 +44,10 @@ def of_usage(error: typer.TyperException, argv: Sequence[str]) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "mesh"
     sentence = message.rstrip(".")
-    return of_error(BadInput("usage", sentence[:1].lower() + sentence[1:], hint=f"see `{path} --help`"), argv)
+    hint = f"see `{path} --help`"
+    if _NEGATIVE.search(sentence):
+        hint = f"a word that begins with - is an option, and no amount or number here is negative: {hint}"
+    return of_error(BadInput("usage", sentence[:1].lower() + sentence[1:], hint=hint), argv)
 
 
 def of_bug(error: BaseException, argv: Sequence[str]) -> int:

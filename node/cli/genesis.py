@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshos.errors import BadInput, Failed
+from meshos.node.cli.client_text import plural
 from meshos.node.cli.output import JsonFlag, document, ok, say, warn
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def check(file: FileArgument, as_json: JsonFlag = False) -> None:
         count = "1 thing is" if len(wrong) == 1 else f"{len(wrong)} things are"
         raise Failed("genesis-wrong", f"{count} wrong in {file}", hint="mend them and check again")
     content = parse(data)
-    ok(f"{len(content.orgs)} organisations, {len(content.validators)} validators, hash {content.hash.hex()[:16]}")
+    ok(f"{plural(len(content.orgs), 'organisation')}, {plural(len(content.validators), 'validator')}, hash {content.hash.hex()[:16]}")
 
 
 def millionths(text: str) -> int:
@@ -127,4 +128,4 @@ def _write(file: Path, content: "Genesis", command: str, as_json: bool) -> None:
     else:
         for org in content.orgs:
             say(f"  {org.did}")
-        ok(f"{file} has {len(content.orgs)} organisations; next: mesh genesis check {file}")
+        ok(f"{file} has {plural(len(content.orgs), 'organisation')}; next: mesh genesis check {file}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshos.errors import Failed, Refused
+from meshos.errors import BadInput, Failed, Refused
 from meshos.node.cli.client_options import Where, asking
 from meshos.node.cli.output import JsonFlag, document, ok, say, warn
 
@@ -27,6 +27,7 @@ def register(root: typer.Typer) -> None:
     app.command(epilog="Example: mesh ledger tx 8f3a12cd")(asking(tx))
     app.command(epilog="Example: mesh ledger proof account/did:mesh:enterprise:alpha --out balance.proof")(asking(proof))
     app.command(epilog="Example: mesh ledger key 12D3KooWHQR1hWE46uNw --org alpha")(asking(key))
+    app.command(epilog="Example: mesh ledger org did:mesh:enterprise:beta --org alpha")(asking(org))
     app.command(epilog="Example: mesh ledger send @transaction.txt --org alpha")(asking(send))
     root.add_typer(app, name="ledger")
 
@@ -67,6 +68,17 @@ def key(
     client_ledger.key(where.target(), name, as_json=as_json)
 
 
+def org(
+    where: Where,
+    did: Annotated[str | None, typer.Argument(metavar="DID", help="Whose; without it that of the node's own organisation.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """An organisation's keys on the ledger, its seat among the validators, and how often that was moved."""
+    from meshos.node.cli import client_ledger
+
+    client_ledger.org(where.target(), did, as_json=as_json)
+
+
 def send(
     where: Where,
     transaction: Annotated[
@@ -105,7 +117,12 @@ def verify(file: BundleFile, genesis: GenesisFile = Path("genesis.json"), as_jso
     founding = folder.read_genesis(genesis)
     data = folder.read_file(file, MAX_BUNDLE_BYTES)
     try:
-        proven = light_client.verify(founding, light_client.decode_bundle(data), Ed25519Verifier())
+        bundle = light_client.decode_bundle(data)
+    except Refused as refusal:
+        what = f"{file} is no proof of the ledger's state: {refusal.detail}"
+        raise BadInput("no-proof", what, hint="`mesh ledger proof KEY` makes one; a proof that was cut off or changed is none") from refusal
+    try:
+        proven = light_client.verify(founding, bundle, Ed25519Verifier())
     except Refused as refusal:
         if as_json:
             document("ledger-verify", {"ok": False, "name": refusal.name, "sentence": refusal.detail})
@@ -140,7 +157,7 @@ def _show(proven: "Proven") -> None:
     from meshos.genesis_content import time_text
 
     say(f"key     {_text(proven.key)}")
-    say(f"value   {'none: it is not there' if proven.value is None else _readable(proven.value)}")
+    say(f"value   {'none: it is proven that the ledger has nothing under this key' if proven.value is None else _readable(proven.value)}")
     say(f"state   after block {proven.height}, root {proven.header.state_root.hex()[:16]}")
     say(f"signed  header {proven.header.height} of {time_text(proven.time_ms)}, by {', '.join(proven.signers)}")
     warn("what was decided after that is not in it")

@@ -1,7 +1,7 @@
 """``mesh org invite|issue|revoke``: how nodes of an organisation get and lose their certificates; the root key may be offline.
 ``mesh org register|unregister``: which keys of nodes and people count on the ledger.
 ``mesh org apply``: how it asks a running mesh to admit it.
-``mesh org nodes|remove``: which nodes decide for it, asked of a running one.
+``mesh org nodes|remove``: which nodes decide for it, asked of a running one. ``rooted.py`` has the rest of what the root key does.
 """
 
 import shlex
@@ -12,24 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshos.errors import MeshError
+from meshos.node.cli import rooted
 from meshos.node.cli.client_options import QuietOption, Where, asking
 from meshos.node.cli.init import DEFAULT_DIR
 from meshos.node.cli.output import JsonFlag, document, note, ok, say, text_of, warn
+from meshos.node.cli.root_options import ApiKeyOption, NodeOption, NonceOption, RootDir, say_signed
 
 if TYPE_CHECKING:
     from meshos.ids import NodeId
     from meshos.node.cli.registering import Registered
     from meshos.node.config import NodeConfig
 
-RootDir = Annotated[Path, typer.Option("--dir", help="The folder with the organisation's root key.")]
-NodeOption = Annotated[
-    str | None, typer.Option("--node", metavar="URL", help="The node that passes it on; that of the folder if not given. [env: MESH_NODE]")
-]
-ApiKeyOption = Annotated[str | None, typer.Option("--api-key", metavar="KEY", help="An API key of that node. [env: MESH_API_KEY]")]
-NonceOption = Annotated[
-    int | None,
-    typer.Option(min=0, metavar="N", help="Ask no node: print the transaction, signed as the root key's Nth (see `mesh ledger key`)."),
-]
 HOUR_S = 3_600
 
 app = typer.Typer(help="Nodes of one organisation.", no_args_is_help=True, rich_markup_mode=None)
@@ -39,6 +32,7 @@ def register(root: typer.Typer) -> None:
     """Add ``mesh org``."""
     app.command(epilog="Example: mesh org nodes --org alpha")(asking(nodes))
     app.command(epilog="Example: mesh org remove alpha-2 --org alpha")(asking(remove))
+    rooted.register(app)
     root.add_typer(app, name="org")
 
 
@@ -190,7 +184,7 @@ def register_key(
     text = registering.own_agreement(config) if agreement is None else text_of(agreement, "agreement")
     if nonce is not None:
         body = registering.registration(config, text)
-        _say_signed(registering.signed_offline(config, body, nonce), "org-register", as_json)
+        say_signed(registering.signed_offline(config, body, nonce), "org-register", as_json)
         return
     done = registering.register(config, text, registering.target_of(config, node, api_key))
     _say_registered(done, "org-register", "is registered", as_json)
@@ -211,18 +205,10 @@ def unregister(
 
     config = node_config.load(directory)
     if nonce is not None:
-        _say_signed(registering.signed_offline(config, registering.removal(key), nonce), "org-unregister", as_json)
+        say_signed(registering.signed_offline(config, registering.removal(key), nonce), "org-unregister", as_json)
         return
     done = registering.unregister(config, key, registering.target_of(config, node, api_key))
     _say_registered(done, "org-unregister", "counts no longer", as_json)
-
-
-def _say_signed(transaction: str, command: str, as_json: bool) -> None:
-    if as_json:
-        document(command, {"transaction": transaction})
-        return
-    print(transaction)
-    ok("signed, and good for 12 h; where a node can be reached: mesh ledger send @FILE")
 
 
 def _say_registered(done: "Registered", command: str, what: str, as_json: bool) -> None:

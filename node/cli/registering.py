@@ -58,10 +58,10 @@ def register(config: NodeConfig, text: str, target: Target, *, node: NodeId | No
     with Client(target) as client:
         known = _known(client, key)
         if known is None or (known.get("role"), known.get("org")) != (role, config.org):
-            return Registered(key, role, config.org, changed=True, height=_send(client, config, body))
+            return Registered(key, role, config.org, changed=True, height=send_by_root(client, config, body))
         if isinstance(body, AddNode) and known.get("validator") not in (None, body.validator):
             rotation = RotateValidator(body.org, body.node, body.validator, body.validator_agrees)
-            return Registered(key, role, config.org, changed=True, height=_send(client, config, rotation), moved=True)
+            return Registered(key, role, config.org, changed=True, height=send_by_root(client, config, rotation), moved=True)
         return Registered(key, role, config.org, changed=False, height=0)
 
 
@@ -70,7 +70,7 @@ def unregister(config: NodeConfig, key: str, target: Target) -> Registered:
     body = removal(key)
     role = NODE if isinstance(body, RemoveNode) else HUMAN
     with Client(target) as client:
-        return Registered(key, role, config.org, changed=True, height=_send(client, config, body))
+        return Registered(key, role, config.org, changed=True, height=send_by_root(client, config, body))
 
 
 def registration(config: NodeConfig, text: str) -> AddHuman | AddNode:
@@ -90,6 +90,15 @@ def signed_offline(config: NodeConfig, body: Body, nonce: int) -> str:
     """The transaction for ``mesh ledger send``, made where no node can be asked; raises BadInput ``root-key-not-here``."""
     expires_ms = int(time.time() * 1000) + OFFLINE_MS
     return signed(folder.open_root(config), body, folder.read_genesis(config.genesis).hash, nonce, expires_ms)
+
+
+def send_by_root(client: Client, config: NodeConfig, body: Body) -> int:
+    """Have ``body`` done, signed by the root key of the folder: the height of its block. Raises as ``signing.send``, BadInput
+    ``root-key-not-here``.
+    """
+    mesh = folder.read_genesis(config.genesis).hash
+    height = send(client, folder.open_root(config), ROOT, body, SENT_S, mesh=mesh).get("height")
+    return height if isinstance(height, int) else 0
 
 
 def target_of(config: NodeConfig, node: str | None, api_key: str | None) -> Target:
@@ -113,9 +122,3 @@ def _known(client: Client, key: str) -> dict[str, object] | None:
         if error.name != "no-such-ledger-key":
             raise
         return None
-
-
-def _send(client: Client, config: NodeConfig, body: Body) -> int:
-    mesh = folder.read_genesis(config.genesis).hash
-    height = send(client, folder.open_root(config), ROOT, body, SENT_S, mesh=mesh).get("height")
-    return height if isinstance(height, int) else 0

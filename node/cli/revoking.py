@@ -41,7 +41,7 @@ def revoke(config: NodeConfig, name: str, certificate: Path | None) -> Revoked:
     known = folder.issued(config)
     if certificate is not None:
         known.append(certificates.from_pem(folder.read_file(certificate)))
-    node, serials = _certificates_of(config.org, name, [certificates.describe(der) for der in known])
+    node, serials = certificates_of(config.org, name, [certificates.describe(der) for der in known])
     held = _newest(lists_in(config.revocations, {config.org: root.public}), config.org)
     file = config.revocations / folder.list_name(config.org)
     own = node == folder.open_identity(config).node_id
@@ -55,7 +55,11 @@ def revoke(config: NodeConfig, name: str, certificate: Path | None) -> Revoked:
     return Revoked(config.org, node, serials, number, len(listed), file, changed=True, own=own)
 
 
-def _certificates_of(org: OrgDid, name: str, known: Sequence[certificates.NodeCertificate]) -> tuple[NodeId, tuple[int, ...]]:
+def certificates_of(org: OrgDid, name: str, known: Sequence[certificates.NodeCertificate]) -> tuple[NodeId, tuple[int, ...]]:
+    """The node ``name`` (its id, or how that begins) among these, and the serial numbers of its certificates.
+
+    Raises BadInput ``no-such-certificate`` or ``ambiguous-id``.
+    """
     found = [said for said in known if said.peer.org == org and len(name) >= MIN_PREFIX and said.peer.node.startswith(name)]
     nodes = {said.peer.node for said in found}
     if not nodes:

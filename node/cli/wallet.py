@@ -14,6 +14,7 @@ def register(root: typer.Typer) -> None:
     """Add ``mesh wallet``."""
     app.command(epilog="Example: mesh wallet balance --org alpha")(asking(balance))
     app.command(epilog="Example: mesh wallet transfer did:mesh:enterprise:beta 25 --org alpha")(asking(transfer))
+    app.command(epilog="Example: mesh wallet close 8f3a12cd --org alpha")(asking(close))
     root.add_typer(app, name="wallet")
 
 
@@ -40,3 +41,23 @@ def transfer(
     from meshos.node.cli import client_ledger
 
     client_ledger.transfer(where.target(), did, amount, timeout, key, as_json=as_json)
+
+
+def close(
+    where: Where,
+    tab: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TAB", help="A tab's id, or 8 hex digits of it; without it all on which the asked node pays.", show_default=False
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Close a tab on which the node pays, and get back what is not used of it once its dispute window is over.
+
+    That is an hour of ledger time, 10 s on a testnet. Refused while the provider has not redeemed all that it is owed (tab-in-use: try
+    again in a minute). A tab belongs to the node that opened it. The next call that costs something opens another.
+    """
+    from meshos.node.cli import closing
+
+    closing.close(where.target(), tab, as_json=as_json)

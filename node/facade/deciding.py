@@ -4,6 +4,7 @@ What it says is tried before it is sent (``voice.py``).
 """
 
 import re
+import time
 from collections.abc import Sequence
 from typing import cast
 
@@ -89,6 +90,11 @@ class DecisionDesk:
     def waiting(self) -> int:
         """How many decisions wait for approval."""
         return queries.waiting(self._window) if self._window.height else 0
+
+    def paused_until(self) -> int | None:
+        """Until when people have paused autonomy, if it is paused now: in a quiet mesh no block has said yet that it is over."""
+        until = self._paused_until() if self._window.height else None
+        return until if until is not None and until > time.time() * 1000 else None
 
     # -- parts -------------------------------------------------------------------------------------------------------
 

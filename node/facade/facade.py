@@ -117,7 +117,7 @@ class Facade:
         self._turns = seen.turns
         self._standing = seen.standing
         books = Books(assembly.ledger, assembly.window, store)
-        self.ledger = LedgerDesk(host, books, about.genesis.hash, assembly.membership.name_of)
+        self.ledger = LedgerDesk(host, books, about.genesis.hash, about.me.node, assembly.membership.name_of)
         self.decisions = DecisionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
         self.proposals = MotionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
         self._calling = Calling(host, nursery, seen.measurements, seen.metrics, assembly.membership.name_of)
@@ -333,6 +333,7 @@ class Facade:
             loop_lag_ms=self._host.lag_s * 1000,
             ledger=await self.ledger.head(),
             approvals_waiting=self.decisions.waiting(),
+            paused_until_ms=self.decisions.paused_until(),
             proposals_waiting=self.proposals.waiting(),
             group=grouping.group_view(await self._ask_org(GetGroup()), self._assembly, about.me.node),
         )

@@ -22,6 +22,8 @@ from meshos.consensus.pbft.replica import Replica
 from meshos.errors import BadInput, Done, Failed, MeshError, Refused, Unreachable
 from meshos.ids import NodeId, OrgDid, parse_org_did
 from meshos.node.api import shapes
+from meshos.node.facade.orgs import org_view
+from meshos.node.facade.tabs import close_tab
 from meshos.node.facade.views import NameOf
 from meshos.node.kernel.assembly import ASK_LEDGER, SEND
 from meshos.node.runtime.host import Host
@@ -49,10 +51,11 @@ class Books:
 class LedgerDesk:
     """The part of the facade that has to do with the ledger. ``genesis_hash`` names the mesh."""
 
-    def __init__(self, host: Host, books: Books, genesis_hash: bytes, name_of: NameOf) -> None:
+    def __init__(self, host: Host, books: Books, genesis_hash: bytes, me: NodeId, name_of: NameOf) -> None:
         self._host = host
         self._books = books
         self._genesis_hash = genesis_hash
+        self._me = me
         self._name_of = name_of
         self._searching = trio.Lock()
         """Looking for a transaction, or for the tabs of an organisation, takes a core: one at a time."""
@@ -195,6 +198,14 @@ class LedgerDesk:
             "height": window.height,
             "time_ms": window.time_ms,
         }
+
+    async def org(self, did: str) -> shapes.Json:
+        """An organisation's keys and its seat; raises BadInput ``bad-did``, and as ``org_view``."""
+        return org_view(self._books.window, self._books.replica.core.chain.validators, read_did(did), self._name_of)
+
+    async def close_tab(self, text: str) -> shapes.Json:
+        """See ``tabs.close_tab``."""
+        return await close_tab(self._host, self._books.window, self._me, text, self._name_of)
 
     async def proof(self, key: str) -> bytes:
         """A file by which anybody can check what the ledger says of ``key`` (``mesh ledger verify``)."""

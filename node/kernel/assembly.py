@@ -57,6 +57,7 @@ from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
 from meshos.protocols.membership.sync import CheckCertificate
 from meshos.protocols.membership.sync import services as membership_services
 from meshos.protocols.payments.books import OrgBooks
+from meshos.protocols.payments.commands import PAYING
 from meshos.protocols.rpc.casting import Listener
 from meshos.protocols.rpc.limits import SERVED
 from meshos.protocols.rpc.machine import Rpc
@@ -83,7 +84,7 @@ CALL, CALLED_OFF, DEPLOY, UNDEPLOY = "call", "call-off", "deploy", "undeploy"
 PROCESSES, ORG_NODES, REMOVE_NODE = "agents-processes", "org-nodes", "org-remove-node"
 DELIVER, SETTLE, TIDY = "receipts-deliver", "calls-settle", "agents-tidy"
 RECOVER, KEEP_GROUP = "tasks-recover", "org-keep-group"
-ASK_ORG, ASK_DIRECTORY, ASK_LEDGER, SEND = "ask-org", "ask-directory", "ask-ledger", "send-transaction"
+ASK_ORG, ASK_DIRECTORY, ASK_LEDGER, SEND, ASK_PAYING = "ask-org", "ask-directory", "ask-ledger", "send-transaction", "ask-paying"
 """For whoever stands outside: put one command to the machine, give its answer."""
 
 STORED = ("membership", "org", "directory", LEDGER, *PAYMENTS_STORED)
@@ -248,6 +249,7 @@ def assemble(outside: Outside) -> Assembly:
         ASK_DIRECTORY: ask_directory,
         ASK_LEDGER: ask_ledger,
         SEND: send_transaction,
+        ASK_PAYING: ask_paying,
     }
     flows = Flows(services, limit=FLOWS)
 
@@ -295,6 +297,11 @@ async def ask_ledger(command: object) -> object:
 async def send_transaction(send: object) -> object:
     """The Flow ``SEND``: in the name of this node."""
     return await Propose[object](send, to=TRANSACTIONS)
+
+
+async def ask_paying(command: object) -> object:
+    """The Flow ``ASK_PAYING``."""
+    return await Propose[object](command, to=PAYING)
 
 
 def any_member(peer: Peer) -> bool:

@@ -122,7 +122,9 @@ class Watch:
 def _block(event: Decided) -> Happened:
     block = event.certified.block
     count, height = len(block.requests), block.header.height
-    return Happened("block", f"block {height} with {count} transactions", (("height", height), ("transactions", count)))
+    return Happened(
+        "block", f"block {height} with {count} transaction{'' if count == 1 else 's'}", (("height", height), ("transactions", count))
+    )
 
 
 def _leads(text: str, term: int, leader: str) -> Happened:

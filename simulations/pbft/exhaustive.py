@@ -263,17 +263,17 @@ def meaning(message: Message) -> object:
     return encode(message)
 
 
-def explore(scope: Scope, most: int | None = None) -> Found:
-    """All states of ``scope``, or the first ``most``; raises Counterexample."""
+def explore(scope: Scope, most: int | None = None, found: Found | None = None) -> Found:
+    """All states of ``scope``, or the first ``most``; ``found`` counts them as they are met. Raises Counterexample."""
     automata = Automata(scope)
     automata.begin()
-    found = Found()
+    found = found or Found()
     nothing = (0,) * scope.n
     begin = _State(_settle(automata, automata.first, automata.sent), automata.sent, scope.crashes, nothing, nothing)
     stack, seen = [begin], {begin}
     while stack:
         state = stack.pop()
-        found.states += 1
+        found.states, found.locals = found.states + 1, len(automata.locals)
         _judge(automata, state.places, found)
         if most is not None and found.states >= most:
             found.complete = not stack
@@ -348,17 +348,17 @@ def _judge(automata: Automata, places: tuple[int, ...], found: Found) -> None:
 # -- two heights, by delays --------------------------------------------------------------------------------------------
 
 
-def explore_delays(scope: Scope, bound: int, most: int | None = None) -> Found:
-    """All runs in which up to ``bound`` times something happens that is out of order; raises Counterexample."""
+def explore_delays(scope: Scope, bound: int, most: int | None = None, found: Found | None = None) -> Found:
+    """All runs in which up to ``bound`` times something happens that is out of order; as ``explore``."""
     automata = Automata(scope)
     automata.begin()
-    found = Found()
+    found = found or Found()
     queue = tuple(_bits(automata.sent))
     begin = (automata.first, queue, scope.crashes, bound)
     stack, seen = [begin], {begin}
     while stack:
         state = stack.pop()
-        found.states += 1
+        found.states, found.locals = found.states + 1, len(automata.locals)
         _judge(automata, state[0], found)
         if most is not None and found.states >= most:
             found.complete = not stack

@@ -7,6 +7,7 @@ from meshos.errors import Failed, Refused, Unreachable
 from meshos.node.api.shapes import Json, LedgerHead
 
 ORG = "did:mesh:enterprise:alpha"
+NODE = "12D3KooWHQR1hWE46uNwHQR1hWE46uNwHQR1hWE46uNwHQR1hWE4"
 NOW_MS = 1_764_000_000_000
 
 
@@ -66,6 +67,21 @@ class MemoryLedger:
             raise Refused("no-such-ledger-key", f"there is no {name}")
         known = {"role": "human", "org": ORG, "name": "Ada", "nonce": 7, "genesis": "ab" * 32, "height": 1}
         return {"key": name, **known, "time_ms": 1_764_000_000_000}
+
+    async def org(self, did: str) -> Json:
+        if did not in self.balances:
+            raise Refused("no-such-org", f"there is no organisation {did}")
+        seat = {"node_id": NODE, "validator": "z6MkValidator"}
+        keys = {"root": "z6MkRoot", "nodes": [{"node_id": NODE, "name": "alpha-1"}], "people": [{"key": "z6MkPerson", "name": "Ada"}]}
+        counts = {"moves": 2, "suspended": False, "tabs": 1, "height": 1}
+        times = {"joined_ms": None, "left_ms": None, "time_ms": NOW_MS}
+        return {"did": did, **keys, "seat": seat, "votes": NODE, **counts, **times}
+
+    async def close_tab(self, text: str) -> Json:
+        if not ("ab" * 32).startswith(text):
+            raise Refused("tab-not-open", f"there is no open tab {text}")
+        sums = {"reserved_micro": 10_000_000, "redeemed_micro": 2_500_000}
+        return {"tab": "ab" * 32, "provider": "did:mesh:enterprise:beta", **sums, "closes_ms": NOW_MS, "changed": True}
 
     async def proof(self, key: str) -> bytes:
         return key.encode()

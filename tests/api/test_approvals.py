@@ -22,7 +22,7 @@ async def test_a_decision_is_proposed_listed_and_approved(live: Live) -> None:
         assert [row["state"] for row in (await client.get("/v1/approvals")).json()["approvals"]] == ["executed"]
         assert (await client.get(f"/v1/approvals/{made['id'][:8]}")).json()["trail"][0]["what"] == "proposed"
         assert (await client.get("/v1/approvals/ffff")).status_code == 404
-        assert (await client.get("/v1/status")).json()["humans"] == {"approvalsWaiting": 0, "proposalsWaiting": 0}
+        assert (await client.get("/v1/status")).json()["humans"] == {"approvalsWaiting": 0, "proposalsWaiting": 0, "pausedUntil": None}
 
 
 async def test_the_same_proposal_sent_again_is_one_decision(live: Live) -> None:
@@ -75,3 +75,13 @@ async def test_a_key_of_the_ledger_tells_its_next_nonce(live: Live) -> None:
         assert {"key", "role", "org", "nonce", "genesis", "time"} <= found.keys() and found["time"].endswith("Z")
         assert (await client.get("/v1/ledger/keys/nobody")).status_code == 404
         assert (await client.get(f"/v1/ledger/keys/{'x' * 65}")).status_code == 400
+
+
+async def test_an_organisation_of_the_ledger_tells_its_seat_and_how_often_it_was_moved(live: Live) -> None:
+    async with live.client("read") as client:
+        found = (await client.get("/v1/ledger/orgs/did:mesh:enterprise:alpha")).json()
+        assert {"did", "root", "nodes", "people", "seat", "votes", "moves", "suspended", "tabs", "height"} <= found.keys()
+        assert (found["moves"], found["joined"], found["left"], found["time"][-1]) == (2, None, None, "Z")
+        assert (await client.get("/v1/ledger/orgs/did:mesh:enterprise:nobody")).json()["name"] == "no-such-org"
+    async with live.client("") as client:
+        assert (await client.get("/v1/ledger/orgs/did:mesh:enterprise:alpha")).status_code == 401

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from meshos.node.cli.client_mesh import status_lines
 from tests.cli_client.conftest import AGENT, ROOT, Mesh, Node
 
 
@@ -321,3 +322,25 @@ def test_client_commands_load_nothing_of_the_node(node: Node) -> None:
         [sys.executable, "-c", code, "discover", "time"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True
     )
     assert "HEAVY []" in ran.stdout, ran.stdout
+
+
+def test_a_negative_amount_is_no_option(mesh: Mesh) -> None:
+    for amount in ("-5", "-0.5"):
+        ran = mesh("wallet", "transfer", "did:mesh:enterprise:beta", amount)
+        assert (ran.code, ran.out) == (2, "") and "no amount or number here is negative" in ran.err, ran
+    ran = mesh("wallet", "transfer", "did:mesh:enterprise:beta", "--", "-5")
+    assert ran.code == 2 and "[bad-amount]" in ran.err and "above zero" in ran.err
+
+
+@pytest.mark.parametrize("query", ["", "  "])
+def test_a_search_for_nothing_is_refused(mesh: Mesh, query: str) -> None:
+    ran = mesh("discover", query)
+    assert (ran.code, ran.out) == (2, "") and "the query is empty" in ran.err
+
+
+def test_status_tells_that_autonomy_is_paused_and_until_when() -> None:
+    until = "2026-11-26T10:00:00.000Z"
+    (line,) = [line for line in status_lines({"humans": {"approvalsWaiting": 1, "pausedUntil": until}}) if line.startswith("Humans")]
+    assert line == f"Humans   autonomy is paused until {until}; 1 approval waits: mesh approvals"
+    (line,) = [line for line in status_lines({"humans": {"approvalsWaiting": 0, "pausedUntil": None}}) if line.startswith("Humans")]
+    assert line == "Humans   no approval waits"

@@ -27,7 +27,7 @@ def desk(ended: object) -> LedgerDesk:
         return ended
 
     host: Any = SimpleNamespace(flow=flow)
-    return LedgerDesk(host, SimpleNamespace(), bytes(32), lambda node: NodeId(""))  # type: ignore[arg-type]
+    return LedgerDesk(host, SimpleNamespace(), bytes(32), NodeId("me"), lambda node: NodeId(""))  # type: ignore[arg-type]
 
 
 async def test_a_transfer_that_this_node_has_not_seen_end_is_named_so_that_another_can_be_asked() -> None:
@@ -56,7 +56,7 @@ async def test_a_transfer_that_was_refused_or_expired_fails_by_that_name() -> No
 def searching(height: int, certified: Callable[[int], object]) -> LedgerDesk:
     chain = SimpleNamespace(certified=certified)
     books: Any = SimpleNamespace(window=SimpleNamespace(height=height), replica=SimpleNamespace(core=SimpleNamespace(chain=chain)))
-    return LedgerDesk(SimpleNamespace(), books, bytes(32), lambda node: NodeId(""))  # type: ignore[arg-type]
+    return LedgerDesk(SimpleNamespace(), books, bytes(32), NodeId("me"), lambda node: NodeId(""))  # type: ignore[arg-type]
 
 
 async def test_the_node_goes_on_while_a_transaction_is_looked_for_in_thousands_of_blocks() -> None:
@@ -98,6 +98,6 @@ async def test_nothing_is_told_from_a_state_of_which_only_a_part_is_here() -> No
     store.write([Put(RESTORING, b"a checkpoint")])
     window: Any = ReplicaLedger(SimpleNamespace(core=SimpleNamespace(chain=SimpleNamespace(height=7))), store)  # type: ignore[arg-type]
     books: Any = SimpleNamespace(window=window)
-    desk = LedgerDesk(SimpleNamespace(), books, bytes(32), lambda node: NodeId(""))  # type: ignore[arg-type]
+    desk = LedgerDesk(SimpleNamespace(), books, bytes(32), NodeId("me"), lambda node: NodeId(""))  # type: ignore[arg-type]
     with pytest.raises(Refused, match="state-incomplete"):
         await desk.account(BETA)

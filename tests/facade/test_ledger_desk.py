@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from meshos.errors import Refused
+from meshos.ids import NodeId
 from meshos.node.facade.ledger import BACK, Books, LedgerDesk
 
 
@@ -14,7 +15,7 @@ async def test_a_transaction_that_is_nowhere_is_looked_for_between_other_work() 
     looked: list[int] = []
     chain = SimpleNamespace(certified=looked.append)
     replica, window = SimpleNamespace(core=SimpleNamespace(chain=chain)), SimpleNamespace(height=BACK + 9)
-    desk = LedgerDesk(cast(Any, None), Books(cast(Any, replica), cast(Any, window), cast(Any, None)), bytes(32), str)
+    desk = LedgerDesk(cast(Any, None), Books(cast(Any, replica), cast(Any, window), cast(Any, None)), bytes(32), NodeId("me"), str)
     most = 0
 
     async def work(task_status: trio.TaskStatus[None]) -> None:

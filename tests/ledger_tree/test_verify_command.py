@@ -39,7 +39,7 @@ def test_the_document_holds_all_of_it(capsys: pytest.CaptureFixture[str]) -> Non
 def test_absence_and_a_readable_value_are_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     Path("absent.proof").write_bytes(encode_bundle(bundle_of(chain_of(), b"nobody", None)))
     assert main.run(["ledger", "verify", "absent.proof"]) == 0
-    assert "none: it is not there" in capsys.readouterr().out
+    assert "none: it is proven that the ledger has nothing under this key" in capsys.readouterr().out
     from meshos.consensus.ledger import tree
     from tests.ledger_tree.states import Memory
 
@@ -68,3 +68,11 @@ def test_a_file_of_another_mesh_or_none_at_all_is_said_so(capsys: pytest.Capture
     assert "(wrong-genesis)" in capsys.readouterr().err
     assert main.run(["ledger", "verify", "missing.proof"]) == 2
     assert capsys.readouterr().err.endswith("[cannot-read]\n")
+
+
+@pytest.mark.parametrize("data", [b"", b"no proof", b"{}", cbor.encode([1, 2]), encode_bundle(GOOD)[:-1], encode_bundle(GOOD) + b"x"])
+def test_a_file_that_is_no_proof_is_called_that(data: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("some.file").write_bytes(data)
+    assert main.run(["ledger", "verify", "some.file"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and "some.file is no proof of the ledger's state" in printed.err and printed.err.endswith("[no-proof]\n")

@@ -79,7 +79,7 @@ def test_a_risky_decision_is_executed_once_when_three_have_approved_it(net: Net,
     file = tmp_path / "decision.yaml"
     file.write_text(f"reason: three wrong answers\nquarantine: {net.node('delta').node_id}\n")
     id_ = net.must("propose", file, "--org", "alpha").strip()
-    assert net.ask("alpha", "GET", "/v1/status").body["humans"] == {"approvalsWaiting": 1, "proposalsWaiting": 0}
+    assert net.ask("alpha", "GET", "/v1/status").body["humans"] == {"approvalsWaiting": 1, "proposalsWaiting": 0, "pausedUntil": None}
     first = json.loads(net.must("approve", id_[:8], "--org", "beta", "--json"))
     assert (first["state"], first["approvals"], first["needed"]) == ("open", 2, 3)
     again = net.mesh("approve", id_[:8], "--org", "beta")
@@ -173,6 +173,7 @@ def test_a_person_is_registered_pauses_autonomy_and_is_removed(net: Net, tmp_pat
     pause = ("pause", "--key", file, "--minutes", "0.1", "--reason", "wait", "--org", "gamma")
     assert mesh(*pause, cwd=net.folder, env=secret).code == 0
     until(lambda: net.ask("alpha", "GET", "/v1/approvals").body["pausedUntil"], "alpha never heard of the pause")
+    assert "autonomy is paused until 20" in net.mesh("status", "--org", "alpha").out
     refused = net.ask("alpha", "POST", "/v1/approvals", {"action": {"quarantine": net.node("beta").did}, "reason": "x"})
     assert refused.body["name"] == "autonomy-paused"
     root = folder.read_genesis(at / "genesis.json").org(OrgDid(net.node("alpha").did))

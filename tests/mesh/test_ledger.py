@@ -55,6 +55,8 @@ def test_a_proof_is_checked_with_the_genesis_alone(net: Net, tmp_path: Path) -> 
     genesis = net.folder / "testnet" / "genesis.json"
     checked = json.loads(net.must("ledger", "verify", file, "--genesis", genesis, "--json"))
     assert checked["key"] == key
+    nothing = net.mesh("ledger", "proof", "account/did:mesh:enterprise:nobody", "--out", tmp_path / "absent.proof", "--org", "beta")
+    assert nothing.code == 0 and "that the ledger has nothing under account/did:mesh:enterprise:nobody" in nothing.err, nothing
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(bytes(data))

@@ -1,6 +1,7 @@
 """An organisation of three nodes, run as processes: its agents and calls outlive the node that leads it, whether that is killed or stands
 still, and any of its nodes can be asked."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +79,65 @@ def test_each_of_its_nodes_can_pay(three: Three) -> None:
         assert (answer.status, answer.body.get("outcome")) == (200, "committed"), answer
 
 
+def seat(net: Three) -> tuple[str, str]:
+    """Who has the organisation's seat, and who votes, as its first node says."""
+    found = net.ask("alpha-1", "GET", f"/v1/ledger/orgs/{net.node('alpha-1').did}").body
+    return found["seat"]["node_id"], found["votes"]
+
+
+def test_the_seat_goes_to_another_node_at_the_next_checkpoint(three: Three) -> None:
+    first, second = three.node("alpha-1"), three.node("alpha-2")
+    here = ("--dir", first.dir)
+    refused = three.mesh("org", "unregister", first.node_id, *here)
+    assert (refused.code, "[node-seated]" in refused.err, "mesh org seat" in refused.err) == (1, True, True), refused
+    assert "[last-seat]" in three.mesh("org", "seat", "--give-up", *here).err, "it is the only one there is"
+    moved = json.loads(three.must("org", "seat", "alpha-2", *here, "--json"))
+    assert (moved["node_id"], moved["before"], moved["changed"], moved["fromHeight"] % 64) == (second.node_id, first.node_id, True, 0)
+    assert seat(three) == (second.node_id, first.node_id), "until the checkpoint who voted goes on"
+    assert "from the next checkpoint on" in three.must("ledger", "org", "--node", "alpha-1")
+    for _ in range(moved["fromHeight"] - moved["height"]):
+        three.ask("alpha-1", "POST", "/v1/transactions", {"transfer": {"to": first.did, "amount": "1"}})
+    until(lambda: seat(three) == (second.node_id, second.node_id), "it never voted")
+    until(lambda: three.ask("alpha-2", "GET", "/v1/ledger/head").body["votes"], "it does not know")
+    until(lambda: not three.ask("alpha-1", "GET", "/v1/ledger/head").body["votes"], "it still votes")
+    assert three.ask("alpha-3", "POST", "/v1/transactions", {"transfer": {"to": first.did, "amount": "1"}}).status == 200
+
+
+def test_a_move_that_was_signed_offline_counts_once(three: Three) -> None:
+    here = ("--dir", three.node("alpha-1").dir)
+    found = three.ask("alpha-1", "GET", f"/v1/ledger/orgs/{three.node('alpha-1').did}").body
+
+    def signed(node: str, moves: int) -> str:
+        nonce = three.must("ledger", "key", found["root"], "--node", "alpha-1").strip()
+        return three.must("org", "seat", node, *here, "--nonce", nonce, "--moves", moves).strip()
+
+    late = three.mesh("ledger", "send", signed(three.node("alpha-3").node_id, found["moves"] - 1), "--node", "alpha-1")
+    assert (late.code, "[statement-used]" in late.err) == (1, True), late
+    three.must("ledger", "send", signed(three.node("alpha-3").node_id[:16], found["moves"]), "--node", "alpha-1")
+    assert seat(three)[0] == three.node("alpha-3").node_id
+    assert json.loads(three.must("org", "seat", "alpha-2", *here, "--json"))["changed"], "the number of moves is read from the ledger"
+
+
+def test_the_root_key_is_rotated_once_all_nodes_have_certificates_under_it(three: Three) -> None:
+    here, did = ("--dir", three.node("alpha-1").dir), three.node("alpha-1").did
+    begun = json.loads(three.must("org", "rotate-root", *here, "--json"))
+    assert sorted(one["name"] for one in begun["waiting"]) == ["alpha-2", "alpha-3"]
+    refused = three.mesh("org", "rotate-root", "--commit", *here)
+    assert (refused.code, "[certificates-missing]" in refused.err) == (4, True), refused
+    for one in begun["waiting"]:
+        pem = three.must("org", "reissue", one["node_id"], *here)
+        (Path(three.node(one["name"]).dir) / "certificate.next.pem").write_text(pem)
+    done = json.loads(three.must("org", "rotate-root", "--commit", *here, "--json"))
+    assert (done["committed"], done["height"] > 0) == (True, True)
+    found = three.ask("alpha-1", "GET", f"/v1/ledger/orgs/{did}").body
+    assert found["root"] == begun["next"]
+    moved = json.loads(three.must("org", "seat", "alpha-3", *here, "--json"))
+    assert moved["changed"] and seat(three)[0] == three.node("alpha-3").node_id, "the new root key signs"
+    for node in three.nodes():
+        until(lambda node=node: not (Path(node.dir) / "certificate.next.pem").exists(), f"{node.name} has not swapped its certificate")
+    until(lambda: all(three.sees(one.name, other.name) == "alive" for one in three.nodes() for other in three.nodes()), "they parted")
+
+
 def test_a_leader_that_is_killed_is_followed_by_another_with_its_agents(three: Three, echo: str) -> None:
     first = three.leader("alpha-1")
     others = [node.name for node in three.nodes() if node.name != first]
@@ -117,6 +177,9 @@ def test_a_dead_node_is_removed_and_the_organisation_goes_on(three: Three, echo:
     assert sorted(three.group(other).values()) == ["leader", "learner"], "never an even number votes"
     assert "was removed before" in three.mesh("org", "remove", three.node(gone).node_id, "--node", other).err
     assert called(three, other, echo)["status"] == "completed"
+    back = three.mesh("testnet", "start", gone, "--timeout", "120")
+    assert (back.code, "[node-removed]" in back.err) == (1, True), back
+    assert not processes.is_ready(three.node(gone)), "it was ended again"
 
 
 def test_a_node_without_its_disk_does_not_come_back_under_its_name(three: Three, echo: str) -> None:

@@ -1,5 +1,6 @@
 """What ends: a node's right to be here, and the testnet itself. The last file of the folder, since it takes the shared testnet down."""
 
+import json
 import shutil
 import signal
 from pathlib import Path
@@ -86,6 +87,43 @@ def test_its_organisation_may_vouch_for_it_anew(net: Net, agents: Agents) -> Non
     start_alone(net, "delta-1")
     until(lambda: processes.is_ready(net.node("delta")))
     until(lambda: net.acquainted(*OTHERS, "delta"), "it was not taken back")
+
+
+def test_an_organisation_closes_its_tabs_and_leaves_with_its_money_to_another(net: Net, agents: Agents) -> None:
+    delta, gamma = net.node("delta"), net.node("gamma")
+    words = ("org", "leave", "--dir", delta.dir, "--heir", gamma.did)
+
+    def tabs() -> int:
+        found: int = net.ask("delta", "GET", f"/v1/ledger/orgs/{delta.did}").body["tabs"]
+        return found
+
+    def closed() -> bool:
+        done = net.mesh("wallet", "close", "--org", "delta")
+        assert done.code == 0 or "[tab-in-use]" in done.err, done
+        return done.code == 0
+
+    if not tabs():
+        net.call("delta", agents.units, "convert", {"value": 3, "from_unit": "km", "to_unit": "m"})
+        until(tabs, "it pays on no tab")
+    refused = net.mesh(*words, "--yes")
+    assert (refused.code, "[tabs-open]" in refused.err, "mesh wallet close" in refused.err) == (4, True, True), refused
+    (tab,) = [one for one in net.ask("delta", "GET", f"/v1/accounts/{delta.did}").body["tabs"] if one["org"] == delta.did]
+    foreign = net.mesh("wallet", "close", tab["tab"], "--org", "beta")
+    assert (foreign.code, "[not-your-tab]" in foreign.err) == (4, True), foreign
+    until(closed, "its tab was always in use")
+    until(lambda: not tabs(), "the dispute window never ended")
+    had = float(net.ask("delta", "GET", f"/v1/accounts/{gamma.did}").body["balance"])
+    left = json.loads(net.must(*words, "--yes", "--json"))
+    assert (left["org"], left["balance"], left["changed"]) == (delta.did, "0", True)
+    for org in OTHERS:
+        found = lambda org=org: net.ask(org, "GET", f"/v1/ledger/orgs/{delta.did}").body  # noqa: E731
+        until(lambda found=found: found()["left"], f"{org} never heard of it")
+        assert (found()["nodes"], found()["seat"]) == ([], None)
+    assert float(net.ask("gamma", "GET", f"/v1/accounts/{gamma.did}").body["balance"]) > had
+    again = net.mesh(*words, "--yes")
+    assert (again.code, "has left the mesh before" in again.err) == (0, True), again
+    late = net.mesh("wallet", "transfer", gamma.did, "1", "--org", "delta")
+    assert late.code != 0, "its keys sign nothing any more"
 
 
 def test_down_leaves_nothing_running(net: Net, agents: Agents) -> None:

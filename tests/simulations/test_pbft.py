@@ -4,6 +4,7 @@
 forms.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -11,8 +12,9 @@ import pytest
 
 from meshos.consensus.pbft import view_change, views
 from meshos.consensus.pbft.ballot import Ballot
+from meshos.node.cli import main
 from meshos.simulations.mutations import must_find, replaced
-from meshos.simulations.pbft import mutations
+from meshos.simulations.pbft import exhaustive, mutations
 from meshos.simulations.pbft.exhaustive import Counterexample, Scope, explore, explore_delays
 from meshos.simulations.run import run
 from meshos.simulations.scenarios import scenario_named
@@ -60,3 +62,21 @@ def test_the_explorer_finds_what_is_broken(broken: Callable[[], AbstractContextM
 
 def test_two_heights_within_one_delay_have_no_counterexample() -> None:
     assert explore_delays(Scope(heights=2, crashes=1), 1).complete
+
+
+def test_ctrl_c_while_exploring_says_how_far_it_got(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    judged: list[object] = []
+
+    def judge(automata: object, places: object, found: object) -> None:
+        judged.append(places)
+        if len(judged) == 100:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(exhaustive, "_judge", judge)
+    assert main.run(["sim", "explore"]) == 130
+    said = capsys.readouterr().out
+    assert "not all of it, since Ctrl-C ended it" in said and "states 100\n" in said
+    judged.clear()
+    assert main.run(["sim", "explore", "--delays", "2", "--json"]) == 130
+    found = json.loads(capsys.readouterr().out)
+    assert (found["verdict"], found["states"], found["complete"]) == ("stopped", 100, False)

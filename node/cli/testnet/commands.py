@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshos.errors import BadInput, MeshError
+from meshos.node.cli.client_text import plural
 from meshos.node.cli.output import JsonFlag, document, note, ok, progress, table, warn
 from meshos.node.cli.testnet import record
 
@@ -132,7 +133,7 @@ def _show_up(started: "Started", as_json: bool) -> None:
     if started.unacquainted:
         warn(f"{', '.join(started.unacquainted)} not seeing all others yet: mesh members --org {testnet.node(started.unacquainted[0]).org}")
     elif not started.children:
-        ok(f"all {count} nodes run already")
+        ok(f"all {count} nodes run already" if count != 1 else "the node runs already")
     else:
         ok(f"{count} of {count} nodes see each other, after {started.took_ms / 1000:.1f} s")
     note(f"Logs {testnet.dir}/*/node.log  Next mesh members{record.elsewhere(testnet.dir)}")
@@ -221,13 +222,19 @@ def stop(context: typer.Context, name: NodeArgument, directory: Dir = None, as_j
 
 
 @app.command(epilog="Example: mesh testnet start gamma-1")
-def start(context: typer.Context, name: NodeArgument, directory: Dir = None, as_json: JsonFlag = False) -> None:
+def start(
+    context: typer.Context,
+    name: NodeArgument,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to become ready in.")] = READY_S,
+    directory: Dir = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Start a node that was stopped or killed, and wait until it is ready."""
     from meshos.node.cli.testnet import starting
 
     def act(testnet: record.Testnet, nodes: tuple[record.Node, ...]) -> record.Testnet:
         with progress() as shown:
-            return starting.start(testnet, nodes, READY_S, shown).testnet
+            return starting.start(testnet, nodes, timeout, shown).testnet
 
     _change(context, directory, name, act, "start", "ready; next: mesh members", as_json)
 
@@ -300,7 +307,7 @@ def _down(target: Path, *, quiet: bool) -> list[str]:
     for name in late:
         warn(f"{name} did not leave in {processes.STOP_S:g} s and was killed")
     if not quiet:
-        ok(f"{len(running)} nodes ended, data kept in {target}; next: mesh testnet up{record.elsewhere(target)}")
+        ok(f"{plural(len(running), 'node')} ended, data kept in {target}; next: mesh testnet up{record.elsewhere(target)}")
     return [node.name for node in running]
 
 

@@ -145,6 +145,14 @@ def is_ready(node: Node) -> bool:
     return answer is not None and answer[0] == 200
 
 
+def is_removed(node: Node) -> bool:
+    """Whether the node has learnt that its organisation removed it: it asks the others when it hears no leader for a while."""
+    answer = get(node, "/v1/status", 0.5)
+    body = answer[1] if answer is not None and answer[0] == 200 else None
+    group = body.get("group") if isinstance(body, dict) else None
+    return isinstance(group, dict) and group.get("role") == "removed"
+
+
 def why_not_ready(node: Node) -> str:
     """What it says itself; empty where it does not answer."""
     answer = get(node, "/readyz")

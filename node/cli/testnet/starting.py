@@ -38,7 +38,7 @@ class Started:
 def start(testnet: Testnet, wanted: Sequence[Node], timeout_s: float, shown: Progress) -> Started:
     """Start those of ``wanted`` that do not run and wait for them.
 
-    Raises Refused ``port-taken`` before anything starts; Failed ``node-did-not-start`` or Unreachable ``not-ready``, after which
+    Raises Refused ``port-taken`` before anything starts; Failed ``node-did-not-start`` or ``node-removed``, Unreachable ``not-ready``, after which
     whatever was started here is ended again.
     """
     began = time.monotonic()
@@ -76,6 +76,9 @@ def _wait_ready(
                 raise Failed("node-did-not-start", told, hint=f"its log is {node.dir}/{processes.LOG}")
             if name not in ready and processes.is_ready(node):
                 ready[name] = _ms_since(began)
+            elif name not in ready and processes.is_removed(node):
+                hint = "`mesh org nodes` shows the others; a new node is invited: mesh org invite"
+                raise Failed("node-removed", f"{name} was removed from its organisation's nodes, so it never becomes ready", hint=hint)
         missing = [name for name in children if name not in ready]
         if missing and time.monotonic() > began + timeout_s:
             first = testnet.node(missing[0])
