@@ -66,6 +66,7 @@ def agent(view: AgentView) -> Object:
         "embeddingModel": view.embedding_model,
         "trustEvidence": view.trust_evidence,
         "signature": view.signature,
+        "quarantined": view.quarantined,
     }
     if view.embeddings is not None:
         record["embeddings"] = view.embeddings

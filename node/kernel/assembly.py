@@ -45,6 +45,7 @@ from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.directory.wire import HINT
 from meshos.protocols.leader.wire import LEADER
 from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
+from meshos.protocols.ledger.quarantine import Barred, barred_by
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed
@@ -144,6 +145,7 @@ class Assembly:
     group: GroupFlows
     ledger: Pbft
     window: ReplicaLedger
+    barred: Barred
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
         """The nodes of ``org`` that work can be sent to now: of the own organisation, the one that leads it first."""
@@ -188,6 +190,7 @@ def assemble(outside: Outside) -> Assembly:
         listeners=(KERNEL, *PAYMENTS_STORED),
     )
     window = ReplicaLedger(ledger, outside.views[LEDGER])
+    barred = barred_by(window)
     agents = AgentFlows(me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms)
     group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
     leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
@@ -198,11 +201,12 @@ def assemble(outside: Outside) -> Assembly:
         verifier=outside.verifier,
         payments=OnCredit(me.org),
         serves=agents.serves,
+        barred=barred,
     )
-    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member, pays=True)
+    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member, pays=True, barred=barred)
     shelf = Shelf(outside.embedder)
     checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
-    parts = Parts(me.node, me.org, checker, shelf, membership.routable_peers, outside.measures)
+    parts = Parts(me.node, me.org, checker, shelf, membership.routable_peers, outside.measures, barred)
 
     revocations = Revocations(outside.revoked or dict)
 
@@ -273,7 +277,9 @@ def assemble(outside: Outside) -> Assembly:
         RECEIPTS: receipts,
         KERNEL: watch,
     }
-    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org, group, ledger, window)
+    return Assembly(
+        machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org, group, ledger, window, barred
+    )
 
 
 async def ask_org(command: object) -> object:

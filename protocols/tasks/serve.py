@@ -43,6 +43,7 @@ from meshos.flow import Ask, Compute, Gather, Port, Propose, Sleep
 from meshos.flow_machine import ABANDONED
 from meshos.ids import AgentId, Peer, TaskId
 from meshos.protocols.leader.reaching import RETRIED
+from meshos.protocols.ledger.quarantine import Barred, nobody, quarantined
 from meshos.protocols.payments.commands import Accepted
 from meshos.protocols.rpc.events import Inbound
 from meshos.protocols.rpc.limits import BODY_BYTES
@@ -88,7 +89,7 @@ def allow_all(caller: Peer, agent: AgentId, tool: str) -> MeshError | None:
 
 class TaskServices:
     """The services of one node. ``me`` is this node, ``office`` knows who leads its organisation, ``serves`` whether an agent is not still
-    to be started by a node that has just come to lead.
+    to be started by a node that has just come to lead, ``barred`` who is in quarantine.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class TaskServices:
         payments: Payments,
         policy: Policy = allow_all,
         serves: Callable[[AgentId], bool] = lambda agent: True,
+        barred: Barred = nobody,
     ) -> None:
         self._me = me
         self._office = office
@@ -109,6 +111,7 @@ class TaskServices:
         self._payments = payments
         self._policy = policy
         self._serves = serves
+        self._barred = barred
         self._recovering: set[TaskId] = set()
         self.unsigned = 0
         """Outcomes that could not be signed, for the node's metrics."""
@@ -119,6 +122,7 @@ class TaskServices:
         """The service ``/meshos/task/1``: run the task once, or say how it ended."""
         request = await large(len(inbound.body), lambda: decode_request(inbound.body))
         caller = self._caller(inbound.peer, request.behalf)
+        self._check_quarantine(caller, request.agent)
         if self._office.lead is None:
             return await self._forward(
                 TASK, encode_request(replace(request, behalf=caller)), request.timeout_ms / 1000 + GRACE_S, request.behalf
@@ -156,6 +160,14 @@ class TaskServices:
             raise ended.error
         assert isinstance(ended, Ok)
         return await _reply(ended.value, replayed=False)
+
+    def _check_quarantine(self, caller: Peer, agent: AgentId) -> None:
+        found = self._barred(agent, self._me.org, self._me.node)
+        if found is not None:
+            raise quarantined(found, "calls of it are refused")
+        found = self._barred(caller.org, caller.node)
+        if found is not None:
+            raise quarantined(found, "its calls are refused")
 
     async def call_off(self, inbound: Inbound) -> bytes:
         """The service ``/meshos/task-call-off/1``: end the task if it has not ended; gives how it ended, as ``task`` does."""
