@@ -46,6 +46,8 @@ from meshos.protocols.directory.wire import HINT
 from meshos.protocols.leader.wire import LEADER
 from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
 from meshos.protocols.ledger.quarantine import Barred, barred_by
+from meshos.protocols.ledger.registrar import MACHINE as REGISTRAR
+from meshos.protocols.ledger.registrar import Registrar, committed
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed
@@ -146,6 +148,7 @@ class Assembly:
     ledger: Pbft
     window: ReplicaLedger
     barred: Barred
+    registrar: Registrar
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
         """The nodes of ``org`` that work can be sent to now: of the own organisation, the one that leads it first."""
@@ -191,7 +194,9 @@ def assemble(outside: Outside) -> Assembly:
     )
     window = ReplicaLedger(ledger, outside.views[LEDGER])
     barred = barred_by(window)
-    agents = AgentFlows(me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms)
+    agents = AgentFlows(
+        me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms, committed=lambda agent: committed(window, agent)
+    )
     group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
     leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
     tasks = TaskServices(
@@ -263,6 +268,7 @@ def assemble(outside: Outside) -> Assembly:
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"])
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP)
+    registrar = Registrar(me, org, window, org.replica.view, now=outside.now)
     receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take)
     machines: dict[str, Machine] = {
         "flows": flows,
@@ -273,12 +279,28 @@ def assemble(outside: Outside) -> Assembly:
         **payment_machines(
             me, outside.genesis_hash, window, OrgBooks(org.replica.view), outside.terms, outside.views, now=outside.now, wall_ms=wall_ms
         ),
+        REGISTRAR: registrar,
         "directory": directory,
         RECEIPTS: receipts,
         KERNEL: watch,
     }
     return Assembly(
-        machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org, group, ledger, window, barred
+        machines,
+        membership,
+        rpc,
+        flows,
+        directory,
+        receipts,
+        watch,
+        tasks,
+        shelf,
+        revocations,
+        org,
+        group,
+        ledger,
+        window,
+        barred,
+        registrar,
     )
 
 
