@@ -10,7 +10,7 @@ other side of each call still knows, and a node that went silent whenever it fet
 
 from typing import Protocol
 
-from meshos.consensus.ledger.actions import QUARANTINE
+from meshos.consensus.ledger.quarantine import QUARANTINE
 from meshos.errors import Refused
 from meshos.protocols.ledger.port import LedgerView
 

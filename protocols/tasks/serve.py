@@ -122,7 +122,6 @@ class TaskServices:
         """The service ``/meshos/task/1``: run the task once, or say how it ended."""
         request = await large(len(inbound.body), lambda: decode_request(inbound.body))
         caller = self._caller(inbound.peer, request.behalf)
-        self._check_quarantine(caller, request.agent)
         if self._office.lead is None:
             return await self._forward(
                 TASK, encode_request(replace(request, behalf=caller)), request.timeout_ms / 1000 + GRACE_S, request.behalf
@@ -130,6 +129,9 @@ class TaskServices:
         if not self._serves(request.agent):
             starting = "the node that leads since a moment ago still starts its organisation's agents; nothing was done"
             raise Unreachable("agent-starting", starting, hint="try again in a moment", outcome="not_done")
+        barred = self._quarantined(caller, request.agent)
+        if barred is not None:
+            return await self._begun_before(request.task, caller, barred)
         refusal = self._policy(caller, request.agent, request.tool)
         if refusal is not None:
             raise refusal
@@ -161,13 +163,23 @@ class TaskServices:
         assert isinstance(ended, Ok)
         return await _reply(ended.value, replayed=False)
 
-    def _check_quarantine(self, caller: Peer, agent: AgentId) -> None:
+    def _quarantined(self, caller: Peer, agent: AgentId) -> Refused | None:
         found = self._barred(agent, self._me.org, self._me.node)
         if found is not None:
-            raise quarantined(found, "calls of it are refused")
+            return quarantined(found, "calls of it are refused")
         found = self._barred(caller.org, caller.node)
-        if found is not None:
-            raise quarantined(found, "its calls are refused")
+        return None if found is None else quarantined(found, "its calls are refused")
+
+    async def _begun_before(self, task: TaskId, caller: Peer, barred: Refused) -> bytes:
+        """How a task ended that was begun before the quarantine, and is asked for again; raises ``barred`` for any other."""
+        try:
+            found = await Propose[Running | Ended](GetTask(task))
+        except Refused:
+            raise barred from None
+        ended = found if isinstance(found, Ended) else await Propose[Ended](AwaitOutcome(task))
+        if ended.intent.caller.org != caller.org:
+            raise barred
+        return await _reply(ended, replayed=True)
 
     async def call_off(self, inbound: Inbound) -> bytes:
         """The service ``/meshos/task-call-off/1``: end the task if it has not ended; gives how it ended, as ``task`` does."""

@@ -674,11 +674,22 @@ def test_another_node_of_the_organisation_is_called_instead_of_one_in_quarantine
         world.call("pay", providers=(SECOND.node, PROVIDER.node))
 
 
-def test_a_node_that_passes_calls_on_takes_none_for_whom_it_knows_to_be_in_quarantine() -> None:
+def test_calls_that_another_node_passes_on_are_refused_by_the_leader() -> None:
     world = World()
-    world.nodes[SECOND.node].quarantine.add(ACME)
+    world.provider.quarantine.add(ACME)
     with pytest.raises(Refused, match="its calls are refused"):
         world.call("pay", providers=(SECOND.node,))
+
+
+def test_a_request_that_comes_again_after_a_quarantine_hears_what_became_of_the_first() -> None:
+    world = World()
+    done = world.call("pay")
+    world.run()
+    world.provider.quarantine.add(AGENT)
+    again = world.call("pay", task=done.task)
+    assert (again.status, again.task, len(world.executions)) == ("completed", done.task, 1), "not that nothing was done"
+    with pytest.raises(Refused, match="is in quarantine"):
+        world.call("pay", task=done.task, node=world.nodes[STRANGER.node])
 
 
 def test_how_a_task_ended_that_was_begun_before_a_quarantine_is_told_all_the_same() -> None:
