@@ -13,6 +13,7 @@ def test_a_mesh_that_pays_and_decides_keeps_its_books() -> None:
     assert (report.verdict, report.message) == ("ok", "")
     figures = report.figures
     assert figures["transfers told"] > 50 and figures["decisions ended"] > 3 and figures["redeemed micro"] > 0
+    assert (figures["agents committed to"], figures["of them withdrawn"]) == (8, 4) and figures["quarantines on one word"] > 0
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.name for mutation in MUTATIONS])
