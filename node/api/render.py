@@ -198,6 +198,11 @@ def approvals(view: Json) -> Object:
     return rest | {"approvals": [_decision(one) for one in _objects(view["approvals"])]}
 
 
+def quarantine(view: Json) -> Object:
+    """GET /v1/quarantine."""
+    return dated(view, "time_ms", "time") | {"quarantined": [dated(one, "since_ms", "since") for one in _objects(view["quarantined"])]}
+
+
 def approval(view: Json) -> Object:
     """GET /v1/approvals/{id}."""
     rest = dated(dated(_decision(view), "time_ms", "time"), "pausedUntil_ms", "pausedUntil")

@@ -52,6 +52,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/approvals/{id}", "approval", "look", "An autonomous decision"),
     Route("POST", "/v1/approvals/{id}/approve", "approve", "operate", "Approve a decision"),
     Route("POST", "/v1/approvals/{id}/reject", "reject", "operate", "Reject a decision"),
+    Route("GET", "/v1/quarantine", "quarantine", "look", "Who is in quarantine"),
     Route("GET", "/v1/keys", "keys", "keys", "API keys"),
     Route("POST", "/v1/keys", "make_key", "keys", "Make an API key"),
     Route("DELETE", "/v1/keys/{id}", "revoke_key", "keys", "Revoke an API key"),

@@ -70,7 +70,12 @@ def propose(target: Target, file: Path, timeout_s: float, *, as_json: bool) -> N
     reason = content.pop("reason", None)
     if not isinstance(reason, str) or not content:
         raise BadInput("bad-proposal", f"{file} has no reason or no action", hint="see `mesh propose --help` for how it looks")
-    body = {"action": content, "reason": reason, "timeout": timeout_s, "idempotencyKey": secrets.token_hex(16)}
+    put(target, content, reason, timeout_s, as_json=as_json)
+
+
+def put(target: Target, action: Mapping[str, object], reason: str, timeout_s: float, *, as_json: bool) -> None:
+    """Propose ``action``, and say how it stands."""
+    body = {"action": action, "reason": reason, "timeout": timeout_s, "idempotencyKey": secrets.token_hex(16)}
     with Client(target) as client:
         answer = client.post("v1", "approvals", body=body, timeout_s=timeout_s + GRACE_S)
     if as_json:

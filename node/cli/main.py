@@ -12,7 +12,23 @@ from typing import Annotated
 import typer
 
 from meshos.errors import MeshError
-from meshos.node.cli import backup, client, decisions, demo, doctor, ending, genesis, init, key, later, ledger, org, running, wallet
+from meshos.node.cli import (
+    backup,
+    client,
+    decisions,
+    demo,
+    doctor,
+    ending,
+    genesis,
+    init,
+    key,
+    later,
+    ledger,
+    org,
+    quarantine,
+    running,
+    wallet,
+)
 from meshos.node.cli.testnet import commands as testnet
 
 app = typer.Typer(
@@ -25,7 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 PLUGINS = "meshos.commands"
-for part in (demo, testnet, client, init, running, genesis, org, key, wallet, ledger, decisions, backup, doctor, later):
+for part in (demo, testnet, client, init, running, genesis, org, key, wallet, ledger, decisions, quarantine, backup, doctor, later):
     part.register(app)
 
 

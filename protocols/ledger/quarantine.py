@@ -42,10 +42,11 @@ def barred_by(ledger: LedgerView) -> Barred:
 
 def quarantined(name: str, what: str) -> Refused:
     """The refusal of a call since ``name`` is in quarantine; ``what`` follows from that."""
-    return Refused("quarantined", f"{_kind(name)} {name[:96]} is in quarantine: {what}", hint=HINT)
+    return Refused("quarantined", f"the {kind_of(name)} {name[:96]} is in quarantine: {what}", hint=HINT)
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
+    """What ``name`` is the name of."""
     if name.startswith("did:"):
-        return "the organisation"
-    return "the agent" if name.startswith("a-") else "the node"
+        return "organisation"
+    return "agent" if name.startswith("a-") else "node"

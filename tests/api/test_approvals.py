@@ -75,3 +75,20 @@ async def test_a_key_of_the_ledger_tells_its_next_nonce(live: Live) -> None:
         assert {"key", "role", "org", "nonce", "genesis", "time"} <= found.keys() and found["time"].endswith("Z")
         assert (await client.get("/v1/ledger/keys/nobody")).status_code == 404
         assert (await client.get(f"/v1/ledger/keys/{'x' * 65}")).status_code == 400
+
+
+async def test_who_is_in_quarantine_is_listed_page_by_page(live: Live) -> None:
+    async with live.client("operator") as client:
+        for name in ("delta", "beta"):
+            made = (
+                await client.post("/v1/approvals", json={"action": {"quarantine": f"did:mesh:enterprise:{name}"}, "reason": "x"})
+            ).json()
+            await client.post(f"/v1/approvals/{made['id']}/approve", json={"reason": "so it is"})
+        first = (await client.get("/v1/quarantine")).json()
+        assert first["more"] is True and [row["id"] for row in first["quarantined"]] == ["did:mesh:enterprise:beta"]
+        rest = (await client.get("/v1/quarantine", params={"after": "did:mesh:enterprise:beta"})).json()
+        (row,) = rest["quarantined"]
+        assert (row["id"], row["kind"], row["settled"], rest["more"]) == ("did:mesh:enterprise:delta", "organisation", True, False)
+        assert row["since"].endswith("Z") and rest["height"] == 1
+        for bad in ("x" * 97, "é"):
+            assert (await client.get("/v1/quarantine", params={"after": bad})).status_code == 400
