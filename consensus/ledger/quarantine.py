@@ -27,7 +27,8 @@ def in_quarantine(draft: Draft, *subjects: str) -> bool:
 
 def unsettled(draft: Draft) -> dict[str, int]:
     """What stands on one coordinator's word."""
-    return dict(draft.read(UNSETTLED, b"") or ())
+    rows = draft.read(UNSETTLED, b"")
+    return dict(rows or ())
 
 
 def set_quarantine(draft: Draft, subject: str, since_ms: int | None, weight: int | None) -> None:

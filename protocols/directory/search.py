@@ -9,6 +9,7 @@ lifted they are there.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from meshos.effects import Ok, Outcome
@@ -117,7 +118,7 @@ async def _matches(parts: Parts, request: DiscoverRequest) -> list[Match]:
     wanted, out = request.limit + limits.RANKS_HIGH, frozenset[str]()
     for _ in range(limits.BARRED_ROUNDS):
         accepts = _without(out, keep)
-        matches = await Compute(lambda accepts=accepts: parts.shelf.search(request.query, wanted, accepts), cost_s=0.015)
+        matches = await Compute(partial(parts.shelf.search, request.query, wanted, accepts), cost_s=0.015)
         barred = {match.record.agent_id: _barred(parts, match) for match in matches}
         matches = [match for match in matches if barred[match.record.agent_id] is None]
         more = {name for name in barred.values() if name is not None}

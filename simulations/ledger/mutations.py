@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from meshos.consensus.ledger import accounts, actions, approvals, parameters, tabs
+from meshos.consensus.ledger import accounts, actions, approvals, members, parameters, tabs
 from meshos.consensus.ledger.draft import Draft
 from meshos.consensus.ledger.draft import Sender as By
 from meshos.errors import Refused
@@ -75,7 +75,7 @@ def each_quarantine_is_a_small_one() -> Iterator[None]:
 @contextmanager
 def those_in_quarantine_decide_too() -> Iterator[None]:
     """All coordinators judge."""
-    with replaced(approvals, "judging", lambda draft: set(approvals.coordinators(draft))):
+    with replaced(approvals, "judging", lambda draft: set(members.coordinators(draft))):
         yield
 
 
