@@ -7,7 +7,9 @@ the few things that its ports must reach.
 import random
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 
+from meshos.consensus.ledger.parameters import PARAMETERS
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.org.replicated import GROUP, OrgState
@@ -36,6 +38,7 @@ from meshos.presets import Timing
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.commands import MACHINE as DIRECTORY_MACHINE
 from meshos.protocols.directory.embedder import Embedder
+from meshos.protocols.directory.holdings import uncapped
 from meshos.protocols.directory.machine import Directory
 from meshos.protocols.directory.parts import Measures, Parts, unmeasured
 from meshos.protocols.directory.record import PROTOCOL as DIRECTORY
@@ -266,7 +269,7 @@ def assemble(outside: Outside) -> Assembly:
     allowed = {**dict.fromkeys(open_to_all, any_member), LEADER: own_only}
     listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_member)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
-    directory = Directory(me.node, outside.views["directory"])
+    directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window))
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP)
     registrar = Registrar(me, org, window, org.replica.view, now=outside.now)
     receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take)
@@ -302,6 +305,12 @@ def assemble(outside: Outside) -> Assembly:
         barred,
         registrar,
     )
+
+
+def directory_caps(window: ReplicaLedger) -> tuple[int, int]:
+    """What the ledger's parameters say of how many records are held."""
+    now = None if window.restoring else PARAMETERS.read(window, b"")
+    return uncapped() if now is None else (now["directory-max-records"], now["directory-max-records-per-org"])
 
 
 async def ask_org(command: object) -> object:
