@@ -2,8 +2,8 @@
 
 All are whole numbers. ``SPECS`` says for each between which bounds it lies, whether coordinators may change it by themselves
 (``approvals.py``), and how much a change of it matters. Of these the records' lifetime and the weights of the trust score are only kept
-here: the directory has its own lifetime, and nothing computes the score yet. What people may do (seats, pauses, overruling) is no parameter: it stands
-in genesis.
+here: the directory has a lifetime of its own, and nothing computes the score yet. What people may do (seats, pauses, overruling) is no
+parameter: it stands in genesis.
 """
 
 from collections.abc import Mapping
