@@ -15,7 +15,7 @@ def list_(target: Target, *, quiet: bool, as_json: bool) -> None:
             answer = client.query({"after": str(rows[-1].get("id"))}, "v1", "quarantine")
             rows += rows_of(answer.get("quarantined"))
     if as_json:
-        document("quarantine", {**answer, "quarantined": rows})
+        document("quarantine-list", {**answer, "quarantined": rows})
         return
     if quiet:
         for row in rows:
@@ -29,4 +29,4 @@ def list_(target: Target, *, quiet: bool, as_json: bool) -> None:
 
 def lift(target: Target, subject: str, reason: str, timeout_s: float, *, as_json: bool) -> None:
     """See ``quarantine.lift``."""
-    client_decisions.put(target, {"lift": subject}, reason, timeout_s, as_json=as_json)
+    client_decisions.put(target, {"lift": subject}, reason, timeout_s, "quarantine-lift" if as_json else "")

@@ -65,7 +65,7 @@ def test_what_is_in_quarantine_is_listed_and_lifted(mesh: Mesh, tmp_path: Path) 
     row = next(line for line in listed.out.splitlines() if line.startswith("did:mesh:enterprise:beta"))
     assert "organisation" in row and row.endswith("several") and "in quarantine at block 1" in listed.err
     document = json.loads(mesh("quarantine", "list", "--json").out)
-    assert document["schema"] == "mesh.quarantine/1" and document["more"] is False and len(document["quarantined"]) >= 2
+    assert document["schema"] == "mesh.quarantine-list/1" and document["more"] is False and len(document["quarantined"]) >= 2
     lifted = json.loads(mesh("quarantine", "lift", "did:mesh:enterprise:beta", "--reason", "it is mended", "--json").out)
     assert (lifted["action"], lifted["reason"], lifted["state"]) == ({"lift": "did:mesh:enterprise:beta"}, "it is mended", "open")
     assert "[usage]" in mesh("quarantine", "lift", "did:mesh:enterprise:beta").err
