@@ -54,6 +54,7 @@ from meshos.protocols.directory.commands import EntrySignature, IndexChanged, Si
 from meshos.protocols.directory.record import domain as entry_domain
 from meshos.protocols.directory.services import DISOWN
 from meshos.protocols.ledger.port import LEDGER
+from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.events import Expelled, FactsChanged, Leave, LeaveCompleted, Pardoned, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.limits import SPREAD
 from meshos.protocols.membership.revocations import SPREAD_FLOW, TakeRevocations
@@ -333,6 +334,7 @@ class Node:
             wall_ms = int(time.time() * 1000)
             self.host.deliver(ORG, WallTime(wall_ms))
             self.host.deliver(LEDGER, LedgerWallTime(wall_ms))
+            self.host.deliver(TRANSACTIONS, LedgerWallTime(wall_ms))
             await trio.sleep(TIME_S)
 
     async def reload(self) -> None:

@@ -26,6 +26,7 @@ from meshos.protocols.directory.commands import EntrySignature, IndexChanged, Si
 from meshos.protocols.directory.embedder import HashedEmbedder
 from meshos.protocols.directory.record import domain as entry_domain
 from meshos.protocols.ledger.port import LEDGER
+from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.events import Started
 from meshos.protocols.membership.machine import Membership, Seed
 from meshos.protocols.membership.machine import domain as membership_domain
@@ -39,6 +40,7 @@ from meshos.protocols.tasks.tools import Tool
 from meshos.simulations.agents import Agents
 from meshos.simulations.authority import Authority
 from meshos.simulations.genesis import simulated_genesis, vote_key
+from meshos.simulations.pbft.liars import Liar, Plot
 from meshos.simulations.run import node_ids
 from meshos.simulations.world import Lasting, SimNode, Spec, World
 
@@ -87,6 +89,9 @@ class Mesh:
         self.assemblies: dict[NodeId, Assembly] = {}
         self.built: Callable[[SimNode, Assembly], None] = lambda node, assembly: None
         """Is told of each life that begins, before its first step."""
+        self.liars: frozenset[NodeId] = frozenset()
+        """Nodes whose validators lie, from their next life on; all else of them is honest."""
+        self._plot = Plot(world.generator("plot"))
         build: Callable[[SimNode], Mapping[str, Machine]] = self._whole if whole else self._membership_only
         for node in self.ids:
             world.add(
@@ -134,6 +139,7 @@ class Mesh:
         wall_ms = self.world.nodes[node].wall_ms()
         self.world.nodes[node].deliver(ORG, WallTime(wall_ms))
         self.world.nodes[node].deliver(LEDGER, LedgerWallTime(wall_ms))
+        self.world.nodes[node].deliver(TRANSACTIONS, LedgerWallTime(wall_ms))
 
     # -- building ----------------------------------------------------------------------------------------------------
 
@@ -181,7 +187,12 @@ class Mesh:
         self.assemblies[node.name] = assembly
         self.built(node, assembly)
         node.handlers[IndexChanged] = assembly.shelf.changed
-        return assembly.machines
+        return {**assembly.machines, **self._lying(node, assembly)} if node.name in self.liars else assembly.machines
+
+    def _lying(self, node: SimNode, assembly: Assembly) -> Mapping[str, Machine]:
+        """Its validator, with habits that it has all its lives."""
+        signer, rng = self.authority.signer(vote_key(node.name)), self.world.generator(f"liar/{node.name}")
+        return {LEDGER: Liar(assembly.ledger, signer, rng, self._plot, self.ids)}
 
     def _ports(self) -> dict[type, Callable[[SimNode, Any], object]]:
         return {

@@ -28,7 +28,7 @@ from meshos.storage.store import View
 class Batch:
     """Which requests make a block: each must be the next of its key, counting those before it in the block.
 
-    A proposal of which every request passes is executed without one that is skipped.
+    A proposal of which every request passes is executed without one that is skipped, unless a request before it retires its key.
     """
 
     __slots__ = ("_accused", "_nonces", "_now_ms", "_state")

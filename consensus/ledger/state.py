@@ -4,7 +4,7 @@ For each request one of three things holds:
 
 *skipped*    It could not be included: unreadable, of an unknown version or kind, too large, of an unknown key, not that key's next
              nonce, expired, or too far ahead. It changes nothing, its nonce stays, and it may yet be committed by a later block, so
-             nobody is told that it failed. (An honest primary proposes none of these.)
+             nobody is told that it failed. (An honest primary proposes none of these, but one whose key retires in the same block.)
 *refused*    It was included, and its kind's rules say no (too little money, no such tab). It changes nothing but its key's nonce:
              this is the end of it, and it can never be executed later, when the rules might say yes.
 *committed*  It was done.

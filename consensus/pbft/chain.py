@@ -192,8 +192,8 @@ class Chain:
         return self._application.batch(self._view, now_ms)
 
     def wants_block(self, now_ms: int) -> bool:
-        """Whether the application waits for ledger time to pass."""
-        return self._application.wants_block(self._view, now_ms)
+        """Whether the application waits for ledger time to pass, or other validators for their boundary: a quiet mesh reaches it too."""
+        return self._head.pending is not None or self._application.wants_block(self._view, now_ms)
 
     def check_links(self, header: Header) -> None:
         """Raise unless ``header`` follows what was committed; what does not depend on who proposes it, or when.

@@ -43,7 +43,7 @@ from meshos.protocols.directory.services import DISCOVER, PUBLISH, WITHDRAW
 from meshos.protocols.leader.wire import AgentProcesses, AskRemove, OrgNodes
 from meshos.protocols.tasks.agent_file import McpCommand, parse_canonical, parse_mapping
 from meshos.protocols.tasks.call import CallRequest
-from meshos.storage.store import View
+from meshos.storage.store import LiveView
 
 logger = logging.getLogger("meshos.tasks")
 
@@ -100,7 +100,7 @@ class Facade:
         provider: OnPremProvider,
         events: EventLog,
         seen: Seen,
-        store: View,
+        store: LiveView,
         nursery: trio.Nursery,
     ) -> None:
         """``store`` shows the ledger's whole store."""

@@ -28,7 +28,7 @@ from meshos.node.runtime.host import Host
 from meshos.protocols.ledger.port import ReplicaLedger
 from meshos.protocols.ledger.sender import IsKnown, Send
 from meshos.protocols.ledger.slots import UNKNOWN, Concluded
-from meshos.storage.store import View
+from meshos.storage.store import LiveView, View
 
 LOOK_S = 5.0
 """A question to this node's own replica."""
@@ -43,7 +43,7 @@ class Books:
 
     replica: Replica
     window: ReplicaLedger
-    store: View
+    store: LiveView
 
 
 class LedgerDesk:
@@ -55,7 +55,7 @@ class LedgerDesk:
         self._genesis_hash = genesis_hash
         self._name_of = name_of
         self._searching = trio.Lock()
-        """Looking for a transaction takes a core: one at a time."""
+        """Looking for a transaction, or for the tabs of an organisation, takes a core: one at a time."""
 
     async def head(self) -> shapes.LedgerHead:
         """The newest block that this node has."""
@@ -101,18 +101,19 @@ class LedgerDesk:
 
     async def account(self, did: str) -> shapes.Json:
         """An organisation's account and its tabs; raises BadInput ``bad-did``, Refused ``no-such-account`` or ``state-incomplete``."""
-        org = _org(did)
-        window = self._books.window
-        if window.restoring:
-            raise tree.incomplete()
-        account = queries.account(window, org)
-        if account is None:
-            raise Refused("no-such-account", f"the ledger has no account of {org}", hint="`mesh members` names the organisations")
-        tabs = (
-            tab for tab in ((key, TABS.decode(value)) for key, value in window.scan(TABS.prefix)) if org in (tab[1].org, tab[1].provider)
-        )
-        shown = [_tab(key.removeprefix(TABS.prefix), tab) for key, tab in islice(tabs, MAX_TABS_SHOWN)]
-        return {"did": org, "balance_micro": account.balance, "open": account.open, "height": window.height, "tabs": shown}
+        org, books = _org(did), self._books
+        async with self._searching:
+            if books.window.restoring:
+                raise tree.incomplete()
+            account = queries.account(books.window, org)
+            if account is None:
+                raise Refused("no-such-account", f"the ledger has no account of {org}", hint="`mesh members` names the organisations")
+            said = {"did": org, "balance_micro": account.balance, "open": account.open, "height": books.window.height}
+            picture = books.store.snapshot()
+            try:
+                return {**said, "tabs": await trio.to_thread.run_sync(_tabs_of, tree.State(picture), org)}
+            finally:
+                picture.close()
 
     async def transfer(self, to: str, micro: int, key: str, timeout_s: float) -> shapes.Json:
         """Move MESH of this node's organisation; returns when it is committed.
@@ -253,6 +254,12 @@ def advice(name: str) -> str:
 
 def _failed(name: str, outcome: Done = "not_done") -> Failed:
     return Failed(name, f"the ledger did not do it: {name}", hint=advice(name), outcome=outcome)
+
+
+def _tabs_of(state: View, org: OrgDid) -> list[dict[str, object]]:
+    """The first MAX_TABS_SHOWN in which ``org`` pays or is paid, of all tabs of the mesh: for a worker thread."""
+    found = ((key.removeprefix(TABS.prefix), TABS.decode(value)) for key, value in state.scan(TABS.prefix))
+    return [_tab(id_, tab) for id_, tab in islice((row for row in found if org in (row[1].org, row[1].provider)), MAX_TABS_SHOWN)]
 
 
 def _tab(id_: bytes, tab: Tab) -> dict[str, object]:

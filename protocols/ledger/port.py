@@ -13,12 +13,12 @@ from typing import Protocol
 from meshos.consensus.ledger.results import Result, decode_result
 from meshos.consensus.ledger.tree import State
 from meshos.consensus.pbft.block import request_hash
-from meshos.consensus.pbft.events import Decided, Noticed, Submit
+from meshos.consensus.pbft.events import Decided, Noticed, Submit, WallTime
 from meshos.consensus.pbft.records import RESTORING
 from meshos.consensus.pbft.replica import Replica
 from meshos.storage.store import View
 
-__all__ = ["LEDGER", "Decided", "LedgerView", "Noticed", "ReplicaLedger", "Submit"]
+__all__ = ["LEDGER", "Decided", "LedgerView", "Noticed", "ReplicaLedger", "Submit", "WallTime"]
 
 LEDGER = "pbft"
 

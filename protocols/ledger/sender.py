@@ -9,6 +9,9 @@ A nonce that nobody uses blocks those after it. So a transaction that lapsed by 
 *filler* with the same nonce that does nothing (it moves one millionth from the organisation to itself). One of the two is executed; if it
 is the filler, or if ledger time reaches its end without it, the transaction has expired, and whoever asked learns just that.
 
+The ledger's blocks and this machine's records reach the disk apart. After a crash the state here may be older than what was concluded from
+it: no nonce is given until it has caught up with that, or one that was used would be given again.
+
 Bounded: IN_FLIGHT nonces, QUEUED that wait, KEPT names that are remembered.
 """
 
@@ -36,7 +39,7 @@ from meshos.protocols.ledger.limits import (
     RESUBMIT_MOST_S,
     RESUBMIT_S,
 )
-from meshos.protocols.ledger.port import LEDGER, Decided, LedgerView, Noticed, Submit
+from meshos.protocols.ledger.port import LEDGER, Decided, LedgerView, Noticed, Submit, WallTime
 from meshos.protocols.ledger.slots import (
     COMMITTED,
     EXPIRED,
@@ -101,6 +104,8 @@ class Sender:
         for number, ended in read_done(view):
             self._done[ended.ref] = ended
             self._numbers.append((number, ended.ref))
+        self._seen = max((ended.height for ended in self._done.values()), default=0)
+        """The newest block that something was concluded from."""
         self._queue: deque[_Waiting] = deque()
         self._signing: dict[int, tuple[Slot, Attempt]] = {}
         self._submitted: dict[int, tuple[Slot, bytes]] = {}
@@ -126,6 +131,10 @@ class Sender:
             submitted = self._submitted.pop(event.op, None)
             if submitted is not None:
                 submitted[0].op = 0
+        elif isinstance(event, WallTime):
+            self._clock = (now, event.ms)  # the replica here judges by this clock, be it wrong
+            for slot in self._slots.values():
+                slot.due = min(slot.due, max(now, self._lapses(slot)))
         elif not isinstance(event, Decided | Noticed | Tick):
             raise TypeError(f"Sender has no use for {event!r}")
         self._look(now)
@@ -192,8 +201,9 @@ class Sender:
         return KEYS.read(self._ledger, self._node)
 
     def _fill(self, now: float) -> None:
-        """Give a nonce to those that wait, while there is room, and a whole state to find it in."""
-        while self._queue and len(self._slots) < IN_FLIGHT and not self._ledger.restoring:
+        """Give a nonce to those that wait, while there is room, and a state to find it in: whole, and not older than what is known."""
+        ready = not self._ledger.restoring and self._ledger.height >= self._seen
+        while self._queue and len(self._slots) < IN_FLIGHT and ready:
             key, waiting = self._key(), self._queue.popleft()
             if key is None or key.role != NODE:
                 hint = "its organisation registers it where its root key is: mesh org register"
@@ -295,8 +305,8 @@ class Sender:
             result = self._ledger.result(first.request)
             if result is not None and result.id == first.id and result.outcome in (COMMITTED, REFUSED):
                 self._conclude(slot, result.outcome, result.name, result.height)
-            elif slot.filler is not None and self._ledger.result(slot.filler.request) is not None:
-                self._conclude(slot, EXPIRED)
+            elif slot.filler is not None and (instead := self._ledger.result(slot.filler.request)) is not None:
+                self._conclude(slot, EXPIRED, height=instead.height)
             else:
                 self._conclude(slot, UNKNOWN)
         self._drop(slot)
@@ -308,6 +318,7 @@ class Sender:
         slot.first, askers, slot.askers = None, slot.askers, []
         number = self._numbers[-1][0] + 1 if self._numbers else 0
         self._numbers.append((number, slot.ref))
+        self._seen = max(self._seen, height)
         self._done[slot.ref] = ended
         writes: list[Write] = [write_done(number, ended)]
         if len(self._numbers) > KEPT:

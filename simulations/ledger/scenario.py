@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from meshos.consensus.pbft.quorum import faults
 from meshos.effects import Tell
 from meshos.node.kernel.payments import Terms
 from meshos.presets import LAN
@@ -20,11 +21,17 @@ NODES, UNTIL_S, BEGIN_S, SETTLE_S = 4, 90.0, 9.0, 35.0
 PRICE_MICRO = 20_000
 REDEEM_S = 2.0
 """As on a testnet: a tab is redeemed many times in a run."""
+LYING = 0.5
+"""In so many seeds f validators lie (``pbft/liars.py``)."""
 
 
 def populate(world: World, nodes: int) -> Sequence[Checker]:
-    """Each node is an organisation's validator."""
+    """Each node is an organisation's validator; some of them may lie."""
     mesh = Mesh(world, nodes, timing=LAN, whole=True, terms=Terms(redeem_s=REDEEM_S))
+    rng = world.generator("liars")
+    if rng.random() < LYING:
+        mesh.liars = frozenset(rng.sample(mesh.ids, k=faults(nodes)))
+        world.visited("validators of whole nodes lie")
     until_s = world.until_s - SETTLE_S
     calls = CallWork(mesh, until_s=until_s, price_micro=PRICE_MICRO)
     ledger = LedgerWork(mesh, calls.asking, until_s=until_s)

@@ -36,8 +36,6 @@ from meshos.crypto.signing import Signer
 from meshos.effects import Ahead, Cast
 from meshos.ids import NodeId
 
-GENESIS = bytes(32)
-
 HABITS = (
     "equivocates",
     "withholds",
@@ -84,6 +82,7 @@ class Liar:
     def __init__(self, inner: Replica, signer: Signer, rng: random.Random, plot: Plot, ids: Sequence[NodeId]) -> None:
         self.inner = inner
         self._signer = signer
+        self._mesh = inner.config.genesis_hash
         self._rng = rng
         self._plot = plot
         self._ids = [node for node in ids if node != inner.config.node]
@@ -187,7 +186,7 @@ class Liar:
         return replace(unsigned, signature=self._sign_vote(unsigned.vote))
 
     def _sign_vote(self, vote: Vote) -> bytes:
-        return self._signer.sign(vote_domain(GENESIS, vote), vote.hash)
+        return self._signer.sign(vote_domain(self._mesh, vote), vote.hash)
 
     def _vote(self, to: NodeId, vote: Vote) -> Vote:
         if vote.phase == "checkpoint":
@@ -216,7 +215,7 @@ class Liar:
                 twisted = replace(twisted, height=change.height + self._rng.choice((1, 5, 10**6)))
             case 2:
                 twisted = replace(change, prepared=(max(0, change.view - 1), self._rng.randbytes(32)), proof=change.proof)
-        return replace(twisted, signature=self._signer.sign(change_domain(GENESIS, twisted), change_payload(twisted)))
+        return replace(twisted, signature=self._signer.sign(change_domain(self._mesh, twisted), change_payload(twisted)))
 
     def _new_view(self, to: NodeId, message: NewView) -> NewView:
         """A proof that leaves out what must be carried over, or that rests on votes nobody gave."""
@@ -231,7 +230,7 @@ class Liar:
             case 2:  # all heights lowered
                 changes = tuple(replace(change, height=max(0, change.height - 1), prepared=None) for change in changes)
         twisted = replace(message, changes=changes, proof=())
-        return replace(twisted, signature=self._signer.sign(new_view_domain(GENESIS, twisted), new_view_payload(twisted)))
+        return replace(twisted, signature=self._signer.sign(new_view_domain(self._mesh, twisted), new_view_payload(twisted)))
 
     def _status(self, to: NodeId, status: Status) -> Status:
         if self._has("lies of heights", 0.5):
@@ -287,6 +286,6 @@ class Liar:
         """Ask some for a view that nobody needs."""
         chain, view = self.inner.core.chain, self.inner.core.view
         change = ViewChange(chain.epoch, view + self._rng.choice((1, 2, 1000)), chain.height, chain.head, None, (), index, b"")
-        signature = self._signer.sign(change_domain(GENESIS, change), change_payload(change))
+        signature = self._signer.sign(change_domain(self._mesh, change), change_payload(change))
         body = encode(replace(change, signature=signature))
         return [Cast(peer, CAST, body) for peer in self._rng.sample(self._ids, k=self._rng.randint(1, len(self._ids)))]

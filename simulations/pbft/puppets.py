@@ -20,7 +20,7 @@ from meshos.crypto.signing import Signer
 from meshos.effects import Cast, Heard
 from meshos.errors import MeshError
 from meshos.ids import NodeId
-from meshos.simulations.pbft.liars import GENESIS, Liar, Plot
+from meshos.simulations.pbft.liars import Liar, Plot
 
 PROOFS_KEPT = 32
 
@@ -173,10 +173,10 @@ class Puppet(Liar):
         others = self._rng.sample([other for other in range(validators.n) if other != index], k=validators.q - 1)
         for other in sorted([index, *others]):
             change = ViewChange(header.epoch, view, header.height - 1, header.parent, None, (), other, b"")
-            mine = self._signer.sign(change_domain(GENESIS, change), change_payload(change))
+            mine = self._signer.sign(change_domain(self._mesh, change), change_payload(change))
             changes.append(replace(change, signature=mine))
         proof = NewView(header.epoch, view, tuple(changes), (), index, b"")
-        return replace(proof, signature=self._signer.sign(new_view_domain(GENESIS, proof), new_view_payload(proof)))
+        return replace(proof, signature=self._signer.sign(new_view_domain(self._mesh, proof), new_view_payload(proof)))
 
 
 def _read(heard: Heard) -> Message | None:

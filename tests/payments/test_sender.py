@@ -16,7 +16,7 @@ from meshos.flow import Propose
 from meshos.flow_machine import Abandon
 from meshos.protocols.ledger import sender as module
 from meshos.protocols.ledger.limits import IN_FLIGHT, KEPT, LAPSE_MARGIN_MS, LIFETIME_MS, QUEUED, RESUBMIT_S
-from meshos.protocols.ledger.port import Submit
+from meshos.protocols.ledger.port import Submit, WallTime
 from meshos.protocols.ledger.sender import IsKnown, Send, Sender
 from meshos.protocols.ledger.slots import Concluded
 from meshos.storage.memory import MemoryStore
@@ -207,6 +207,24 @@ def test_nothing_gets_a_nonce_from_a_state_of_which_only_a_part_is_here() -> Non
     assert [tx(request).nonce for request in submitted(lone)] == [9]
 
 
+def test_after_a_crash_that_lost_the_newest_blocks_a_used_nonce_is_not_given_again() -> None:
+    """The block that decided was not on disk yet, and what this machine concluded from it was."""
+    for first in (True, False):
+        ledger = Ledger()
+        lone, _, (request,), filler = lapsed(ledger, b"a")
+        decide(ledger, request if first else filler)
+        lone.step(ledger.next())
+        older = Ledger()
+        assert older.height < ledger.height
+        again = begin(older, lone.store, lone.now)
+        op = again.put(Send(b"b", pay(2)))
+        assert not again.signs and op not in again.answers, "it waits"
+        decide(older, request if first else filler)
+        again.step(older.next())
+        again.sign()
+        assert [tx(one).nonce for one in submitted(again)] == [1]
+
+
 def test_a_retired_key_executes_nothing_any_more() -> None:
     ledger = Ledger()
     lone = begin(ledger)
@@ -256,6 +274,23 @@ def test_where_the_ledger_is_silent_a_filler_brings_the_truth_to_light() -> None
         lone.step(ledger.next())
         assert lone.answers[op].value.outcome == ("committed" if first else "expired")
         assert lone.machine.deadline() is None
+
+
+def test_where_the_wall_clock_is_set_its_ends_are_by_the_new_time() -> None:
+    """The replica of this node takes nothing that has expired by the clock of this machine, be it wrong: seed 29 of "ledger"."""
+    ledger = Ledger()
+    lone = begin(ledger)
+    lone.put(Send(b"a", pay(1)))
+    lone.sign()
+    submitted(lone)
+    later_ms = WALL_MS + 1_700_000
+    lone.step(WallTime(later_ms))
+    lone.sign()
+    (filler,) = submitted(lone)
+    assert tx(filler).nonce == 0 and tx(filler).expires_ms > later_ms, "what has expired by that clock is given up at once"
+    lone.put(Send(b"b", pay(2)))
+    lone.sign()
+    assert [tx(request).expires_ms for request in submitted(lone)] == [later_ms + LIFETIME_MS]
 
 
 def test_a_filler_survives_a_restart() -> None:

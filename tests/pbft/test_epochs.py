@@ -3,6 +3,7 @@
 The riskiest point is where it meets a view change: ``view_change.py`` says why views are counted within an epoch.
 """
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -32,6 +33,20 @@ def test_a_change_waits_for_the_boundary_whose_header_names_it() -> None:
     boundary = cores[0].decided[3].certified.block.header
     assert boundary.next_validators == replace(five, epoch=1).hash and boundary.epoch == 0
     assert (chain.epoch, chain.validators.n, chain.first) == (1, 5, 5)
+
+
+def test_a_mesh_that_nobody_asks_anything_of_makes_idle_blocks_up_to_the_boundary_and_no_more() -> None:
+    cores = Cores(4, interval=4, extra=1).start()
+    cores.submit(new_seats(1, genesis_set(5)))
+    cores.deliver()
+    assert cores[0].core.chain.pending is not None
+    for _ in range(30):
+        for node in cores.nodes.values():
+            node.wait(1.0)
+        cores.deliver()
+    assert (cores[0].core.chain.height, cores[0].core.chain.epoch) == (4, 1)
+    times = [one.certified.block.header.time_ms for one in cores[0].decided]
+    assert all(later - earlier >= 5_000 for earlier, later in itertools.pairwise(times[1:]))
 
 
 def test_of_several_changes_before_a_boundary_the_last_one_counts_and_one_that_is_taken_back_is_none() -> None:

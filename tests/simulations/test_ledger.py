@@ -8,9 +8,11 @@ from meshos.simulations.run import run
 from meshos.simulations.scenarios import scenario_named
 
 
-def test_a_mesh_that_pays_and_decides_keeps_its_books() -> None:
-    report = run(scenario_named("ledger"), 3, until_s=70)
+@pytest.mark.parametrize(("seed", "lies"), [(3, 0), (16, 1)])
+def test_a_mesh_that_pays_and_decides_keeps_its_books_also_where_a_validator_lies(seed: int, lies: int) -> None:
+    report = run(scenario_named("ledger"), seed, until_s=70)
     assert (report.verdict, report.message) == ("ok", "")
+    assert report.situations.get("validators of whole nodes lie", 0) == lies
     figures = report.figures
     assert figures["transfers told"] > 50 and figures["decisions ended"] > 3 and figures["redeemed micro"] > 0
     assert (figures["agents committed to"], figures["of them withdrawn"]) == (8, 4) and figures["quarantines on one word"] > 0
