@@ -137,6 +137,7 @@ class Node:
                 "org": self.assembly.org.statistics,
                 "directory": self.assembly.directory.statistics,
                 "receipts": self.assembly.receipts.statistics,
+                "registrar": self.assembly.registrar.statistics,
                 "gossip": self.gossip.statistics,
                 "links": self.links.statistics,
                 "turns": self.hosting.turns.statistics,

@@ -7,9 +7,13 @@ parameters   for each parameter, its sensitivity (``parameters.py``) times how f
              do again and again: many small steps have the risk of the large one
 quarantine   of an agent 20, of a node 20, of an organisation 40;
              and 30 for a node that votes or an organisation that has a seat; and 20 for a meta-coordinator
+             and, for each other subject that one coordinator alone has put under quarantine or let out, and that several have not decided
+             on since, its risk too (``quarantine.py``): as with parameters, many small steps have the risk of the large one
 lift         as the quarantine of the same subject, and 10: letting somebody back in is no routine
 
-With the threshold of 25 that parameters begin with, coordinators put an agent or a node under quarantine and turn a parameter a little by
+Several confirm what one has put under quarantine by deciding for the same again: that is theirs alone, and has the highest risk.
+
+With the threshold of 25 that parameters begin with, coordinators put one agent or node under quarantine and turn a parameter a little by
 themselves, and ask each other for anything more.
 """
 
@@ -17,13 +21,13 @@ from typing import Protocol
 
 from meshos import cbor
 from meshos.consensus.ledger.commitments import COMMITMENTS
-from meshos.consensus.ledger.draft import Draft, Table
+from meshos.consensus.ledger.draft import Draft
 from meshos.consensus.ledger.fields import is_name, malformed
 from meshos.consensus.ledger.keys import KEYS, NODE
 from meshos.consensus.ledger.limits import MAX_RISK
 from meshos.consensus.ledger.members import ORGS, coordinators
-from meshos.consensus.ledger.packing import pack, unpack
 from meshos.consensus.ledger.parameters import SPECS, changed, parameters, read_changes, set_parameters
+from meshos.consensus.ledger.quarantine import QUARANTINE, in_quarantine, set_quarantine, unsettled
 from meshos.consensus.ledger.seats import seat_of, seats
 from meshos.errors import Refused
 from meshos.values import frozen
@@ -31,9 +35,6 @@ from meshos.values import frozen
 AGENT_RISK, NODE_RISK, ORG_RISK, SEAT_RISK, COORDINATOR_RISK, LIFT_RISK = 20, 20, 40, 30, 20, 10
 
 assert ORG_RISK + SEAT_RISK + COORDINATOR_RISK + LIFT_RISK <= MAX_RISK
-
-QUARANTINE: Table[int] = Table(b"quarantine/", lambda since_ms: pack(since_ms), lambda value: int(unpack(value)[0]))
-"""Who is in quarantine, by DID, node id or agent id, and since when."""
 
 
 class Action(Protocol):
@@ -114,7 +115,10 @@ class Quarantine(Action):
 
     def risk(self, draft: Draft) -> int:
         """See ``Action.risk``."""
-        return (LIFT_RISK if self.lift else 0) + self._weight(draft)
+        if not self.lift and in_quarantine(draft, self.subject):
+            return MAX_RISK
+        others = sum(weight for subject, weight in unsettled(draft).items() if subject != self.subject)
+        return min(MAX_RISK, (LIFT_RISK if self.lift else 0) + self._weight(draft) + others)
 
     def _weight(self, draft: Draft) -> int:
         subject = self.subject
@@ -127,7 +131,7 @@ class Quarantine(Action):
 
     def check(self, draft: Draft) -> None:
         """Raises Refused ``subject-unknown``, ``already-quarantined`` or ``not-quarantined``."""
-        known = draft.read(QUARANTINE, self.subject) is not None
+        known = in_quarantine(draft, self.subject)
         if self.lift:
             if not known:
                 raise Refused("not-quarantined", f"{self.subject} is not in quarantine")
@@ -136,7 +140,7 @@ class Quarantine(Action):
         node = key is not None and key.role == NODE
         if not node and draft.read(ORGS, self.subject) is None and draft.read(COMMITMENTS, self.subject) is None:
             raise Refused("subject-unknown", f"{self.subject} is no organisation, node or agent that the ledger knows")
-        if known:
+        if known and self.subject not in unsettled(draft):
             raise Refused("already-quarantined", f"{self.subject} is in quarantine")
 
     def reverse(self, draft: Draft) -> "Quarantine":
@@ -146,7 +150,11 @@ class Quarantine(Action):
     def do(self, draft: Draft, *, alone: bool = False) -> None:
         """As ``check``."""
         self.check(draft)
-        draft.write(QUARANTINE, self.subject, None if self.lift else draft.time_ms)
+        since_ms = draft.read(QUARANTINE, self.subject)
+        if alone and since_ms is not None and not self.lift:
+            raise Refused("already-quarantined", f"{self.subject} is in quarantine; only several confirm that")
+        weight = self._weight(draft) if alone else None
+        set_quarantine(draft, self.subject, None if self.lift else since_ms or draft.time_ms, weight)
 
 
 def read_action(value: cbor.Value) -> Action:

@@ -3,7 +3,7 @@
 A meta-coordinator proposes an action (``actions.py``). Where its risk is at most ``risk-threshold`` it is executed at once. Above, it
 waits until max(min_approvals, f_c + 1) distinct meta-coordinators have approved it, the one that proposed it counted once, where
 f_c = floor((c - 1) / 3) of the c that there are when it is counted. So among those who approve is one that does not lie. The word of
-an organisation that is suspended for a lie does not count; it is counted in c all the same.
+an organisation that is suspended for a lie, or in quarantine, does not count; it is counted in c all the same.
 
             proposed --> open --> executed --> reversed
                           | |         ^
@@ -39,11 +39,11 @@ from meshos.consensus.ledger.draft import Draft, Sender, Table
 from meshos.consensus.ledger.fields import is_hash, is_text, malformed
 from meshos.consensus.ledger.keys import HUMAN
 from meshos.consensus.ledger.limits import KEPT_DECISION_MS, MAX_DECISIONS_PER_ORG, MAX_KEPT_DECISIONS_PER_ORG, MAX_OPEN_DECISIONS
-from meshos.consensus.ledger.members import ORGS, coordinators, judging, member
+from meshos.consensus.ledger.members import ORGS, coordinators, member
 from meshos.consensus.ledger.packing import pack, unpack
 from meshos.consensus.ledger.parameters import parameters
 from meshos.consensus.ledger.people import constitution, overrule, paused, power
-from meshos.consensus.ledger.seats import speaks
+from meshos.consensus.ledger.seats import judging, speaks
 from meshos.consensus.pbft.quorum import faults
 from meshos.errors import Refused, busy
 from meshos.values import frozen
@@ -131,8 +131,8 @@ class Propose(Body):
         return [self.action.fields()[:2], self.reason]
 
     def apply(self, draft: Draft, by: Sender) -> None:
-        """Raises Refused ``no-voice``, ``not-a-coordinator``, ``validator-suspended``, ``autonomy-paused``, ``busy`` and as the action's
-        ``check``.
+        """Raises Refused ``no-voice``, ``not-a-coordinator``, ``validator-suspended``, ``quarantined``, ``autonomy-paused``, ``busy``
+        and as the action's ``check``.
         """
         _check_coordinator(draft, by)
         if paused(draft):
@@ -183,8 +183,8 @@ class Judge(Body):
 
     def apply(self, draft: Draft, by: Sender) -> None:
         """Raises Refused ``decision-unknown``, ``decision-ended``, ``already-voted``; of a coordinator ``no-voice``,
-        ``not-a-coordinator``, ``validator-suspended`` or ``people-only``; of a person ``no-power``, and ``reversal-stale`` where what it
-        would reverse was changed again since.
+        ``not-a-coordinator``, ``validator-suspended``, ``quarantined`` or ``people-only``; of a person ``no-power``, and ``reversal-stale``
+        where what it would reverse was changed again since.
         """
         decision = draft.read(DECISIONS, self.decision)
         if decision is None:
@@ -326,5 +326,7 @@ def _check_coordinator(draft: Draft, by: Sender) -> None:
     speaks(draft, by)
     if by.org not in coordinators(draft):
         raise Refused("not-a-coordinator", f"{by.org} is no meta-coordinator")
+    if by.org not in judging(draft) and not member(draft, by.org).suspended:
+        raise Refused("quarantined", f"{by.org}, or its node with the seat, is in quarantine: what it says of decisions does not count")
     if by.org not in judging(draft):
         raise Refused("validator-suspended", f"{by.org} is suspended: what it says of decisions does not count")

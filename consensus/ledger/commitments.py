@@ -20,7 +20,9 @@ from meshos.values import frozen
 
 @frozen
 class Commitment:
-    """``record`` is the hash of version ``version`` of the agent's record; empty: it was withdrawn."""
+    """``record`` is the hash of what the agent's record says since version ``version``, without that number: later versions that say
+    the same (renewals) have the same hash. Empty: the agent was withdrawn.
+    """
 
     org: str
     version: int

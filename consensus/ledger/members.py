@@ -80,12 +80,6 @@ def coordinators(draft: Draft) -> tuple[str, ...]:
     return draft.read(COORDINATORS, b"") or ()
 
 
-def judging(draft: Draft) -> set[str]:
-    """The meta-coordinators whose word counts now: of a proven liar's organisation (``evidence.py``) it does not."""
-    found = ((did, draft.read(ORGS, did)) for did in coordinators(draft))
-    return {did for did, org in found if org is not None and not org.suspended}
-
-
 def set_coordinator(draft: Draft, did: str, entitled: bool) -> None:
     """Whether ``did`` is a meta-coordinator."""
     others = tuple(one for one in coordinators(draft) if one != did)

@@ -1,8 +1,9 @@
 """Parameters: the mesh's configuration, from genesis and then changed by motions and decisions; each change makes a new version.
 
 All are whole numbers. ``SPECS`` says for each between which bounds it lies, whether coordinators may change it by themselves
-(``approvals.py``), and how much a change of it matters. What people may do (seats, pauses, overruling) is no parameter: it stands
-in genesis.
+(``approvals.py``), and how much a change of it matters. Of these the records' lifetime and the weights of the trust score are only kept
+here: the directory has a lifetime of its own, and nothing computes the score yet. What people may do (seats, pauses, overruling) is no
+parameter: it stands in genesis.
 """
 
 from collections.abc import Mapping

@@ -4,14 +4,17 @@ from collections.abc import Collection, Iterator
 from heapq import nlargest
 from itertools import islice
 
+from meshos.consensus.ledger import seats as seats_of
 from meshos.consensus.ledger.accounts import ACCOUNTS, Account
 from meshos.consensus.ledger.approvals import DECISIONS, WAITING, Decision, approvals_needed
 from meshos.consensus.ledger.audit import AUDIT, NEXT, Entry, place
+from meshos.consensus.ledger.draft import Draft
 from meshos.consensus.ledger.keys import HUMAN, KEYS
 from meshos.consensus.ledger.limits import MAX_AUDIT
 from meshos.consensus.ledger.members import CERTIFICATES, COORDINATORS, ORGS, Org
 from meshos.consensus.ledger.motions import MOTIONS, Motion
 from meshos.consensus.ledger.people import CONSTITUTION, PAUSES, Constitution
+from meshos.consensus.ledger.quarantine import QUARANTINE, UNSETTLED
 from meshos.consensus.ledger.results import Result
 from meshos.consensus.ledger.seats import SEATS, Seats
 from meshos.consensus.ledger.tabs import PAIRS, TABS, Tab, pair
@@ -78,9 +81,16 @@ def coordinators(state: View) -> tuple[str, ...]:
 
 
 def judging(state: View) -> set[str]:
-    """The meta-coordinators whose approvals count: those that are not suspended."""
-    found = ((did, ORGS.read(state, did)) for did in coordinators(state))
-    return {did for did, org in found if org is not None and not org.suspended}
+    """The meta-coordinators whose approvals count: those that are neither suspended nor in quarantine."""
+    return seats_of.judging(Draft(state, 0, 0))
+
+
+def quarantined(state: View, most: int, after: str = "") -> list[tuple[str, int, bool]]:
+    """Who is in quarantine, after ``after`` in the order of their names: since when, and whether several have decided so."""
+    alone = dict(UNSETTLED.read(state, b"") or ())
+    names = ((key.removeprefix(QUARANTINE.prefix).decode(), value) for key, value in state.scan(QUARANTINE.prefix))
+    rows = ((name, QUARANTINE.decode(value), name not in alone) for name, value in names if name > after)
+    return list(islice(rows, most))
 
 
 def tab_with(state: View, caller: str, provider: str) -> tuple[bytes, Tab] | None:

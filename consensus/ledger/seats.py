@@ -24,8 +24,9 @@ from meshos.consensus.ledger.draft import Draft, Sender, Table
 from meshos.consensus.ledger.fields import is_key, is_name, is_number, is_signature, malformed
 from meshos.consensus.ledger.keys import KEYS, NODE, ROOT
 from meshos.consensus.ledger.limits import MAX_NODES
-from meshos.consensus.ledger.members import ORGS, member
+from meshos.consensus.ledger.members import ORGS, coordinators, member
 from meshos.consensus.ledger.packing import pack, unpack
+from meshos.consensus.ledger.quarantine import in_quarantine
 from meshos.consensus.ledger.transaction import domain
 from meshos.consensus.pbft.limits import CHECKPOINT_INTERVAL, MAX_VALIDATORS
 from meshos.consensus.pbft.quorum import faults, quorum
@@ -76,6 +77,16 @@ def seats(draft: Draft) -> Seats:
 def seat_of(draft: Draft, org: str) -> ValidatorEntry | None:
     """The seat of ``org``, if it has one."""
     return next((entry for entry in seats(draft).entries if entry.org == org), None)
+
+
+def judging(draft: Draft) -> set[str]:
+    """The meta-coordinators whose word counts now. It does not of a proven liar's organisation (``evidence.py``), nor of one that is in
+    quarantine, or whose node with the seat is: nobody judges whether it is to be let out itself.
+    """
+    nodes = {str(entry.org): entry.node for entry in seats(draft).entries}
+    found = ((did, draft.read(ORGS, did)) for did in coordinators(draft))
+    trusted = (did for did, org in found if org is not None and not org.suspended)
+    return {did for did in trusted if not in_quarantine(draft, did, nodes.get(did, did))}
 
 
 def speaks(draft: Draft, by: Sender) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from meshos.consensus.ledger.limits import MAX_KEY_CHARS
+from meshos.consensus.ledger.limits import MAX_KEY_CHARS, MAX_NAME_CHARS
 from meshos.consensus.ledger.tree_limits import MAX_KEY_BYTES
 from meshos.errors import BadInput, MeshError
 from meshos.node.api import bodies, json_text, limits, render
@@ -111,6 +111,13 @@ class LedgerHandlers(Handling):
         """A decision by its id, or how that begins: who approved and rejected it, why, and what became of it."""
         work = partial(self._service.decisions.approval, str(request.path_params["id"]))
         return JsonAnswer(render.approval(await self._soon(work)))
+
+    async def quarantine(self, request: Request) -> Response:
+        """Who is in quarantine, in the order of their ids, those after `after`."""
+        after = request.query_params.get("after", "")
+        if len(after) > MAX_NAME_CHARS or not after.isascii():
+            raise BadInput("bad-request", f"an id has at most {MAX_NAME_CHARS} characters of ASCII")
+        return JsonAnswer(render.quarantine(await self._soon(partial(self._service.decisions.quarantine, after))))
 
     async def propose(self, request: Request) -> Response:
         """Propose a decision in the name of this node's org; 200 once it stands on the ledger, executed at once if its risk is small."""

@@ -66,6 +66,7 @@ def agent(view: AgentView) -> Object:
         "embeddingModel": view.embedding_model,
         "trustEvidence": view.trust_evidence,
         "signature": view.signature,
+        "quarantined": view.quarantined,
     }
     if view.embeddings is not None:
         record["embeddings"] = view.embeddings
@@ -204,6 +205,11 @@ def approvals(view: Json) -> Object:
     """GET /v1/approvals."""
     rest = dated(dated(view, "time_ms", "time"), "pausedUntil_ms", "pausedUntil")
     return rest | {"approvals": [_decision(one) for one in _objects(view["approvals"])]}
+
+
+def quarantine(view: Json) -> Object:
+    """GET /v1/quarantine."""
+    return dated(view, "time_ms", "time") | {"quarantined": [dated(one, "since_ms", "since") for one in _objects(view["quarantined"])]}
 
 
 def approval(view: Json) -> Object:

@@ -58,6 +58,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/proposals", "move", "operate", "Move something for the voting organisations to decide"),
     Route("GET", "/v1/proposals/{id}", "proposal", "look", "A motion"),
     Route("POST", "/v1/proposals/{id}/votes", "vote", "operate", "Vote on a motion"),
+    Route("GET", "/v1/quarantine", "quarantine", "look", "Who is in quarantine"),
     Route("GET", "/v1/keys", "keys", "keys", "API keys"),
     Route("POST", "/v1/keys", "make_key", "keys", "Make an API key"),
     Route("DELETE", "/v1/keys/{id}", "revoke_key", "keys", "Revoke an API key"),

@@ -92,6 +92,10 @@ class DecisionService(Protocol):
         """The decisions that wait, oldest first, then those that have ended, newest first."""
         ...
 
+    async def quarantine(self, after: str) -> Json:
+        """Who is in quarantine, in the order of their ids, those after ``after``."""
+        ...
+
     async def approval(self, text: str) -> Json:
         """One decision by its id, or how that begins; raises BadInput ``bad-decision-id`` or ``ambiguous-id``, Refused
         ``no-such-decision``.

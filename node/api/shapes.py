@@ -82,7 +82,10 @@ class TaskKind:
 
 @dataclass(frozen=True, slots=True)
 class AgentView:
-    """The agent record of CONTRACT.md. ``embeddings`` (768 numbers) is there only when it was asked for."""
+    """The agent record of CONTRACT.md. ``embeddings`` (768 numbers) is there only when it was asked for.
+
+    ``quarantined``: no call goes to it, by a decision about the agent, its organisation or the node that publishes it.
+    """
 
     agent_id: AgentId
     mesh_id: OrgDid
@@ -102,6 +105,7 @@ class AgentView:
     last_updated_ms: int
     signature: str
     embeddings: tuple[float, ...] | None = None
+    quarantined: bool = False
 
 
 AgentState = Literal["starting", "running", "restarting", "stopped", "failed", "elsewhere"]

@@ -106,8 +106,9 @@ def agents(target: Target, *, quiet: bool, as_json: bool) -> None:
         for row in rows:
             replicas = table_of(row.get("replicas"))
             tasks = ", ".join(str(one.get("name")) for one in rows_of(row.get("tasks")))
+            notes = "; ".join(filter(None, ("in quarantine" if row.get("quarantined") else "", str(row.get("note") or ""))))
             count = f"{replicas.get('running', 0)}/{replicas.get('wanted', 0)}"
-            shown.append((short(row.get("agentId")), row.get("name"), row.get("state"), count, tasks, row.get("note") or ""))
+            shown.append((short(row.get("agentId")), row.get("name"), row.get("state"), count, tasks, notes))
         columns = ("ID", "NAME", "STATE", "REPLICAS", "TASKS", "NOTE")
         table(_without_empty(columns, shown), [_kept(columns, shown, row) for row in shown], right=("REPLICAS",))
         note(f"{plural(len(rows), 'agent')}, as {target.name} sees it")

@@ -72,11 +72,16 @@ def propose(target: Target, file: Path, timeout_s: float, *, vote: bool, as_json
     reason = content.pop("reason", None)
     if not isinstance(reason, str) or not content:
         raise BadInput("bad-proposal", f"{file} has no reason or no action", hint="see `mesh propose --help` for how it looks")
-    body = {"action": content, "reason": reason, "timeout": timeout_s, "idempotencyKey": secrets.token_hex(16)}
+    put(target, content, reason, timeout_s, "propose" if as_json else "")
+
+
+def put(target: Target, action: Mapping[str, object], reason: str, timeout_s: float, schema: str) -> None:
+    """Propose ``action``, and say how it stands; as a document under the name ``schema``, where there is one."""
+    body = {"action": action, "reason": reason, "timeout": timeout_s, "idempotencyKey": secrets.token_hex(16)}
     with Client(target) as client:
         answer = client.post("v1", "approvals", body=body, timeout_s=timeout_s + GRACE_S)
-    if as_json:
-        document("propose", answer)
+    if schema:
+        document(schema, answer)
         return
     say(str(answer.get("id")))
     _verdict(answer, f"proposed: {action_text(answer)}, risk {answer.get('risk')}")

@@ -67,7 +67,7 @@ def words_of(argv: Sequence[str]) -> list[str]:
     return words
 
 
-GROUPS = frozenset({"genesis", "org", "testnet", "sim", "wallet", "ledger", "key", "policy"})
+GROUPS = frozenset({"genesis", "org", "testnet", "sim", "wallet", "ledger", "key", "policy", "quarantine"})
 """Commands that have commands of their own."""
 
 

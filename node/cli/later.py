@@ -29,7 +29,6 @@ COMMANDS = (
     Later("veto", "let people stop a decision", GOVERNANCE),
     Later("override", "let people replace a decision", GOVERNANCE),
     Later("trust", "show how far an organisation is trusted, and why", TRUST),
-    Later("quarantine", "list what is cut off, and lift it", TRUST),
     Later("policy", "check and test a policy", TRUST),
     Later("attest", "prove what a node runs on", TRUST),
     Later("join", "ask a running mesh to admit a new organisation", JOINING),

@@ -26,6 +26,7 @@ from meshos.node.cli import (
     ledger,
     org,
     proposals,
+    quarantine,
     running,
     wallet,
 )
@@ -41,7 +42,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 PLUGINS = "meshos.commands"
-for part in (demo, testnet, client, init, running, genesis, org, key, wallet, ledger, decisions, proposals, backup, doctor, later):
+for part in (
+    demo,
+    testnet,
+    client,
+    init,
+    running,
+    genesis,
+    org,
+    key,
+    wallet,
+    ledger,
+    decisions,
+    proposals,
+    quarantine,
+    backup,
+    doctor,
+    later,
+):
     part.register(app)
 
 

@@ -21,9 +21,10 @@ from meshos.node.facade import explaining
 from meshos.node.facade.ledger import LedgerDesk
 from meshos.node.facade.voice import TRAIL, Voice
 from meshos.protocols.ledger.port import LedgerView
+from meshos.protocols.ledger.quarantine import kind_of
 
 SHOWN = 200
-"""Ended decisions in a list; the open ones are all in it."""
+"""Ended decisions in a list; the open ones are all in it. And who is in quarantine."""
 _ID = re.compile(r"[0-9a-f]{8,64}")
 
 
@@ -49,6 +50,14 @@ class DecisionDesk:
             "height": window.height,
             "time_ms": window.time_ms,
         }
+
+    async def quarantine(self, after: str) -> shapes.Json:
+        """Who is in quarantine, those after ``after``: since when, and whether several have decided so. At most SHOWN at a time."""
+        self._voice.check_ready()
+        found = queries.quarantined(self._window, SHOWN + 1, after)
+        rows = [{"id": id_, "kind": kind_of(id_), "since_ms": since_ms, "settled": settled} for id_, since_ms, settled in found[:SHOWN]]
+        more = len(found) > SHOWN
+        return {"quarantined": rows, "more": more, "height": self._window.height, "time_ms": self._window.time_ms}
 
     async def approval(self, text: str) -> shapes.Json:
         """One decision, by its id or how that begins, and what was done about it; raises BadInput ``ambiguous-id``, Refused

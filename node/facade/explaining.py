@@ -20,6 +20,7 @@ def agent(view: shapes.AgentView) -> shapes.Explanation:
     lines = [
         f"{view.name} of {view.mesh_id}, version {view.version}, signed by its owner",
         f"trust {view.trust_score:.0f}: {view.trust_evidence} receipts and proofs stand behind it (none gives 50)",
+        *(["it is in quarantine: no call goes to it"] if view.quarantined else []),
         "this node has not called it yet"
         if seen.avg_latency_ms is None
         else f"this node measured {seen.avg_latency_ms:.0f} ms a call, and {100 * (seen.uptime or 0):.0f} % of its calls answered",

@@ -413,7 +413,9 @@ class Facade:
 
     def _view(self, sealed: Sealed) -> shapes.AgentView:
         assert isinstance(sealed.entry, AgentRecord)
-        return views.agent_view(sealed, sealed.entry, self._measurements.of(sealed.entry.agent_id))
+        agent = sealed.entry.agent_id
+        quarantined = self._assembly.barred(agent, sealed.entry.mesh_id, sealed.signer) is not None
+        return views.agent_view(sealed, sealed.entry, self._measurements.of(agent), quarantined=quarantined)
 
     async def _ask_org(self, query: object) -> Any:
         return await self._host.flow(ASK_ORG, query, timeout_s=LOOK_S)

@@ -24,7 +24,9 @@ NameOf: TypeAlias = Callable[[NodeId], str | None]
 SCHEMA_BYTES = 1 << 20
 
 
-def agent_view(sealed: Sealed, record: AgentRecord, measured: Measured, *, embeddings: bool = False) -> shapes.AgentView:
+def agent_view(
+    sealed: Sealed, record: AgentRecord, measured: Measured, *, embeddings: bool = False, quarantined: bool = False
+) -> shapes.AgentView:
     """A record with what the mesh measured beside it."""
     profile = record.profile
     return shapes.AgentView(
@@ -46,6 +48,7 @@ def agent_view(sealed: Sealed, record: AgentRecord, measured: Measured, *, embed
         last_updated_ms=record.updated_ms,
         signature=sealed.signature.hex(),
         embeddings=tuple(float(number) for number in record.embeddings()) if embeddings else None,
+        quarantined=quarantined,
     )
 
 

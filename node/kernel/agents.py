@@ -90,13 +90,24 @@ class Deployment:
 
 
 class AgentFlows:
-    """The Flows of one node. ``office`` knows who leads its organisation; ``wall_ms`` the wall clock."""
+    """The Flows of one node. ``office`` knows who leads its organisation; ``wall_ms`` the wall clock; ``committed`` which version of an
+    agent's record the ledger has, 0: none.
+    """
 
-    def __init__(self, me: Peer, *, office: Lead, embedder: Embedder, wall_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        me: Peer,
+        *,
+        office: Lead,
+        embedder: Embedder,
+        wall_ms: Callable[[], int],
+        committed: Callable[[AgentId], int] = lambda agent: 0,
+    ) -> None:
         self._me = me
         self._office = office
         self._embedder = embedder
         self._wall_ms = wall_ms
+        self._committed = committed
         self._changing: set[AgentId] = set()
         self._running: dict[AgentId, int] = {}  # what this node has started and not ended, and in which version (0: of a try)
         self._ran = 0  # the term in which it has last tried to start all that is recorded
@@ -267,9 +278,9 @@ class AgentFlows:
         self._stray.discard(agent)
 
     async def _next_version(self, agent: AgentId, before: Agent | None) -> int:
-        """Above whatever this organisation or anybody who holds its records has seen, also after this node lost its disk."""
+        """Above whatever this organisation, the ledger or anybody who holds its records has seen, also after this node lost its disk."""
         (held,) = await Propose[tuple[Held | None, ...]](Find((agent,)), to="directory")
-        return max(0 if before is None else before.version, 0 if held is None else held.version) + 1
+        return max(0 if before is None else before.version, 0 if held is None else held.version, self._committed(agent)) + 1
 
     async def _sealed(self, profile: Profile, version: int) -> Sealed:
         checked(profile)

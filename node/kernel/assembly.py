@@ -7,7 +7,9 @@ the few things that its ports must reach.
 import random
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 
+from meshos.consensus.ledger.parameters import PARAMETERS
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.org.replicated import GROUP, OrgState
@@ -36,6 +38,7 @@ from meshos.presets import Timing
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.commands import MACHINE as DIRECTORY_MACHINE
 from meshos.protocols.directory.embedder import Embedder
+from meshos.protocols.directory.holdings import uncapped
 from meshos.protocols.directory.machine import Directory
 from meshos.protocols.directory.parts import Measures, Parts, unmeasured
 from meshos.protocols.directory.record import PROTOCOL as DIRECTORY
@@ -45,6 +48,9 @@ from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.directory.wire import HINT
 from meshos.protocols.leader.wire import LEADER
 from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
+from meshos.protocols.ledger.quarantine import Barred, barred_by
+from meshos.protocols.ledger.registrar import MACHINE as REGISTRAR
+from meshos.protocols.ledger.registrar import Registrar, committed
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed
@@ -145,6 +151,8 @@ class Assembly:
     group: GroupFlows
     ledger: Pbft
     window: ReplicaLedger
+    barred: Barred
+    registrar: Registrar
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
         """The nodes of ``org`` that work can be sent to now: of the own organisation, the one that leads it first."""
@@ -190,7 +198,10 @@ def assemble(outside: Outside) -> Assembly:
         listeners=(KERNEL, *PAYMENTS_STORED),
     )
     window = ReplicaLedger(ledger, outside.views[LEDGER])
-    agents = AgentFlows(me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms)
+    barred = barred_by(window)
+    agents = AgentFlows(
+        me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms, committed=lambda agent: committed(window, agent)
+    )
     group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
     leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
     tasks = TaskServices(
@@ -200,11 +211,12 @@ def assemble(outside: Outside) -> Assembly:
         verifier=outside.verifier,
         payments=OnCredit(me.org),
         serves=agents.serves,
+        barred=barred,
     )
-    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member, pays=True)
+    calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member, pays=True, barred=barred)
     shelf = Shelf(outside.embedder)
     checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
-    parts = Parts(me.node, me.org, checker, shelf, membership.routable_peers, outside.measures)
+    parts = Parts(me.node, me.org, checker, shelf, membership.routable_peers, outside.measures, barred)
 
     revocations = Revocations(outside.revoked or dict)
 
@@ -260,8 +272,9 @@ def assemble(outside: Outside) -> Assembly:
     allowed = {**dict.fromkeys(open_to_all, any_member), LEADER: own_only}
     listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_member)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
-    directory = Directory(me.node, outside.views["directory"])
+    directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window))
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP)
+    registrar = Registrar(me, org, window, org.replica.view, now=outside.now)
     receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take)
     machines: dict[str, Machine] = {
         "flows": flows,
@@ -272,11 +285,35 @@ def assemble(outside: Outside) -> Assembly:
         **payment_machines(
             me, outside.genesis_hash, window, OrgBooks(org.replica.view), outside.terms, outside.views, now=outside.now, wall_ms=wall_ms
         ),
+        REGISTRAR: registrar,
         "directory": directory,
         RECEIPTS: receipts,
         KERNEL: watch,
     }
-    return Assembly(machines, membership, rpc, flows, directory, receipts, watch, tasks, shelf, revocations, org, group, ledger, window)
+    return Assembly(
+        machines,
+        membership,
+        rpc,
+        flows,
+        directory,
+        receipts,
+        watch,
+        tasks,
+        shelf,
+        revocations,
+        org,
+        group,
+        ledger,
+        window,
+        barred,
+        registrar,
+    )
+
+
+def directory_caps(window: ReplicaLedger) -> tuple[int, int]:
+    """What the ledger's parameters say of how many records are held."""
+    now = None if window.restoring else PARAMETERS.read(window, b"")
+    return uncapped() if now is None else (now["directory-max-records"], now["directory-max-records-per-org"])
 
 
 async def ask_org(command: object) -> object:

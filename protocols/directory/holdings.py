@@ -9,8 +9,9 @@ take no part in digests: they are nobody else's business.
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from meshos.errors import Refused
 from meshos.ids import AgentId, OrgDid
@@ -46,10 +47,20 @@ def bucket_of(agent: AgentId) -> int:
     return int(agent[2:4], 16)
 
 
+Caps: TypeAlias = Callable[[], tuple[int, int]]
+"""How many records the mesh wants held, in all and of one organisation. No node holds more than its own limits."""
+
+
+def uncapped() -> tuple[int, int]:
+    """What a mesh that says nothing wants."""
+    return limits.TOTAL_RECORDS, limits.ORG_RECORDS
+
+
 class Holdings:
     """See the module's text."""
 
-    def __init__(self) -> None:
+    def __init__(self, caps: Caps = uncapped) -> None:
+        self._caps = caps
         self._buckets: list[dict[AgentId, Holding]] = [{} for _ in range(limits.BUCKETS)]
         self._digests: list[bytes | None] = [None] * limits.BUCKETS
         self._root: bytes | None = None
@@ -81,9 +92,10 @@ class Holdings:
             raise Refused("org-full", f"{org} has {limits.ORG_ENTRIES} records and withdrawn ones here", hint="wait until the latter lapse")
         if kind != "record" or (held is not None and held.kind == "record"):
             return
-        if self._records[org] >= limits.ORG_RECORDS:
-            raise Refused("org-full", f"{org} has {limits.ORG_RECORDS} records here, and may have no more", hint="withdraw some")
-        if self.records >= limits.TOTAL_RECORDS and self._records[org] >= limits.ORG_SURE:
+        most, of_one = (min(pair) for pair in zip(self._caps(), uncapped(), strict=True))
+        if self._records[org] >= of_one:
+            raise Refused("org-full", f"{org} has {self._records[org]} records here, and may have no more", hint="withdraw some")
+        if self.records >= most and self._records[org] >= limits.ORG_SURE:
             raise Refused("directory-full", f"the directory holds {self.records} records", hint="try again when others have lapsed")
 
     def put(self, holding: Holding) -> None:

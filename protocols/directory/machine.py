@@ -46,7 +46,7 @@ from meshos.protocols.directory.commands import (
     is_record,
     item_of,
 )
-from meshos.protocols.directory.holdings import Holding, Holdings, Kind
+from meshos.protocols.directory.holdings import Caps, Holding, Holdings, Kind, uncapped
 from meshos.protocols.directory.record import AgentRecord, Sealed, parse
 from meshos.storage.store import View
 
@@ -59,12 +59,14 @@ _RESTART_S = 5.0
 
 
 class Directory:
-    """See the module's text. ``node`` is this node's id, by which it knows the entries that it has signed itself."""
+    """See the module's text. ``node`` is this node's id, by which it knows the entries that it has signed itself; ``caps`` how many records
+    the mesh wants held.
+    """
 
-    def __init__(self, node: str, view: View) -> None:
+    def __init__(self, node: str, view: View, caps: Caps = uncapped) -> None:
         self._node = node
         self._view = view
-        self._held = Holdings()
+        self._held = Holdings(caps)
         self._expiries: list[tuple[float, AgentId, bytes]] = []
         self._unchecked: dict[AgentId, None] = {}
         self._cheats: Counter[OrgDid] = Counter()  # until a restart; so are the two below

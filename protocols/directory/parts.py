@@ -7,6 +7,7 @@ from typing import TypeAlias
 from meshos.ids import AgentId, NodeId, OrgDid
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.shelf import Shelf
+from meshos.protocols.ledger.quarantine import Barred, nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ def unmeasured(agent: AgentId) -> Measured:
 @dataclass(slots=True)
 class Parts:
     """``peers`` gives the other nodes that are alive, now. ``busy_with`` are those that a round is under way with, ``hinted_by`` those
-    whose announcement is being followed, and whether to ask them again after it."""
+    whose announcement is being followed, and whether to ask them again after it. ``barred`` knows who is in quarantine."""
 
     node: NodeId
     org: OrgDid
@@ -39,5 +40,6 @@ class Parts:
     shelf: Shelf
     peers: Callable[[], Sequence[NodeId]]
     measures: Measures = unmeasured
+    barred: Barred = nobody
     busy_with: set[NodeId] = field(default_factory=set)
     hinted_by: dict[NodeId, bool] = field(default_factory=dict)

@@ -136,6 +136,16 @@ def digest_of(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=16, person=b"meshos/dir/1").digest()
 
 
+def content_hash(body: bytes) -> bytes:
+    """SHA-256 of what a body says, its version left out: what an organisation commits to on the ledger. A record that is renewed, under the
+    next version, has the same.
+    """
+    fields = cbor.decode(body, max_bytes=limits.RECORD_BYTES)
+    assert isinstance(fields, dict)
+    rest = {name: value for name, value in fields.items() if name != "version"}
+    return hashlib.sha256(b"meshos/record/1\0" + cbor.encode(rest)).digest()
+
+
 def parse(data: bytes) -> Sealed:
     """The sealed entry in ``data``; nothing is verified yet. Raises Refused ``too-large``, ``bad-encoding`` or ``bad-record``."""
     parts = cbor.decode(data, max_bytes=limits.RECORD_BYTES)

@@ -2,10 +2,14 @@
 
 In this form there is one cell, and every node is in it, so that the asking node answers itself. ``Cell`` is the interface at which
 the directory will be sharded: a question goes in, candidates come out, and merging does not care from where.
+
+What is in quarantine (an agent, its organisation, the node that publishes it) is not found. Records are held all the same: once it is
+lifted they are there.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from meshos.effects import Ok, Outcome
@@ -102,12 +106,39 @@ async def ask_cells(cells: Sequence[Cell], request: DiscoverRequest) -> Discover
 
 async def local_cell(parts: Parts, request: DiscoverRequest) -> Sequence[Found]:
     """What this node holds that fits. A record that ranks high for the first time has its vector checked before."""
-    keep = acceptor(parts, request.filters) if request.filters.any() else None
-    wanted = request.limit + limits.RANKS_HIGH
-    matches = await Compute(lambda: parts.shelf.search(request.query, wanted, keep), cost_s=0.015)
+    matches = await _matches(parts, request)
     wrong = await _check_high(parts, [match.sealed for match in matches[: limits.RANKS_HIGH]])
     good = [match for match in matches if match.sealed.digest not in wrong][: request.limit]
     return [_found(parts, request.filters, match) for match in good]
+
+
+async def _matches(parts: Parts, request: DiscoverRequest) -> list[Match]:
+    """What fits and is not in quarantine, the best first. The ledger is read between the searches, which worker threads do."""
+    keep = acceptor(parts, request.filters) if request.filters.any() else None
+    wanted, out = request.limit + limits.RANKS_HIGH, frozenset[str]()
+    for _ in range(limits.BARRED_ROUNDS):
+        accepts = _without(out, keep)
+        matches = await Compute(partial(parts.shelf.search, request.query, wanted, accepts), cost_s=0.015)
+        barred = {match.record.agent_id: _barred(parts, match) for match in matches}
+        matches = [match for match in matches if barred[match.record.agent_id] is None]
+        more = {name for name in barred.values() if name is not None}
+        if not more:
+            break
+        out |= more
+    return matches
+
+
+def _barred(parts: Parts, match: Match) -> str | None:
+    """Who is to be left out, so that the agent is not found: its organisation, or itself."""
+    record = match.record
+    found = parts.barred(record.mesh_id, record.agent_id, match.sealed.signer)
+    return record.agent_id if found == match.sealed.signer else found
+
+
+def _without(out: frozenset[str], keep: Callable[[AgentRecord], bool] | None) -> Callable[[AgentRecord], bool] | None:
+    if not out:
+        return keep
+    return lambda record: record.mesh_id not in out and record.agent_id not in out and (keep is None or keep(record))
 
 
 async def _check_high(parts: Parts, records: Sequence[Sealed]) -> frozenset[bytes]:

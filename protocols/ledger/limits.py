@@ -1,4 +1,4 @@
-"""Every bound of a node's own transactions, with its reason, and how the bounds hang together."""
+"""Every bound of a node's own transactions and of what it owes the ledger, with its reason, and how the bounds hang together."""
 
 from meshos.consensus.ledger.limits import MAX_LIFETIME_MS, MAX_PENDING
 
@@ -28,6 +28,23 @@ RESUBMIT_S = 5.0
 RESUBMIT_MOST_S = 60.0
 """How soon what was not decided is given to the ledger again, and at most, with doubling pauses."""
 
+LOOK_S = 2.0
+"""How often a node looks whether it owes the ledger something: two numbers are read."""
+
+REFRESH_S = 600.0
+"""How often an organisation's leader compares all its agents' records all the same: whatever was missed is mended within this time."""
+
+PAGE = 16
+"""Agents compared in one step, some 5 ms of it where all are new."""
+
+AT_ONCE = 4
+"""Of what is owed, on its way at the same time: payments go through the same places, and wait for somebody."""
+
+OWED_S = 5.0
+OWED_MOST_S = 600.0
+"""After what was refused, how soon it is tried again, and at most, with doubling pauses."""
+
+assert 4 * AT_ONCE <= IN_FLIGHT and LOOK_S < OWED_S < OWED_MOST_S
 assert IN_FLIGHT < MAX_PENDING, "the ledger waits for all that we have in flight"
 assert LIFETIME_MS < FILLER_LIFETIME_MS < MAX_LIFETIME_MS
 assert IN_FLIGHT + QUEUED < KEPT, "nothing is forgotten that somebody may just have asked for"

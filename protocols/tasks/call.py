@@ -17,6 +17,8 @@ the outcome all the same, so a repeated call runs nothing again. Any other end o
 
 Where the node pays (``protocols/payments``), a call that may cost something is promised before it is sent and settled when it is certain
 what it costs. What cannot be settled here (nobody said how it ended, the Flow was cancelled) is settled later by ``settle``.
+
+No call goes to what is in quarantine (``protocols/ledger/quarantine.py``). To be told how one ended that was made before is no call.
 """
 
 from collections.abc import Callable
@@ -29,6 +31,7 @@ from meshos.errors import BadInput, MeshError, Refused, Unreachable
 from meshos.flow import Port, Propose
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.protocols.leader.reaching import ask_any
+from meshos.protocols.ledger.quarantine import Barred, nobody, quarantined
 from meshos.protocols.payments.commands import PAYING, PayNow, Promise, Promised, Settle
 from meshos.protocols.tasks import amounts
 from meshos.protocols.tasks.hashing import sha256
@@ -122,7 +125,7 @@ class _Asked:
 
 class Calls:
     """The caller's Flows of one node. ``org_of`` knows of which organisation a node is (None: not a known member); ``pays`` says that this
-    node has the machine "paying".
+    node has the machine "paying"; ``barred`` knows who is in quarantine.
     """
 
     def __init__(
@@ -133,18 +136,21 @@ class Calls:
         verifier: Verifier,
         org_of: Callable[[NodeId], OrgDid | None],
         pays: bool = False,
+        barred: Barred = nobody,
     ) -> None:
         self._me = me
         self._genesis_hash = genesis_hash
         self._verifier = verifier
         self._org_of = org_of
         self._pays = pays
+        self._barred = barred
 
     async def call(self, request: CallRequest) -> TaskResult:
-        """The Flow "call". Raises what was refused (nothing was done), Unreachable if nobody was reached, Refused ``receipt-invalid``
-        or ``result-not-kept`` (it was done). Every other end is a TaskResult.
+        """The Flow "call". Raises what was refused (nothing was done; ``quarantined`` before anything was promised), Unreachable if nobody
+        was reached, Refused ``receipt-invalid`` or ``result-not-kept`` (it was done). Every other end is a TaskResult.
         """
         timeout_ms = _checked(request)
+        providers = self._callable(request)
         asked = await self._promised(await _asked(request), request.timeout_s)
         body = encode_request(
             TaskRequest(
@@ -160,7 +166,7 @@ class Calls:
             )
         )
         try:
-            answered = await self._ask(asked, request.providers, TASK, body, request.timeout_s + GRACE_S)
+            answered = await self._ask(asked, providers, TASK, body, request.timeout_s + GRACE_S)
         except Unreachable as error:
             if error.outcome != "unknown":
                 await self._settle(asked, 0)
@@ -253,6 +259,19 @@ class Calls:
         return self._pays and asked.most != 0 and asked.provider != self._me.org
 
     # -- parts -------------------------------------------------------------------------------------------------------
+
+    def _callable(self, request: CallRequest) -> tuple[NodeId, ...]:
+        """The nodes of ``request.providers`` that may be called. Raises Refused ``quarantined`` where there is none."""
+        found = self._barred(request.agent, request.provider_org)
+        if found is not None:
+            raise quarantined(found, "no call goes to it")
+        found = self._barred(self._me.org, self._me.node)
+        if found is not None:
+            raise quarantined(found, "it calls nobody")
+        providers = tuple(node for node in request.providers if self._barred(node) is None)
+        if request.providers and not providers:
+            raise quarantined(request.providers[0], f"no other node of {request.provider_org} can be reached")
+        return providers
 
     async def _ask(self, asked: _Asked, providers: tuple[NodeId, ...], protocol: str, body: bytes, timeout_s: float) -> bytes:
         """The reply of the first provider that takes it."""

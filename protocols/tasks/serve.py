@@ -43,6 +43,7 @@ from meshos.flow import Ask, Compute, Gather, Port, Propose, Sleep
 from meshos.flow_machine import ABANDONED
 from meshos.ids import AgentId, Peer, TaskId
 from meshos.protocols.leader.reaching import RETRIED
+from meshos.protocols.ledger.quarantine import Barred, nobody, quarantined
 from meshos.protocols.payments.commands import Accepted
 from meshos.protocols.rpc.events import Inbound
 from meshos.protocols.rpc.limits import BODY_BYTES
@@ -88,7 +89,7 @@ def allow_all(caller: Peer, agent: AgentId, tool: str) -> MeshError | None:
 
 class TaskServices:
     """The services of one node. ``me`` is this node, ``office`` knows who leads its organisation, ``serves`` whether an agent is not still
-    to be started by a node that has just come to lead.
+    to be started by a node that has just come to lead, ``barred`` who is in quarantine.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class TaskServices:
         payments: Payments,
         policy: Policy = allow_all,
         serves: Callable[[AgentId], bool] = lambda agent: True,
+        barred: Barred = nobody,
     ) -> None:
         self._me = me
         self._office = office
@@ -109,6 +111,7 @@ class TaskServices:
         self._payments = payments
         self._policy = policy
         self._serves = serves
+        self._barred = barred
         self._recovering: set[TaskId] = set()
         self.unsigned = 0
         """Outcomes that could not be signed, for the node's metrics."""
@@ -126,6 +129,9 @@ class TaskServices:
         if not self._serves(request.agent):
             starting = "the node that leads since a moment ago still starts its organisation's agents; nothing was done"
             raise Unreachable("agent-starting", starting, hint="try again in a moment", outcome="not_done")
+        barred = self._quarantined(caller, request.agent)
+        if barred is not None:
+            return await self._begun_before(request.task, caller, barred)
         refusal = self._policy(caller, request.agent, request.tool)
         if refusal is not None:
             raise refusal
@@ -156,6 +162,24 @@ class TaskServices:
             raise ended.error
         assert isinstance(ended, Ok)
         return await _reply(ended.value, replayed=False)
+
+    def _quarantined(self, caller: Peer, agent: AgentId) -> Refused | None:
+        found = self._barred(agent, self._me.org, self._me.node)
+        if found is not None:
+            return quarantined(found, "calls of it are refused")
+        found = self._barred(caller.org, caller.node)
+        return None if found is None else quarantined(found, "its calls are refused")
+
+    async def _begun_before(self, task: TaskId, caller: Peer, barred: Refused) -> bytes:
+        """How a task ended that was begun before the quarantine, and is asked for again; raises ``barred`` for any other."""
+        try:
+            found = await Propose[Running | Ended](GetTask(task))
+        except Refused:
+            raise barred from None
+        ended = found if isinstance(found, Ended) else await Propose[Ended](AwaitOutcome(task))
+        if ended.intent.caller.org != caller.org:
+            raise barred
+        return await _reply(ended, replayed=True)
 
     async def call_off(self, inbound: Inbound) -> bytes:
         """The service ``/meshos/task-call-off/1``: end the task if it has not ended; gives how it ended, as ``task`` does."""

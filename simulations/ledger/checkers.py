@@ -3,7 +3,8 @@
 Safety, at each block as it is first decided: all decide one block at a height; no transaction is done twice; no token comes or goes, and
 each organisation has what its transfers, tabs and redemptions leave it; nothing is redeemed on a tab beyond what its caller has signed;
 no decision above the risk threshold is executed without max(3, f_c + 1) coordinators that have approved it in transactions of their own,
-and none twice; nor do decisions below it take a parameter further, together, than one may from what several decided. What a node was
+and none twice; nor do decisions below it take a parameter further, together, than one may from what several decided. What is in quarantine
+neither decides nor is called (``standing.py``). What a node was
 told of its transactions is what the blocks say. Liveness: after healing everybody is at one height with one root, and a transfer of
 every organisation whose validator does not lie is committed in time; where validators lie, somebody has set the clocks by then.
 """
@@ -12,8 +13,9 @@ from collections import Counter
 
 from meshos import cbor
 from meshos.consensus.ledger.accounts import ACCOUNTS, Transfer
-from meshos.consensus.ledger.actions import Tune
+from meshos.consensus.ledger.actions import Quarantine, Tune
 from meshos.consensus.ledger.approvals import APPROVE, DECISIONS, EXECUTED, OPEN, Judge, Propose, decision_id
+from meshos.consensus.ledger.commitments import COMMITMENTS
 from meshos.consensus.ledger.conservation import faults
 from meshos.consensus.ledger.kinds import Order, read
 from meshos.consensus.ledger.parameters import PARAMETERS, RISK_THRESHOLD, SPECS
@@ -27,6 +29,7 @@ from meshos.protocols.ledger.port import LEDGER, Decided, Noticed
 from meshos.protocols.ledger.slots import COMMITTED, EXPIRED, REFUSED
 from meshos.protocols.payments.commands import PAYING
 from meshos.simulations.genesis import ALLOCATION
+from meshos.simulations.ledger.standing import Standing
 from meshos.simulations.ledger.work import TUNED, LedgerWork, committed
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.world import SimNode, Violation, World
@@ -51,6 +54,7 @@ class LedgerChecker:
         self._approved: dict[bytes, set[OrgDid]] = {}
         self._status: dict[bytes, str] = {}
         self._tuned = self._settled = 0  # what a parameter is, and what it was when several coordinators last decided on it
+        self._standing = Standing()
         self.figures: dict[str, float] = dict.fromkeys(
             ("blocks", "transactions done", "transfers told", "decisions approved", "decisions ended", "redeemed micro"), 0
         )
@@ -61,6 +65,8 @@ class LedgerChecker:
             for effect in effects:
                 if type(effect) is Sign:
                     self._sign(effect.payload)
+        if machine == "flows":
+            self._standing.begins(node, self._mesh.assemblies[node.name].window, effects)
         if machine != LEDGER:
             return
         seen: set[int] = set()
@@ -110,6 +116,8 @@ class LedgerChecker:
 
     def _do(self, order: Order, id_: bytes) -> None:
         org, body = self._mesh.org_of[NodeId(order.transaction.key)], order.body
+        if isinstance(body, Propose | Judge):
+            self._standing.said(org)
         if isinstance(body, Transfer):
             self._moved[org] -= body.micro
             self._moved[body.to] += body.micro
@@ -142,9 +150,12 @@ class LedgerChecker:
                 self.figures["decisions ended"] += 1
                 enough = len(self._approved.get(id_, ())) >= self._needed()
                 tuned_by_several |= decision.status == EXECUTED and enough and isinstance(decision.action, Tune)
+                if decision.status == EXECUTED and isinstance(decision.action, Quarantine):
+                    self._standing.decided(decision.action, alone=not enough)
                 if decision.status == EXECUTED and decision.risk > RISK_THRESHOLD and not enough:
                     raise Violation("safety", f"decision {id_.hex()} is executed, approved by {sorted(self._approved.get(id_, ()))} only")
         self._check_tuned(node, tuned_by_several)
+        self._standing.look(ledger)
         if height % AUDITED == 0:
             self._audit(node)
 
@@ -192,6 +203,11 @@ class LedgerChecker:
                     "stuck", f"after healing, {self._work.sent[ref].node.name} has its transfer not committed in {self.CAUGHT_UP_S:g} s"
                 )
         self._check_told()
+        committed_to = [
+            COMMITMENTS.decode(value) for _, value in self._mesh.assemblies[self._mesh.living()[0]].window.scan(COMMITMENTS.prefix)
+        ]
+        self.figures |= self._standing.figures | {"agents committed to": len(committed_to)}
+        self.figures["of them withdrawn"] = sum(not one.record for one in committed_to)
         living = self._mesh.living()
         heights = {node: self._mesh.assemblies[node].window.height for node in living}
         if set(heights.values()) != {len(self._headers)}:

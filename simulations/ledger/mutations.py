@@ -5,12 +5,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from meshos.consensus.ledger import accounts, actions, approvals, parameters, tabs
+from meshos.consensus.ledger import accounts, actions, approvals, members, parameters, tabs
 from meshos.consensus.ledger.draft import Draft
 from meshos.consensus.ledger.draft import Sender as By
 from meshos.errors import Refused
 from meshos.protocols.ledger import sender
 from meshos.protocols.ledger.slots import EXPIRED, Slot
+from meshos.protocols.tasks.call import Calls
+from meshos.protocols.tasks.serve import TaskServices
 from meshos.simulations.mutations import Mutation, replaced
 
 
@@ -60,6 +62,30 @@ def risk_is_measured_step_by_step() -> Iterator[None]:
         return sum(actions._distance(now[name], new) * parameters.SPECS[name].sensitivity for name, new in self.changes) // 100
 
     with replaced(actions.Tune, "risk", risk):
+        yield
+
+
+@contextmanager
+def each_quarantine_is_a_small_one() -> Iterator[None]:
+    """What one coordinator has put under quarantine before adds nothing to the risk of the next."""
+    with replaced(actions, "unsettled", lambda draft: {}):
+        yield
+
+
+@contextmanager
+def those_in_quarantine_decide_too() -> Iterator[None]:
+    """All coordinators judge."""
+    with replaced(approvals, "judging", lambda draft: set(members.coordinators(draft))):
+        yield
+
+
+@contextmanager
+def a_quarantine_is_words_only() -> Iterator[None]:
+    """No node looks at it when it is called."""
+    with (
+        replaced(TaskServices, "_quarantined", lambda self, caller, agent: None),
+        replaced(Calls, "_callable", lambda self, request: request.providers),
+    ):
         yield
 
 
@@ -126,6 +152,11 @@ MUTATIONS = (
     ),
     Mutation("judged-after-the-end", "decisions that have ended are judged", an_executed_decision_may_be_judged, "safety"),
     Mutation("risk-in-steps", "small steps lead anywhere", risk_is_measured_step_by_step, "safety", "on nobody's word"),
+    Mutation(
+        "quarantines-in-steps", "many small quarantines", each_quarantine_is_a_small_one, "safety", "on nobody's word but single ones"
+    ),
+    Mutation("judged-from-quarantine", "they let themselves out", those_in_quarantine_decide_too, "safety", "while they are in quarantine"),
+    Mutation("quarantine-not-obeyed", "what is in quarantine is called", a_quarantine_is_words_only, "safety", "is in quarantine"),
     Mutation("transfer-for-nothing", "who transfers keeps it", a_transfer_costs_nothing, "safety", "tokens are not conserved"),
     Mutation("voucher-paid-whole", "a voucher is paid whole each time", each_voucher_is_paid_whole, "safety"),
     Mutation("name-forgotten", "what is asked for again is done again", a_name_is_forgotten, "safety", "more than one transaction"),

@@ -7,12 +7,16 @@ also after a crash: it must not be done twice.
 import random
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from meshos.consensus.ledger.accounts import Transfer
 from meshos.consensus.ledger.actions import Action, Quarantine, Tune
 from meshos.consensus.ledger.approvals import APPROVE, DECISIONS, OPEN, REJECT, WAITING, Judge, Propose
 from meshos.consensus.ledger.body import Body
+from meshos.consensus.ledger.commitments import COMMITMENTS
+from meshos.consensus.ledger.draft import Table
 from meshos.consensus.ledger.parameters import PARAMETERS
+from meshos.consensus.ledger.quarantine import QUARANTINE
 from meshos.effects import Ok, Outcome
 from meshos.ids import NodeId
 from meshos.node.kernel.assembly import SEND
@@ -21,6 +25,7 @@ from meshos.protocols.ledger.slots import COMMITTED, Concluded
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.work import Asking
 from meshos.simulations.world import SimNode, World
+from meshos.storage.store import View
 
 SENT_S = 60.0
 """How long somebody waits for a transaction."""
@@ -109,17 +114,24 @@ class LedgerWork:
         parameters = PARAMETERS.read(ledger, b"")
         if parameters is None:
             return  # a state is being laid down
-        action = self._action(parameters[TUNED])
+        action = self._action(ledger, parameters[TUNED])
         self.send(node, f"propose {len(self.sent)}".encode(), Propose(action, "to see"))
 
-    def _action(self, ttl_ms: int) -> Action:
+    def _action(self, ledger: View, ttl_ms: int) -> Action:
         draw = self._rng.random()
-        if draw < 0.4:
+        if draw < 0.3:
             return Tune(((TUNED, max(60_000, ttl_ms - self._rng.randrange(1, 1 + ttl_ms // 2))),))  # small enough for one alone
-        if draw < 0.7:
+        if draw < 0.5:
             return Tune(((TUNED, self._rng.randrange(60_000, 1_000_000_000)),))
-        subject = self._rng.choice(self._orgs)
-        return Quarantine(subject, lift=self._rng.random() < 0.5)
+        barred, agents = _names(ledger, QUARANTINE), _names(ledger, COMMITMENTS)
+        if barred and self._rng.random() < 0.5:
+            return Quarantine(self._rng.choice(barred), lift=True)
+        orgs = not agents or (not barred and self._rng.random() < 0.7)  # of organisations only one: else nobody would be left to judge
+        return Quarantine(self._rng.choice(self._orgs if orgs else agents))
+
+
+def _names(ledger: View, table: Table[Any]) -> list[str]:
+    return [key.removeprefix(table.prefix).decode() for key, _ in ledger.scan(table.prefix)]
 
 
 def committed(sent: Sent) -> bool:

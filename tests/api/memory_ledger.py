@@ -99,6 +99,11 @@ class MemoryDecisions:
         shown = {"threshold": 25, "coordinators": [ORG], "pausedUntil_ms": None, "height": 1, "time_ms": NOW_MS}
         return {"approvals": rows, **shown}
 
+    async def quarantine(self, after: str) -> Json:
+        done = sorted(str(one["action"]["quarantine"]) for one in self.found.values() if one["state"] == "executed")  # type: ignore[index]
+        rows = [{"id": id_, "kind": "organisation", "since_ms": NOW_MS, "settled": True} for id_ in done if id_ > after]
+        return {"quarantined": rows[:1], "more": len(rows) > 1, "height": 1, "time_ms": NOW_MS}
+
     async def approval(self, text: str) -> Json:
         found = [one for id_, one in self.found.items() if id_.startswith(text)]
         if not found:

@@ -85,3 +85,20 @@ async def test_an_organisation_of_the_ledger_tells_its_seat_and_how_often_it_was
         assert (await client.get("/v1/ledger/orgs/did:mesh:enterprise:nobody")).json()["name"] == "no-such-org"
     async with live.client("") as client:
         assert (await client.get("/v1/ledger/orgs/did:mesh:enterprise:alpha")).status_code == 401
+
+
+async def test_who_is_in_quarantine_is_listed_page_by_page(live: Live) -> None:
+    async with live.client("operator") as client:
+        for name in ("delta", "beta"):
+            made = (
+                await client.post("/v1/approvals", json={"action": {"quarantine": f"did:mesh:enterprise:{name}"}, "reason": "x"})
+            ).json()
+            await client.post(f"/v1/approvals/{made['id']}/approve", json={"reason": "so it is"})
+        first = (await client.get("/v1/quarantine")).json()
+        assert first["more"] is True and [row["id"] for row in first["quarantined"]] == ["did:mesh:enterprise:beta"]
+        rest = (await client.get("/v1/quarantine", params={"after": "did:mesh:enterprise:beta"})).json()
+        (row,) = rest["quarantined"]
+        assert (row["id"], row["kind"], row["settled"], rest["more"]) == ("did:mesh:enterprise:delta", "organisation", True, False)
+        assert row["since"].endswith("Z") and rest["height"] == 1
+        for bad in ("x" * 97, "é"):
+            assert (await client.get("/v1/quarantine", params={"after": bad})).status_code == 400

@@ -55,3 +55,17 @@ def test_a_key_that_is_not_there_or_not_a_persons(mesh: Mesh, tmp_path: Path) ->
     assert (ran.code, "[no-keys]" in ran.err) == (2, True)
     assert mesh("reject", id_, "--key", "nobody.key", "--reason", "two\nlines").code == 2
     assert mesh("pause", "--reason", "x").code == 2, "only a person pauses"
+
+
+def test_what_is_in_quarantine_is_listed_and_lifted(mesh: Mesh, tmp_path: Path) -> None:
+    for name in ("beta", "gamma"):
+        mesh("approve", proposed(mesh, tmp_path, f"quarantine: did:mesh:enterprise:{name}"), "--reason", "so it is")
+    assert {"did:mesh:enterprise:beta", "did:mesh:enterprise:gamma"} <= set(mesh("quarantine", "list", "-q").out.split()), "of two pages"
+    listed = mesh("quarantine", "list")
+    row = next(line for line in listed.out.splitlines() if line.startswith("did:mesh:enterprise:beta"))
+    assert "organisation" in row and row.endswith("several") and "in quarantine at block 1" in listed.err
+    document = json.loads(mesh("quarantine", "list", "--json").out)
+    assert document["schema"] == "mesh.quarantine-list/1" and document["more"] is False and len(document["quarantined"]) >= 2
+    lifted = json.loads(mesh("quarantine", "lift", "did:mesh:enterprise:beta", "--reason", "it is mended", "--json").out)
+    assert (lifted["action"], lifted["reason"], lifted["state"]) == ({"lift": "did:mesh:enterprise:beta"}, "it is mended", "open")
+    assert "[usage]" in mesh("quarantine", "lift", "did:mesh:enterprise:beta").err

@@ -167,6 +167,23 @@ def test_an_organisation_cannot_fill_the_directory_for_others(monkeypatch: pytes
     assert [error.name for _, error in merged.refused] == ["org-full"] * 3  # five entries of seven were there already
 
 
+def test_the_mesh_decides_how_many_records_are_held_within_a_nodes_own_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("ORG_RECORDS", 5), ("TOTAL_RECORDS", 8), ("ORG_SURE", 2)):
+        monkeypatch.setattr(limits, name, value)
+    alone, caps = Alone(), [(8, 3)]
+    alone.machine = Directory(alone.node, alone.store, lambda: caps[-1])
+
+    def publish(by: int, count: int) -> list[str]:
+        merged: Merged = alone.do(Merge(tuple(sealed_record(f"agent {number}", by=by) for number in range(count))))
+        return [error.name for _, error in merged.refused]
+
+    assert publish(0, 4) == ["org-full"]
+    caps.append((1_000_000, 1_000_000))
+    assert publish(0, 7) == ["org-full"] * 2, "what a node has room for stays its own"
+    caps.append((5, 4))
+    assert publish(1, 4) == ["directory-full"] * 2 and alone.machine.statistics()["records"] == 7, "what is held stays"
+
+
 def test_a_condemned_version_is_not_taken_again_but_a_later_one_is() -> None:
     alone = Alone()
     cheat = sealed_record(forged=True)

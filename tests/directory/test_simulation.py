@@ -269,3 +269,19 @@ def test_what_a_revoked_node_published_leaves_every_directory_and_may_be_publish
     mesh.slip_in(0, signed(record("clock", by=1, version=1), "n1-b"))
     mesh.run(20.0)
     assert mesh.alike() and mesh.held(3)["records"] == 41
+
+
+def test_what_is_in_quarantine_is_not_found_and_others_take_its_place() -> None:
+    mesh = Mesh(31, nodes=4)
+    for number in range(3):
+        mesh.publish(number, *(Profile(f"chess {number}-{serial}", f"Plays chess, variant {number} {serial}.") for serial in range(6)))
+
+    def found() -> set[str]:
+        return {one.record.profile.name for one in mesh.discover(3, DiscoverRequest("plays chess", 8)).agents}
+
+    mesh.quarantine = {org(0), mesh.ids[1], agent_id(org(2), "chess 2-3")}
+    assert found() == {f"chess 2-{serial}" for serial in (0, 1, 2, 4, 5)}, "of an organisation, of a node, of an agent"
+    mesh.quarantine = {org(0), org(1), org(2)}
+    assert found() == set()
+    mesh.quarantine = set()
+    assert len(found()) == 8, "nothing was forgotten"

@@ -73,6 +73,7 @@ class Mesh:
         self.world = World(seed, faults)
         self.ids = [NodeId(f"n{number}-a") for number in range(nodes)]
         self.parts: dict[NodeId, Parts] = {}
+        self.quarantine: set[str] = set()
         self.ended: dict[object, FlowEnded] = {}
         self.flows = 0
         self.world.noticed = self._noticed
@@ -86,7 +87,12 @@ class Mesh:
     def _build(self, node: SimNode) -> Mapping[str, Machine]:
         me = node.name
         parts = self.parts[me] = Parts(
-            me, node.spec.org, checker(me.encode()), Shelf(EMBEDDER), lambda: [other for other in self.ids if other != me]
+            me,
+            node.spec.org,
+            checker(me.encode()),
+            Shelf(EMBEDDER),
+            lambda: [other for other in self.ids if other != me],
+            barred=self.barred,
         )
 
         def anybody(_: Peer) -> bool:
@@ -97,6 +103,10 @@ class Mesh:
             "rpc": Rpc(Peer(me, node.spec.org), {PROTOCOL: anybody, HINT: anybody}, node.rng),
             "directory": Directory(me, node.views["directory"]),
         }
+
+    def barred(self, *names: str) -> str | None:
+        """What the ledger says."""
+        return next((name for name in names if name in self.quarantine), None)
 
     def _noticed(self, node: SimNode, effect: object) -> None:
         if isinstance(effect, IndexChanged):

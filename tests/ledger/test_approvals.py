@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from meshos.consensus.ledger.actions import QUARANTINE, Action, Quarantine, Tune
+from meshos.consensus.ledger.actions import Action, Quarantine, Tune
 from meshos.consensus.ledger.approvals import (
     APPROVE,
     DECISIONS,
@@ -31,6 +31,7 @@ from meshos.consensus.ledger.motions import Entitle, Move, Vote, motion_id
 from meshos.consensus.ledger.orgs import RemoveHuman
 from meshos.consensus.ledger.parameters import PARAMETERS
 from meshos.consensus.ledger.people import Pause, overrule, power
+from meshos.consensus.ledger.quarantine import QUARANTINE
 from meshos.ids import agent_id
 from tests.ledger.books import Books, did, genesis
 
@@ -204,8 +205,8 @@ def test_what_cannot_be_proposed(books: Books) -> None:
 
 def test_what_was_approved_too_late_to_be_done_has_failed(books: Books) -> None:
     first, second = proposed(books, by="alpha"), proposed(books, by="beta")
-    judge(books, first, APPROVE, "gamma-1", "delta-1")
-    judge(books, second, APPROVE, "gamma-1", "delta-1")
+    judge(books, first, APPROVE, "gamma-1", "beta-1")
+    judge(books, second, APPROVE, "gamma-1", "alpha-1")
     assert (status(books, first), status(books, second)) == (EXECUTED, FAILED)
     assert trail(books)[-1].why == "already-quarantined"
 
@@ -216,7 +217,7 @@ def test_what_was_approved_too_late_to_be_done_has_failed(books: Books) -> None:
 def test_a_decision_is_done_once(books: Books) -> None:
     id_ = proposed(books)
     judge(books, id_, APPROVE, "beta-1", "gamma-1")
-    books.refused("delta-1", Judge(id_, APPROVE, "too"), "decision-ended")
+    books.refused("alpha-1", Judge(id_, APPROVE, "too"), "decision-ended")
     books.refused("alpha-ada", Judge(id_, APPROVE, "too"), "decision-ended")
     assert [entry.what for entry in trail(books)].count(EXECUTED) == 1
 

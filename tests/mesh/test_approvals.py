@@ -47,6 +47,14 @@ def done(body: Any, what: str) -> int:
     return sum(entry["what"] == what for entry in body["trail"])
 
 
+def lift(net: Net, subject: str, orgs: tuple[str, str, str]) -> None:
+    """Three organisations let ``subject`` out of quarantine again, as the next test finds it."""
+    id_ = propose(net, orgs[0], {"lift": subject})
+    for org in orgs[1:]:
+        assert judge(net, org, id_, "approve").status == 200
+    everywhere(net, id_, "executed")
+
+
 def events(net: Net, org: str, about: str) -> list[str]:
     """What the node's stream of events has told of a decision."""
     node, found = net.node(org), []
@@ -85,13 +93,16 @@ def test_a_risky_decision_is_executed_once_when_three_have_approved_it(net: Net,
     again = net.mesh("approve", id_[:8], "--org", "beta")
     assert (again.code, "[already-voted]" in again.err) == (4, True), again
     assert net.must("approve", id_[:8], "--reason", "so it is", "--org", "gamma") == "executed\n"
-    late = judge(net, "delta", id_, "approve")
+    late = judge(net, "alpha", id_, "approve")
     assert late.status >= 400 and late.body["name"] == "decision-ended"
+    everywhere(net, id_, "executed")
+    assert judge(net, "delta", id_, "approve").body["name"] == "quarantined", "what is in quarantine judges nothing"
     for body in everywhere(net, id_, "executed"):
         assert done(body, "executed") == 1 and len(body["approvedBy"]) == 3
     assert events(net, "delta", id_) == ["proposed", "approve", "approve", "executed"]
     assert id_ in [row["id"] for row in json.loads(net.must("approvals", "--all", "--org", "delta", "--json"))["approvals"]]
     assert "executed by coordinators" in net.must("explain", id_[:16], "--org", "delta")
+    lift(net, net.node("delta").node_id, ("alpha", "beta", "gamma"))
 
 
 def test_a_rejected_one_is_not_done_and_cannot_be_approved_any_more(net: Net) -> None:
@@ -135,6 +146,7 @@ def test_the_side_with_a_quorum_decides_and_the_other_learns_of_it(net: Net) -> 
     until(lambda: net.acquainted(*ORGS))
     for body in everywhere(net, id_, "executed"):
         assert (done(body, "approve"), done(body, "executed")) == (2, 1)
+    lift(net, net.node("gamma").did, ("alpha", "beta", "delta"))
 
 
 def test_people_approve_and_reverse_with_keys_that_no_node_has(net: Net) -> None:

@@ -24,6 +24,7 @@ from meshos.node.kernel.payments import STORED as PAYMENTS
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.recording import FOLDER
 from meshos.protocols.ledger.port import LEDGER
+from meshos.protocols.ledger.registrar import MACHINE as REGISTRAR
 from meshos.protocols.tasks.outbox import MACHINE as RECEIPTS
 
 ECHO = Path(__file__).resolve().parents[2] / "examples" / "echo"
@@ -33,7 +34,7 @@ AGENT = {
     "runtime": {"mcp": {"command": ["python", "server.py"]}},
     "pricing": {"perQuery": "0.5 MESH"},
 }
-MACHINES = {"rpc", "membership", ORG, LEDGER, *PAYMENTS, "directory", RECEIPTS, KERNEL}
+MACHINES = {"rpc", "membership", ORG, LEDGER, *PAYMENTS, REGISTRAR, "directory", RECEIPTS, KERNEL}
 
 
 class Done(Protocol):

@@ -15,6 +15,7 @@ def test_a_mesh_that_pays_and_decides_keeps_its_books_also_where_a_validator_lie
     assert report.visited.get("validators of whole nodes lie", 0) == lies
     figures = report.figures
     assert figures["transfers told"] > 50 and figures["decisions ended"] > 3 and figures["redeemed micro"] > 0
+    assert (figures["agents committed to"], figures["of them withdrawn"]) == (8, 4) and figures["quarantines on one word"] > 0
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.name for mutation in MUTATIONS])

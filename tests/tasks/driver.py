@@ -66,6 +66,7 @@ class Node:
     def __init__(self, world: "World", peer: Peer, leader: NodeId, random: Random, policy: Policy) -> None:
         self.world, self.peer, self.leader, self.policy = world, peer, leader, policy
         self.store = MemoryStore(random)
+        self.quarantine: set[str] = set()
         self.life = 0
         self.effects = 0
         self.crash_after: int | None = None
@@ -81,9 +82,9 @@ class Node:
         self.org = self._organisation()
         office = self.org if self.leader == self.peer.node else Elsewhere(self.leader)
         self.services = TaskServices(
-            self.peer, office=office, genesis_hash=GENESIS, verifier=verifier, payments=OwedOnly(), policy=self.policy
+            self.peer, office=office, genesis_hash=GENESIS, verifier=verifier, payments=OwedOnly(), policy=self.policy, barred=self.barred
         )
-        calls = Calls(self.peer, genesis_hash=GENESIS, verifier=verifier, org_of=world.org_of)
+        calls = Calls(self.peer, genesis_hash=GENESIS, verifier=verifier, org_of=world.org_of, barred=self.barred)
         table: dict[str, Service] = {
             wire.TASK: self.services.task,
             wire.CALL_OFF: self.services.call_off,
@@ -99,6 +100,10 @@ class Node:
         self.asked: dict[int, NodeId] = {}
         self.recovery = self.begin("recover", None)
         self.begin("deliver", None)
+
+    def barred(self, *names: str) -> str | None:
+        """What this node's ledger says."""
+        return next((name for name in names if name in self.quarantine), None)
 
     def _organisation(self) -> OrgMachine:
         """Its machine; of the node that its organisation's group was founded on, one that leads already."""

@@ -1,0 +1,198 @@
+"""The machine "registrar": what this node owes the ledger, compared with what the ledger says, and sent where it is missing.
+
+Two things are owed. The node that leads its organisation commits to the record of each agent that the organisation runs
+(``consensus/ledger/commitments.py``), in its newest version; an agent that was withdrawn is committed to as gone. And the node that holds
+its organisation's seat says which version of the ledger's rules it supports (``consensus/ledger/upgrades.py``).
+
+Theory of operation. Nothing is remembered on disk: what is owed is the difference between two states that both survive a crash, the
+organisation's and the ledger's. The machine looks every LOOK_S, at a few numbers that tell whether the organisation's agents may have
+changed: only then, when it comes to lead, and every REFRESH_S are they read, PAGE at a time. What is owed goes to the machine
+"transactions", AT_ONCE at the same time, so that payments have their turn. Once that has ended, however it has, the ledger's state says
+whether it is owed still; what is comes again after a pause that grows. Two nodes that both take themselves for the leader do no harm: the
+ledger takes a version once.
+
+What is committed to is a deployment, not each renewal of its record: a record that is published again under the next version is the same
+but for that version, and so is its hash (``record.content_hash``).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshos.consensus.ledger.body import Body
+from meshos.consensus.ledger.commitments import COMMITMENTS, Commit
+from meshos.consensus.ledger.seats import SEATS
+from meshos.consensus.ledger.upgrades import RULES, SUPPORTED, Rules, Support
+from meshos.consensus.org.commands import Agent
+from meshos.consensus.org.entries import agent_key, decode_agent, read_meta
+from meshos.consensus.org.machine import Lead
+from meshos.effects import Completed, Err, Ok, Outcome, Tell, Tick
+from meshos.errors import Refused
+from meshos.flow import Propose
+from meshos.flow_machine import Abandon, Perform
+from meshos.ids import AgentId, Peer
+from meshos.protocols.directory.record import content_hash, parse
+from meshos.protocols.ledger.limits import AT_ONCE, LOOK_S, OWED_MOST_S, OWED_S, PAGE, REFRESH_S
+from meshos.protocols.ledger.port import LedgerView
+from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
+from meshos.protocols.ledger.sender import Send
+from meshos.protocols.ledger.slots import COMMITTED, Concluded
+from meshos.storage.store import View
+
+MACHINE = "registrar"
+
+
+@dataclass(slots=True)
+class _Owed:
+    """``body``, under a name that begins with ``name`` and ends with the number of the attempt: a name that has ended sends nothing new."""
+
+    name: str
+    body: Body
+    attempt: int = 0
+    failures: int = 0
+    not_before: float = 0.0
+    op: int = 0
+    """Of the attempt that is under way."""
+    asked_at: float = 0.0
+
+
+class Registrar:
+    """See the module's text. ``office`` knows who leads the organisation, ``state`` gives the organisation's state as it is here now."""
+
+    def __init__(self, me: Peer, office: Lead, ledger: LedgerView, state: Callable[[], View], *, now: float) -> None:
+        self._me = me
+        self._office = office
+        self._ledger = ledger
+        self._state = state
+        self._look_at = now
+        self._read: tuple[int, int] | None = None  # the lead and the organisation's audit number when its agents were read last
+        self._refresh_at = now
+        self._after: AgentId | None = None  # reading them goes on after this one
+        self._owed: dict[str, _Owed] = {}  # by agent; that of the rules by ""
+        self._ops = 0
+        self.refused = 0
+        """Attempts that ended without being done."""
+        self._effects: list[object] = []
+
+    def step(self, now: float, event: object) -> list[object]:
+        """See ``meshos.effects.Machine``."""
+        self._effects = []
+        if isinstance(event, Completed):
+            self._ended(now, event)
+        elif isinstance(event, Perform):
+            refusal = Refused("unknown-command", "the registrar takes no commands")
+            self._effects.append(Tell(event.reply_to, Completed(event.op, Err(refusal))))
+        elif not isinstance(event, Tick | Abandon):
+            raise TypeError(f"Registrar has no use for {event!r}")
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            self._look(now)
+        self._send(now)
+        return self._effects
+
+    def deadline(self) -> float | None:
+        """When it looks next."""
+        return self._look_at
+
+    def statistics(self) -> dict[str, int]:
+        """What is owed, what of it is on its way, and attempts that ended without being done."""
+        return {"owed": len(self._owed), "in_flight": self._in_flight(), "refused": self.refused}
+
+    # -- what is owed ------------------------------------------------------------------------------------------------
+
+    def _look(self, now: float) -> None:
+        if self._ledger.restoring:
+            return  # a part of a state says nothing of what is missing in it
+        self._look_at_rules()
+        lead = self._office.lead
+        if lead is None:
+            self._read = self._after = None
+            for name in [name for name in self._owed if name]:
+                del self._owed[name]  # what is on its way goes on; whoever leads sees to the rest
+            return
+        state = self._state()
+        found = (lead, read_meta(state).audit)
+        if found != self._read or now >= self._refresh_at:
+            self._read, self._refresh_at, self._after = found, now + REFRESH_S, AgentId("")
+        if self._after is not None:
+            self._after = self._look_at_agents(state, self._after)
+            if self._after is not None:
+                self._look_at = now  # the rest in the next step
+
+    def _look_at_rules(self) -> None:
+        org, held = self._me.org, SEATS.read(self._ledger, b"")
+        seat = None if held is None else next((entry for entry in held.entries if entry.org == org), None)
+        rules = RULES.read(self._ledger, b"") or Rules()
+        if seat is None or seat.node != self._me.node or dict(rules.support).get(org, 1) == SUPPORTED:
+            self._owed.pop("", None)
+        else:
+            self._owe("", f"support/{SUPPORTED}", Support(SUPPORTED))
+
+    def _look_at_agents(self, state: View, after: AgentId) -> AgentId | None:
+        """Compare PAGE of them, those after ``after``; gives the last, None where there are no more."""
+        count, prefix = 0, agent_key("")
+        for key, value in state.scan(prefix):
+            if key <= agent_key(after) and after:
+                continue
+            if count == PAGE:
+                return after
+            agent = decode_agent(value)
+            after, count = agent.agent, count + 1
+            self._compare(agent)
+        return None
+
+    def _compare(self, agent: Agent) -> None:
+        if committed(self._ledger, agent.agent) >= agent.version:
+            self._owed.pop(agent.agent, None)
+            return
+        record = None if agent.withdrawn else content_hash(parse(agent.record).body)
+        self._owe(agent.agent, f"commit/{agent.agent}/{agent.version}", Commit(agent.name, agent.version, record))
+
+    def _owe(self, key: str, name: str, body: Body) -> None:
+        known = self._owed.get(key)
+        if known is None or known.name != name:
+            self._owed[key] = _Owed(name, body)
+
+    # -- sending it --------------------------------------------------------------------------------------------------
+
+    def _in_flight(self) -> int:
+        return sum(1 for owed in self._owed.values() if owed.op)
+
+    def _send(self, now: float) -> None:
+        room = AT_ONCE - self._in_flight()
+        due = [owed for owed in self._owed.values() if not owed.op and owed.not_before <= now]
+        for owed in due[: max(0, room)]:
+            self._ops += 1
+            owed.op, owed.asked_at = self._ops, now
+            operation = Propose[object](Send(f"{owed.name}/{owed.attempt}".encode(), owed.body), to=TRANSACTIONS)
+            self._effects.append(Tell(TRANSACTIONS, Perform(owed.op, operation, None, MACHINE)))
+
+    def _ended(self, now: float, event: Completed) -> None:
+        """An attempt has ended. Whether it is owed still is for the ledger's state to say."""
+        key = next((key for key, owed in self._owed.items() if owed.op == event.op), None)
+        if key is None:
+            return  # of something that is owed no more
+        owed = self._owed[key]
+        owed.op, owed.attempt = 0, owed.attempt + (1 if isinstance(event.outcome, Ok) else 0)
+        done = _is_done(event.outcome)
+        if not self._ledger.restoring and self._is_settled(owed.body, key):
+            del self._owed[key]
+        elif now > owed.asked_at or not isinstance(event.outcome, Ok):  # else the name had ended before: by an earlier life of this node
+            owed.failures = min(owed.failures + 1, 8)
+            owed.not_before = now + min(OWED_MOST_S, OWED_S * 2 ** (owed.failures - 1))
+        self.refused += not done
+
+    def _is_settled(self, body: Body, key: str) -> bool:
+        if isinstance(body, Commit):
+            return committed(self._ledger, AgentId(key)) >= body.version
+        rules = RULES.read(self._ledger, b"") or Rules()
+        return dict(rules.support).get(self._me.org, 1) == SUPPORTED
+
+
+def committed(ledger: View, agent: AgentId) -> int:
+    """The version of its record that the ledger has; 0: none."""
+    found = COMMITMENTS.read(ledger, agent)
+    return 0 if found is None else found.version
+
+
+def _is_done(outcome: Outcome[object]) -> bool:
+    return isinstance(outcome, Ok) and isinstance(outcome.value, Concluded) and outcome.value.outcome == COMMITTED

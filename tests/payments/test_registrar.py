@@ -1,0 +1,282 @@
+"""What a node owes the ledger: sent once, by whom it falls to, again where it was not done, and nothing where nothing is missing."""
+
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from meshos.consensus.ledger.commitments import COMMITMENTS, Commit, Commitment
+from meshos.consensus.ledger.seats import SEATS, Seats
+from meshos.consensus.ledger.upgrades import RULES, SUPPORTED, Rules, Support
+from meshos.consensus.org.commands import Agent
+from meshos.consensus.org.entries import META, Meta, agent_key, write_agent, write_meta
+from meshos.consensus.pbft.validators import ValidatorEntry
+from meshos.effects import Delete, Err, Ok, Put, Tick
+from meshos.errors import Refused, busy
+from meshos.ids import AgentId, NodeId, agent_id
+from meshos.protocols.directory.record import Tombstone, content_hash, seal
+from meshos.protocols.ledger import registrar as module
+from meshos.protocols.ledger.limits import AT_ONCE, LOOK_S, OWED_S, PAGE, REFRESH_S
+from meshos.protocols.ledger.registrar import Registrar
+from meshos.protocols.ledger.sender import Send
+from meshos.protocols.ledger.slots import COMMITTED, EXPIRED, REFUSED, Concluded
+from meshos.storage.memory import MemoryStore
+from tests.directory.world import record
+from tests.payments.lone import ALPHA, ME, Ledger, Lone
+
+OTHER = NodeId("alpha-2")
+
+
+class Office:
+    """Who leads alpha."""
+
+    lead: int | None = 1
+    leader = ME.node
+
+
+class Alpha:
+    """The organisation's state, its node's registrar, and the ledger."""
+
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        self.ledger, self.office, self.store = ledger or Ledger(), Office(), MemoryStore(Random(0))
+        self.audits = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """A new life of the node."""
+        self.lone = Lone(Registrar(ME, self.office, self.ledger, lambda: self.store, now=100.0))
+        self.ops: dict[bytes, int] = {}
+
+    def deploy(self, name: str, version: int = 1, *, withdrawn: bool = False) -> AgentId:
+        id_ = agent_id(ALPHA, name)
+        entry = Tombstone(ALPHA, name, version, 0) if withdrawn else record(name, version=version)
+        sealed = seal(entry, ME.node, bytes(64), b"proof")
+        agent = Agent(id_, name, version, b"file", "/", sealed.to_bytes(), (), 0, 0, withdrawn)
+        self.audits += 1
+        self.store.write((Put(agent_key(id_), write_agent(agent)), Put(META, write_meta(Meta(audit=self.audits)))))
+        return id_
+
+    def look(self, later: float = LOOK_S) -> list[Send]:
+        """What it sends after so much time."""
+        self.lone.now += later
+        for _ in range(200):
+            self.lone.step(Tick())
+            if (self.lone.machine.deadline() or 0.0) > self.lone.now:
+                break
+        return self.sent()
+
+    def sent(self) -> list[Send]:
+        asked, self.lone.asked = self.lone.asked, []
+        found = [(op, command) for op, command in asked if isinstance(command, Send)]
+        assert len(found) == len(asked)
+        self.ops |= {command.ref: op for op, command in found}
+        return [command for _, command in found]
+
+    def end(self, send: Send, outcome: str = COMMITTED, name: str = "", later: float = 0.5) -> list[Send]:
+        """The ledger decides; what is sent then."""
+        if outcome == COMMITTED:
+            self.commit(send)
+        self.lone.now += later
+        self.lone.complete(self.ops[send.ref], Ok(Concluded(send.ref, bytes(32), outcome, name)))
+        return self.sent()
+
+    def commit(self, send: Send) -> None:
+        body = send.body
+        if isinstance(body, Support):
+            self.ledger.put(RULES, b"", Rules(support=((ALPHA, body.version),)))
+            return
+        assert isinstance(body, Commit)
+        self.ledger.put(COMMITMENTS, agent_id(ALPHA, body.name), Commitment(ALPHA, body.version, body.record or b"", 1))
+
+
+@pytest.fixture
+def alpha() -> Alpha:
+    return Alpha()
+
+
+# -- commitments -------------------------------------------------------------------------------------------------------
+
+
+def test_a_deployed_agent_is_committed_to_once_by_the_leader(alpha: Alpha) -> None:
+    assert alpha.look() == []
+    id_ = alpha.deploy("clock")
+    (send,) = alpha.look()
+    assert send == Send(f"commit/{id_}/1/0".encode(), Commit("clock", 1, _hash("clock")))
+    assert alpha.look() == [], "it is on its way"
+    assert alpha.end(send) == [] and alpha.look(REFRESH_S) == []
+    assert alpha.lone.machine.statistics() == {"owed": 0, "in_flight": 0, "refused": 0}  # type: ignore[attr-defined]
+
+
+def test_a_renewed_record_has_the_hash_of_the_first_and_another_text_has_not() -> None:
+    assert _hash("clock", 1) == _hash("clock", 7) != _hash("chess", 1)
+
+
+def test_a_new_version_and_a_withdrawal_are_committed_to(alpha: Alpha) -> None:
+    alpha.deploy("clock")
+    alpha.end(alpha.look()[0])
+    alpha.deploy("clock", 2)
+    (send,) = alpha.look()
+    assert send.body == Commit("clock", 2, _hash("clock", 2))
+    alpha.end(send)
+    alpha.deploy("clock", 3, withdrawn=True)
+    (send,) = alpha.look()
+    assert send.body == Commit("clock", 3, None)
+
+
+def test_a_newer_version_takes_the_place_of_one_that_is_on_its_way(alpha: Alpha) -> None:
+    alpha.deploy("clock")
+    (first,) = alpha.look()
+    alpha.deploy("clock", 2)
+    (second,) = alpha.look()
+    alpha.end(first, REFUSED, "version-conflict")
+    assert alpha.look(REFRESH_S) == [], "the newer one is on its way still"
+    alpha.end(second)
+    assert alpha.look(REFRESH_S) == []
+
+
+def test_whoever_does_not_lead_sends_nothing_and_begins_when_it_does(alpha: Alpha) -> None:
+    alpha.office.lead = None
+    alpha.deploy("clock")
+    assert alpha.look() == [] and alpha.look(REFRESH_S) == []
+    alpha.office.lead = 2
+    assert len(alpha.look()) == 1
+
+
+def test_what_another_node_has_committed_to_is_not_sent(alpha: Alpha) -> None:
+    id_ = alpha.deploy("clock")
+    alpha.ledger.put(COMMITMENTS, id_, Commitment(ALPHA, 1, _hash("clock"), 1))
+    assert alpha.look() == []
+    alpha.ledger.put(COMMITMENTS, id_, None)
+    assert alpha.look() == [], "nothing changed here"
+    assert len(alpha.look(REFRESH_S)) == 1, "but it is compared again now and then"
+
+
+def test_a_restart_asks_for_the_same_under_the_same_name(alpha: Alpha) -> None:
+    alpha.deploy("clock")
+    (first,) = alpha.look()
+    alpha.begin()
+    assert alpha.look() == [first]
+
+
+def test_a_refusal_is_tried_again_under_another_name_after_growing_pauses(alpha: Alpha) -> None:
+    id_ = alpha.deploy("clock")
+    (send,) = alpha.look()
+    pauses = []
+    for attempt in range(1, 5):
+        began = alpha.lone.now
+        again = alpha.end(send, EXPIRED)
+        while not again:
+            again = alpha.look()
+        (send,) = again
+        assert send.ref == f"commit/{id_}/1/{attempt}".encode()
+        pauses.append(alpha.lone.now - began)
+    assert pauses[0] >= OWED_S and all(later > 1.4 * earlier for earlier, later in pairwise(pauses)), pauses
+
+
+def test_what_had_ended_before_a_restart_costs_no_pause(alpha: Alpha) -> None:
+    alpha.deploy("clock")
+    (send,) = alpha.look()
+    (again,) = alpha.end(send, EXPIRED, later=0.0)
+    assert again.ref.endswith(b"/1")
+
+
+def test_a_full_queue_is_tried_again_under_the_same_name(alpha: Alpha) -> None:
+    alpha.deploy("clock")
+    (send,) = alpha.look()
+    alpha.lone.complete(alpha.ops[send.ref], Err(busy("the queue of this node's transactions")))
+    assert alpha.look() == [] and alpha.look(OWED_S) == [send]
+
+
+def test_a_thousand_agents_are_committed_to_a_few_at_a_time_and_read_in_pages(alpha: Alpha, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = [0]
+    compare = Registrar._compare
+
+    def counted(self: Registrar, agent: Agent) -> None:
+        read[0] += 1
+        compare(self, agent)
+
+    monkeypatch.setattr(Registrar, "_compare", counted)
+    for number in range(3 * PAGE + 1):
+        alpha.deploy(f"agent {number}")
+    alpha.lone.now += LOOK_S
+    alpha.lone.step(Tick())
+    assert read[0] == PAGE, "in one step"
+    sent = alpha.sent() + alpha.look()
+    assert len(sent) == AT_ONCE and read[0] == 3 * PAGE + 1
+    done = set()
+    while sent:
+        send = sent.pop(0)
+        done.add(send.body)
+        sent += alpha.end(send)
+        assert len(sent) <= AT_ONCE
+    assert len(done) == 3 * PAGE + 1 == len({body.name for body in done if isinstance(body, Commit)})
+    for _ in range(20):
+        alpha.look()
+    assert read[0] == 3 * PAGE + 1, "none is read again while nothing changes"
+
+
+def test_a_state_that_is_being_laid_down_is_no_reason_to_send(alpha: Alpha) -> None:
+    alpha.deploy("clock")
+    alpha.ledger.restoring = True
+    assert alpha.look() == [] and alpha.look() == []
+    alpha.ledger.restoring = False
+    assert len(alpha.look()) == 1
+
+
+def test_an_organisation_whose_state_is_older_than_the_ledgers_sends_nothing(alpha: Alpha) -> None:
+    id_ = alpha.deploy("clock", 3)
+    alpha.ledger.put(COMMITMENTS, id_, Commitment(ALPHA, 5, bytes(32), 1))
+    assert alpha.look() == []
+
+
+def test_what_is_gone_from_the_organisation_is_owed_no_more(alpha: Alpha) -> None:
+    id_ = alpha.deploy("clock")
+    (send,) = alpha.look()
+    alpha.store.write((Delete(agent_key(id_)),))
+    alpha.office.lead = None
+    alpha.look()
+    assert alpha.end(send, EXPIRED) == [] and alpha.look(REFRESH_S) == []
+
+
+def test_it_takes_no_commands(alpha: Alpha) -> None:
+    outcome = alpha.lone.ask("anything")
+    assert isinstance(outcome, Err) and isinstance(outcome.error, Refused) and outcome.error.name == "unknown-command"
+
+
+# -- support of rules --------------------------------------------------------------------------------------------------
+
+
+def seated(ledger: Ledger, node: NodeId) -> None:
+    ledger.put(SEATS, b"", Seats((ValidatorEntry(ALPHA, node, "key"),)))
+
+
+def test_the_node_with_the_seat_says_which_rules_it_supports(alpha: Alpha, monkeypatch: pytest.MonkeyPatch) -> None:
+    alpha.office.lead = None
+    seated(alpha.ledger, ME.node)
+    assert alpha.look() == [], "what the ledger takes for granted"
+    monkeypatch.setattr(module, "SUPPORTED", 2)
+    (send,) = alpha.look()
+    assert send == Send(b"support/2/0", Support(2))
+    assert alpha.end(send) == [] and alpha.look() == []
+    monkeypatch.setattr(module, "SUPPORTED", 1)
+    (back,) = alpha.look()
+    assert back.body == Support(1)
+
+
+def test_a_node_without_the_seat_says_nothing(alpha: Alpha, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SUPPORTED", 2)
+    assert alpha.look() == []
+    seated(alpha.ledger, OTHER)
+    assert alpha.look() == []
+    seated(alpha.ledger, ME.node)
+    assert len(alpha.look()) == 1
+    seated(alpha.ledger, OTHER)
+    assert alpha.look() == [] and alpha.lone.machine.statistics()["owed"] == 0  # type: ignore[attr-defined]
+
+
+def test_this_code_supports_the_rules_that_are_taken_for_granted() -> None:
+    assert SUPPORTED == 1, "then what a new mesh announces is tested elsewhere"
+
+
+def _hash(name: str, version: int = 1) -> bytes:
+    return content_hash(seal(record(name, version=version), ME.node, bytes(64), b"proof").body)
