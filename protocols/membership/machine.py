@@ -374,7 +374,7 @@ class Membership:
         if isinstance(command, commands.ReadCertificates):
             return table.certificates_of(command.nodes)
         if isinstance(command, commands.FindStrangers):
-            return tuple(n for n in command.nodes if n not in table.credentials and n not in table.expelled)
+            return tuple(n for n in command.nodes if n not in table.credentials)  # also of who was expelled: it may have another by now
         if isinstance(command, commands.Merge):
             return self._merge(command)
         raise Refused("unknown-command", f"membership does not know {type(command).__name__}")

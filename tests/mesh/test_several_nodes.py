@@ -118,26 +118,6 @@ def test_a_move_that_was_signed_offline_counts_once(three: Three) -> None:
     assert json.loads(three.must("org", "seat", "alpha-2", *here, "--json"))["changed"], "the number of moves is read from the ledger"
 
 
-def test_the_root_key_is_rotated_once_all_nodes_have_certificates_under_it(three: Three) -> None:
-    here, did = ("--dir", three.node("alpha-1").dir), three.node("alpha-1").did
-    begun = json.loads(three.must("org", "rotate-root", *here, "--json"))
-    assert sorted(one["name"] for one in begun["waiting"]) == ["alpha-2", "alpha-3"]
-    refused = three.mesh("org", "rotate-root", "--commit", *here)
-    assert (refused.code, "[certificates-missing]" in refused.err) == (4, True), refused
-    for one in begun["waiting"]:
-        pem = three.must("org", "reissue", one["node_id"], *here)
-        (Path(three.node(one["name"]).dir) / "certificate.next.pem").write_text(pem)
-    done = json.loads(three.must("org", "rotate-root", "--commit", *here, "--json"))
-    assert (done["committed"], done["height"] > 0) == (True, True)
-    found = three.ask("alpha-1", "GET", f"/v1/ledger/orgs/{did}").body
-    assert found["root"] == begun["next"]
-    moved = json.loads(three.must("org", "seat", "alpha-3", *here, "--json"))
-    assert moved["changed"] and seat(three)[0] == three.node("alpha-3").node_id, "the new root key signs"
-    for node in three.nodes():
-        until(lambda node=node: not (Path(node.dir) / "certificate.next.pem").exists(), f"{node.name} has not swapped its certificate")
-    until(lambda: all(three.sees(one.name, other.name) == "alive" for one in three.nodes() for other in three.nodes()), "they parted")
-
-
 def test_a_leader_that_is_killed_is_followed_by_another_with_its_agents(three: Three, echo: str) -> None:
     first = three.leader("alpha-1")
     others = [node.name for node in three.nodes() if node.name != first]
