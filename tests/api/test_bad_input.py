@@ -111,11 +111,13 @@ async def test_an_address_that_guesses_keys_is_not_heard(live: Live) -> None:
     assert names[-1] == "rate-limited"
 
 
-async def test_a_key_has_a_rate(live: Live) -> None:
-    burst = int(limits.RATES["read"][1])
+async def test_a_key_has_a_rate(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    burst = 20
+    monkeypatch.setitem(limits.RATES, "read", (0.001, float(burst)))  # on a busy machine the usual rate is faster than this test
+    live.tokens["slow"] = live.keys.mint("slow", "read")
     answers = 0
-    async with live.client("read") as client:
-        for _ in range(burst * 20):
+    async with live.client("slow") as client:
+        for _ in range(burst + 10):
             answer = await client.get("/v1/nothing")
             answers += 1
             if answer.status_code == 429:
