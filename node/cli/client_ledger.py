@@ -103,7 +103,7 @@ def org(target: Target, did: str | None, *, as_json: bool) -> None:
     if answer.get("suspended"):
         warn("its validator signed two things where it must sign one: its vote does not count until the others give it back")
     if seat != answer.get("votes"):
-        warn("the seat goes over with the next checkpoint; there is one every 64 blocks")
+        warn("the seat goes over with the next checkpoint, within some five minutes")
 
 
 def _seat_of(answer: Mapping[str, object], node: Mapping[str, object]) -> str:

@@ -218,7 +218,7 @@ def _say_registered(done: "Registered", command: str, what: str, as_json: bool) 
         return
     say(done.key)
     if done.moved:
-        ok(f"its seat goes to the new validator key at the first checkpoint after block {done.height}, and there is one every 64 blocks")
+        ok(f"its seat goes to the new validator key at the first checkpoint after block {done.height}, within some five minutes")
         note("Until then `mesh status` says that it follows, and then that it votes")
         return
     ok(f"the {done.role} key {what} in {done.org}{f', from block {done.height} on' if done.changed else '; it was so before'}")

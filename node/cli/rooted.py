@@ -46,8 +46,8 @@ def seat(
 ) -> None:
     """Have another node of the organisation vote on the ledger, or begin to vote, or give the vote up; signed by the root key.
 
-    It is in force from the next checkpoint on; there is one every 64 blocks, and blocks come only with something to decide. Until then
-    the node that voted goes on voting: leave it running. Again for the same node changes nothing.
+    It is in force from the next checkpoint on; there is one every 64 blocks, which a mesh that decides nothing else makes in some five
+    minutes. Until then the node that voted goes on voting: leave it running. Again for the same node changes nothing.
     """
     from meshos.node import config as node_config
     from meshos.node.cli import registering, seating
