@@ -107,7 +107,7 @@ def test_an_organisation_closes_its_tabs_and_leaves_with_its_money_to_another(ne
         until(tabs, "it pays on no tab")
     refused = net.mesh(*words, "--yes")
     assert (refused.code, "[tabs-open]" in refused.err, "mesh wallet close" in refused.err) == (4, True, True), refused
-    (tab,) = [one for one in net.ask("delta", "GET", f"/v1/accounts/{delta.did}").body["tabs"] if one["org"] == delta.did]
+    tab = next(one for one in net.ask("delta", "GET", f"/v1/accounts/{delta.did}").body["tabs"] if one["org"] == delta.did)
     foreign = net.mesh("wallet", "close", tab["tab"], "--org", "beta")
     assert (foreign.code, "[not-your-tab]" in foreign.err) == (4, True), foreign
     until(closed, "its tab was always in use")
