@@ -327,6 +327,8 @@ class SimNode:
         kept, self.kept = self.kept, []
         if kept:
             self.world.visited("a paused node that met late what came meanwhile")
+        epoch = self.epoch
         for happen in kept:
             happen()
-        self._wake_up(self.epoch, self.wake)
+        if self.epoch == epoch:  # else it died of what it met
+            self._wake_up(epoch, self.wake)

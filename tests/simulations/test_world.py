@@ -14,6 +14,7 @@ from meshos.simulations.agents import Agents
 from meshos.simulations.faults import Crash, Restart, Wall
 from meshos.simulations.links import LATER_S
 from meshos.simulations.world import SimNode, Spec, Violation, World
+from meshos.storage.disk import DiskFailed
 
 ORG = OrgDid("did:mesh:enterprise:acme")
 ONE, OTHER = NodeId("n001"), NodeId("n002")
@@ -197,3 +198,43 @@ def test_machines_that_tell_each_other_things_without_end_are_noticed() -> None:
     node.start()
     with pytest.raises(Violation, match="n001 makes steps without end, the last of parrot for str"):
         node.deliver("parrot", "polly")
+
+
+class Restless(Script):
+    """A machine that is woken every tenth of a second, and dies of what is on its disk when it hears of anything."""
+
+    def __init__(self, node: SimNode) -> None:
+        super().__init__()
+        self._now = node.now
+        self.due = self._now()
+
+    def step(self, now: float, event: object) -> list[object]:
+        self.due = now + 0.1
+        if isinstance(event, str):
+            raise DiskFailed("disk-corrupt", "the value is rotten")
+        return super().step(now, event)
+
+    def deadline(self) -> float | None:
+        return self.due
+
+
+def test_a_node_that_dies_of_what_it_kept_while_it_was_paused_does_nothing_more() -> None:
+    """Its machines went on, and wrote to the disk that the next life begins with: seed 613 of "pbft"."""
+    world = World(1)
+    machines: list[Restless] = []
+
+    def build(node: SimNode) -> dict[str, Machine]:
+        machines.append(Restless(node))
+        return {"rpc": machines[-1]}
+
+    world.add(Spec(ONE, ORG, build))
+    node = world.nodes[ONE]
+    node.start()
+    world.at(1.0, node.pause)
+    world.at(1.5, node.deliver, "rpc", "the last straw")
+    world.at(2.0, node.resume)
+    world.run(2.0)
+    assert not node.alive
+    steps = len(machines[0].heard)
+    world.run(4.0)
+    assert len(machines[0].heard) == steps
