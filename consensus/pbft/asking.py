@@ -78,8 +78,11 @@ class Asking:
             self.recognise(Vote("commit", validators.epoch, certificate.view, height, block, index, b""))
 
     def begin_epoch(self) -> None:
-        """A new epoch has begun: what was forgotten before it can do no harm any more."""
+        """A new epoch has begun: what was forgotten before it can do no harm any more. Who still asks, asks its validators: those who are
+        in it answer nobody about the one before."""
         self._judge()
+        if self._desk.asking:
+            self.begin()
 
     def _is_mine(self, epoch: int, index: int) -> bool:
         return self._node(epoch, index) == self._desk.config.node

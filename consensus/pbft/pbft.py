@@ -359,7 +359,7 @@ class Pbft:
         voted = self.desk.ballot.has_committed(header.height)
         epoch = self.chain.epoch
         self._commit(certified)
-        if self.chain.epoch != epoch and not voted:
+        if self.chain.epoch != epoch and not voted and not self.desk.asking:
             self._asking.begin()
 
     def _commit(self, certified: Certified) -> None:

@@ -5,7 +5,9 @@ this node knows (genesis, at worst), and the checkpoint by q signatures of the l
 it fetches the parts of the state one by one, each proven by the checkpoint's root; whoever gives a false one is left for another.
 
 From the first part on the state here is neither the old nor the new one. A mark on the disk says so, and as long as it is there this node
-neither executes nor votes, and goes on after a restart.
+neither executes nor votes, and goes on after a restart. There is no way back then, so whoever was the first to offer a state is not the
+only one asked: all validators take turns until the state is whole, and after a round in which nobody gave the next part somebody
+else names the state to be taken. Of N that are asked, one honest one whose turn it is to name it is enough.
 
 Trust in old keys: an attacker with the keys of a quorum of a past epoch could invent later ones. Who joins after long absence
 compares a recent header hash out of band, as everywhere (in CometBFT's words: weak subjectivity).
@@ -53,10 +55,8 @@ class Transfer:
 
     def begin(self, source: NodeId) -> None:
         """Take the state that ``source`` has a checkpoint of."""
-        if source in self._sources:
-            self._sources.remove(source)
-        self._sources.insert(0, source)
-        del self._sources[MAX_PEERS:]
+        if source not in self._sources and len(self._sources) < MAX_PEERS:
+            self._sources.append(source)  # behind those whose turn comes before: nobody pushes in
         if not self._desk.timers.runs(TRANSFER):
             self.ask()
 
@@ -75,18 +75,27 @@ class Transfer:
         desk.again(TRANSFER, desk.timing.fetch_ms)
 
     def in_vain(self) -> None:
-        """Whoever was asked has not answered in time, or with a lie: ask another. Where nobody has the state any more, take a newer one;
-        where nothing was laid down yet, let it be."""
+        """Whoever was asked has not answered in time, or with a lie: ask another. Where nobody has the state any more, take one that the
+        next of them names; where nothing was laid down yet, let it be."""
         desk = self._desk
+        if desk.restoring:
+            self._turn_to_all()
         if self._sources:
             self._sources.append(self._sources.pop(0))
         self._vain += 1
-        if self._vain >= max(2, len(self._sources)):
+        if self._vain > len(self._sources):  # a round and one more: it is not the turn again of who named this state
             self._target, self._vain = None, 0
             if not desk.restoring:
                 self._give_up()
                 return
         self.ask()
+
+    def _turn_to_all(self) -> None:
+        """Ask all validators that are known, of the newest epoch too, besides those that have offered a state."""
+        newest = () if self._after is None else tuple(entry.node for entry in self._after.entries)
+        for node in (*self._desk.others(), *newest):
+            if node not in self._sources and node != self._desk.config.node:
+                self._sources.append(node)
 
     def awaits(self, sender: NodeId) -> bool:
         """Whether ``sender`` was asked for a checkpoint."""

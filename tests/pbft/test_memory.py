@@ -263,6 +263,25 @@ def test_who_answers_from_a_later_epoch_does_not_count() -> None:
     assert witness.cleared
 
 
+def test_who_asks_about_an_epoch_that_ends_meanwhile_asks_the_validators_of_the_next() -> None:
+    """It had voted for the last block of the epoch, lost it in a crash, and fetches it while it asks."""
+    cores = Cores(4, interval=4, extra=1).start()
+    cores.submit(new_seats(1, genesis_set(5)))
+    cores.deliver()
+    fill(cores, 4)
+    node = cores[3]
+    node.crash(witnessed=False)
+    assert (node.core.chain.height, node.core.desk.ballot.voted.height, node.core.desk.asking) == (3, 4, True)
+    cores.deliver()
+    node.hear(cores[0].name, cores[0].core._catching_up.blocks_from(4))
+    assert node.core.chain.epoch == 1 and node.core.desk.asking, "answers about another epoch do not count"
+    assert [send.message for send in node.said if isinstance(send.message, AskSeen)] == [AskSeen(1)]
+    cores.deliver()
+    assert not node.core.desk.asking
+    fill(cores, 5)
+    assert any((domain.epoch, domain.height) == (1, 5) for domain, _ in node.signed), "and votes again"
+
+
 def test_in_a_new_epoch_a_validator_with_an_old_disk_votes_again() -> None:
     cores = Cores(4, interval=4, extra=1).start()
     copy = dict(cores[3].disk.durable)

@@ -190,19 +190,64 @@ def test_an_epoch_is_believed_only_if_the_header_names_its_validators() -> None:
     assert refused(verified, Checkpoints((replace(step, validators=replace(step.validators, epoch=2)),), None), fresh) == "wrong-epoch"
 
 
+def ask(cores: Cores, node: Node, gone: tuple[int, ...] = ()) -> None:
+    """What the node asks for reaches whom it asks, unless that is ``gone``, and the answer reaches it; nothing else is heard."""
+    for send in node.take():
+        for to in send.to:
+            if isinstance(send.message, FetchCheckpoint | FetchChunk) and cores.ids.index(to) not in gone:
+                cores.nodes[to].hear(node.name, send.message)
+                for answer in cores.nodes[to].take():
+                    if isinstance(answer.message, Checkpoints | ChunkOf):
+                        node.hear(to, answer.message)
+
+
+def begin(cores: Cores, node: Node, source: int) -> None:
+    """The node takes the first part of a state from ``source``, and knows of nobody else who has one."""
+    node.core._transfer.begin(cores[source].name)
+    node._carry(node.core.taken())
+    for _ in range(3):
+        ask(cores, node)
+    assert node.core.desk.restoring
+
+
+def lies(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on it gives false parts."""
+    monkeypatch.setattr(node.core.desk.application, "chunk", lambda view, at: b"\x83\x80\x00\x80")
+
+
+def test_a_state_that_only_a_liar_has_offered_is_taken_from_others_once_a_part_is_laid_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = Cores(4, interval=4, extra=1, keep_blocks=2, transfer_blocks=4).start()
+    node = joined(cores)
+    begin(cores, node, 0)
+    lies(cores[0], monkeypatch)
+    for _ in range(20):
+        ask(cores, node)
+    assert "bad-encoding" in node.noticed and not node.core.desk.restoring and node.core.chain.height == 12
+
+
+def test_a_liar_that_names_a_state_which_only_it_has_and_pushes_in_does_not_keep_others_from_being_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cores = Cores(4, interval=4, extra=1, keep_blocks=2, transfer_blocks=4).start()
+    node = joined(cores)
+    for other in (0, 1, 2):
+        cores[other].wait(60.0)
+        cores[other].take()
+    fill(cores, 34, cut=(3, 4))
+    begin(cores, node, 3)
+    assert node.core._transfer._target is not None and node.core._transfer._target.header.height == 12
+    lies(cores[3], monkeypatch)
+    for _ in range(30):
+        node.core._transfer.begin(cores[3].name)  # it offers it again and again
+        node.wait(1.0)
+        ask(cores, node, gone=(0,))
+    assert not node.core.desk.restoring and node.core.chain.height == 32
+
+
 def test_between_the_first_part_and_the_last_nothing_is_executed_or_signed_not_even_after_a_crash() -> None:
     cores = Cores(4, interval=4, extra=1, keep_blocks=2, transfer_blocks=4).start()
     node = joined(cores)
-    node.core._transfer.begin(cores[0].name)
-    node._carry(node.core.taken())
-    for _ in range(3):
-        for send in node.take():
-            if isinstance(send.message, FetchCheckpoint | FetchChunk):
-                cores[0].hear(node.name, send.message)
-        for send in cores[0].take():
-            if isinstance(send.message, Checkpoints | ChunkOf):
-                node.hear(cores[0].name, send.message)
-    assert node.core.desk.restoring
+    begin(cores, node, 0)
     node.crash()
     assert node.core.desk.restoring and not node.core.desk.may_sign
     node.hear(cores[0].name, cores[0].core._catching_up.blocks_from(13))
