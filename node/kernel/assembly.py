@@ -32,6 +32,7 @@ from meshos.node.kernel.ledger import replica_of
 from meshos.node.kernel.news import DecisionNews
 from meshos.node.kernel.payments import STORED as PAYMENTS_STORED
 from meshos.node.kernel.payments import USUAL, Terms, payment_machines
+from meshos.node.kernel.seating import SEAT, Seating
 from meshos.node.kernel.watch import END, START, Watch
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.presets import Timing
@@ -89,7 +90,7 @@ BODIES = {TASK: MAX_ARGUMENTS_BYTES + HEAD_BYTES + 4}
 CALL, CALLED_OFF, DEPLOY, UNDEPLOY = "call", "call-off", "deploy", "undeploy"
 PROCESSES, ORG_NODES, REMOVE_NODE = "agents-processes", "org-nodes", "org-remove-node"
 DELIVER, SETTLE, TIDY = "receipts-deliver", "calls-settle", "agents-tidy"
-RECOVER, KEEP_GROUP = "tasks-recover", "org-keep-group"
+RECOVER, KEEP_GROUP, KEEP_SEAT = "tasks-recover", "org-keep-group", "org-keep-seat"
 ASK_ORG, ASK_DIRECTORY, ASK_LEDGER, SEND, ASK_PAYING = "ask-org", "ask-directory", "ask-ledger", "send-transaction", "ask-paying"
 """For whoever stands outside: put one command to the machine, give its answer."""
 
@@ -203,6 +204,9 @@ def assemble(outside: Outside) -> Assembly:
         me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms, committed=lambda agent: committed(window, agent)
     )
     group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
+    seating = Seating(
+        me, office=org, ledger=window, genesis_hash=outside.genesis_hash, alive=own_alive, behind=lambda: ledger.core.behind
+    )
     leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
     tasks = TaskServices(
         me,
@@ -250,6 +254,8 @@ def assemble(outside: Outside) -> Assembly:
         ORG_NODES: leading.nodes,
         REMOVE_NODE: leading.remove,
         LEADER: leading.serve,
+        SEAT: seating.agree,
+        KEEP_SEAT: seating.keep,
         TIDY: agents.keep_tidy,
         RECOVER: tasks.keep_recovering,
         KEEP_GROUP: group.keep,
@@ -269,11 +275,11 @@ def assemble(outside: Outside) -> Assembly:
         return peer.org == me.org
 
     open_to_all = (MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT)
-    allowed = {**dict.fromkeys(open_to_all, any_member), LEADER: own_only}
+    allowed = {**dict.fromkeys(open_to_all, any_member), LEADER: own_only, SEAT: own_only}
     listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_member)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window))
-    also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP)
+    also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP, KEEP_SEAT)
     registrar = Registrar(me, org, window, org.replica.view, now=outside.now)
     receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take)
     machines: dict[str, Machine] = {

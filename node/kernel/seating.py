@@ -1,0 +1,121 @@
+"""The seat of an organisation whose voting node is gone: its other nodes move it, where more than half of all agree (DESIGN.md, "Validators").
+
+Every LOOK_S each node notes whether membership shows the node that holds the seat as alive. The node that leads the organisation asks the
+others for it, once it has not seen that node for ABSENT_LOOKS in a row and has all blocks itself. Who is asked signs
+(``consensus/ledger/seats.py``) if it has missed that node for as long, by its own eyes. With the leader they must be more than half of the
+organisation's registered nodes, so no single node takes the vote along; where an organisation has only one, or too few are left, the root
+key moves the seat (``mesh org seat``).
+
+Membership is a hint, and here it moves nothing that could be unsafe: both nodes vote with keys of their own, the move is a transaction in
+force from a checkpoint on, and until then it is the old node's vote that counts. A node that came back too late follows from then on.
+The statement names how often the seat was moved before, so signatures that are left over are worth nothing after the next move.
+"""
+
+from collections.abc import Callable, Sequence, Set
+
+from meshos import cbor
+from meshos.consensus.ledger.fields import is_number, is_signature
+from meshos.consensus.ledger.members import ORGS, Org
+from meshos.consensus.ledger.seats import SEATS, Seat, statement
+from meshos.consensus.ledger.transaction import domain
+from meshos.consensus.org.machine import Lead
+from meshos.effects import Ok, Outcome
+from meshos.errors import MeshError, Refused
+from meshos.flow import Ask, Gather, Port, Propose, Sleep
+from meshos.ids import NodeId, Peer
+from meshos.protocols.leader.limits import WORD_S
+from meshos.protocols.ledger.port import LedgerView
+from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
+from meshos.protocols.ledger.sender import Send
+from meshos.protocols.ledger.slots import Concluded
+from meshos.protocols.rpc.events import Inbound
+from meshos.protocols.tasks.ports import SignBytes
+
+SEAT = "/meshos/seat/1"
+"""The service by which nodes of one organisation agree to a move of its seat."""
+LOOK_S = 5.0
+ABSENT_LOOKS = 12
+"""A minute: far longer than a restart takes, and a mesh decides without one of its validators meanwhile."""
+
+
+class Seating:
+    """The Flows of one node. ``alive`` gives the nodes of its organisation that membership shows alive; ``behind`` how many blocks it lacks."""
+
+    def __init__(
+        self,
+        me: Peer,
+        *,
+        office: Lead,
+        ledger: LedgerView,
+        genesis_hash: bytes,
+        alive: Callable[[], Set[NodeId]],
+        behind: Callable[[], int],
+    ) -> None:
+        self._me = me
+        self._office = office
+        self._ledger = ledger
+        self._domain = domain(genesis_hash, "seat")
+        self._alive, self._behind = alive, behind
+        self._missed: tuple[NodeId | None, int] = (None, 0)  # whom, in how many looks in a row
+
+    async def keep(self, _: object) -> None:
+        """Never ends. What fails (too few agree, the ledger refuses) is tried again at the next look."""
+        while True:
+            await Sleep(LOOK_S)
+            try:
+                await self._look()
+            except MeshError:
+                continue
+
+    async def agree(self, inbound: Inbound) -> bytes:
+        """The service SEAT: this node's signature on a move of the seat to whoever asks.
+
+        Raises Refused ``bad-message``, ``seat-held``, ``statement-used``.
+        """
+        match cbor.decode(inbound.body, max_bytes=16):
+            case int() as moves if is_number(moves):
+                pass
+            case _:
+                raise Refused("bad-message", "this is no number of moves")
+        org = self._org()
+        if org is None or not self._is_gone() or inbound.peer.node not in org.nodes:
+            raise Refused("seat-held", f"{self._me.node} has not missed the node that votes for {self._me.org} for long enough")
+        if moves != org.moves:
+            raise Refused("statement-used", f"this is about move {moves} of the seat of {self._me.org}; the next is {org.moves}")
+        return await Port[bytes](SignBytes(self._domain, statement(self._me.org, inbound.peer.node, moves)))
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        holder, (missed, looks) = self._holder(), self._missed
+        if holder is None or holder == self._me.node or holder in self._alive():
+            self._missed = (holder, 0)
+            return
+        self._missed = (holder, looks + 1 if holder == missed else 1)
+        org = self._org()
+        if org is None or self._office.lead is None or self._behind() or not self._is_gone() or self._me.node not in org.nodes:
+            return
+        agreed = await self._ask(org)
+        if 2 * (len(agreed) + 1) <= len(org.nodes):
+            return
+        seat = Seat(self._me.org, self._me.node, org.moves, agreed)
+        await Propose[Concluded](Send(f"seat/{org.moves}/{self._ledger.height}".encode(), seat), to=TRANSACTIONS)
+
+    async def _ask(self, org: Org) -> tuple[tuple[str, bytes], ...]:
+        """Who of the others agrees, each with its signature; as many as it takes, and no more than there are."""
+        others = sorted((self._alive() & {NodeId(node) for node in org.nodes}) - {self._me.node})
+        body = cbor.encode(org.moves)
+        outcomes: Sequence[Outcome[bytes]] = await Gather(*(Ask(node, SEAT, body, WORD_S) for node in others), each=True)
+        found = zip(others, outcomes, strict=True)
+        return tuple((node, outcome.value) for node, outcome in found if isinstance(outcome, Ok) and is_signature(outcome.value))
+
+    def _is_gone(self) -> bool:
+        holder, (missed, looks) = self._holder(), self._missed
+        return holder is not None and holder == missed and looks >= ABSENT_LOOKS
+
+    def _holder(self) -> NodeId | None:
+        held = None if self._ledger.restoring else SEATS.read(self._ledger, b"")
+        return None if held is None else next((entry.node for entry in held.entries if entry.org == self._me.org), None)
+
+    def _org(self) -> Org | None:
+        return None if self._ledger.restoring else ORGS.read(self._ledger, self._me.org)
