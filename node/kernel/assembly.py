@@ -204,9 +204,7 @@ def assemble(outside: Outside) -> Assembly:
         me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms, committed=lambda agent: committed(window, agent)
     )
     group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
-    seating = Seating(
-        me, office=org, ledger=window, genesis_hash=outside.genesis_hash, alive=own_alive, behind=lambda: ledger.core.behind
-    )
+    seating = Seating(me, office=org, ledger=window, genesis_hash=outside.genesis_hash, alive=own_alive, behind=lambda: ledger.core.behind)
     leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
     tasks = TaskServices(
         me,

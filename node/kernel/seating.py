@@ -1,4 +1,4 @@
-"""The seat of an organisation whose voting node is gone: its other nodes move it, where more than half of all agree (DESIGN.md, "Validators").
+"""The seat of an organisation whose voting node is gone: its other nodes move it, where more than half agree (DESIGN.md, "Validators").
 
 Every LOOK_S each node notes whether membership shows the node that holds the seat as alive. The node that leads the organisation asks the
 others for it, once it has not seen that node for ABSENT_LOOKS in a row and has all blocks itself. Who is asked signs
@@ -39,7 +39,7 @@ ABSENT_LOOKS = 12
 
 
 class Seating:
-    """The Flows of one node. ``alive`` gives the nodes of its organisation that membership shows alive; ``behind`` how many blocks it lacks."""
+    """The Flows of one node. ``alive`` gives the nodes of its organisation that membership shows alive, ``behind`` the blocks it lacks."""
 
     def __init__(
         self,

@@ -1,0 +1,99 @@
+"""The seat of an organisation of three nodes goes to another one when the one that votes is gone, and to nobody without a majority."""
+
+from meshos import cbor
+from meshos.consensus.ledger import transaction
+from meshos.consensus.ledger.keys import NODE, VALIDATOR, possession
+from meshos.consensus.ledger.kinds import envelope_of
+from meshos.consensus.ledger.members import ORGS
+from meshos.consensus.ledger.orgs import AddNode
+from meshos.consensus.ledger.seats import SEATS
+from meshos.consensus.pbft.events import Submit
+from meshos.effects import Ok
+from meshos.errors import Refused
+from meshos.flow_machine import Flows
+from meshos.ids import NodeId, Peer
+from meshos.node.kernel.assembly import ASK_LEDGER
+from meshos.node.kernel.seating import ABSENT_LOOKS, LOOK_S, SEAT
+from meshos.presets import FAST
+from meshos.protocols.rpc.events import Inbound
+from meshos.simulations.genesis import root_key, vote_key
+from meshos.simulations.mesh import Mesh
+from meshos.simulations.work import Asking
+from meshos.simulations.world import WALL_BEGIN_MS, World
+
+HOLDER, SECOND, THIRD = NodeId("n001"), NodeId("n005"), NodeId("n009")
+GONE_S = LOOK_S * (ABSENT_LOOKS + 2) + 20.0
+"""From a node's end until the others have missed it for long enough, and moved its seat."""
+
+
+class Seated:
+    """Four organisations; the first has three nodes that are registered on the ledger, and the first of them votes for it."""
+
+    def __init__(self) -> None:
+        self.world = World(5)
+        self.mesh = Mesh(self.world, 9, timing=FAST, orgs=4, whole=True)
+        self.asking = Asking(self.world)
+        for node in self.world.nodes.values():
+            node.start()
+        self.world.run(15.0)
+        self.org = self.mesh.org_of[HOLDER]
+        done = [self._register(node, nonce) for nonce, node in enumerate((SECOND, THIRD))]
+        self.world.run(25.0)
+        assert all(isinstance(self.asking.ended[number], Ok) for number in done)
+        assert ORGS.read(self.window(SECOND), self.org).nodes == (HOLDER, SECOND, THIRD)  # type: ignore[union-attr]
+
+    def _register(self, node: NodeId, nonce: int) -> int:
+        hash_, signer, key = self.mesh.genesis.hash, self.mesh.authority.signer, vote_key(node)
+        agree = [possession(hash_, name, self.org, role, b"") for name, role in ((node, NODE), (key, VALIDATOR))]
+        signed = [signer(claim.signer).sign(claim.domain, claim.payload) for claim in agree]
+        envelope = envelope_of(AddNode(self.org, node, key, *signed), root_key(self.org), nonce, WALL_BEGIN_MS + 600_000)
+        request = transaction.request(envelope, signer(root_key(self.org)).sign(transaction.domain(hash_), envelope))
+        return self.asking.ask(self.world.nodes[NodeId("n002")], ASK_LEDGER, Submit(request), 10.0)
+
+    def window(self, node: NodeId) -> object:
+        return self.mesh.assemblies[node].window
+
+    def holder(self, seen_by: NodeId = SECOND) -> NodeId:
+        held = SEATS.read(self.mesh.assemblies[seen_by].window, b"")
+        assert held is not None
+        return next(entry.node for entry in held.entries if entry.org == self.org)
+
+    def end(self, *nodes: NodeId) -> None:
+        for node in nodes:
+            self.world.nodes[node].crash()
+
+    def run(self, seconds: float) -> None:
+        self.world.run(self.world.now + seconds)
+
+
+def test_the_others_move_the_seat_of_a_node_that_is_gone_and_it_votes_from_the_next_checkpoint_on() -> None:
+    seated = Seated()
+    seated.end(HOLDER)
+    seated.run(LOOK_S * (ABSENT_LOOKS - 2))
+    assert seated.holder() == HOLDER, "a restart takes as long"
+    seated.run(GONE_S)
+    taker = seated.holder()
+    assert taker in (SECOND, THIRD)
+    seated.run(120.0)
+    core = seated.mesh.assemblies[taker].ledger.core
+    assert core.desk.index is not None and core.chain.validators.entries[core.desk.index].node == taker
+    seated.world.nodes[HOLDER].start()
+    seated.run(30.0)
+    assert seated.holder(HOLDER) == taker, "who comes back too late follows"
+
+
+def test_one_of_three_moves_nothing() -> None:
+    seated = Seated()
+    seated.end(HOLDER, THIRD)
+    seated.run(2 * GONE_S)
+    assert seated.holder(NodeId("n002")) == HOLDER
+
+
+def test_a_node_that_is_there_keeps_its_seat_whoever_asks_for_it() -> None:
+    seated = Seated()
+    flows = seated.mesh.assemblies[SECOND].flows
+    assert isinstance(flows, Flows)
+    number = seated.asking.ask(seated.world.nodes[SECOND], SEAT, Inbound(Peer(THIRD, seated.org), SEAT, cbor.encode(0), 60.0), 5.0)
+    seated.run(1.0)
+    refused = seated.asking.ended[number]
+    assert not isinstance(refused, Ok) and isinstance(refused.error, Refused) and refused.error.name == "seat-held"
