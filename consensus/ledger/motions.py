@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import ClassVar, Protocol
 
 from meshos import cbor
+from meshos.consensus.ledger.accounts import ACCOUNTS, give, take
 from meshos.consensus.ledger.agenda import DUE, Item, cancel, schedule
 from meshos.consensus.ledger.audit import record
 from meshos.consensus.ledger.body import Body
@@ -63,14 +64,15 @@ class Subject(Protocol):
         """Raise Refused if it could not be carried now."""
         ...
 
-    def carry(self, draft: Draft) -> None:
-        """Do it; raises Refused as ``check``, and then nothing was written."""
+    def carry(self, draft: Draft, by: str) -> None:
+        """Do what ``by`` moved; raises Refused as ``check``, and then nothing was written."""
         ...
 
 
 @frozen
 class Admit(Subject):
-    """The organisation ``did``, with this root key (which agrees) and certificate, becomes a member, with an empty account."""
+    """The organisation ``did``, with this root key (which agrees) and certificate, becomes a member. Who moved it gives it what the
+    parameters say, if it has that."""
 
     did: str
     root: str
@@ -97,10 +99,13 @@ class Admit(Subject):
         if draft.read(KEYS, self.root) is not None:
             raise Refused("key-in-use", f"{self.root} is registered already, or was until a day ago")
 
-    def carry(self, draft: Draft) -> None:
+    def carry(self, draft: Draft, by: str) -> None:
         """As ``check``."""
         self.check(draft)
+        is_new = draft.read(ACCOUNTS, self.did) is None  # who comes back is given nothing: else it would pay to leave
         admit(draft, self.did, self.root, self.certificate)
+        if is_new:
+            _welcome(draft, by, self.did)
 
 
 @frozen
@@ -124,7 +129,7 @@ class Entitle(Subject):
         if self.entitled and len(coordinators(draft)) >= MAX_COORDINATORS:
             raise busy("the list of meta-coordinators")
 
-    def carry(self, draft: Draft) -> None:
+    def carry(self, draft: Draft, by: str) -> None:
         """As ``check``."""
         self.check(draft)
         set_coordinator(draft, self.did, self.entitled)
@@ -148,7 +153,7 @@ class Configure(Subject):
         """Raises Refused ``parameter-out-of-bounds``."""
         changed(parameters(draft), dict(self.changes))
 
-    def carry(self, draft: Draft) -> None:
+    def carry(self, draft: Draft, by: str) -> None:
         """As ``check``."""
         set_parameters(draft, dict(self.changes))
 
@@ -175,7 +180,7 @@ class Reinstate(Subject):
             raise Refused("not-seated", f"{self.did} has no seat that is suspended")
         validator_key(draft, self.did, seat.node)
 
-    def carry(self, draft: Draft) -> None:
+    def carry(self, draft: Draft, by: str) -> None:
         """As ``check``."""
         self.check(draft)
         set_suspended(draft, self.did, False)
@@ -199,9 +204,18 @@ class Upgrade(Subject):
     def check(self, draft: Draft) -> None:
         """Nothing yet: support may still be announced while the motion is open."""
 
-    def carry(self, draft: Draft) -> None:
+    def carry(self, draft: Draft, by: str) -> None:
         """Raises Refused ``upgrade-not-possible``."""
         set_activation(draft, self.version, self.height)
+
+
+def _welcome(draft: Draft, by: str, did: str) -> None:
+    """The gift to a new member. No motion fails because the giver has too little: then there is none."""
+    gift = parameters(draft)["admission-gift"]
+    giver = draft.read(ACCOUNTS, by)
+    if gift and giver is not None and giver.balance >= gift:
+        take(draft, by, gift)
+        give(draft, did, gift)
 
 
 def read_subject(value: cbor.Value) -> Subject:
@@ -334,7 +348,7 @@ def _count(draft: Draft, id_: bytes, motion: Motion) -> None:
     voting = {entry.org for entry in now.entries if not entry.suspended}
     draft.write(MOTIONS, id_, motion)
     if len(voting.intersection(motion.in_favour)) >= now.q:
-        motion.subject.carry(draft)
+        motion.subject.carry(draft, motion.by)
         _end(draft, id_, CARRIED)
     elif len(voting.intersection(motion.against)) > len(now.entries) - now.q:
         _end(draft, id_, REJECTED)

@@ -15,7 +15,7 @@ from meshos.consensus.ledger.fields import is_name, is_number, malformed
 from meshos.consensus.ledger.limits import DAY_MS, HOUR_MS, MAX_CHANGES, MAX_LIFETIME_MS, MAX_RISK
 from meshos.consensus.ledger.packing import pack, unpack
 from meshos.errors import Refused
-from meshos.genesis_content import Genesis
+from meshos.genesis_content import MESH, Genesis
 from meshos.storage.store import View
 from meshos.values import frozen
 
@@ -33,9 +33,18 @@ class Spec:
     sensitivity: int
 
 
+BY_VOTE, BY_INVITATION, OPEN = 0, 1, 2
+"""How strangers come in (the parameter ``admission``): people vote on each; the others' nodes vote for whom a member moves to admit, and
+members move for whom they have invited; or they move for everybody who asks."""
+
+TESTNET_GIFT = 100 * MESH
+"""What the organisation that moved to admit somebody gives it, on a testnet: it can begin to pay at once."""
+
 _YEAR_MS = 366 * DAY_MS
 
 SPECS: Mapping[str, Spec] = {
+    "admission": Spec(BY_VOTE, OPEN, False, MAX_RISK),
+    "admission-gift": Spec(0, 1_000_000 * MESH, False, MAX_RISK),
     "approval-timeout-ms": Spec(1_000, _YEAR_MS, False, MAX_RISK),
     "directory-max-records": Spec(1, 10_000_000, True, 60),
     "directory-max-records-per-org": Spec(1, 10_000_000, True, 60),
@@ -89,6 +98,8 @@ def from_genesis(genesis: Genesis) -> Parameters:
     """Version 1."""
     weights = genesis.trust_weights
     values = {
+        "admission": OPEN if genesis.testnet else BY_VOTE,
+        "admission-gift": TESTNET_GIFT if genesis.testnet else 0,
         "approval-timeout-ms": genesis.governance.approval_timeout_ms,
         "directory-max-records": genesis.directory.max_records,
         "directory-max-records-per-org": genesis.directory.max_records_per_org,

@@ -40,6 +40,13 @@ PAGE = 16
 AT_ONCE = 4
 """Of what is owed, on its way at the same time: payments go through the same places, and wait for somebody."""
 
+ADMISSIONS, HOUR_S = 60, 3600.0
+"""For so many strangers an organisation votes by itself, at once and then an hour: a small mesh doubles in minutes, and whoever moves for
+thousands waits for people."""
+
+SCANNED = 256
+"""Open motions that are looked at, some 10 ms of it, and only once a block has come."""
+
 OWED_S = 5.0
 OWED_MOST_S = 600.0
 """After what was refused, how soon it is tried again, and at most, with doubling pauses."""

@@ -1,8 +1,10 @@
 """The machine "registrar": what this node owes the ledger, compared with what the ledger says, and sent where it is missing.
 
-Two things are owed. The node that leads its organisation commits to the record of each agent that the organisation runs
+Three things are owed. The node that leads its organisation commits to the record of each agent that the organisation runs
 (``consensus/ledger/commitments.py``), in its newest version; an agent that was withdrawn is committed to as gone. And the node that holds
-its organisation's seat says which version of the ledger's rules it supports (``consensus/ledger/upgrades.py``).
+its organisation's seat says which version of the ledger's rules it supports (``consensus/ledger/upgrades.py``), and votes for whom another
+organisation moves to admit, where the mesh admits by invitation or anybody (the parameter ``admission``): some ADMISSIONS at once and an
+hour, and for no more, so that what one member lets in the others bound.
 
 Theory of operation. Nothing is remembered on disk: what is owed is the difference between two states that both survive a crash, the
 organisation's and the ledger's. The machine looks every LOOK_S, at a few numbers that tell whether the organisation's agents may have
@@ -17,21 +19,27 @@ but for that version, and so is its hash (``record.content_hash``).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
+from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.commitments import COMMITMENTS, Commit
+from meshos.consensus.ledger.motions import MOTIONS, Admit, Motion, Vote
+from meshos.consensus.ledger.parameters import BY_VOTE, PARAMETERS
 from meshos.consensus.ledger.seats import SEATS
 from meshos.consensus.ledger.upgrades import RULES, SUPPORTED, Rules, Support
 from meshos.consensus.org.commands import Agent
 from meshos.consensus.org.entries import agent_key, decode_agent, read_meta
 from meshos.consensus.org.machine import Lead
+from meshos.crypto.certificates import verify_root
+from meshos.crypto.keys import public_key_of_multikey
 from meshos.effects import Completed, Err, Ok, Outcome, Tell, Tick
-from meshos.errors import Refused
+from meshos.errors import MeshError, Refused
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, Perform
-from meshos.ids import AgentId, Peer
+from meshos.ids import AgentId, OrgDid, Peer
 from meshos.protocols.directory.record import content_hash, parse
-from meshos.protocols.ledger.limits import AT_ONCE, LOOK_S, OWED_MOST_S, OWED_S, PAGE, REFRESH_S
+from meshos.protocols.ledger.limits import ADMISSIONS, AT_ONCE, HOUR_S, LOOK_S, OWED_MOST_S, OWED_S, PAGE, REFRESH_S, SCANNED
 from meshos.protocols.ledger.port import LedgerView
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.ledger.sender import Send
@@ -39,6 +47,8 @@ from meshos.protocols.ledger.slots import COMMITTED, Concluded
 from meshos.storage.store import View
 
 MACHINE = "registrar"
+
+VOTE = "vote/"
 
 
 @dataclass(slots=True)
@@ -67,7 +77,9 @@ class Registrar:
         self._read: tuple[int, int] | None = None  # the lead and the organisation's audit number when its agents were read last
         self._refresh_at = now
         self._after: AgentId | None = None  # reading them goes on after this one
-        self._owed: dict[str, _Owed] = {}  # by agent; that of the rules by ""
+        self._owed: dict[str, _Owed] = {}  # by agent; that of the rules by "", votes by VOTE and the motion
+        self._welcomes, self._counted_at = float(ADMISSIONS), now
+        self._voted_at = -1  # the height up to which every motion has what it is owed
         self._ops = 0
         self.refused = 0
         """Attempts that ended without being done."""
@@ -102,11 +114,15 @@ class Registrar:
     def _look(self, now: float) -> None:
         if self._ledger.restoring:
             return  # a part of a state says nothing of what is missing in it
-        self._look_at_rules()
+        held = SEATS.read(self._ledger, b"")
+        seat = None if held is None else next((entry for entry in held.entries if entry.org == self._me.org), None)
+        speaks = seat is not None and seat.node == self._me.node
+        self._look_at_rules(speaks)
+        self._look_at_strangers(now, speaks and seat is not None and not seat.suspended)
         lead = self._office.lead
         if lead is None:
             self._read = self._after = None
-            for name in [name for name in self._owed if name]:
+            for name in [name for name in self._owed if name and not name.startswith(VOTE)]:
                 del self._owed[name]  # what is on its way goes on; whoever leads sees to the rest
             return
         state = self._state()
@@ -118,14 +134,43 @@ class Registrar:
             if self._after is not None:
                 self._look_at = now  # the rest in the next step
 
-    def _look_at_rules(self) -> None:
-        org, held = self._me.org, SEATS.read(self._ledger, b"")
-        seat = None if held is None else next((entry for entry in held.entries if entry.org == org), None)
+    def _look_at_rules(self, speaks: bool) -> None:
         rules = RULES.read(self._ledger, b"") or Rules()
-        if seat is None or seat.node != self._me.node or dict(rules.support).get(org, 1) == SUPPORTED:
+        if not speaks or dict(rules.support).get(self._me.org, 1) == SUPPORTED:
             self._owed.pop("", None)
         else:
             self._owe("", f"support/{SUPPORTED}", Support(SUPPORTED))
+
+    def _look_at_strangers(self, now: float, votes: bool) -> None:
+        """Owe a vote to each motion that admits somebody, where nobody has to think about it."""
+        if self._ledger.height == self._voted_at:
+            return
+        parameters = PARAMETERS.read(self._ledger, b"")
+        wanted: dict[str, Vote] = {}
+        if votes and parameters is not None and parameters["admission"] != BY_VOTE:
+            motions = islice(queries.motions(self._ledger), SCANNED)
+            wanted = {VOTE + id_.hex(): Vote(id_, True) for id_, motion in motions if self._is_welcome(motion)}
+        for key in [key for key in self._owed if key.startswith(VOTE) and key not in wanted]:
+            del self._owed[key]
+        self._welcomes = min(float(ADMISSIONS), self._welcomes + (now - self._counted_at) * ADMISSIONS / HOUR_S)
+        self._counted_at = now
+        for key in sorted(wanted.keys() - self._owed.keys()):
+            if self._welcomes < 1:
+                return  # looked at again with the next, as long as the motion is open
+            self._welcomes -= 1
+            self._owe(key, key, wanted[key])
+        self._voted_at = self._ledger.height
+
+    def _is_welcome(self, motion: Motion) -> bool:
+        """Whether this organisation, which has not voted yet, is for ``motion`` by itself."""
+        if not isinstance(motion.subject, Admit) or self._me.org in motion.in_favour or self._me.org in motion.against:
+            return False
+        try:
+            asked = motion.subject
+            verify_root(asked.certificate, OrgDid(asked.did), public_key_of_multikey(asked.root))  # who moved it may not have looked
+        except MeshError:
+            return False  # people may find out what it is
+        return True
 
     def _look_at_agents(self, state: View, after: AgentId) -> AgentId | None:
         """Compare PAGE of them, those after ``after``; gives the last, None where there are no more."""
@@ -184,6 +229,9 @@ class Registrar:
     def _is_settled(self, body: Body, key: str) -> bool:
         if isinstance(body, Commit):
             return committed(self._ledger, AgentId(key)) >= body.version
+        if isinstance(body, Vote):
+            motion = MOTIONS.read(self._ledger, body.motion)
+            return motion is None or self._me.org in motion.in_favour
         rules = RULES.read(self._ledger, b"") or Rules()
         return dict(rules.support).get(self._me.org, 1) == SUPPORTED
 

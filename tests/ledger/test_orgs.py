@@ -1,5 +1,7 @@
 """Organisations, their keys and their seats: who comes in, who votes for whom, who can take what away from whom."""
 
+from dataclasses import replace
+
 import pytest
 
 from meshos.consensus.ledger import queries
@@ -10,7 +12,7 @@ from meshos.consensus.ledger.limits import MAX_RETIRED_KEYS, RETIRED_MS
 from meshos.consensus.ledger.members import CERTIFICATES, COORDINATORS, ORGS
 from meshos.consensus.ledger.motions import MOTIONS, Admit, Configure, Entitle, Motion, Move, Subject, Vote, motion_id
 from meshos.consensus.ledger.orgs import AddHuman, AddNode, Leave, RemoveHuman, RemoveNode, RotateRoot, RotateValidator
-from meshos.consensus.ledger.parameters import PARAMETERS
+from meshos.consensus.ledger.parameters import BY_VOTE, OPEN, PARAMETERS, from_genesis
 from meshos.consensus.ledger.people import Pause
 from meshos.consensus.ledger.seats import SEATS, Seat, Seats, statement
 from meshos.consensus.ledger.transaction import domain
@@ -119,6 +121,26 @@ def test_who_speaks_for_an_organisation(books: Books) -> None:
     books.refused("alpha-2", Move(admission(books, "zeta")), "no-voice")
     carried(books, admission(books, "zeta"))
     books.refused("zeta-root", Move(admission(books, "eta")), "not-seated")
+
+
+def test_who_moved_an_admission_gives_the_gift_once_and_only_what_it_has(books: Books) -> None:
+    carried(books, Configure((("admission-gift", 600_000),)))
+    carried(books, admission(books, "zeta"))
+    assert (books.balance("alpha"), books.balance("zeta")) == (FUNDS - 600_000, 600_000)
+    carried(books, admission(books, "eta"))
+    assert (books.balance("alpha"), books.balance("eta")) == (FUNDS - 600_000, 0), "alpha has less than the gift"
+    books.do("zeta-root", Leave(did("beta")))
+    back = Admit(did("zeta"), "zeta-new", b"0", books.agrees("zeta-new", did("zeta"), ROOT))
+    id_ = motion_id(books.do("beta-1", Move(back)))
+    for name in ("gamma", "delta"):
+        books.do(f"{name}-1", Vote(id_, True))
+    assert books.balance("zeta") == 0, "who comes back is given nothing"
+
+
+def test_a_testnet_is_open_with_a_gift_and_any_other_mesh_admits_by_vote() -> None:
+    real, testnet = from_genesis(genesis()), from_genesis(replace(genesis(), testnet=True))
+    assert (real["admission"], real["admission-gift"]) == (BY_VOTE, 0)
+    assert (testnet["admission"], testnet["admission-gift"]) == (OPEN, 100_000_000)
 
 
 def test_what_cannot_be_moved(books: Books) -> None:

@@ -6,22 +6,27 @@ from random import Random
 import pytest
 
 from meshos.consensus.ledger.commitments import COMMITMENTS, Commit, Commitment
+from meshos.consensus.ledger.motions import MOTIONS, Admit, Motion, Vote
+from meshos.consensus.ledger.parameters import BY_INVITATION, BY_VOTE, OPEN, PARAMETERS, SPECS, Parameters
 from meshos.consensus.ledger.seats import SEATS, Seats
 from meshos.consensus.ledger.upgrades import RULES, SUPPORTED, Rules, Support
 from meshos.consensus.org.commands import Agent
 from meshos.consensus.org.entries import META, Meta, agent_key, write_agent, write_meta
 from meshos.consensus.pbft.validators import ValidatorEntry
+from meshos.crypto import certificates
+from meshos.crypto.keys import SigningKey, multikey
 from meshos.effects import Delete, Err, Ok, Put, Tick
 from meshos.errors import Refused, busy
 from meshos.ids import AgentId, NodeId, agent_id
 from meshos.protocols.directory.record import Tombstone, content_hash, seal
 from meshos.protocols.ledger import registrar as module
-from meshos.protocols.ledger.limits import AT_ONCE, LOOK_S, OWED_S, PAGE, REFRESH_S
+from meshos.protocols.ledger.limits import ADMISSIONS, AT_ONCE, HOUR_S, LOOK_S, OWED_S, PAGE, REFRESH_S
 from meshos.protocols.ledger.registrar import Registrar
 from meshos.protocols.ledger.sender import Send
 from meshos.protocols.ledger.slots import COMMITTED, EXPIRED, REFUSED, Concluded
 from meshos.storage.memory import MemoryStore
 from tests.directory.world import record
+from tests.ledger.books import did
 from tests.payments.lone import ALPHA, ME, Ledger, Lone
 
 OTHER = NodeId("alpha-2")
@@ -84,6 +89,8 @@ class Alpha:
         body = send.body
         if isinstance(body, Support):
             self.ledger.put(RULES, b"", Rules(support=((ALPHA, body.version),)))
+            return
+        if isinstance(body, Vote):
             return
         assert isinstance(body, Commit)
         self.ledger.put(COMMITMENTS, agent_id(ALPHA, body.name), Commitment(ALPHA, body.version, body.record or b"", 1))
@@ -272,6 +279,74 @@ def test_a_node_without_the_seat_says_nothing(alpha: Alpha, monkeypatch: pytest.
     assert len(alpha.look()) == 1
     seated(alpha.ledger, OTHER)
     assert alpha.look() == [] and alpha.lone.machine.statistics()["owed"] == 0  # type: ignore[attr-defined]
+
+
+# -- strangers ---------------------------------------------------------------------------------------------------------
+
+
+def asks(ledger: Ledger, number: int = 1, policy: int = OPEN, *, forged: bool = False, voted: tuple[str, ...] = ("beta",)) -> bytes:
+    """A motion of beta's to admit somebody, where the mesh admits by ``policy``; its id."""
+    seated(ledger, ME.node)
+    values = tuple(policy if name == "admission" else 1 for name in SPECS)
+    ledger.put(PARAMETERS, b"", Parameters(1, values, values))
+    root, org = SigningKey(number.to_bytes(32, "big")), did(f"stranger{number}")
+    certificate = certificates.new_root(root, did("another") if forged else org, now=1_700_000_000)
+    id_ = number.to_bytes(32, "big")
+    ledger.put(MOTIONS, id_, Motion("beta", Admit(org, multikey(root.public), certificate, bytes(64)), 10**15, voted))
+    ledger.height += 1
+    return id_
+
+
+def test_it_votes_once_for_a_stranger_whom_another_moves_to_admit(alpha: Alpha) -> None:
+    alpha.office.lead = None
+    id_ = asks(alpha.ledger)
+    (send,) = alpha.look()
+    assert send.body == Vote(id_, True)
+    assert alpha.look() == [], "it is on its way"
+    alpha.ledger.put(MOTIONS, id_, None)
+    assert alpha.end(send) == [] and alpha.look() == []
+
+
+def test_it_does_not_vote_where_people_do_nor_for_a_root_that_is_not_that_of_its_certificate(alpha: Alpha) -> None:
+    asks(alpha.ledger, policy=BY_VOTE)
+    assert alpha.look() == []
+    asks(alpha.ledger, forged=True)
+    assert alpha.look() == []
+    asks(alpha.ledger, voted=("beta", ALPHA))
+    assert alpha.look() == [], "it has voted"
+    asks(alpha.ledger, policy=BY_INVITATION)
+    assert len(alpha.look()) == 1
+
+
+def test_a_vote_that_nobody_needs_any_more_is_not_sent_again(alpha: Alpha) -> None:
+    id_ = asks(alpha.ledger)
+    (send,) = alpha.look()
+    assert alpha.end(send, EXPIRED) == []
+    alpha.ledger.put(MOTIONS, id_, None)
+    alpha.ledger.height += 1
+    assert alpha.look(REFRESH_S) == []
+
+
+def test_it_welcomes_so_many_an_hour_and_leaves_the_rest_to_people(alpha: Alpha) -> None:
+    for number in range(1, ADMISSIONS + 4):
+        asks(alpha.ledger, number)
+    seen = _votes(alpha)
+    assert len(seen) == ADMISSIONS
+    alpha.lone.now += HOUR_S * 2 / ADMISSIONS
+    alpha.ledger.height += 1
+    assert len(_votes(alpha)) == 2
+
+
+def _votes(alpha: Alpha) -> list[Send]:
+    """All that it sends, each carried at once."""
+    waiting, seen = alpha.look(), []
+    while waiting:
+        send = waiting.pop(0)
+        seen.append(send)
+        assert isinstance(send.body, Vote)
+        alpha.ledger.put(MOTIONS, send.body.motion, None)
+        waiting += alpha.end(send)
+    return seen
 
 
 def test_this_code_supports_the_rules_that_are_taken_for_granted() -> None:
