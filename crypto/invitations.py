@@ -11,8 +11,6 @@ Three texts are handed over, by file, by paste or over any channel:
 The joining node checks the answer like any peer's certificate: ``certificates.verify_chain``.
 """
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,6 +30,7 @@ from meshos.crypto.limits import (
     REQUEST_BYTES,
 )
 from meshos.crypto.signing import GENESIS_HASH_BYTES, Domain, sign, verify
+from meshos.crypto.words import read_word, word_of
 from meshos.errors import BadInput, Refused
 from meshos.ids import NodeId, OrgDid, parse_org_did
 
@@ -91,7 +90,7 @@ def invite(
     nonce = bindings.randombytes(NONCE_BYTES)
     content = cbor.encode([genesis_hash, org, root.public.raw, nonce, int(now), int(now) + lifetime_s, list(addresses)])
     signature = sign(root, Domain(genesis_hash, PROTOCOL, phase="invite"), content)
-    return _text(_INVITATION_MARK, [content, signature])
+    return word_of(_INVITATION_MARK, [content, signature])
 
 
 def read_invitation(token: str, *, now: float) -> Invitation:
@@ -119,7 +118,7 @@ def request(token: str, node: SigningKey, *, now: float) -> str:
     invitation = read_invitation(token, now=now)
     content = cbor.encode([token, node.public.raw])
     signature = sign(node, Domain(invitation.genesis_hash, PROTOCOL, phase="request"), content)
-    return _text(_REQUEST_MARK, [content, signature])
+    return word_of(_REQUEST_MARK, [content, signature])
 
 
 def read_request(text: str, *, now: float) -> JoinRequest:
@@ -190,23 +189,11 @@ def _fits(address: str) -> bool:
     return 0 < len(address) <= ADDRESS_BYTES and address.isascii() and address.isprintable()
 
 
-def _text(mark: str, parts: list[bytes]) -> str:
-    return mark + base64.urlsafe_b64encode(cbor.encode(parts)).decode().rstrip("=")
-
-
 def _parts(text: str, mark: str, max_bytes: int) -> cbor.Value:
-    """What stands behind ``mark``; blanks around the text come from pasting and do not count."""
-    text = text.strip()
-    if not text.startswith(mark) or len(text) > len(mark) + max_bytes * 4 // 3 + 4:
-        raise _malformed(f"it does not begin with {mark}, or is too long")
-    body = text[len(mark) :]
     try:
-        data = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _malformed("it was cut off or changed") from error
-    if base64.urlsafe_b64encode(data).decode().rstrip("=") != body:
-        raise _malformed("it was changed")  # the last character has bits to spare, which have to be zero
-    return _decoded(data, max_bytes)
+        return read_word(text, mark, max_bytes)
+    except ValueError as error:
+        raise _malformed(str(error)) from error
 
 
 def _decoded(data: bytes, max_bytes: int) -> cbor.Value:

@@ -67,6 +67,9 @@ INVITATION_ADDRESSES = 8
 ADDRESS_BYTES = 128
 """An address in an invitation."""
 
+GUEST_BYTES = 512
+"""An invitation of an organisation: two DIDs, a key, a time and a signature."""
+
 REQUEST_BYTES = 2 * INVITATION_BYTES
 """A request to join: the invitation as text (4/3 of its bytes), a public key and a signature."""
 

@@ -8,15 +8,12 @@ organisation moves what the text says (``mesh propose``, ``consensus/ledger/moti
 Nothing is secret in it. It counts for one mesh and one organisation.
 """
 
-import base64
-import binascii
-
-from meshos import cbor
 from meshos.consensus.ledger.keys import ROOT, possession
 from meshos.consensus.ledger.motions import Admit, read_subject
 from meshos.crypto.certificates import verify_root
 from meshos.crypto.keys import SigningKey, multikey, public_key_of_multikey
 from meshos.crypto.signing import sign, verify_many
+from meshos.crypto.words import read_word, word_chars, word_of
 from meshos.errors import BadInput, MeshError, Refused
 from meshos.genesis import Genesis, parse_org
 from meshos.genesis_content import MAX_CERTIFICATE_BYTES
@@ -27,8 +24,7 @@ from meshos.node.config import NodeConfig
 
 MARK = "mesh-application1-"
 MAX_BYTES = 512 + MAX_CERTIFICATE_BYTES
-MAX_CHARS = len(MARK) + MAX_BYTES * 4 // 3 + 4
-assert MAX_CHARS <= APPLICATION_CHARS
+assert word_chars(MARK, MAX_BYTES) <= APPLICATION_CHARS
 
 
 def of_folder(config: NodeConfig, genesis: Genesis) -> str:
@@ -54,8 +50,7 @@ def of_root(root: SigningKey, certificate: bytes, genesis_hash: bytes, org: OrgD
 
 def text_of(asked: Admit) -> str:
     """The application that says this."""
-    coded = cbor.encode([asked.did, asked.root, asked.certificate, asked.agrees])
-    return MARK + base64.urlsafe_b64encode(coded).decode().rstrip("=")
+    return word_of(MARK, [asked.did, asked.root, asked.certificate, asked.agrees])
 
 
 def read(text: str, genesis_hash: bytes) -> Admit:
@@ -80,17 +75,15 @@ def check_certificate(asked: Admit) -> None:
 
 
 def _admit(text: str) -> Admit:
-    text = text.strip()
-    if not text.startswith(MARK) or len(text) > MAX_CHARS:
-        raise _malformed(f"it does not begin with {MARK}, or is too long")
-    coded = text[len(MARK) :]
     try:
-        value = cbor.decode(base64.b64decode(coded + "=" * (-len(coded) % 4), altchars=b"-_", validate=True), max_bytes=MAX_BYTES)
+        value = read_word(text, MARK, MAX_BYTES)
         asked = read_subject(["admit", *value] if isinstance(value, list) else value)
-    except (binascii.Error, ValueError, Refused) as error:
-        raise _malformed("it was cut off or changed") from error
-    if not isinstance(asked, Admit) or text_of(asked) != text:
-        raise _malformed("it was changed")  # base64 has several spellings
+    except ValueError as error:
+        raise _malformed(str(error)) from error
+    except Refused as error:
+        raise _malformed("it does not hold what an application holds") from error
+    if not isinstance(asked, Admit):
+        raise _malformed("it does not hold what an application holds")
     return asked
 
 
