@@ -1,0 +1,182 @@
+"""The square's host: it listens, lets connections in, takes their streams, and ends both by its own clock.
+
+Every connection is a task of its own under the host's nursery, and so is every stream under its connection's; what goes wrong in one ends
+that one. Nothing of libp2p runs outside of them, so leaving the host's nursery leaves nothing open.
+
+    connection    counted and paid for (before anything is read) -> handshake, within HANDSHAKE_S -> streams, until it is quiet or old
+    stream        counted -> its protocol agreed on, within NEGOTIATE_S -> paid for -> its handler
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+import trio
+from libp2p.abc import IMuxedConn, IMuxedStream
+
+from meshos.errors import MeshError, Refused
+from meshos.node.runtime.square import limits, upgrade
+from meshos.node.runtime.square.streams import ENDED, Negotiable, Stream
+from meshos.node.runtime.square.table import Connection, Table
+from meshos.node.runtime.square.wire import Meter, TcpWire, remote_of
+from meshos.protocols.square.answering import Asker
+from meshos.protocols.square.budget import Budget
+from meshos.protocols.square.limits import CONNECT_TOKENS, STREAM_TOKENS
+
+logger = logging.getLogger("meshos.square")
+
+Handler = Callable[[Stream, Asker], Awaitable[None]]
+"""Has a stream until it returns; the host closes it then. A MeshError that it raises is counted and resets the stream."""
+
+
+class SquareHost:
+    """See the module's text. ``handlers`` are the protocols that are spoken; a protocol that is not among them is refused."""
+
+    def __init__(self, seed: bytes, budget: Budget, handlers: Mapping[str, Handler]) -> None:
+        self.identity = upgrade.identity(seed)
+        self.table = Table()
+        self.handlers = dict(handlers)
+        self.listening: tuple[str, ...] = ()
+        """The multiaddrs that it listens on, with the peer id."""
+        self._budget = budget
+        self._meter = Meter(limits.ALL_PACKETS_A_SECOND, limits.ALL_PACKETS_SAVED)
+
+    @property
+    def peer(self) -> str:
+        """Its peer id."""
+        return str(self.identity.peer)
+
+    async def run(self, host: str, port: int, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen until cancelled; raises OSError where the port cannot be had."""
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        bound = listeners[0].socket.getsockname()[1]
+        self.listening = (f"{address_of(host)}/tcp/{bound}/p2p/{self.peer}",)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._reap)
+                nursery.start_soon(partial(trio.serve_listeners, self._accept, listeners, handler_nursery=nursery))
+                task_status.started()
+        finally:
+            self.listening = ()
+
+    async def _reap(self) -> None:
+        while True:
+            await trio.sleep(limits.REAP_S)
+            self.table.reap(trio.current_time())
+
+    # -- connections -------------------------------------------------------------------------------------------------
+
+    async def _accept(self, stream: trio.SocketStream) -> None:
+        remote = remote_of(stream)
+        try:
+            if remote is not None:
+                await self._let_in(stream, remote[0])
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _let_in(self, stream: trio.SocketStream, address: str) -> None:
+        now = trio.current_time()
+        try:
+            self._budget.take(now, CONNECT_TOKENS, address=address)
+            connection = self.table.enter(address, "tcp", now)
+        except Refused as refusal:
+            self._count(refusal)
+            return
+        try:
+            with connection.scope:
+                wire = TcpWire(stream, self._meter)
+                await self.contained(connection, partial(self._prove, connection, wire))
+        finally:
+            self.table.leave(connection)
+
+    async def _prove(self, connection: Connection, wire: TcpWire) -> None:
+        with trio.move_on_after(limits.HANDSHAKE_S) as handshake:
+            muxed = await upgrade.accept(wire, self.identity, connection.end)
+        if handshake.cancelled_caught:
+            raise Refused("square-slow-handshake", f"no key was proven within {limits.HANDSHAKE_S:g} s")
+        await self.serve(connection, muxed)
+
+    async def serve(self, connection: Connection, muxed: IMuxedConn) -> None:
+        """Take the streams of a connection whose peer has proven its key, until it ends. Raises Refused ``square-too-many``."""
+        self.table.proven(connection, str(muxed.peer_id))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run_muxer, muxed, nursery.cancel_scope)
+            while True:
+                try:
+                    stream = await muxed.accept_stream()
+                except ENDED:
+                    break
+                nursery.start_soon(self._take_stream, connection, stream)
+            nursery.cancel_scope.cancel()
+
+    async def _run_muxer(self, muxed: IMuxedConn, scope: trio.CancelScope) -> None:
+        try:
+            await muxed.start()
+        finally:
+            scope.cancel()
+
+    async def contained(self, connection: Connection, work: Callable[[], Awaitable[None]]) -> None:
+        """Do ``work`` of a connection; what goes wrong in it ends that connection and nothing else."""
+        try:
+            await work()
+        except* MeshError as group:
+            connection.end(_first(group).name)
+        except* ENDED:
+            connection.end("square-stream-ended")
+        except* Exception as group:
+            # Noise, Yamux and what decodes their messages raise whatever they like at a stranger's bytes: the connection is over, that is all.
+            logger.debug("square-handshake", extra={"err": repr(_first(group))[:300], "peer": connection.peer, "address": connection.address})
+            connection.end("square-bad-handshake")
+
+    # -- streams -----------------------------------------------------------------------------------------------------
+
+    async def _take_stream(self, connection: Connection, muxed: IMuxedStream) -> None:
+        stream = Stream(muxed)
+        try:
+            self.table.open_stream(connection, trio.current_time())
+        except Refused as refusal:
+            self._count(refusal)
+            await stream.reset()
+            return
+        try:
+            await self._handle(connection, stream)
+            await stream.close()
+        except* MeshError as group:
+            self._count(_first(group))
+            await stream.reset()
+        except* ENDED:
+            await stream.reset()
+        except* Exception as group:  # a bug of ours, or of a library at what a stranger has sent: the stream is over, the square goes on
+            logger.warning("square-stream", extra={"err": repr(_first(group))[:300], "peer": connection.peer})
+            self.table.ended["internal"] += 1
+            await stream.reset()
+        finally:
+            self.table.close_stream(connection, trio.current_time())
+
+    async def _handle(self, connection: Connection, stream: Stream) -> None:
+        asker = Asker(connection.peer, connection.address)
+        self._budget.take(trio.current_time(), STREAM_TOKENS, address=asker.address, peer=asker.peer)
+        with trio.move_on_after(limits.NEGOTIATE_S) as agreeing:
+            protocol = await Negotiable(stream).listen(frozenset(self.handlers))
+        if agreeing.cancelled_caught:
+            raise Refused("square-slow-handshake", f"no protocol was agreed on within {limits.NEGOTIATE_S:g} s")
+        await self.handlers[protocol](stream, asker)
+
+    def _count(self, refusal: MeshError) -> None:
+        self.table.ended[refusal.name] += 1
+
+    def statistics(self) -> dict[str, float]:
+        """Connections and streams."""
+        return self.table.statistics()
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def address_of(host: str) -> str:
+    """A host as the beginning of a multiaddr."""
+    if ":" in host:
+        return f"/ip6/{host}"
+    return f"/ip4/{host}" if host.replace(".", "").isdigit() else f"/dns/{host}"

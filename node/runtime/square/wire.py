@@ -1,0 +1,78 @@
+"""A TCP connection as libp2p wants to read and write it, metered.
+
+Each read is a packet that somebody has to be paid for: where a connection sends more packets than ``Meter`` allows, its next read waits, and
+with it, by TCP's own flow control, the sender.
+"""
+
+import trio
+from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.exceptions import ConnectionClosedError
+
+from meshos.node.runtime.square import limits
+
+
+class Meter:
+    """Packets a second, with some saved. What is above goes into debt, and the debt says how long to wait."""
+
+    def __init__(self, a_second: float, saved: float) -> None:
+        self._rate, self._saved = a_second, saved
+        self._level, self._at = saved, -1.0
+
+    def take(self, now: float) -> float:
+        """Seconds to wait after one more packet."""
+        if self._at >= 0:
+            self._level = min(self._saved, self._level + (now - self._at) * self._rate)
+        self._at = now
+        self._level -= 1
+        return max(0.0, -self._level / self._rate)
+
+
+class TcpWire(ReadWriteCloser):
+    """See the module's text. ``shared`` meters all connections together."""
+
+    def __init__(self, stream: trio.SocketStream, shared: Meter | None = None) -> None:
+        self.stream = stream
+        self._shared = shared
+        self._own = Meter(limits.PACKETS_A_SECOND, limits.PACKETS_SAVED)
+        self.waited_s = 0.0
+
+    async def read(self, n: int | None = None) -> bytes:
+        """At most ``n`` bytes; empty once the other side has ended."""
+        if n == 0:
+            return b""
+        if self._shared is not None:
+            now = trio.current_time()
+            wait = max(self._own.take(now), self._shared.take(now))
+            if wait > 0:
+                self.waited_s += wait
+                await trio.sleep(wait)
+        try:
+            return bytes(await self.stream.receive_some(n))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise ConnectionClosedError("the connection is gone", transport="tcp") from error
+
+    async def write(self, data: bytes) -> None:
+        """All of ``data``. Callers take turns: Yamux does, by a lock of its own, and the handshake is one task."""
+        try:
+            with trio.fail_after(limits.WRITE_S):
+                await self.stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+            await trio.aclose_forcefully(self.stream)
+            raise ConnectionClosedError("the connection is gone", transport="tcp") from error
+
+    async def close(self) -> None:
+        """At once; a reset is as good as a goodbye here."""
+        await trio.aclose_forcefully(self.stream)
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Host and port of the other side."""
+        return remote_of(self.stream)
+
+
+def remote_of(stream: trio.SocketStream) -> tuple[str, int] | None:
+    """Host and port of the other side, None if it is gone already."""
+    try:
+        host, port, *_ = stream.socket.getpeername()
+    except OSError:
+        return None
+    return str(host), int(port)
