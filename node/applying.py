@@ -21,10 +21,11 @@ from meshos.ids import OrgDid
 from meshos.node import folder
 from meshos.node.api.limits import APPLICATION_CHARS
 from meshos.node.config import NodeConfig
+from meshos.protocols.square.join import TEXT_CHARS
 
 MARK = "mesh-application1-"
 MAX_BYTES = 512 + MAX_CERTIFICATE_BYTES
-assert word_chars(MARK, MAX_BYTES) <= APPLICATION_CHARS
+assert word_chars(MARK, MAX_BYTES) <= min(APPLICATION_CHARS, TEXT_CHARS)
 
 
 def of_folder(config: NodeConfig, genesis: Genesis) -> str:

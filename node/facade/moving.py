@@ -51,6 +51,10 @@ class MotionDesk:
         self._voice = Voice(me, window, desk)
         self._genesis_hash = genesis_hash
 
+    def check_ready(self) -> None:
+        """Raise Unreachable ``not-ready`` while the ledger's state is being fetched."""
+        self._voice.check_ready()
+
     async def proposals(self, *, open_only: bool) -> shapes.Json:
         """The motions that wait for votes, those that end first before the others; then those that have ended, newest first."""
         self._voice.check_ready()

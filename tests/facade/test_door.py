@@ -1,0 +1,156 @@
+"""The door of a node: who is moved to be admitted when a stranger applies, and who is told why not."""
+
+import pytest
+
+from meshos.consensus.ledger import queries
+from meshos.consensus.ledger.keys import ROOT, possession
+from meshos.consensus.ledger.motions import Configure, Move, Vote, motion_id
+from meshos.consensus.ledger.orgs import RotateRoot
+from meshos.consensus.ledger.parameters import BY_INVITATION, BY_VOTE, OPEN, in_force
+from meshos.crypto import certificates
+from meshos.crypto.guests import invite_guest
+from meshos.crypto.keys import SigningKey, multikey
+from meshos.crypto.signing import sign, verify_many
+from meshos.crypto.simulated import SimulatedVerifier
+from meshos.errors import MeshError
+from meshos.ids import NodeId, Peer
+from meshos.node import applying
+from meshos.node.facade.door import Door
+from meshos.protocols.ledger.limits import ADMISSIONS, HOUR_S
+from meshos.protocols.membership.events import MemberView
+from meshos.protocols.membership.statements import NodeFacts
+from meshos.protocols.square.join import ASKED, MEMBER, SEEDS
+from tests.facade.chain import Chain
+from tests.ledger.books import WORLD, Books, did
+
+WALL = 1_800_000_000.0
+
+
+class Mixed(Books):
+    """Books in which strangers' roots sign as roots do outside of tests: their applications are read as they come."""
+
+    def holds(self, request: bytes) -> bool:
+        claims = self.ledger.claims(request)
+        simulated = SimulatedVerifier(WORLD).verify_many(claims)
+        return all(known or verify_many([claim])[0] for known, claim in zip(simulated, claims, strict=True))
+
+
+class Square:
+    """alpha's door, in a mesh that admits by ``policy``."""
+
+    def __init__(self, policy: int) -> None:
+        self.chain = Chain(Mixed())
+        self.now = 0.0
+        self.members: list[MemberView] = []
+        self.set("admission", policy)
+        window = self.chain
+        me, motions, mesh = Peer(NodeId("alpha-1"), did("alpha")), window.moving("alpha-1"), window.books.genesis.hash
+        self.door = Door(me, window, motions, mesh, lambda: self.members, now=lambda: self.now, wall=lambda: WALL)  # type: ignore[arg-type]
+
+    def set(self, name: str, value: int) -> None:
+        """A parameter is moved, and carried."""
+        books = self.chain.books
+        if in_force(books.state)[name] != value:
+            self.vote(motion_id(books.do("alpha-1", Move(Configure(((name, value),))))))
+
+    def vote(self, id_: bytes) -> None:
+        for org in ("beta", "gamma"):
+            self.chain.books.do(f"{org}-1", Vote(id_, True))
+
+    def root_is(self, name: str, key: SigningKey) -> None:
+        """The organisation's root key becomes a real one."""
+        claim = possession(self.chain.books.genesis.hash, multikey(key.public), did(name), ROOT, b"")
+        rotation = RotateRoot(did(name), multikey(key.public), b"0", sign(key, claim.domain, claim.payload))
+        self.chain.books.do(f"{name}-root", rotation)
+
+    def application(self, name: str = "zeta", seed: bytes = b"z" * 32) -> str:
+        root, org = SigningKey(seed), did(name)
+        return applying.of_root(root, certificates.new_root(root, org, now=WALL), self.chain.books.genesis.hash, org)
+
+    async def refused(self, application: str, invitation: str | None = None) -> str:
+        with pytest.raises(MeshError) as caught:
+            await self.door.knock(application, invitation)
+        return caught.value.name
+
+
+@pytest.fixture
+def opened() -> Square:
+    return Square(OPEN)
+
+
+async def test_where_anybody_may_come_in_who_applies_is_moved_once_and_is_a_member_when_the_others_agree(opened: Square) -> None:
+    application = opened.application()
+    state, id_ = await opened.door.knock(application, None)
+    assert state == ASKED and id_ is not None
+    assert await opened.door.knock(application, None) == (ASKED, id_)
+    assert len(list(queries.motions(opened.chain.books.state))) == 1
+    opened.vote(id_)
+    assert await opened.door.knock(application, None) == (MEMBER, None)
+    assert await opened.refused(opened.application(seed=b"y" * 32)) == "already-a-member"
+
+
+async def test_what_ended_without_them_is_moved_anew_when_they_ask_again(opened: Square) -> None:
+    application = opened.application()
+    _, first = await opened.door.knock(application, None)
+    assert first is not None
+    for org in ("beta", "gamma"):
+        opened.chain.books.do(f"{org}-1", Vote(first, False))
+    state, second = await opened.door.knock(application, None)
+    assert state == ASKED and second not in (None, first)
+
+
+async def test_where_people_vote_it_moves_nothing() -> None:
+    square = Square(BY_VOTE)
+    assert await square.refused(square.application()) == "admission-by-vote"
+    assert square.door.policy() == "vote" and not square.chain.sent
+
+
+async def test_where_members_invite_it_moves_whom_its_own_organisation_has_invited() -> None:
+    square, roots = Square(BY_INVITATION), {name: SigningKey(name.encode().ljust(32)) for name in ("alpha", "beta")}
+    square.root_is("alpha", roots["alpha"])
+    application, mesh = square.application(), square.chain.books.genesis.hash
+
+    def invited(host: str = "alpha", guest: str = "zeta", key: str = "alpha", now: float = WALL, genesis_hash: bytes = mesh) -> str:
+        return invite_guest(roots[key], genesis_hash=genesis_hash, host=did(host), guest=did(guest), now=now, lifetime_s=60)
+
+    assert await square.refused(application) == "not-invited"
+    assert await square.refused(application, "mesh-guest-1.AAAA") == "invitation-malformed"
+    assert await square.refused(application, invited(guest="eta")) == "not-invited", "it is somebody else's"
+    assert await square.refused(application, invited(host="beta", key="beta")) == "not-invited", "another member's nodes see to it"
+    assert await square.refused(application, invited(key="beta")) == "not-invited", "whoever signs in another's name"
+    assert await square.refused(application, invited(now=WALL - 61)) == "invitation-expired"
+    assert await square.refused(application, invited(genesis_hash=bytes(32))) == "bad-signature"
+    assert not square.chain.sent
+    assert (await square.door.knock(application, invited()))[0] == ASKED
+
+
+async def test_an_application_is_read_before_anything_is_done(opened: Square) -> None:
+    assert await opened.refused("mesh-application1-AAAA") == "application-malformed"
+    elsewhere = applying.of_root(
+        SigningKey(b"z" * 32), certificates.new_root(SigningKey(b"z" * 32), did("zeta"), now=WALL), bytes(32), did("zeta")
+    )
+    assert await opened.refused(elsewhere) == "wrong-mesh"
+    assert not opened.chain.sent
+
+
+async def test_it_opens_so_often_an_hour(opened: Square) -> None:
+    for number in range(ADMISSIONS):
+        _, id_ = await opened.door.knock(opened.application(f"org{number}", number.to_bytes(32, "big")), None)
+        assert id_ is not None
+        opened.vote(id_)
+    assert await opened.refused(opened.application()) == "busy"
+    opened.now += HOUR_S / ADMISSIONS
+    assert (await opened.door.knock(opened.application(), None))[0] == ASKED
+
+
+def test_its_seeds_are_itself_then_one_of_each_organisation(opened: Square) -> None:
+    names = ["beta-2", "beta-1", "gamma-1", "alpha-1", "delta-1", *(f"beta-{number}" for number in range(3, 30))]
+    opened.members = [member(name, state="dead" if name == "delta-1" else "alive") for name in names]
+    seeds = opened.door.seeds()
+    assert [seed.node for seed in seeds][:4] == ["alpha-1", "beta-1", "gamma-1", "beta-10"] and len(seeds) == SEEDS
+    assert (seeds[0].gossip, seeds[0].link) == ("alpha-1:1", "alpha-1:2")
+
+
+def member(name: str, state: str) -> MemberView:
+    facts = NodeFacts(did(name.split("-")[0]), name, f"{name}:1", f"{name}:2")
+    return MemberView(NodeId(name), name, facts.org, "", state, state == "alive", 1, 0.0, facts, (), None, None, ())  # type: ignore[arg-type]
