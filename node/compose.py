@@ -46,6 +46,7 @@ from meshos.node.runtime.gossip import Gossip
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.tcp import TcpPath
+from meshos.node.strangers import open_square
 from meshos.node.trusting import Trusting
 from meshos.presets import PRESETS
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
@@ -86,6 +87,8 @@ class Ready:
     gossip: str
     sandbox: tuple[str, ...]
     seeds: int
+    p2p: tuple[str, ...] = ()
+    """Where strangers ask, as multiaddrs; none where its configuration wants no square, or any port."""
     version: str = VERSION
 
 
@@ -127,6 +130,15 @@ class Node:
         self.hosting = Hosting(OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress)), self.ring)
         self.host = self._host()
         self.trusting.host, self.trusting.tcp, self.trusting.links = self.host, self.tcp, self.links
+        self.square = open_square(
+            opened,
+            VERSION,
+            host=self.host,
+            store=self.overlays[LEDGER],
+            ledger=self.assembly.window,
+            sign=partial(opened.keys.sign, folder.NODE_KEY),
+            wall_ms=lambda: int(time.time() * 1000),
+        )
         self.metrics = Metrics(
             {
                 "host": self.host.statistics,
@@ -141,6 +153,7 @@ class Node:
                 "gossip": self.gossip.statistics,
                 "links": self.links.statistics,
                 "turns": self.hosting.turns.statistics,
+                **({} if self.square is None else {"square": self.square.statistics}),
                 **({} if self.recording is None else {"recorder": self.recording.statistics}),
             }
         )
@@ -282,6 +295,8 @@ class Node:
         self.host.deliver(KERNEL, Begin())
         self.nursery.start_soon(self._tell_load)
         self.nursery.start_soon(self._tell_time)
+        if self.square is not None:
+            self.nursery.start_soon(self.square.run)
         if listed := frozenset(self.opened.trust.trust.revoked):  # a list may have come while this node was down, or just before its end
             self.nursery.start_soon(self.trusting.disown, listed)
 
@@ -299,6 +314,7 @@ class Node:
             gossip=str(config.gossip),
             sandbox=tuple(self.hosting.provider.layers()),
             seeds=len(config.seeds),
+            p2p=() if self.square is None else self.square.configured,
         )
 
     async def _serve_api(self) -> None:
@@ -306,11 +322,15 @@ class Node:
         listen = Listen(config.api.host, config.api.port, config.api_tls_certificate, config.api_tls_key)
         scheme = "http" if listen.certificate is None else "https"
         about = About(opened.me, config.name, config.region, VERSION, self.genesis, f"{scheme}://{config.api}", trio.current_time())
-        seen = Seen(self.measurements, self.metrics, self.hosting.serving, self.hosting.turns, self.trusting.problems)
+        seen = Seen(self.measurements, self.metrics, self.hosting.serving, self.hosting.turns, self._problems, self.square)
         facade = Facade(about, self.host, self.assembly, self.hosting.provider, self.events, seen, self.overlays[LEDGER], self.nursery)
         app = build(facade, self.ring, settings=settings(listen), save_keys=partial(self.ring.save, config.api_keys))
         self.hosting.api_url = await self.nursery.start(partial(serve, app, listen))
         self.nursery.start_soon(keep_keys, self.ring, config.api_keys)
+
+    def _problems(self) -> Sequence[str]:
+        here = () if self.square is None or not self.square.problem else (self.square.problem,)
+        return (*self.trusting.problems(), *here)
 
     async def _tell_load(self) -> None:
         """Tell the mesh how busy this machine is, when that has changed."""

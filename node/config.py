@@ -16,6 +16,8 @@ from meshos.adapters.onprem.egress_policy import EgressPolicy
 from meshos.consensus.pbft.config import TRANSFER_BLOCKS
 from meshos.errors import BadInput
 from meshos.ids import NodeId, OrgDid, parse_org_did
+from meshos.node.address import Address as Address
+from meshos.node.address import parse_address as parse_address
 from meshos.node.api.amounts import micro
 from meshos.presets import PRESETS
 from meshos.protocols.payments.limits import CREDIT_MICRO, IN_ALL_MICRO, PER_PROVIDER_MICRO
@@ -30,21 +32,13 @@ NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 REGION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,63})")
 _NODE_ID = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}")
 
+OFF, SQUARE_AFTER = "off", 100
+"""What ``square.listen`` says where there is to be none; and the ports between the links' and the square's, where it says nothing."""
+
 MAX_EGRESS = 64
 """Networks and hosts that are allowed one by one; an owner with more of them names the network that they are in."""
 
 assert MAX_SEEDS * 512 < MAX_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen or dial. ``host`` is a name or an IP address without brackets; port 0, for listening, takes any."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +73,8 @@ class NodeConfig:
     api: Address
     gossip: Address
     link: Address
+    square: Address | None = None
+    """Where strangers ask (node/runtime/square), over TCP and QUIC; None: nowhere."""
     region: str = "local"
     advertise: str = ""
     """The host that others reach this node at; empty: the hosts it listens on."""
@@ -133,16 +129,9 @@ class NodeConfig:
         return Address(self.advertise or self.link.host, self.link.port)
 
 
-def parse_address(text: str) -> Address:
-    """``host:port`` or ``[v6]:port``; raises ValueError with what is wrong."""
-    host, _, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    host = host[1:-1] if bracketed else host
-    if not host or (":" in host and not bracketed) or not re.fullmatch(r"[A-Za-z0-9.:_%-]{1,255}", host):
-        raise ValueError(f"{text[:80]!r} is not host:port")
-    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError(f"{text[:80]!r} has no port between 0 and 65535")
-    return Address(host, int(port))
+def square_beside(link: Address) -> Address:
+    """Where the square is by default: SQUARE_AFTER ports after that of the links."""
+    return Address(link.host, link.port + SQUARE_AFTER if 0 < link.port <= 65535 - SQUARE_AFTER else 0)
 
 
 def load(folder: Path) -> NodeConfig:
@@ -188,6 +177,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
         "api",
         "gossip",
         "link",
+        "square",
         "keys",
         "egress",
         "payments",
@@ -197,6 +187,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "api": ("listen", "keys", "tls_certificate", "tls_key"),
     "gossip": ("listen",),
     "link": ("listen",),
+    "square": ("listen",),
     "keys": ("file", "passphrase_file", "certificate", "revocations"),
     "egress": ("allow",),
     "payments": ("per_provider", "in_all", "credit"),
@@ -217,7 +208,7 @@ class _Reader:
     def config(self, folder: Path) -> NodeConfig:
         """What the document says; a stand-in where there are problems."""
         top = self._document
-        tables = {name: self._table(name) for name in ("api", "gossip", "link", "keys", "egress", "payments", "ledger")}
+        tables = {name: self._table(name) for name in ("api", "gossip", "link", "square", "keys", "egress", "payments", "ledger")}
         api, keys = tables["api"], tables["keys"]
         listens = {name: self._address(f"{name}.listen", tables[name].get("listen")) for name in ("api", "gossip", "link")}
         tls = [self._path("api." + key, api.get(key)) for key in ("tls_certificate", "tls_key")]
@@ -234,6 +225,7 @@ class _Reader:
             advertise=self._text("advertise", top.get("advertise", "")),
             timing=timing,
             **listens,
+            square=self._square(tables["square"], listens["link"]),
             genesis=self._path("genesis", top.get("genesis", "genesis.json")) or Path(),
             keys=self._path("keys.file", keys.get("file", "keys")) or Path(),
             passphrase_file=self._path("keys.passphrase_file", keys.get("passphrase_file", "passphrase")) or Path(),
@@ -293,6 +285,12 @@ class _Reader:
             if text:
                 self.problems.append(f"{where}: {error}")
             return Address("", 0)
+
+    def _square(self, table: Mapping[str, object], link: Address) -> Address | None:
+        """``listen = "off"``: None. A file that says nothing of it has the square beside its links."""
+        if table.get("listen", "") == "":
+            return square_beside(link)
+        return None if table["listen"] == OFF else self._address("square.listen", table["listen"])
 
     def _bool(self, where: str, value: object) -> bool:
         if isinstance(value, bool):
@@ -384,6 +382,7 @@ def to_toml(config: NodeConfig) -> str:
     if config.api_tls_certificate is not None and config.api_tls_key is not None:
         lines += [f"tls_certificate = {path(config.api_tls_certificate)}", f"tls_key = {path(config.api_tls_key)}"]
     lines += ["", "[gossip]", f"listen = {json.dumps(str(config.gossip))}", "", "[link]", f"listen = {json.dumps(str(config.link))}"]
+    lines += ["", "[square]", f"listen = {json.dumps(OFF if config.square is None else str(config.square))}"]
     lines += ["", "[keys]", f"file = {path(config.keys)}", f"passphrase_file = {path(config.passphrase_file)}"]
     lines += [f"certificate = {path(config.certificate)}", f"revocations = {path(config.revocations)}"]
     if config.egress_allow:

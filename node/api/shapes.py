@@ -417,6 +417,10 @@ class StatusView:
     paused_until_ms: int | None = None
     """Until when people have paused autonomy, if they have."""
     group: GroupView | None = None
+    p2p: tuple[str, ...] = ()
+    """Where strangers ask it, as multiaddrs."""
+    strangers: int = 0
+    """Connections of them now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -329,7 +329,10 @@ def _ports(config: "NodeConfig | None") -> Finding:
         ("API", config.api, socket.SOCK_STREAM),
         ("gossip", config.gossip, socket.SOCK_DGRAM),
         ("links", config.link, socket.SOCK_STREAM),
+        ("the square", config.square, socket.SOCK_STREAM),
     ):
+        if address is None:
+            continue
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         with socket.socket(family, kind) as probe:
             if kind == socket.SOCK_STREAM:
@@ -340,7 +343,7 @@ def _ports(config: "NodeConfig | None") -> Finding:
                 taken.append(f"{address} for {what} ({error.strerror})")
     if taken:
         return Finding("fail", f"cannot be had: {', '.join(taken)}", f"end what uses them, or change node.toml in {config.dir}")
-    return Finding("pass", "API, gossip and link ports are free")
+    return Finding("pass", "API, gossip, link and square ports are free")
 
 
 def _seeds(config: "NodeConfig | None") -> Finding:

@@ -80,7 +80,7 @@ def init(
 def _config(
     org: OrgDid, name: str | None, directory: Path, region: str, host: str, ports: tuple[int, int, int], seeds: list[str] | None
 ) -> "NodeConfig":
-    from meshos.node.config import Address, NodeConfig, parse, to_toml
+    from meshos.node.config import Address, NodeConfig, parse, square_beside, to_toml
 
     own = org.rpartition(":")[2]
     api, gossip, link = ports
@@ -92,6 +92,7 @@ def _config(
         api=Address("127.0.0.1", api),
         gossip=Address(host, gossip),
         link=Address(host, link),
+        square=square_beside(Address(host, link)),
         seeds=tuple(parse_seed(text) for text in seeds or []),
     )
     return parse(to_toml(config).encode(), config.dir)  # the file's own checks are the rules for options too

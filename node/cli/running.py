@@ -58,6 +58,8 @@ def _tell(facts: "Ready", as_json: bool) -> None:
         say(f"  node id  {facts.node_id}")
         say(f"  API      {facts.api}")
         say(f"  links    {facts.link}   gossip {facts.gossip}   {facts.seeds} seeds")
+        for address in facts.p2p or ("none",):
+            say(f"  square   {address}")
         say(f"  sandbox  {', '.join(facts.sandbox) or 'none'}")
         say("ready")
     sys.stdout.flush()

@@ -34,6 +34,7 @@ from meshos.node.facade.tasks import new_task_id, no_such_task
 from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
 from meshos.node.kernel.assembly import ASK_ORG, DEPLOY, ORG_NODES, PROCESSES, REMOVE_NODE, UNDEPLOY, Assembly
 from meshos.node.runtime.host import Host
+from meshos.node.runtime.square.square import Square
 from meshos.node.runtime.turns import Turns
 from meshos.protocols.directory.cards import read_lines
 from meshos.protocols.directory.publishing import Publication, Published, Withdrawal
@@ -88,7 +89,8 @@ class Seen:
     serving: Serving
     turns: Turns
     standing: Callable[[], Sequence[str]] = tuple
-    """What keeps other nodes from believing this one, in sentences."""
+    """What keeps other nodes and strangers from reaching or believing this one, in sentences."""
+    square: Square | None = None
 
 
 class Facade:
@@ -116,6 +118,7 @@ class Facade:
         self._serving = seen.serving
         self._turns = seen.turns
         self._standing = seen.standing
+        self._square = seen.square
         books = Books(assembly.ledger, assembly.window, store)
         self.ledger = LedgerDesk(host, books, about.genesis.hash, about.me.node, assembly.membership.name_of)
         self.decisions = DecisionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
@@ -335,6 +338,8 @@ class Facade:
             approvals_waiting=self.decisions.waiting(),
             paused_until_ms=self.decisions.paused_until(),
             proposals_waiting=self.proposals.waiting(),
+            p2p=() if self._square is None else self._square.addresses,
+            strangers=0 if self._square is None else self._square.visitors,
             group=grouping.group_view(await self._ask_org(GetGroup()), self._assembly, about.me.node),
         )
 

@@ -89,6 +89,12 @@ async def discover(parts: Parts, request: DiscoverRequest) -> DiscoverAnswer:
     return await ask_cells([here], request)
 
 
+async def discover_here(parts: Parts, request: DiscoverRequest) -> Sequence[Found]:
+    """What this node holds itself that fits. Raises BadInput ``bad-query``, Failed ``model-missing``."""
+    check(request)
+    return await local_cell(parts, request)
+
+
 async def ask_cells(cells: Sequence[Cell], request: DiscoverRequest) -> DiscoverAnswer:
     """Ask all ``cells`` side by side, and merge what they found: of an agent that several know the highest version counts."""
     outcomes: list[Outcome[Sequence[Found]]] = await Gather(*(cell(request) for cell in cells), each=True)

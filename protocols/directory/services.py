@@ -11,12 +11,15 @@ from meshos.protocols.directory.machine import KEEP, TELL
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.publishing import publish, withdraw
 from meshos.protocols.directory.record import PROTOCOL
-from meshos.protocols.directory.search import discover
+from meshos.protocols.directory.search import discover, discover_here
 from meshos.protocols.directory.sync import hinted, serve, tell
 from meshos.protocols.directory.wire import HINT
 
 DISCOVER = "discover"
 """Given a ``search.DiscoverRequest``, returns a ``search.DiscoverAnswer``."""
+
+DISCOVER_HERE = "discover-here"
+"""Given the same, returns what this node holds itself (``search.Found``), the best first; no other node is asked."""
 
 PUBLISH = "directory-publish"
 """Given a ``publishing.Publication``, returns a ``publishing.Published``."""
@@ -43,6 +46,7 @@ def services(parts: Parts) -> dict[str, Service]:
         KEEP: keep_on,
         TELL: partial(tell, parts),
         DISCOVER: partial(discover, parts),
+        DISCOVER_HERE: partial(discover_here, parts),
         PUBLISH: partial(publish, parts),
         WITHDRAW: partial(withdraw, parts),
         DISOWN: partial(disown, parts),

@@ -61,8 +61,8 @@ def domain(genesis_hash: bytes) -> Domain:
     return Domain(genesis_hash, NAME, phase="answer")
 
 
-def protocol(known: Known, search: Search, sign: Sign, wall_ms: Callable[[], int], *, complete: Callable[[], bool]) -> Protocol:
-    """The protocol, for a node that searches with ``search`` and signs with ``sign``."""
+def protocol(known: Known, search: Search, sign: Sign, wall_ms: Callable[[], int], *, whole: bool = True) -> Protocol:
+    """The protocol, for a node that searches with ``search`` and signs with ``sign``; ``whole``: its cells are all of the directory."""
 
     async def answer(fields: wire.Fields, asker: Asker) -> object:
         wire.known_only(fields, "query", "limit")
@@ -74,7 +74,7 @@ def protocol(known: Known, search: Search, sign: Sign, wall_ms: Callable[[], int
             "node": known.me.node,
             "time_ms": wall_ms(),
             "query": asked.query,
-            "complete": complete(),
+            "complete": whole,
             "agents": _within([[one.sealed.to_bytes(), _millionths(one.score)] for one in found[: asked.limit]]),
         }
         data = cbor.encode(said)

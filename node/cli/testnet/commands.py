@@ -66,7 +66,7 @@ def up(
     replicas: Annotated[int | None, typer.Option(min=1, max=5, help="Nodes of each organisation: 1, 3 or 5; 1 if not given.")] = None,
     directory: Dir = None,
     base_port: Annotated[
-        int | None, typer.Option(min=1024, max=60_000, help=f"API ports follow it, {BASE_PORT} if not given; gossip at +100, links at +200.")
+        int | None, typer.Option(min=1024, max=60_000, help=f"API ports follow it, {BASE_PORT} if not given; gossip at +100, links at +200, the square at +300.")
     ] = None,
     timing: Annotated[str, typer.Option(help="How fast the dead are noticed: local, fast, lan or wan. Only for a new testnet.")] = "local",
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready and leave it running.")] = False,

@@ -1,6 +1,6 @@
 """A new testnet: organisations, a genesis marked as a testnet, and a folder a node; nothing runs yet.
 
-Ports stand in blocks, so that they can be guessed: with the base 8100 node 1 has API 8101, gossip 8201 and links 8301. An organisation's
+Ports stand in blocks, so that they can be guessed: with the base 8100 node 1 has API 8101, gossip 8201, links 8301 and the square 8401. An organisation's
 nodes follow one another; the first is its validator, has its root key, and founds its group. Each has a person too, with a key file in
 ``people/`` and a seat in the council. Everything is made in a folder beside the final one and renamed: an interruption leaves no half testnet behind.
 """
@@ -19,10 +19,11 @@ from meshos.crypto.keys import multikey
 from meshos.crypto.keystore import TEST_COST, Passphrase
 from meshos.errors import BadInput, Refused
 from meshos.genesis import MESH
-from meshos.ids import OrgDid, org_did
+from meshos.ids import NodeId, OrgDid, org_did
 from meshos.node import folder, person
 from meshos.node.cli.testnet.record import FILE, Node, Testnet, save
 from meshos.node.config import Address, NodeConfig, Seed
+from meshos.node.runtime.square import places
 
 ORGS = (
     *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"),
@@ -97,7 +98,7 @@ def _config(root: Path, number: int, size: Size, base_port: int) -> NodeConfig:
     place, replica = divmod(number, size.replicas)
     name = f"{ORGS[place]}-{replica + 1}"
     region = REGIONS[place % len(REGIONS)]
-    return NodeConfig(root / name, name, org_did("enterprise", ORGS[place]), api=at(0), gossip=at(1), link=at(2), region=region)
+    return NodeConfig(root / name, name, org_did("enterprise", ORGS[place]), api=at(0), gossip=at(1), link=at(2), square=at(3), region=region)
 
 
 def _make(made: Sequence[NodeConfig], size: Size, fresh: Path, final: Path, timing: str) -> Testnet:
@@ -135,7 +136,7 @@ def _make(made: Sequence[NodeConfig], size: Size, fresh: Path, final: Path, timi
                 node_id=node,
                 api=f"http://{config.api}",
                 api_key=folder.read_file(config.dir / folder.API_KEY_FILE).decode().strip(),
-                p2p=(),
+                p2p=_p2p(config, node),
                 gossip=str(config.gossip),
                 link=str(config.link),
                 pid=None,
@@ -147,6 +148,11 @@ def _make(made: Sequence[NodeConfig], size: Size, fresh: Path, final: Path, timi
     testnet = Testnet(final, str(final / "genesis.json"), tuple(nodes))
     save(testnet, fresh)
     return testnet
+
+
+def _p2p(config: NodeConfig, node: NodeId) -> tuple[str, ...]:
+    """The multiaddrs of its square."""
+    return () if config.square is None else (places.tcp(config.square.host, config.square.port, node),)
 
 
 def _people(place: Path, entries: dict[OrgDid, genesis.Org]) -> tuple[genesis.Seat, ...]:
@@ -165,19 +171,25 @@ def _people(place: Path, entries: dict[OrgDid, genesis.Org]) -> tuple[genesis.Se
 
 def check_ports(nodes: Sequence[Node]) -> None:
     """See that every port of these nodes can be had; raises Refused ``port-taken`` naming all that cannot."""
-    _check_free((node.name, (node.api.removeprefix("http://"), node.gossip, node.link)) for node in nodes)
+    _check_free((node.name, (node.api.removeprefix("http://"), node.gossip, node.link, *_squares(node))) for node in nodes)
+
+
+def _squares(node: Node) -> Iterable[str]:
+    """Where its square is, as ``host:port``; nowhere for a testnet that was made before there were squares."""
+    parts = (address.split("/") for address in node.p2p)
+    return [f"{host}:{port}" for _, _, host, kind, port, *_ in parts if kind == "tcp"]
 
 
 def check_new_ports(size: Size, base_port: int) -> None:
     """As ``check_ports``, for a testnet that is still to be made."""
     configs = _configs(Path(), size, base_port)
-    _check_free((config.name, (str(config.api), str(config.gossip), str(config.link))) for config in configs)
+    _check_free((config.name, (str(config.api), str(config.gossip), str(config.link), str(config.square))) for config in configs)
 
 
-def _check_free(nodes: Iterable[tuple[str, tuple[str, str, str]]]) -> None:
+def _check_free(nodes: Iterable[tuple[str, tuple[str, ...]]]) -> None:
     taken = []
     for name, addresses in nodes:
-        for kind, what, at in zip(_KINDS, ("API", "gossip", "links"), addresses, strict=True):
+        for kind, what, at in zip(_KINDS, ("API", "gossip", "links", "square"), addresses, strict=False):
             host, _, port = at.rpartition(":")
             if not _free(kind, host, int(port)):
                 taken.append(f"{port} ({what} of {name})")
@@ -195,7 +207,7 @@ def free_base_port(nodes: int, wanted: int) -> int:
     raise Refused("port-taken", f"no free ports for {nodes} nodes above {wanted}", hint="end other testnets: mesh testnet down")
 
 
-_KINDS = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_STREAM)
+_KINDS = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_STREAM, socket.SOCK_STREAM)
 
 
 def _free(kind: socket.SocketKind, host: str, port: int) -> bool:

@@ -1,4 +1,4 @@
-"""The square's host: it listens, lets connections in, takes their streams, and ends both by its own clock.
+"""The square's host: it lets connections in, takes their streams, and ends both by its own clock.
 
 Every connection is a task of its own under the host's nursery, and so is every stream under its connection's; what goes wrong in one ends
 that one. Nothing of libp2p runs outside of them, so leaving the host's nursery leaves nothing open.
@@ -36,8 +36,6 @@ class SquareHost:
         self.identity = upgrade.identity(seed)
         self.table = Table()
         self.handlers = dict(handlers)
-        self.listening: tuple[str, ...] = ()
-        """The multiaddrs that it listens on, with the peer id."""
         self._budget = budget
         self._meter = Meter(limits.ALL_PACKETS_A_SECOND, limits.ALL_PACKETS_SAVED)
 
@@ -46,27 +44,16 @@ class SquareHost:
         """Its peer id."""
         return str(self.identity.peer)
 
-    async def run(self, host: str, port: int, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen until cancelled; raises OSError where the port cannot be had."""
-        listeners = await trio.open_tcp_listeners(port, host=host)
-        bound = listeners[0].socket.getsockname()[1]
-        self.listening = (f"{address_of(host)}/tcp/{bound}/p2p/{self.peer}",)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._reap)
-                nursery.start_soon(partial(trio.serve_listeners, self._accept, listeners, handler_nursery=nursery))
-                task_status.started()
-        finally:
-            self.listening = ()
-
-    async def _reap(self) -> None:
+    async def run(self) -> None:
+        """End what is quiet or old, until cancelled."""
         while True:
             await trio.sleep(limits.REAP_S)
             self.table.reap(trio.current_time())
 
     # -- connections -------------------------------------------------------------------------------------------------
 
-    async def _accept(self, stream: trio.SocketStream) -> None:
+    async def accept(self, stream: trio.SocketStream) -> None:
+        """Have a TCP connection that came until it ends, and close it."""
         remote = remote_of(stream)
         try:
             if remote is not None:
@@ -173,10 +160,3 @@ class SquareHost:
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:
     first = group.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
-
-
-def address_of(host: str) -> str:
-    """A host as the beginning of a multiaddr."""
-    if ":" in host:
-        return f"/ip6/{host}"
-    return f"/ip4/{host}" if host.replace(".", "").isdigit() else f"/dns/{host}"

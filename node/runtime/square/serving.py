@@ -9,7 +9,8 @@ from multiaddr import Multiaddr
 
 from meshos.errors import MeshError, Refused
 from meshos.node.runtime.square import limits
-from meshos.node.runtime.square.host import Handler, SquareHost, address_of
+from meshos.node.runtime.square.host import Handler, SquareHost
+from meshos.node.runtime.square.places import ip
 from meshos.node.runtime.square.streams import Stream
 from meshos.protocols.square import wire
 from meshos.protocols.square.answering import Answering, Asker, Protocol, too_slow
@@ -69,7 +70,7 @@ def identify(host: SquareHost, answering: Answering, agent: str, addresses: Call
             agent_version=agent,
             public_key=host.identity.public,
             listen_addrs=[_bare(address) for address in addresses()],
-            observed_addr=Multiaddr(f"{address_of(asker.address)}/tcp/0").to_bytes(),
+            observed_addr=Multiaddr(f"{ip(asker.address)}/tcp/0").to_bytes(),
             protocols=sorted(host.handlers),
         )
         await stream.write(wire.frame(said.SerializeToString()))
