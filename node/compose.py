@@ -46,7 +46,7 @@ from meshos.node.runtime.gossip import Gossip
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.tcp import TcpPath
-from meshos.node.strangers import open_square
+from meshos.node.strangers import door_of, open_square
 from meshos.node.trusting import Trusting
 from meshos.presets import PRESETS
 from meshos.protocols.directory.commands import EntrySignature, IndexChanged, SignEntry
@@ -56,6 +56,7 @@ from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.events import FactsChanged, Leave, LeaveCompleted, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.revocations import TakeRevocations
 from meshos.protocols.rpc.events import LinkDown, OpenLink, SendMessage
+from meshos.protocols.square import join
 from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.storage.level import LevelStore
 from meshos.storage.overlay import Overlay
@@ -130,6 +131,7 @@ class Node:
         self.hosting = Hosting(OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress)), self.ring)
         self.host = self._host()
         self.trusting.host, self.trusting.tcp, self.trusting.links = self.host, self.tcp, self.links
+        door = door_of(opened, host=self.host, assembly=self.assembly, store=self.overlays[LEDGER], wall=time.time)
         self.square = open_square(
             opened,
             VERSION,
@@ -138,6 +140,7 @@ class Node:
             ledger=self.assembly.window,
             sign=partial(opened.keys.sign, folder.NODE_KEY),
             wall_ms=lambda: int(time.time() * 1000),
+            also=(join.protocol(door),),
         )
         self.metrics = Metrics(
             {

@@ -2,8 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
+import trio
+
 from meshos.crypto.signing import Domain
 from meshos.genesis import to_json
+from meshos.node.facade.door import Door
+from meshos.node.facade.ledger import Books, LedgerDesk
+from meshos.node.facade.moving import MotionDesk
+from meshos.node.kernel.assembly import Assembly
 from meshos.node.opening import Folder
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.square.square import Place, Square
@@ -14,7 +20,14 @@ from meshos.protocols.square import describe, headers, proof, resolve, search
 from meshos.protocols.square.answering import Answering, Protocol
 from meshos.protocols.square.budget import Budget
 from meshos.protocols.square.knowledge import Known
-from meshos.storage.store import View
+from meshos.storage.store import LiveView, View
+
+
+def door_of(opened: Folder, *, host: Host, assembly: Assembly, store: LiveView, wall: Callable[[], float]) -> Door:
+    """This node's door, for those who want to become members."""
+    me, window, membership, mesh = opened.me, assembly.window, assembly.membership, opened.genesis.hash
+    desk = LedgerDesk(host, Books(assembly.ledger, window, store), mesh, me.node, membership.name_of)
+    return Door(me, window, MotionDesk(me.node, window, desk, mesh), mesh, membership.members, now=trio.current_time, wall=wall)
 
 
 def open_square(

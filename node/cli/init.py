@@ -59,10 +59,10 @@ def init(
         made = making.finish(directory, genesis, certificate)
     elif join is not None:
         invited = making.invitation(join, org, time.time())
-        config = _config(invited.org, name, directory, region, host, (api_port, gossip_port, link_port), seed)
+        config = configured(invited.org, name, directory, region, host, (api_port, gossip_port, link_port), seed)
         made = making.joining(config, join, genesis)
     elif org is not None:
-        config = _config(did_of(org, kind), name, directory, region, host, (api_port, gossip_port, link_port), seed)
+        config = configured(did_of(org, kind), name, directory, region, host, (api_port, gossip_port, link_port), seed)
         made = making.founding(config, genesis)
     else:
         raise BadInput("usage", "which organisation is it", hint="give --org NAME for a new one, --join TOKEN for one that exists")
@@ -77,9 +77,10 @@ def init(
     ok(made.verdict)
 
 
-def _config(
+def configured(
     org: OrgDid, name: str | None, directory: Path, region: str, host: str, ports: tuple[int, int, int], seeds: list[str] | None
 ) -> "NodeConfig":
+    """A node's configuration from options; ``ports`` are those of API, gossip and links. Raises BadInput ``bad-seed`` or ``bad-config``."""
     from meshos.node.config import Address, NodeConfig, parse, square_beside, to_toml
 
     own = org.rpartition(":")[2]

@@ -22,7 +22,7 @@ class Later:
 
 
 GOVERNANCE = "governance"
-TRUST, JOINING, OUTSIDE = "trust and policies", "admission of new organisations", "the open directory"
+TRUST, OUTSIDE = "trust and policies", "the open directory"
 WEB = "the dashboard"
 
 COMMANDS = (
@@ -31,7 +31,6 @@ COMMANDS = (
     Later("trust", "show how far an organisation is trusted, and why", TRUST),
     Later("policy", "check and test a policy", TRUST),
     Later("attest", "prove what a node runs on", TRUST),
-    Later("join", "ask a running mesh to admit a new organisation", JOINING),
     Later("crawl", "collect records of agents from outside the mesh", OUTSIDE),
     Later("ui", "open the dashboard in a browser", WEB),
 )

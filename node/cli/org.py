@@ -14,7 +14,7 @@ import typer
 from meshos.errors import MeshError
 from meshos.node.cli import rooted
 from meshos.node.cli.client_options import QuietOption, Where, asking
-from meshos.node.cli.init import DEFAULT_DIR
+from meshos.node.cli.init import DEFAULT_DIR, did_of
 from meshos.node.cli.output import JsonFlag, document, note, ok, say, text_of, warn
 from meshos.node.cli.root_options import ApiKeyOption, NodeOption, NonceOption, RootDir, say_signed
 
@@ -91,16 +91,31 @@ def apply(
 def invite(
     directory: RootDir = DEFAULT_DIR,
     node: Annotated[bool, typer.Option("--node", help="Invite a node (what is invited if nothing is said).")] = True,
+    guest: Annotated[str | None, typer.Option(metavar="DID", help="Invite this organisation into the mesh, instead of a node.")] = None,
     hours: Annotated[int, typer.Option(min=1, max=168, help="How long the invitation lasts.")] = 24,
     as_json: JsonFlag = False,
 ) -> None:
-    """Print an invitation: whoever holds it can become one node of the organisation, once."""
-    from meshos.crypto import invitations
+    """Print an invitation: whoever holds it can become one node of the organisation, once. With --guest it is for another organisation,
+    which comes into the mesh with it where members invite (`mesh join --invitation`).
+    """
+    from meshos.crypto import guests, invitations
     from meshos.node import config as node_config
     from meshos.node import folder
 
     config = node_config.load(directory)
     genesis = folder.read_genesis(config.genesis)
+    if guest is not None:
+        invited = did_of(guest, "")
+        lifetime = {"now": time.time(), "lifetime_s": hours * HOUR_S}
+        token = guests.invite_guest(folder.open_root(config), genesis_hash=genesis.hash, host=config.org, guest=invited, **lifetime)
+        if as_json:
+            document("org-invite", {"invitation": token, "org": config.org, "guest": invited, "hours": hours})
+            return
+        print(token)
+        ok(
+            f"it lasts {hours} h, for {invited}; there: mesh join ADDR --org {invited} --invitation TOKEN, with a square of {config.org}"
+        )
+        return
     token = invitations.invite(
         folder.open_root(config),
         genesis_hash=genesis.hash,

@@ -104,8 +104,13 @@ def send_by_root(client: Client, config: NodeConfig, body: Body) -> int:
 def target_of(config: NodeConfig, node: str | None, api_key: str | None) -> Target:
     """The node that is asked: the one that is named, else that of the folder itself; raises as ``find``."""
     if node is None and "MESH_NODE" not in os.environ:
-        return find(f"http://{config.api}", api_key or _api_key(config.dir), None, None)
+        return own_node(config, api_key)
     return find(node, api_key, None, None)
+
+
+def own_node(config: NodeConfig, api_key: str | None = None) -> Target:
+    """The node of the folder; raises as ``find``, and BadInput ``no-node-named`` if its API key is not there."""
+    return find(f"http://{config.api}", api_key or _api_key(config.dir), None, None)
 
 
 def _api_key(directory: Path) -> str:

@@ -149,7 +149,7 @@ class Registrar:
         wanted: dict[str, Vote] = {}
         if votes and parameters is not None and parameters["admission"] != BY_VOTE:
             motions = islice(queries.motions(self._ledger), SCANNED)
-            wanted = {VOTE + id_.hex(): Vote(id_, True) for id_, motion in motions if self._is_welcome(motion)}
+            wanted = {VOTE + id_.hex()[:32]: Vote(id_, True) for id_, motion in motions if self._is_welcome(motion)}
         for key in [key for key in self._owed if key.startswith(VOTE) and key not in wanted]:
             del self._owed[key]
         self._welcomes = min(float(ADMISSIONS), self._welcomes + (now - self._counted_at) * ADMISSIONS / HOUR_S)

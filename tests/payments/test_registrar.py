@@ -20,7 +20,7 @@ from meshos.errors import Refused, busy
 from meshos.ids import AgentId, NodeId, agent_id
 from meshos.protocols.directory.record import Tombstone, content_hash, seal
 from meshos.protocols.ledger import registrar as module
-from meshos.protocols.ledger.limits import ADMISSIONS, AT_ONCE, HOUR_S, LOOK_S, OWED_S, PAGE, REFRESH_S
+from meshos.protocols.ledger.limits import ADMISSIONS, AT_ONCE, HOUR_S, LOOK_S, MAX_REF_BYTES, OWED_S, PAGE, REFRESH_S
 from meshos.protocols.ledger.registrar import Registrar
 from meshos.protocols.ledger.sender import Send
 from meshos.protocols.ledger.slots import COMMITTED, EXPIRED, REFUSED, Concluded
@@ -73,7 +73,7 @@ class Alpha:
     def sent(self) -> list[Send]:
         asked, self.lone.asked = self.lone.asked, []
         found = [(op, command) for op, command in asked if isinstance(command, Send)]
-        assert len(found) == len(asked)
+        assert len(found) == len(asked) and all(len(command.ref) <= MAX_REF_BYTES for _, command in found)
         self.ops |= {command.ref: op for op, command in found}
         return [command for _, command in found]
 
@@ -291,7 +291,7 @@ def asks(ledger: Ledger, number: int = 1, policy: int = OPEN, *, forged: bool = 
     ledger.put(PARAMETERS, b"", Parameters(1, values, values))
     root, org = SigningKey(number.to_bytes(32, "big")), did(f"stranger{number}")
     certificate = certificates.new_root(root, did("another") if forged else org, now=1_700_000_000)
-    id_ = number.to_bytes(32, "big")
+    id_ = bytes([number]) * 32
     ledger.put(MOTIONS, id_, Motion("beta", Admit(org, multikey(root.public), certificate, bytes(64)), 10**15, voted))
     ledger.height += 1
     return id_
