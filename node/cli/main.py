@@ -28,6 +28,7 @@ from meshos.node.cli import (
     proposals,
     quarantine,
     running,
+    square,
     wallet,
 )
 from meshos.node.cli.testnet import commands as testnet
@@ -53,6 +54,7 @@ for part in (
     key,
     wallet,
     ledger,
+    square,
     decisions,
     proposals,
     quarantine,

@@ -110,7 +110,7 @@ class Asking:
 async def dial(to: Where, seed: bytes | None = None) -> AsyncIterator[Asking]:
     """A connection to the square at ``to``, closed at the end; ``seed`` is the asker's own key, a new one for a stranger.
 
-    Raises Unreachable ``square-unreachable``, Refused ``square-bad-handshake`` or ``node-mismatch``.
+    Raises Unreachable ``square-unreachable``, Refused ``square-bad-handshake``.
     """
     own = upgrade.identity(seed or os.urandom(32))
     try:
