@@ -178,7 +178,12 @@ def test_forged_headers_are_refused(lie: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, {"steps": [], "more": True, "head": None}, {"steps": [[1]], "more": False, "head": None}, {"steps": [], "more": False, "head": [1]}],
+    [
+        None,
+        {"steps": [], "more": True, "head": None},
+        {"steps": [[1]], "more": False, "head": None},
+        {"steps": [], "more": False, "head": [1]},
+    ],
 )
 def test_a_page_that_is_none_is_refused(value: Value) -> None:
     with pytest.raises(Refused) as caught:

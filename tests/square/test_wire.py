@@ -31,7 +31,7 @@ def test_a_length_is_read_as_it_was_written_and_not_before_it_is_whole(length: i
 
 def _head(length: int) -> bytes:
     if length < 4096:
-        return wire.frame(bytes(length))[:-length or None]
+        return wire.frame(bytes(length))[: -length or None]
     head = bytearray()
     while length >= 0x80:
         head.append(length & 0x7F | 0x80)

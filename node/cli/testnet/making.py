@@ -98,7 +98,9 @@ def _config(root: Path, number: int, size: Size, base_port: int) -> NodeConfig:
     place, replica = divmod(number, size.replicas)
     name = f"{ORGS[place]}-{replica + 1}"
     region = REGIONS[place % len(REGIONS)]
-    return NodeConfig(root / name, name, org_did("enterprise", ORGS[place]), api=at(0), gossip=at(1), link=at(2), square=at(3), region=region)
+    return NodeConfig(
+        root / name, name, org_did("enterprise", ORGS[place]), api=at(0), gossip=at(1), link=at(2), square=at(3), region=region
+    )
 
 
 def _make(made: Sequence[NodeConfig], size: Size, fresh: Path, final: Path, timing: str) -> Testnet:

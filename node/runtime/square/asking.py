@@ -149,7 +149,9 @@ async def _connected(to: Where, own: upgrade.Identity, nursery: trio.Nursery) ->
 
 
 def _unreachable(to: Where, why: str) -> Unreachable:
-    return Unreachable("square-unreachable", f"no square at {to}: {why}", hint="`mesh run` prints where a node's square is", outcome="not_done")
+    return Unreachable(
+        "square-unreachable", f"no square at {to}: {why}", hint="`mesh run` prints where a node's square is", outcome="not_done"
+    )
 
 
 def _bad_address(text: str) -> BadInput:

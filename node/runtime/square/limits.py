@@ -38,6 +38,8 @@ REQUEST_S = 5.0
 """From a frame's first byte to its last: who sends one byte a second is not waited for."""
 STREAM_IDLE_S = 60.0
 """Between one request and the next."""
+LINGER_S = 2.0
+"""For a peer to end its side of a stream that this side has ended."""
 WRITE_S = 20.0
 """For a peer to take an answer off us."""
 

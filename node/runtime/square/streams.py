@@ -80,8 +80,18 @@ class Stream:
             raise ended() from error
 
     async def close(self) -> None:
-        """Say that nothing more comes from here, and let go."""
+        """Say that nothing more comes from here, and wait a little for the other side to say so, too; then it is reset.
+
+        A reset alone could overtake the last answer, and a stream that only this side has closed is kept by Yamux for ever.
+        """
         await _quietly(self._muxed.close)
+        with trio.move_on_after(limits.LINGER_S):
+            try:
+                while await self.more():
+                    self._read.clear()
+            except Unreachable:
+                return
+        await self.reset()
 
     async def reset(self) -> None:
         """End it both ways."""
