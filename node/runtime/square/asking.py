@@ -3,8 +3,8 @@
     async with dial(address) as square:
         description = describe.read_description(await square.ask(describe.NAME, describe.request()))
 
-The address is a multiaddr with the peer id that has to answer (``/ip4/…/tcp/…/p2p/12D3KooW…``), or ``host:port`` where any node will do: what
-it says is proven by the light client, or not believed.
+The address is a multiaddr with the peer id that has to answer (``/ip4/…/tcp/…/p2p/12D3KooW…``), or ``host:port`` where any node will do:
+what it says is proven by the light client, or not believed.
 """
 
 import logging
@@ -78,7 +78,7 @@ class Asking:
         return str(self._muxed.peer_id)
 
     async def ask(self, protocol: str, request: bytes, *, timeout_s: float = limits.ASK_S) -> Value:
-        """The answer to one request; raises what the node refused with, Refused ``square-bad-answer``, or Unreachable ``square-unreachable``.
+        """The answer to one request; raises what the node refused with, Refused ``square-bad-answer``, Unreachable ``square-unreachable``.
 
         Requests of one protocol share a stream, one after another; the caller does not ask two at once.
         """

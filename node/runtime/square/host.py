@@ -111,10 +111,8 @@ class SquareHost:
         except* ENDED:
             connection.end("square-stream-ended")
         except* Exception as group:
-            # Noise, Yamux and what decodes their messages raise whatever they like at a stranger's bytes: the connection is over, that is all.
-            logger.debug(
-                "square-handshake", extra={"err": repr(_first(group))[:300], "peer": connection.peer, "address": connection.address}
-            )
+            # Noise, Yamux and what decodes their messages raise whatever they like at a stranger's bytes: the connection is over.
+            logger.debug("square-handshake", extra={"err": repr(_first(group))[:300], "address": connection.address})
             connection.end("square-bad-handshake")
 
     # -- streams -----------------------------------------------------------------------------------------------------

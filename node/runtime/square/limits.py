@@ -65,7 +65,7 @@ ASK_S = 30.0
 # -- living (square.py) ------------------------------------------------------------------------------------------------
 
 RESTART_S, RESTART_MOST_S = 1.0, 300.0
-"""After the square has ended by an error of its own: twice as long each time. After RESTART_MOST_S without one it begins at the first again."""
+"""After the square has ended by an error of its own: twice as long each time. After RESTART_MOST_S without one it is the first again."""
 
 assert CONNECTIONS_A_PEER < CONNECTIONS_AN_ADDRESS < CONNECTIONS
 assert STREAMS < 127

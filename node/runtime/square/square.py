@@ -10,7 +10,6 @@ pause that doubles.
 import gc
 import importlib
 import logging
-
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any

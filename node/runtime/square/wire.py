@@ -1,7 +1,7 @@
 """A TCP connection as libp2p wants to read and write it, metered.
 
-Each read is a packet that somebody has to be paid for: where a connection sends more packets than ``Meter`` allows, its next read waits, and
-with it, by TCP's own flow control, the sender.
+Each read is a packet that has to be paid for: where a connection sends more packets than ``Meter`` allows, its next read waits, and with
+it, by TCP's own flow control, the sender.
 """
 
 import trio
