@@ -132,7 +132,7 @@ class _Reader:
             self.problems.append(Problem(path, sentence))
 
     def fields(self, value: object, path: str, keys: str, optional: str = "") -> dict[str, object]:
-        """The object's fields, exactly ``keys`` (blank-separated) and perhaps ``optional``; those that are missing are said and left out."""
+        """The object's fields, exactly ``keys`` (blank-separated), perhaps ``optional``; those that are missing are said and left out."""
         wanted = keys.split()
         if value is _MISSING:
             return {}  # whoever read the object around it has said so

@@ -134,8 +134,8 @@ class Node:
             opened,
             VERSION,
             host=self.host,
+            assembly=self.assembly,
             store=self.overlays[LEDGER],
-            ledger=self.assembly.window,
             sign=partial(opened.keys.sign, folder.NODE_KEY),
             wall_ms=lambda: int(time.time() * 1000),
         )

@@ -11,6 +11,7 @@ from meshos.consensus.pbft.records import EPOCHS, HEAD, block_key, epoch_key, he
 from meshos.genesis import Genesis
 from meshos.ids import Peer
 from meshos.protocols.ledger.port import LedgerView
+from meshos.protocols.square.routes import Routes
 from meshos.storage.store import View
 
 
@@ -25,6 +26,8 @@ class Known:
     store: View
     ledger: LedgerView
     addresses: Callable[[], tuple[str, ...]] = tuple
+    routes: Callable[[], Routes] = Routes
+    """The other nodes, and where strangers reach them."""
 
 
 def head_of(store: View) -> Signed | None:

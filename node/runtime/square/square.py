@@ -18,7 +18,7 @@ import trio
 
 from meshos.ids import NodeId
 from meshos.node.runtime.square import limits, places
-from meshos.protocols.square.answering import Answering
+from meshos.node.runtime.square.offer import Offer
 
 if TYPE_CHECKING:
     from meshos.node.runtime.square.host import SquareHost
@@ -55,8 +55,8 @@ class _Open:
 class Square:
     """See the module's text. ``seed`` is the node's key, which libp2p has to hold (``upgrade.identity``)."""
 
-    def __init__(self, place: Place, seed: bytes, answering: Answering, agent: str) -> None:
-        self._place, self._seed, self._answering, self._agent = place, seed, answering, agent
+    def __init__(self, place: Place, seed: bytes, offer: Offer) -> None:
+        self._place, self._seed, self._offer, self._answering = place, seed, offer, offer.answering
         self._open: _Open | None = None
         self.problem = ""
         """Why there is no square now, in a sentence; empty where there is one."""
@@ -104,6 +104,7 @@ class Square:
         listeners = await trio.open_tcp_listeners(self._place.port, host=self._place.host)
         opened = _Open(listeners[0].socket.getsockname()[1])
         self._open, self.problem = opened, ""
+        self._offer.opened(self.addresses)
         try:
             async with trio.open_nursery() as nursery:
                 knock = partial(self._knock, opened, nursery)
@@ -128,7 +129,7 @@ class Square:
         async with opened.loading:
             if opened.host is None:
                 module = await trio.to_thread.run_sync(importlib.import_module, _HOST)
-                opened.host = module.open_host(self._seed, self._answering, self._agent, lambda: self.addresses)
+                opened.host = module.open_host(self._seed, self._offer)
                 gc.collect()
                 gc.freeze()  # as after the node's own start (node/process.py): what was loaded now lives for ever, too
                 nursery.start_soon(opened.host.run)
