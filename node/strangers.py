@@ -6,6 +6,7 @@ import trio
 
 from meshos.crypto.signing import Domain
 from meshos.genesis import to_json
+from meshos.ids import NodeId
 from meshos.node.kernel.assembly import Assembly
 from meshos.node.opening import Folder
 from meshos.node.runtime.host import Host
@@ -41,7 +42,7 @@ def open_square(
     config, genesis = opened.config, opened.genesis
     if config.square is None:
         return None
-    routes = _Routes(assembly.membership)
+    routes = _Routes(assembly.membership, opened.me.node)
     known = Known(opened.me, version, genesis, to_json(genesis), store, assembly.window, lambda: square.addresses, routes)
 
     async def search_here(request: DiscoverRequest) -> Sequence[Found]:
@@ -73,14 +74,14 @@ def open_square(
 class _Routes:
     """The nodes that are alive, and where their squares are: looked up again every ROUTES_S."""
 
-    def __init__(self, membership: Membership) -> None:
-        self._membership = membership
+    def __init__(self, membership: Membership, me: NodeId) -> None:
+        self._membership, self._me = membership, me
         self._routes, self._until = Routes(), -1.0
 
     def __call__(self) -> Routes:
         now = trio.current_time()
         if now >= self._until:
-            views = (view for view in self._membership.members() if view.routable or view.node_id == self._membership.me)
+            views = (view for view in self._membership.members() if view.routable or view.node_id == self._me)
             notes = ((view.node_id, dict(view.notes).get(TOPIC)) for view in views)
             self._routes, self._until = routes_of((node, note) for node, note in notes if note is not None), now + ROUTES_S
         return self._routes

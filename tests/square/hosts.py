@@ -52,9 +52,9 @@ def port(of: Square) -> int:
 
 
 @asynccontextmanager
-async def stranger(of: Square, seed: bytes | None = None) -> AsyncIterator[Asking]:
+async def stranger(of: Square, seed: bytes | None = None, *, quic: bool = False) -> AsyncIterator[Asking]:
     """A connection of somebody new."""
-    async with dial(Where("127.0.0.1", port(of), ME.node), seed) as asking:
+    async with dial(Where("127.0.0.1", port(of), ME.node, quic), seed) as asking:
         yield asking
 
 

@@ -32,8 +32,14 @@ from tests.square.mesh import ACCOUNT, DID, GENESIS, ME
 ASK = wire.encode_request({"n": 1})
 
 
-async def test_a_stranger_who_knows_the_genesis_hash_alone_proves_what_the_ledger_says(nursery: trio.Nursery) -> None:
-    async with stranger(await opened(nursery)) as asking:
+@pytest.fixture(params=["tcp", "quic"])
+def quic(request: pytest.FixtureRequest) -> bool:
+    """Over which of the two a stranger comes."""
+    return bool(request.param == "quic")
+
+
+async def test_a_stranger_who_knows_the_genesis_hash_alone_proves_what_the_ledger_says(nursery: trio.Nursery, quic: bool) -> None:
+    async with stranger(await opened(nursery), quic=quic) as asking:
         assert (await describe_mesh(asking)).genesis == GENESIS.hash
         client = await Follower.begin(asking, GENESIS.hash)
         assert client.trusted.validators.epoch == 1 and client.head is not None
@@ -55,9 +61,9 @@ async def test_libp2p_is_loaded_for_the_first_stranger_only(nursery: trio.Nurser
     assert of._open.host is not None
 
 
-async def test_requests_follow_one_another_on_a_stream(nursery: trio.Nursery) -> None:
+async def test_requests_follow_one_another_on_a_stream(nursery: trio.Nursery, quic: bool) -> None:
     of = await opened(nursery)
-    async with stranger(of) as asking:
+    async with stranger(of, quic=quic) as asking:
         for number in range(20):
             answer = await asking.ask(ECHO, wire.encode_request({"n": number}))
             assert isinstance(answer, dict) and answer["fields"] == {"n": number} and answer["address"] == "127.0.0.1"
@@ -65,26 +71,26 @@ async def test_requests_follow_one_another_on_a_stream(nursery: trio.Nursery) ->
     await empty(of)
 
 
-async def test_who_asks_is_who_proved_the_key(nursery: trio.Nursery) -> None:
+async def test_who_asks_is_who_proved_the_key(nursery: trio.Nursery, quic: bool) -> None:
     of = await opened(nursery)
-    async with stranger(of, bytes(range(32))) as asking:
+    async with stranger(of, bytes(range(32)), quic=quic) as asking:
         answer = await asking.ask(ECHO, ASK)
         assert isinstance(answer, dict) and answer["peer"] == ME.node and asking.peer == ME.node
 
 
-async def test_another_key_than_that_of_the_address_is_refused(nursery: trio.Nursery) -> None:
+async def test_another_key_than_that_of_the_address_is_refused(nursery: trio.Nursery, quic: bool) -> None:
     of = await opened(nursery)
     other = "12D3KooWKo4sfm2UEsZFcFECzGhH7N79etMRSv8j3tLMqQ4eZB3L"
     with pytest.raises(Refused) as caught:
-        async with dial(Where("127.0.0.1", port(of), other)):
+        async with dial(Where("127.0.0.1", port(of), other, quic)):
             raise AssertionError("it was let in")
     assert caught.value.name == "square-bad-handshake"
 
 
 @pytest.mark.parametrize("protocol", ["/meshos/tasks/1", "/meshos/directory/1", "/meshos/pbft/1", "/meshos/membership/1", "x" * 250])
-async def test_no_member_protocol_is_spoken(protocol: str, nursery: trio.Nursery) -> None:
+async def test_no_member_protocol_is_spoken(protocol: str, nursery: trio.Nursery, quic: bool) -> None:
     of = await opened(nursery)
-    async with stranger(of) as asking:
+    async with stranger(of, quic=quic) as asking:
         with pytest.raises(Refused) as caught:
             await asking.ask(protocol, ASK)
     assert caught.value.name == "square-unknown-protocol"
@@ -94,10 +100,10 @@ async def test_no_member_protocol_is_spoken(protocol: str, nursery: trio.Nursery
 # -- plain py-libp2p ---------------------------------------------------------------------------------------------------
 
 
-async def connected(of: Square, act: Callable[[Any, Any], Any] | None = None, **options: Any) -> Any:
+async def connected(of: Square, act: Callable[[Any, Any], Any] | None = None, *, at: int = 0, **options: Any) -> Any:
     """Have py-libp2p's own host dial the square."""
     theirs = libp2p.new_host(**options)
-    info = info_from_p2p_addr(Multiaddr(of.addresses[0]))
+    info = info_from_p2p_addr(Multiaddr(of.addresses[at]))
     async with theirs.run([]):
         try:
             with trio.fail_after(8):
@@ -107,7 +113,7 @@ async def connected(of: Square, act: Callable[[Any, Any], Any] | None = None, **
             await theirs.close()
 
 
-async def test_a_plain_libp2p_program_is_served_and_told_who_this_is(nursery: trio.Nursery) -> None:
+async def test_a_plain_libp2p_program_is_served_and_told_who_this_is(nursery: trio.Nursery, quic: bool) -> None:
     async def act(theirs: Any, peer: Any) -> None:
         stream = await theirs.new_stream(peer, [TProtocol(ECHO)])
         await stream.write(wire.frame(ASK))
@@ -121,7 +127,7 @@ async def test_a_plain_libp2p_program_is_served_and_told_who_this_is(nursery: tr
         assert {ECHO, describe.NAME, "/ipfs/ping/1.0.0"} <= set(protocols)
 
     of = await opened(nursery)
-    await connected(of, act)
+    await connected(of, act, at=int(quic), enable_quic=quic)
     await empty(of)
 
 
@@ -202,9 +208,9 @@ async def test_noise_that_is_none_ends_the_connection(nursery: trio.Nursery) -> 
     await still_serves(of)
 
 
-async def test_a_frame_that_comes_slowly_ends_its_stream(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_frame_that_comes_slowly_ends_its_stream(nursery: trio.Nursery, quic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     of = await opened(nursery)
-    async with stranger(of) as asking:
+    async with stranger(of, quic=quic) as asking:
         monkeypatch.setattr(limits, "REQUEST_S", 0.2)
         stream = await asking.open(ECHO)
         await stream.write(b"\x40")
@@ -221,9 +227,11 @@ async def test_a_frame_that_comes_slowly_ends_its_stream(nursery: trio.Nursery, 
 @pytest.mark.parametrize(
     ("sent", "name"), [(b"\xff\xff\xff\x7f", "square-too-large"), (b"\x81\xa0\x00", "square-bad-frame"), (b"\xff" * 8, "square-bad-frame")]
 )
-async def test_a_frame_too_large_or_without_an_end_is_refused_before_it_comes(sent: bytes, name: str, nursery: trio.Nursery) -> None:
+async def test_a_frame_too_large_or_without_an_end_is_refused_before_it_comes(
+    sent: bytes, name: str, nursery: trio.Nursery, quic: bool
+) -> None:
     of = await opened(nursery)
-    async with stranger(of) as asking:
+    async with stranger(of, quic=quic) as asking:
         stream = await asking.open(ECHO)
         await stream.write(sent)
         answer = await stream.frame(4096, idle_s=5, whole_s=5)
@@ -235,8 +243,8 @@ async def test_a_frame_too_large_or_without_an_end_is_refused_before_it_comes(se
     await empty(of)
 
 
-async def test_a_request_that_cannot_be_read_is_refused_and_the_next_is_answered(nursery: trio.Nursery) -> None:
-    async with stranger(await opened(nursery)) as asking:
+async def test_a_request_that_cannot_be_read_is_refused_and_the_next_is_answered(nursery: trio.Nursery, quic: bool) -> None:
+    async with stranger(await opened(nursery), quic=quic) as asking:
         for request, name in ((b"\xff\xff", "bad-encoding"), (b"\x80", "square-bad-request"), (bytes(REQUEST_BYTES), "bad-encoding")):
             with pytest.raises(Refused) as caught:
                 await asking.ask(ECHO, request)
@@ -265,6 +273,19 @@ async def test_a_connection_has_so_many_streams_and_no_more(nursery: trio.Nurser
         with pytest.raises(Unreachable):
             await asking.open(ECHO)
         assert host(of).table.ended["square-too-many"] == 1
+    await empty(of)
+
+
+async def test_streams_that_have_ended_make_room_for_others(nursery: trio.Nursery, quic: bool) -> None:
+    of = await opened(nursery)
+    async with stranger(of, quic=quic) as client:
+        for _ in range(3 * limits.STREAMS):
+            stream = await client.open(ECHO)
+            await stream.write(wire.frame(ASK))
+            assert await stream.frame(4096, idle_s=5, whole_s=5) is not None
+            await stream.close()
+        (connection,) = host(of).table.connections
+        assert connection.streams <= 1
     await empty(of)
 
 
@@ -319,10 +340,10 @@ async def test_a_full_square_gives_the_place_of_the_one_that_was_quiet_longest(
         assert host(of).table.ended["square-idle"] == 1
 
 
-async def test_who_is_quiet_is_reaped_and_who_asks_is_not(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_is_quiet_is_reaped_and_who_asks_is_not(nursery: trio.Nursery, quic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "REAP_S", 0.05)
     of = await opened(nursery)
-    async with stranger(of) as quiet:
+    async with stranger(of, quic=quic) as quiet:
         asking = await quiet.open(ECHO)
         await asking.close()
         monkeypatch.setattr(limits, "IDLE_S", 0.2)
@@ -391,13 +412,16 @@ async def test_a_port_that_is_taken_is_said_and_tried_again(nursery: trio.Nurser
         ("[::1]:8401", Where("::1", 8401)),
         ("/ip4/192.0.2.1/tcp/1", Where("192.0.2.1", 1)),
         (f"/dns4/mesh.example/tcp/8401/p2p/{ME.node}", Where("mesh.example", 8401, ME.node)),
+        (f"/ip4/192.0.2.1/udp/8401/quic-v1/p2p/{ME.node}", Where("192.0.2.1", 8401, ME.node, quic=True)),
     ],
 )
 def test_an_address_names_a_place(text: str, found: Where) -> None:
     assert where(text) == found
 
 
-@pytest.mark.parametrize("text", ["", "x", "/ip4/1.2.3.4/udp/1/quic-v1", "/ip4/1.2.3.4/tcp/99999", "/ip4/1.2.3.4/tcp/1/p2p/QmFoo", "/ip4"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "/ip4/1.2.3.4/udp/1", "/ip4/1.2.3.4/tcp/1/quic-v1", "/ip4/1.2.3.4/tcp/99999", "/ip4/1.2.3.4/tcp/1/p2p/QmFoo", "/ip4"]
+)
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(MeshError) as caught:
         where(text)

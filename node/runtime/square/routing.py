@@ -1,8 +1,8 @@
 """Kademlia peer routing (libp2p's kad-dht) under the mesh's own prefix: where a node of the mesh is, for whoever asks.
 
 This is a server that knows the nodes of its mesh and answers FIND_NODE, and PING. It keeps no values and no providers for anybody (that of
-py-libp2p 0.8.1 keeps them without bound, its issue 1425), takes no peer into its table because that peer says so, and asks nobody. GET_VALUE
-and GET_PROVIDERS are answered with the nearest nodes, as by a server without the record; PUT_VALUE and ADD_PROVIDER are refused.
+py-libp2p 0.8.1 keeps them without bound, its issue 1425), takes no peer into its table because that peer says so, and asks nobody.
+GET_VALUE and GET_PROVIDERS are answered with the nearest nodes, as by a server without the record; PUT_VALUE and ADD_PROVIDER are refused.
 """
 
 from collections.abc import Callable

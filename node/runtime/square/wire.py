@@ -4,6 +4,8 @@ Each read is a packet that has to be paid for: where a connection sends more pac
 it, by TCP's own flow control, the sender.
 """
 
+import math
+
 import trio
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError
@@ -20,6 +22,8 @@ class Meter:
 
     def take(self, now: float) -> float:
         """Seconds to wait after one more packet."""
+        if self._rate == math.inf:
+            return 0.0
         if self._at >= 0:
             self._level = min(self._saved, self._level + (now - self._at) * self._rate)
         self._at = now
