@@ -31,6 +31,12 @@ assert MAX_ORGS * 2_048 * 2 <= MAX_BYTES
 MULTIKEY = re.compile(r"z6Mk[1-9A-HJ-NP-Za-km-z]{44}")
 NODE_ID = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}")
 MESH_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+MAX_BOOTSTRAP = 32
+MULTIADDR = re.compile(
+    r"/(?:ip4/[0-9.]{7,15}|ip6/[0-9a-fA-F:.]{2,45}|dns[46]?/[A-Za-z0-9.-]{1,253})"
+    r"/(?:tcp/[0-9]{1,5}|udp/[0-9]{1,5}/quic-v1)/p2p/12D3KooW[1-9A-HJ-NP-Za-km-z]{44}"
+)
+"""Where a node's square is, with the node that has to answer there."""
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
@@ -151,6 +157,8 @@ class Genesis:
     supply: int
     meta_coordinators: tuple[OrgDid, ...]
     orgs: tuple[Org, ...]
+    bootstrap: tuple[str, ...] = ()
+    """Multiaddrs at which strangers and newcomers meet the mesh first; whoever answers there is believed no more than anybody else."""
     hash: bytes = field(init=False, compare=False, repr=False)
     """32 bytes: SHA-256 over the canonical CBOR of ``to_document``, in a domain of its own."""
 
@@ -187,7 +195,7 @@ def to_json(genesis: Genesis) -> bytes:
 def to_document(genesis: Genesis) -> dict[str, object]:
     """The JSON document, in the order in which a reader wants it."""
     embedding, directory, trust = genesis.embedding, genesis.directory, genesis.trust_weights
-    return {
+    document: dict[str, object] = {
         "schema": SCHEMA,
         "mesh": genesis.mesh,
         "testnet": genesis.testnet,
@@ -214,6 +222,9 @@ def to_document(genesis: Genesis) -> dict[str, object]:
         "metaCoordinators": list(genesis.meta_coordinators),
         "orgs": [org_document(org) for org in genesis.orgs],
     }
+    if genesis.bootstrap:  # one form of a genesis without: the key is not there, so that the hash of those before it is what it was
+        document["bootstrap"] = list(genesis.bootstrap)
+    return document
 
 
 def org_document(org: Org) -> dict[str, object]:

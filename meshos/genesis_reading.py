@@ -131,8 +131,8 @@ class _Reader:
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(Problem(path, sentence))
 
-    def fields(self, value: object, path: str, keys: str) -> dict[str, object]:
-        """The object's fields, exactly ``keys`` (blank-separated); those that are missing are said and left out."""
+    def fields(self, value: object, path: str, keys: str, optional: str = "") -> dict[str, object]:
+        """The object's fields, exactly ``keys`` (blank-separated), perhaps ``optional``; those that are missing are said and left out."""
         wanted = keys.split()
         if value is _MISSING:
             return {}  # whoever read the object around it has said so
@@ -143,7 +143,7 @@ class _Reader:
             if key not in value:
                 self.say(f"{path}.{key}", "is missing")
         for key in value:
-            if key not in wanted:
+            if key not in wanted and key != optional:
                 self.say(path, f"has a field {_shown(key)} that nobody knows")
         return value
 
@@ -210,6 +210,7 @@ def _genesis(reader: _Reader, document: object) -> g.Genesis | None:
         document,
         path,
         "schema mesh testnet time timing placementSeed embedding directory trustWeights governance supplyMillionths metaCoordinators orgs",
+        "bootstrap",
     )
     reader.choice(top, "schema", path, (g.SCHEMA,))
     seed = reader.text(top, "placementSeed", path, _HEX_32, "64 lower-case hex digits")
@@ -225,6 +226,7 @@ def _genesis(reader: _Reader, document: object) -> g.Genesis | None:
         "supply": reader.integer(top, "supplyMillionths", path, 0, g.MAX_SAFE_INTEGER),
         "meta_coordinators": tuple(reader.did(item, where) for where, item in reader.items(top, "metaCoordinators", path, g.MAX_ORGS)),
         "orgs": tuple(_org(reader, item, where) for where, item in reader.items(top, "orgs", path, g.MAX_ORGS)),
+        "bootstrap": _bootstrap(reader, top, path),
     }
     if not reader.problems:
         _ordered(reader, [item["did"] for item in top["orgs"]], f"{path}.orgs[{{}}].did")  # type: ignore[attr-defined]
@@ -232,6 +234,18 @@ def _genesis(reader: _Reader, document: object) -> g.Genesis | None:
     if reader.problems:
         return None
     return g.Genesis(placement_seed=bytes.fromhex(seed), **fields)  # type: ignore[arg-type]
+
+
+def _bootstrap(reader: _Reader, top: dict[str, object], path: str) -> tuple[str, ...]:
+    if "bootstrap" not in top:
+        return ()
+    found = tuple(reader.items(top, "bootstrap", path, g.MAX_BOOTSTRAP))
+    if top["bootstrap"] == []:
+        reader.say(f"{path}.bootstrap", "is empty, and is left out then")
+    for where, item in found:
+        if not isinstance(item, str) or g.MULTIADDR.fullmatch(item) is None:
+            reader.say(where, f"is {_shown(item)}, and must be a multiaddr over TCP or QUIC with its node id, /ip4/…/tcp/…/p2p/12D3KooW…")
+    return tuple(str(item) for _, item in found)
 
 
 def _ordered(reader: _Reader, dids: list[str], path: str) -> None:

@@ -6,21 +6,28 @@ import trio
 
 from meshos.crypto.signing import Domain
 from meshos.genesis import to_json
+from meshos.ids import NodeId
 from meshos.node.facade.door import Door
 from meshos.node.facade.ledger import Books, LedgerDesk
 from meshos.node.facade.moving import MotionDesk
 from meshos.node.kernel.assembly import Assembly
 from meshos.node.opening import Folder
 from meshos.node.runtime.host import Host
+from meshos.node.runtime.square.offer import Offer
 from meshos.node.runtime.square.square import Place, Square
 from meshos.protocols.directory.search import DiscoverRequest, Found
 from meshos.protocols.directory.services import DISCOVER_HERE
-from meshos.protocols.ledger.port import LedgerView
+from meshos.protocols.membership.events import Announce
+from meshos.protocols.membership.machine import Membership
 from meshos.protocols.square import describe, headers, proof, resolve, search
 from meshos.protocols.square.answering import Answering, Protocol
 from meshos.protocols.square.budget import Budget
 from meshos.protocols.square.knowledge import Known
+from meshos.protocols.square.routes import TOPIC, Routes, note_of, routes_of
 from meshos.storage.store import LiveView, View
+
+ROUTES_S = 5.0
+"""How long a list of the other nodes' squares is good for."""
 
 
 def door_of(opened: Folder, *, host: Host, assembly: Assembly, store: LiveView, wall: Callable[[], float]) -> Door:
@@ -35,8 +42,8 @@ def open_square(
     version: str,
     *,
     host: Host,
+    assembly: Assembly,
     store: View,
-    ledger: LedgerView,
     sign: Callable[[Domain, bytes], Awaitable[bytes]],
     wall_ms: Callable[[], int],
     also: Sequence[Protocol] = (),
@@ -45,7 +52,8 @@ def open_square(
     config, genesis = opened.config, opened.genesis
     if config.square is None:
         return None
-    known = Known(opened.me, version, genesis, to_json(genesis), store, ledger, lambda: square.addresses)
+    routes = _Routes(assembly.membership, opened.me.node)
+    known = Known(opened.me, version, genesis, to_json(genesis), store, assembly.window, lambda: square.addresses, routes)
 
     async def search_here(request: DiscoverRequest) -> Sequence[Found]:
         found: Sequence[Found] = await host.flow(DISCOVER_HERE, request, timeout_s=search.TIMEOUT_S)
@@ -61,5 +69,29 @@ def open_square(
     ]
     answering = Answering(spoken, Budget())
     place = Place(config.square.host, config.square.port, config.advertise or config.square.host, opened.me.node)
-    square = Square(place, opened.node.seed(), answering, f"meshos/{version}")
+    offer = Offer(
+        answering,
+        genesis.hash,
+        f"meshos/{version}",
+        addresses=lambda: square.addresses,
+        routes=routes,
+        opened=lambda addresses: host.deliver("membership", Announce(TOPIC, note_of(addresses))),
+    )
+    square = Square(place, opened.node.seed(), offer)
     return square
+
+
+class _Routes:
+    """The nodes that are alive, and where their squares are: looked up again every ROUTES_S."""
+
+    def __init__(self, membership: Membership, me: NodeId) -> None:
+        self._membership, self._me = membership, me
+        self._routes, self._until = Routes(), -1.0
+
+    def __call__(self) -> Routes:
+        now = trio.current_time()
+        if now >= self._until:
+            views = (view for view in self._membership.members() if view.routable or view.node_id == self._me)
+            notes = ((view.node_id, dict(view.notes).get(TOPIC)) for view in views)
+            self._routes, self._until = routes_of((node, note) for node, note in notes if note is not None), now + ROUTES_S
+        return self._routes

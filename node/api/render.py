@@ -308,6 +308,8 @@ def status(view: StatusView) -> Object:
             "p95_ms": view.call_p95_ms,
         },
         "group": group(view.group),
+        "p2p": list(view.p2p),
+        "strangers": view.strangers,
         "ledger": None if view.ledger is None else ledger_head(view.ledger),
         "humans": {
             "approvalsWaiting": view.approvals_waiting,

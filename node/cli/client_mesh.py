@@ -63,9 +63,16 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
         f"Tasks    {tasks.get('running', 0)} running, {tasks.get('waiting', 0)} waiting{': ' + waiting if waiting else ''}",
         f"Ledger   {_ledger(table_of(answer.get('ledger')))}",
         f"Humans   {_humans(table_of(answer.get('humans')))}",
+        *_square(answer),
         f"Process  {'-' if not memory else f'{memory / 1048576:.0f} MiB'}, loop lag {duration(process.get('loopLag_ms'))}",
     ]
     return lines
+
+
+def _square(answer: Mapping[str, object]) -> list[str]:
+    """Where strangers ask it; a node without a square tells nothing."""
+    addresses = texts_of(answer.get("p2p"))
+    return [f"Square   {plural(answer.get('strangers'), 'connection')} of strangers, at {', '.join(addresses)}"] if addresses else []
 
 
 def _humans(humans: Mapping[str, object]) -> str:

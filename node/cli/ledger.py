@@ -129,12 +129,13 @@ def verify(file: BundleFile, genesis: GenesisFile = Path("genesis.json"), as_jso
             raise typer.Exit(Failed.exit_code) from refusal
         raise Failed("not-proven", f"{file} proves nothing: {refusal.detail} ({refusal.name})", hint="do not rely on it") from refusal
     if as_json:
-        document("ledger-verify", _document(proven))
+        document("ledger-verify", proven_document(proven))
     else:
-        _show(proven)
+        show_proven(proven)
 
 
-def _document(proven: "Proven") -> dict[str, object]:
+def proven_document(proven: "Proven") -> dict[str, object]:
+    """What was proven, for ``--json``."""
     from meshos.genesis_content import time_text
 
     return {
@@ -153,7 +154,8 @@ def _document(proven: "Proven") -> dict[str, object]:
     }
 
 
-def _show(proven: "Proven") -> None:
+def show_proven(proven: "Proven") -> None:
+    """What was proven, for people."""
     from meshos.genesis_content import time_text
 
     say(f"key     {_text(proven.key)}")

@@ -29,6 +29,7 @@ from meshos.node.cli import (
     proposals,
     quarantine,
     running,
+    square,
     wallet,
 )
 from meshos.node.cli.testnet import commands as testnet
@@ -55,6 +56,7 @@ for part in (
     key,
     wallet,
     ledger,
+    square,
     decisions,
     proposals,
     quarantine,

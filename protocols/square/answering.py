@@ -85,4 +85,6 @@ class Answering:
 
 def too_slow(protocol: Protocol) -> Refused:
     """The refusal of what could not be answered in time."""
-    return Refused("square-too-slow", f"{protocol.name} was not answered within {protocol.timeout_s:g} s", hint="ask again, or another node")
+    return Refused(
+        "square-too-slow", f"{protocol.name} was not answered within {protocol.timeout_s:g} s", hint="ask again, or another node"
+    )

@@ -3,7 +3,7 @@
     request  {}                     the description
              {"genesis": offset}    a piece of the genesis file, from this byte on
     answer   {"mesh", "genesis" (hash), "testnet", "node", "org", "version", "addresses", "head": null or [header, certificate],
-              "orgs": [[DID, root key, has a seat], …], "more_orgs", "protocols"}
+              "orgs": [[DID, root key, has a seat], …], "more_orgs", "peers": [multiaddr, …], "protocols"}
              {"bytes", "size"}
 
 Nothing of a description is proven: a stranger who has the genesis hash from elsewhere fetches the genesis file, looks whether it has this
@@ -24,6 +24,7 @@ from meshos.genesis_content import MAX_BYTES
 from meshos.protocols.square import limits, wire
 from meshos.protocols.square.answering import Asker, Protocol
 from meshos.protocols.square.knowledge import Known, head_of
+from meshos.protocols.square.routes import ADDRESSES, PEERS_TOLD, Route
 
 NAME = "/meshos/describe/1"
 COST = 2
@@ -53,6 +54,8 @@ class Description:
     orgs: tuple[OrgEntry, ...]
     more_orgs: int
     protocols: tuple[str, ...]
+    peers: tuple[str, ...] = ()
+    """Other nodes' squares."""
 
 
 def protocol(known: Known, protocols: Callable[[], Sequence[str]]) -> Protocol:
@@ -83,8 +86,15 @@ def _description(known: Known, protocols: Sequence[str]) -> object:
         "head": None if head is None else [header_fields(head.header), certificate_fields(head.certificate)],
         "orgs": orgs,
         "more_orgs": more,
+        "peers": [f"{address}/p2p/{route.node}" for route in _others(known) for address in route.addresses],
         "protocols": sorted(protocols),
     }
+
+
+def _others(known: Known) -> list[Route]:
+    """Some other nodes: those nearest to this one, so that each node tells of others, and each is told of."""
+    nearest = known.routes().nearest(known.me.node.encode(), PEERS_TOLD + 1)
+    return [route for route in nearest if route.node != known.me.node][:PEERS_TOLD]
 
 
 def _orgs(known: Known) -> tuple[list[list[object]], int]:
@@ -111,11 +121,11 @@ def read_description(value: Value) -> Description:
         raise wire.bad_answer("it describes no mesh")
     genesis, head = value.get("genesis"), value.get("head")
     names = [value.get(key) for key in ("mesh", "node", "org", "version")]
-    lists = [value.get(key) for key in ("addresses", "orgs", "protocols")]
+    lists = [value.get(key) for key in ("addresses", "orgs", "protocols", "peers")]
     more, testnet = value.get("more_orgs"), value.get("testnet")
     if not (isinstance(genesis, bytes) and len(genesis) == 32 and isinstance(testnet, bool) and type(more) is int and more >= 0):
         raise wire.bad_answer("it describes no mesh")
-    addresses, orgs, protocols = lists
+    addresses, orgs, protocols, peers = lists
     return Description(
         *(_text(names[0]), genesis, testnet, _text(names[1]), _text(names[2]), _text(names[3])),
         addresses=_texts(addresses),
@@ -123,6 +133,7 @@ def read_description(value: Value) -> Description:
         orgs=tuple(_org(row) for row in _list(orgs)),
         more_orgs=more,
         protocols=_texts(protocols),
+        peers=_texts(peers),
     )
 
 
@@ -193,4 +204,5 @@ def _org(value: Value) -> OrgEntry:
     raise wire.bad_answer("an organisation in it is none")
 
 
+assert PEERS_TOLD * ADDRESSES <= limits.ORGS
 assert len(cbor.encode(["did:mesh:enterprise:" + "x" * 63, "z6Mk" + "x" * 44, True])) <= limits.ORG_BYTES

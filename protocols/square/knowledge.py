@@ -11,12 +11,13 @@ from meshos.consensus.pbft.records import EPOCHS, HEAD, block_key, epoch_key, he
 from meshos.genesis import Genesis
 from meshos.ids import Peer
 from meshos.protocols.ledger.port import LedgerView
+from meshos.protocols.square.routes import Routes
 from meshos.storage.store import View
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """``store`` shows the whole store of the ledger, ``ledger`` the newest state in it; ``addresses`` are where strangers reach this node."""
+    """``store`` shows the whole store of the ledger, ``ledger`` the newest state in it; at ``addresses`` strangers reach this node."""
 
     me: Peer
     version: str
@@ -25,6 +26,8 @@ class Known:
     store: View
     ledger: LedgerView
     addresses: Callable[[], tuple[str, ...]] = tuple
+    routes: Callable[[], Routes] = Routes
+    """The other nodes, and where strangers reach them."""
 
 
 def head_of(store: View) -> Signed | None:
@@ -38,7 +41,7 @@ def head_of(store: View) -> Signed | None:
 
 
 def steps_after(store: View, epoch: int, most: int, most_bytes: int) -> tuple[tuple[EpochStep, ...], bool]:
-    """The changes of the validator set after ``epoch``, oldest first: at most so many, of at most so many bytes; and whether that is all."""
+    """The changes of the validator set after ``epoch``, oldest first: at most so many, of so many bytes; and whether that is all."""
     found: list[EpochStep] = []
     size = 0
     while (record := store.get(epoch_key(epoch + 1 + len(found)))) is not None:

@@ -7,7 +7,7 @@ A document is made of two entries of the ledger: that of the organisation (its r
 (the key that it votes with). Both come as bundles, the second without the changes of the validator set, which the first has. Whoever has
 genesis makes the document again from them (``prove``), so that the one that came is only there to be read.
 
-An organisation that is not on the ledger, or has left, is refused as ``no-such-did``: that is no proof. One is got with ``/meshos/proof/1``.
+An organisation that is not on the ledger, or has left, is refused as ``no-such-did``: that is no proof; ``/meshos/proof/1`` gives one.
 """
 
 from collections.abc import Mapping

@@ -119,7 +119,14 @@ def read_answer(value: Value, *, query: str, node: str, genesis_hash: bytes, ver
 
 def _read_said(value: Value, query: str, node: str, genesis_hash: bytes) -> SearchAnswer:
     match value:
-        case {"genesis": genesis, "node": said_by, "time_ms": int() as time_ms, "query": to, "complete": bool() as complete, "agents": [*rows]}:
+        case {
+            "genesis": genesis,
+            "node": said_by,
+            "time_ms": int() as time_ms,
+            "query": to,
+            "complete": bool() as complete,
+            "agents": [*rows],
+        }:
             if genesis != genesis_hash:
                 raise Refused("wrong-genesis", "the answer is about another mesh")
             if said_by == node and to == query and len(rows) <= limits.FOUND:

@@ -129,7 +129,7 @@ def encode_refusal(error: MeshError) -> bytes:
 
 
 def decode_answer(data: bytes) -> Value:
-    """The value of an answer; raises what the other side refused with, or Refused ``too-large``, ``bad-encoding``, ``square-bad-answer``."""
+    """The value of an answer; raises what the node refused with, or Refused ``too-large``, ``bad-encoding``, ``square-bad-answer``."""
     match cbor.decode(data, max_bytes=ANSWER_BYTES):
         case [True, value]:
             return value

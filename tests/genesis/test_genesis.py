@@ -157,6 +157,13 @@ def test_an_organisation_is_handed_over_as_a_file() -> None:
         assert caught.value.name == "genesis-malformed"
 
 
+def test_where_strangers_meet_the_mesh_may_be_said_and_is_hashed() -> None:
+    meeting = g.parse(changed(lambda document: document.update(bootstrap=[MEETING])))
+    assert meeting.bootstrap == (MEETING,) and meeting.hash != MESH.hash
+    VALIDATOR.validate(json.loads(g.to_json(meeting)))
+    assert "bootstrap" not in DOCUMENT, "a genesis without has the hash that it had before there was such a list"
+
+
 # -- what is wrong -------------------------------------------------------------------------------------------------------
 
 
@@ -164,6 +171,7 @@ def drop(name: str) -> Callable[[dict[str, Any]], object]:
     return lambda document: document.pop(name)
 
 
+MEETING = f"/ip4/192.0.2.1/tcp/8401/p2p/{node_id(key('acme', 'node').public)}"
 SHAPES: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("$.mesh", drop("mesh"), "is missing"),
     ("$.embedding", drop("embedding"), "is missing"),
@@ -188,6 +196,9 @@ SHAPES: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("$.orgs[1].did", lambda d: d.update(orgs=[d["orgs"][1], d["orgs"][0], *d["orgs"][2:]]), "must stand before"),
     ("$.metaCoordinators[1]", lambda d: d.update(metaCoordinators=["did:mesh:system:b", "did:mesh:system:a"]), "must stand before"),
     ("$.metaCoordinators[0]", lambda d: d.update(metaCoordinators=[7]), "must be did:mesh"),
+    ("$.bootstrap", lambda d: d.update(bootstrap=[]), "left out"),
+    ("$.bootstrap", lambda d: d.update(bootstrap=[MEETING] * 33), "may have 32"),
+    ("$.bootstrap[1]", lambda d: d.update(bootstrap=[MEETING, "/ip4/192.0.2.1/tcp/8401"]), "with its node id"),
     ("$.governance.chambers[0]", lambda d: d["governance"].update(chambers=["council"]), "must be an object"),
 ]
 

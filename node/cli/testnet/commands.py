@@ -66,7 +66,10 @@ def up(
     replicas: Annotated[int | None, typer.Option(min=1, max=5, help="Nodes of each organisation: 1, 3 or 5; 1 if not given.")] = None,
     directory: Dir = None,
     base_port: Annotated[
-        int | None, typer.Option(min=1024, max=60_000, help=f"API ports follow it, {BASE_PORT} if not given; gossip at +100, links at +200, the square at +300.")
+        int | None,
+        typer.Option(
+            min=1024, max=60_000, help=f"API ports follow it, {BASE_PORT} if not given; gossip at +100, links at +200, the square at +300."
+        ),
     ] = None,
     timing: Annotated[str, typer.Option(help="How fast the dead are noticed: local, fast, lan or wan. Only for a new testnet.")] = "local",
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready and leave it running.")] = False,
@@ -79,9 +82,13 @@ def up(
 
     size = making.Size(orgs or DEFAULT_ORGS, replicas or 1)
     if size.replicas not in starting.SIZES:
-        raise BadInput("usage", f"{size.replicas} nodes of an organisation can lose no more than one less", hint="give --replicas 1, 3 or 5")
+        raise BadInput(
+            "usage", f"{size.replicas} nodes of an organisation can lose no more than one less", hint="give --replicas 1, 3 or 5"
+        )
     if size.nodes > making.MAX_NODES:
-        raise BadInput("usage", f"{size.nodes} nodes, at most {making.MAX_NODES} run in one testnet", hint="give fewer --orgs or --replicas")
+        raise BadInput(
+            "usage", f"{size.nodes} nodes, at most {making.MAX_NODES} run in one testnet", hint="give fewer --orgs or --replicas"
+        )
     if timing not in TIMINGS:
         raise BadInput("usage", f"there is no timing called {timing!r}", hint=f"one of {', '.join(TIMINGS)}")
     target = folder_of(context, directory)

@@ -1,8 +1,9 @@
 """A new testnet: organisations, a genesis marked as a testnet, and a folder a node; nothing runs yet.
 
-Ports stand in blocks, so that they can be guessed: with the base 8100 node 1 has API 8101, gossip 8201, links 8301 and the square 8401. An organisation's
-nodes follow one another; the first is its validator, has its root key, and founds its group. Each has a person too, with a key file in
-``people/`` and a seat in the council. Everything is made in a folder beside the final one and renamed: an interruption leaves no half testnet behind.
+Ports stand in blocks, so that they can be guessed: with the base 8100 node 1 has API 8101, gossip 8201, links 8301 and the square 8401.
+An organisation's nodes follow one another; the first is its validator, has its root key, and founds its group. Each has a person too, with
+a key file in ``people/`` and a seat in the council. Everything is made in a folder beside the final one and renamed: an interruption leaves
+no half testnet behind.
 """
 
 import secrets
@@ -98,7 +99,9 @@ def _config(root: Path, number: int, size: Size, base_port: int) -> NodeConfig:
     place, replica = divmod(number, size.replicas)
     name = f"{ORGS[place]}-{replica + 1}"
     region = REGIONS[place % len(REGIONS)]
-    return NodeConfig(root / name, name, org_did("enterprise", ORGS[place]), api=at(0), gossip=at(1), link=at(2), square=at(3), region=region)
+    return NodeConfig(
+        root / name, name, org_did("enterprise", ORGS[place]), api=at(0), gossip=at(1), link=at(2), square=at(3), region=region
+    )
 
 
 def _make(made: Sequence[NodeConfig], size: Size, fresh: Path, final: Path, timing: str) -> Testnet:
@@ -117,9 +120,10 @@ def _make(made: Sequence[NodeConfig], size: Size, fresh: Path, final: Path, timi
         timing=timing,
         orgs=entries.values(),
     )
-    content = replace(content, governance=replace(content.governance, seats=seats))
-    folder.write_file(fresh / "genesis.json", genesis.to_json(content))
     ids = {entry.did: entry.validator.node for entry in entries.values() if entry.validator is not None}
+    meeting = tuple(address for config in firsts[:MAX_SEEDS] for address in _p2p(config, ids[config.org]))
+    content = replace(content, governance=replace(content.governance, seats=seats), bootstrap=meeting)
+    folder.write_file(fresh / "genesis.json", genesis.to_json(content))
     all_seeds = [Seed(ids[config.org], config.gossip, config.link) for config in firsts]
     nodes = []
     for place, config in enumerate(made):

@@ -3,18 +3,18 @@
     async with dial(address) as square:
         description = describe.read_description(await square.ask(describe.NAME, describe.request()))
 
-The address is a multiaddr with the peer id that has to answer (``/ip4/…/tcp/…/p2p/12D3KooW…``), or ``host:port`` where any node will do: what
-it says is proven by the light client, or not believed.
+The address is a multiaddr with the peer id that has to answer (``/ip4/…/tcp/…/p2p/12D3KooW…``), or ``host:port`` where any node will do:
+what it says is proven by the light client, or not believed.
 """
 
 import logging
+import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import trio
-from libp2p.abc import IMuxedConn
 from libp2p.peer.id import ID
 
 from meshos.cbor import Value
@@ -23,8 +23,10 @@ from meshos.errors import BadInput, MeshError, Refused, Unreachable
 from meshos.ids import NodeId
 from meshos.node.config import parse_address
 from meshos.node.runtime.square import limits, upgrade
+from meshos.node.runtime.square.quic import Endpoint, QuicMuxed
+from meshos.node.runtime.square.quic_core import Core, configuration
 from meshos.node.runtime.square.streams import ENDED, Negotiable, Stream
-from meshos.node.runtime.square.wire import TcpWire
+from meshos.node.runtime.square.wire import Meter, TcpWire
 from meshos.protocols.square import wire
 from meshos.protocols.square.limits import ANSWER_BYTES
 
@@ -38,36 +40,41 @@ class Where:
     host: str
     port: int
     peer: str = ""
+    quic: bool = False
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"{self.host}:{self.port}{' by QUIC' if self.quic else ''}"
 
 
 def where(text: str) -> Where:
-    """The place that a multiaddr over TCP or ``host:port`` names; raises BadInput ``bad-square-address``."""
+    """The place that a multiaddr over TCP or QUIC, or ``host:port`` names; raises BadInput ``bad-square-address``."""
     if not text.startswith("/"):
         try:
             address = parse_address(text)
         except ValueError as error:
             raise _bad_address(text) from error
         return Where(address.host, address.port)
-    match text.strip("/").split("/"):
-        case [("ip4" | "ip6" | "dns" | "dns4" | "dns6"), host, "tcp", port, *rest] if port.isdigit() and int(port) < 65_536:
-            if not rest:
-                return Where(host, int(port))
-            if len(rest) == 2 and rest[0] == "p2p":
-                try:
-                    public_key_of(NodeId(rest[1]))
-                except Refused as error:
-                    raise _bad_address(text) from error
-                return Where(host, int(port), rest[1])
+    bare, _, peer = text.partition("/p2p/")
+    match bare.strip("/").split("/"):
+        case [("ip4" | "ip6" | "dns" | "dns4" | "dns6"), host, ("tcp" | "udp") as kind, port, *rest] if port.isdigit():
+            quic = kind == "udp"
+            if int(port) < 65_536 and rest == (["quic-v1"] if quic else []) and (not peer or _is_node(peer)):
+                return Where(host, int(port), peer, quic)
     raise _bad_address(text)
+
+
+def _is_node(peer: str) -> bool:
+    try:
+        public_key_of(NodeId(peer))
+    except Refused:
+        return False
+    return True
 
 
 class Asking:
     """A connection to a node's square."""
 
-    def __init__(self, muxed: IMuxedConn) -> None:
+    def __init__(self, muxed: upgrade.BoundedYamux | QuicMuxed) -> None:
         self._muxed = muxed
         self._streams: dict[str, Stream] = {}
         self._opening = trio.Semaphore(limits.STREAMS)
@@ -78,7 +85,7 @@ class Asking:
         return str(self._muxed.peer_id)
 
     async def ask(self, protocol: str, request: bytes, *, timeout_s: float = limits.ASK_S) -> Value:
-        """The answer to one request; raises what the node refused with, Refused ``square-bad-answer``, or Unreachable ``square-unreachable``.
+        """The answer to one request; raises what the node refused with, Refused ``square-bad-answer``, Unreachable ``square-unreachable``.
 
         Requests of one protocol share a stream, one after another; the caller does not ask two at once.
         """
@@ -110,16 +117,15 @@ class Asking:
 async def dial(to: Where, seed: bytes | None = None) -> AsyncIterator[Asking]:
     """A connection to the square at ``to``, closed at the end; ``seed`` is the asker's own key, a new one for a stranger.
 
-    Raises Unreachable ``square-unreachable``, Refused ``square-bad-handshake`` or ``node-mismatch``.
+    Raises Unreachable ``square-unreachable``, Refused ``square-bad-handshake``.
     """
     own = upgrade.identity(seed or os.urandom(32))
     try:
         async with trio.open_nursery() as nursery:
             with trio.move_on_after(limits.DIAL_S) as dialling:
-                muxed = await _connected(to, own, nursery)
+                muxed = await (_connected_by_quic if to.quic else _connected)(to, own, nursery)
             if dialling.cancelled_caught:
                 raise _unreachable(to, "it has not answered in time")
-            nursery.start_soon(muxed.start)
             try:
                 yield Asking(muxed)
             finally:
@@ -132,6 +138,39 @@ async def dial(to: Where, seed: bytes | None = None) -> AsyncIterator[Asking]:
         raise
 
 
+async def _connected_by_quic(to: Where, own: upgrade.Identity, nursery: trio.Nursery) -> QuicMuxed:
+    try:
+        family, _, _, _, address = (await trio.socket.getaddrinfo(to.host, to.port, type=trio.socket.SOCK_DGRAM))[0]
+        udp = trio.socket.socket(family, trio.socket.SOCK_DGRAM)
+        await udp.bind(("::" if family == trio.socket.AF_INET6 else "0.0.0.0", 0))
+    except OSError as error:
+        raise _unreachable(to, error.strerror or str(error)) from error
+    endpoint = Endpoint(udp, lambda _: None, Meter(math.inf, math.inf))
+    core = Core(configuration(own.keys, client=True))
+    muxed = QuicMuxed(core, endpoint.send, lambda why: nursery.cancel_scope.cancel())
+    muxed.meter = endpoint.meter
+    core.connect((str(address[0]), int(address[1])), trio.current_time())
+    endpoint.add(muxed)
+    nursery.start_soon(_run_endpoint, endpoint)
+    nursery.start_soon(muxed.start)
+    muxed.send()
+    while not (muxed.handshaken.is_set() or muxed.closed.is_set()):
+        await muxed.progress.wait()
+    if muxed.closed.is_set():
+        raise Refused("square-bad-handshake", f"{to} has ended the handshake")
+    muxed.peer_id = core.peer_of()
+    if to.peer and str(muxed.peer_id) != to.peer:
+        raise Refused("square-bad-handshake", f"{to} proves to be {muxed.peer_id}, and should be {to.peer}")
+    return muxed
+
+
+async def _run_endpoint(endpoint: Endpoint) -> None:
+    try:
+        await endpoint.run()
+    finally:
+        endpoint.socket.close()
+
+
 async def _connected(to: Where, own: upgrade.Identity, nursery: trio.Nursery) -> upgrade.BoundedYamux:
     try:
         stream = await trio.open_tcp_stream(to.host, to.port)
@@ -139,7 +178,9 @@ async def _connected(to: Where, own: upgrade.Identity, nursery: trio.Nursery) ->
         raise _unreachable(to, error.strerror or str(error)) from error
     try:
         peer = ID.from_string(to.peer) if to.peer else None
-        return await upgrade.dial(TcpWire(stream), own, peer, lambda why: nursery.cancel_scope.cancel())
+        muxed = await upgrade.dial(TcpWire(stream), own, peer, lambda why: nursery.cancel_scope.cancel())
+        nursery.start_soon(muxed.start)
+        return muxed
     except MeshError:
         await trio.aclose_forcefully(stream)
         raise
@@ -149,7 +190,9 @@ async def _connected(to: Where, own: upgrade.Identity, nursery: trio.Nursery) ->
 
 
 def _unreachable(to: Where, why: str) -> Unreachable:
-    return Unreachable("square-unreachable", f"no square at {to}: {why}", hint="`mesh run` prints where a node's square is", outcome="not_done")
+    return Unreachable(
+        "square-unreachable", f"no square at {to}: {why}", hint="`mesh run` prints where a node's square is", outcome="not_done"
+    )
 
 
 def _bad_address(text: str) -> BadInput:

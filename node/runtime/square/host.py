@@ -10,13 +10,15 @@ that one. Nothing of libp2p runs outside of them, so leaving the host's nursery 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import Any, Protocol
 
 import trio
-from libp2p.abc import IMuxedConn, IMuxedStream
 
 from meshos.errors import MeshError, Refused
 from meshos.node.runtime.square import limits, upgrade
-from meshos.node.runtime.square.streams import ENDED, Negotiable, Stream
+from meshos.node.runtime.square.quic import Beginning, Endpoint, QuicMuxed
+from meshos.node.runtime.square.quic_core import Core, configuration
+from meshos.node.runtime.square.streams import ENDED, MuxedStream, Negotiable, Stream
 from meshos.node.runtime.square.table import Connection, Table
 from meshos.node.runtime.square.wire import Meter, TcpWire, remote_of
 from meshos.protocols.square.answering import Asker
@@ -27,6 +29,16 @@ logger = logging.getLogger("meshos.square")
 
 Handler = Callable[[Stream, Asker], Awaitable[None]]
 """Has a stream until it returns; the host closes it then. A MeshError that it raises is counted and resets the stream."""
+
+
+class Muxed(Protocol):
+    """A connection with streams: Yamux over Noise over TCP, or QUIC."""
+
+    peer_id: Any
+
+    async def accept_stream(self) -> MuxedStream:
+        """The next stream that the peer opens."""
+        ...
 
 
 class SquareHost:
@@ -56,23 +68,41 @@ class SquareHost:
         """Have a TCP connection that came until it ends, and close it."""
         remote = remote_of(stream)
         try:
-            if remote is not None:
-                await self._let_in(stream, remote[0])
+            if remote is not None and (connection := self._let_in(remote[0], "tcp")) is not None:
+                await self._have(connection, partial(self._prove, connection, TcpWire(stream, self._meter)))
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _let_in(self, stream: trio.SocketStream, address: str) -> None:
+    async def serve_quic(self, socket: trio.socket.SocketType) -> None:
+        """Have the QUIC connections that come over this UDP socket, until cancelled."""
+        configured = configuration(self.identity.keys, client=False)
+        async with trio.open_nursery() as nursery:
+
+            def begin(beginning: Beginning) -> None:
+                connection = self._let_in(beginning.address[0], "quic")
+                if connection is not None:
+                    core = Core(configured, original=beginning.original, retry=beginning.retry)
+                    muxed = QuicMuxed(core, endpoint.send, connection.end)
+                    endpoint.add(muxed, beginning.retry)
+                    muxed.receive(beginning.data, beginning.address, trio.current_time())
+                    nursery.start_soon(self._have, connection, partial(self._prove_quic, connection, muxed, endpoint))
+
+            endpoint = Endpoint(socket, begin, Meter(limits.ALL_PACKETS_A_SECOND, limits.ALL_PACKETS_SAVED))
+            await endpoint.run()
+
+    def _let_in(self, address: str, transport: str) -> Connection | None:
         now = trio.current_time()
         try:
             self._budget.take(now, CONNECT_TOKENS, address=address)
-            connection = self.table.enter(address, "tcp", now)
+            return self.table.enter(address, transport, now)
         except Refused as refusal:
             self._count(refusal)
-            return
+            return None
+
+    async def _have(self, connection: Connection, work: Callable[[], Awaitable[None]]) -> None:
         try:
             with connection.scope:
-                wire = TcpWire(stream, self._meter)
-                await self.contained(connection, partial(self._prove, connection, wire))
+                await self.contained(connection, work)
         finally:
             self.table.leave(connection)
 
@@ -80,14 +110,35 @@ class SquareHost:
         with trio.move_on_after(limits.HANDSHAKE_S) as handshake:
             muxed = await upgrade.accept(wire, self.identity, connection.end)
         if handshake.cancelled_caught:
-            raise Refused("square-slow-handshake", f"no key was proven within {limits.HANDSHAKE_S:g} s")
-        await self.serve(connection, muxed)
+            raise _slow_handshake()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run_muxer, muxed.start, nursery.cancel_scope)
+            await self._serve(connection, muxed)
+            nursery.cancel_scope.cancel()
 
-    async def serve(self, connection: Connection, muxed: IMuxedConn) -> None:
+    async def _prove_quic(self, connection: Connection, muxed: QuicMuxed, endpoint: Endpoint) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run_muxer, muxed.start, nursery.cancel_scope)
+                muxed.send()
+                with trio.move_on_after(limits.HANDSHAKE_S) as handshake:
+                    await muxed.handshaken.wait()
+                if handshake.cancelled_caught:
+                    raise _slow_handshake()
+                if muxed.closed.is_set():
+                    raise Refused("square-bad-handshake", "it has ended the handshake, or TLS has")
+                muxed.peer_id = muxed.core.peer_of()
+                await self._serve(connection, muxed)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await muxed.close()
+            endpoint.forget(muxed)
+
+    async def _serve(self, connection: Connection, muxed: Muxed) -> None:
         """Take the streams of a connection whose peer has proven its key, until it ends. Raises Refused ``square-too-many``."""
         self.table.proven(connection, str(muxed.peer_id))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._run_muxer, muxed, nursery.cancel_scope)
             while True:
                 try:
                     stream = await muxed.accept_stream()
@@ -96,9 +147,9 @@ class SquareHost:
                 nursery.start_soon(self._take_stream, connection, stream)
             nursery.cancel_scope.cancel()
 
-    async def _run_muxer(self, muxed: IMuxedConn, scope: trio.CancelScope) -> None:
+    async def _run_muxer(self, start: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
         try:
-            await muxed.start()
+            await start()
         finally:
             scope.cancel()
 
@@ -107,17 +158,19 @@ class SquareHost:
         try:
             await work()
         except* MeshError as group:
-            connection.end(_first(group).name)
+            refusal = _first(group)
+            assert isinstance(refusal, MeshError)
+            connection.end(refusal.name)
         except* ENDED:
             connection.end("square-stream-ended")
         except* Exception as group:
-            # Noise, Yamux and what decodes their messages raise whatever they like at a stranger's bytes: the connection is over, that is all.
-            logger.debug("square-handshake", extra={"err": repr(_first(group))[:300], "peer": connection.peer, "address": connection.address})
+            # Noise, Yamux and what decodes their messages raise whatever they like at a stranger's bytes: the connection is over.
+            logger.debug("square-handshake", extra={"err": repr(_first(group))[:300], "address": connection.address})
             connection.end("square-bad-handshake")
 
     # -- streams -----------------------------------------------------------------------------------------------------
 
-    async def _take_stream(self, connection: Connection, muxed: IMuxedStream) -> None:
+    async def _take_stream(self, connection: Connection, muxed: MuxedStream) -> None:
         stream = Stream(muxed)
         try:
             self.table.open_stream(connection, trio.current_time())
@@ -129,7 +182,9 @@ class SquareHost:
             await self._handle(connection, stream)
             await stream.close()
         except* MeshError as group:
-            self._count(_first(group))
+            refusal = _first(group)
+            assert isinstance(refusal, MeshError)
+            self._count(refusal)
             await stream.reset()
         except* ENDED:
             await stream.reset()
@@ -155,6 +210,10 @@ class SquareHost:
     def statistics(self) -> dict[str, float]:
         """Connections and streams."""
         return self.table.statistics()
+
+
+def _slow_handshake() -> Refused:
+    return Refused("square-slow-handshake", f"no key was proven within {limits.HANDSHAKE_S:g} s")
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:

@@ -38,6 +38,8 @@ REQUEST_S = 5.0
 """From a frame's first byte to its last: who sends one byte a second is not waited for."""
 STREAM_IDLE_S = 60.0
 """Between one request and the next."""
+LINGER_S = 2.0
+"""For a peer to end its side of a stream that this side has ended."""
 WRITE_S = 20.0
 """For a peer to take an answer off us."""
 
@@ -63,7 +65,7 @@ ASK_S = 30.0
 # -- living (square.py) ------------------------------------------------------------------------------------------------
 
 RESTART_S, RESTART_MOST_S = 1.0, 300.0
-"""After the square has ended by an error of its own: twice as long each time. After RESTART_MOST_S without one it begins at the first again."""
+"""After the square has ended by an error of its own: twice as long each time. After RESTART_MOST_S without one it is the first again."""
 
 assert CONNECTIONS_A_PEER < CONNECTIONS_AN_ADDRESS < CONNECTIONS
 assert STREAMS < 127

@@ -1,18 +1,19 @@
 """A square's host with all that it speaks: what ``square.py`` loads when the first stranger knocks."""
 
 import logging
-from collections.abc import Callable, Sequence
 
-from meshos.node.runtime.square import serving
+from meshos.node.runtime.square import routing, serving
 from meshos.node.runtime.square.host import SquareHost
-from meshos.protocols.square.answering import Answering
+from meshos.node.runtime.square.offer import Offer
 
 for _noisy in ("libp2p", "quic", "aioquic"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)  # they warn of what strangers send, who could fill the log so
 
 
-def open_host(seed: bytes, answering: Answering, agent: str, addresses: Callable[[], Sequence[str]]) -> SquareHost:
+def open_host(seed: bytes, offer: Offer) -> SquareHost:
     """The host of the node whose key has this seed."""
+    answering = offer.answering
     host = SquareHost(seed, answering.budget, serving.handlers(answering))
-    host.handlers[serving.IDENTIFY] = serving.identify(host, answering, agent, addresses)
+    host.handlers[serving.IDENTIFY] = serving.identify(host, answering, offer.agent, offer.addresses)
+    host.handlers[routing.protocol_of(offer.genesis_hash)] = routing.handler(answering, offer.routes)
     return host

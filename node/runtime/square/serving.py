@@ -35,7 +35,7 @@ async def _questions(answering: Answering, protocol: Protocol, stream: Stream, a
             request = await stream.frame(protocol.most, idle_s=limits.STREAM_IDLE_S, whole_s=limits.REQUEST_S)
         except Refused as refusal:
             await stream.write(wire.frame(answering.refusal(refusal)))
-            raise  # nobody knows where the next frame would begin
+            return  # nobody knows where the next frame would begin
         if request is None:
             return
         await stream.write(wire.frame(await _answer(answering, protocol, asker, request)))

@@ -18,7 +18,7 @@ import trio
 
 from meshos.ids import NodeId
 from meshos.node.runtime.square import limits, places
-from meshos.protocols.square.answering import Answering
+from meshos.node.runtime.square.offer import Offer
 
 if TYPE_CHECKING:
     from meshos.node.runtime.square.host import SquareHost
@@ -39,7 +39,7 @@ class Place:
 
     def addresses(self, port: int) -> tuple[str, ...]:
         """Its multiaddrs, where it listens on this port."""
-        return (places.tcp(self.advertised, port, self.node),)
+        return (places.tcp(self.advertised, port, self.node), places.quic(self.advertised, port, self.node))
 
 
 @dataclass(slots=True)
@@ -55,8 +55,8 @@ class _Open:
 class Square:
     """See the module's text. ``seed`` is the node's key, which libp2p has to hold (``upgrade.identity``)."""
 
-    def __init__(self, place: Place, seed: bytes, answering: Answering, agent: str) -> None:
-        self._place, self._seed, self._answering, self._agent = place, seed, answering, agent
+    def __init__(self, place: Place, seed: bytes, offer: Offer) -> None:
+        self._place, self._seed, self._offer, self._answering = place, seed, offer, offer.answering
         self._open: _Open | None = None
         self.problem = ""
         """Why there is no square now, in a sentence; empty where there is one."""
@@ -103,13 +103,26 @@ class Square:
     async def _live(self) -> None:
         listeners = await trio.open_tcp_listeners(self._place.port, host=self._place.host)
         opened = _Open(listeners[0].socket.getsockname()[1])
+        try:
+            udp = await _udp(self._place.host, opened.port)
+        except OSError:
+            for listener in listeners:
+                await listener.aclose()
+            raise
         self._open, self.problem = opened, ""
+        self._offer.opened(self.addresses)
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._knock_by_quic, opened, nursery, udp)
                 knock = partial(self._knock, opened, nursery)
                 nursery.start_soon(partial(trio.serve_listeners, knock, listeners, handler_nursery=nursery))
         finally:
             self._open = None
+            udp.close()
+
+    async def _knock_by_quic(self, opened: _Open, nursery: trio.Nursery, udp: trio.socket.SocketType) -> None:
+        await trio.lowlevel.wait_readable(udp)
+        await (await self._loaded(opened, nursery)).serve_quic(udp)
 
     async def _knock(self, opened: _Open, nursery: trio.Nursery, stream: trio.SocketStream) -> None:
         host = opened.host
@@ -128,7 +141,7 @@ class Square:
         async with opened.loading:
             if opened.host is None:
                 module = await trio.to_thread.run_sync(importlib.import_module, _HOST)
-                opened.host = module.open_host(self._seed, self._answering, self._agent, lambda: self.addresses)
+                opened.host = module.open_host(self._seed, self._offer)
                 gc.collect()
                 gc.freeze()  # as after the node's own start (node/process.py): what was loaded now lives for ever, too
                 nursery.start_soon(opened.host.run)
@@ -140,6 +153,17 @@ class Square:
         host = None if self._open is None else self._open.host
         there: dict[str, float] = {"connections": 0.0, "streams": 0.0} if host is None else host.statistics()
         return {"up": float(self._open is not None), "restarts": float(self._restarts), **there, **self._answering.statistics()}
+
+
+async def _udp(host: str, port: int) -> trio.socket.SocketType:
+    """A socket for QUIC at the port that TCP has."""
+    udp = trio.socket.socket(trio.socket.AF_INET6 if ":" in host else trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
+    try:
+        await udp.bind((host, port))
+    except BaseException:
+        udp.close()
+        raise
+    return udp
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

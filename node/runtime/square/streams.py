@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
-from libp2p.abc import IMuxedStream
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.io.exceptions import IOException
 
 from meshos.errors import Refused, Unreachable
 from meshos.node.runtime.square import limits
 from meshos.protocols.square import wire
+from meshos.protocols.square.limits import LENGTH_BYTES
 
 MULTISTREAM = "/multistream/1.0.0"
 NOT_HERE = "na"
@@ -24,10 +24,30 @@ ENDED = (BaseLibp2pError, IOException, EOFError, OSError, KeyError, trio.BrokenR
 """What libp2p's streams raise when they, or their connection, are over (KeyError: ``Yamux.read_stream`` for a stream just swept away)."""
 
 
+class MuxedStream(Protocol):
+    """A stream as libp2p's muxers have it, and our QUIC."""
+
+    async def read(self, n: int | None = None) -> bytes:
+        """At most ``n`` bytes; EOFError at the end."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """All of it."""
+        ...
+
+    async def close(self) -> None:
+        """Nothing more comes from here."""
+        ...
+
+    async def reset(self) -> None:
+        """End it both ways."""
+        ...
+
+
 class Stream:
     """See the module's text."""
 
-    def __init__(self, muxed: IMuxedStream) -> None:
+    def __init__(self, muxed: MuxedStream) -> None:
         self._muxed = muxed
         self._read = bytearray()
 
@@ -64,7 +84,7 @@ class Stream:
             if waiting.cancelled_caught:
                 return None
         with trio.move_on_after(whole_s):
-            while (length := wire.length_of(bytes(self._read[: wire.LENGTH_BYTES]), most)) is None:
+            while (length := wire.length_of(bytes(self._read[:LENGTH_BYTES]), most)) is None:
                 if not await self.more():
                     raise ended()
             await self.exactly(length.size)
@@ -80,8 +100,18 @@ class Stream:
             raise ended() from error
 
     async def close(self) -> None:
-        """Say that nothing more comes from here, and let go."""
+        """Say that nothing more comes from here, and wait a little for the other side to say so, too; then it is reset.
+
+        A reset alone could overtake the last answer, and a stream that only this side has closed is kept by Yamux for ever.
+        """
         await _quietly(self._muxed.close)
+        with trio.move_on_after(limits.LINGER_S):
+            try:
+                while await self.more():
+                    self._read.clear()
+            except Unreachable:
+                return
+        await self.reset()
 
     async def reset(self) -> None:
         """End it both ways."""

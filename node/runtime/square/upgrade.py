@@ -35,8 +35,8 @@ class Identity:
 
 
 def identity(seed: bytes) -> Identity:
-    """The host of the Ed25519 key with this seed. libp2p signs its handshakes itself, so it has to hold the key: where the node's key is in a
-    TPM or an HSM and cannot be read, a node has no square.
+    """The host of the Ed25519 key with this seed. libp2p signs its handshakes itself, so it has to hold the key: where the node's key is in
+    a TPM or an HSM and cannot be read, a node has no square.
     """
     private = Ed25519PrivateKey.new(seed)
     keys = KeyPair(private, private.get_public_key())

@@ -1,8 +1,10 @@
 """A TCP connection as libp2p wants to read and write it, metered.
 
-Each read is a packet that somebody has to be paid for: where a connection sends more packets than ``Meter`` allows, its next read waits, and
-with it, by TCP's own flow control, the sender.
+Each read is a packet that has to be paid for: where a connection sends more packets than ``Meter`` allows, its next read waits, and with
+it, by TCP's own flow control, the sender.
 """
+
+import math
 
 import trio
 from libp2p.io.abc import ReadWriteCloser
@@ -20,6 +22,8 @@ class Meter:
 
     def take(self, now: float) -> float:
         """Seconds to wait after one more packet."""
+        if self._rate == math.inf:
+            return 0.0
         if self._at >= 0:
             self._level = min(self._saved, self._level + (now - self._at) * self._rate)
         self._at = now

@@ -1,0 +1,163 @@
+"""``mesh square``: dial, ask, prove, print. The only commands beside ``mesh join`` that load libp2p."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+from meshos.errors import BadInput, MeshError
+from meshos.node.cli.client_text import org_name, plural, short
+from meshos.node.cli.output import block, document, note, ok, say, table, warn
+
+if TYPE_CHECKING:
+    from meshos.node.runtime.square.asking import Asking
+    from meshos.node.runtime.square.following import Follower
+    from meshos.protocols.square.describe import Description
+
+T = TypeVar("T")
+
+
+def describe(address: str, mesh: str | None, *, as_json: bool) -> None:
+    """See ``square.describe``."""
+    trusted = _hash(mesh)
+
+    async def work(square: "Asking") -> "tuple[Description, Follower | None]":
+        from meshos.node.runtime.square.following import Follower, describe_mesh
+
+        said = await describe_mesh(square)
+        return said, None if trusted is None else await Follower.begin(square, trusted)
+
+    said, client = _asked(address, work)
+    if as_json:
+        document("square-describe", _described(said, client))
+        return
+    say(f"{said.mesh}, genesis {said.genesis.hex()}{', a testnet' if said.testnet else ''}")
+    say(f"  node      {said.node} of {said.org}, version {said.version}")
+    head = said.head if client is None else client.head
+    say(f"  ledger    {'no block yet' if head is None else f'block {head.header.height}, epoch {head.header.epoch}'}")
+    say(f"  speaks    {', '.join(said.protocols)}")
+    table(("ORG", "SEAT", "ROOT KEY"), [(org.did, "votes" if org.seat else "", org.root) for org in said.orgs])
+    if said.more_orgs:
+        note(f"and {plural(said.more_orgs, 'more organisation')}")
+    if client is None:
+        warn("nothing of this is proven: give --mesh HASH")
+    else:
+        _proven_head(client)
+
+
+def _described(said: "Description", client: "Follower | None") -> dict[str, object]:
+    head = said.head if client is None else client.head
+    return {
+        "mesh": said.mesh,
+        "genesis": said.genesis.hex(),
+        "testnet": said.testnet,
+        "node_id": said.node,
+        "org": said.org,
+        "version": said.version,
+        "p2p": list(said.addresses),
+        "protocols": list(said.protocols),
+        "head": None if head is None else {"height": head.header.height, "hash": head.header.hash.hex(), "epoch": head.header.epoch},
+        "orgs": [{"did": org.did, "root": org.root, "seat": org.seat} for org in said.orgs],
+        "moreOrgs": said.more_orgs,
+        "proven": client is not None,
+    }
+
+
+def search(address: str, query: str, limit: int, *, as_json: bool) -> None:
+    """See ``square.search``."""
+    from meshos.genesis_content import time_text
+    from meshos.protocols.tasks.amounts import mesh as amount
+
+    async def work(square: "Asking") -> Any:
+        from meshos.node.runtime.square.following import describe_mesh, search_agents
+
+        return await search_agents(square, query, limit, (await describe_mesh(square)).genesis)
+
+    answer = _asked(address, work)
+    rows = [(one.record.agent_id, one.record.profile, one.record.mesh_id, one.score) for one in answer.agents]
+    if as_json:
+        agents = [{"agentId": id_, "name": of.name, "description": of.description, "meshId": org, "score": at} for id_, of, org, at in rows]
+        said = {"node_id": answer.node, "time": time_text(answer.time_ms), "complete": answer.complete, "agents": agents}
+        document("square-search", said)
+        return
+    shown = [(f"{at:.2f}", f"{amount(of.per_query)} MESH", id_, of.name, org_name(org)) for id_, of, org, at in rows]
+    table(("SCORE", "PRICE", "ID", "NAME", "ORG"), shown, right=("SCORE",))
+    if not answer.complete:
+        warn("partial: this node does not hold the whole directory")
+    ok(f"{plural(len(rows), 'agent')}, signed by {short(answer.node)}; its owners' signatures are in the records")
+
+
+def resolve(address: str, did: str, mesh: str | None, *, as_json: bool) -> None:
+    """See ``square.resolve``."""
+    client, (found, proven) = _proving(address, mesh, lambda client: client.resolve(did))
+    if as_json:
+        document("square-resolve", {"didDocument": found, "height": proven.height, "genesis": client.genesis.hash.hex()})
+        return
+    block(json.dumps(found, indent=2, ensure_ascii=False))
+    ok(f"proven as of block {proven.height}, signed by {plural(len(proven.signers), 'organisation')} of {proven.validators.n}")
+
+
+def verify(address: str, key: str, mesh: str | None, *, as_json: bool) -> None:
+    """See ``square.verify``."""
+    from meshos.node.cli.ledger import proven_document, show_proven
+
+    client, proven = _proving(address, mesh, lambda client: client.prove(key.encode()))
+    if as_json:
+        document("square-verify", proven_document(proven) | {"genesis": client.genesis.hash.hex()})
+    else:
+        show_proven(proven)
+
+
+def _proving(address: str, mesh: str | None, ask: "Callable[[Follower], Awaitable[T]]") -> "tuple[Follower, T]":
+    trusted = _hash(mesh)
+
+    async def work(square: "Asking") -> "tuple[Follower, T]":
+        from meshos.node.runtime.square.following import Follower, describe_mesh
+
+        client = await Follower.begin(square, trusted or (await describe_mesh(square)).genesis)
+        return client, await ask(client)
+
+    found = _asked(address, work)
+    if trusted is None:
+        warn(f"proven for the mesh that this node names, {found[0].genesis.hash.hex()}; give its hash from elsewhere with --mesh")
+    return found
+
+
+def _proven_head(client: "Follower") -> None:
+    if client.head is None:
+        ok("the genesis has this hash; there is no block yet")
+        return
+    signed, validators = len(client.head.certificate.signatures), client.trusted.validators
+    ok(f"block {client.head.header.height} is signed by {signed} of {validators.n} validators; {validators.q} are enough")
+
+
+def _asked(address: str, work: "Callable[[Asking], Awaitable[T]]") -> T:
+    from meshos.node.runtime.square.asking import dial, where
+
+    async def main() -> T:
+        async with dial(where(address)) as square:
+            return await work(square)
+
+    try:
+        return trio.run(main, strict_exception_groups=True)
+    except BaseExceptionGroup as group:
+        known = group.subgroup(MeshError)
+        if known is None or group.split(MeshError)[1] is not None:
+            raise
+        first: BaseException = known
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from group
+
+
+def _hash(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != 32:
+        raise BadInput("usage", f"{text[:80]!r} is no hash of a genesis", hint="it has 64 hex digits; mesh genesis check FILE shows it")
+    return found

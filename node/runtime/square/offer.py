@@ -1,0 +1,23 @@
+"""What a node gives its square to be told to strangers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshos.protocols.square.answering import Answering
+from meshos.protocols.square.routes import Routes
+
+
+def _nobody(addresses: tuple[str, ...]) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """``agent`` is what identify says of the program. ``opened`` is called with the square's multiaddrs each time that it opens."""
+
+    answering: Answering
+    genesis_hash: bytes
+    agent: str
+    addresses: Callable[[], tuple[str, ...]] = tuple
+    routes: Callable[[], Routes] = Routes
+    opened: Callable[[tuple[str, ...]], None] = _nobody

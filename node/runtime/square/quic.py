@@ -1,0 +1,331 @@
+"""Connections over QUIC v1 on one UDP socket: driven from trio, with streams such as those of Yamux.
+
+A datagram that begins a connection is first answered by a Retry (RFC 9000, section 8.1.2): an address can be forged, so nothing is counted
+against it, and no handshake is paid for, before somebody there has answered. A connection that sends more packets than it may loses them.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+from aioquic.buffer import Buffer
+from aioquic.quic import events
+from aioquic.quic.packet import QuicPacketType, encode_quic_retry, encode_quic_version_negotiation, pull_quic_header
+from aioquic.quic.retry import QuicRetryTokenHandler
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.peer.id import ID
+
+from meshos.node.runtime.square import limits
+from meshos.node.runtime.square.quic_core import DATAGRAM_BYTES, ID_BYTES, VERSION, Core
+from meshos.node.runtime.square.wire import Meter
+
+Address = tuple[str, int]
+UNACKNOWLEDGED_BYTES = 128 * 1024
+"""Written to a stream and on its way: what is more waits."""
+BATCH = 64
+"""Datagrams that are taken off the socket before the connections that they were for may send."""
+
+
+class Over(BaseLibp2pError):
+    """The stream or its connection is over."""
+
+
+class QuicStream:
+    """A stream both ways; reads and writes as those of Yamux do."""
+
+    def __init__(self, conn: "QuicMuxed", number: int) -> None:
+        self._conn, self.number = conn, number
+        self.buffer = bytearray()
+        self.ended = self.broken = self.finished = False
+        """The peer has ended its side; it is cut off; this side has ended its own."""
+        self.news = trio.Event()
+
+    def tell(self) -> None:
+        """Wake who waits for it."""
+        self.news.set()
+        self.news = trio.Event()
+
+    async def read(self, n: int | None = None) -> bytes:
+        """At most ``n`` bytes; raises EOFError at the end, Over where it was cut off."""
+        while not self.buffer:
+            if self.broken or self._conn.closed.is_set():
+                raise Over("the stream was cut off")
+            if self.ended:
+                raise EOFError
+            await self.news.wait()
+        taken = bytes(self.buffer[:n])
+        del self.buffer[: len(taken)]
+        self._conn.core.consumed += len(taken)
+        self._conn.send()
+        return taken
+
+    async def write(self, data: bytes) -> None:
+        """All of ``data``; waits while the peer does not take it."""
+        for at in range(0, len(data), limits.READ_BYTES):
+            while not self.broken and not self._conn.closed.is_set() and self._conn.core.unsent(self.number) > UNACKNOWLEDGED_BYTES:
+                await self._conn.progress.wait()
+            self._act(lambda piece=data[at : at + limits.READ_BYTES]: self._conn.core.send_stream_data(self.number, piece))
+
+    async def close(self) -> None:
+        """Nothing more comes from here."""
+        self.finished = True
+        self._act(lambda: self._conn.core.send_stream_data(self.number, b"", end_stream=True))
+        await trio.lowlevel.checkpoint()
+
+    async def reset(self) -> None:
+        """End it both ways, and forget what was not read."""
+        core = self._conn.core
+        core.consumed += len(self.buffer)
+        self.buffer.clear()
+        if not self.broken:
+            self.broken = True
+            # What this side has ended is left to arrive: a reset would overtake it.
+            ours = () if self.finished else (core.reset_stream,)
+            for act in (*ours, *(() if self.ended else (core.stop_stream,))):
+                try:
+                    self._act(lambda act=act: act(self.number, 0))
+                except Over:
+                    continue
+        self._conn.streams.pop(self.number, None)
+        self.tell()
+        await trio.lowlevel.checkpoint()
+
+    def _act(self, act: Callable[[], None]) -> None:
+        if self._conn.closed.is_set():
+            raise Over("the connection is over")
+        try:
+            act()
+        except (AssertionError, ValueError) as error:  # aioquic's way to say that the stream is finished
+            raise Over("the stream is over") from error
+        self._conn.send()
+
+
+class QuicMuxed:
+    """A connection, with streams; in the place of libp2p's muxed connections. ``peer_id`` counts once ``proven``."""
+
+    def __init__(self, core: Core, send: Callable[[list[tuple[bytes, Address]]], None], excess: Callable[[str], None]) -> None:
+        self.core, self._send, self._excess = core, send, excess
+        self.peer_id: ID | None = None
+        self.streams: dict[int, QuicStream] = {}
+        self.handshaken, self.closed, self.progress = trio.Event(), trio.Event(), trio.Event()
+        self.identifiers: set[bytes] = set()
+        self.meter = Meter(limits.PACKETS_A_SECOND, limits.PACKETS_SAVED)
+        self._came, self._taken = trio.open_memory_channel[QuicStream](limits.STREAMS)
+        self._clock = trio.CancelScope()
+
+    # -- what the square asks ----------------------------------------------------------------------------------------
+
+    async def accept_stream(self) -> QuicStream:
+        """The next stream that the peer opens; raises Over."""
+        try:
+            return await self._taken.receive()
+        except trio.EndOfChannel as error:
+            raise Over("the connection is over") from error
+
+    async def open_stream(self) -> QuicStream:
+        """A new stream."""
+        await trio.lowlevel.checkpoint()
+        if self.closed.is_set():
+            raise Over("the connection is over")
+        stream = QuicStream(self, self.core.get_next_available_stream_id())
+        self.streams[stream.number] = stream
+        return stream
+
+    async def start(self) -> None:
+        """Until it is over: aioquic's clock."""
+        try:
+            while not self.closed.is_set():
+                timer = self.core.get_timer()
+                with trio.CancelScope(deadline=math.inf if timer is None else timer) as self._clock:
+                    await self.closed.wait()
+                now = trio.current_time()
+                if timer is not None and timer <= now:
+                    self.core.handle_timer(now)
+                    self.send()
+        finally:
+            self.over()
+
+    async def close(self) -> None:
+        """Say goodbye, and end it."""
+        self.core.close()
+        self._send(self.core.datagrams_to_send(trio.current_time()))
+        self.over()
+        await trio.lowlevel.checkpoint()
+
+    # -- datagrams ---------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, address: Address, now: float) -> None:
+        """A datagram has come; ``send`` follows."""
+        if self.meter.take(now) > 0:
+            return
+        self.core.receive_datagram(data, address, now)
+        while (event := self.core.next_event()) is not None:
+            self._hear(event)
+
+    def send(self) -> None:
+        """Whatever is due, and what has happened."""
+        self._send(self.core.datagrams_to_send(trio.current_time()))
+        while (event := self.core.next_event()) is not None:
+            self._hear(event)
+        self.progress.set()
+        self.progress = trio.Event()
+        self._clock.deadline = -math.inf  # the timer is another now
+
+    def over(self) -> None:
+        """Nothing more comes."""
+        if not self.closed.is_set():
+            self.closed.set()
+            self.handshaken.set()  # who waits for it looks at ``closed``
+            self._came.close()
+            for stream in list(self.streams.values()):
+                stream.tell()
+            self.progress.set()
+
+    def _hear(self, event: events.QuicEvent) -> None:
+        match event:
+            case events.HandshakeCompleted():
+                self.handshaken.set()
+            case events.ConnectionTerminated():
+                self.over()
+            case events.StreamDataReceived(data=data, end_stream=end, stream_id=number):
+                self._data(number, data, end)
+            case events.StreamReset(stream_id=number) | events.StopSendingReceived(stream_id=number):
+                if (stream := self.streams.get(number)) is not None:
+                    stream.broken = isinstance(event, events.StreamReset) or stream.broken
+                    stream.tell()
+            case _:
+                pass
+
+    def _data(self, number: int, data: bytes, end: bool) -> None:
+        stream = self.streams.get(number)
+        if stream is None:
+            if bool(number & 1) is not self.core.configuration.is_client or not self.handshaken.is_set():
+                self.core.consumed += len(data)  # of one that was reset here
+                return
+            stream = self.streams[number] = QuicStream(self, number)
+            try:
+                self._came.send_nowait(stream)
+            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                self._excess("square-flood")
+                return
+        stream.buffer += data
+        stream.ended = stream.ended or end
+        if sum(len(one.buffer) for one in self.streams.values()) > limits.BACKLOG_BYTES:
+            self._excess("square-flood")
+        stream.tell()
+
+
+@dataclass(slots=True)
+class Beginning:
+    """The first datagram of a connection whose address has answered."""
+
+    data: bytes
+    address: Address
+    original: bytes
+    retry: bytes
+
+
+@dataclass
+class Endpoint:
+    """The socket, and which connection a datagram is for. ``begin`` is called with what begins one."""
+
+    socket: trio.socket.SocketType
+    begin: Callable[[Beginning], None]
+    meter: Meter
+    connections: dict[bytes, QuicMuxed] = field(default_factory=dict)
+    _tokens: QuicRetryTokenHandler = field(default_factory=QuicRetryTokenHandler)
+
+    async def run(self) -> None:
+        """Take datagrams until cancelled."""
+        raw = self.socket
+        while True:
+            await trio.lowlevel.wait_readable(raw)
+            touched: dict[int, QuicMuxed] = {}
+            for data, address in self._batch():
+                muxed = self._take(data, address)
+                if muxed is not None:
+                    touched[id(muxed)] = muxed
+            for muxed in touched.values():
+                muxed.send()
+                self.learn(muxed)
+            await trio.lowlevel.checkpoint()
+
+    def _batch(self) -> list[tuple[bytes, Address]]:
+        batch = []
+        for _ in range(BATCH):
+            try:
+                data, source = self.socket._sock.recvfrom(65_535)  # type: ignore[attr-defined]  # trio's own would wait
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:  # what ICMP said of an earlier one
+                continue
+            batch.append((data, (str(source[0]), int(source[1]))))
+        return batch
+
+    def send(self, datagrams: list[tuple[bytes, Address]]) -> None:
+        """Send or lose them."""
+        for data, address in datagrams:
+            try:
+                self.socket._sock.sendto(data, address)  # type: ignore[attr-defined]
+            except OSError:
+                continue
+
+    def _take(self, data: bytes, address: Address) -> QuicMuxed | None:
+        if self.meter.take(trio.current_time()) > 0 or not data:
+            return None
+        try:
+            header = pull_quic_header(Buffer(data=data), host_cid_length=ID_BYTES)
+        except ValueError:
+            return None
+        muxed = self.connections.get(header.destination_cid)
+        if muxed is not None:
+            muxed.receive(data, address, trio.current_time())
+            return muxed
+        if header.packet_type is QuicPacketType.ONE_RTT or len(data) < DATAGRAM_BYTES or len(header.destination_cid) < ID_BYTES:
+            return None
+        if header.version != VERSION:
+            if header.version:
+                versions = encode_quic_version_negotiation(
+                    source_cid=header.destination_cid, destination_cid=header.source_cid, supported_versions=[VERSION]
+                )
+                self.send([(versions, address)])
+            return None
+        if header.packet_type is QuicPacketType.INITIAL:
+            self._initial(data, address, header.destination_cid, header.source_cid, header.token or b"")
+        return None
+
+    def _initial(self, data: bytes, address: Address, destination: bytes, source: bytes, token: bytes) -> None:
+        now = trio.current_time()
+        if token:
+            try:
+                original = self._tokens.validate_token(address=address, destination_cid=destination, token=token, now=now)
+            except ValueError:
+                return
+            self.begin(Beginning(data, address, original, destination))
+            return
+        ours = os.urandom(ID_BYTES)
+        made = self._tokens.create_token(
+            address=address, original_destination_connection_id=destination, retry_source_connection_id=ours, now=now
+        )
+        retry = encode_quic_retry(
+            version=VERSION, source_cid=ours, destination_cid=source, original_destination_cid=destination, retry_token=made
+        )
+        self.send([(retry, address)])
+
+    def add(self, muxed: QuicMuxed, *identifiers: bytes) -> None:
+        """Datagrams for these ids are for this connection."""
+        muxed.identifiers.update(identifiers)
+        self.learn(muxed)
+
+    def learn(self, muxed: QuicMuxed) -> None:
+        """Know a connection by the ids that it has given out."""
+        muxed.identifiers.update(cid.cid for cid in muxed.core._host_cids)
+        for identifier in muxed.identifiers:
+            self.connections[identifier] = muxed
+
+    def forget(self, muxed: QuicMuxed) -> None:
+        """It is over."""
+        for identifier in muxed.identifiers:
+            self.connections.pop(identifier, None)

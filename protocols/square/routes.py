@@ -1,0 +1,105 @@
+"""Where the nodes of the mesh are for strangers, and which of them are nearest to a key, as Kademlia measures it.
+
+Only nodes of the mesh stand here: each says, in a note that it signs and that membership spreads, where its square is. So no number of
+peers that a stranger makes up gets into the table, nor pushes anybody out of it (Sybil and eclipse attacks on Kademlia: Prünster et al.,
+"Total Eclipse of the Heart", 2022, lived off tables that anybody may enter).
+
+Distance: XOR of the SHA-256 of peer ids, as in libp2p's kad-dht (libp2p specs, kad-dht, "Distance").
+"""
+
+import hashlib
+import heapq
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from meshos import cbor
+from meshos.crypto import base58
+from meshos.errors import Refused
+from meshos.genesis_content import MULTIADDR
+from meshos.ids import NodeId
+
+TOPIC = "square"
+"""Of the note in which a node says where its square is."""
+
+NEAREST = 20
+"""Kademlia's k in libp2p: peers in an answer."""
+
+ADDRESSES = 4
+NOTE_BYTES = 256
+PEERS_TOLD = 16
+"""In a description: enough to go on with, should the node that is asked be gone."""
+
+_PEER_ID_BYTES = 38
+_SUFFIX = re.compile(r"/p2p/[1-9A-HJ-NP-Za-km-z]{1,80}")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A node, its peer id in bytes, and where it is (multiaddrs without the peer id)."""
+
+    node: NodeId
+    peer: bytes
+    addresses: tuple[str, ...]
+
+    @property
+    def key(self) -> int:
+        """Its place."""
+        return place(self.peer)
+
+
+def place(peer: bytes) -> int:
+    """Where a peer id, or any other key, stands in Kademlia's space."""
+    return int.from_bytes(hashlib.sha256(peer).digest(), "big")
+
+
+class Routes:
+    """The nodes that are known now."""
+
+    def __init__(self, routes: Iterable[Route] = ()) -> None:
+        self._routes = tuple((route.key, route) for route in routes)
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def nearest(self, key: bytes, count: int = NEAREST) -> list[Route]:
+        """The nodes that are nearest to a key (a peer id in bytes), the nearest first."""
+        wanted = place(key)
+        return [route for _, route in heapq.nsmallest(count, self._routes, key=lambda row: row[0] ^ wanted)]
+
+
+def routes_of(notes: Iterable[tuple[NodeId, bytes]]) -> Routes:
+    """Of what the nodes say; a note that cannot be read is passed over: its node has made it, and harms nobody but itself."""
+    found = []
+    for node, note in notes:
+        try:
+            addresses = read_note(node, note)
+            peer = base58.decode(node)
+        except (Refused, ValueError):
+            continue
+        if addresses and len(peer) == _PEER_ID_BYTES:
+            found.append(Route(node, peer, addresses))
+    return Routes(found)
+
+
+def note_of(addresses: Sequence[str]) -> bytes:
+    """What a node says of where its square is: its multiaddrs, without the peer id."""
+    bare = [_SUFFIX.sub("", address) for address in addresses if not _is_wildcard(address)]
+    kept: list[str] = []
+    for address in bare[:ADDRESSES]:
+        if len(cbor.encode([*kept, address])) <= NOTE_BYTES:
+            kept.append(address)
+    return cbor.encode(kept)
+
+
+def read_note(node: NodeId, note: bytes) -> tuple[str, ...]:
+    """Where ``node`` says that its square is; raises Refused ``square-bad-note``, ``too-large`` or ``bad-encoding``."""
+    match cbor.decode(note, max_bytes=NOTE_BYTES, max_depth=1):
+        case [*addresses] if len(addresses) <= ADDRESSES:
+            if all(isinstance(address, str) and MULTIADDR.fullmatch(f"{address}/p2p/{node}") for address in addresses):
+                return tuple(map(str, addresses))
+    raise Refused("square-bad-note", f"{node} says of its square what is no list of addresses")
+
+
+def _is_wildcard(address: str) -> bool:
+    return address.startswith(("/ip4/0.0.0.0/", "/ip6/::/"))
