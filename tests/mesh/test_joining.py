@@ -1,0 +1,121 @@
+"""A stranger with an empty folder joins the mesh with one command, calls, goes, and comes back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meshos.node.config import FILE, load
+from tests.mesh.conftest import Agents
+from tests.mesh.testnet import Net, mesh, until
+
+GUEST = "did:mesh:enterprise:joiner"
+
+
+class Joiner:
+    """Who joins by ``mesh join``, in a folder of its own."""
+
+    def __init__(self, net: Net, place: Path) -> None:
+        self.net, self.place = net, place
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def address(self, org: str = "beta") -> str:
+        return self.net.node(org).p2p[0]
+
+    def begin(self) -> dict[str, object]:
+        """Give the command; what it says once the node is ready and registered."""
+        told = self.place.parent / "told.json"
+        command = [
+            sys.executable,
+            "-m",
+            "meshos.node.cli.main",
+            "join",
+            self.address(),
+            "--org",
+            "joiner",
+            "--dir",
+            str(self.place),
+            "--json",
+        ]
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("MESH_")}
+        with open(told, "wb") as out, open(self.place.parent / "join.log", "ab") as log:
+            self.child = child = subprocess.Popen(command, stdout=out, stderr=log, env=clean)
+
+        def answer() -> dict[str, object] | None:
+            assert child.poll() is None, (told.read_text(), (self.place.parent / "join.log").read_text())
+            text = told.read_text()
+            return json.loads(text) if text.endswith("}\n") else None
+
+        found: dict[str, object] = until(answer, "it never was ready")
+        return found
+
+    def end(self) -> None:
+        """As Ctrl-C does."""
+        if self.child is not None:
+            self.child.send_signal(signal.SIGINT)
+            self.child.wait(60)
+            self.child = None
+
+    def mesh(self, *words: object) -> str:
+        """A command to the joiner's own node."""
+        config = load(self.place)
+        key = (self.place / "api-key").read_text().strip()
+        done = mesh(*words, cwd=self.place.parent, env={"MESH_NODE": f"http://{config.api}", "MESH_API_KEY": key})
+        assert done.code == 0, done
+        return done.out
+
+
+@pytest.fixture(scope="module")
+def joiner(net: Net, agents: Agents, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joiner]:
+    joiner = Joiner(net, tmp_path_factory.mktemp("joiner") / "node")
+    try:
+        yield joiner
+    finally:
+        joiner.end()
+
+
+def test_one_command_from_an_empty_folder_to_the_first_call(joiner: Joiner, agents: Agents) -> None:
+    told = joiner.begin()
+    assert (told["org"], told["ready"]) == (GUEST, True)
+    answer = json.loads(joiner.mesh("call", agents.echo, "echo", "--data", '{"text": "from outside"}', "--json"))
+    assert answer["status"] == "completed" and answer["receipt"]["callerOrg"] == GUEST
+    assert json.loads(joiner.mesh("wallet", "balance", "--json"))["balance"], "it was given something to begin with"
+
+
+def test_given_again_it_goes_on_where_it_was(joiner: Joiner, agents: Agents) -> None:
+    joiner.end()
+    node = load(joiner.place).name
+    assert joiner.begin()["name"] == node
+    assert joiner.mesh("call", agents.echo, "echo", "--data", '{"text": "again"}').strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--genesis-hash", "00" * 32], "wrong-genesis"),
+        (["--genesis-hash", "xyz"], "usage"),
+        (["--kind", "planet"], "bad-org"),
+        (["--org", "alpha"], "org-exists"),
+    ],
+)
+def test_what_cannot_be_joined_leaves_nothing_behind(net: Net, tmp_path: Path, words: list[str], name: str) -> None:
+    address = net.node("alpha").p2p[0]
+    org = [] if "--org" in words else ["--org", "nobody"]
+    done = mesh("join", address, *org, *words, "--dir", tmp_path / "node", cwd=tmp_path)
+    assert done.code != 0 and f"[{name}]" in done.err
+    assert not (tmp_path / "node" / FILE).exists()
+
+
+def test_a_square_with_another_key_than_the_address_says_is_refused_and_the_next_address_is_tried(net: Net, tmp_path: Path) -> None:
+    alpha, beta = net.node("alpha"), net.node("beta")
+    wrong = alpha.p2p[0].replace(alpha.node_id, beta.node_id)
+    words = ["--org", "alpha", "--dir", tmp_path / "node"]
+    done = mesh("join", wrong, *words, cwd=tmp_path)
+    assert "[square-bad-handshake]" in done.err, done
+    done = mesh("join", wrong, beta.p2p[0], *words, cwd=tmp_path)
+    assert "[org-exists]" in done.err, done
