@@ -23,6 +23,7 @@ from meshos.errors import BadInput, Failed, MeshError, Refused, Unreachable
 from meshos.ids import ORG_KINDS
 from meshos.node.cli.init import API_PORT, DEFAULT_DIR, GOSSIP_PORT, LINK_PORT, DirOption, configured, did_of
 from meshos.node.cli.output import JsonFlag, document, note, ok, progress, say, warn
+from meshos.node.cli.own_address import towards
 
 if TYPE_CHECKING:
     from meshos.node.compose import Ready
@@ -82,7 +83,7 @@ def join(
     def config_for(visited: "Visit") -> "NodeConfig":
         if (directory / FILE).exists():
             return load(directory)
-        own = host or _own_address(visited.where)
+        own = host or towards(visited.where.host, visited.where.port)
         seeds = [f"{seed.node},{seed.gossip},{seed.link}" for seed in visited.standing.seeds]
         return configured(did_of(str(org), kind), name, directory, region, own, _free_ports(own), seeds)
 
@@ -237,17 +238,6 @@ def _register(config: "NodeConfig", facts: "Ready", as_json: bool) -> None:
 
 
 # -- where this machine is ---------------------------------------------------------------------------------------------
-
-
-def _own_address(to: "Where") -> str:
-    """The address from which this machine reaches ``to``: nothing is sent for that."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(to.host, to.port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(address)
-            return str(probe.getsockname()[0])
-    except OSError as error:
-        raise Failed("no-own-address", f"this machine has no way to {to}: {error.strerror}", hint="give --host") from error
 
 
 def _free_ports(host: str) -> tuple[int, int, int]:

@@ -112,9 +112,7 @@ def invite(
             document("org-invite", {"invitation": token, "org": config.org, "guest": invited, "hours": hours})
             return
         print(token)
-        ok(
-            f"it lasts {hours} h, for {invited}; there: mesh join ADDR --org {invited} --invitation TOKEN, with a square of {config.org}"
-        )
+        ok(f"it lasts {hours} h, for {invited}; there: mesh join ADDR --org {invited} --invitation TOKEN, with a square of {config.org}")
         return
     token = invitations.invite(
         folder.open_root(config),

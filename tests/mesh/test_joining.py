@@ -1,10 +1,6 @@
 """A stranger with an empty folder joins the mesh with one command, calls, goes, and comes back."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,67 +8,15 @@ import pytest
 
 from meshos.node.config import FILE, load
 from tests.mesh.conftest import Agents
-from tests.mesh.testnet import Net, mesh, until
+from tests.mesh.joiner import Joiner
+from tests.mesh.testnet import Net, mesh
 
 GUEST = "did:mesh:enterprise:joiner"
 
 
-class Joiner:
-    """Who joins by ``mesh join``, in a folder of its own."""
-
-    def __init__(self, net: Net, place: Path) -> None:
-        self.net, self.place = net, place
-        self.child: subprocess.Popen[bytes] | None = None
-
-    def address(self, org: str = "beta") -> str:
-        return self.net.node(org).p2p[0]
-
-    def begin(self) -> dict[str, object]:
-        """Give the command; what it says once the node is ready and registered."""
-        told = self.place.parent / "told.json"
-        command = [
-            sys.executable,
-            "-m",
-            "meshos.node.cli.main",
-            "join",
-            self.address(),
-            "--org",
-            "joiner",
-            "--dir",
-            str(self.place),
-            "--json",
-        ]
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("MESH_")}
-        with open(told, "wb") as out, open(self.place.parent / "join.log", "ab") as log:
-            self.child = child = subprocess.Popen(command, stdout=out, stderr=log, env=clean)
-
-        def answer() -> dict[str, object] | None:
-            assert child.poll() is None, (told.read_text(), (self.place.parent / "join.log").read_text())
-            text = told.read_text()
-            return json.loads(text) if text.endswith("}\n") else None
-
-        found: dict[str, object] = until(answer, "it never was ready")
-        return found
-
-    def end(self) -> None:
-        """As Ctrl-C does."""
-        if self.child is not None:
-            self.child.send_signal(signal.SIGINT)
-            self.child.wait(60)
-            self.child = None
-
-    def mesh(self, *words: object) -> str:
-        """A command to the joiner's own node."""
-        config = load(self.place)
-        key = (self.place / "api-key").read_text().strip()
-        done = mesh(*words, cwd=self.place.parent, env={"MESH_NODE": f"http://{config.api}", "MESH_API_KEY": key})
-        assert done.code == 0, done
-        return done.out
-
-
 @pytest.fixture(scope="module")
 def joiner(net: Net, agents: Agents, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joiner]:
-    joiner = Joiner(net, tmp_path_factory.mktemp("joiner") / "node")
+    joiner = Joiner("joiner", tmp_path_factory.mktemp("joiner") / "node", net.node("beta").p2p[0])
     try:
         yield joiner
     finally:

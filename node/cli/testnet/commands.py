@@ -1,4 +1,4 @@
-"""``mesh testnet up|status|kill|stop|start|pause|resume|partition|heal|down``."""
+"""``mesh testnet up|serve|status|kill|stop|start|pause|resume|partition|heal|down``."""
 
 import signal
 import time
@@ -100,6 +100,41 @@ def up(
         with record.changing(target) as testnet:
             _check_same(testnet, target, orgs, replicas, base_port)
             started = starting.start(testnet, testnet.nodes, timeout, shown)
+    if detach:
+        _show_up(started, as_json)
+    else:
+        _stay(target, started, as_json)
+
+
+@app.command(epilog="Example: mesh testnet serve --host 192.0.2.7 --detach")
+def serve(
+    context: typer.Context,
+    host: Annotated[
+        str | None, typer.Option(metavar="IP", help="The address of this machine that others reach; that of its way out if not given.")
+    ] = None,
+    directory: Dir = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready and leave it running.")] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to become ready in.")] = READY_S,
+    as_json: JsonFlag = False,
+) -> None:
+    """Let others join this machine's testnet: its nodes take gossip, links and strangers on an address that others reach.
+
+    Nodes that run on another address are restarted, with their data. The APIs stay on loopback. A testnet admits everybody who asks, so do
+    this in a network that you know. `--host 127.0.0.1` takes it back.
+    """
+    from meshos.node.cli.own_address import read_ip, towards
+    from meshos.node.cli.testnet import serving, starting
+
+    target = folder_of(context, directory)
+    address = towards() if host is None else read_ip(host)
+    if not serving.is_at(record.load(target), address):
+        _down(target, quiet=True)
+    with progress() as shown, record.changing(target) as testnet:
+        if not serving.is_at(testnet, address):
+            testnet = serving.move(testnet, address)
+        started = starting.start(testnet, testnet.nodes, timeout, shown)
+    if not as_json:
+        note(f"Others join with: {serving.invitation(started.testnet)}")
     if detach:
         _show_up(started, as_json)
     else:

@@ -121,7 +121,7 @@ def _make(made: Sequence[NodeConfig], size: Size, fresh: Path, final: Path, timi
         orgs=entries.values(),
     )
     ids = {entry.did: entry.validator.node for entry in entries.values() if entry.validator is not None}
-    meeting = tuple(address for config in firsts[:MAX_SEEDS] for address in _p2p(config, ids[config.org]))
+    meeting = tuple(address for config in firsts[:MAX_SEEDS] for address in p2p_of(config, ids[config.org]))
     content = replace(content, governance=replace(content.governance, seats=seats), bootstrap=meeting)
     folder.write_file(fresh / "genesis.json", genesis.to_json(content))
     all_seeds = [Seed(ids[config.org], config.gossip, config.link) for config in firsts]
@@ -140,7 +140,7 @@ def _make(made: Sequence[NodeConfig], size: Size, fresh: Path, final: Path, timi
                 node_id=node,
                 api=f"http://{config.api}",
                 api_key=folder.read_file(config.dir / folder.API_KEY_FILE).decode().strip(),
-                p2p=_p2p(config, node),
+                p2p=p2p_of(config, node),
                 gossip=str(config.gossip),
                 link=str(config.link),
                 pid=None,
@@ -154,7 +154,7 @@ def _make(made: Sequence[NodeConfig], size: Size, fresh: Path, final: Path, timi
     return testnet
 
 
-def _p2p(config: NodeConfig, node: NodeId) -> tuple[str, ...]:
+def p2p_of(config: NodeConfig, node: NodeId) -> tuple[str, ...]:
     """The multiaddrs of its square."""
     return () if config.square is None else (places.tcp(config.square.host, config.square.port, node),)
 
