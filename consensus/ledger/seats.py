@@ -6,8 +6,10 @@ organisation with three cannot take its vote along. A statement of the nodes nam
 
 The seats that are set here are in force from the next checkpoint boundary on (``consensus/pbft``). Until then the old ones decide.
 
-A new seat is taken by a node that is there and has caught up; it is its organisation that says so. Of new seats at most max(1, f) come in
-with one boundary, so that those who were there before can go on deciding while the new ones settle in.
+A new seat is taken by a node that is there and has caught up; it is its organisation that says so. With one boundary at most max(1, f)
+organisations come in, and at most max(1, f) give their seats up: of three and more, those who stay are a quorum until the boundary, also if
+whoever goes votes no more at once, and a quorum after it, also while the new ones settle in. Nobody goes who would leave fewer votes behind
+than a quorum, as some of them are suspended. Who gives a seat up and has it again at the boundary has changed nothing, and is not counted.
 
 A validator that signed two things where it must sign one is suspended (``evidence.py``): its vote does not count, its seat does, so that
 neither n nor the quorum moves. A motion of the others gives it back, once another key holds the seat.
@@ -39,11 +41,9 @@ from meshos.values import frozen
 
 @frozen
 class Seats:
-    """``entries`` in the order of the DIDs. ``added`` of them are new since checkpoint number ``checkpoint``."""
+    """``entries`` in the order of the DIDs."""
 
     entries: tuple[ValidatorEntry, ...]
-    checkpoint: int = 0
-    added: int = 0
 
     @property
     def q(self) -> int:
@@ -55,16 +55,31 @@ class Seats:
         return ValidatorSet(0, self.entries)
 
 
+@frozen
+class Deciding:
+    """``orgs`` have the seats that are in force from checkpoint number ``checkpoint`` until the next."""
+
+    checkpoint: int
+    orgs: tuple[str, ...]
+
+
 def _encode(seats: Seats) -> bytes:
-    return pack(seats.checkpoint, seats.added, [[e.org, e.node, e.key, e.suspended] for e in seats.entries])
+    return pack([[e.org, e.node, e.key, e.suspended] for e in seats.entries])
 
 
 def _decode(value: bytes) -> Seats:
-    checkpoint, added, rows = unpack(value)
-    return Seats(tuple(ValidatorEntry(*row) for row in rows), checkpoint, added)
+    (rows,) = unpack(value)
+    return Seats(tuple(ValidatorEntry(*row) for row in rows))
+
+
+def _deciding_of(value: bytes) -> Deciding:
+    checkpoint, orgs = unpack(value)
+    return Deciding(checkpoint, tuple(orgs))
 
 
 SEATS = Table(b"seats", _encode, _decode)
+DECIDING = Table(b"deciding", lambda now: pack(now.checkpoint, now.orgs), _deciding_of)
+"""As it was before the first change of a seat since that checkpoint; what is older counts no more."""
 
 
 def seats(draft: Draft) -> Seats:
@@ -97,21 +112,52 @@ def speaks(draft: Draft, by: Sender) -> None:
 
 
 def set_seat(draft: Draft, org: str, node: str | None) -> None:
-    """The seat of ``org`` is with ``node`` from now on, or gone; raises Refused ``seats-full``, ``key-burnt`` or ``last-seat``."""
-    now, checkpoint = seats(draft), draft.height // CHECKPOINT_INTERVAL
-    others = tuple(entry for entry in now.entries if entry.org != org)
-    added = now.added if now.checkpoint == checkpoint else 0
+    """The seat of ``org`` is with ``node`` from now on, or gone.
+
+    Raises Refused ``seats-full`` or ``key-burnt``, ``last-seat`` or ``seat-needed``.
+    """
+    now, deciding = seats(draft).entries, _deciding(draft)
+    had = next((entry for entry in now if entry.org == org), None)
+    others = tuple(entry for entry in now if entry.org != org)
     if node is None:
-        if not others:
-            raise Refused("last-seat", f"{org} holds the only seat: without it nothing could be decided")
-        draft.write(SEATS, b"", Seats(others, checkpoint, added))
+        if had is not None:
+            _check_gone(had, others, deciding)
+        draft.write(SEATS, b"", Seats(others))
         return
-    if len(others) == len(now.entries):  # it had none
-        if len(others) >= MAX_VALIDATORS or added >= max(1, faults(max(1, len(others) - added))):
-            raise Refused("seats-full", f"no more seats before the next checkpoint; there are {len(others)}, {added} of them new")
-        added += 1
+    if had is None:
+        _check_room(org, others, deciding)
     entry = ValidatorEntry(OrgDid(org), NodeId(node), validator_key(draft, org, node), member(draft, org).suspended)
-    draft.write(SEATS, b"", Seats(tuple(sorted((*others, entry), key=lambda one: one.org)), checkpoint, added))
+    draft.write(SEATS, b"", Seats(tuple(sorted((*others, entry), key=lambda one: one.org))))
+
+
+def _deciding(draft: Draft) -> frozenset[str]:
+    """The organisations that decide until the next boundary."""
+    checkpoint, known = draft.height // CHECKPOINT_INTERVAL, draft.read(DECIDING, b"")
+    if known is None or known.checkpoint != checkpoint:
+        known = Deciding(checkpoint, tuple(entry.org for entry in seats(draft).entries))
+        draft.write(DECIDING, b"", known)
+    return frozenset(known.orgs)
+
+
+def _check_gone(had: ValidatorEntry, others: Sequence[ValidatorEntry], deciding: frozenset[str]) -> None:
+    """Raise Refused unless the ``others`` can do without the seat that one ``had``."""
+    if not others:
+        raise Refused("last-seat", f"{had.org} holds the only seat: without it nothing could be decided")
+    gone = len(deciding - {entry.org for entry in others})
+    if had.org in deciding and gone > max(1, faults(len(deciding))):
+        raise Refused("seat-needed", f"{gone - 1} of {len(deciding)} seats are given up already; no more before the next checkpoint")
+    count = sum(not entry.suspended for entry in others)
+    if not had.suspended and count < quorum(len(others)):
+        raise Refused("seat-needed", f"of the {len(others)} other votes {count} count, as the rest are suspended: too few without it")
+
+
+def _check_room(org: str, others: Sequence[ValidatorEntry], deciding: frozenset[str]) -> None:
+    """Raise Refused ``seats-full`` unless there is room for the seat of ``org``, which has none."""
+    seated = {entry.org for entry in others}
+    added = len(seated - deciding)
+    full = org not in deciding and added >= max(1, faults(max(1, len(seated & deciding))))
+    if full or len(others) >= MAX_VALIDATORS:
+        raise Refused("seats-full", f"no more seats before the next checkpoint; there are {len(others)}, {added} of them new")
 
 
 def validator_key(draft: Draft, org: str, node: str) -> str:
@@ -130,7 +176,7 @@ def set_suspended(draft: Draft, org: str, suspended: bool) -> None:
     draft.write(ORGS, org, replace(member(draft, org), suspended=suspended))
     now = seats(draft)
     entries = tuple(replace(entry, suspended=suspended) if entry.org == org else entry for entry in now.entries)
-    draft.write(SEATS, b"", Seats(entries, now.checkpoint, now.added))
+    draft.write(SEATS, b"", Seats(entries))
 
 
 @frozen
