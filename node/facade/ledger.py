@@ -64,6 +64,9 @@ class LedgerDesk:
         """The newest block that this node has."""
         head: Head = await self._ask(ReadHead())
         validators = self._books.replica.core.chain.validators
+        seat = validators.index_of(self._me)
+        suspended = seat is not None and validators.entries[seat].suspended
+        silent = head.silent or ("validator-suspended" if suspended else "")
         return shapes.LedgerHead(
             height=head.height,
             hash=head.hash.hex(),
@@ -74,8 +77,8 @@ class LedgerDesk:
             primary=self.name_of(head.primary),
             validators=validators.n,
             quorum=validators.q,
-            votes=head.validator and not head.silent,
-            silent=head.silent,
+            votes=head.validator and not silent,
+            silent=silent,
             behind=head.behind,
             waiting=head.pool,
         )

@@ -3,8 +3,6 @@ three that decide; what each can do with and without the others.
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,38 +10,22 @@ from pathlib import Path
 import pytest
 
 from meshos.node.cli.testnet import record
-from tests.mesh.conftest import Agents
+from tests.mesh.conftest import Agents, Further
 from tests.mesh.testnet import EXAMPLES, Net, free_base, until
 
 SECOND, THIRD = "beta-2", "beta-3"
 
 
-def join(net: Net, place: Path, name: str) -> record.Node:
-    """A further node of beta, by the commands that its owner types; its seeds are beta's first node and alpha's."""
-    first, base = net.node("beta"), free_base()
+def join(net: Net, further: Further) -> record.Node:
+    """A further node of beta, by the commands that its owner types."""
+    first, place = net.node("beta"), further.place
     token = net.must("org", "invite", "--node", "--dir", first.dir).strip()
-    seeds = [word for org in ("beta", "alpha") for n in [net.node(org)] for word in ("--seed", f"{n.node_id},{n.gossip},{n.link}")]
-    ports = ["--api-port", base, "--gossip-port", base + 100, "--link-port", base + 200]
     genesis = net.folder / "testnet" / "genesis.json"
-    words = ["init", "--join", token, "--name", name, "--dir", place, "--genesis", genesis, *ports, *seeds, "--json"]
-    made = json.loads(net.must(*words))
+    words = ["init", "--join", token, "--name", place.name, "--genesis", genesis, *further.options(net)]
+    made = json.loads(net.must(*words, "--json"))
     (place / "certificate.new").write_text(net.must("org", "issue", made["request"], "--dir", first.dir))
     assert "ready" in net.mesh("init", "--dir", place, "--certificate", place / "certificate.new").err
-    return record.Node(
-        name=name,
-        org="beta",
-        did=first.did,
-        node_id=made["node_id"],
-        api=f"http://127.0.0.1:{base}",
-        api_key=(place / "api-key").read_text().strip(),
-        p2p=(),
-        gossip=f"127.0.0.1:{base + 100}",
-        link=f"127.0.0.1:{base + 200}",
-        pid=None,
-        dir=str(place),
-        region="local",
-        validator=False,
-    )
+    return further.record("beta", first.did, made["node_id"])
 
 
 class Second(Net):
@@ -64,10 +46,9 @@ class Second(Net):
     @contextmanager
     def runs(self, name: str, place: Path) -> Iterator[None]:
         """A further node: joined, running and taken up; in the end removed and gone, so that the others decide as before."""
-        self.further[name] = join(self, place, name)
-        command = [sys.executable, "-m", "meshos.node.cli.main", "run", "--dir", str(place)]
-        with open(place / "node.log", "ab") as log:
-            child = subprocess.Popen(command, stdout=log, stderr=log, cwd=place)
+        further = Further(place, free_base())
+        self.further[name] = join(self, further)
+        child = further.run()
 
         def ready() -> bool:
             assert child.poll() is None, self.log(name)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshos.consensus.org import codec, state
+from meshos.consensus.org import agents, change, codec, leading, state, tasks
 from meshos.consensus.org.commands import (
     Agent,
     Begun,
@@ -192,7 +192,7 @@ def test_arguments_are_kept_for_what_may_run_again() -> None:
 
 
 def test_results_beyond_the_bounds_are_recorded_by_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "MAX_KEPT_BYTES", 10)
+    monkeypatch.setattr(tasks, "MAX_KEPT_BYTES", 10)
     org = _State()
     for task, size, kept in (("t-2", 6, True), ("t-3", 6, False), ("t-4", 4, True)):
         org.run(pay_intent(task, key=task))
@@ -234,14 +234,9 @@ def test_commands_as_bytes(data: st.DataObject) -> None:
 
 
 def test_full_tables_say_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (
-        ("MAX_OPEN_TASKS", 3),
-        ("MAX_OPEN_PER_CALLER", 2),
-        ("MAX_TASKS", 5),
-        ("MAX_TASKS_PER_CALLER", 4),
-        ("MAX_AGENTS", 1),
-    ):
-        monkeypatch.setattr(state, name, value)
+    monkeypatch.setattr(agents, "MAX_AGENTS", 1)
+    for name, value in (("MAX_OPEN_TASKS", 3), ("MAX_OPEN_PER_CALLER", 2), ("MAX_TASKS", 5), ("MAX_TASKS_PER_CALLER", 4)):
+        monkeypatch.setattr(tasks, name, value)
     org = _State()
     org.refused(replace(DEPLOY, agent=AgentId("a-2")), "busy")
     for number in range(2):
@@ -282,7 +277,7 @@ def test_agents() -> None:
 
 
 def test_configuration_and_audit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "MAX_AUDIT", 3)
+    monkeypatch.setattr(change, "MAX_AUDIT", 3)
     monkeypatch.setattr(state, "MAX_CONFIG_ENTRIES", 2)
     org = _State()
     org.run(SetConfig("one", b"1", "bob"))
@@ -415,7 +410,7 @@ def test_a_removed_node_stays_removed() -> None:
 
 
 def test_the_table_of_removed_nodes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "MAX_REMOVED", 2)
+    monkeypatch.setattr(leading, "MAX_REMOVED", 2)
     org = _State()
     for number in range(2):
         org.run(RemoveNode(NodeId(f"n{number}"), "alice"))
