@@ -272,7 +272,8 @@ def _tabs_of(state: View, org: OrgDid) -> list[dict[str, object]]:
     """Those of all tabs of the mesh in which ``org`` pays, of which the ledger allows it a few, then those in which it is paid, up to
     MAX_TABS_SHOWN in all: for a worker thread.
     """
-    paying, earning = [], []
+    paying: list[dict[str, object]] = []
+    earning: list[dict[str, object]] = []
     for key, value in state.scan(TABS.prefix):
         tab = TABS.decode(value)
         if tab.org == org:
