@@ -45,6 +45,7 @@ from meshos.consensus.org.entries import (
     lead_term,
     off_key,
     off_order_key,
+    oldest_withdrawn,
     open_key,
     placed_key,
     read_agent,
@@ -92,6 +93,7 @@ from meshos.consensus.org.limits import (
     MAX_TIMEOUT_MS,
     MAX_TOOLS,
     PURGED_PER_COMMAND,
+    WITHDRAWN_MS,
 )
 from meshos.effects import Delete, Put, Write
 from meshos.errors import BadInput, Refused, busy
@@ -417,7 +419,7 @@ def _deploy(change: _Change, command: DeployAgent) -> Agent:
     old = read_agent(change.view, command.agent)
     _next_version(old, command.version)
     if old is None and sum(1 for _ in change.view.scan(b"agent/")) >= MAX_AGENTS:
-        raise busy("the table of agents")
+        _forget_withdrawn(change)
     agent = Agent(
         command.agent,
         command.name,
@@ -434,6 +436,15 @@ def _deploy(change: _Change, command: DeployAgent) -> Agent:
     _put_placement(change, agent.agent, command.node, command.term)
     change.audit(command.by, "deploy", agent.agent)
     return agent
+
+
+def _forget_withdrawn(change: _Change) -> None:
+    """Make room for one: its version is known to the ledger, and whoever deploys it again takes a higher one."""
+    gone = oldest_withdrawn(change.view, change.at_ms - WITHDRAWN_MS)
+    if gone is None:
+        raise busy("the table of agents")
+    change.delete(agent_key(gone))
+    change.delete(placed_key(gone))
 
 
 def _withdraw(change: _Change, command: WithdrawAgent) -> Agent:

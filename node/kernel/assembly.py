@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
+from meshos.consensus.ledger.commitments import least_version
 from meshos.consensus.ledger.parameters import PARAMETERS
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
@@ -51,7 +52,7 @@ from meshos.protocols.leader.wire import LEADER
 from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
 from meshos.protocols.ledger.quarantine import Barred, barred_by
 from meshos.protocols.ledger.registrar import MACHINE as REGISTRAR
-from meshos.protocols.ledger.registrar import Registrar, committed
+from meshos.protocols.ledger.registrar import Registrar
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed
@@ -201,7 +202,7 @@ def assemble(outside: Outside) -> Assembly:
     window = ReplicaLedger(ledger, outside.views[LEDGER])
     barred = barred_by(window)
     agents = AgentFlows(
-        me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms, committed=lambda agent: committed(window, agent)
+        me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms, above=lambda agent: least_version(window, me.org, agent)
     )
     group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
     seating = Seating(me, office=org, ledger=window, genesis_hash=outside.genesis_hash, alive=own_alive, behind=lambda: ledger.core.behind)
