@@ -40,7 +40,7 @@ from meshos.presets import Timing
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.commands import MACHINE as DIRECTORY_MACHINE
 from meshos.protocols.directory.embedder import Embedder
-from meshos.protocols.directory.holdings import uncapped
+from meshos.protocols.directory.holdings import a_day, uncapped
 from meshos.protocols.directory.machine import Directory
 from meshos.protocols.directory.parts import Measures, Parts, unmeasured
 from meshos.protocols.directory.record import PROTOCOL as DIRECTORY
@@ -277,7 +277,7 @@ def assemble(outside: Outside) -> Assembly:
     allowed = {**dict.fromkeys(open_to_all, any_member), LEADER: own_only, SEAT: own_only}
     listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_member)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
-    directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window))
+    directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window), partial(record_lifetime, window))
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP, KEEP_SEAT)
     registrar = Registrar(me, org, window, org.replica.view, now=outside.now)
     receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take)
@@ -319,6 +319,12 @@ def directory_caps(window: ReplicaLedger) -> tuple[int, int]:
     """What the ledger's parameters say of how many records are held."""
     now = None if window.restoring else PARAMETERS.read(window, b"")
     return uncapped() if now is None else (now["directory-max-records"], now["directory-max-records-per-org"])
+
+
+def record_lifetime(window: ReplicaLedger) -> float:
+    """What they say of how many seconds a record lives."""
+    now = None if window.restoring else PARAMETERS.read(window, b"")
+    return a_day() if now is None else now["directory-record-ttl-ms"] / 1000
 
 
 async def ask_org(command: object) -> object:
