@@ -68,6 +68,16 @@ same, and a node by itself can use up half of it."""
 MAX_AGENTS = 1_000
 """Agents of one organisation whose records are committed to; as many as it may have (``consensus/org/limits.py``)."""
 
+MAX_WITHDRAWN = MAX_AGENTS
+"""Withdrawn agents of one organisation that are remembered at a time, before it may have no new ones: nobody grows the state by deploying
+and withdrawing. Agents can be withdrawn all the same, and deployed again."""
+
+WITHDRAWN_MS = 7 * DAY_MS
+"""How long each is remembered: longer than a deployment waits for its commitment, whatever happens to the organisation's nodes."""
+
+MAX_VERSION_STEP = 1 << 32
+"""How far above all that is known the version of a record may be: a node that lies uses up no more of an organisation's numbers."""
+
 MAX_COORDINATORS = 100
 """Meta-coordinators: as many as validators. All of them may vote on one decision."""
 

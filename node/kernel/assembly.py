@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
+from meshos.consensus.ledger.commitments import least_version
 from meshos.consensus.ledger.parameters import PARAMETERS
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
@@ -39,7 +40,7 @@ from meshos.presets import Timing
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.commands import MACHINE as DIRECTORY_MACHINE
 from meshos.protocols.directory.embedder import Embedder
-from meshos.protocols.directory.holdings import uncapped
+from meshos.protocols.directory.holdings import a_day, uncapped
 from meshos.protocols.directory.machine import Directory
 from meshos.protocols.directory.parts import Measures, Parts, unmeasured
 from meshos.protocols.directory.record import PROTOCOL as DIRECTORY
@@ -51,7 +52,7 @@ from meshos.protocols.leader.wire import LEADER
 from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
 from meshos.protocols.ledger.quarantine import Barred, barred_by
 from meshos.protocols.ledger.registrar import MACHINE as REGISTRAR
-from meshos.protocols.ledger.registrar import Registrar, committed
+from meshos.protocols.ledger.registrar import Registrar
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed
@@ -201,7 +202,7 @@ def assemble(outside: Outside) -> Assembly:
     window = ReplicaLedger(ledger, outside.views[LEDGER])
     barred = barred_by(window)
     agents = AgentFlows(
-        me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms, committed=lambda agent: committed(window, agent)
+        me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms, above=lambda agent: least_version(window, me.org, agent)
     )
     group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
     seating = Seating(me, office=org, ledger=window, genesis_hash=outside.genesis_hash, alive=own_alive, behind=lambda: ledger.core.behind)
@@ -276,7 +277,7 @@ def assemble(outside: Outside) -> Assembly:
     allowed = {**dict.fromkeys(open_to_all, any_member), LEADER: own_only, SEAT: own_only}
     listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_member)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
-    directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window))
+    directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window), partial(record_lifetime, window))
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP, KEEP_SEAT)
     registrar = Registrar(me, org, window, org.replica.view, now=outside.now)
     receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take)
@@ -318,6 +319,12 @@ def directory_caps(window: ReplicaLedger) -> tuple[int, int]:
     """What the ledger's parameters say of how many records are held."""
     now = None if window.restoring else PARAMETERS.read(window, b"")
     return uncapped() if now is None else (now["directory-max-records"], now["directory-max-records-per-org"])
+
+
+def record_lifetime(window: ReplicaLedger) -> float:
+    """What they say of how many seconds a record lives."""
+    now = None if window.restoring else PARAMETERS.read(window, b"")
+    return a_day() if now is None else now["directory-record-ttl-ms"] / 1000
 
 
 async def ask_org(command: object) -> object:

@@ -79,7 +79,7 @@ def test_what_was_before_the_start_and_what_is_no_decision_is_no_news() -> None:
 def test_of_very_many_at_once_the_newest_are_told() -> None:
     books = Books()
     news = news_of(books)
-    small = [Propose(Tune((("directory-record-ttl-ms", 3_600_001 + n),)), str(n)) for n in range(MOST)]
+    small = [Propose(Tune((("directory-record-ttl-ms", 86_400_001 + n),)), str(n)) for n in range(MOST)]
     books.block([books.request("alpha-1", body, nonce=n) for n, body in enumerate(small)])
     found = news.take()
     assert len(found) == MOST and found[-2].text.endswith(f": {MOST - 1}") and dict(found[-1].fields)["what"] == "executed"
