@@ -257,7 +257,7 @@ def test_full_tables_say_busy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_withdrawn_agent_gives_its_place_away_after_a_week_if_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "MAX_AGENTS", 2)
+    monkeypatch.setattr(agents, "MAX_AGENTS", 2)
     org = _State()
     second, third, fourth = (replace(DEPLOY, agent=AgentId(f"a-{number}")) for number in (2, 3, 4))
     org.run(second)
