@@ -1,16 +1,18 @@
 """A member that lies: its papers are in order, so it is let in, and says what no honest node would."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import trio
 
+from meshos.consensus.ledger import transaction
 from meshos.consensus.ledger.founding import validators
 from meshos.consensus.pbft.claims import vote_domain
 from meshos.consensus.pbft.codec import encode
 from meshos.consensus.pbft.messages import Message, Phase, Vote
 from meshos.consensus.pbft.replica import CAST
-from meshos.crypto.keys import SigningKey
+from meshos.crypto.keys import SigningKey, multikey
 from meshos.crypto.signing import sign
 from meshos.effects import Cast
 from meshos.ids import NodeId
@@ -22,6 +24,7 @@ from tests.links.mesh import Mesh, Node
 from tests.mesh.testnet import PATIENCE_S, Net
 
 AGAIN_S = 0.2
+LIVES_MS = 600_000
 
 
 class Insider:
@@ -39,6 +42,13 @@ class Insider:
         assert self._index is not None
         bare = Vote(phase, 0, view, height, hash_, self._index, bytes(64))
         return Vote(phase, 0, view, height, hash_, self._index, sign(self._validator, vote_domain(self.genesis.hash, bare), hash_))
+
+    def transfer(self, to: str, nonce: int) -> bytes:
+        """A transaction of its organisation's root key."""
+        root = folder.open_root(self._config)
+        expires_ms = int(time.time() * 1000) + LIVES_MS
+        envelope = transaction.envelope("transfer", multikey(root.public), nonce, expires_ms, [to, 1])
+        return transaction.request(envelope, sign(root, transaction.domain(self.genesis.hash), envelope))
 
     def say(self, *messages: Message, until: Callable[[], bool]) -> None:
         """Cast these to all others, again and again until something is so."""

@@ -1,5 +1,5 @@
-"""A validator that lies, in a testnet of its own: it is convicted by the two votes that it has signed, loses its vote, and has it back once
-its node has another key and the organisations say so.
+"""A member that lies, in a testnet of its own. A flood of its account takes its share and no more. Two votes that it has signed convict it:
+it loses its vote, and has it back once its node has another key and the organisations say so.
 """
 
 import json
@@ -8,13 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from meshos.consensus.ledger.limits import MAX_PENDING
 from meshos.consensus.pbft.limits import CHECKPOINT_INTERVAL
+from meshos.consensus.pbft.messages import Relay
+from meshos.consensus.pbft.relaying import RELAYED
 from tests.mesh.conftest import bring_up, end
 from tests.mesh.insider import Insider
 from tests.mesh.testnet import Net, until
 
 LIAR = "delta"
 OTHERS = ("alpha", "beta", "gamma")
+
+
+@pytest.fixture(scope="module")
+def insider(four: Net) -> Insider:
+    """In the place of the liar's node."""
+    four.must("testnet", "kill", LIAR)
+    return Insider(four, LIAR)
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +47,36 @@ def org(net: Net, asked: str) -> dict[str, object]:
     return answer
 
 
+def pay(net: Net, one: str) -> bool:
+    """Whether a transfer of it is committed."""
+    answer = net.ask(one, "POST", "/v1/transactions", {"transfer": {"to": net.node("beta").did, "amount": "1"}})
+    return bool(answer.body.get("outcome") == "committed")
+
+
 def to_the_next_checkpoint(net: Net) -> None:
     """Transfers, a block each, until the validators that were decided are in force; nobody waits for idle blocks."""
     now = head(net, "alpha")
     for _ in range(CHECKPOINT_INTERVAL - int(str(now["height"])) % CHECKPOINT_INTERVAL):
-        net.ask("alpha", "POST", "/v1/transactions", {"transfer": {"to": net.node("beta").did, "amount": "1"}})
+        assert pay(net, "alpha")
     until(lambda: head(net, "alpha")["epoch"] != now["epoch"], "the checkpoint never came")
 
 
-def test_who_signs_two_things_is_suspended_until_the_others_reinstate_it_with_another_key(four: Net, tmp_path: Path) -> None:
+def test_a_flood_of_one_account_is_cut_off_and_the_others_pay_as_before(four: Net, insider: Insider) -> None:
+    """Each but the next: they have to wait for it, and it never comes."""
+    flood = [insider.transfer(four.node("beta").did, nonce) for nonce in range(1, MAX_PENDING + RELAYED)]
+    parts = [Relay(tuple(flood[at : at + RELAYED])) for at in range(0, len(flood), RELAYED)]
+    most = MAX_PENDING - 1
+    insider.say(*parts, until=lambda: all(head(four, one)["waiting"] == most for one in OTHERS))
+    insider.say(*parts, until=lambda: pay(four, "gamma") and pay(four, "beta"))
+    assert [head(four, one)["waiting"] for one in OTHERS] == [most] * 3
+
+
+def test_who_signs_two_things_is_suspended_until_the_others_reinstate_it_with_another_key(
+    four: Net, insider: Insider, tmp_path: Path
+) -> None:
     place = Path(four.node(LIAR).dir)
-    four.must("testnet", "kill", LIAR)
     now = head(four, "alpha")
     height, view = int(str(now["height"])) + 1, int(str(now["view"]))
-    insider = Insider(four, LIAR)
     two = [insider.vote("prepare", view, height, hash_ * 32) for hash_ in (b"\1", b"\2")]
     insider.say(*two, until=lambda: all(org(four, one).get("suspended") is True for one in OTHERS))
 

@@ -1,12 +1,16 @@
 """A validator whose disk is not as it left it: put back to an old copy, or damaged. It does not vote on it, and the others go on."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from meshos.consensus.ledger.tree import TREE
+from meshos.effects import Put
+from meshos.protocols.ledger.port import LEDGER
+from meshos.storage.level import LevelStore
 from tests.mesh.conftest import Agents
 from tests.mesh.testnet import Net, until
 
@@ -42,6 +46,15 @@ def head(net: Net, org: str = HURT) -> dict[str, object]:
 def signers(net: Net, height: int) -> list[str]:
     """Whose votes the block's certificate holds, as each of the others has it."""
     return [signer for org in OTHERS for signer in net.ask(org, "GET", f"/v1/ledger/blocks/{height}").body["signedBy"]]
+
+
+@contextmanager
+def tree_of(place: Path) -> Iterator[tuple[dict[bytes, bytes], Callable[[dict[bytes, bytes]], None]]]:
+    """The nodes of the ledger's tree in the folder of a node that is stopped, and how to write them."""
+    store = LevelStore(place / "data")
+    ledger = store.prefixed(LEDGER)
+    yield dict(ledger.scan(TREE)), lambda nodes: ledger.write([Put(key, value) for key, value in nodes.items()])
+    store.close()
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +102,18 @@ def test_a_damaged_database_is_refused_by_name_and_the_others_go_on(net: Net, ag
         newest.rename(place)
     until(lambda: net.acquainted("alpha", HURT))
     until(lambda: head(net)["votes"], "it never voted again")
+
+
+def test_a_state_that_does_not_add_up_is_noticed_and_not_voted_on(net: Net, agents: Agents) -> None:
+    """What the database holds is whole to itself; the nodes of the ledger's tree are not what their parents say. They are mended where they
+    lie: a copy of before would be an old one, since the node has voted until it noticed.
+    """
+    with stopped(net) as place, tree_of(place) as (nodes, write):
+        write(dict.fromkeys(nodes, b"\0"))
+    until(lambda: pay(net, "beta") and head(net)["silent"] == "state-corrupt", "it never noticed")
+    assert "this node does not vote: state-corrupt" in net.must("ledger", "head", "--org", HURT)
+    assert net.node(HURT).did not in signers(net, pay(net, "gamma"))
+    with stopped(net) as place, tree_of(place) as (_, write):
+        write(nodes)
+    until(lambda: head(net)["votes"], "it never voted again")
+    until(lambda: net.node(HURT).did in signers(net, pay(net, "gamma")), "it never voted")
