@@ -25,6 +25,9 @@ REDEEM_S = 2.0
 LYING = 0.5
 """In so many seeds f validators lie (``pbft/liars.py``)."""
 
+PEOPLE = 0.5
+"""In so many seeds people take part: where they do, little is left that coordinators have decided alone."""
+
 
 def populate(world: World, nodes: int) -> Sequence[Checker]:
     """Each node is an organisation's validator; some of them may lie."""
@@ -36,7 +39,9 @@ def populate(world: World, nodes: int) -> Sequence[Checker]:
     until_s = world.until_s - SETTLE_S
     calls = CallWork(mesh, until_s=until_s, price_micro=PRICE_MICRO)
     ledger = LedgerWork(mesh, calls.asking, until_s=until_s)
-    PeopleWork(mesh, calls.asking, until_s=until_s)
+    if world.generator("people take part").random() < PEOPLE:
+        PeopleWork(mesh, calls.asking, until_s=until_s)
+        world.visited("people judge and pause")
     return [MembershipChecker(mesh), CallChecker(mesh, calls), LedgerChecker(mesh, ledger), QuietChecker(mesh)]
 
 

@@ -15,15 +15,16 @@ from meshos.simulations.scenarios import scenario_named
 from meshos.simulations.world import Violation
 
 
-@pytest.mark.parametrize(("seed", "lies"), [(1, 0), (8, 1)])
-def test_a_mesh_that_pays_and_decides_keeps_its_books_also_where_a_validator_lies(seed: int, lies: int) -> None:
+@pytest.mark.parametrize(("seed", "lies", "people"), [(1, 0, 1), (8, 1, 0)])
+def test_a_mesh_that_pays_and_decides_keeps_its_books_also_where_a_validator_lies(seed: int, lies: int, people: int) -> None:
     report = run(scenario_named("ledger"), seed, until_s=70)
     assert (report.verdict, report.message) == ("ok", "")
     assert report.visited.get("validators of whole nodes lie", 0) == lies
     figures = report.figures
     assert figures["transfers told"] > 50 and figures["decisions ended"] > 3 and figures["redeemed micro"] > 0
     assert (figures["agents committed to"], figures["of them withdrawn"]) == (8, 4) and figures["quarantines on one word"] > 0
-    assert figures["overruled by people"] > 0
+    assert report.visited.get("people judge and pause", 0) == people
+    assert (figures["overruled by people"] > 0, figures["taken back by people"] > 0, figures["pauses"] > 0) == (people,) * 3
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.name for mutation in MUTATIONS])
