@@ -74,6 +74,7 @@ class Mesh:
         whole: bool,
         raft: RaftConfig = RAFT,
         terms: Terms = USUAL,
+        people: bool = False,
     ) -> None:
         self.world = world
         self.timing = timing
@@ -84,7 +85,7 @@ class Mesh:
         self.ids = node_ids(count)
         self.org_of = {node: _org(number % (orgs or count)) for number, node in enumerate(self.ids)}
         self.holder = {org: node for node, org in reversed(self.org_of.items())}
-        self.genesis = simulated_genesis(world.seed, self.holder if whole else {})
+        self.genesis = simulated_genesis(world.seed, self.holder if whole else {}, people=people)
         self.seeds = [Seed(node, f"{node}:2") for node in self.ids[:SEEDS]]
         self.assemblies: dict[NodeId, Assembly] = {}
         self.built: Callable[[SimNode, Assembly], None] = lambda node, assembly: None

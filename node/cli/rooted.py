@@ -95,8 +95,8 @@ def leave(
 ) -> None:
     """Leave the mesh for good: the organisation's vote ends, its keys are retired, its MESH go to the heir; signed by the root key.
 
-    Refused while it has open tabs on which it pays (tabs-open): close them with mesh wallet close, at each of its nodes. No process is
-    ended, and nothing in the folders is deleted. It comes back only by a motion of the others.
+    Refused while it has open tabs on which it pays (tabs-open): close them with mesh wallet close, at each of its nodes, and with --root
+    those of nodes that are gone. No process is ended, and nothing in the folders is deleted. It comes back only by a motion of the others.
     """
     from meshos.consensus.ledger.orgs import Leave
     from meshos.ids import parse_org_did
