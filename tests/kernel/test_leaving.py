@@ -11,17 +11,25 @@ from meshos.consensus.ledger.kinds import envelope_of
 from meshos.consensus.ledger.members import ORGS
 from meshos.consensus.ledger.orgs import Leave
 from meshos.consensus.pbft.events import Submit
-from meshos.ids import NodeId
+from meshos.ids import NodeId, Peer
 from meshos.node.kernel.assembly import ASK_LEDGER
 from meshos.node.kernel.roots import Believed, Roots
 from meshos.presets import FAST
+from meshos.protocols.directory.record import PROTOCOL as DIRECTORY
+from meshos.protocols.directory.wire import HINT
 from meshos.protocols.membership.events import Expelled
+from meshos.protocols.membership.probing import PROBE_PROTOCOL
+from meshos.protocols.membership.revocations import PROTOCOL as REVOCATIONS
+from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
+from meshos.protocols.tasks.receipt import PROTOCOL as RECEIPT
+from meshos.protocols.tasks.wire import CALL_OFF, TASK
 from meshos.simulations.genesis import root_key
 from meshos.simulations.mesh import CHECKPOINT_INTERVAL, Mesh
 from meshos.simulations.work import Asking
 from meshos.simulations.world import WALL_BEGIN_MS, World
 
 LOOK_S = 0.2
+ASKED = (MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT)
 
 
 class Parting:
@@ -76,6 +84,10 @@ class Parting:
         result = self.mesh.assemblies[self.ids[-1]].window.result(request)
         return "undecided" if result is None else result.name
 
+    def serves(self, node: NodeId, protocol: str, asker: NodeId) -> bool:
+        """Whether ``node`` takes requests of ``asker``."""
+        return self.mesh.assemblies[node].rpc._serving._allowed[protocol](Peer(asker, self.mesh.org_of[asker]))
+
     def has_left(self, node: NodeId) -> bool:
         org = ORGS.read(self.mesh.assemblies[self.ids[-1]].window, self.mesh.org_of[node])
         return org is not None and org.left_ms > 0
@@ -96,9 +108,11 @@ def test_two_of_seven_leave_before_one_checkpoint_while_another_is_down() -> Non
     for leaver in (one, other):
         assert mesh.by_root(leaver, Leave(None)) == "" and mesh.has_left(leaver)
     assert mesh.by_root(stay[0], Leave(None)) == "seat-needed"
+    assert all(mesh.serves(stay[0], protocol, stay[1]) for protocol in ASKED)
     assert mesh.height() < CHECKPOINT_INTERVAL and len(mesh.deciding()) == 7
     assert mesh.by_root(stay[0], Transfer(mesh.mesh.org_of[stay[1]], 1), nonce=1) == ""
     assert all(mesh.believes(node, leaver) for node in stay for leaver in (one, other))
+    assert {protocol for protocol in ASKED if mesh.serves(stay[0], protocol, one)} == {MEMBERSHIP, PROBE_PROTOCOL}, "it only has its vote"
     mesh.run(6.0 * CHECKPOINT_INTERVAL)
     assert mesh.height() >= CHECKPOINT_INTERVAL and mesh.deciding() == [down, *stay]
     assert not any(mesh.believes(node, leaver) for node in stay for leaver in (one, other)), "their votes have ended"

@@ -126,6 +126,21 @@ def test_an_organisation_closes_its_tabs_and_leaves_with_its_money_to_another(ne
     assert late.code != 0, "its keys sign nothing any more"
 
 
+def test_who_has_left_does_nothing_but_vote_and_the_others_can_count_on_that_until_the_checkpoint(net: Net, agents: Agents) -> None:
+    """Three of four votes decide; gamma is down and delta has left, within one checkpoint."""
+    delta, gamma = net.node("delta"), net.node("gamma")
+    for org in OTHERS:
+        assert links_to(net, org, delta.node_id), f"{org} has parted from a node that votes"
+    answer = net.call("delta", agents.echo, "echo", {"text": "let me"}, timeout=2)
+    assert answer["outcome"] == "not_done", answer
+    refused = net.mesh("org", "seat", "--give-up", "--dir", gamma.dir)
+    assert (refused.code, "[seat-needed]" in refused.err) == (1, True), refused
+    net.must("testnet", "kill", "gamma")
+    net.must("wallet", "transfer", net.node("beta").did, "1", "--org", "alpha")
+    start_alone(net, "gamma-1")
+    until(lambda: processes.is_ready(net.node("gamma")))
+
+
 def test_down_leaves_nothing_running(net: Net, agents: Agents) -> None:
     nodes = [node.pid for node in net.nodes() if node.pid]
     below = {child for pid in nodes for child in children(pid)}
