@@ -5,6 +5,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from meshos.consensus.pbft.limits import CHECKPOINT_INTERVAL
 from meshos.node.cli.testnet import processes, record
 from meshos.node.config import load
 from tests.mesh.conftest import Agents
@@ -115,6 +116,7 @@ def test_an_organisation_closes_its_tabs_and_leaves_with_its_money_to_another(ne
     had = float(net.ask("delta", "GET", f"/v1/accounts/{gamma.did}").body["balance"])
     left = json.loads(net.must(*words, "--yes", "--json"))
     assert (left["org"], left["balance"], left["changed"]) == (delta.did, "0", True)
+    assert left["height"] < left["votesUntil"] and left["votesUntil"] % CHECKPOINT_INTERVAL == 0
     for org in OTHERS:
         found = lambda org=org: net.ask(org, "GET", f"/v1/ledger/orgs/{delta.did}").body  # noqa: E731
         until(lambda found=found: found()["left"], f"{org} never heard of it")
