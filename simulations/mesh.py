@@ -17,7 +17,7 @@ from meshos.effects import Machine
 from meshos.flow_machine import Flows
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, org_did
 from meshos.node.kernel.agents import LookAtAgents, StartAgent, StopAgent
-from meshos.node.kernel.assembly import STORED, Assembly, Outside, any_member, assemble
+from meshos.node.kernel.assembly import STORED, Assembly, Outside, any_linked, assemble
 from meshos.node.kernel.payments import USUAL, Terms
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Watch
@@ -157,7 +157,7 @@ class Mesh:
             subscribers=(KERNEL,),
         )
         flows = Flows(membership_services(self.authority.verifier, domain, self.authority.check), limit=1000)
-        rpc = Rpc(Peer(node.name, node.spec.org), {MEMBERSHIP: any_member, PROBE_PROTOCOL: any_member}, node.rng)
+        rpc = Rpc(Peer(node.name, node.spec.org), {MEMBERSHIP: any_linked, PROBE_PROTOCOL: any_linked}, node.rng)
         return {"membership": membership, "flows": flows, "rpc": rpc, KERNEL: Watch()}
 
     def _whole(self, node: SimNode) -> Mapping[str, Machine]:

@@ -54,7 +54,7 @@ def consequences(now: Standing, heir: str | None) -> list[str]:
         money if heir is not None else f"{money} until it is back: --heir DID moves them to another organisation",
     ]
     if now.votes:
-        told.append("its vote ends with the next checkpoint; leave its node running until then")
+        told.append("its vote ends with the next checkpoint; until then leave the node running that votes: the others let in no other")
     if now.earning:
         told.append(f"what it has not redeemed on {plural(now.earning, 'tab')} that others pay it on is lost")
     return told

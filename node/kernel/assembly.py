@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
+from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.commitments import least_version
 from meshos.consensus.ledger.parameters import PARAMETERS
 from meshos.consensus.org.machine import MACHINE as ORG
@@ -273,9 +274,14 @@ def assemble(outside: Outside) -> Assembly:
     def own_only(peer: Peer) -> bool:
         return peer.org == me.org
 
-    open_to_all = (MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT)
-    allowed = {**dict.fromkeys(open_to_all, any_member), LEADER: own_only, SEAT: own_only}
-    listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_member)}
+    def not_left(peer: Peer) -> bool:
+        org = None if window.restoring else queries.org(window, peer.org)
+        return peer.org == me.org or org is None or not org.left_ms
+
+    to_link = (MEMBERSHIP, PROBE_PROTOCOL)  # what the node needs too that votes until the next checkpoint, of one that has left
+    of_members = (REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT)
+    allowed = {**dict.fromkeys(to_link, any_linked), **dict.fromkeys(of_members, not_left), LEADER: own_only, SEAT: own_only}
+    listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_linked)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window), partial(record_lifetime, window))
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP, KEEP_SEAT)
@@ -352,8 +358,8 @@ async def ask_paying(command: object) -> object:
     return await Propose[object](command, to=PAYING)
 
 
-def any_member(peer: Peer) -> bool:
-    """Who has come through a link's handshake holds a certificate of an organisation of this mesh; that is enough to ask."""
+def any_linked(peer: Peer) -> bool:
+    """Who has come through a link's handshake holds a certificate of an organisation that is believed; that is enough to ask."""
     del peer
     return True
 

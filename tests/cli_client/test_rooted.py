@@ -12,6 +12,7 @@ from meshos.consensus.ledger.tabs import CloseTab
 from meshos.crypto.keystore import TEST_COST
 from meshos.ids import OrgDid
 from meshos.node import folder
+from meshos.node.cli.seating import Moved, in_force
 from meshos.node.config import Address, NodeConfig
 from tests.api.memory_ledger import NODE
 from tests.cli_client.conftest import Mesh
@@ -36,6 +37,11 @@ def test_the_seat_is_where_it_should_be(mesh: Mesh, place: Path) -> None:
         assert (ran.code, ran.out) == (0, f"{NODE}\n") and "there already" in ran.err, ran
     document = json.loads(mesh("org", "seat", NODE, "--dir", str(place), "--json").out)
     assert (document["schema"], document["changed"], document["fromHeight"]) == ("mesh.org-seat/1", False, None)
+
+
+@pytest.mark.parametrize(("height", "from_height"), [(1, 64), (63, 64), (64, 128), (65, 128)])
+def test_what_a_checkpoints_own_block_sets_is_in_force_with_the_next(height: int, from_height: int) -> None:
+    assert in_force(height) == Moved(ALPHA, None, None, changed=True, height=height).from_height == from_height
 
 
 @pytest.mark.parametrize("name", ["", "beta-1", NODE[:8], "12D3KooWzzzz", "x" * 500])
