@@ -1,10 +1,14 @@
 """The seat of an organisation whose voting node is gone: its other nodes move it, where more than half agree (DESIGN.md, "Validators").
 
-Every LOOK_S each node notes whether membership shows the node that holds the seat as alive. The node that leads the organisation asks the
-others for it, once it has not seen that node for ABSENT_LOOKS in a row and has all blocks itself. Who is asked signs
-(``consensus/ledger/seats.py``) if it has missed that node for as long, by its own eyes. With the leader they must be more than half of the
-organisation's registered nodes, so no single node takes the vote along; where an organisation has only one, or too few are left, the root
-key moves the seat (``mesh org seat``).
+Every LOOK_S each node notes whether it misses the node that holds the seat. The node that leads the organisation asks the others for it,
+once it has missed that node for ABSENT_LOOKS in a row and has all blocks itself. Who is asked signs (``consensus/ledger/seats.py``) if it
+has missed that node for as long, by its own eyes. With the leader they must be more than half of the organisation's registered nodes, so no
+single node takes the vote along; where an organisation has only one, or too few are left, the root key moves the seat (``mesh org seat``).
+
+*Missed* is what this node has found out itself: membership does not hold that node for routable any more, and it does not answer when it is
+asked over the link. Routable ends by this node's own failed probes, but also where two organisations say ``dead``, or one of the own nodes
+does among very few (``protocols/membership/judgement.py``). The question at the end takes these words out: nobody's word makes a node miss
+another that it can reach. That others suspect it counts for nothing, since any one organisation can keep a live node suspected.
 
 Membership is a hint, and here it moves nothing that could be unsafe: both nodes vote with keys of their own, the move is a transaction in
 force from a checkpoint on, and until then it is the old node's vote that counts. A node that came back too late follows from then on.
@@ -28,18 +32,22 @@ from meshos.protocols.ledger.port import LedgerView
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.ledger.sender import Send
 from meshos.protocols.ledger.slots import Concluded
+from meshos.protocols.membership.probing import PROBE_PROTOCOL
 from meshos.protocols.rpc.events import Inbound
 from meshos.protocols.tasks.ports import SignBytes
 
 SEAT = "/meshos/seat/1"
 """The service by which nodes of one organisation agree to a move of its seat."""
 LOOK_S = 5.0
+PROBE_S = 2.0
+"""How long a node that nothing else is heard of has to answer over the link."""
 ABSENT_LOOKS = 12
 """A minute: far longer than a restart takes, and a mesh decides without one of its validators meanwhile."""
 
 
 class Seating:
-    """The Flows of one node. ``alive`` gives the nodes of its organisation that membership shows alive, ``behind`` the blocks it lacks."""
+    """The Flows of one node. ``routable`` gives those of its organisation that membership would send work to, ``behind`` the blocks it
+    lacks."""
 
     def __init__(
         self,
@@ -48,14 +56,14 @@ class Seating:
         office: Lead,
         ledger: LedgerView,
         genesis_hash: bytes,
-        alive: Callable[[], Set[NodeId]],
+        routable: Callable[[], Set[NodeId]],
         behind: Callable[[], int],
     ) -> None:
         self._me = me
         self._office = office
         self._ledger = ledger
         self._domain = domain(genesis_hash, "seat")
-        self._alive, self._behind = alive, behind
+        self._routable, self._behind = routable, behind
         self._missed: tuple[NodeId | None, int] = (None, 0)  # whom, in how many looks in a row
 
     async def keep(self, _: object) -> None:
@@ -88,7 +96,7 @@ class Seating:
 
     async def _look(self) -> None:
         holder, (missed, looks) = self._holder(), self._missed
-        if holder is None or holder == self._me.node or holder in self._alive():
+        if holder is None or not await self._misses(holder):
             self._missed = (holder, 0)
             return
         self._missed = (holder, looks + 1 if holder == missed else 1)
@@ -103,11 +111,20 @@ class Seating:
 
     async def _ask(self, org: Org) -> tuple[tuple[str, bytes], ...]:
         """Who of the others agrees, each with its signature; as many as it takes, and no more than there are."""
-        others = sorted((self._alive() & {NodeId(node) for node in org.nodes}) - {self._me.node})
+        others = sorted((self._routable() & {NodeId(node) for node in org.nodes}) - {self._me.node})
         body = cbor.encode(org.moves)
         outcomes: Sequence[Outcome[bytes]] = await Gather(*(Ask(node, SEAT, body, WORD_S) for node in others), each=True)
         found = zip(others, outcomes, strict=True)
         return tuple((node, outcome.value) for node, outcome in found if isinstance(outcome, Ok) and is_signature(outcome.value))
+
+    async def _misses(self, holder: NodeId) -> bool:
+        if holder == self._me.node or holder in self._routable():
+            return False
+        try:
+            await Ask(holder, PROBE_PROTOCOL, b"", PROBE_S, retries=0, lane="control")
+        except MeshError:
+            return True
+        return False
 
     def _is_gone(self) -> bool:
         holder, (missed, looks) = self._holder(), self._missed
