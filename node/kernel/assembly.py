@@ -207,7 +207,13 @@ def assemble(outside: Outside) -> Assembly:
     )
     group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
     seating = Seating(
-        me, office=org, ledger=window, genesis_hash=outside.genesis_hash, routable=own_routable, behind=lambda: ledger.core.behind
+        me,
+        office=org,
+        ledger=window,
+        verifier=outside.verifier,
+        genesis_hash=outside.genesis_hash,
+        routable=own_routable,
+        behind=lambda: ledger.core.behind,
     )
     leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
     tasks = TaskServices(

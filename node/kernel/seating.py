@@ -23,9 +23,10 @@ from meshos.consensus.ledger.members import ORGS, Org
 from meshos.consensus.ledger.seats import SEATS, Seat, statement
 from meshos.consensus.ledger.transaction import domain
 from meshos.consensus.org.machine import Lead
+from meshos.crypto.signing import Claim, Verifier
 from meshos.effects import Ok, Outcome
 from meshos.errors import MeshError, Refused
-from meshos.flow import Ask, Gather, Port, Propose, Sleep
+from meshos.flow import Ask, Compute, Gather, Port, Propose, Sleep
 from meshos.ids import NodeId, Peer
 from meshos.protocols.leader.limits import WORD_S
 from meshos.protocols.ledger.port import LedgerView
@@ -55,6 +56,7 @@ class Seating:
         *,
         office: Lead,
         ledger: LedgerView,
+        verifier: Verifier,
         genesis_hash: bytes,
         routable: Callable[[], Set[NodeId]],
         behind: Callable[[], int],
@@ -62,6 +64,7 @@ class Seating:
         self._me = me
         self._office = office
         self._ledger = ledger
+        self._verifier = verifier
         self._domain = domain(genesis_hash, "seat")
         self._routable, self._behind = routable, behind
         self._missed: tuple[NodeId | None, int] = (None, 0)  # whom, in how many looks in a row
@@ -104,18 +107,25 @@ class Seating:
         if org is None or self._office.lead is None or self._behind() or not self._is_gone() or self._me.node not in org.nodes:
             return
         agreed = await self._ask(org)
-        if 2 * (len(agreed) + 1) <= len(org.nodes):
+        if agreed is None:
             return
         seat = Seat(self._me.org, self._me.node, org.moves, agreed)
         await Propose[Concluded](Send(f"seat/{org.moves}/{self._ledger.height}".encode(), seat), to=TRANSACTIONS)
 
-    async def _ask(self, org: Org) -> tuple[tuple[str, bytes], ...]:
-        """Who of the others agrees, each with its signature; as many as it takes, and no more than there are."""
+    async def _ask(self, org: Org) -> tuple[tuple[str, bytes], ...] | None:
+        """Of the others that agree, each with its signature, as many as it takes with this node; None: too few do.
+
+        Each signature is verified here: with one that does not hold, the ledger would have none of the others either.
+        """
         others = sorted((self._routable() & {NodeId(node) for node in org.nodes}) - {self._me.node})
-        body = cbor.encode(org.moves)
+        body, said = cbor.encode(org.moves), statement(self._me.org, self._me.node, org.moves)
         outcomes: Sequence[Outcome[bytes]] = await Gather(*(Ask(node, SEAT, body, WORD_S) for node in others), each=True)
-        found = zip(others, outcomes, strict=True)
-        return tuple((node, outcome.value) for node, outcome in found if isinstance(outcome, Ok) and is_signature(outcome.value))
+        replies = [(node, outcome.value) for node, outcome in zip(others, outcomes, strict=True) if isinstance(outcome, Ok)]
+        claims = [Claim(node, self._domain, said, reply) for node, reply in replies if is_signature(reply)]
+        holds = await Compute(lambda: self._verifier.verify_many(claims), cost_s=0.0001 * len(claims))
+        agreed = tuple((claim.signer, claim.signature) for claim, good in zip(claims, holds, strict=True) if good)
+        needed = len(org.nodes) // 2
+        return agreed[:needed] if len(agreed) >= needed else None
 
     async def _misses(self, holder: NodeId) -> bool:
         if holder == self._me.node or holder in self._routable():

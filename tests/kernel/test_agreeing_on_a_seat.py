@@ -1,0 +1,172 @@
+"""What the nodes of one organisation sign when the one that votes for it is gone, and what the one that leads makes of their answers.
+
+The Flows of ``node/kernel/seating.py`` on a ledger to try things on (``tests/ledger/books.py``), without a world around them.
+"""
+
+from collections.abc import Coroutine
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from meshos import cbor
+from meshos.consensus.ledger.keys import NODE, VALIDATOR
+from meshos.consensus.ledger.members import ORGS
+from meshos.consensus.ledger.orgs import AddNode
+from meshos.consensus.ledger.seats import SEATS, Seat
+from meshos.consensus.org.machine import Lead
+from meshos.crypto.simulated import SimulatedVerifier
+from meshos.effects import Err, Ok
+from meshos.errors import MeshError, Unreachable
+from meshos.flow import Ask, Compute, Gather, Port, Propose, Sleep
+from meshos.ids import NodeId, Peer
+from meshos.node.kernel.seating import ABSENT_LOOKS, SEAT, Seating
+from meshos.protocols.ledger.port import LedgerView
+from meshos.protocols.ledger.sender import Send
+from meshos.protocols.ledger.slots import Concluded
+from meshos.protocols.membership.probing import PROBE_PROTOCOL
+from meshos.protocols.rpc.events import Inbound
+from tests.kernel.test_news import Window
+from tests.ledger.books import WORLD, Books, did
+
+ALPHA = did("alpha")
+HOLDER, SECOND, THIRD = (NodeId(f"alpha-{number}") for number in (1, 2, 3))
+
+
+class Siblings:
+    """The nodes of alpha, ``count`` of them, all registered. The first has the seat, the second leads. ``up``: who answers."""
+
+    def __init__(self, count: int = 3) -> None:
+        self.books = Books()
+        self.nodes = [NodeId(f"alpha-{number + 1}") for number in range(count)]
+        for node in self.nodes[1:]:
+            agree = [self.books.agrees(name, ALPHA, role) for name, role in ((node, NODE), (f"{node}-votes", VALIDATOR))]
+            self.books.do("alpha-root", AddNode(ALPHA, node, f"{node}-votes", *agree))
+        self.up = set(self.nodes)
+        self.routable = set(self.nodes)
+        self.lies: dict[NodeId, bytes] = {}
+        """What these nodes answer, whatever they are asked for."""
+        self.asked = 0
+        self.sent: list[Seat] = []
+        self.flows = {node: self._seating(node) for node in self.nodes}
+        self._looking = {node: flows.keep(None) for node, flows in self.flows.items()}
+        for looking in self._looking.values():
+            looking.send(None)
+
+    @property
+    def holder(self) -> str:
+        held = SEATS.read(self.books.state, b"")
+        assert held is not None
+        return next(entry.node for entry in held.entries if entry.org == ALPHA)
+
+    def end(self, *nodes: NodeId) -> None:
+        self.up -= set(nodes)
+        self.routable -= set(nodes)
+
+    def look(self, times: int = 1) -> None:
+        """All that are there look so often."""
+        for _ in range(times):
+            for node in sorted(self.up):
+                self._run(node, self._looking[node], None)
+
+    def ask(self, node: NodeId, body: bytes, by: str = SECOND) -> bytes:
+        """What ``node`` answers to ``by``, who wants the seat."""
+        inbound = Inbound(Peer(NodeId(by), ALPHA), SEAT, body, 60.0)
+        return cast(bytes, self._run(node, self.flows[node].agree(inbound)))
+
+    def refusal(self, node: NodeId, body: bytes, by: str = SECOND) -> str:
+        with pytest.raises(MeshError) as caught:
+            self.ask(node, body, by)
+        return caught.value.name
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    def _seating(self, node: NodeId) -> Seating:
+        return Seating(
+            Peer(node, ALPHA),
+            office=cast(Lead, SimpleNamespace(lead=1 if node == SECOND else None)),
+            ledger=cast(LedgerView, Window(self.books)),
+            verifier=SimulatedVerifier(WORLD),
+            genesis_hash=self.books.genesis.hash,
+            routable=lambda: self.routable,
+            behind=lambda: 0,
+        )
+
+    def _run(self, node: NodeId, flow: Coroutine[Any, Any, object], value: object = None) -> object:
+        """Until it ends, or sleeps again."""
+        failed: MeshError | None = None
+        while True:
+            try:
+                operation = flow.send(value) if failed is None else flow.throw(failed)
+            except StopIteration as done:
+                return done.value
+            if isinstance(operation, Sleep):
+                return None
+            try:
+                value, failed = self._do(node, operation), None
+            except MeshError as error:
+                failed = error
+
+    def _do(self, node: NodeId, operation: object) -> object:
+        match operation:
+            case Gather():
+                return [self._outcome(node, child) for child in operation.children]
+            case Ask():
+                return self._ask(node, operation)
+            case Compute():
+                return operation.work()
+            case Port():
+                return self.books.sign(node, operation.effect.domain, operation.effect.payload)
+            case Propose():
+                return self._send(node, operation.command)
+        raise AssertionError(f"no use for {operation!r}")
+
+    def _outcome(self, node: NodeId, child: object) -> Ok[object] | Err:
+        try:
+            return Ok(self._do(node, child))
+        except MeshError as error:
+            return Err(error)
+
+    def _ask(self, node: NodeId, ask: Ask) -> bytes:
+        if ask.to not in self.up:
+            raise Unreachable("no-link", "nobody answers")
+        if ask.protocol == PROBE_PROTOCOL:
+            return b""
+        self.asked += 1
+        return self.lies.get(ask.to) or self.ask(ask.to, ask.body, by=node)
+
+    def _send(self, node: NodeId, send: Send) -> Concluded:
+        assert isinstance(send.body, Seat)
+        self.sent.append(send.body)
+        request = self.books.request(node, send.body)
+        if not self.books.holds(request):
+            return Concluded(send.ref, b"", "expired")
+        result = self.books.block([request])[0]
+        return Concluded(send.ref, result.id, result.outcome, result.name, self.books.height)
+
+
+def test_whoever_can_be_reached_is_not_missed_though_membership_holds_it_for_dead() -> None:
+    alpha = Siblings()
+    alpha.routable.discard(HOLDER)
+    alpha.look(2 * ABSENT_LOOKS)
+    assert alpha.refusal(THIRD, cbor.encode(0)) == "seat-held" and alpha.holder == HOLDER
+    alpha.end(HOLDER)
+    alpha.look(ABSENT_LOOKS + 1)
+    assert alpha.holder == SECOND
+
+
+def test_what_is_no_signature_counts_for_nothing_and_the_others_do() -> None:
+    alpha = Siblings(5)
+    alpha.end(HOLDER)
+    alpha.lies[THIRD] = bytes(64)
+    alpha.look(ABSENT_LOOKS + 1)
+    assert alpha.holder == SECOND
+    assert [name for name, _ in alpha.sent[0].nodes] == ["alpha-4", "alpha-5"], "more than half with the one that takes it, and no more"
+
+
+def test_of_three_one_that_lies_is_none_that_agrees() -> None:
+    alpha = Siblings()
+    alpha.end(HOLDER)
+    alpha.lies[THIRD] = bytes(64)
+    alpha.look(2 * ABSENT_LOOKS)
+    assert alpha.asked and not alpha.sent and alpha.holder == HOLDER
