@@ -12,15 +12,20 @@ another that it can reach. That others suspect it counts for nothing, since any 
 
 Membership is a hint, and here it moves nothing that could be unsafe: both nodes vote with keys of their own, the move is a transaction in
 force from a checkpoint on, and until then it is the old node's vote that counts. A node that came back too late follows from then on.
+The node that leads takes the seat, or another one does: what the ledger would refuse (a burnt key) is not asked for, and after a
+transaction that came to nothing it is another's turn, ever later. Only a node that agrees takes a seat, and none that lacks blocks.
+
 The statement names how often the seat was moved before, so signatures that are left over are worth nothing after the next move.
 """
 
 from collections.abc import Callable, Sequence, Set
 
 from meshos import cbor
-from meshos.consensus.ledger.fields import is_number, is_signature
+from meshos.consensus.ledger.draft import Draft
+from meshos.consensus.ledger.fields import is_key, is_number, is_signature
+from meshos.consensus.ledger.limits import MAX_KEY_CHARS
 from meshos.consensus.ledger.members import ORGS, Org
-from meshos.consensus.ledger.seats import SEATS, Seat, statement
+from meshos.consensus.ledger.seats import SEATS, Seat, set_seat, statement
 from meshos.consensus.ledger.transaction import domain
 from meshos.consensus.org.machine import Lead
 from meshos.crypto.signing import Claim, Verifier
@@ -42,6 +47,9 @@ SEAT = "/meshos/seat/1"
 LOOK_S = 5.0
 PROBE_S = 2.0
 """How long a node that nothing else is heard of has to answer over the link."""
+MOST_REST = 11
+"""Looks between two transactions, at most: doubling from none, after those that were in vain. So one comes a minute."""
+MAX_ASK_BYTES = MAX_KEY_CHARS + 32
 ABSENT_LOOKS = 12
 """A minute: far longer than a restart takes, and a mesh decides without one of its validators meanwhile."""
 
@@ -67,6 +75,9 @@ class Seating:
         self._verifier = verifier
         self._domain = domain(genesis_hash, "seat")
         self._routable, self._behind = routable, behind
+        self._turn = 0  # whose it is to take it
+        self._sent = 0  # transactions, since it is missed
+        self._rest = 0  # looks that are left until the next
         self._missed: tuple[NodeId | None, int] = (None, 0)  # whom, in how many looks in a row
 
     async def keep(self, _: object) -> None:
@@ -79,53 +90,74 @@ class Seating:
                 continue
 
     async def agree(self, inbound: Inbound) -> bytes:
-        """The service SEAT: this node's signature on a move of the seat to whoever asks.
+        """The service SEAT: this node's signature on a move of the seat.
 
-        Raises Refused ``bad-message``, ``seat-held``, ``statement-used``.
+        Raises Refused ``bad-message``, ``seat-held``, ``statement-used``, ``seat-behind``, and as ``set_seat``.
         """
-        match cbor.decode(inbound.body, max_bytes=16):
-            case int() as moves if is_number(moves):
-                pass
-            case _:
-                raise Refused("bad-message", "this is no number of moves")
+        node, moves = _read(inbound.body)
         org = self._org()
-        if org is None or not self._is_gone() or inbound.peer.node not in org.nodes:
+        if org is None or not self._is_gone() or not {inbound.peer.node, node} <= set(org.nodes) or node == self._holder():
             raise Refused("seat-held", f"{self._me.node} has not missed the node that votes for {self._me.org} for long enough")
         if moves != org.moves:
             raise Refused("statement-used", f"this is about move {moves} of the seat of {self._me.org}; the next is {org.moves}")
-        return await Port[bytes](SignBytes(self._domain, statement(self._me.org, inbound.peer.node, moves)))
+        if node == self._me.node and self._behind():
+            raise Refused("seat-behind", f"{node} lacks blocks, and cannot vote before it has caught up")
+        self._check(node)
+        return await Port[bytes](SignBytes(self._domain, statement(self._me.org, node, moves)))
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
         holder, (missed, looks) = self._holder(), self._missed
         if holder is None or not await self._misses(holder):
-            self._missed = (holder, 0)
+            self._missed, self._turn, self._sent, self._rest = (holder, 0), 0, 0, 0
             return
         self._missed = (holder, looks + 1 if holder == missed else 1)
         org = self._org()
         if org is None or self._office.lead is None or self._behind() or not self._is_gone() or self._me.node not in org.nodes:
             return
-        agreed = await self._ask(org)
-        if agreed is None:
+        if self._rest:
+            self._rest -= 1
             return
-        seat = Seat(self._me.org, self._me.node, org.moves, agreed)
-        await Propose[Concluded](Send(f"seat/{org.moves}/{self._ledger.height}".encode(), seat), to=TRANSACTIONS)
+        others = sorted((self._routable() & {NodeId(node) for node in org.nodes}) - {self._me.node, holder})
+        takers = [node for node in (self._me.node, *others) if self._may_take(node)]
+        if takers:
+            await self._move(takers[self._turn % len(takers)], org, others)
 
-    async def _ask(self, org: Org) -> tuple[tuple[str, bytes], ...] | None:
-        """Of the others that agree, each with its signature, as many as it takes with this node; None: too few do.
+    async def _move(self, taker: NodeId, org: Org, others: Sequence[NodeId]) -> None:
+        """The seat goes to ``taker``, if more than half agree: this node, the one that takes it, and as many more as it takes."""
+        agreed = await self._ask(taker, org, sorted(others, key=lambda node: node != taker))
+        needed = len(org.nodes) // 2
+        if taker not in (self._me.node, *(node for node, _ in agreed)):
+            self._turn += 1
+        elif len(agreed) >= needed:
+            sent, self._sent, self._turn = self._sent, self._sent + 1, self._turn + 1
+            self._rest = min(MOST_REST, 2**sent - 1)
+            seat = Seat(self._me.org, taker, org.moves, agreed[:needed])
+            await Propose[Concluded](Send(f"seat/{org.moves}/{self._ledger.height}/{sent}".encode(), seat), to=TRANSACTIONS)
 
-        Each signature is verified here: with one that does not hold, the ledger would have none of the others either.
+    async def _ask(self, taker: NodeId, org: Org, others: Sequence[NodeId]) -> tuple[tuple[str, bytes], ...]:
+        """Who of the others agrees, in their order, each with its signature.
+
+        Each is verified here: with one that does not hold, the ledger would have none of the others either.
         """
-        others = sorted((self._routable() & {NodeId(node) for node in org.nodes}) - {self._me.node})
-        body, said = cbor.encode(org.moves), statement(self._me.org, self._me.node, org.moves)
+        body, said = cbor.encode([taker, org.moves]), statement(self._me.org, taker, org.moves)
         outcomes: Sequence[Outcome[bytes]] = await Gather(*(Ask(node, SEAT, body, WORD_S) for node in others), each=True)
         replies = [(node, outcome.value) for node, outcome in zip(others, outcomes, strict=True) if isinstance(outcome, Ok)]
         claims = [Claim(node, self._domain, said, reply) for node, reply in replies if is_signature(reply)]
         holds = await Compute(lambda: self._verifier.verify_many(claims), cost_s=0.0001 * len(claims))
-        agreed = tuple((claim.signer, claim.signature) for claim, good in zip(claims, holds, strict=True) if good)
-        needed = len(org.nodes) // 2
-        return agreed[:needed] if len(agreed) >= needed else None
+        return tuple((claim.signer, claim.signature) for claim, good in zip(claims, holds, strict=True) if good)
+
+    def _may_take(self, node: NodeId) -> bool:
+        try:
+            self._check(node)
+        except Refused:
+            return False
+        return True
+
+    def _check(self, node: NodeId) -> None:
+        """Raise Refused as ``set_seat`` where the ledger, as this node knows it, would not give ``node`` the seat."""
+        set_seat(Draft(self._ledger, self._ledger.height + 1, self._ledger.time_ms + 1), self._me.org, node)
 
     async def _misses(self, holder: NodeId) -> bool:
         if holder == self._me.node or holder in self._routable():
@@ -146,3 +178,10 @@ class Seating:
 
     def _org(self) -> Org | None:
         return None if self._ledger.restoring else ORGS.read(self._ledger, self._me.org)
+
+
+def _read(body: bytes) -> tuple[NodeId, int]:
+    match cbor.decode(body, max_bytes=MAX_ASK_BYTES, max_depth=1):
+        case [node, moves] if is_key(node) and is_number(moves):
+            return NodeId(node), moves
+    raise Refused("bad-message", "this is no question for a seat")

@@ -11,7 +11,6 @@ import pytest
 
 from meshos import cbor
 from meshos.consensus.ledger.keys import NODE, VALIDATOR
-from meshos.consensus.ledger.members import ORGS
 from meshos.consensus.ledger.orgs import AddNode
 from meshos.consensus.ledger.seats import SEATS, Seat
 from meshos.consensus.org.machine import Lead
@@ -23,14 +22,19 @@ from meshos.ids import NodeId, Peer
 from meshos.node.kernel.seating import ABSENT_LOOKS, SEAT, Seating
 from meshos.protocols.ledger.port import LedgerView
 from meshos.protocols.ledger.sender import Send
-from meshos.protocols.ledger.slots import Concluded
+from meshos.protocols.ledger.slots import EXPIRED, Concluded
 from meshos.protocols.membership.probing import PROBE_PROTOCOL
 from meshos.protocols.rpc.events import Inbound
 from tests.kernel.test_news import Window
 from tests.ledger.books import WORLD, Books, did
+from tests.ledger.test_validators import lie
 
 ALPHA = did("alpha")
 HOLDER, SECOND, THIRD = (NodeId(f"alpha-{number}") for number in (1, 2, 3))
+
+
+def asking_for(node: str, moves: int = 0) -> bytes:
+    return cbor.encode([node, moves])
 
 
 class Siblings:
@@ -46,6 +50,10 @@ class Siblings:
         self.routable = set(self.nodes)
         self.lies: dict[NodeId, bytes] = {}
         """What these nodes answer, whatever they are asked for."""
+        self.behind: set[NodeId] = set()
+        """Who lacks blocks."""
+        self.outcome: str | None = None
+        """How every transaction ends, instead of what the ledger does with it."""
         self.asked = 0
         self.sent: list[Seat] = []
         self.flows = {node: self._seating(node) for node in self.nodes}
@@ -89,7 +97,7 @@ class Siblings:
             verifier=SimulatedVerifier(WORLD),
             genesis_hash=self.books.genesis.hash,
             routable=lambda: self.routable,
-            behind=lambda: 0,
+            behind=lambda: int(node in self.behind),
         )
 
     def _run(self, node: NodeId, flow: Coroutine[Any, Any, object], value: object = None) -> object:
@@ -139,8 +147,8 @@ class Siblings:
         assert isinstance(send.body, Seat)
         self.sent.append(send.body)
         request = self.books.request(node, send.body)
-        if not self.books.holds(request):
-            return Concluded(send.ref, b"", "expired")
+        if self.outcome is not None or not self.books.holds(request):
+            return Concluded(send.ref, bytes(32), self.outcome or EXPIRED)
         result = self.books.block([request])[0]
         return Concluded(send.ref, result.id, result.outcome, result.name, self.books.height)
 
@@ -149,7 +157,7 @@ def test_whoever_can_be_reached_is_not_missed_though_membership_holds_it_for_dea
     alpha = Siblings()
     alpha.routable.discard(HOLDER)
     alpha.look(2 * ABSENT_LOOKS)
-    assert alpha.refusal(THIRD, cbor.encode(0)) == "seat-held" and alpha.holder == HOLDER
+    assert alpha.refusal(THIRD, asking_for(SECOND)) == "seat-held" and alpha.holder == HOLDER
     alpha.end(HOLDER)
     alpha.look(ABSENT_LOOKS + 1)
     assert alpha.holder == SECOND
@@ -170,3 +178,45 @@ def test_of_three_one_that_lies_is_none_that_agrees() -> None:
     alpha.lies[THIRD] = bytes(64)
     alpha.look(2 * ABSENT_LOOKS)
     assert alpha.asked and not alpha.sent and alpha.holder == HOLDER
+
+
+def test_a_seat_that_the_ledger_would_not_give_to_the_leader_goes_to_another() -> None:
+    alpha = Siblings()
+    alpha.books.block([lie(alpha.books, "alpha-2-votes")])
+    alpha.end(HOLDER)
+    alpha.look(ABSENT_LOOKS + 1)
+    assert alpha.holder == THIRD and len(alpha.sent) == 1
+
+
+def test_nothing_is_sent_that_the_ledger_would_refuse() -> None:
+    alpha = Siblings()
+    alpha.books.block([lie(alpha.books, f"alpha-{number}-votes") for number in (2, 3)])
+    alpha.end(HOLDER)
+    alpha.look(3 * ABSENT_LOOKS)
+    assert not alpha.sent and not alpha.asked and alpha.holder == HOLDER
+    assert alpha.refusal(THIRD, asking_for(SECOND)) == "key-burnt"
+
+
+def test_whoever_has_not_caught_up_takes_no_seat() -> None:
+    alpha = Siblings()
+    alpha.books.block([lie(alpha.books, "alpha-2-votes")])
+    alpha.behind = {THIRD}
+    alpha.end(HOLDER)
+    alpha.look(2 * ABSENT_LOOKS)
+    assert alpha.asked and not alpha.sent
+    assert alpha.refusal(THIRD, asking_for(THIRD)) == "seat-behind"
+    alpha.behind.clear()
+    alpha.look(2 * ABSENT_LOOKS)
+    assert alpha.holder == THIRD
+
+
+def test_what_is_in_vain_is_tried_less_and_less_often_and_for_each_that_could_take_it() -> None:
+    alpha = Siblings(5)
+    alpha.end(HOLDER)
+    alpha.outcome = EXPIRED
+    alpha.look(20 * ABSENT_LOOKS)
+    assert 20 <= len(alpha.sent) <= 30, "once a minute in the end"
+    assert [seat.node for seat in alpha.sent[:5]] == ["alpha-2", "alpha-3", "alpha-4", "alpha-5", "alpha-2"]
+    alpha.outcome = None
+    alpha.look(2 * ABSENT_LOOKS)
+    assert alpha.holder in alpha.nodes[1:]
