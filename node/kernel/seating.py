@@ -25,6 +25,7 @@ from meshos.consensus.ledger.draft import Draft
 from meshos.consensus.ledger.fields import is_key, is_number, is_signature
 from meshos.consensus.ledger.limits import MAX_KEY_CHARS
 from meshos.consensus.ledger.members import ORGS, Org
+from meshos.consensus.ledger.quarantine import in_quarantine
 from meshos.consensus.ledger.seats import SEATS, Seat, set_seat, statement
 from meshos.consensus.ledger.transaction import domain
 from meshos.consensus.org.machine import Lead
@@ -92,11 +93,13 @@ class Seating:
     async def agree(self, inbound: Inbound) -> bytes:
         """The service SEAT: this node's signature on a move of the seat.
 
-        Raises Refused ``bad-message``, ``seat-held``, ``statement-used``, ``seat-behind``, and as ``set_seat``.
+        Raises Refused ``bad-message``, ``key-unknown``, ``seat-held``, ``statement-used``, ``seat-behind``, and as ``_check``.
         """
         node, moves = _read(inbound.body)
         org = self._org()
-        if org is None or not self._is_gone() or not {inbound.peer.node, node} <= set(org.nodes) or node == self._holder():
+        if org is None or not {inbound.peer.node, node} <= set(org.nodes):
+            raise Refused("key-unknown", f"{inbound.peer.node} or {node} is no node of {self._me.org} that the ledger knows")
+        if not self._is_gone() or node == self._holder():
             raise Refused("seat-held", f"{self._me.node} has not missed the node that votes for {self._me.org} for long enough")
         if moves != org.moves:
             raise Refused("statement-used", f"this is about move {moves} of the seat of {self._me.org}; the next is {org.moves}")
@@ -156,8 +159,13 @@ class Seating:
         return True
 
     def _check(self, node: NodeId) -> None:
-        """Raise Refused as ``set_seat`` where the ledger, as this node knows it, would not give ``node`` the seat."""
-        set_seat(Draft(self._ledger, self._ledger.height + 1, self._ledger.time_ms + 1), self._me.org, node)
+        """Raise Refused as ``set_seat`` where the ledger, as this node knows it, would not give ``node`` the seat; and ``quarantined``: one
+        coordinator alone may put a node there, and with its seat at it the organisation would judge nothing (``seats.judging``).
+        """
+        draft = Draft(self._ledger, self._ledger.height + 1, self._ledger.time_ms + 1)
+        set_seat(draft, self._me.org, node)
+        if in_quarantine(draft, node):
+            raise Refused("quarantined", f"{node} is in quarantine: no seat goes there but by the root key")
 
     async def _misses(self, holder: NodeId) -> bool:
         if holder == self._me.node or holder in self._routable():

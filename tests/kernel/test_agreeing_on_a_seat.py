@@ -10,6 +10,10 @@ from typing import Any, cast
 import pytest
 
 from meshos import cbor
+from meshos.consensus.ledger import queries
+from meshos.consensus.ledger.actions import Quarantine
+from meshos.consensus.ledger.approvals import APPROVE, DECISIONS, OPEN, Judge, decision_id
+from meshos.consensus.ledger.approvals import Propose as ProposeAction
 from meshos.consensus.ledger.keys import NODE, VALIDATOR
 from meshos.consensus.ledger.orgs import AddNode
 from meshos.consensus.ledger.seats import SEATS, Seat
@@ -35,6 +39,15 @@ HOLDER, SECOND, THIRD = (NodeId(f"alpha-{number}") for number in (1, 2, 3))
 
 def asking_for(node: str, moves: int = 0) -> bytes:
     return cbor.encode([node, moves])
+
+
+def agreed_to(books: Books, action: Quarantine, by: str) -> None:
+    """Several decide it, where one does not suffice."""
+    id_ = decision_id(books.genesis.hash, books.do(by, ProposeAction(action, "because")))
+    for other in ("beta-1", "gamma-1", "delta-1"):
+        decision = DECISIONS.read(books.state, id_)
+        if decision is not None and decision.status == OPEN and other != by:
+            books.do(other, Judge(id_, APPROVE, "yes"))
 
 
 class Siblings:
@@ -220,3 +233,23 @@ def test_what_is_in_vain_is_tried_less_and_less_often_and_for_each_that_could_ta
     alpha.outcome = None
     alpha.look(2 * ABSENT_LOOKS)
     assert alpha.holder in alpha.nodes[1:]
+
+
+def test_no_seat_goes_to_a_node_in_quarantine() -> None:
+    """One coordinator alone may put it there, and could so have a rival's organisation judge nothing."""
+    alpha = Siblings()
+    alpha.books.do("beta-1", ProposeAction(Quarantine(SECOND), "because"))
+    alpha.end(HOLDER)
+    alpha.look(ABSENT_LOOKS)
+    assert alpha.refusal(THIRD, asking_for(SECOND)) == "quarantined"
+    alpha.look()
+    assert alpha.holder == THIRD and queries.judging(alpha.books.state) >= {ALPHA}
+
+
+def test_where_all_that_are_left_are_in_quarantine_the_seat_stays() -> None:
+    alpha = Siblings()
+    for node, judge in ((SECOND, "beta-1"), (THIRD, "gamma-1")):
+        agreed_to(alpha.books, Quarantine(node), judge)
+    alpha.end(HOLDER)
+    alpha.look(2 * ABSENT_LOOKS)
+    assert not alpha.asked and alpha.holder == HOLDER
