@@ -67,6 +67,7 @@ class Siblings:
         """Who lacks blocks."""
         self.outcome: str | None = None
         """How every transaction ends, instead of what the ledger does with it."""
+        self.tried = False
         self.asked = 0
         self.sent: list[Seat] = []
         self.flows = {node: self._seating(node) for node in self.nodes}
@@ -149,6 +150,7 @@ class Siblings:
             return Err(error)
 
     def _ask(self, node: NodeId, ask: Ask) -> bytes:
+        self.tried |= ask.protocol == SEAT
         if ask.to not in self.up:
             raise Unreachable("no-link", "nobody answers")
         if ask.protocol == PROBE_PROTOCOL:
@@ -164,6 +166,57 @@ class Siblings:
             return Concluded(send.ref, bytes(32), self.outcome or EXPIRED)
         result = self.books.block([request])[0]
         return Concluded(send.ref, result.id, result.outcome, result.name, self.books.height)
+
+
+@pytest.mark.parametrize(("count", "left"), [(2, 1), (3, 1), (4, 2), (5, 2)])
+def test_as_many_as_half_move_nothing_and_one_more_does(count: int, left: int) -> None:
+    alpha = Siblings(count)
+    others = [node for node in alpha.nodes if node not in (HOLDER, SECOND)]
+    alpha.end(HOLDER)
+    alpha.up -= set(others[left - 1 :])  # they were there a moment ago: the one that leads asks them too
+    alpha.look(2 * ABSENT_LOOKS)
+    assert alpha.tried == (len(others) > 0) and not alpha.sent and alpha.holder == HOLDER
+    if others:
+        alpha.up = set(alpha.nodes) - {HOLDER}
+        alpha.look(ABSENT_LOOKS + 1)
+        assert alpha.holder == SECOND
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b"", "bad-encoding"),
+        (cbor.encode(0), "bad-message"),
+        (cbor.encode([SECOND]), "bad-message"),
+        (cbor.encode([SECOND, -1]), "bad-message"),
+        (cbor.encode([SECOND, True]), "bad-message"),
+        (cbor.encode(["k" * 65, 0]), "bad-message"),
+        (cbor.encode(["", 0]), "bad-message"),
+        (cbor.encode([bytes(8), 0]), "bad-message"),
+        (bytes(200), "too-large"),
+    ],
+)
+def test_what_is_no_question_for_a_seat_is_refused(body: bytes, name: str) -> None:
+    assert Siblings().refusal(THIRD, body) == name
+
+
+def test_what_is_about_another_move_is_not_signed() -> None:
+    alpha = Siblings()
+    alpha.books.do("alpha-root", Seat(ALPHA, THIRD, 0))
+    alpha.books.do("alpha-root", Seat(ALPHA, HOLDER, 1))
+    alpha.end(HOLDER)
+    alpha.look(ABSENT_LOOKS)
+    assert [alpha.refusal(THIRD, asking_for(SECOND, moves)) for moves in (0, 1, 3)] == ["statement-used"] * 3
+    assert len(alpha.ask(THIRD, asking_for(SECOND, 2))) == 64
+
+
+def test_only_registered_nodes_ask_and_only_for_registered_ones() -> None:
+    alpha = Siblings()
+    alpha.end(HOLDER)
+    alpha.look(ABSENT_LOOKS)
+    assert alpha.refusal(THIRD, asking_for(SECOND), by="alpha-9") == "key-unknown"
+    assert [alpha.refusal(THIRD, asking_for(node)) for node in ("alpha-9", "beta-1", "alpha-2-votes")] == ["key-unknown"] * 3
+    assert alpha.refusal(THIRD, asking_for(HOLDER)) == "seat-held"
 
 
 def test_whoever_can_be_reached_is_not_missed_though_membership_holds_it_for_dead() -> None:
