@@ -213,6 +213,7 @@ def assemble(outside: Outside) -> Assembly:
         verifier=outside.verifier,
         genesis_hash=outside.genesis_hash,
         routable=own_routable,
+        wall_ms=outside.wall_ms,
         behind=lambda: ledger.core.behind,
     )
     leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)

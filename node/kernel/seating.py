@@ -15,7 +15,8 @@ force from a checkpoint on, and until then it is the old node's vote that counts
 The node that leads takes the seat, or another one does: what the ledger would refuse (a burnt key) is not asked for, and after a
 transaction that came to nothing it is another's turn, ever later. Only a node that agrees takes a seat, and none that lacks blocks.
 
-The statement names how often the seat was moved before, so signatures that are left over are worth nothing after the next move.
+The statement names how often the seat was moved before, and an end that is near: signatures that are left over are worth nothing after the
+next move, nor in the next outage.
 """
 
 from collections.abc import Callable, Sequence, Set
@@ -23,10 +24,10 @@ from collections.abc import Callable, Sequence, Set
 from meshos import cbor
 from meshos.consensus.ledger.draft import Draft
 from meshos.consensus.ledger.fields import is_key, is_number, is_signature
-from meshos.consensus.ledger.limits import MAX_KEY_CHARS
+from meshos.consensus.ledger.limits import MAX_KEY_CHARS, STATEMENT_MS
 from meshos.consensus.ledger.members import ORGS, Org
 from meshos.consensus.ledger.quarantine import in_quarantine
-from meshos.consensus.ledger.seats import SEATS, Seat, set_seat, statement
+from meshos.consensus.ledger.seats import SEATS, Seat, check_end, set_seat, statement
 from meshos.consensus.ledger.transaction import domain
 from meshos.consensus.org.machine import Lead
 from meshos.crypto.signing import Claim, Verifier
@@ -68,6 +69,7 @@ class Seating:
         verifier: Verifier,
         genesis_hash: bytes,
         routable: Callable[[], Set[NodeId]],
+        wall_ms: Callable[[], int],
         behind: Callable[[], int],
     ) -> None:
         self._me = me
@@ -75,7 +77,7 @@ class Seating:
         self._ledger = ledger
         self._verifier = verifier
         self._domain = domain(genesis_hash, "seat")
-        self._routable, self._behind = routable, behind
+        self._routable, self._wall_ms, self._behind = routable, wall_ms, behind
         self._turn = 0  # whose it is to take it
         self._sent = 0  # transactions, since it is missed
         self._rest = 0  # looks that are left until the next
@@ -93,9 +95,10 @@ class Seating:
     async def agree(self, inbound: Inbound) -> bytes:
         """The service SEAT: this node's signature on a move of the seat.
 
-        Raises Refused ``bad-message``, ``key-unknown``, ``seat-held``, ``statement-used``, ``seat-behind``, and as ``_check``.
+        Raises Refused ``bad-message``, ``key-unknown``, ``seat-held``, ``statement-used``, ``statement-expired``, ``seat-behind``, and as
+        ``_check``.
         """
-        node, moves = _read(inbound.body)
+        node, moves, ends_ms = _read(inbound.body)
         org = self._org()
         if org is None or not {inbound.peer.node, node} <= set(org.nodes):
             raise Refused("key-unknown", f"{inbound.peer.node} or {node} is no node of {self._me.org} that the ledger knows")
@@ -103,10 +106,11 @@ class Seating:
             raise Refused("seat-held", f"{self._me.node} has not missed the node that votes for {self._me.org} for long enough")
         if moves != org.moves:
             raise Refused("statement-used", f"this is about move {moves} of the seat of {self._me.org}; the next is {org.moves}")
+        check_end(ends_ms, self._now_ms())
         if node == self._me.node and self._behind():
             raise Refused("seat-behind", f"{node} lacks blocks, and cannot vote before it has caught up")
         self._check(node)
-        return await Port[bytes](SignBytes(self._domain, statement(self._me.org, node, moves)))
+        return await Port[bytes](SignBytes(self._domain, statement(self._me.org, node, moves, ends_ms)))
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
@@ -129,22 +133,23 @@ class Seating:
 
     async def _move(self, taker: NodeId, org: Org, others: Sequence[NodeId]) -> None:
         """The seat goes to ``taker``, if more than half agree: this node, the one that takes it, and as many more as it takes."""
-        agreed = await self._ask(taker, org, sorted(others, key=lambda node: node != taker))
+        ends_ms = self._now_ms() + STATEMENT_MS // 2  # clocks may differ by as much
+        agreed = await self._ask(taker, org.moves, ends_ms, sorted(others, key=lambda node: node != taker))
         needed = len(org.nodes) // 2
         if taker not in (self._me.node, *(node for node, _ in agreed)):
             self._turn += 1
         elif len(agreed) >= needed:
             sent, self._sent, self._turn = self._sent, self._sent + 1, self._turn + 1
             self._rest = min(MOST_REST, 2**sent - 1)
-            seat = Seat(self._me.org, taker, org.moves, agreed[:needed])
-            await Propose[Concluded](Send(f"seat/{org.moves}/{self._ledger.height}/{sent}".encode(), seat), to=TRANSACTIONS)
+            seat = Seat(self._me.org, taker, org.moves, agreed[:needed], ends_ms)
+            await Propose[Concluded](Send(f"seat/{org.moves}/{ends_ms}".encode(), seat), to=TRANSACTIONS)
 
-    async def _ask(self, taker: NodeId, org: Org, others: Sequence[NodeId]) -> tuple[tuple[str, bytes], ...]:
+    async def _ask(self, taker: NodeId, moves: int, ends_ms: int, others: Sequence[NodeId]) -> tuple[tuple[str, bytes], ...]:
         """Who of the others agrees, in their order, each with its signature.
 
         Each is verified here: with one that does not hold, the ledger would have none of the others either.
         """
-        body, said = cbor.encode([taker, org.moves]), statement(self._me.org, taker, org.moves)
+        body, said = cbor.encode([taker, moves, ends_ms]), statement(self._me.org, taker, moves, ends_ms)
         outcomes: Sequence[Outcome[bytes]] = await Gather(*(Ask(node, SEAT, body, WORD_S) for node in others), each=True)
         replies = [(node, outcome.value) for node, outcome in zip(others, outcomes, strict=True) if isinstance(outcome, Ok)]
         claims = [Claim(node, self._domain, said, reply) for node, reply in replies if is_signature(reply)]
@@ -176,6 +181,10 @@ class Seating:
             return True
         return False
 
+    def _now_ms(self) -> int:
+        """The ledger's clock stands still while nothing happens there, ours does not."""
+        return max(self._wall_ms(), self._ledger.time_ms)
+
     def _is_gone(self) -> bool:
         holder, (missed, looks) = self._holder(), self._missed
         return holder is not None and holder == missed and looks >= ABSENT_LOOKS
@@ -188,8 +197,8 @@ class Seating:
         return None if self._ledger.restoring else ORGS.read(self._ledger, self._me.org)
 
 
-def _read(body: bytes) -> tuple[NodeId, int]:
+def _read(body: bytes) -> tuple[NodeId, int, int]:
     match cbor.decode(body, max_bytes=MAX_ASK_BYTES, max_depth=1):
-        case [node, moves] if is_key(node) and is_number(moves):
-            return NodeId(node), moves
+        case [node, moves, ends_ms] if is_key(node) and is_number(moves) and is_number(ends_ms):
+            return NodeId(node), moves, ends_ms
     raise Refused("bad-message", "this is no question for a seat")

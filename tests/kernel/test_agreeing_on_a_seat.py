@@ -15,6 +15,7 @@ from meshos.consensus.ledger.actions import Quarantine
 from meshos.consensus.ledger.approvals import APPROVE, DECISIONS, OPEN, Judge, decision_id
 from meshos.consensus.ledger.approvals import Propose as ProposeAction
 from meshos.consensus.ledger.keys import NODE, VALIDATOR
+from meshos.consensus.ledger.limits import STATEMENT_MS
 from meshos.consensus.ledger.orgs import AddNode
 from meshos.consensus.ledger.seats import SEATS, Seat
 from meshos.consensus.org.machine import Lead
@@ -37,8 +38,11 @@ ALPHA = did("alpha")
 HOLDER, SECOND, THIRD = (NodeId(f"alpha-{number}") for number in (1, 2, 3))
 
 
-def asking_for(node: str, moves: int = 0) -> bytes:
-    return cbor.encode([node, moves])
+START_MS = Books().time_ms
+
+
+def asking_for(node: str, moves: int = 0, ends_ms: int = START_MS + 60_000) -> bytes:
+    return cbor.encode([node, moves, ends_ms])
 
 
 def agreed_to(books: Books, action: Quarantine, by: str) -> None:
@@ -67,6 +71,7 @@ class Siblings:
         """Who lacks blocks."""
         self.outcome: str | None = None
         """How every transaction ends, instead of what the ledger does with it."""
+        self.wall_ms = self.books.time_ms
         self.tried = False
         self.asked = 0
         self.sent: list[Seat] = []
@@ -111,6 +116,7 @@ class Siblings:
             verifier=SimulatedVerifier(WORLD),
             genesis_hash=self.books.genesis.hash,
             routable=lambda: self.routable,
+            wall_ms=lambda: self.wall_ms,
             behind=lambda: int(node in self.behind),
         )
 
@@ -187,12 +193,14 @@ def test_as_many_as_half_move_nothing_and_one_more_does(count: int, left: int) -
     [
         (b"", "bad-encoding"),
         (cbor.encode(0), "bad-message"),
-        (cbor.encode([SECOND]), "bad-message"),
-        (cbor.encode([SECOND, -1]), "bad-message"),
-        (cbor.encode([SECOND, True]), "bad-message"),
-        (cbor.encode(["k" * 65, 0]), "bad-message"),
-        (cbor.encode(["", 0]), "bad-message"),
-        (cbor.encode([bytes(8), 0]), "bad-message"),
+        (cbor.encode([SECOND, 0]), "bad-message"),
+        (cbor.encode([SECOND, 0, -1]), "bad-message"),
+        (cbor.encode([SECOND, 0, 2**53]), "bad-message"),
+        (cbor.encode([SECOND, -1, 1]), "bad-message"),
+        (cbor.encode([SECOND, True, 1]), "bad-message"),
+        (cbor.encode(["k" * 65, 0, 1]), "bad-message"),
+        (cbor.encode(["", 0, 1]), "bad-message"),
+        (cbor.encode([bytes(8), 0, 1]), "bad-message"),
         (bytes(200), "too-large"),
     ],
 )
@@ -208,6 +216,20 @@ def test_what_is_about_another_move_is_not_signed() -> None:
     alpha.look(ABSENT_LOOKS)
     assert [alpha.refusal(THIRD, asking_for(SECOND, moves)) for moves in (0, 1, 3)] == ["statement-used"] * 3
     assert len(alpha.ask(THIRD, asking_for(SECOND, 2))) == 64
+
+
+def test_what_is_signed_has_an_end_that_is_near() -> None:
+    alpha = Siblings()
+    alpha.end(HOLDER)
+    alpha.look(ABSENT_LOOKS)
+    now = alpha.wall_ms = alpha.books.time_ms + 3_600_000  # the ledger's clock stands still while nothing happens there
+    for ends_ms in (0, now - 1, now + STATEMENT_MS + 1, 2**53 - 1):
+        assert alpha.refusal(THIRD, asking_for(SECOND, ends_ms=ends_ms)) == "statement-expired"
+    assert len(alpha.ask(THIRD, asking_for(SECOND, ends_ms=now + STATEMENT_MS))) == 64
+    alpha.wall_ms = START_MS - 3_600_000  # a clock that is behind: the ledger's counts
+    assert len(alpha.ask(THIRD, asking_for(SECOND))) == 64
+    alpha.look()
+    assert alpha.holder == SECOND and alpha.sent[0].ends_ms > alpha.books.time_ms
 
 
 def test_only_registered_nodes_ask_and_only_for_registered_ones() -> None:

@@ -78,7 +78,8 @@ class Seated:
 
     def asked_for(self, node: NodeId, by: NodeId) -> str:
         """What ``node`` says to ``by``, who wants the seat: the name of its refusal, or nothing."""
-        inbound = Inbound(Peer(by, self.org), SEAT, cbor.encode([by, 0]), 60.0)
+        ends_ms = self.world.nodes[node].wall_ms() + 60_000
+        inbound = Inbound(Peer(by, self.org), SEAT, cbor.encode([by, 0, ends_ms]), 60.0)
         number = self.asking.ask(self.world.nodes[node], SEAT, inbound, 5.0)
         self.run(1.0)
         ended = self.asking.ended[number]
