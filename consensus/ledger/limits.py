@@ -58,6 +58,10 @@ MAX_NODES = 32
 COSIGNED_BYTES = 1_024 + MAX_NODES * (64 + 64)
 """A hand-over signed by all nodes of an organisation."""
 
+STATEMENT_MS = 600_000
+"""How far ahead of ledger time a statement of nodes about their seat may end: what some of them signed in one outage must not lie ready for
+the next."""
+
 RETIRED_MS = MAX_LIFETIME_MS
 """How long a retired key is remembered: until all that it signed while it counted has expired."""
 
@@ -130,6 +134,7 @@ NOTICE_BLOCKS = 128
 """Between the decision on an activation height and that height: two checkpoints, so that everybody has heard of it."""
 
 assert MAX_LIFETIME_MS <= RETIRED_MS, "a retired key is forgotten only when nothing that it signed can be replayed"
+assert STATEMENT_MS <= MAX_LIFETIME_MS
 assert SMALL_BYTES < REASONED_BYTES and CERTIFIED_BYTES < MAX_REQUEST_BYTES and COSIGNED_BYTES < MAX_REQUEST_BYTES
 assert MAX_DECISIONS_PER_ORG < MAX_OPEN_DECISIONS and MAX_DECISIONS_PER_ORG < MAX_KEPT_DECISIONS_PER_ORG
 assert len(b"prune/") + 8 + MAX_NAME_CHARS + MAX_KIND_CHARS // 2 <= MAX_KEY_BYTES

@@ -2,7 +2,8 @@
 
 Each node has a validator key of its own, never copied. An organisation moves its seat to another of its nodes, takes one or gives it
 up by a ``seat`` transaction, with the authority of its root key or of more than half of its nodes: whoever holds one node of an
-organisation with three cannot take its vote along. A statement of the nodes names how often the seat was moved before, so it is used once.
+organisation with three cannot take its vote along. A statement of the nodes names how often the seat was moved before, so it is used once;
+and when it ends, at most STATEMENT_MS of ledger time ahead, so that what a few signed in one outage is worth nothing in the next.
 
 The seats that are set here are in force from the next checkpoint boundary on (``consensus/pbft``). Until then the old ones decide.
 
@@ -25,7 +26,7 @@ from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.draft import Draft, Sender, Table
 from meshos.consensus.ledger.fields import is_key, is_name, is_number, is_signature, malformed
 from meshos.consensus.ledger.keys import KEYS, NODE, ROOT
-from meshos.consensus.ledger.limits import MAX_NODES
+from meshos.consensus.ledger.limits import MAX_NODES, STATEMENT_MS
 from meshos.consensus.ledger.members import ORGS, coordinators, member
 from meshos.consensus.ledger.packing import pack, unpack
 from meshos.consensus.ledger.quarantine import in_quarantine
@@ -181,7 +182,9 @@ def set_suspended(draft: Draft, org: str, suspended: bool) -> None:
 
 @frozen
 class Seat(Body):
-    """The seat of ``org`` goes to ``node``; None: it is given up. ``nodes``: (node, signature) of nodes that agree."""
+    """The seat of ``org`` goes to ``node``; None: it is given up. ``nodes``: (node, signature) of nodes that agree, until ``ends_ms``; what
+    the root key signs ends as the transaction does.
+    """
 
     KIND: ClassVar[str] = "seat"
 
@@ -189,33 +192,36 @@ class Seat(Body):
     node: str | None
     moves: int
     nodes: tuple[tuple[str, bytes], ...] = ()
+    ends_ms: int = 0
 
     @classmethod
     def read(cls, value: cbor.Value) -> "Seat":
-        """From ``[org, node or null, moves, [[node, signature], …]]``; raises Refused ``transaction-malformed``."""
+        """From ``[org, node or null, moves, [[node, signature], …], ends_ms]``; raises Refused ``transaction-malformed``."""
         match value:
-            case [org, node, moves, [*rows]] if is_name(org) and (node is None or is_key(node)) and is_number(moves):
+            case [org, node, moves, [*rows], ends_ms] if is_name(org) and (node is None or is_key(node)) and is_number(moves):
                 signed = tuple(_signed(row) for row in rows[: MAX_NODES + 1])
-                if len(signed) <= MAX_NODES and len({name for name, _ in signed}) == len(signed):
-                    return cls(org, node, moves, signed)
+                if is_number(ends_ms) and len(signed) <= MAX_NODES and len({name for name, _ in signed}) == len(signed):
+                    return cls(org, node, moves, signed, ends_ms)
         raise malformed("move of a seat")
 
     def fields(self) -> list[object]:
         """As ``read`` takes it."""
-        return [self.org, self.node, self.moves, self.nodes]
+        return [self.org, self.node, self.moves, self.nodes, self.ends_ms]
 
     def claims(self, genesis_hash: bytes) -> Sequence[Claim]:
         """That each of ``nodes`` signed the statement."""
-        where, what = domain(genesis_hash, "seat"), statement(self.org, self.node, self.moves)
+        where, what = domain(genesis_hash, "seat"), statement(self.org, self.node, self.moves, self.ends_ms)
         return [Claim(name, where, what, signature) for name, signature in self.nodes]
 
     def apply(self, draft: Draft, by: Sender) -> None:
-        """Raises Refused ``no-authority``, ``statement-used`` and as ``set_seat``."""
+        """Raises Refused ``no-authority``, ``statement-expired``, ``statement-used`` and as ``set_seat``."""
         org = member(draft, self.org)
         if by.role != ROOT or by.org != self.org:
             agreeing = {name for name, _ in self.nodes} | {by.key}
             if 2 * len(agreeing & set(org.nodes)) <= len(org.nodes):
                 raise Refused("no-authority", f"the seat of {self.org} is moved by its root key or by more than half of its nodes")
+            if self.nodes:
+                check_end(self.ends_ms, draft.time_ms)
         if self.moves != org.moves:
             raise Refused("statement-used", f"this is about move {self.moves} of the seat of {self.org}; the next is {org.moves}")
         set_seat(draft, self.org, self.node)
@@ -223,9 +229,16 @@ class Seat(Body):
         record(draft, by.key, "seat", self.org, self.node or "given up")
 
 
-def statement(org: str, node: str | None, moves: int) -> bytes:
+def statement(org: str, node: str | None, moves: int, ends_ms: int) -> bytes:
     """What nodes sign for a ``seat`` transaction, in the phase "seat"."""
-    return cbor.encode([org, node, moves])
+    return cbor.encode([org, node, moves, ends_ms])
+
+
+def check_end(ends_ms: int, time_ms: int) -> None:
+    """Raise Refused ``statement-expired`` unless what ends then counts at this time: it has not ended, and does not last for too long."""
+    if not time_ms <= ends_ms <= time_ms + STATEMENT_MS:
+        what = f"what nodes sign about their seat counts until {ends_ms}, and it is {time_ms}"
+        raise Refused("statement-expired", f"{what}: it has ended, or lasts for more than {STATEMENT_MS // 60_000} minutes")
 
 
 def _signed(row: cbor.Value) -> tuple[str, bytes]:

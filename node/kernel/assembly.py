@@ -174,9 +174,11 @@ def assemble(outside: Outside) -> Assembly:
     def providers_of(org_: OrgDid) -> tuple[NodeId, ...]:
         return tuple(membership.routable_of(org_)) if org_ != me.org else (me.node,)
 
+    def own_routable() -> Set[NodeId]:
+        return {node for node in membership.routable_of(me.org) if membership.organisation_of(node) == me.org}
+
     def own_alive() -> Set[NodeId]:
-        own = membership.routable_of(me.org)
-        return {node for node in own if membership.organisation_of(node) == me.org and _is_alive(membership, node)}
+        return {node for node in own_routable() if _is_alive(membership, node)}
 
     def own_expelled() -> Set[NodeId]:
         former = [one for one in membership.expelled() if one.org == me.org]
@@ -206,7 +208,16 @@ def assemble(outside: Outside) -> Assembly:
         me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms, above=lambda agent: least_version(window, me.org, agent)
     )
     group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
-    seating = Seating(me, office=org, ledger=window, genesis_hash=outside.genesis_hash, alive=own_alive, behind=lambda: ledger.core.behind)
+    seating = Seating(
+        me,
+        office=org,
+        ledger=window,
+        verifier=outside.verifier,
+        genesis_hash=outside.genesis_hash,
+        routable=own_routable,
+        wall_ms=outside.wall_ms,
+        behind=lambda: ledger.core.behind,
+    )
     leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
     tasks = TaskServices(
         me,

@@ -20,6 +20,8 @@ TIMEOUT_MS = 900_000
 class Window:
     """The ledger of ``books`` as a node sees it."""
 
+    restoring = False
+
     def __init__(self, books: Books) -> None:
         self._books = books
         self.get, self.scan = books.state.get, books.state.scan
@@ -27,6 +29,10 @@ class Window:
     @property
     def height(self) -> int:
         return self._books.height
+
+    @property
+    def time_ms(self) -> int:
+        return self._books.time_ms
 
 
 def news_of(books: Books) -> DecisionNews:
