@@ -4,6 +4,9 @@ Whatever has changed has the same effects, in the same order. TLS gets the new a
 prove again that they may be there; members whose certificate counts no more are expelled, those whose certificate counts again are
 pardoned; the directory lets go of what the former have signed.
 
+Who leaves loses all at once but the link of the node that votes, which others let in until its vote ends with the next checkpoint. It can
+ask them for nothing but what keeps the link (``Assembly``), its records are dropped, and its other nodes are expelled.
+
 A root is rotated because it may be in wrong hands, so what the former root has signed counts no more from that block on. An
 organisation that wants no outage prepares: ``certificate.next.pem`` in a node's folder holds the certificate that its coming root has
 issued. Once that one is good and the node's own is not, the node shows it from then on (docs/decisions/0021-trust-from-the-ledger.md).
@@ -65,7 +68,7 @@ class Trusting:
         self._assembly = assembly
         self._ledger = ledger
         self._nursery = nursery
-        self._roots = Roots(ledger)
+        self._roots = Roots(ledger, lambda: assembly.ledger.core.chain.validators)
         self._changing = trio.Lock()
         self._vouched = True
         self._admitted = opened.genesis.org(opened.me.org) is not None
@@ -131,12 +134,13 @@ class Trusting:
     async def _follow(self) -> None:
         trust = self._opened.trust
         async with self._changing:
-            members = self._roots.read()
-            if members is None:
+            believed = self._roots.read()
+            if believed is None:
                 return
-            before = trust.trust
+            before, me = trust.trust, self._opened.me.org
+            leaving = {org: node for org, node in believed.leaving.items() if org != me}  # its own nodes go on together
             try:
-                await trio.to_thread.run_sync(trust.follow, members)
+                await trio.to_thread.run_sync(trust.follow, believed.roots, leaving)
             except MeshError as error:  # of a list in the folder; the roots are changed
                 logger.error("not-reloaded", extra={"err": error.name, "detail": error.detail})
             if trust.trust is not before:
@@ -260,4 +264,5 @@ class Trusting:
 def _differ(before: Trust, now: Trust) -> set[OrgDid]:
     """The organisations that are not believed as they were."""
     orgs = {*before.roots, *now.roots, *before.revoked, *now.revoked}
-    return {org for org in orgs if before.roots.get(org) != now.roots.get(org) or before.revoked.get(org) is not now.revoked.get(org)}
+    same = {org for org in orgs if (before.roots.get(org), before.leaving.get(org)) == (now.roots.get(org), now.leaving.get(org))}
+    return {org for org in orgs if org not in same or before.revoked.get(org) is not now.revoked.get(org)}

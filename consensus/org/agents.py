@@ -5,8 +5,24 @@ from dataclasses import replace
 from meshos.consensus.org import leading
 from meshos.consensus.org.change import Change, check
 from meshos.consensus.org.commands import Agent, DeployAgent, PlaceAgent, Placement, WithdrawAgent
-from meshos.consensus.org.entries import agent_key, placed_key, read_agent, read_placement, write_agent, write_placement
-from meshos.consensus.org.limits import MAX_AGENT_FILE_BYTES, MAX_AGENTS, MAX_NAME_CHARS, MAX_PATH_CHARS, MAX_RECORD_BYTES, MAX_TOOLS
+from meshos.consensus.org.entries import (
+    agent_key,
+    oldest_withdrawn,
+    placed_key,
+    read_agent,
+    read_placement,
+    write_agent,
+    write_placement,
+)
+from meshos.consensus.org.limits import (
+    MAX_AGENT_FILE_BYTES,
+    MAX_AGENTS,
+    MAX_NAME_CHARS,
+    MAX_PATH_CHARS,
+    MAX_RECORD_BYTES,
+    MAX_TOOLS,
+    WITHDRAWN_MS,
+)
 from meshos.errors import Refused, busy
 from meshos.ids import AgentId, NodeId
 from meshos.storage.store import View
@@ -33,7 +49,7 @@ def deploy(change: Change, command: DeployAgent) -> Agent:
     old = read_agent(change.view, command.agent)
     _next_version(old, command.version)
     if old is None and sum(1 for _ in change.view.scan(b"agent/")) >= MAX_AGENTS:
-        raise busy("the table of agents")
+        _forget_withdrawn(change)
     agent = Agent(
         command.agent,
         command.name,
@@ -50,6 +66,15 @@ def deploy(change: Change, command: DeployAgent) -> Agent:
     _put_placement(change, agent.agent, command.node, command.term)
     change.audit(command.by, "deploy", agent.agent)
     return agent
+
+
+def _forget_withdrawn(change: Change) -> None:
+    """Make room for one: its version is known to the ledger, and whoever deploys it again takes a higher one."""
+    gone = oldest_withdrawn(change.view, change.at_ms - WITHDRAWN_MS)
+    if gone is None:
+        raise busy("the table of agents")
+    change.delete(agent_key(gone))
+    change.delete(placed_key(gone))
 
 
 def withdraw(change: Change, command: WithdrawAgent) -> Agent:

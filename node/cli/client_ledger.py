@@ -1,7 +1,8 @@
 """wallet and ledger: what a node says of the ledger, as tables."""
 
 import base64
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from meshos.errors import Refused, Unreachable
@@ -10,6 +11,7 @@ from meshos.node.cli.client_connection import Client, Target
 from meshos.node.cli.client_text import org_name, plural, rows_of, short, table_of, texts_of
 from meshos.node.cli.output import block as printed
 from meshos.node.cli.output import note, ok, say, table, warn
+from meshos.node.cli.paid_tabs import PaidTab, paid_tabs
 
 SHOWN = 12
 """Hex digits of an id that are shown: enough to be asked for with."""
@@ -139,6 +141,7 @@ def balance(target: Target, did: str | None, *, as_json: bool) -> None:
     with Client(target) as client:
         whose = did or str(client.get("v1", "status").get("org"))
         answer = client.get("v1", "accounts", whose)
+        paid = [] if as_json else paid_tabs(client, whose, answer)
     if for_program("wallet-balance", answer, as_json=as_json):
         return
     say(f"{answer.get('balance')} MESH")
@@ -150,6 +153,21 @@ def balance(target: Target, did: str | None, *, as_json: bool) -> None:
         ]
         table(("TAB", "PAYS", "EARNS", "RESERVED", "REDEEMED"), rows, right=("RESERVED", "REDEEMED"))
     note(f"{whose} at block {answer.get('height')}; {plural(len(tabs), 'open tab')}")
+    _say_whose(paid)
+
+
+def _say_whose(paid: Sequence[PaidTab]) -> None:
+    """Tabs on which the asked node does not pay itself: who does, and how those are closed of which nobody does any more."""
+    open_ = [tab for tab in paid if not tab.row.get("closes")]
+    if len(open_) < len(paid):
+        note(f"{len(paid) - len(open_)} of them {'closes' if len(paid) - len(open_) == 1 else 'close'} when the dispute window is over")
+    for name, count in Counter(tab.name for tab in open_ if tab.here and not tab.asked).items():
+        note(f"{name} pays on {count} of them, and closes what it pays on: ask it")
+    gone = [tab for tab in open_ if not tab.here]
+    for name in sorted({tab.name for tab in gone}):
+        warn(f"{name} is gone, and paid on {', '.join(_digits(tab.tab) for tab in gone if tab.name == name)}")
+    if gone:
+        note("Next mesh wallet close --root DIR, the folder with the root key: it closes the tabs of nodes that are gone")
 
 
 def transfer(target: Target, did: str, amount: str, timeout_s: float, key: str | None, *, as_json: bool) -> None:

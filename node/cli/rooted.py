@@ -95,13 +95,15 @@ def leave(
 ) -> None:
     """Leave the mesh for good: the organisation's vote ends, its keys are retired, its MESH go to the heir; signed by the root key.
 
-    Refused while it has open tabs on which it pays (tabs-open): close them with mesh wallet close, at each of its nodes. No process is
-    ended, and nothing in the folders is deleted. It comes back only by a motion of the others.
+    Refused while it has open tabs on which it pays (tabs-open): close them with mesh wallet close, at each of its nodes, and with --root
+    those of nodes that are gone. No process is ended, and nothing in the folders is deleted. The others part from its nodes at once, but
+    for the one that votes: its vote ends with the next checkpoint, and they count on it until then, so leave that one running. Where too
+    many leave before one checkpoint, it is refused (seat-needed). It comes back only by a motion of the others.
     """
     from meshos.consensus.ledger.orgs import Leave
     from meshos.ids import parse_org_did
     from meshos.node import config as node_config
-    from meshos.node.cli import leaving, registering
+    from meshos.node.cli import leaving, registering, seating
 
     try:
         parse_org_did(heir or "did:mesh:enterprise:nobody")
@@ -116,7 +118,7 @@ def leave(
     target = registering.target_of(config, node, api_key)
     now = leaving.standing(config, target)
     if now.left is not None:
-        _say_left(now.did, now.balance, 0, as_json)
+        _say_left(now.did, now.balance, 0, as_json=as_json)
         return
     for sentence in leaving.consequences(now, heir):
         note(sentence)
@@ -124,15 +126,18 @@ def leave(
     if not yes and not typer.confirm("Leave?", err=True):
         raise BadInput("not-confirmed", "nothing was done")
     height, account = leaving.leave(config, heir, target)
-    _say_left(now.did, str(account.get("balance")), height, as_json)
+    _say_left(now.did, str(account.get("balance")), height, votes_until=seating.in_force(height) if now.votes else None, as_json=as_json)
 
 
-def _say_left(did: str, balance: str, height: int, as_json: bool) -> None:
+def _say_left(did: str, balance: str, height: int, *, votes_until: int | None = None, as_json: bool) -> None:
     if as_json:
-        document("org-leave", {"org": did, "changed": height > 0, "height": height or None, "balance": balance})
+        body = {"org": did, "changed": height > 0, "height": height or None, "balance": balance, "votesUntil": votes_until}
+        document("org-leave", body)
         return
     say(did)
     ok(f"it has left the mesh{f', in block {height}' if height else ' before'}; {balance} MESH are in its account")
+    if votes_until is not None:
+        note(f"Its node votes until the checkpoint at block {votes_until}: leave it running")
 
 
 def rotate_root(

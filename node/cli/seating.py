@@ -21,6 +21,11 @@ from meshos.node.cli.revoking import MIN_PREFIX
 from meshos.node.config import NodeConfig
 
 
+def in_force(height: int) -> int:
+    """The checkpoint with which seats are in force that a block at ``height`` has set: of one at a checkpoint itself the next."""
+    return (height // CHECKPOINT_INTERVAL + 1) * CHECKPOINT_INTERVAL
+
+
 @dataclass(frozen=True, slots=True)
 class Moved:
     """``node`` has the seat of ``org`` now; None: nobody has. ``changed`` is False where it was so before."""
@@ -35,7 +40,7 @@ class Moved:
     @property
     def from_height(self) -> int:
         """The checkpoint from which on it votes."""
-        return -(-self.height // CHECKPOINT_INTERVAL) * CHECKPOINT_INTERVAL
+        return in_force(self.height)
 
 
 def move(config: NodeConfig, name: str | None, target: Target) -> Moved:

@@ -124,7 +124,7 @@ async def test_ended_decisions_come_newest_first() -> None:
     first = await propose(chain)
     await chain.desk("beta-1").judge(str(first["id"]), REJECT, "no", "k", 1.0)
     await chain.desk("gamma-1").judge(str(first["id"]), REJECT, "no", "k", 1.0)
-    small = await propose(chain, action=["parameters", {"directory-record-ttl-ms": 3_700_000}], key="k-2")
+    small = await propose(chain, action=["parameters", {"directory-record-ttl-ms": 88_800_000}], key="k-2")
     assert (small["state"], small["needed"]) == ("executed", 0), "of little risk"
     waits = await propose(chain, key="k-3")
     listed = await chain.desk("delta-1").approvals(open_only=False)

@@ -45,6 +45,7 @@ from meshos.consensus.org.limits import (
     MAX_CONFIG_BYTES,
     MAX_RECORDED_ARGUMENTS_BYTES,
     MAX_RECORDED_RESULT_BYTES,
+    WITHDRAWN_MS,
 )
 from meshos.consensus.org.queries import answer, open_intents
 from meshos.consensus.org.state import apply
@@ -253,6 +254,23 @@ def test_full_tables_say_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     org.refused(pay_intent("t-4", caller=GAMMA, key="4"), "busy")
     assert isinstance(org.run(pay_intent("t-4", key="3")), Ended), "what is remembered is still answered"
     assert isinstance(org.run(pay_intent("t-4", key="4"), later_ms=DEDUP_MS), Begun), "room again when the old ones expire"
+
+
+def test_a_withdrawn_agent_gives_its_place_away_after_a_week_if_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "MAX_AGENTS", 2)
+    org = _State()
+    second, third, fourth = (replace(DEPLOY, agent=AgentId(f"a-{number}")) for number in (2, 3, 4))
+    org.run(second)
+    org.run(WithdrawAgent(AGENT, 4, b"tombstone", "alice", 0))
+    org.run(WithdrawAgent(second.agent, 4, b"tombstone", "alice", 0), later_ms=1_000)
+    org.refused(third, "busy")
+    org.run(third, later_ms=WITHDRAWN_MS)
+    assert answer(org.store, GetAgent(second.agent)) is not None, "the one that was withdrawn first"
+    with pytest.raises(Refused, match="agent-unknown"):
+        answer(org.store, GetAgent(AGENT))
+    org.run(fourth, later_ms=1_000)
+    org.refused(DEPLOY, "busy")
+    assert {agent.agent for agent in answer(org.store, ListAgents(withdrawn=True))} == {third.agent, fourth.agent}
 
 
 def test_agents() -> None:
