@@ -15,7 +15,6 @@ certificate, tries the prepared one, and in turns until one is taken.
 """
 
 import logging
-import random
 import time
 
 import trio
@@ -33,22 +32,17 @@ from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.runtime.links.tls import Credentials
-from meshos.protocols.directory.services import DISOWN
+from meshos.node.sweeping import Sweeping
 from meshos.protocols.ledger.port import LedgerView
 from meshos.protocols.membership.events import Expelled, Pardoned, Recertified
-from meshos.protocols.membership.limits import SPREAD
-from meshos.protocols.membership.revocations import SPREAD_FLOW, TakeRevocations
+from meshos.protocols.membership.revocations import TakeRevocations
 
 logger = logging.getLogger("meshos.node")
 
-DISOWN_S = 600.0
-"""A look at the whole directory takes seconds; more than this, and something is stuck."""
 TRY_S = 3.0
 """So long a certificate is tried before the other one is again."""
 UNKNOWN = frozenset({"unknown-root", *certificates.NOT_VOUCHED})
 """How others refuse a certificate whose root they do not believe."""
-SPREAD_S = 60.0
-"""To offer a few peers a list; who takes longer has it from others, or at a sync."""
 
 
 class Trusting:
@@ -69,7 +63,9 @@ class Trusting:
         self._ledger = ledger
         self._nursery = nursery
         self._roots = Roots(ledger, lambda: assembly.ledger.core.chain.validators)
+        self.sweeping = Sweeping(assembly.membership, nursery)
         self._changing = trio.Lock()
+        self._looking = False
         self._vouched = True
         self._admitted = opened.genesis.org(opened.me.org) is not None
 
@@ -98,7 +94,8 @@ class Trusting:
 
     def look(self) -> None:
         """The ledger may have moved: follow it, if its roots may be others now."""
-        if self._roots.moved() or not self._vouched:
+        if (self._roots.moved() or not self._vouched) and not self._looking:
+            self._looking = True  # one that waits is enough: it reads what is newest then
             self._nursery.start_soon(self._follow)
 
     def refused(self, name: str) -> None:
@@ -134,6 +131,7 @@ class Trusting:
     async def _follow(self) -> None:
         trust = self._opened.trust
         async with self._changing:
+            self._looking = False  # what moves from here on may not be seen in this one
             believed = self._roots.read()
             if believed is None:
                 return
@@ -178,8 +176,8 @@ class Trusting:
             self.host.deliver("membership", Expelled(node))
         for one in pardoned:
             self.host.deliver("membership", Pardoned(one.node))
-        self._nursery.start_soon(self.disown, frozenset(changed))
-        self._nursery.start_soon(self._spread)
+        self.sweeping.disown(changed)
+        self.sweeping.spread()
         told = {"expelled": ",".join(expelled), "pardoned": ",".join(one.node for one in pardoned)}
         logger.info("reloaded", extra={"roots": len(trust.roots), "lists": len(trust.trust.revoked), **told})
 
@@ -241,24 +239,6 @@ class Trusting:
         except MeshError as error:
             return error.name not in certificates.NOT_VOUCHED
         return True
-
-    async def _spread(self) -> None:
-        """Others hear of the lists from here, and not only when they happen to ask."""
-        peers = self._assembly.membership.routable_peers()
-        chosen = random.sample(peers, min(SPREAD, len(peers)))
-        try:
-            await self.host.flow(SPREAD_FLOW, chosen, timeout_s=SPREAD_S)
-        except MeshError as error:
-            logger.info("not-spread", extra={"err": error.name, "detail": error.detail})  # the syncs bring them
-
-    async def disown(self, orgs: frozenset[OrgDid]) -> None:
-        """The directory lets go of what nodes of ``orgs`` have signed by certificates that count no more."""
-        try:
-            gone = await self.host.flow(DISOWN, orgs, timeout_s=DISOWN_S)
-        except MeshError as error:
-            logger.error("not-disowned", extra={"err": error.name, "detail": error.detail})
-        else:
-            logger.info("disowned", extra={"records": gone})
 
 
 def _differ(before: Trust, now: Trust) -> set[OrgDid]:

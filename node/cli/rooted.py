@@ -170,6 +170,7 @@ def rotate_root(
     if committed or nonce is not None:
         coming = rotating.under_way(config)
         if nonce is not None:
+            _say_ahead(rotating.list_ahead(config, coming))
             say_signed(registering.signed_offline(config, rotating.transaction(config, coming), nonce), "org-rotate-root", as_json)
             return
         rotating.take_over(config, coming)
@@ -185,6 +186,7 @@ def rotate_root(
         names = ", ".join(one.name or one.node for one in left)
         hint = f"mesh org reissue {left[0].node} --dir {shlex.quote(str(directory))}, or --anyway"
         raise Refused("certificates-missing", f"no certificate under the new root was issued for {names}", hint=hint)
+    _say_ahead(rotating.list_ahead(config, coming))
     height = rotating.commit(config, coming, target)
     rotating.take_over(config, coming)
     _say_rotated(config.org, height, as_json)
@@ -199,6 +201,7 @@ def _say_prepared(config: "NodeConfig", coming: "Coming", target: "Callable[[], 
         left, why_not = rotating.waiting(config, coming, target()), ""
     except MeshError as error:  # the root key may be offline
         left, why_not = rotating.known(config, coming), error.detail
+    ahead = rotating.list_ahead(config, coming)
     root, file, there = multikey(coming.next.public), config.dir / folder.NEXT_CERTIFICATE, shlex.quote(str(config.dir))
     if as_json:
         nodes = [{"node_id": one.node, "name": one.name or None} for one in left]
@@ -213,7 +216,14 @@ def _say_prepared(config: "NodeConfig", coming: "Coming", target: "Callable[[], 
         warn(f"only nodes whose certificates were issued in this folder are looked at, since the ledger cannot be asked: {why_not}")
     for one in left:
         note(f"Next mesh org reissue {one.node} --dir {there} > {folder.NEXT_CERTIFICATE}, into the folder of {one.name or one.node}")
+    _say_ahead(ahead)
     note(f"{'Then' if left else 'Next'} mesh org rotate-root --commit --dir {there}; nothing has changed on the ledger so far")
+
+
+def _say_ahead(ahead: "Path | None") -> None:
+    """Where whoever is revoked is listed under the coming root."""
+    if ahead is not None:
+        note(f"Whoever is revoked stays so by {ahead}: have it in revocations/ of one node that runs, before the ledger takes the new key")
 
 
 def _say_rotated(org: str, height: int, as_json: bool) -> None:

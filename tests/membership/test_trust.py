@@ -146,3 +146,20 @@ def test_a_list_of_a_root_that_is_not_known_waits_in_the_folder(genesis: Genesis
     with pytest.raises(Refused, match="no revocation list") as caught:
         book.reload()
     assert caught.value.name == "crl-malformed"
+
+
+def test_a_list_that_gets_another_name_while_the_folder_is_read_is_found(
+    genesis: Genesis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book, read = TrustBook(genesis, tmp_path), folder.read_file
+    (tmp_path / "a.crl").write_bytes(certificates.revoke(ROOTS[NEWCO], ACME, [1], number=1, now=NOW))
+    (tmp_path / "next.crl").write_bytes(certificates.revoke(ROOTS[ACME], ACME, [5], number=3, now=NOW))
+
+    def renamed(path: Path) -> bytes:
+        if path.name == "next.crl" and path.exists():
+            path.rename(tmp_path / "a.crl")
+        return read(path)
+
+    monkeypatch.setattr(folder, "read_file", renamed)
+    book.reload()
+    assert book.trust.revoked[ACME].serials == {5}
