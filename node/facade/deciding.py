@@ -42,9 +42,10 @@ class DecisionDesk:
         self._voice.check_ready()
         found = [*queries.open_decisions(window), *([] if open_only else queries.ended_decisions(window, SHOWN))]
         reasons = self._reasons({one.id.hex() for one in found}) if found else {}
+        judging, threshold = queries.judging(window), in_force(window)["risk-threshold"]
         return {
-            "approvals": [self._view(one) | {"reason": reasons.get(one.id.hex())} for one in found],
-            "threshold": in_force(window)["risk-threshold"],
+            "approvals": [self._view(one, judging, threshold) | {"reason": reasons.get(one.id.hex())} for one in found],
+            "threshold": threshold,
             "coordinators": queries.coordinators(window),
             "pausedUntil_ms": self._paused_until(),
             "height": window.height,
@@ -126,15 +127,17 @@ class DecisionDesk:
         hexed = id_.hex()
         trail = [entry for entry in queries.audit(self._window, TRAIL) if entry.subject == hexed]
         reason = next((entry.why for entry in trail if entry.what == "proposed"), None)
-        return self._view(found) | {
+        judging, threshold = queries.judging(self._window), in_force(self._window)["risk-threshold"]
+        return self._view(found, judging, threshold) | {
             "reason": reason,
             "trail": self._voice.trail(reversed(trail)),
             "pausedUntil_ms": self._paused_until(),
             "time_ms": self._window.time_ms,
         }
 
-    def _view(self, one: queries.Waiting) -> dict[str, object]:
-        decision, entitled = one.decision, queries.judging(self._window)
+    def _view(self, one: queries.Waiting, judging: set[str], threshold: int) -> dict[str, object]:
+        """``judging``: whose approvals count; it is the same for all, and some work to find out."""
+        decision = one.decision
         kind, subject, *_ = decision.action.fields()
         return {
             "id": one.id.hex(),
@@ -144,8 +147,8 @@ class DecisionDesk:
             "by": decision.by,
             "approvedBy": list(decision.approved),
             "rejectedBy": list(decision.rejected),
-            "approvals": len(entitled.intersection(decision.approved)),
-            "needed": one.needed if decision.risk > in_force(self._window)["risk-threshold"] or decision.status == OPEN else 0,
+            "approvals": len(judging.intersection(decision.approved)),
+            "needed": one.needed if decision.risk > threshold or decision.status == OPEN else 0,
             "people": self._people(decision.people),
             "expires_ms": decision.expires_ms if decision.status == OPEN else None,
             "ended_ms": decision.ended_ms or None,
