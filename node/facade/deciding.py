@@ -20,6 +20,7 @@ from meshos.node.api import shapes
 from meshos.node.facade import explaining
 from meshos.node.facade.ledger import LedgerDesk
 from meshos.node.facade.voice import TRAIL, Voice
+from meshos.node.meant import AMONG, is_beginning, only
 from meshos.protocols.ledger.port import LedgerView
 from meshos.protocols.ledger.quarantine import kind_of
 
@@ -110,15 +111,12 @@ class DecisionDesk:
 
     def _found(self, text: str) -> bytes:
         self._voice.check_ready()
-        if not 4 <= len(text) <= 64 or any(sign not in "0123456789abcdef" for sign in text):
+        if not is_beginning(text, 4):
             raise BadInput("bad-decision-id", f"{text[:70]!r} is no decision's id", hint="it is 64 hex digits; see `mesh approvals --all`")
-        found = queries.decisions_beginning(self._window, text, 3)
-        if not found:
-            hint = "see `mesh approvals --all`; those that ended long ago are forgotten"
-            raise Refused("no-such-decision", f"this node knows no decision {text[:16]}", hint=hint)
-        if len(found) > 1:
-            raise BadInput("ambiguous-id", f"{text} could be {', '.join(one.hex()[:16] for one in found)}", hint="write more of the id")
-        return found[0]
+        found = queries.decisions_beginning(self._window, text, AMONG)
+        hint = "see `mesh approvals --all`; those that ended long ago are forgotten"
+        none = Refused("no-such-decision", f"this node knows no decision {text[:16]}", hint=hint)
+        return bytes.fromhex(only(text, (id_.hex() for id_ in found), none, shown_chars=16))
 
     def _whole(self, id_: bytes) -> dict[str, object]:
         found = queries.decision(self._window, id_)
