@@ -131,6 +131,7 @@ class Node:
         self.hosting = Hosting(OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress)), self.ring)
         self.host = self._host()
         self.trusting.host, self.trusting.tcp, self.trusting.links = self.host, self.tcp, self.links
+        self.trusting.sweeping.host = self.host
         door = door_of(opened, host=self.host, assembly=self.assembly, store=self.overlays[LEDGER], wall=time.time)
         self.square = open_square(
             opened,
@@ -301,7 +302,7 @@ class Node:
         if self.square is not None:
             self.nursery.start_soon(self.square.run)
         if listed := frozenset(self.opened.trust.trust.revoked):  # a list may have come while this node was down, or just before its end
-            self.nursery.start_soon(self.trusting.disown, listed)
+            self.trusting.sweeping.disown(listed)
 
     def facts_of_start(self) -> Ready:
         """What there is to tell once it serves."""
