@@ -106,8 +106,8 @@ def invite(
     genesis = folder.read_genesis(config.genesis)
     if guest is not None:
         invited = did_of(guest, "")
-        lifetime = {"now": time.time(), "lifetime_s": hours * HOUR_S}
-        token = guests.invite_guest(folder.open_root(config), genesis_hash=genesis.hash, host=config.org, guest=invited, **lifetime)
+        root, lifetime_s = folder.open_root(config), hours * HOUR_S
+        token = guests.invite_guest(root, genesis_hash=genesis.hash, host=config.org, guest=invited, now=time.time(), lifetime_s=lifetime_s)
         if as_json:
             document("org-invite", {"invitation": token, "org": config.org, "guest": invited, "hours": hours})
             return

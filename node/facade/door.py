@@ -54,7 +54,8 @@ class Door:
         """This node first, then one of each organisation, then the rest."""
         alive = [member for member in self._members() if member.state == "alive" and member.routable]
         seen: set[str] = set()
-        firsts, others = [], []
+        firsts: list[MemberView] = []
+        others: list[MemberView] = []
         for member in sorted(alive, key=lambda one: (one.node_id != self._me.node, one.node_id)):
             (others if member.org in seen else firsts).append(member)
             seen.add(member.org)
