@@ -59,6 +59,8 @@ def init(
     from meshos.node.cli import making
     from meshos.node.config import FILE
 
+    if root is not None and certificate is None:
+        raise BadInput("usage", "--root says whose the certificate is", hint="give the certificate too: --certificate certificate.pem")
     if (directory / FILE).exists():
         made = making.finish(directory, genesis, certificate, root)
     elif join is not None:

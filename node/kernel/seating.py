@@ -102,7 +102,8 @@ class Seating:
         org = self._org()
         if org is None or not {inbound.peer.node, node} <= set(org.nodes):
             raise Refused("key-unknown", f"{inbound.peer.node} or {node} is no node of {self._me.org} that the ledger knows")
-        if not self._is_gone() or node == self._holder():
+        holder = self._holder()
+        if holder is None or holder == node or not self._is_gone() or not await self._misses(holder):  # it may have come back just now
             raise Refused("seat-held", f"{self._me.node} has not missed the node that votes for {self._me.org} for long enough")
         if moves != org.moves:
             raise Refused("statement-used", f"this is about move {moves} of the seat of {self._me.org}; the next is {org.moves}")
@@ -140,7 +141,7 @@ class Seating:
             self._turn += 1
         elif len(agreed) >= needed:
             sent, self._sent, self._turn = self._sent, self._sent + 1, self._turn + 1
-            self._rest = min(MOST_REST, 2**sent - 1)
+            self._rest = min(MOST_REST, 2 ** min(sent, 4) - 1)
             seat = Seat(self._me.org, taker, org.moves, agreed[:needed], ends_ms)
             await Propose[Concluded](Send(f"seat/{org.moves}/{ends_ms}".encode(), seat), to=TRANSACTIONS)
 

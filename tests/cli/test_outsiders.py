@@ -154,6 +154,14 @@ def test_a_founder_that_has_rotated_its_root_invites_with_the_one_of_now(
     assert opened(config.dir).trust.roots[ACME].key == root.public
 
 
+def test_a_root_key_without_a_certificate_or_that_is_no_key_has_a_name(mesh_of_acme: Path, tmp_path: Path, mesh: Mesh) -> None:
+    making.finish(tmp_path / "acme-1", mesh_of_acme, None)
+    alone = mesh("init", "--dir", "acme-1", "--root", "z6Mk")
+    assert alone.code == 2 and "[usage]" in alone.err
+    wrong = mesh("init", "--dir", "acme-1", "--root", "z6Mk", "--certificate", "acme-1/certificate.pem")
+    assert wrong.code == 4 and "[bad-public-key]" in wrong.err
+
+
 def test_where_the_root_was_made_it_is_known(mesh_of_acme: Path, tmp_path: Path) -> None:
     """Also after it was rotated: the folder's entry names the one of now."""
     making.finish(tmp_path / "acme-1", mesh_of_acme, None)

@@ -251,13 +251,24 @@ def test_whoever_can_be_reached_is_not_missed_though_membership_holds_it_for_dea
     assert alpha.holder == SECOND
 
 
+def test_one_that_has_come_back_since_the_last_look_keeps_its_seat() -> None:
+    alpha = Siblings()
+    alpha.end(HOLDER)
+    alpha.look(ABSENT_LOOKS)
+    assert len(alpha.ask(THIRD, asking_for(SECOND))) == 64
+    alpha.up.add(HOLDER)
+    assert alpha.refusal(THIRD, asking_for(SECOND)) == "seat-held"
+
+
 def test_what_is_no_signature_counts_for_nothing_and_the_others_do() -> None:
-    alpha = Siblings(5)
+    alpha = Siblings(7)
     alpha.end(HOLDER)
     alpha.lies[THIRD] = bytes(64)
     alpha.look(ABSENT_LOOKS + 1)
     assert alpha.holder == SECOND
-    assert [name for name, _ in alpha.sent[0].nodes] == ["alpha-4", "alpha-5"], "more than half with the one that takes it, and no more"
+    assert [name for name, _ in alpha.sent[0].nodes] == ["alpha-4", "alpha-5", "alpha-6"], (
+        "more than half with the one that takes it, and no more"
+    )
 
 
 def test_of_three_one_that_lies_is_none_that_agrees() -> None:
