@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from meshos.consensus.ledger.parameters import BY_VOTE, OPEN, TESTNET_GIFT
 from meshos.node.cli.testnet import making, processes, record
-from tests.mesh.testnet import AGENTS, EXAMPLES, Net, free_base
+from tests.mesh.testnet import AGENTS, EXAMPLES, Net, free_base, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +102,23 @@ def agents(net: Net) -> Agents:
         }
     )
     return Agents(**found)
+
+
+@pytest.fixture(scope="module")
+def by_vote(net: Net) -> Iterator[None]:
+    """People vote on who comes in, and nobody is given anything: a testnet is open, until its organisations decide otherwise."""
+    _decide(net, {"admission": BY_VOTE, "admission-gift": 0})
+    yield
+    _decide(net, {"admission": OPEN, "admission-gift": TESTNET_GIFT})
+
+
+def _decide(net: Net, parameters: dict[str, int]) -> None:
+    """Have three of four change these parameters, and all nodes know it."""
+    moved = net.ask("alpha", "POST", "/v1/proposals", {"motion": {"parameters": parameters}})
+    assert moved.status in (200, 201), moved
+    where = f"/v1/proposals/{moved.body['id']}"
+    for org in ("beta", "gamma"):
+        until(lambda org=org: net.ask(org, "GET", where).status == 200)
+        assert net.ask(org, "POST", f"{where}/votes", {"choice": "for"}).status == 200
+    for org in ("alpha", "beta", "gamma", "delta"):
+        until(lambda org=org: net.ask(org, "GET", where).body.get("state") == "carried")

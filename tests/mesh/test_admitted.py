@@ -86,7 +86,7 @@ class Roots:
 
 
 @pytest.fixture(scope="module")
-def five(net: Net, agents: Agents, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Five]:
+def five(net: Net, by_vote: None, agents: Agents, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Five]:
     place = tmp_path_factory.mktemp("fifth") / "newco-1"
     further = Further(place, free_base())
     five = Five(net, further)

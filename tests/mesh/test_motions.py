@@ -5,6 +5,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.mesh.testnet import Answer, Net, mesh, until
 
 ORGS = ("alpha", "beta", "gamma", "delta")
@@ -83,6 +85,7 @@ def test_a_motion_is_rejected_when_too_few_are_left_to_carry_it(net: Net) -> Non
     assert net.ask("alpha", "POST", "/v1/proposals", {"motion": {"reinstate": net.node("beta").did}}).body["name"] == "not-seated"
 
 
+@pytest.mark.usefixtures("by_vote")
 def test_an_organisation_that_genesis_does_not_name_is_admitted(net: Net, tmp_path: Path) -> None:
     genesis, at = net.folder / "testnet" / "genesis.json", tmp_path / "initech-1"
     assert mesh("init", "--org", "initech", "--dir", at, cwd=tmp_path).code == 0
