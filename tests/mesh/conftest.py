@@ -107,12 +107,12 @@ def agents(net: Net) -> Agents:
 @pytest.fixture(scope="module")
 def by_vote(net: Net) -> Iterator[None]:
     """People vote on who comes in, and nobody is given anything: a testnet is open, until its organisations decide otherwise."""
-    _decide(net, {"admission": BY_VOTE, "admission-gift": 0})
+    decide(net, {"admission": BY_VOTE, "admission-gift": 0})
     yield
-    _decide(net, {"admission": OPEN, "admission-gift": TESTNET_GIFT})
+    decide(net, {"admission": OPEN, "admission-gift": TESTNET_GIFT})
 
 
-def _decide(net: Net, parameters: dict[str, int]) -> None:
+def decide(net: Net, parameters: dict[str, int]) -> None:
     """Have three of four change these parameters, and all nodes know it."""
     moved = net.ask("alpha", "POST", "/v1/proposals", {"motion": {"parameters": parameters}})
     assert moved.status in (200, 201), moved

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from meshos.consensus.ledger.parameters import BY_INVITATION
 from meshos.node.config import FILE, load
-from tests.mesh.conftest import Agents
+from tests.mesh.conftest import Agents, decide
 from tests.mesh.joiner import Joiner
 from tests.mesh.testnet import Net, mesh
 
@@ -63,3 +64,21 @@ def test_a_square_with_another_key_than_the_address_says_is_refused_and_the_next
     assert "[square-bad-handshake]" in done.err, done
     done = mesh("join", wrong, beta.p2p[0], *words, cwd=tmp_path)
     assert "[org-exists]" in done.err, done
+
+
+def test_where_people_vote_it_hands_over_an_application_and_where_members_invite_it_takes_an_invitation(
+    net: Net, by_vote: None, tmp_path: Path
+) -> None:
+    beta = net.node("beta")
+    words = ["join", beta.p2p[0], "--org", "guest", "--dir", tmp_path / "node", "--no-run"]
+    refused = mesh(*words, cwd=tmp_path)
+    assert refused.code == 4 and "[admission-by-vote]" in refused.err
+    assert (tmp_path / "node" / "application.txt").read_text().startswith("mesh-application1-")
+    decide(net, {"admission": BY_INVITATION})
+    assert "[not-invited]" in mesh(*words, cwd=tmp_path).err
+    invited = net.must("org", "invite", "--guest", "did:mesh:enterprise:guest", "--dir", beta.dir).strip()
+    other = net.must("org", "invite", "--guest", "did:mesh:enterprise:somebody", "--dir", beta.dir).strip()
+    assert "[not-invited]" in mesh(*words, "--invitation", other, cwd=tmp_path).err
+    done = mesh(*words, "--invitation", invited, "--json", cwd=tmp_path)
+    assert done.code == 0 and json.loads(done.out)["org"] == "did:mesh:enterprise:guest", done
+    assert mesh(*words, cwd=tmp_path).code == 0, "who is a member already needs no invitation"
