@@ -137,7 +137,7 @@ class Core(QuicConnection):
             return False
         space = self._spaces[tls.Epoch.ONE_RTT]
         path = self._network_paths[0]
-        return not (
+        if (
             (space.ack_at is not None and space.ack_at <= now)
             or self._probe_pending
             or self._ping_pending
@@ -149,7 +149,10 @@ class Core(QuicConnection):
             or self._local_max_data.value != self._local_max_data.sent
             or not self._crypto_streams[tls.Epoch.ONE_RTT].sender.buffer_is_empty
             or not all(cid.was_sent for cid in self._host_cids)
-        )
+        ):
+            return False
+        self._pacing_at = None  # there is nothing to be paced
+        return True
 
     def _has_data(self) -> bool:
         stream = self._streams.get(STREAM)

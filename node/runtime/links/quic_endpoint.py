@@ -260,9 +260,12 @@ class Endpoint:
             with trio.CancelScope(deadline=until) as self._sleep:
                 await trio.sleep_forever()
             now = trio.current_time()
+            due = []
             while self._clock and self._clock[0][0] <= now:
-                _, _, link = heapq.heappop(self._clock)
-                if (driven := self.links.get(link)) is not None:
+                due.append(heapq.heappop(self._clock))
+            for until, _, link in due:
+                driven = self.links.get(link)
+                if driven is not None and driven.until == until:  # else it was set to another time since
                     driven.until = math.inf
                     self._time(link, now)
             await trio.lowlevel.checkpoint()
