@@ -197,7 +197,9 @@ class Core(QuicConnection):
             return []
         assert builder._packet is not None
         builder._packet.in_flight = False
-        self._loss._time_of_last_sent_ack_eliciting_packet = now  # it has a probe timeout to be answered in, as all that waits for an answer
+        self._loss._time_of_last_sent_ack_eliciting_packet = (
+            now  # it has a probe timeout to be answered in, as all that waits for an answer
+        )
         return self._flush_builder(builder=builder, network_path=self._network_paths[0], peer_cid=self._peer_cid.cid, now=now)
 
     # -- what aioquic does otherwise ---------------------------------------------------------------------------------
