@@ -329,6 +329,7 @@ def _ports(config: "NodeConfig | None") -> Finding:
         ("API", config.api, socket.SOCK_STREAM),
         ("gossip", config.gossip, socket.SOCK_DGRAM),
         ("links", config.link, socket.SOCK_STREAM),
+        *([("links on QUIC", config.link, socket.SOCK_DGRAM)] if config.links_on_quic else []),
     ):
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         with socket.socket(family, kind) as probe:

@@ -80,7 +80,8 @@ def init(
 def _config(
     org: OrgDid, name: str | None, directory: Path, region: str, host: str, ports: tuple[int, int, int], seeds: list[str] | None
 ) -> "NodeConfig":
-    from meshos.node.config import Address, NodeConfig, parse, to_toml
+    from meshos.node.config import Address, NodeConfig, parse
+    from meshos.node.config_text import to_toml
 
     own = org.rpartition(":")[2]
     api, gossip, link = ports

@@ -125,7 +125,7 @@ QUIC_PROBE_TIMES = 3
 """A probe may be lost for other reasons than its size."""
 
 QUIC_RESETS_PER_S = 50.0
-"""Stateless resets (RFC 9000, section 10.3) that are sent: enough for all peers of a node that was started anew, and no echo worth having."""
+"""Stateless resets (RFC 9000, section 10.3) that are sent: enough for the peers of a node that has just started, and no echo."""
 
 assert 2 * WRITE_BYTES <= QUIC_UNSENT_BYTES <= QUIC_WINDOW_BYTES
 assert QUIC_WINDOW_BYTES >= 2 * FRAME_BYTES
