@@ -52,7 +52,9 @@ class QuicPath:
         *,
         proved: Proved | None = None,
         wall_clock: Callable[[], float] = time.time,
+        datagram_bytes: int | None = None,
     ) -> None:
+        """``datagram_bytes``: the largest datagram that is tried; None: as the limits say."""
         self.host = host
         self._address_of = address_of
         self._proved = proved
@@ -60,7 +62,7 @@ class QuicPath:
         self._counts: Counter[str] = Counter()
         self._admission = Admission()
         self._entered: dict[QuicLink, Address] = {}  # handshakes of strangers
-        self._endpoint = Endpoint(host, port, credentials.key.seed(), self._stranger)
+        self._endpoint = Endpoint(host, port, credentials.key.seed(), self._stranger, datagram_bytes)
         self._accept: Callable[[QuicLink], None] | None = None
         self.trust(credentials)
 

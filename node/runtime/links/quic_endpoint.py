@@ -57,14 +57,15 @@ class _Driven:
 class Endpoint:
     """``open``, then ``run``. ``stranger`` is offered datagrams that may begin a connection."""
 
-    def __init__(self, host: str, port: int, secret: bytes, stranger: Callable[[bytes, Address], None]) -> None:
-        """``secret`` is the same at every start of this node, and nobody else's."""
+    def __init__(self, host: str, port: int, secret: bytes, stranger: Callable[[bytes, Address], None], largest: int | None = None) -> None:
+        """``secret`` is the same at every start of this node, and nobody else's; ``largest`` is that of datagrams."""
         self.host = host
         self.port = port
         self.counts: Counter[str] = Counter()
         self.links: dict[QuicLink, _Driven] = {}
         self._secret = secret
         self._stranger = stranger
+        self._largest = largest
         self._socket: UdpSocket | None = None
         self._by_id: dict[bytes, QuicLink] = {}
         self._resets: dict[bytes, QuicLink] = {}
@@ -301,7 +302,7 @@ class Endpoint:
         if driven is None or not link.core.confirmed or link.core.ended is not None:
             return
         if driven.sizing is None:
-            driven.sizing = Sizing(link.core)
+            driven.sizing = Sizing(link.core, self._largest)
         if link.core.peer_ids != driven.known:
             driven.known = link.core.peer_ids
             for token in driven.tokens:

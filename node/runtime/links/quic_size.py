@@ -27,14 +27,15 @@ SWALLOWED_TIMEOUTS: Final = 3
 class Sizing:
     """``follow`` before anything is sent, ``probe`` after it; ``at`` is when it wants to be asked again."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, largest: int | None = None) -> None:
         self._core = core
+        self._largest = largest
         self.at = 0.0
         self._begin()
 
     def _begin(self) -> None:
         self._address = self._core.address
-        self._to_try = candidates(self._address)
+        self._to_try = candidates(self._address, self._largest)
         self._times = 0
         self._found = False
         self._round = object()  # a probe of an earlier round says nothing
@@ -74,8 +75,9 @@ class Sizing:
         return self._core.probe(size, now, answered)
 
 
-def candidates(address: object) -> tuple[int, ...]:
-    """Sizes to try to ``(host, port)``, the largest first."""
+def candidates(address: object, largest: int | None = None) -> tuple[int, ...]:
+    """Sizes to try to ``(host, port)``, the largest first, and none above ``largest``."""
     assert isinstance(address, tuple)
     loopback = ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback
-    return tuple(sorted((*QUIC_PROBES_BYTES, *(QUIC_PROBES_LOOPBACK_BYTES if loopback else ())), reverse=True))
+    sizes = (*QUIC_PROBES_BYTES, *(QUIC_PROBES_LOOPBACK_BYTES if loopback else ()))
+    return tuple(sorted((size for size in sizes if largest is None or size <= largest), reverse=True))
