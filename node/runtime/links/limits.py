@@ -104,11 +104,14 @@ QUIC_HANDSHAKES_PER_S = 64.0
 QUIC_BATCH = 64
 """Datagrams (or trains of them, with GRO) taken from the socket before other tasks run."""
 
-QUIC_ACK_DELAY_S = 0.005
+QUIC_ACK_DELAY_S = 0.015
 """So long an acknowledgement waits for data to travel with, below the 25 ms that peers are told to expect."""
 
-QUIC_ACK_EVERY = 16
-"""Datagrams after which an acknowledgement waits no longer."""
+QUIC_ACK_WITH_DATA_S = 0.002
+"""Data takes an acknowledgement along that has waited so long: each costs as much as a tenth of a datagram on both sides."""
+
+QUIC_ACK_BYTES = 12 * 1024
+"""After so much an acknowledgement waits no longer: the first flight of a connection is ten datagrams."""
 
 QUIC_RECEIVE_BUFFER_BYTES = 4 << 20
 """Of the socket, shared by all connections: four full windows."""
@@ -130,7 +133,7 @@ QUIC_RESETS_PER_S = 50.0
 assert 2 * WRITE_BYTES <= QUIC_UNSENT_BYTES <= QUIC_WINDOW_BYTES
 assert QUIC_WINDOW_BYTES >= 2 * FRAME_BYTES
 assert QUIC_RETRY_ABOVE < UNAUTHENTICATED_PER_ADDRESS
-assert QUIC_ACK_DELAY_S < 0.025
+assert QUIC_ACK_WITH_DATA_S < QUIC_ACK_DELAY_S < 0.025
 assert QUIC_HANDSHAKES_BURST > UNAUTHENTICATED
 
 assert WRITE_BYTES >= FRAME_BYTES and READ_BYTES >= FRAME_BYTES

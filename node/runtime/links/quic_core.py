@@ -14,6 +14,8 @@ No session tickets: resumption would skip the certificates, and early data comes
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
 from aioquic import tls
 from aioquic.buffer import Buffer
@@ -35,7 +37,14 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
 from meshos.crypto.limits import CERTIFICATE_BYTES, CHAIN_LENGTH
-from meshos.node.runtime.links.limits import QUIC_ACK_DELAY_S, QUIC_ACK_EVERY, QUIC_CRYPTO_BYTES, QUIC_DATAGRAM_BYTES, QUIC_WINDOW_BYTES
+from meshos.node.runtime.links.limits import (
+    QUIC_ACK_DELAY_S,
+    QUIC_ACK_BYTES,
+    QUIC_ACK_WITH_DATA_S,
+    QUIC_CRYPTO_BYTES,
+    QUIC_DATAGRAM_BYTES,
+    QUIC_WINDOW_BYTES,
+)
 
 STREAM = 0
 """The first that a client opens for both directions (RFC 9000, section 2.1)."""
@@ -126,37 +135,102 @@ class Core(QuicConnection):
         self.send_stream_data(STREAM, data, end_stream=end)
 
     def received(self, now: float) -> None:
-        """A batch has been received: acknowledge it soon enough."""
+        """A batch has been received: acknowledge it soon enough, with data where that goes out anyway."""
         space = self._spaces.get(tls.Epoch.ONE_RTT)
-        if space is not None and space.ack_at is not None and (self._unacknowledged >= QUIC_ACK_EVERY or self._has_data()):
-            space.ack_at = min(space.ack_at, now)  # data takes the acknowledgement along
-
-    def quiet(self, now: float) -> bool:
-        """Whether ``datagrams_to_send`` surely gives nothing: it costs as much as a datagram to find out."""
-        if not self._handshake_confirmed or self._close_pending or len(self._network_paths) != 1 or self._has_data():
-            return False
-        space = self._spaces[tls.Epoch.ONE_RTT]
-        path = self._network_paths[0]
-        if (
-            (space.ack_at is not None and space.ack_at <= now)
-            or self._probe_pending
-            or self._ping_pending
-            or self._handshake_done_pending
-            or self._retire_connection_ids
-            or path.remote_challenges
-            or not path.is_validated
-            or self.window_due
-            or self._local_max_data.value != self._local_max_data.sent
-            or not self._crypto_streams[tls.Epoch.ONE_RTT].sender.buffer_is_empty
-            or not all(cid.was_sent for cid in self._host_cids)
-        ):
-            return False
-        self._pacing_at = None  # there is nothing to be paced
-        return True
+        if space is None or space.ack_at is None or space.ack_at <= now:
+            return
+        if self._unacknowledged >= QUIC_ACK_BYTES or (space.ack_at - now <= QUIC_ACK_DELAY_S - QUIC_ACK_WITH_DATA_S and self._has_data()):
+            space.ack_at = now
 
     def _has_data(self) -> bool:
         stream = self._streams.get(STREAM)
-        return stream is not None and (not stream.sender.buffer_is_empty or stream.sender.reset_pending or stream.receiver.stop_pending)
+        return stream is not None and (len(stream.sender._pending) > 0 or stream.sender._pending_eof)
+
+    def _plain(self) -> bool:
+        """Whether there is nothing to send but data, acknowledgements and windows: so it is nearly always."""
+        path = self._network_paths[0]
+        stream = self._streams.get(STREAM)
+        return (
+            self._handshake_confirmed
+            and path.is_validated
+            and len(self._network_paths) == 1
+            and stream is not None
+            and not stream.sender.reset_pending
+            and not stream.receiver.stop_pending
+            and not stream.is_finished
+            and self._state is QuicConnectionState.CONNECTED
+            and not (
+                self._close_pending
+                or self._probe_pending
+                or self._ping_pending
+                or self._handshake_done_pending
+                or self._retire_connection_ids
+                or path.remote_challenges
+            )
+            and self._crypto_streams[tls.Epoch.ONE_RTT].sender.buffer_is_empty
+            and all(cid.was_sent for cid in self._host_cids)
+        )
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        """See ``QuicConnection``, which also begins one packet more than there is something for, and looks for what is rarely there."""
+        if not self._plain():
+            return super().datagrams_to_send(now)
+        space = self._spaces[tls.Epoch.ONE_RTT]
+        self._pacing_at = None
+        if not (self._has_data() or self.window_due or self._window_lost() or (space.ack_at is not None and space.ack_at <= now)):
+            return []
+        builder = QuicPacketBuilder(
+            host_cid=self.host_cid,
+            is_client=self._is_client,
+            max_datagram_size=self._max_datagram_size,
+            packet_number=self._packet_number,
+            peer_cid=self._peer_cid.cid,
+            spin_bit=self._spin_bit,
+            version=self._version or 1,
+        )
+        builder.max_flight_bytes = self._loss.congestion_window - self._loss.bytes_in_flight
+        with suppress(QuicPacketBuilderStop):
+            self._fill(builder, space, self._streams[STREAM], now)
+        return self._flush_builder(builder=builder, network_path=self._network_paths[0], peer_cid=self._peer_cid.cid, now=now)
+
+    def _fill(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream, now: float) -> None:
+        """As ``QuicConnection._write_application`` does: acknowledgements are not paced, all else is."""
+        crypto = self._cryptos[tls.Epoch.ONE_RTT]
+        while True:
+            due = space.ack_at is not None and space.ack_at <= now
+            if not due:
+                self._pacing_at = self._loss._pacer.next_send_time(now=now)
+            if self._pacing_at is not None or not (due or self._has_data() or self.window_due or self._window_lost()):
+                return
+            builder.start_packet(QuicPacketType.ONE_RTT, crypto)
+            if due:
+                self._write_ack_frame(builder=builder, space=space, now=now)
+            self._write_connection_limits(builder=builder, space=space)
+            self._write_stream_limits(builder=builder, space=space, stream=stream)
+            if self._has_data():
+                room = stream.sender.highest_offset + self._remote_max_data - self._remote_max_data_used
+                self._remote_max_data_used += self._write_stream_frame(builder, space, stream, min(room, stream.max_stream_data_remote))
+            if builder.packet_is_empty:
+                return
+            self._loss._pacer.update_after_send(now=now)
+
+    def _window_lost(self) -> bool:
+        """Whether what the peer was told last of its window is to be told again."""
+        stream = self._streams[STREAM]
+        untold = stream.max_stream_data_local != stream.max_stream_data_local_sent and not stream.receiver.is_finished
+        return untold or self._local_max_data.value != self._local_max_data.sent
+
+    def get_timer(self) -> float | None:
+        """See ``QuicConnection``, which looks at keys that are long forgotten."""
+        if not (self._handshake_confirmed and self._state is QuicConnectionState.CONNECTED and self._network_paths[0].is_validated):
+            return super().get_timer()
+        assert self._close_at is not None
+        timer: float = self._close_at
+        self._loss_at = self._loss.get_loss_detection_time(amplification_limited=False)
+        for at in (self._spaces[tls.Epoch.ONE_RTT].ack_at, self._loss_at, self._pacing_at):
+            if at is not None and at < timer:
+                timer = at
+        return timer
 
     # -- datagrams' size ---------------------------------------------------------------------------------------------
 
@@ -206,7 +280,7 @@ class Core(QuicConnection):
 
     def receive_datagram(self, data: bytes, addr: object, now: float) -> None:
         """See ``QuicConnection``."""
-        self._unacknowledged += 1
+        self._unacknowledged += len(data)
         super().receive_datagram(data, addr, now)
 
     def _initialize(self, peer_cid: bytes) -> None:

@@ -154,13 +154,12 @@ class Endpoint:
         core.received(now)
         if sizing is not None:
             sizing.follow(now)
-        if not core.quiet(now):
-            datagrams = core.datagrams_to_send(now)
-            if datagrams:
-                self.counts["datagrams_out"] += len(datagrams)
-                self._socket.send(datagrams)
-                if core.ended is not None:
-                    driven.last = datagrams
+        datagrams = core.datagrams_to_send(now)
+        if datagrams:
+            self.counts["datagrams_out"] += len(datagrams)
+            self._socket.send(datagrams)
+            if core.ended is not None:
+                driven.last = datagrams
         if sizing is not None and sizing.at <= now and (probe := sizing.probe(now)):
             self._socket.send(probe)
         self._schedule(link, driven)
