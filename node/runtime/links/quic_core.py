@@ -38,8 +38,8 @@ from aioquic.quic.stream import QuicStream
 
 from meshos.crypto.limits import CERTIFICATE_BYTES, CHAIN_LENGTH
 from meshos.node.runtime.links.limits import (
-    QUIC_ACK_DELAY_S,
     QUIC_ACK_BYTES,
+    QUIC_ACK_DELAY_S,
     QUIC_ACK_WITH_DATA_S,
     QUIC_CRYPTO_BYTES,
     QUIC_DATAGRAM_BYTES,
@@ -174,7 +174,9 @@ class Core(QuicConnection):
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """See ``QuicConnection``, which also begins one packet more than there is something for, and looks for what is rarely there."""
         if not self._plain():
-            return super().datagrams_to_send(now)
+            mute = self._close_pending and not self._network_paths[0].can_send(self._max_datagram_size)
+            datagrams = super().datagrams_to_send(now)
+            return [] if mute else datagrams  # aioquic does not count a close towards what an address may be sent before it has answered
         space = self._spaces[tls.Epoch.ONE_RTT]
         self._pacing_at = None
         if not (self._has_data() or self.window_due or self._window_lost() or (space.ack_at is not None and space.ack_at <= now)):
