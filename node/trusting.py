@@ -78,8 +78,8 @@ class Trusting:
         authorities = tuple(root.certificate for root in opened.trust.roots.values())
         return Credentials(opened.node, self.certificate, opened.genesis.hash, opened.trust.trust, authorities)
 
-    def _show(self) -> None:
-        """From now on, on every path."""
+    def _entrust_paths(self) -> None:
+        """With what this node shows and believes from now on."""
         for path in self.paths:
             path.trust(self.credentials())
 
@@ -149,7 +149,7 @@ class Trusting:
             if trust.trust is not before:
                 await self._changed(before)
             elif not self._vouched and await self._renew():
-                self._show()
+                self._entrust_paths()
             if not self._admitted and self._is_admitted():
                 self._admitted = True
                 logger.info("admitted", extra={"org": self._opened.me.org})
@@ -169,7 +169,7 @@ class Trusting:
         trust, membership = self._opened.trust, self._assembly.membership
         changed = _differ(before, trust.trust)
         await self._renew()
-        self._show()
+        self._entrust_paths()
         self.links.recheck(changed)
         known = [one for one in membership.certificates() if one.org in changed]
         former = [one for one in membership.expelled() if one.org in changed]
@@ -219,7 +219,7 @@ class Trusting:
                     return
             if self._show(other):
                 logger.warning("certificate-tried", extra={"serial": f"{certificates.describe(other).serial:x}"})
-                self._show()
+                self._entrust_paths()
 
     def _prepared(self) -> bytes:
         """The certificate in ``certificate.next.pem``, which is one of this node; raises what is wrong with it (blocking)."""

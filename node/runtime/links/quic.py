@@ -210,8 +210,7 @@ class QuicPath:
                 raise Refused("no-certificate", "both sides of a link show a certificate")
             return verify_chain(list(chain), self._credentials.trust, self._wall_clock())
 
-        link.peer = check()
-        link.check = check  # type: ignore[method-assign]
+        link.admit(check)
         if self._proved is not None:
             self._proved(link.peer, chain[0])
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from aioquic import tls
-from aioquic.buffer import Buffer
+from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
@@ -249,7 +249,7 @@ class Core(QuicConnection):
         initial = min(10 * datagram_bytes, max(14_720, 2 * datagram_bytes))  # RFC 9002, section 7.2
         self._loss._cc.congestion_window = max(self._loss._cc.congestion_window, initial)
 
-    def probe(self, datagram_bytes: int, now: float, answered: Callable[[bool], None]) -> list[tuple[bytes, object]]:
+    def probe(self, datagram_bytes: int, now: float, answered: Callable[[bool], None]) -> list[tuple[bytes, Any]]:
         """A datagram of this size that carries nothing; ``answered`` hears whether it arrived. Its loss says nothing of congestion
         (RFC 8899, section 3, item 7), so it does not count as in flight."""
         builder = QuicPacketBuilder(

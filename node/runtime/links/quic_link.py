@@ -8,6 +8,7 @@ the connection follows when the peer has it all, LINGER_S later at most; nobody 
 
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import trio
@@ -59,9 +60,10 @@ class Owner(Protocol):
 
 
 class QuicLink:
-    """See the module's text and ``path.Connection``. ``peer`` and ``check`` count once the owner has ``admitted`` it."""
+    """See the module's text and ``path.Connection``. ``peer`` and ``check`` are there once the owner has ``admit``ted it."""
 
     peer: Peer
+    _check: Callable[[], Peer]
 
     def __init__(self, core: Core, driver: Driver, owner: Owner, *, dialled: bool, deadline: float) -> None:
         self.core = core
@@ -122,8 +124,8 @@ class QuicLink:
         return self._taken(max_bytes)
 
     def check(self) -> None:
-        """See ``path.Connection``; the owner puts its own in this place."""
-        raise Refused("no-certificate", "nobody has looked at its certificate")
+        """See ``path.Connection``."""
+        self._check()
 
     async def close_after(self, last: bytes) -> None:
         """See ``path.Connection``."""
@@ -149,6 +151,11 @@ class QuicLink:
                     self.shut()
             self._wake()
         await trio.lowlevel.checkpoint()
+
+    def admit(self, check: Callable[[], Peer]) -> None:
+        """``check`` says who is there, now and later; raises as it does."""
+        self.peer = check()
+        self._check = check
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

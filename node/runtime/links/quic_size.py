@@ -7,7 +7,7 @@ other (a path that swallows what is too large for it looks like that), all begin
 
 import ipaddress
 import math
-from typing import Final
+from typing import Any, Final
 
 from meshos.node.runtime.links.limits import (
     QUIC_DATAGRAM_BYTES,
@@ -52,7 +52,7 @@ class Sizing:
             self._begin()
             self.at = now + AGAIN_S
 
-    def probe(self, now: float) -> list[tuple[bytes, object]]:
+    def probe(self, now: float) -> list[tuple[bytes, Any]]:
         """A probe, if it is time for one."""
         if self._found or not self._to_try or self._core.ended is not None:
             self.at = math.inf
