@@ -99,8 +99,8 @@ class QuicPath:
     def _stranger(self, data: bytes, address: Address) -> None:
         """A datagram that belongs to no connection: the first of one, or nothing."""
         opening = read_opening(data)
-        if isinstance(opening, str):
-            self._counts[f"refused_{opening}"] += 1
+        if isinstance(opening, Refused):
+            self._counts[f"refused_{opening.name}"] += 1
             return
         now = trio.current_time()
         refusal = self._admission.refusal(opening, address, now)

@@ -13,6 +13,7 @@ from aioquic._buffer import Buffer
 from aioquic.quic.packet import QuicPacketType, encode_quic_retry, pull_quic_header
 from aioquic.quic.retry import QuicRetryTokenHandler
 
+from meshos.errors import Refused
 from meshos.node.runtime.links.limits import (
     HANDSHAKE_SOURCES,
     HANDSHAKES_BURST,
@@ -24,11 +25,14 @@ from meshos.node.runtime.links.limits import (
     UNAUTHENTICATED,
     UNAUTHENTICATED_PER_ADDRESS,
 )
-from meshos.node.runtime.links.quic_endpoint import ID_BYTES
+from meshos.node.runtime.links.quic_endpoint import ID_BYTES, NOT_QUIC, UNKNOWN_CONNECTION
 from meshos.node.runtime.links.quic_socket import Address
 from meshos.node.runtime.links.rate import Rate, source
 
 VERSION: Final = 1
+UNKNOWN_VERSION: Final = Refused("unknown-quic-version", "only QUIC version 1 is spoken here")
+BAD_TOKEN: Final = Refused("bad-retry-token", "the token is not one that this node gave to this address just now")
+"""For whoever counts them: none is raised, and strangers are told nothing."""
 _EVERYBODY: Final = "everybody"
 
 
@@ -43,18 +47,18 @@ class Opening:
         self.retry: bytes | None = None
 
 
-def read_opening(data: bytes) -> Opening | str:
-    """What begins a connection in ``data``; else by what name it is dropped."""
+def read_opening(data: bytes) -> Opening | Refused:
+    """What begins a connection in ``data``; else why it is dropped."""
     if len(data) < QUIC_DATAGRAM_BYTES:
-        return "not-quic"  # RFC 9000, section 14.1
+        return NOT_QUIC  # RFC 9000, section 14.1
     if int.from_bytes(data[1:5], "big") != VERSION:
-        return "unknown-quic-version"
+        return UNKNOWN_VERSION
     try:
         header = pull_quic_header(Buffer(data=data), host_cid_length=ID_BYTES)
     except ValueError:
-        return "not-quic"
+        return NOT_QUIC
     if header.packet_type is not QuicPacketType.INITIAL or len(header.destination_cid) < 8:
-        return "unknown-connection"
+        return UNKNOWN_CONNECTION
     return Opening(header.destination_cid, header.source_cid, header.token or b"")
 
 
@@ -81,7 +85,7 @@ class Admission:
                     address=address, destination_cid=opening.destination, token=opening.token, now=now
                 )
             except ValueError:
-                return "bad-retry-token"
+                return BAD_TOKEN.name
             opening.retry, validated = opening.destination, True
         if self.waiting >= UNAUTHENTICATED:
             return "too_many"

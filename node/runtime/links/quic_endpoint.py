@@ -22,6 +22,7 @@ from typing import Final
 
 import trio
 
+from meshos.errors import Refused
 from meshos.node.runtime.links.limits import QUIC_DATAGRAM_BYTES, QUIC_RESETS_PER_S
 from meshos.node.runtime.links.quic_link import QuicLink
 from meshos.node.runtime.links.quic_size import Sizing
@@ -36,6 +37,10 @@ ID_BYTES: Final = 8
 _RESET_BYTES: Final = 43
 """A reset is shorter than what it answers, and no shorter than any packet: so two nodes never answer each other's for long."""
 _ALL: Final = "all"
+
+NOT_QUIC: Final = Refused("not-quic", "that was no QUIC, or too short to begin a connection")
+UNKNOWN_CONNECTION: Final = Refused("unknown-quic-connection", "it belongs to no connection of this node, and begins none")
+"""For whoever counts them: none is raised, and strangers are told nothing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -214,7 +219,7 @@ class Endpoint:
 
     def _unknown(self, data: bytes, address: Address) -> None:
         if not data or not data[0] & 0x40:
-            self.counts["refused_not-quic"] += 1
+            self.counts[f"refused_{NOT_QUIC.name}"] += 1
         elif data[0] & 0x80:
             try:
                 self._stranger(data, address)
@@ -229,7 +234,7 @@ class Endpoint:
             noise[0] = noise[0] & 0x3F | 0x40
             self.send(bytes(noise) + self.reset_token(data[1 : 1 + ID_BYTES]), address)
         else:
-            self.counts["refused_unknown-connection"] += 1
+            self.counts[f"refused_{UNKNOWN_CONNECTION.name}"] += 1
 
     def _nobody_at(self, address: Address) -> None:
         """ICMP says that nobody listens there. It may be forged, so it ends what has not begun, and nothing else."""
