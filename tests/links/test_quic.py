@@ -13,7 +13,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshos.errors import MeshError
+from meshos.errors import MeshError, Unreachable
 from meshos.node.runtime.links import channel, limits, quic, quic_admission
 from meshos.node.runtime.links.quic_core import Core
 from meshos.node.runtime.links.quic_endpoint import Endpoint
@@ -377,6 +377,29 @@ async def test_a_path_that_comes_to_carry_less_is_noticed(nursery: trio.Nursery,
     router.largest = 1_250
     assert await client.ask(server.id, ECHO, bytes(50_000), timeout_s=20) == bytes(50_000)
     assert link_of(client).core.datagram_bytes == 1_200 and not client.of(LinkDown)
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "to"), [("::1", "::1", "::1"), ("::", "127.0.0.1", "127.0.0.1"), ("127.0.0.1", "::", "localhost")]
+)
+async def test_ipv4_and_ipv6_and_names(here: str, there: str, to: str, nursery: trio.Nursery) -> None:
+    mesh = Mesh()
+    asker, asked = mesh.node(), mesh.node(BETA, services={ECHO: echo})
+    asker.path._endpoint.host, asked.path._endpoint.host = here, there
+    await asker.start(nursery)
+    await asked.start(nursery)
+    asker.path._address_of = lambda node: (to, asked.path.port)
+    assert await asker.ask(asked.id, ECHO, b"x") == b"x"
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_address_that_the_socket_cannot_reach_is_told_at_once(nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    server.path._address_of = lambda node: ("::1", 1)
+    with pytest.raises(Unreachable) as caught:
+        await server.ask(mesh.node().id, ECHO, b"x")
+    assert caught.value.name == "peer-unreachable"
     nursery.cancel_scope.cancel()
 
 

@@ -98,8 +98,8 @@ and liars all: from then on nothing is kept for an address that does not answer.
 somebody else who forges it."""
 
 QUIC_HANDSHAKES_BURST = 512
-QUIC_HANDSHAKES_PER_S = 64.0
-"""Handshakes of all strangers together, at some 4 milliseconds of a core each: a quarter of one, however many addresses they have."""
+QUIC_HANDSHAKES_PER_S = 40.0
+"""Handshakes of all strangers together, at some 6 milliseconds of a core each: a quarter of one, however many addresses they have."""
 
 QUIC_BATCH = 64
 """Datagrams (or trains of them, with GRO) taken from the socket before other tasks run."""

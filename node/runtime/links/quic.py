@@ -6,6 +6,7 @@ Refusals go out as the TCP path's do: as a frame on the stream, which the dialli
 name in the close.
 """
 
+import errno
 import ipaddress
 import logging
 import math
@@ -13,6 +14,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 from aioquic.quic.configuration import QuicConfiguration
@@ -192,12 +194,14 @@ class QuicPath:
     async def _resolved(self, host: str, port: int) -> Address:
         if not 0 < port < 65536:
             raise ValueError(f"{port} is no port")
-        try:
-            return str(ipaddress.ip_address(host)), port
-        except ValueError:
-            family = trio.socket.AF_UNSPEC if self._endpoint.v6 else trio.socket.AF_INET
-            found = await trio.socket.getaddrinfo(host, port, family=family, type=trio.socket.SOCK_DGRAM)
-            return str(found[0][4][0]), port
+        with suppress(ValueError):
+            literal = ipaddress.ip_address(host)
+            if literal.version == 6 and not self._endpoint.v6:
+                raise OSError(errno.EAFNOSUPPORT, "this node's QUIC socket has no IPv6")
+            return str(literal), port
+        family = trio.socket.AF_UNSPEC if self._endpoint.v6 else trio.socket.AF_INET
+        found = await trio.socket.getaddrinfo(host, port, family=family, type=trio.socket.SOCK_DGRAM)
+        return str(found[0][4][0]), port
 
     # -- who it is ---------------------------------------------------------------------------------------------------
 

@@ -74,6 +74,7 @@ class Endpoint:
         self._socket: UdpSocket | None = None
         self._by_id: dict[bytes, QuicLink] = {}
         self._resets: dict[bytes, QuicLink] = {}
+        self._dialling: set[QuicLink] = set()
         self._clock: list[tuple[float, int, QuicLink]] = []
         self._number = count()
         self._sleep = trio.CancelScope()
@@ -117,6 +118,8 @@ class Endpoint:
     def adopt(self, link: QuicLink, *identifiers: bytes) -> None:
         """Drive ``link`` from now on, to its end; datagrams with these ids are for it."""
         self.links[link] = _Driven()
+        if link.dialled:
+            self._dialling.add(link)
         for identifier in identifiers:
             self.issued(identifier, link)
 
@@ -238,7 +241,8 @@ class Endpoint:
 
     def _nobody_at(self, address: Address) -> None:
         """ICMP says that nobody listens there. It may be forged, so it ends what has not begun, and nothing else."""
-        for link in [link for link in self.links if link.dialled and not link.handshaken and link.core.address == address]:
+        self._dialling = {link for link in self._dialling if link in self.links and not link.handshaken}
+        for link in [link for link in self._dialling if link.core.address == address]:
             self.counts["nobody_there"] += 1
             link.shut()
             self._after(link, trio.current_time())
@@ -306,6 +310,7 @@ class Endpoint:
         if driven is None or not link.core.confirmed or link.core.ended is not None:
             return
         if driven.sizing is None:
+            self._dialling.discard(link)
             driven.sizing = Sizing(link.core, self._largest)
         if link.core.peer_ids != driven.known:
             driven.known = link.core.peer_ids
@@ -316,6 +321,7 @@ class Endpoint:
 
     def _forget(self, link: QuicLink) -> None:
         driven = self.links.pop(link, None)
+        self._dialling.discard(link)
         if driven is not None:
             for identifier in driven.identifiers:
                 self._by_id.pop(identifier, None)
