@@ -97,6 +97,9 @@ QUIC_RETRY_ABOVE = 8
 and liars all: from then on nothing is kept for an address that does not answer. Also all that can be counted against an address by
 somebody else who forges it."""
 
+QUIC_RETRIES_PER_S = 1000.0
+"""A tenth of a core, at some 100 microseconds each."""
+
 QUIC_HANDSHAKES_BURST = 512
 QUIC_HANDSHAKES_PER_S = 40.0
 """Handshakes of all strangers together, at some 6 milliseconds of a core each: a quarter of one, however many addresses they have."""

@@ -21,6 +21,7 @@ from meshos.node.runtime.links.limits import (
     QUIC_DATAGRAM_BYTES,
     QUIC_HANDSHAKES_BURST,
     QUIC_HANDSHAKES_PER_S,
+    QUIC_RETRIES_PER_S,
     QUIC_RETRY_ABOVE,
     UNAUTHENTICATED,
     UNAUTHENTICATED_PER_ADDRESS,
@@ -69,6 +70,7 @@ class Admission:
         self._waiting: Counter[str] = Counter()  # unauthenticated connections by address
         self._rate = Rate(HANDSHAKES_BURST, HANDSHAKES_PER_S, HANDSHAKE_SOURCES)
         self._everybody = Rate(QUIC_HANDSHAKES_BURST, QUIC_HANDSHAKES_PER_S, 1)
+        self._retries = Rate(int(QUIC_RETRIES_PER_S), QUIC_RETRIES_PER_S, 1)
         self._tokens = QuicRetryTokenHandler()
 
     @property
@@ -90,7 +92,7 @@ class Admission:
         if self.waiting >= UNAUTHENTICATED:
             return "too_many"
         if not validated and self.waiting >= QUIC_RETRY_ABOVE:
-            return "retry"
+            return "retry" if self._retries.take(_EVERYBODY, now) else "too_often"
         key = source(address[0])
         if self._waiting[key] >= UNAUTHENTICATED_PER_ADDRESS:
             return "too_many"

@@ -1,8 +1,8 @@
 """All QUIC connections of a node over one UDP socket: told apart by connection id, driven by datagrams and by one clock.
 
 One socket for listening and dialling: a router's mapping for it serves both, and a peer that was dialled may be told of it. A batch is
-taken from the socket, then each connection that it was about sends once. Clocks lie in a heap; a connection's clock is only moved
-forward in it, and found to be early when it comes up.
+taken from the socket, then each connection that it was about sends once. Clocks lie in a heap; one that turns out to be early when it
+goes off does no harm.
 
 A datagram for nobody goes to ``stranger`` if it could begin a connection. If it belongs to a connection of an earlier start of this
 node, the peer is told that it is forgotten (a stateless reset, RFC 9000, section 10.3), now and then; anything else is dropped and counted.
@@ -52,8 +52,8 @@ class _Driven:
     """By which the peer may say that it has forgotten the connection; they are those of ``known``."""
     known: object = None
     sizing: Sizing | None = None
-    until: float = math.inf
-    """When its clock in the heap goes off."""
+    clocks: list[float] = field(default_factory=list)
+    """When its clocks in the heap go off, the next one last: another is only set if it is to be earlier, so that there are few."""
     last: list[tuple[bytes, Address]] = field(default_factory=list)
     """Its close, and how often that was asked for again."""
     repeats: int = 0
@@ -271,12 +271,12 @@ class Endpoint:
             now = trio.current_time()
             due = []
             while self._clock and self._clock[0][0] <= now:
-                due.append(heapq.heappop(self._clock))
-            for until, _, link in due:
-                driven = self.links.get(link)
-                if driven is not None and driven.until == until:  # else it was set to another time since
-                    driven.until = math.inf
-                    self._time(link, now)
+                _, _, link = heapq.heappop(self._clock)
+                if (driven := self.links.get(link)) is not None:
+                    driven.clocks.pop()
+                    due.append(link)
+            for link in dict.fromkeys(due):
+                self._time(link, now)
             await trio.lowlevel.checkpoint()
 
     def _time(self, link: QuicLink, now: float) -> None:
@@ -298,8 +298,8 @@ class Endpoint:
             self._forget(link)
             return
         until = min(timer, link.deadline or math.inf, math.inf if driven.sizing is None else driven.sizing.at)
-        if until < driven.until:
-            driven.until = until
+        if not driven.clocks or until < driven.clocks[-1]:
+            driven.clocks.append(until)
             heapq.heappush(self._clock, (until, next(self._number), link))
             if until < self._sleep.deadline:
                 self._sleep.deadline = until
