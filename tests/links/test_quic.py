@@ -418,6 +418,20 @@ async def test_a_peer_that_falls_silent_is_noticed(nursery: trio.Nursery, monkey
     nursery.cancel_scope.cancel()
 
 
+async def test_a_close_that_was_lost_is_said_again(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "KEEPALIVE_S", 0.05)
+    _, server, client, router = await behind_a_router(nursery)
+    await client.ask(server.id, ECHO, b"x")
+    router.cut = True
+    client.links.set_cut(frozenset({server.id}))
+    await until(lambda: client.of(LinkDown))
+    await trio.sleep(0.05)
+    router.cut = False
+    await until(lambda: server.of(LinkDown), timeout_s=limits.SILENT_S / 2)  # long before its silence would tell
+    assert server.of(LinkDown)[0].reason == "link-lost"
+    nursery.cancel_scope.cancel()
+
+
 def vanish(node: Node) -> None:
     """End ``node`` as SIGKILL does: without a word on the network."""
     node.path._endpoint._socket.close()  # type: ignore[union-attr]
