@@ -1,4 +1,4 @@
-"""What a stranger can do on the QUIC path's port: an aioquic client of its own on a plain socket, and a router in between."""
+"""For the tests of the QUIC path: a server, a stranger with an aioquic client of its own on a plain socket, and a router in between."""
 
 import socket
 from collections.abc import Callable
@@ -12,8 +12,47 @@ from aioquic.quic.events import ConnectionTerminated, QuicEvent
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from meshos.node.runtime.links.quic_link import QuicLink
 from meshos.node.runtime.links.tls import Credentials
-from tests.links.mesh import Node
+from meshos.protocols.rpc.events import Inbound, LinkUp
+from tests.links.mesh import BETA, Mesh, Node
+
+ECHO, BIG = "/test/echo/1", "/test/big/1"
+CREDENTIALS = Mesh().credentials()
+"""Of somebody, for cores that nobody looks at."""
+
+
+async def echo(request: Inbound) -> bytes:
+    return request.body
+
+
+async def big(request: Inbound) -> bytes:
+    return bytes(int(request.body))
+
+
+async def listening(nursery: trio.Nursery) -> tuple[Mesh, Node]:
+    mesh = Mesh()
+    node = mesh.node(services={ECHO: echo, BIG: big})
+    await node.start(nursery)
+    return mesh, node
+
+
+async def still_serves(mesh: Mesh, server: Node, nursery: trio.Nursery) -> None:
+    honest = mesh.node(BETA)
+    await honest.start(nursery)
+    assert await honest.ask(server.id, ECHO, b"fine") == b"fine"
+    assert [event.peer for event in server.of(LinkUp)] == [honest.peer], "and it is the only one that got a link"
+
+
+def count(server: Node, name: str) -> float:
+    return server.links.statistics().get(f"path_quic_{name}", 0)
+
+
+def link_of(node: Node) -> QuicLink:
+    """Its one connection."""
+    ((channel_,),) = (peer.channels for peer in node.links._peers.values())
+    assert isinstance(channel_.connection, QuicLink)
+    return channel_.connection
 
 
 class Stranger:
