@@ -82,6 +82,8 @@ class Trust:
     mesh_id: str
     roots: Mapping[OrgDid, PublicKey]
     revoked: Mapping[OrgDid, RevocationList] = field(default_factory=lambda: MappingProxyType({}))
+    leaving: Mapping[OrgDid, NodeId] = field(default_factory=lambda: MappingProxyType({}))
+    """Organisations that have left, and of each the one node that is believed still, whatever else its root has certified."""
 
 
 def spiffe_name(mesh_id: str, org: OrgDid, node: NodeId) -> str:
@@ -192,6 +194,8 @@ def verify_chain(der_chain: Sequence[bytes], trust: Trust, now: float) -> Peer:
     root = trust.roots.get(org)
     if root is None:
         raise Refused("unknown-org", f"{org} is no organisation of this mesh")
+    if trust.leaving.get(org, said.peer.node) != said.peer.node:
+        raise Refused("unknown-org", f"{org} has left this mesh: of its nodes only the one whose vote has not ended yet is let in")
     if not _issued_by(certificate, org, root):
         raise Refused("wrong-org-root", f"the certificate of {said.peer.node} is not signed by the root of {org}, whose name it bears")
     if len(der_chain) > 1 and _key_of(_loaded(der_chain[1])) != root:

@@ -9,7 +9,7 @@ from meshos.crypto.keys import PublicKey, public_key_named, public_key_of_multik
 from meshos.errors import MeshError
 from meshos.genesis import Genesis, Org, Problem, check
 from meshos.genesis_reading import read
-from meshos.ids import OrgDid
+from meshos.ids import NodeId, OrgDid
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,19 @@ def trust_of(genesis: Genesis, revocations: Iterable[RevocationList] = ()) -> Tr
     return trust_in(genesis.mesh_id, founding_roots(genesis), revocations)
 
 
-def trust_in(mesh_id: str, roots: Mapping[OrgDid, Root], revocations: Iterable[RevocationList] = ()) -> Trust:
+def trust_in(
+    mesh_id: str,
+    roots: Mapping[OrgDid, Root],
+    revocations: Iterable[RevocationList] = (),
+    leaving: Mapping[OrgDid, NodeId] = MappingProxyType({}),
+) -> Trust:
     """These roots as the trust bundle of links. Of two revocation lists of one organisation the one with the higher number counts."""
     newest: dict[str, RevocationList] = {}
     for revocation in revocations:
         if revocation.org not in newest or newest[revocation.org].number < revocation.number:
             newest[revocation.org] = revocation
     keys = {org: root.key for org, root in roots.items()}
-    return Trust(mesh_id, MappingProxyType(keys), MappingProxyType({item.org: item for item in newest.values()}))
+    return Trust(mesh_id, MappingProxyType(keys), MappingProxyType({item.org: item for item in newest.values()}), leaving)
 
 
 def _org(org: Org, path: str) -> Iterator[Problem]:

@@ -99,12 +99,7 @@ def read_invitation(token: str, *, now: float) -> Invitation:
 
     Raises Refused ``invitation-malformed``, ``bad-public-key``, ``bad-signature`` or ``invitation-expired``.
     """
-    match _parts(token, _INVITATION_MARK, INVITATION_BYTES):
-        case [bytes() as content, bytes() as signature]:
-            invitation = _invitation(content)
-        case _:
-            raise _malformed("it does not hold what an invitation holds")
-    verify(invitation.root, Domain(invitation.genesis_hash, PROTOCOL, phase="invite"), content, signature)
+    invitation = _signed(token)
     if now > invitation.expires:
         raise Refused(
             "invitation-expired", f"this invitation to {invitation.org} has ended", hint="ask for another: `mesh org invite --node`"
@@ -124,19 +119,19 @@ def request(token: str, node: SigningKey, *, now: float) -> str:
 
 def read_request(text: str, *, now: float) -> JoinRequest:
     """What a request asks; raises as ``read_invitation``."""
-    match _parts(text, _REQUEST_MARK, REQUEST_BYTES):
-        case [bytes() as content, bytes() as signature]:
-            inner = _decoded(content, REQUEST_BYTES)
-        case _:
-            raise _malformed("it does not hold what a request holds")
-    match inner:
-        case [str() as token, bytes() as raw]:
-            key = PublicKey(raw)
-        case _:
-            raise _malformed("it does not hold what a request holds")
+    token, key, content, signature = _request(text)
     invitation = read_invitation(token, now=now)
     verify(key, Domain(invitation.genesis_hash, PROTOCOL, phase="request"), content, signature)
     return JoinRequest(invitation, key)
+
+
+def invitation_in(text: str) -> Invitation:
+    """The invitation that a request was made with, also one that has ended: whoever made the request knows by it whose root to expect.
+
+    Raises Refused ``invitation-malformed``, ``bad-public-key`` or ``bad-signature``.
+    """
+    token, *_ = _request(text)
+    return _signed(token)
 
 
 def issue(
@@ -164,6 +159,28 @@ def issue(
     mesh_id = genesis_hash[:16].hex()
     certificate = certificates.issue(root, mesh_id=mesh_id, org=org, node=asked.key, now=now, lifetime_s=lifetime_s)
     return Issued(certificate, node, invitation.nonce, invitation.expires)
+
+
+def _signed(token: str) -> Invitation:
+    match _parts(token, _INVITATION_MARK, INVITATION_BYTES):
+        case [bytes() as content, bytes() as signature]:
+            invitation = _invitation(content)
+        case _:
+            raise _malformed("it does not hold what an invitation holds")
+    verify(invitation.root, Domain(invitation.genesis_hash, PROTOCOL, phase="invite"), content, signature)
+    return invitation
+
+
+def _request(text: str) -> tuple[str, PublicKey, bytes, bytes]:
+    match _parts(text, _REQUEST_MARK, REQUEST_BYTES):
+        case [bytes() as content, bytes() as signature]:
+            inner = _decoded(content, REQUEST_BYTES)
+        case _:
+            raise _malformed("it does not hold what a request holds")
+    match inner:
+        case [str() as token, bytes() as raw]:
+            return token, PublicKey(raw), content, signature
+    raise _malformed("it does not hold what a request holds")
 
 
 def _invitation(content: bytes) -> Invitation:

@@ -20,6 +20,7 @@ MAX_PROBLEMS = 50
 """What is said of one file: nobody mends more at once."""
 
 _MAX_DURATION_MS = 366 * 24 * 3_600_000
+_MAX_RECORD_TTL_MS = 30 * 24 * 3_600_000
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]{1,64}")  # no control, direction or half characters
 _HEX_32 = re.compile(r"[0-9a-f]{64}")
@@ -266,7 +267,7 @@ def _directory(reader: _Reader, value: object, path: str) -> g.Directory:
     return g.Directory(
         reader.integer(fields, "replicas", path, 1, 16),
         reader.integer(fields, "oneCellBelow", path, 0, 1_000_000),
-        reader.integer(fields, "recordTtl_ms", path, 1_000, _MAX_DURATION_MS),
+        reader.integer(fields, "recordTtl_ms", path, 600_000, _MAX_RECORD_TTL_MS),
         reader.integer(fields, "maxRecords", path, 1, 10_000_000),
         reader.integer(fields, "maxRecordsPerOrg", path, 1, 10_000_000),
     )

@@ -131,6 +131,7 @@ class Node:
         self.hosting = Hosting(OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress)), self.ring)
         self.host = self._host()
         self.trusting.host, self.trusting.paths, self.trusting.links = self.host, paths, self.links
+        self.trusting.sweeping.host = self.host
         self.metrics = Metrics(
             {
                 "host": self.host.statistics,
@@ -287,7 +288,7 @@ class Node:
         self.nursery.start_soon(self._tell_load)
         self.nursery.start_soon(self._tell_time)
         if listed := frozenset(self.opened.trust.trust.revoked):  # a list may have come while this node was down, or just before its end
-            self.nursery.start_soon(self.trusting.disown, listed)
+            self.trusting.sweeping.disown(listed)
 
     def facts_of_start(self) -> Ready:
         """What there is to tell once it serves."""

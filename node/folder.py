@@ -31,7 +31,7 @@ from pathlib import Path
 import meshos
 from meshos.crypto import certificates
 from meshos.crypto.genesis_keys import Root, founding_roots, trust_in
-from meshos.crypto.keys import SigningKey, multikey, node_id
+from meshos.crypto.keys import PublicKey, SigningKey, multikey, node_id
 from meshos.crypto.keystore import NODE_COST, ROOT_COST, Cost, FileKeyStore, Passphrase
 from meshos.errors import BadInput, Broken, Failed, Refused
 from meshos.genesis import MAX_BYTES as MAX_GENESIS_BYTES
@@ -181,22 +181,35 @@ def certify(config: NodeConfig, genesis: Genesis, *, now: float, root_in: NodeCo
     identity = open_identity(config)
     certificate = certificates.issue(root, mesh_id=genesis.mesh_id, org=config.org, node=identity.node.public, now=now)
     remember_issued(at, certificate)
-    install(config, genesis, [certificate, root_certificate(at, root, now=now)], now=now)
+    install(config, genesis, [certificate, root_certificate(at, root, now=now)], now=now, root=root.public)
     return genesis
 
 
-def install(config: NodeConfig, genesis: Genesis, chain: Sequence[bytes], *, now: float) -> None:
+def install(config: NodeConfig, genesis: Genesis, chain: Sequence[bytes], *, now: float, root: PublicKey | None = None) -> None:
     """Put a genesis and the node's certificate (DER) into the folder, once it is clear that they fit the node's key. Behind it in ``chain``
     may stand its root's, which then counts for the node's own organisation: one that did not found the mesh, or has rotated its root.
 
-    Raises Refused as ``verify_chain``, and Refused ``wrong-node-key`` if the certificate is another node's.
+    Anybody can make a root of that name. So it must be the one in the genesis, that of the certificate which is here already, or ``root``:
+    what its organisation's invitation names, or a person. ``opening.py`` believes what lies in the folder.
+
+    Raises Refused as ``verify_chain``, ``root-not-proven``, and ``wrong-node-key`` if the certificate is another node's.
     """
-    roots = founding_roots(genesis) | _root_in(chain, config.org)
-    peer = certificates.verify_chain(chain, trust_in(genesis.mesh_id, roots), now)
-    if peer.org != config.org or peer.node != open_identity(config).node_id:
+    founding, behind, org = founding_roots(genesis), _root_in(chain, config.org), config.org
+    peer = certificates.verify_chain(chain, trust_in(genesis.mesh_id, founding | behind), now)
+    if peer.org != org or peer.node != open_identity(config).node_id:
         raise Refused("wrong-node-key", f"this certificate is for the node {peer.node}, not for the one in {config.dir}")
+    if behind and behind[org].key != root:
+        known = (founding.get(org), own_root(config).get(org))
+        if all(one is None or one.key != behind[org].key for one in known):
+            raise _not_proven(org, multikey(behind[org].key))
     write_file(config.genesis, to_json(genesis))
     write_chain(config, chain)
+
+
+def _not_proven(org: OrgDid, key: str) -> Refused:
+    what = f"the certificate is of the root key {key}, which neither the genesis nor an invitation in this folder gives to {org}"
+    hint = f"if `mesh ledger org {org}` at a node that you trust says the same, say so with --root {key}; else somebody pretends to be it"
+    return Refused("root-not-proven", what, hint=hint)
 
 
 def write_chain(config: NodeConfig, chain: Sequence[bytes]) -> None:

@@ -6,6 +6,9 @@ The roots are those of the members on the ledger, once this node has a ledger (`
 came with the node's own certificate stands for its own organisation for as long as the ledger has no such member: a node has to start, and
 to be let in by others, before it can read that it was admitted.
 
+An organisation that has left while it had a seat is *leaving* until its vote ends: until then its root is believed of the one node that
+votes, so that whoever goes takes no vote along that the others count on.
+
 A certificate on the ledger was looked at by nobody. It counts only if it is one of the very root key that the ledger has
 (``verify_root``); otherwise the organisation has no root until it rotates to a good one, the same at all nodes whatever each had believed
 before (docs/decisions/0021-trust-from-the-ledger.md).
@@ -23,7 +26,7 @@ from meshos.crypto.genesis_keys import Root, founding_roots, trust_in
 from meshos.crypto.keys import PublicKey, public_key_of_multikey
 from meshos.errors import MeshError, Refused
 from meshos.genesis import Genesis
-from meshos.ids import OrgDid, Peer
+from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node import folder
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.limits import LIST_EVERY_S
@@ -73,7 +76,7 @@ class TrustBook:
             newest = held.get(offered.org)
             if newest is not None and offered.number <= newest.number and offered.der != newest.der:
                 logger.warning("older-list", extra={"org": offered.org, "number": offered.number, "held": newest.number})
-        trust, kept = trust_in(self._mesh_id, self.roots, [*held.values(), *found]), {listed.der for listed in found}
+        trust, kept = self._with([*held.values(), *found]), {listed.der for listed in found}
         for org, listed in trust.revoked.items():
             if listed.der not in kept:  # an older one was copied over it: that file is the operator's, and this one outlives a restart
                 folder.write_file(self._revocations / f"held.{folder.list_name(org)}", listed.der)
@@ -94,21 +97,22 @@ class TrustBook:
             return False
         folder.write_file(self._revocations / folder.list_name(org), der)
         self._learned[org] = self._clock()
-        self._take(trust_in(self._mesh_id, self.roots, [*self.trust.revoked.values(), offered]))
+        self._take(self._with([*self.trust.revoked.values(), offered]))
         return True
 
-    def follow(self, members: Mapping[str, tuple[str, bytes]]) -> bool:
+    def follow(self, members: Mapping[str, tuple[str, bytes]], leaving: Mapping[OrgDid, NodeId] = MappingProxyType({})) -> bool:
         """Believe the ``members`` that the ledger has, each by its root key and certificate (blocking); whether that changed anything.
 
-        What another root had revoked counts no more. Raises as ``reload``, when the roots are changed already.
+        Of those that are ``leaving``, whose roots are among these, one node each is believed. What another root had revoked counts no
+        more. Raises as ``reload``, when the roots are changed already.
         """
         roots = {OrgDid(did): root for did, (key, der) in members.items() if (root := self._root_of(OrgDid(did), key, der)) is not None}
         roots |= {did: root for did, root in self._own.items() if did not in members}
-        if roots == self.roots:
+        if roots == self.roots and leaving == self.trust.leaving:
             return False
         kept = [listed for did, listed in self.trust.revoked.items() if did in roots and roots[did].key == self.trust.roots.get(did)]
         self.roots = roots
-        self._take(trust_in(self._mesh_id, roots, kept))
+        self._take(trust_in(self._mesh_id, roots, kept, leaving))
         self.reload()
         return True
 
@@ -117,7 +121,10 @@ class TrustBook:
         return verify_chain([der], self.trust, time.time())
 
     def org_of(self, signer: str, proof: bytes) -> OrgDid:
-        """The organisation of ``signer``, whose certificate ``proof`` is; raises as ``check``, or Refused ``wrong-node-key``."""
+        """The member for which ``signer`` may speak, whose certificate ``proof`` is; raises as ``check``, or Refused ``wrong-node-key``.
+
+        Nobody speaks for one that has left, not the node either that is let in since it votes until the next checkpoint.
+        """
         return self._proved(signer, proof, (self._taken, int(time.time()) // PROOF_S))
 
     def withdrawn(self, certified: Iterable[Certified]) -> list[Certified]:
@@ -151,6 +158,9 @@ class TrustBook:
         self._unbelieved.pop(org, None)
         return root
 
+    def _with(self, revoked: Iterable[RevocationList]) -> Trust:
+        return trust_in(self._mesh_id, self.roots, revoked, self.trust.leaving)
+
     def _take(self, trust: Trust) -> None:
         self.trust = trust
         self._taken += 1  # only now: whoever has read this number checks against this trust
@@ -159,6 +169,8 @@ class TrustBook:
     def _prove(self, signer: str, proof: bytes, since: tuple[int, int]) -> OrgDid:
         del since  # part of the key, so that nothing is remembered for longer, or across a change of trust
         peer = self.check(proof)
+        if peer.org in self.trust.leaving:
+            raise Refused("unknown-org", f"{peer.org} has left this mesh")
         if peer.node != signer:
             raise Refused("wrong-node-key", f"the certificate is {peer.node}'s, the signature {signer[:80]}'s")
         return peer.org
@@ -170,7 +182,13 @@ def lists_in(directory: Path, roots: Mapping[OrgDid, PublicKey]) -> list[Revocat
     """
     found = []
     for path in sorted(directory.glob("*.crl")) if directory.is_dir() else []:
-        listed = _list_in(path, folder.read_file(path), roots)
+        try:
+            data = folder.read_file(path)
+        except MeshError:
+            if path.exists() or path.is_symlink():
+                raise
+            return lists_in(directory, roots)  # a rotation takes a list away once it stands under another name: behind this look, maybe
+        listed = _list_in(path, data, roots)
         if listed is None:
             logger.warning("list-of-no-root", extra={"file": str(path)})
         else:

@@ -4,6 +4,9 @@ Whatever has changed has the same effects, in the same order. TLS gets the new a
 prove again that they may be there; members whose certificate counts no more are expelled, those whose certificate counts again are
 pardoned; the directory lets go of what the former have signed.
 
+Who leaves loses all at once but the link of the node that votes, which others let in until its vote ends with the next checkpoint. It can
+ask them for nothing but what keeps the link (``Assembly``), its records are dropped, and its other nodes are expelled.
+
 A root is rotated because it may be in wrong hands, so what the former root has signed counts no more from that block on. An
 organisation that wants no outage prepares: ``certificate.next.pem`` in a node's folder holds the certificate that its coming root has
 issued. Once that one is good and the node's own is not, the node shows it from then on (docs/decisions/0021-trust-from-the-ledger.md).
@@ -12,7 +15,6 @@ certificate, tries the prepared one, and in turns until one is taken.
 """
 
 import logging
-import random
 import time
 from collections.abc import Sequence
 
@@ -32,22 +34,17 @@ from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.quic import QuicPath
 from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.runtime.links.tls import Credentials
-from meshos.protocols.directory.services import DISOWN
+from meshos.node.sweeping import Sweeping
 from meshos.protocols.ledger.port import LedgerView
 from meshos.protocols.membership.events import Expelled, Pardoned, Recertified
-from meshos.protocols.membership.limits import SPREAD
-from meshos.protocols.membership.revocations import SPREAD_FLOW, TakeRevocations
+from meshos.protocols.membership.revocations import TakeRevocations
 
 logger = logging.getLogger("meshos.node")
 
-DISOWN_S = 600.0
-"""A look at the whole directory takes seconds; more than this, and something is stuck."""
 TRY_S = 3.0
 """So long a certificate is tried before the other one is again."""
 UNKNOWN = frozenset({"unknown-root", *certificates.NOT_VOUCHED})
 """How others refuse a certificate whose root they do not believe."""
-SPREAD_S = 60.0
-"""To offer a few peers a list; who takes longer has it from others, or at a sync."""
 
 
 class Trusting:
@@ -67,8 +64,10 @@ class Trusting:
         self._assembly = assembly
         self._ledger = ledger
         self._nursery = nursery
-        self._roots = Roots(ledger)
+        self._roots = Roots(ledger, lambda: assembly.ledger.core.chain.validators)
+        self.sweeping = Sweeping(assembly.membership, nursery)
         self._changing = trio.Lock()
+        self._looking = False
         self._vouched = True
         self._admitted = opened.genesis.org(opened.me.org) is not None
 
@@ -102,7 +101,8 @@ class Trusting:
 
     def look(self) -> None:
         """The ledger may have moved: follow it, if its roots may be others now."""
-        if self._roots.moved() or not self._vouched:
+        if (self._roots.moved() or not self._vouched) and not self._looking:
+            self._looking = True  # one that waits is enough: it reads what is newest then
             self._nursery.start_soon(self._follow)
 
     def refused(self, name: str) -> None:
@@ -138,12 +138,14 @@ class Trusting:
     async def _follow(self) -> None:
         trust = self._opened.trust
         async with self._changing:
-            members = self._roots.read()
-            if members is None:
+            self._looking = False  # what moves from here on may not be seen in this one
+            believed = self._roots.read()
+            if believed is None:
                 return
-            before = trust.trust
+            before, me = trust.trust, self._opened.me.org
+            leaving = {org: node for org, node in believed.leaving.items() if org != me}  # its own nodes go on together
             try:
-                await trio.to_thread.run_sync(trust.follow, members)
+                await trio.to_thread.run_sync(trust.follow, believed.roots, leaving)
             except MeshError as error:  # of a list in the folder; the roots are changed
                 logger.error("not-reloaded", extra={"err": error.name, "detail": error.detail})
             if trust.trust is not before:
@@ -181,8 +183,8 @@ class Trusting:
             self.host.deliver("membership", Expelled(node))
         for one in pardoned:
             self.host.deliver("membership", Pardoned(one.node))
-        self._nursery.start_soon(self.disown, frozenset(changed))
-        self._nursery.start_soon(self._spread)
+        self.sweeping.disown(changed)
+        self.sweeping.spread()
         told = {"expelled": ",".join(expelled), "pardoned": ",".join(one.node for one in pardoned)}
         logger.info("reloaded", extra={"roots": len(trust.roots), "lists": len(trust.trust.revoked), **told})
 
@@ -245,26 +247,9 @@ class Trusting:
             return error.name not in certificates.NOT_VOUCHED
         return True
 
-    async def _spread(self) -> None:
-        """Others hear of the lists from here, and not only when they happen to ask."""
-        peers = self._assembly.membership.routable_peers()
-        chosen = random.sample(peers, min(SPREAD, len(peers)))
-        try:
-            await self.host.flow(SPREAD_FLOW, chosen, timeout_s=SPREAD_S)
-        except MeshError as error:
-            logger.info("not-spread", extra={"err": error.name, "detail": error.detail})  # the syncs bring them
-
-    async def disown(self, orgs: frozenset[OrgDid]) -> None:
-        """The directory lets go of what nodes of ``orgs`` have signed by certificates that count no more."""
-        try:
-            gone = await self.host.flow(DISOWN, orgs, timeout_s=DISOWN_S)
-        except MeshError as error:
-            logger.error("not-disowned", extra={"err": error.name, "detail": error.detail})
-        else:
-            logger.info("disowned", extra={"records": gone})
-
 
 def _differ(before: Trust, now: Trust) -> set[OrgDid]:
     """The organisations that are not believed as they were."""
     orgs = {*before.roots, *now.roots, *before.revoked, *now.revoked}
-    return {org for org in orgs if before.roots.get(org) != now.roots.get(org) or before.revoked.get(org) is not now.revoked.get(org)}
+    same = {org for org in orgs if (before.roots.get(org), before.leaving.get(org)) == (now.roots.get(org), now.leaving.get(org))}
+    return {org for org in orgs if org not in same or before.revoked.get(org) is not now.revoked.get(org)}

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from meshos import flow_machine
-from meshos.consensus.org import state
+from meshos.consensus.org import tasks
+from meshos.consensus.org.change import Change
 from meshos.consensus.org.commands import Ended, Intent, ListOrphans, RecordOutcome
 from meshos.errors import Refused
 from meshos.flow import Propose
@@ -30,17 +31,17 @@ def cancelled_means_not_done() -> Iterator[None]:
 @contextmanager
 def called_off_tasks_run_on() -> Iterator[None]:
     """The organisation's state takes every task that is called off for one that has not come yet."""
-    with replaced(state, "_call_off", state._keep_from_beginning):
+    with replaced(tasks, "call_off", tasks.keep_from_beginning):
         yield
 
 
 @contextmanager
 def the_last_outcome_counts() -> Iterator[None]:
     """A task that has ended is recovered again, and ends once more, otherwise."""
-    record = state._record_outcome
+    record = tasks.record_outcome
     recover = serve.TaskServices.recover
 
-    def broken(change: state._Change, command: RecordOutcome) -> Ended:
+    def broken(change: Change, command: RecordOutcome) -> Ended:
         return replace(record(change, command), status=command.status)
 
     async def twice(self: serve.TaskServices, argument: object) -> int:
@@ -50,7 +51,7 @@ def the_last_outcome_counts() -> Iterator[None]:
             await self._end(intent, "expired")
         return count
 
-    with replaced(state, "_record_outcome", broken), replaced(serve.TaskServices, "recover", twice):
+    with replaced(tasks, "record_outcome", broken), replaced(serve.TaskServices, "recover", twice):
         yield
 
 

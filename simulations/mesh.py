@@ -17,7 +17,7 @@ from meshos.effects import Machine
 from meshos.flow_machine import Flows
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, org_did
 from meshos.node.kernel.agents import LookAtAgents, StartAgent, StopAgent
-from meshos.node.kernel.assembly import STORED, Assembly, Outside, any_member, assemble
+from meshos.node.kernel.assembly import STORED, Assembly, Outside, any_linked, assemble
 from meshos.node.kernel.payments import USUAL, Terms
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Watch
@@ -74,6 +74,7 @@ class Mesh:
         whole: bool,
         raft: RaftConfig = RAFT,
         terms: Terms = USUAL,
+        people: bool = False,
     ) -> None:
         self.world = world
         self.timing = timing
@@ -84,7 +85,7 @@ class Mesh:
         self.ids = node_ids(count)
         self.org_of = {node: _org(number % (orgs or count)) for number, node in enumerate(self.ids)}
         self.holder = {org: node for node, org in reversed(self.org_of.items())}
-        self.genesis = simulated_genesis(world.seed, self.holder if whole else {})
+        self.genesis = simulated_genesis(world.seed, self.holder if whole else {}, people=people)
         self.seeds = [Seed(node, f"{node}:2") for node in self.ids[:SEEDS]]
         self.assemblies: dict[NodeId, Assembly] = {}
         self.built: Callable[[SimNode, Assembly], None] = lambda node, assembly: None
@@ -156,7 +157,7 @@ class Mesh:
             subscribers=(KERNEL,),
         )
         flows = Flows(membership_services(self.authority.verifier, domain, self.authority.check), limit=1000)
-        rpc = Rpc(Peer(node.name, node.spec.org), {MEMBERSHIP: any_member, PROBE_PROTOCOL: any_member}, node.rng)
+        rpc = Rpc(Peer(node.name, node.spec.org), {MEMBERSHIP: any_linked, PROBE_PROTOCOL: any_linked}, node.rng)
         return {"membership": membership, "flows": flows, "rpc": rpc, KERNEL: Watch()}
 
     def _whole(self, node: SimNode) -> Mapping[str, Machine]:

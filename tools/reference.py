@@ -15,6 +15,8 @@ from typing import Any
 import typer
 
 from meshos import catalogue
+from meshos.consensus.ledger.parameters import SPECS, from_genesis
+from meshos.node import folder
 from meshos.node.cli import later, main
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -108,7 +110,24 @@ def limits_page() -> str:
     return "\n\n".join(parts) + "\n" + "\n".join(rows) + "\n"
 
 
-PAGES = {"cli.md": commands_page, "errors.md": errors_page, "limits.md": limits_page}
+def parameters_page() -> str:
+    """What the organisations decide together about how their mesh works."""
+    parts = [
+        "# Parameters of the mesh",
+        MADE,
+        "They are on the ledger: genesis gives the first values, motions and decisions change them (`mesh propose`). All are whole "
+        "numbers; a name that ends with `-ms` is in milliseconds. The coordinators may decide on some by themselves, in small steps.",
+    ]
+    new = from_genesis(folder.template())
+    rows = [
+        f"| `{name}` | {new[name]:,} | {spec.least:,} | {spec.most:,} | {'coordinators' if spec.autonomous else 'all'} | {spec.read_by} |"
+        for name, spec in SPECS.items()
+    ]
+    parts.append("\n".join(["| name | in a new mesh | least | most | decided by | read by |", "|---|---|---|---|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+PAGES = {"cli.md": commands_page, "errors.md": errors_page, "limits.md": limits_page, "parameters.md": parameters_page}
 
 
 @contextlib.contextmanager

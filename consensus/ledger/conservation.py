@@ -11,7 +11,7 @@ from typing import TypeVar
 from meshos.consensus.ledger.accounts import ACCOUNTS, TOTALS
 from meshos.consensus.ledger.agenda import AGENDA, DUE, PRUNE, Agenda
 from meshos.consensus.ledger.approvals import DECISIONS, OPEN, WAITING
-from meshos.consensus.ledger.commitments import COMMITMENTS
+from meshos.consensus.ledger.commitments import COMMITMENTS, FORGOTTEN, WITHDRAWN
 from meshos.consensus.ledger.draft import Table
 from meshos.consensus.ledger.keys import KEYS, RETIRED, RETIRED_KEYS
 from meshos.consensus.ledger.members import ORGS
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 def faults(view: View) -> list[str]:
     """What does not hold in the state, one sentence each; empty if all is well."""
-    return [*_tokens(view), *_tabs(view), *_counts(view), *_keys(view), *_deadlines(view)]
+    return [*_tokens(view), *_tabs(view), *_counts(view), *_agents(view), *_keys(view), *_deadlines(view)]
 
 
 def _all(view: View, table: Table[T]) -> Iterator[tuple[bytes, T]]:
@@ -64,7 +64,7 @@ def _counts(view: View) -> Iterator[str]:
     waiting = WAITING.read(view, b"") or ()
     counted = {
         "tabs": Counter(tab.org for _, tab in _all(view, TABS)),
-        "agents": Counter(commitment.org for _, commitment in _all(view, COMMITMENTS)),
+        "agents": Counter(commitment.org for _, commitment in _all(view, COMMITMENTS) if commitment.record),
         "motions": Counter(motion.by for _, motion in _all(view, MOTIONS)),
         "decisions": Counter(decision.by for decision in decisions.values() if decision.status == OPEN),
         "kept decisions": Counter(decision.by for decision in decisions.values()),
@@ -84,6 +84,29 @@ def _counts(view: View) -> Iterator[str]:
         yield "the list of decisions that wait is not that of the open ones"
 
 
+def _agents(view: View) -> Iterator[str]:
+    """Each tombstone is on the agenda, counted, and no higher than its organisation says; its floor is no higher either."""
+    gone = {id_: one for id_, one in _all(view, COMMITMENTS) if not one.record}
+    due = {(at, id_) for at, what, id_ in _forgotten(view) if what == FORGOTTEN}
+    if due != {(one.forgotten_ms, id_) for id_, one in gone.items()}:
+        yield "the agents that are to be forgotten are not those that were withdrawn"
+    withdrawn = {org.decode(): said for org, said in _all(view, WITHDRAWN)}
+    counted = Counter(one.org for one in gone.values())
+    if counted != {org: said.remembered for org, said in withdrawn.items() if said.remembered}:
+        yield "the counts of withdrawn agents are not those of their tombstones"
+    if any(one.version > withdrawn[one.org].highest for one in gone.values() if one.org in withdrawn):
+        yield "an agent was withdrawn in a version above the highest of its organisation"
+    if any(said.floor > said.highest for said in withdrawn.values()):
+        yield "a floor is above all that was withdrawn"
+
+
+def _forgotten(view: View) -> Iterator[tuple[int, str, bytes]]:
+    """What is on the list of what is to be forgotten."""
+    for name, _ in _all(view, PRUNE):
+        what, _, id_ = name[8:].partition(b"/")
+        yield int.from_bytes(name[:8], "big"), what.decode(), id_
+
+
 def _keys(view: View) -> Iterator[str]:
     keys = {name.decode(): key for name, key in _all(view, KEYS)}
     named: set[str] = set()
@@ -94,9 +117,7 @@ def _keys(view: View) -> Iterator[str]:
             yield f"a key of {did.decode()} does not count, or belongs to another"
     if named != {name for name, key in keys.items() if key.role != RETIRED}:
         yield "a key counts that no organisation has"
-    waiting = Counter(
-        keys[id_.decode()].org for what, _, id_ in (name[8:].partition(b"/") for name, _ in _all(view, PRUNE)) if what == b"key"
-    )
+    waiting = Counter(keys[id_.decode()].org for _, what, id_ in _forgotten(view) if what == "key")
     if waiting != {org.decode(): count for org, count in _all(view, RETIRED_KEYS)}:
         yield "the counts of retired keys are not those of the keys that are to be forgotten"
     seats = SEATS.read(view, b"")

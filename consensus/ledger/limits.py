@@ -58,6 +58,10 @@ MAX_NODES = 32
 COSIGNED_BYTES = 1_024 + MAX_NODES * (64 + 64)
 """A hand-over signed by all nodes of an organisation."""
 
+STATEMENT_MS = 600_000
+"""How far ahead of ledger time a statement of nodes about their seat may end: what some of them signed in one outage must not lie ready for
+the next."""
+
 RETIRED_MS = MAX_LIFETIME_MS
 """How long a retired key is remembered: until all that it signed while it counted has expired."""
 
@@ -67,6 +71,16 @@ same, and a node by itself can use up half of it."""
 
 MAX_AGENTS = 1_000
 """Agents of one organisation whose records are committed to; as many as it may have (``consensus/org/limits.py``)."""
+
+MAX_WITHDRAWN = MAX_AGENTS
+"""Withdrawn agents of one organisation that are remembered at a time, before it may have no new ones: nobody grows the state by deploying
+and withdrawing. Agents can be withdrawn all the same, and deployed again."""
+
+WITHDRAWN_MS = 7 * DAY_MS
+"""How long each is remembered: longer than a deployment waits for its commitment, whatever happens to the organisation's nodes."""
+
+MAX_VERSION_STEP = 1 << 32
+"""How far above all that is known the version of a record may be: a node that lies uses up no more of an organisation's numbers."""
 
 MAX_COORDINATORS = 100
 """Meta-coordinators: as many as validators. All of them may vote on one decision."""
@@ -120,6 +134,7 @@ NOTICE_BLOCKS = 128
 """Between the decision on an activation height and that height: two checkpoints, so that everybody has heard of it."""
 
 assert MAX_LIFETIME_MS <= RETIRED_MS, "a retired key is forgotten only when nothing that it signed can be replayed"
+assert STATEMENT_MS <= MAX_LIFETIME_MS
 assert SMALL_BYTES < REASONED_BYTES and CERTIFIED_BYTES < MAX_REQUEST_BYTES and COSIGNED_BYTES < MAX_REQUEST_BYTES
 assert MAX_DECISIONS_PER_ORG < MAX_OPEN_DECISIONS and MAX_DECISIONS_PER_ORG < MAX_KEPT_DECISIONS_PER_ORG
 assert len(b"prune/") + 8 + MAX_NAME_CHARS + MAX_KIND_CHARS // 2 <= MAX_KEY_BYTES

@@ -1,9 +1,8 @@
 """Parameters: the mesh's configuration, from genesis and then changed by motions and decisions; each change makes a new version.
 
 All are whole numbers. ``SPECS`` says for each between which bounds it lies, whether coordinators may change it by themselves
-(``approvals.py``), and how much a change of it matters. Of these the records' lifetime and the weights of the trust score are only kept
-here: the directory has a lifetime of its own, and nothing computes the score yet. What people may do (seats, pauses, overruling) is no
-parameter: it stands in genesis.
+(``approvals.py``), how much a change of it matters, and which part reads it. Of these the weights of the trust score are only kept here:
+nothing computes the score yet. What people may do (seats, pauses, overruling) is no parameter: it stands in genesis.
 """
 
 from collections.abc import Mapping
@@ -25,29 +24,35 @@ TRUST = "trust-"
 
 @frozen
 class Spec:
-    """What a parameter may be. ``sensitivity``: the risk of doubling it or taking it to nothing, of MAX_RISK."""
+    """What a parameter may be. ``sensitivity``: the risk of doubling it or taking it to nothing, of MAX_RISK. ``read_by``: who obeys it."""
 
     least: int
     most: int
     autonomous: bool
     sensitivity: int
+    read_by: str
 
 
 _YEAR_MS = 366 * DAY_MS
+_NOBODY = "nobody yet: it is for the trust score, which nothing computes so far"
 
 SPECS: Mapping[str, Spec] = {
-    "approval-timeout-ms": Spec(1_000, _YEAR_MS, False, MAX_RISK),
-    "directory-max-records": Spec(1, 10_000_000, True, 60),
-    "directory-max-records-per-org": Spec(1, 10_000_000, True, 60),
-    "directory-record-ttl-ms": Spec(60_000, 30 * DAY_MS, True, 40),
-    "dispute-ms": Spec(1_000, 30 * DAY_MS, True, 80),
-    "risk-threshold": Spec(0, MAX_RISK, False, MAX_RISK),
-    "trust-attestations": Spec(0, 100, True, 50),
-    "trust-compliance": Spec(0, 100, True, 50),
-    "trust-credentials": Spec(0, 100, True, 50),
-    "trust-history": Spec(0, 100, True, 50),
-    "trust-uptime": Spec(0, 100, True, 50),
-    "voting-period-ms": Spec(1_000, _YEAR_MS, False, MAX_RISK),
+    "approval-timeout-ms": Spec(1_000, _YEAR_MS, False, MAX_RISK, "the ledger: how long a decision waits for approvals"),
+    "directory-max-records": Spec(1, 10_000_000, True, 60, "every node's directory, within its own limits: how many records it holds"),
+    "directory-max-records-per-org": Spec(
+        1, 10_000_000, True, 60, "every node's directory, within its own limits: how many of one organisation"
+    ),
+    "directory-record-ttl-ms": Spec(
+        600_000, 30 * DAY_MS, True, 40, "every node's directory: how long a record lives; its owner renews it at a third of that"
+    ),
+    "dispute-ms": Spec(1_000, 30 * DAY_MS, True, 80, "the ledger: how long a provider can redeem after a caller began to close its tab"),
+    "risk-threshold": Spec(0, MAX_RISK, False, MAX_RISK, "the ledger: above this risk a decision waits for approvals"),
+    "trust-attestations": Spec(0, 100, True, 50, _NOBODY),
+    "trust-compliance": Spec(0, 100, True, 50, _NOBODY),
+    "trust-credentials": Spec(0, 100, True, 50, _NOBODY),
+    "trust-history": Spec(0, 100, True, 50, _NOBODY),
+    "trust-uptime": Spec(0, 100, True, 50, _NOBODY),
+    "voting-period-ms": Spec(1_000, _YEAR_MS, False, MAX_RISK, "the ledger: how long a motion can be voted on"),
 }
 """In the order of their names, which is the order in which they are kept."""
 

@@ -19,6 +19,8 @@ from meshos.consensus.ledger.results import Result
 from meshos.consensus.ledger.seats import SEATS, Seats
 from meshos.consensus.ledger.tabs import PAIRS, TABS, Tab, pair
 from meshos.consensus.ledger.transaction import Transaction
+from meshos.consensus.pbft.validators import ValidatorSet
+from meshos.ids import NodeId
 from meshos.storage.store import View
 from meshos.values import frozen
 
@@ -66,6 +68,13 @@ def roots(state: View) -> dict[str, tuple[str, bytes]]:
     """The trust bundle: of each member its root key (Multikey), and the certificate (DER) that it gave, which nobody has looked at."""
     found = ((did, org.root, CERTIFICATES.read(state, did)) for did, org in orgs(state) if not org.left_ms)
     return {did: (root, der or b"") for did, root, der in found}
+
+
+def leaving(state: View, deciding: ValidatorSet) -> dict[str, tuple[str, bytes, NodeId]]:
+    """Who has left, and is among those that are ``deciding`` now: as ``roots``, and the node that votes until the next checkpoint."""
+    found = ((entry.org, entry.node, ORGS.read(state, entry.org)) for entry in deciding.entries)
+    gone = [(did, node, org.root) for did, node, org in found if org is not None and org.left_ms]
+    return {did: (root, CERTIFICATES.read(state, did) or b"", node) for did, node, root in gone}
 
 
 def seats(state: View) -> Seats:

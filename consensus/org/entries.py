@@ -185,6 +185,13 @@ def decode_agent(value: bytes) -> Agent:
     return Agent(id_, name, version, file, folder, record, tuple(Tool(*tool) for tool in tools), price, at_ms, withdrawn)
 
 
+def oldest_withdrawn(view: View, until_ms: int) -> AgentId | None:
+    """Which agent was withdrawn first, by ``until_ms`` at the latest; None: none was. Reads all."""
+    agents = (decode_agent(value) for _, value in view.scan(agent_key("")))
+    gone = [(agent.at_ms, agent.agent) for agent in agents if agent.withdrawn and agent.at_ms <= until_ms]
+    return min(gone)[1] if gone else None
+
+
 def write_agent(agent: Agent) -> bytes:
     """The value of ``agent``."""
     tools = [[tool.name, tool.rerun] for tool in agent.tools]

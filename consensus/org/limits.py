@@ -44,7 +44,11 @@ PURGED_PER_COMMAND = 4
 """Expired tasks removed with each new one: more than come in, so the table shrinks, and no command is slow."""
 
 MAX_AGENTS = 1000
-"""Agents of one organisation, withdrawn ones (which keep their version) included."""
+"""Agents of one organisation, withdrawn ones (which keep their version) included while there is room for them."""
+
+WITHDRAWN_MS = 7 * 24 * HOUR_MS
+"""How long a withdrawn agent keeps its place in a table that is full: until every record of it has lapsed, and the ledger has heard of it
+(``consensus/ledger/commitments.py``, which keeps what its version was)."""
 
 AGENTS_DECODED = 64
 """Agents that are kept decoded between their calls: at most 20 MiB, where all records are as large as they may be."""

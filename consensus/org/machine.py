@@ -32,7 +32,7 @@ from meshos.consensus.org.commands import (
 from meshos.consensus.org.entries import read_ended, read_task
 from meshos.consensus.org.limits import LOOK_S, LOOKED_AT, MAX_RECORDED_RESULT_BYTES, MAX_WAITING
 from meshos.consensus.org.queries import open_intents
-from meshos.consensus.org.state import no_task
+from meshos.consensus.org.tasks import no_task
 from meshos.consensus.raft.events import Fence
 from meshos.consensus.raft.replica import Replica
 from meshos.effects import Completed, Err, Ok, Outcome, Tell, Tick

@@ -37,7 +37,7 @@ from meshos.consensus.org.entries import (
     task_key,
 )
 from meshos.consensus.org.limits import MAX_AUDIT, MAX_NAME_CHARS, MAX_PAGE
-from meshos.consensus.org.state import no_task
+from meshos.consensus.org.tasks import no_task
 from meshos.errors import Refused
 from meshos.ids import NodeId, TaskId
 from meshos.storage.store import View

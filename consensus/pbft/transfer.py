@@ -7,7 +7,8 @@ it fetches the parts of the state one by one, each proven by the checkpoint's ro
 From the first part on the state here is neither the old nor the new one. A mark on the disk says so, and as long as it is there this node
 neither executes nor votes, and goes on after a restart. There is no way back then, so whoever was the first to offer a state is not the
 only one asked: all validators take turns until the state is whole, and after a round in which nobody gave the next part somebody
-else names the state to be taken. Of N that are asked, one honest one whose turn it is to name it is enough.
+else names the state to be taken, none older than the blocks that were here. Of N that are asked, one honest one whose turn it is to name it
+is enough.
 
 Trust in old keys: an attacker with the keys of a quorum of a past epoch could invent later ones. Who joins after long absence
 compares a recent header hash out of band, as everywhere (in CometBFT's words: weak subjectivity).
@@ -71,7 +72,7 @@ class Transfer:
         if self._target is not None:
             desk.send(self._asked, FetchChunk(self._target.header.height, self._at))
         else:
-            desk.send(self._asked, FetchCheckpoint(max(self._steps, default=desk.chain.epoch)))
+            desk.send(self._asked, FetchCheckpoint(self._newest_epoch))
         desk.again(TRANSFER, desk.timing.fetch_ms)
 
     def in_vain(self) -> None:
@@ -106,19 +107,34 @@ class Transfer:
         self._sources.clear()
         self._desk.timers.stop(TRANSFER)
 
+    @property
+    def _newest_epoch(self) -> int:
+        """The newest whose validators are known here."""
+        return max(self._steps, default=self._desk.chain.epoch)
+
+    @property
+    def _lowest(self) -> int:
+        """The lowest height of a checkpoint that may be taken. Not below the head that was here, even where its state is gone: the votes
+        and promises on this disk stand on it, and what was committed is never taken back."""
+        desk = self._desk
+        return desk.chain.height if desk.restoring else desk.chain.height + 1
+
     def on_checkpoints(self, sender: NodeId, message: Checkpoints) -> None:
-        """A checkpoint and the epochs before it, whose signatures hold."""
+        """A checkpoint and the epochs before it, whose signatures hold. One that helps nothing is as good as none: the next is asked when
+        the time for it is over, so that those who have nothing newer are not asked again and again at once."""
         desk, checkpoint = self._desk, message.checkpoint
         if not self.awaits(sender):
             return
+        newest = self._newest_epoch
         for step in message.steps:
             if step.validators.epoch > desk.chain.epoch:
                 self._steps[step.validators.epoch] = step
         if checkpoint is None:
-            if message.steps:
+            if self._newest_epoch > newest:  # known ones are genuine, but a liar could tell them for ever
                 self.ask()
-        elif checkpoint.header.height <= desk.chain.height and not desk.restoring:
-            self.in_vain()
+        elif checkpoint.header.height < self._lowest:
+            if not desk.restoring:
+                self.in_vain()
         else:
             self._after = self._validators_after(checkpoint)
             if self._after is not None:

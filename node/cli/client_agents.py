@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from meshos.errors import BadInput
+from meshos.node.cli.client_answer import ask, for_program
 from meshos.node.cli.client_connection import Client, Target, full_id
 from meshos.node.cli.client_text import duration, mesh, number, org_name, plural, rows_of, short, table_of, texts_of
-from meshos.node.cli.output import clean, document, note, ok, progress, say, table, warn
+from meshos.node.cli.output import clean, note, ok, progress, say, table, warn
 
 DEPLOY_S = 130.0
 MAX_AGENT_FILE = 64 * 1024
@@ -39,8 +40,7 @@ def deploy(target: Target, file: Path, region: str | None, replicas: int | None,
         if not quiet:
             shown.at(f"starting {agent['name']} on {target.name}")
         answer = client.post("v1", "agents", body=body, timeout_s=DEPLOY_S)
-    if as_json:
-        document("deploy", answer)
+    if for_program("deploy", answer, as_json=as_json):
         return
     say(str(answer["agentId"]))
     if quiet:
@@ -85,33 +85,27 @@ def undeploy(target: Target, agent_id: str, *, as_json: bool) -> None:
     """See ``client.undeploy``."""
     with Client(target) as client:
         answer = client.delete("v1", "agents", full_id(client, agent_id), timeout_s=DEPLOY_S)
-    if as_json:
-        document("undeploy", answer)
-    else:
-        ok(f"{answer.get('name')} is gone; nobody finds it any more")
+    if for_program("undeploy", answer, as_json=as_json):
+        return
+    ok(f"{answer.get('name')} is gone; nobody finds it any more")
 
 
 def agents(target: Target, *, quiet: bool, as_json: bool) -> None:
     """See ``client.agents``."""
-    with Client(target) as client:
-        answer = client.get("v1", "agents")
+    answer = ask(target, "v1", "agents")
     rows = rows_of(answer.get("agents"))
-    if as_json:
-        document("agents", answer)
-    elif quiet:
-        for row in rows:
-            say(str(row.get("agentId")))
-    else:
-        shown: list[tuple[object, ...]] = []
-        for row in rows:
-            replicas = table_of(row.get("replicas"))
-            tasks = ", ".join(str(one.get("name")) for one in rows_of(row.get("tasks")))
-            notes = "; ".join(filter(None, ("in quarantine" if row.get("quarantined") else "", str(row.get("note") or ""))))
-            count = f"{replicas.get('running', 0)}/{replicas.get('wanted', 0)}"
-            shown.append((short(row.get("agentId")), row.get("name"), row.get("state"), count, tasks, notes))
-        columns = ("ID", "NAME", "STATE", "REPLICAS", "TASKS", "NOTE")
-        table(_without_empty(columns, shown), [_kept(columns, shown, row) for row in shown], right=("REPLICAS",))
-        note(f"{plural(len(rows), 'agent')}, as {target.name} sees it")
+    if for_program("agents", answer, as_json=as_json, quiet=quiet, ids=[row.get("agentId") for row in rows]):
+        return
+    shown: list[tuple[object, ...]] = []
+    for row in rows:
+        replicas = table_of(row.get("replicas"))
+        tasks = ", ".join(str(one.get("name")) for one in rows_of(row.get("tasks")))
+        notes = "; ".join(filter(None, ("in quarantine" if row.get("quarantined") else "", str(row.get("note") or ""))))
+        count = f"{replicas.get('running', 0)}/{replicas.get('wanted', 0)}"
+        shown.append((short(row.get("agentId")), row.get("name"), row.get("state"), count, tasks, notes))
+    columns = ("ID", "NAME", "STATE", "REPLICAS", "TASKS", "NOTE")
+    table(_without_empty(columns, shown), [_kept(columns, shown, row) for row in shown], right=("REPLICAS",))
+    note(f"{plural(len(rows), 'agent')}, as {target.name} sees it")
 
 
 def _without_empty(columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> list[str]:
@@ -139,8 +133,7 @@ def publish(target: Target, file: Path, *, as_json: bool) -> int:
             seen += len(batch)
             if not as_json:
                 shown.at(f"{seen} lines sent, {accepted} published")
-    if as_json:
-        document("publish", {"accepted": accepted, "refused": refused})
+    if for_program("publish", {"accepted": accepted, "refused": refused}, as_json=as_json):
         return int(accepted == 0 and bool(refused))
     for row in refused[:20]:
         warn(f"{file.name}:{row['line']}: {row.get('detail')} [{row.get('name')}]")
@@ -183,8 +176,7 @@ def discover(target: Target, body: Mapping[str, object], *, quiet: bool, as_json
     """See ``client.discover``."""
     with Client(target) as client:
         answer = client.post("v1", "discover", body=body)
-    if as_json:
-        document("discover", answer)
+    if for_program("discover", answer, as_json=as_json):
         return
     rows = rows_of(answer.get("agents"))
     if quiet:

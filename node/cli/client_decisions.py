@@ -1,32 +1,25 @@
 """approvals, propose, approve, reject, pause."""
 
 import json
-import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from meshos.errors import BadInput
 from meshos.node.cli import client_proposals
+from meshos.node.cli.client_answer import ask, for_program, order
 from meshos.node.cli.client_connection import Client, Target
-from meshos.node.cli.client_ledger import GRACE_S
 from meshos.node.cli.client_text import digits, left, org_name, plural, rows_of, table_of, texts_of
-from meshos.node.cli.output import document, note, ok, say, table, warn
+from meshos.node.cli.output import note, ok, say, table, warn
 
 MAX_FILE = 64 * 1024
 
 
 def approvals(target: Target, *, everything: bool, quiet: bool, as_json: bool) -> None:
     """See ``decisions.approvals``."""
-    with Client(target) as client:
-        answer = client.get("v1", "approvals") if everything else client.query({"state": "open"}, "v1", "approvals")
+    answer = ask(target, "v1", "approvals", only=None if everything else {"state": "open"})
     rows = rows_of(answer.get("approvals"))
-    if as_json:
-        document("approvals", answer)
-        return
-    if quiet:
-        for row in rows:
-            say(str(row.get("id")))
+    if for_program("approvals", answer, as_json=as_json, quiet=quiet, ids=[row.get("id") for row in rows]):
         return
     columns = ("ID", "ACTION", "RISK", "STATE", "APPROVED", "EXPIRES", "BY", "WHY")
     table(columns, [_row(row) for row in rows], right=("RISK",))
@@ -72,16 +65,13 @@ def propose(target: Target, file: Path, timeout_s: float, *, vote: bool, as_json
     reason = content.pop("reason", None)
     if not isinstance(reason, str) or not content:
         raise BadInput("bad-proposal", f"{file} has no reason or no action", hint="see `mesh propose --help` for how it looks")
-    put(target, content, reason, timeout_s, "propose" if as_json else "")
+    put(target, content, reason, timeout_s, "propose", as_json=as_json)
 
 
-def put(target: Target, action: Mapping[str, object], reason: str, timeout_s: float, schema: str) -> None:
-    """Propose ``action``, and say how it stands; as a document under the name ``schema``, where there is one."""
-    body = {"action": action, "reason": reason, "timeout": timeout_s, "idempotencyKey": secrets.token_hex(16)}
-    with Client(target) as client:
-        answer = client.post("v1", "approvals", body=body, timeout_s=timeout_s + GRACE_S)
-    if schema:
-        document(schema, answer)
+def put(target: Target, action: Mapping[str, object], reason: str, timeout_s: float, command: str, *, as_json: bool) -> None:
+    """Propose ``action``, and say how it stands; a document is that of ``command``."""
+    answer = order(target, "v1", "approvals", body={"action": action, "reason": reason}, timeout_s=timeout_s)
+    if for_program(command, answer, as_json=as_json):
         return
     say(str(answer.get("id")))
     _verdict(answer, f"proposed: {action_text(answer)}, risk {answer.get('risk')}")
@@ -91,16 +81,14 @@ def put(target: Target, action: Mapping[str, object], reason: str, timeout_s: fl
 
 def judge(target: Target, decision: str, act: str, reason: str, key: Path | None, timeout_s: float, *, as_json: bool) -> None:
     """See ``decisions.approve`` and ``decisions.reject``."""
-    with Client(target) as client:
-        if key is None:
-            body = {"reason": reason, "timeout": timeout_s, "idempotencyKey": secrets.token_hex(16)}
-            answer = client.post("v1", "approvals", decision, act, body=body, timeout_s=timeout_s + GRACE_S)
-        else:
-            from meshos.node.cli import signing
+    if key is None:
+        answer = order(target, "v1", "approvals", decision, act, body={"reason": reason}, timeout_s=timeout_s)
+    else:
+        from meshos.node.cli import signing
 
+        with Client(target) as client:
             answer = signing.judge(client, decision, act, reason, key, timeout_s)
-    if as_json:
-        document(act, answer)
+    if for_program(act, answer, as_json=as_json):
         return
     say(str(answer.get("state")))
     _verdict(answer, f"{answer.get('act') or act} of {digits(answer)} ({action_text(answer)}) stands in block {answer.get('height')}")
@@ -113,8 +101,7 @@ def pause(target: Target, key: Path, minutes: float, reason: str, timeout_s: flo
     with Client(target) as client:
         done = signing.pause(client, key, round(minutes * 60_000), reason, timeout_s)
         answer = {**done, "pausedUntil": client.query({"state": "open"}, "v1", "approvals").get("pausedUntil")}
-    if as_json:
-        document("pause", answer)
+    if for_program("pause", answer, as_json=as_json):
         return
     say(str(answer.get("pausedUntil")))
     ok(f"autonomy is paused in the whole mesh until {answer.get('pausedUntil')}")

@@ -1,28 +1,26 @@
 """wallet and ledger: what a node says of the ledger, as tables."""
 
 import base64
-import secrets
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from meshos.errors import Refused, Unreachable
+from meshos.node.cli.client_answer import GRACE_S, ask, for_program, order
 from meshos.node.cli.client_connection import Client, Target
 from meshos.node.cli.client_text import org_name, plural, rows_of, short, table_of, texts_of
 from meshos.node.cli.output import block as printed
-from meshos.node.cli.output import document, note, ok, say, table, warn
+from meshos.node.cli.output import note, ok, say, table, warn
+from meshos.node.cli.paid_tabs import PaidTab, paid_tabs
 
-GRACE_S = 5.0
-"""How much longer than the node itself a command waits."""
 SHOWN = 12
 """Hex digits of an id that are shown: enough to be asked for with."""
 
 
 def head(target: Target, *, as_json: bool) -> None:
     """See ``ledger.head``."""
-    with Client(target) as client:
-        answer = client.get("v1", "ledger", "head")
-    if as_json:
-        document("ledger-head", answer)
+    answer = ask(target, "v1", "ledger", "head")
+    if for_program("ledger-head", answer, as_json=as_json):
         return
     say(str(answer.get("height")))
     printed("\n".join(head_lines(answer)))
@@ -47,10 +45,8 @@ def head_lines(answer: Mapping[str, object]) -> list[str]:
 
 def block(target: Target, height: int, *, as_json: bool) -> None:
     """See ``ledger.block``."""
-    with Client(target) as client:
-        answer = client.get("v1", "ledger", "blocks", str(height))
-    if as_json:
-        document("ledger-block", answer)
+    answer = ask(target, "v1", "ledger", "blocks", str(height))
+    if for_program("ledger-block", answer, as_json=as_json):
         return
     signed = ", ".join(org_name(one) for one in texts_of(answer.get("signedBy")))
     transactions = rows_of(answer.get("transactions"))
@@ -63,10 +59,8 @@ def block(target: Target, height: int, *, as_json: bool) -> None:
 
 def tx(target: Target, transaction: str, *, as_json: bool) -> None:
     """See ``ledger.tx``."""
-    with Client(target) as client:
-        answer = client.get("v1", "transactions", transaction)
-    if as_json:
-        document("ledger-tx", answer)
+    answer = ask(target, "v1", "transactions", transaction)
+    if for_program("ledger-tx", answer, as_json=as_json):
         return
     say(_came(answer))
     note(f"{answer.get('kind')} in block {answer.get('height')}, by {_who(answer)}, nonce {answer.get('nonce')}; {answer.get('txId')}")
@@ -74,10 +68,8 @@ def tx(target: Target, transaction: str, *, as_json: bool) -> None:
 
 def key(target: Target, name: str, *, as_json: bool) -> None:
     """See ``ledger.key``."""
-    with Client(target) as client:
-        answer = client.get("v1", "ledger", "keys", name)
-    if as_json:
-        document("ledger-key", answer)
+    answer = ask(target, "v1", "ledger", "keys", name)
+    if for_program("ledger-key", answer, as_json=as_json):
         return
     called = f" ({answer['name']})" if answer.get("name") else ""
     say(str(answer.get("nonce")))
@@ -90,8 +82,7 @@ def org(target: Target, did: str | None, *, as_json: bool) -> None:
     """See ``ledger.org``."""
     with Client(target) as client:
         answer = client.get("v1", "ledger", "orgs", did or str(client.get("v1", "status").get("org")))
-    if as_json:
-        document("ledger-org", answer)
+    if for_program("ledger-org", answer, as_json=as_json):
         return
     rows: list[tuple[object, ...]] = [("root", "", "", answer.get("root"))]
     rows += [("node", one.get("name"), _seat_of(answer, one), one.get("node_id")) for one in rows_of(answer.get("nodes"))]
@@ -116,8 +107,7 @@ def send(target: Target, transaction: str, timeout_s: float, *, as_json: bool) -
     sent = {"request": transaction.strip(), "timeout": timeout_s}
     with Client(target) as client:
         answer = client.post("v1", "transactions", body=sent, timeout_s=timeout_s + GRACE_S)
-    if as_json:
-        document("ledger-send", answer)
+    if for_program("ledger-send", answer, as_json=as_json):
         return
     say(str(answer.get("txId")))
     ok(f"{answer.get('outcome')} in block {answer.get('height')}")
@@ -125,13 +115,11 @@ def send(target: Target, transaction: str, timeout_s: float, *, as_json: bool) -
 
 def proof(target: Target, key: str, out: Path, *, as_json: bool) -> None:
     """See ``ledger.proof``."""
-    with Client(target) as client:
-        answer = client.get("v1", "ledger", "proofs", *key.split("/", 1))
+    answer = ask(target, "v1", "ledger", "proofs", *key.split("/", 1))
     data = base64.b64decode(str(answer.get("proof")))
     present = _is_there(data)
     out.write_bytes(data)
-    if as_json:
-        document("ledger-proof", {"file": str(out), "key": key, "bytes": len(data), "present": present})
+    if for_program("ledger-proof", {"file": str(out), "key": key, "bytes": len(data), "present": present}, as_json=as_json):
         return
     say(str(out))
     what = f"what the ledger has under {key}" if present else f"that the ledger has nothing under {key}"
@@ -153,8 +141,8 @@ def balance(target: Target, did: str | None, *, as_json: bool) -> None:
     with Client(target) as client:
         whose = did or str(client.get("v1", "status").get("org"))
         answer = client.get("v1", "accounts", whose)
-    if as_json:
-        document("wallet-balance", answer)
+        paid = [] if as_json else paid_tabs(client, whose, answer)
+    if for_program("wallet-balance", answer, as_json=as_json):
         return
     say(f"{answer.get('balance')} MESH")
     tabs = rows_of(answer.get("tabs"))
@@ -165,19 +153,28 @@ def balance(target: Target, did: str | None, *, as_json: bool) -> None:
         ]
         table(("TAB", "PAYS", "EARNS", "RESERVED", "REDEEMED"), rows, right=("RESERVED", "REDEEMED"))
     note(f"{whose} at block {answer.get('height')}; {plural(len(tabs), 'open tab')}")
+    _say_whose(paid)
+
+
+def _say_whose(paid: Sequence[PaidTab]) -> None:
+    """Tabs on which the asked node does not pay itself: who does, and how those are closed of which nobody does any more."""
+    open_ = [tab for tab in paid if not tab.row.get("closes")]
+    if len(open_) < len(paid):
+        note(f"{len(paid) - len(open_)} of them {'closes' if len(paid) - len(open_) == 1 else 'close'} when the dispute window is over")
+    for name, count in Counter(tab.name for tab in open_ if tab.here and not tab.asked).items():
+        note(f"{name} pays on {count} of them, and closes what it pays on: ask it")
+    gone = [tab for tab in open_ if not tab.here]
+    for name in sorted({tab.name for tab in gone}):
+        warn(f"{name} is gone, and paid on {', '.join(_digits(tab.tab) for tab in gone if tab.name == name)}")
+    if gone:
+        note("Next mesh wallet close --root DIR, the folder with the root key: it closes the tabs of nodes that are gone")
 
 
 def transfer(target: Target, did: str, amount: str, timeout_s: float, key: str | None, *, as_json: bool) -> None:
     """See ``wallet.transfer``."""
-    body: dict[str, object] = {
-        "transfer": {"to": did, "amount": amount},
-        "timeout": timeout_s,
-        "idempotencyKey": key or secrets.token_hex(16),
-    }
-    with Client(target) as client:
-        answer = client.post("v1", "transactions", body=body, timeout_s=timeout_s + GRACE_S)
-    if as_json:
-        document("wallet-transfer", answer)
+    body = {"transfer": {"to": did, "amount": amount}}
+    answer = order(target, "v1", "transactions", body=body, timeout_s=timeout_s, key=key)
+    if for_program("wallet-transfer", answer, as_json=as_json):
         return
     say(str(answer.get("txId")))
     ok(f"{amount} MESH moved to {org_name(did)}, in block {answer.get('height')}")

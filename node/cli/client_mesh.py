@@ -2,30 +2,26 @@
 
 from collections.abc import Mapping
 
+from meshos.node.cli.client_answer import ask, for_program
 from meshos.node.cli.client_connection import Client, Target, full_id
 from meshos.node.cli.client_text import duration, number, org_name, percent, plural, rows_of, table_of, texts_of
-from meshos.node.cli.output import block, document, note, say, signed_state, table
+from meshos.node.cli.output import block, note, say, signed_state, table
 
 STATES = ("alive", "suspect", "dead", "left")
 
 
 def members(target: Target, *, quiet: bool, as_json: bool) -> None:
     """See ``client.members``."""
-    with Client(target) as client:
-        answer = client.get("v1", "members")
+    answer = ask(target, "v1", "members")
     rows = sorted(rows_of(answer.get("members")), key=lambda row: (org_name(row.get("org")), str(row.get("name"))))
-    if as_json:
-        document("members", answer)
-    elif quiet:
-        for row in rows:
-            say(str(row.get("node_id")))
-    else:
-        noted = any(row.get("note") for row in rows)
-        columns = ["NODE", "ORG", "STATE", "SINCE", "LOAD", *(["NOTE"] if noted else [])]
-        table(columns, [[*_member(row), *([row.get("note") or " "] if noted else [])] for row in rows], right=("SINCE", "LOAD"))
-        counts = {state: sum(row.get("state") == state for row in rows) for state in STATES}
-        parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        note(f"{plural(len(rows), 'member')}: {parts or 'none'}, as {answer.get('seenBy') or target.name} sees it")
+    if for_program("members", answer, as_json=as_json, quiet=quiet, ids=[row.get("node_id") for row in rows]):
+        return
+    noted = any(row.get("note") for row in rows)
+    columns = ["NODE", "ORG", "STATE", "SINCE", "LOAD", *(["NOTE"] if noted else [])]
+    table(columns, [[*_member(row), *([row.get("note") or " "] if noted else [])] for row in rows], right=("SINCE", "LOAD"))
+    counts = {state: sum(row.get("state") == state for row in rows) for state in STATES}
+    parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    note(f"{plural(len(rows), 'member')}: {parts or 'none'}, as {answer.get('seenBy') or target.name} sees it")
 
 
 def _member(row: Mapping[str, object]) -> tuple[object, ...]:
@@ -36,11 +32,8 @@ def _member(row: Mapping[str, object]) -> tuple[object, ...]:
 
 def status(target: Target, *, as_json: bool) -> int:
     """See ``client.status``."""
-    with Client(target) as client:
-        answer = client.get("v1", "status")
-    if as_json:
-        document("status", answer)
-    else:
+    answer = ask(target, "v1", "status")
+    if not for_program("status", answer, as_json=as_json):
         block("\n".join(status_lines(answer)))
     return 0 if answer.get("health") == "healthy" else 1
 
@@ -105,9 +98,7 @@ def list_errors(*, as_json: bool) -> None:
     from meshos import catalogue
 
     entries = catalogue.entries()
-    if as_json:
-        document("explain", {"names": list(entries)})
-    else:
+    if not for_program("explain", {"names": list(entries)}, as_json=as_json):
         table(("NAME", "EXIT", "MEANS"), [(name, entry.exit_code, entry.means) for name, entry in entries.items()], right=("EXIT",))
 
 
@@ -118,11 +109,9 @@ def explain_error(name: str, *, as_json: bool) -> bool:
     if name not in catalogue.entries() and _is_id(name):
         return False
     entry = catalogue.explain(name)
-    if as_json:
-        example = {"example": entry.example} if entry.example else {}
-        shown = {"name": name, "kind": entry.kind, "exit": entry.exit_code, "means": entry.means, "do": entry.do}
-        document("explain", shown | example)
-    else:
+    example = {"example": entry.example} if entry.example else {}
+    shown = {"name": name, "kind": entry.kind, "exit": entry.exit_code, "means": entry.means, "do": entry.do}
+    if not for_program("explain", shown | example, as_json=as_json):
         say(entry.means)
         say(f"Do: {entry.do}")
         if entry.example:
@@ -140,7 +129,5 @@ def explain(target: Target, subject: str, *, as_json: bool) -> None:
     with Client(target) as client:
         whole = full_id(client, subject) if subject.startswith("a-") else subject
         answer = client.get("v1", "explain", whole)
-    if as_json:
-        document("explain", answer)
-    else:
+    if not for_program("explain", answer, as_json=as_json):
         block("\n".join(texts_of(answer.get("lines"))))

@@ -1,14 +1,13 @@
 """proposals, vote, and what ``propose`` does with a motion."""
 
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 from meshos.errors import BadInput
-from meshos.node.cli.client_connection import Client, Target
-from meshos.node.cli.client_ledger import GRACE_S
+from meshos.node.cli.client_answer import ask, for_program, order
+from meshos.node.cli.client_connection import Target
 from meshos.node.cli.client_text import digits, left, org_name, plural, rows_of, table_of, texts_of
-from meshos.node.cli.output import block, document, note, ok, say, table
+from meshos.node.cli.output import block, note, ok, say, table
 
 MOVED_ONLY = ("admit", "coordinator", "reinstate", "upgrade")
 """What no coordinator decides: a file with one of these is a motion."""
@@ -29,11 +28,8 @@ def move(target: Target, file: Path, content: Mapping[str, object], timeout_s: f
     if len(content) != 1 or not content.keys() <= {*MOVED_ONLY, CHANGES}:
         what = f"{file} is no motion: it has one of {', '.join((*MOVED_ONLY, CHANGES))}, and nothing else"
         raise BadInput("bad-proposal", what, hint="see `mesh propose --help` for how it looks")
-    body = {"motion": dict(content), "timeout": timeout_s, "idempotencyKey": secrets.token_hex(16)}
-    with Client(target) as client:
-        answer = client.post("v1", "proposals", body=body, timeout_s=timeout_s + GRACE_S)
-    if as_json:
-        document("propose", answer)
+    answer = order(target, "v1", "proposals", body={"motion": dict(content)}, timeout_s=timeout_s)
+    if for_program("propose", answer, as_json=as_json):
         return
     say(str(answer.get("id")))
     ok(f"moved: {answer.get('what')}")
@@ -45,11 +41,8 @@ def move(target: Target, file: Path, content: Mapping[str, object], timeout_s: f
 def vote(target: Target, proposal: str, choice: str, timeout_s: float, *, as_json: bool) -> None:
     """See ``proposals.vote``."""
     _check_id(proposal)
-    body = {"choice": choice, "timeout": timeout_s, "idempotencyKey": secrets.token_hex(16)}
-    with Client(target) as client:
-        answer = client.post("v1", "proposals", proposal, "votes", body=body, timeout_s=timeout_s + GRACE_S)
-    if as_json:
-        document("vote", answer)
+    answer = order(target, "v1", "proposals", proposal, "votes", body={"choice": choice}, timeout_s=timeout_s)
+    if for_program("vote", answer, as_json=as_json):
         return
     say(str(answer.get("state")))
     ok(f"the vote {choice} {digits(answer)} ({answer.get('what')}) stands in block {answer.get('height')}")
@@ -58,15 +51,9 @@ def vote(target: Target, proposal: str, choice: str, timeout_s: float, *, as_jso
 
 def proposals(target: Target, *, everything: bool, quiet: bool, as_json: bool) -> None:
     """See ``proposals.proposals``."""
-    with Client(target) as client:
-        answer = client.get("v1", "proposals") if everything else client.query({"state": "open"}, "v1", "proposals")
+    answer = ask(target, "v1", "proposals", only=None if everything else {"state": "open"})
     rows = rows_of(answer.get("proposals"))
-    if as_json:
-        document("proposals", answer)
-        return
-    if quiet:
-        for row in rows:
-            say(str(row.get("id")))
+    if for_program("proposals", answer, as_json=as_json, quiet=quiet, ids=[row.get("id") for row in rows]):
         return
     table(("ID", "MOTION", "STATE", "BY", "FOR", "AGAINST", "NEEDED", "EXPIRES"), [_row(row) for row in rows])
     waiting = [row for row in rows if row.get("state") == "open"]
@@ -79,13 +66,8 @@ def proposals(target: Target, *, everything: bool, quiet: bool, as_json: bool) -
 def proposal(target: Target, id_: str, *, quiet: bool, as_json: bool) -> None:
     """See ``proposals.proposals``."""
     _check_id(id_)
-    with Client(target) as client:
-        answer = client.get("v1", "proposals", id_)
-    if as_json:
-        document("proposal", answer)
-        return
-    if quiet:
-        say(str(answer.get("id")))
+    answer = ask(target, "v1", "proposals", id_)
+    if for_program("proposal", answer, as_json=as_json, quiet=quiet, ids=[answer.get("id")]):
         return
     is_open = answer.get("state") == "open"
     lines = [

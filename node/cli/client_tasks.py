@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshos.errors import KINDS, BadInput, Failed, MeshError, Unreachable
+from meshos.node.cli.client_answer import for_program
 from meshos.node.cli.client_connection import MAX_TEXT, Client, Target, full_id
 from meshos.node.cli.client_text import duration, mesh, table_of
-from meshos.node.cli.output import clean, document, note, ok, say
+from meshos.node.cli.output import clean, note, ok, say
 
 GRACE_S = 10.0
 """Beyond the task's own time: the node waits 5 s longer itself, so that its own answer comes first."""
@@ -51,8 +52,7 @@ def call(target: Target, asked: Asked, *, quiet: bool, as_json: bool) -> int:
         body["agentId"] = full_id(client, asked.agent)
         answer = client.post("v1", "tasks", body=body, timeout_s=asked.timeout_s + GRACE_S)
     error = _error(answer, target.options)
-    if as_json:
-        document("call", answer)
+    if for_program("call", answer, as_json=as_json):
         return error.exit_code if error is not None else 0
     if error is not None:
         _say_why(answer.get("result"))

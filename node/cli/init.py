@@ -40,6 +40,10 @@ def init(
     genesis: Annotated[Path | None, typer.Option(help="The mesh's genesis.json, once there is one.")] = None,
     join: Annotated[str | None, typer.Option(help="An invitation from `mesh org invite`: a further node of that organisation.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="The answer of `mesh org issue` to a joining node.")] = None,
+    root: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="With --certificate: the organisation's root key, where neither genesis nor invitation names it."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The node's name; NAME-1 if not given.")] = None,
     region: Annotated[str, typer.Option(help="Where it stands, as in eu-west-1.")] = "local",
     host: Annotated[str, typer.Option(help="The address it takes links and gossip on, and that others reach it at.")] = "127.0.0.1",
@@ -55,8 +59,10 @@ def init(
     from meshos.node.cli import making
     from meshos.node.config import FILE
 
+    if root is not None and certificate is None:
+        raise BadInput("usage", "--root says whose the certificate is", hint="give the certificate too: --certificate certificate.pem")
     if (directory / FILE).exists():
-        made = making.finish(directory, genesis, certificate)
+        made = making.finish(directory, genesis, certificate, root)
     elif join is not None:
         invited = making.invitation(join, org, time.time())
         config = _config(invited.org, name, directory, region, host, (api_port, gossip_port, link_port), seed)

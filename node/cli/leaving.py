@@ -1,5 +1,6 @@
 """What ``mesh org leave`` does: the organisation leaves the mesh by its root key, once its tabs as a caller are closed."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,13 +8,17 @@ from meshos.consensus.ledger.orgs import Leave
 from meshos.errors import Refused
 from meshos.node.cli.client_connection import Client, Target
 from meshos.node.cli.client_text import number, org_name, plural, rows_of
+from meshos.node.cli.paid_tabs import PaidTab, paid_tabs, ways_to_close
 from meshos.node.cli.registering import send_by_root
 from meshos.node.config import NodeConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What an organisation has on the ledger: its keys, its money, its tabs. ``left``: when it left the mesh; None if it has not."""
+    """What an organisation has on the ledger: its keys, its money, its tabs. ``left``: when it left the mesh; None if it has not.
+
+    ``paid``: its open tabs, ``tabs`` of them, in which it pays; ``root``: the folder of the root key, as it is typed.
+    """
 
     did: str
     balance: str
@@ -22,6 +27,8 @@ class Standing:
     tabs: int
     earning: int
     left: str | None
+    paid: tuple[PaidTab, ...]
+    root: str
 
 
 def standing(config: NodeConfig, target: Target) -> Standing:
@@ -29,11 +36,13 @@ def standing(config: NodeConfig, target: Target) -> Standing:
     with Client(target) as client:
         org = client.get("v1", "ledger", "orgs", config.org)
         account = client.get("v1", "accounts", config.org)
+        paid = tuple(paid_tabs(client, config.org, account))
     keys = 1 + 2 * len(rows_of(org.get("nodes"))) + len(rows_of(org.get("people")))
     earning = sum(tab.get("provider") == config.org for tab in rows_of(account.get("tabs")))
     tabs, left = int(number(org.get("tabs")) or 0), org.get("left")
     votes = org.get("seat") is not None
-    return Standing(config.org, str(account.get("balance")), keys, votes, tabs, earning, str(left) if left else None)
+    there = shlex.quote(str(config.dir))
+    return Standing(config.org, str(account.get("balance")), keys, votes, tabs, earning, str(left) if left else None, paid, there)
 
 
 def consequences(now: Standing, heir: str | None) -> list[str]:
@@ -45,16 +54,17 @@ def consequences(now: Standing, heir: str | None) -> list[str]:
         money if heir is not None else f"{money} until it is back: --heir DID moves them to another organisation",
     ]
     if now.votes:
-        told.append("its vote ends with the next checkpoint; leave its node running until then")
+        told.append("its vote ends with the next checkpoint; until then leave the node running that votes: the others let in no other")
     if now.earning:
         told.append(f"what it has not redeemed on {plural(now.earning, 'tab')} that others pay it on is lost")
     return told
 
 
 def check(now: Standing) -> None:
-    """Raise Refused ``tabs-open`` while it pays on a tab."""
+    """Raise Refused ``tabs-open`` while it pays on a tab; the hint names the command for each, and where it is run."""
     if now.tabs:
-        hint = "`mesh wallet close` closes those of the node that is asked; then wait until their dispute windows are over"
+        ways = ways_to_close(now.paid, now.root)
+        hint = f"{'; '.join(ways)}{', then ' if ways else ''}wait until their dispute windows are over"
         raise Refused("tabs-open", f"{now.did} has {plural(now.tabs, 'open tab')} on which it pays", hint=hint)
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshos.crypto import certificates, invitations
+from meshos.crypto.keys import PublicKey, public_key_of_multikey
 from meshos.errors import BadInput, Refused
-from meshos.genesis import MAX_BYTES
+from meshos.genesis import MAX_BYTES, Genesis
 from meshos.ids import NodeId
 from meshos.node import agreeing, folder
 from meshos.node.config import NodeConfig, load
@@ -79,8 +80,12 @@ def joining(config: NodeConfig, token: str, genesis: Path | None) -> Made:
     return Made(config, identity.node_id, False, told, _advice(config)[:1], request)
 
 
-def finish(directory: Path, genesis: Path | None, certificate: Path | None) -> Made:
-    """Give a folder that has keys its genesis and certificate; called again, it changes nothing."""
+def finish(directory: Path, genesis: Path | None, certificate: Path | None, root: str | None = None) -> Made:
+    """Give a folder that has keys its genesis and certificate; called again, it changes nothing. ``root``: the organisation's root key
+    (Multikey), where neither the genesis nor the folder names it.
+
+    Raises as ``folder.install`` and ``folder.certify``, and Refused ``bad-public-key``.
+    """
     config = load(directory)
     node = folder.open_identity(config).node_id
     source = genesis or config.genesis
@@ -89,11 +94,24 @@ def finish(directory: Path, genesis: Path | None, certificate: Path | None) -> M
         return Made(config, node, False, told)
     content = folder.read_genesis(source)
     if certificate is not None:
-        folder.install(config, content, _chain(folder.read_file(certificate), certificate), now=time.time())
+        expected = _root_named_here(config, content) if root is None else public_key_of_multikey(root)
+        folder.install(config, content, _chain(folder.read_file(certificate), certificate), now=time.time(), root=expected)
     elif genesis is not None or not config.certificate.exists():
         folder.certify(config, content, now=time.time())
     notes = () if content.org(config.org) is not None else (_outside(config),)
     return Made(config, node, True, f"ready; next: mesh run --dir {config.dir}", notes)
+
+
+def _root_named_here(config: NodeConfig, genesis: Genesis) -> PublicKey | None:
+    """The organisation's root key as this folder has it: it was made here, or signed the invitation which the folder was made with."""
+    entry, file = folder.own_entry(config), config.dir / REQUEST_FILE
+    if entry is not None and entry.did == config.org:
+        return public_key_of_multikey(entry.root_key)
+    if not file.exists():
+        return None
+    words = folder.read_file(file).decode("ascii", "replace").split()
+    invited = invitations.invitation_in(words[0] if words else "")
+    return invited.root if (invited.genesis_hash, invited.org) == (genesis.hash, config.org) else None
 
 
 def _outside(config: NodeConfig) -> str:

@@ -11,6 +11,7 @@ from meshos.errors import BadInput
 from meshos.ids import NodeId, OrgDid
 from meshos.node import folder
 from meshos.node.config import NodeConfig
+from meshos.node.meant import only
 from meshos.node.trust import lists_in
 
 MIN_PREFIX = len("12D3KooW") + 4
@@ -61,13 +62,10 @@ def certificates_of(org: OrgDid, name: str, known: Sequence[certificates.NodeCer
     Raises BadInput ``no-such-certificate`` or ``ambiguous-id``.
     """
     found = [said for said in known if said.peer.org == org and len(name) >= MIN_PREFIX and said.peer.node.startswith(name)]
-    nodes = {said.peer.node for said in found}
-    if not nodes:
-        hint = "name a node by its id, and give the certificate that it shows with --certificate if it was issued elsewhere"
-        raise BadInput("no-such-certificate", f"no certificate of {name[:80]!r} of {org} is known here", hint=hint)
-    if len(nodes) > 1:
-        raise BadInput("ambiguous-id", f"{name} could be {', '.join(sorted(nodes)[:3])}", hint="write more of the id")
-    return nodes.pop(), tuple(sorted({said.serial for said in found}))
+    hint = "name a node by its id, and give the certificate that it shows with --certificate if it was issued elsewhere"
+    none = BadInput("no-such-certificate", f"no certificate of {name[:80]!r} of {org} is known here", hint=hint)
+    node = only(name, (said.peer.node for said in found), none)
+    return NodeId(node), tuple(sorted({said.serial for said in found}))
 
 
 def _newest(lists: Sequence[RevocationList], org: OrgDid) -> RevocationList | None:

@@ -95,13 +95,15 @@ def leave(
 ) -> None:
     """Leave the mesh for good: the organisation's vote ends, its keys are retired, its MESH go to the heir; signed by the root key.
 
-    Refused while it has open tabs on which it pays (tabs-open): close them with mesh wallet close, at each of its nodes. No process is
-    ended, and nothing in the folders is deleted. It comes back only by a motion of the others.
+    Refused while it has open tabs on which it pays (tabs-open): close them with mesh wallet close, at each of its nodes, and with --root
+    those of nodes that are gone. No process is ended, and nothing in the folders is deleted. The others part from its nodes at once, but
+    for the one that votes: its vote ends with the next checkpoint, and they count on it until then, so leave that one running. Where too
+    many leave before one checkpoint, it is refused (seat-needed). It comes back only by a motion of the others.
     """
     from meshos.consensus.ledger.orgs import Leave
     from meshos.ids import parse_org_did
     from meshos.node import config as node_config
-    from meshos.node.cli import leaving, registering
+    from meshos.node.cli import leaving, registering, seating
 
     try:
         parse_org_did(heir or "did:mesh:enterprise:nobody")
@@ -116,7 +118,7 @@ def leave(
     target = registering.target_of(config, node, api_key)
     now = leaving.standing(config, target)
     if now.left is not None:
-        _say_left(now.did, now.balance, 0, as_json)
+        _say_left(now.did, now.balance, 0, as_json=as_json)
         return
     for sentence in leaving.consequences(now, heir):
         note(sentence)
@@ -124,15 +126,18 @@ def leave(
     if not yes and not typer.confirm("Leave?", err=True):
         raise BadInput("not-confirmed", "nothing was done")
     height, account = leaving.leave(config, heir, target)
-    _say_left(now.did, str(account.get("balance")), height, as_json)
+    _say_left(now.did, str(account.get("balance")), height, votes_until=seating.in_force(height) if now.votes else None, as_json=as_json)
 
 
-def _say_left(did: str, balance: str, height: int, as_json: bool) -> None:
+def _say_left(did: str, balance: str, height: int, *, votes_until: int | None = None, as_json: bool) -> None:
     if as_json:
-        document("org-leave", {"org": did, "changed": height > 0, "height": height or None, "balance": balance})
+        body = {"org": did, "changed": height > 0, "height": height or None, "balance": balance, "votesUntil": votes_until}
+        document("org-leave", body)
         return
     say(did)
     ok(f"it has left the mesh{f', in block {height}' if height else ' before'}; {balance} MESH are in its account")
+    if votes_until is not None:
+        note(f"Its node votes until the checkpoint at block {votes_until}: leave it running")
 
 
 def rotate_root(
@@ -165,6 +170,7 @@ def rotate_root(
     if committed or nonce is not None:
         coming = rotating.under_way(config)
         if nonce is not None:
+            _say_ahead(rotating.list_ahead(config, coming))
             say_signed(registering.signed_offline(config, rotating.transaction(config, coming), nonce), "org-rotate-root", as_json)
             return
         rotating.take_over(config, coming)
@@ -180,6 +186,7 @@ def rotate_root(
         names = ", ".join(one.name or one.node for one in left)
         hint = f"mesh org reissue {left[0].node} --dir {shlex.quote(str(directory))}, or --anyway"
         raise Refused("certificates-missing", f"no certificate under the new root was issued for {names}", hint=hint)
+    _say_ahead(rotating.list_ahead(config, coming))
     height = rotating.commit(config, coming, target)
     rotating.take_over(config, coming)
     _say_rotated(config.org, height, as_json)
@@ -194,6 +201,7 @@ def _say_prepared(config: "NodeConfig", coming: "Coming", target: "Callable[[], 
         left, why_not = rotating.waiting(config, coming, target()), ""
     except MeshError as error:  # the root key may be offline
         left, why_not = rotating.known(config, coming), error.detail
+    ahead = rotating.list_ahead(config, coming)
     root, file, there = multikey(coming.next.public), config.dir / folder.NEXT_CERTIFICATE, shlex.quote(str(config.dir))
     if as_json:
         nodes = [{"node_id": one.node, "name": one.name or None} for one in left]
@@ -208,7 +216,14 @@ def _say_prepared(config: "NodeConfig", coming: "Coming", target: "Callable[[], 
         warn(f"only nodes whose certificates were issued in this folder are looked at, since the ledger cannot be asked: {why_not}")
     for one in left:
         note(f"Next mesh org reissue {one.node} --dir {there} > {folder.NEXT_CERTIFICATE}, into the folder of {one.name or one.node}")
+    _say_ahead(ahead)
     note(f"{'Then' if left else 'Next'} mesh org rotate-root --commit --dir {there}; nothing has changed on the ledger so far")
+
+
+def _say_ahead(ahead: "Path | None") -> None:
+    """Where whoever is revoked is listed under the coming root."""
+    if ahead is not None:
+        note(f"Whoever is revoked stays so by {ahead}: have it in revocations/ of one node that runs, before the ledger takes the new key")
 
 
 def _say_rotated(org: str, height: int, as_json: bool) -> None:

@@ -7,11 +7,13 @@ get certificates under the coming root before the ledger has it, and swap by the
     root.next.pem         its certificate, as the ledger will have it; taken away as the last thing
     certificate.next.pem  the certificate of this folder's node under it; those of other nodes are printed by ``reissue``
     root.old.keys         the root key before the last rotation
+    revocations/next.*    whom the root that is has revoked, signed by the coming one: a node that has it when the ledger takes that root
+                          lets none of them in, with whatever certificate they were given under it
 
 Every step is one file that is written whole or one rename, in an order from which the command goes on when it is run again, wherever it
 was killed: the keys, the certificate, the node's certificate; the transaction; a copy of the old keys, the rename of the next keys over
-them, what else names the root (``org.json``, the revocation list), and ``root.next.pem`` taken away. Before the rename the ledger is asked
-which root it has: the old one, then the transaction is sent, or the next one, then it was committed before.
+them, what else names the root (``org.json``, the revocation list), and ``next.*`` and ``root.next.pem`` taken away. Before
+the rename the ledger is asked which root it has: the old one, then the transaction is sent, or the next one, then it was committed before.
 """
 
 import os
@@ -95,20 +97,32 @@ def reissue(config: NodeConfig, name: str, certificate: Path | None) -> tuple[No
 
 
 def waiting(config: NodeConfig, coming: Coming, target: Target) -> list[Waiting]:
-    """Which of the organisation's registered nodes would be left behind; raises as ``Client.get``."""
+    """Which of the organisation's registered nodes would be left behind, but for those that are revoked; raises as ``Client.get``."""
     with Client(target) as client:
         known = client.get("v1", "ledger", "orgs", config.org)
-    have = {said.peer.node for said in map(certificates.describe, _under(config, coming.next))}
+    have = {said.peer.node for said in map(certificates.describe, _under(config, coming.next.public))}
+    have |= _revoked(config, coming.root.public)
     rows = [(NodeId(str(row.get("node_id"))), str(row.get("name") or "")) for row in rows_of(known.get("nodes"))]
     return [Waiting(node, name) for node, name in rows if node not in have]
 
 
 def known(config: NodeConfig, coming: Coming) -> list[Waiting]:
     """The same of the nodes that got their certificates in this folder, for where no node can be asked."""
-    now = time.time()
-    have = {said.peer.node for said in map(certificates.describe, _under(config, coming.next))}
-    issued = {certificates.describe(der).peer.node for der in folder.issued(config) if _vouched(config, der, coming.root.public, now)}
+    have = {said.peer.node for said in map(certificates.describe, _under(config, coming.next.public))}
+    issued = {said.peer.node for said in map(certificates.describe, _under(config, coming.root.public))}
     return [Waiting(node, "") for node in sorted(issued - have)]
+
+
+def list_ahead(config: NodeConfig, coming: Coming) -> Path | None:
+    """The file with the list of the coming root, as new as that of the root that is; None where that one has revoked nobody."""
+    held, ahead, now = _newest_list(config, coming.root.public), _newest_list(config, coming.next.public), time.time()
+    if held is None or not held.serials:
+        return None
+    path = config.revocations / f"next.{folder.list_name(config.org)}"
+    if ahead is None or not ahead.serials >= held.serials:
+        number = max(int(now), 0 if ahead is None else ahead.number + 1)
+        folder.write_file(path, certificates.revoke(coming.next, config.org, held.serials, number=number, now=now))
+    return path
 
 
 def commit(config: NodeConfig, coming: Coming, target: Target) -> int:
@@ -149,14 +163,13 @@ def finish(config: NodeConfig) -> bool:
     if entry is not None:
         folder.write_org(config, replace(entry, root_key=multikey(root.public), root_certificate=der))
     old = folder.exported(FileKeyStore.open(config.dir / OLD_ROOT, folder.passphrase_of(config)), folder.ROOT_KEY)
-    held, now = _newest_list(config, old.public), time.time()
-    if held is not None:  # who was revoked meanwhile stays revoked
-        renewed = certificates.revoke(root, config.org, held.serials, number=max(int(now), held.number + 1), now=now)
-        folder.write_file(config.revocations / folder.list_name(config.org), renewed)
-    try:
-        path.unlink()
-    except OSError as error:
-        raise Failed("cannot-write", f"{path} cannot be removed: {error.strerror}") from error
+    ahead = list_ahead(config, Coming(old, root, der))  # who was revoked meanwhile stays revoked
+    if ahead is not None:
+        newest = _newest_list(config, root.public)
+        assert newest is not None
+        folder.write_file(config.revocations / folder.list_name(config.org), newest.der)
+        _remove(ahead)
+    _remove(path)
     return True
 
 
@@ -200,9 +213,17 @@ def _issued(config: NodeConfig, coming: Coming, name: str, file: Path | None, no
     return made, coming.certificate
 
 
-def _under(config: NodeConfig, root: SigningKey) -> Iterator[bytes]:
+def _under(config: NodeConfig, root: PublicKey) -> Iterator[bytes]:
     now = time.time()
-    return (der for der in folder.issued(config) if _vouched(config, der, root.public, now))
+    return (der for der in folder.issued(config) if _vouched(config, der, root, now))
+
+
+def _revoked(config: NodeConfig, root: PublicKey) -> set[NodeId]:
+    """The nodes that have been revoked, of those that got their certificates in this folder."""
+    held = _newest_list(config, root)
+    listed = frozenset[int]() if held is None else held.serials
+    issued = [certificates.describe(der) for der in folder.issued(config)]
+    return {said.peer.node for said in issued if said.serial in listed} - {said.peer.node for said in issued if said.serial not in listed}
 
 
 def _vouched(config: NodeConfig, der: bytes, root: PublicKey, now: float) -> bool:
@@ -232,6 +253,13 @@ def _newest_list(config: NodeConfig, root: PublicKey) -> RevocationList | None:
         except Refused:
             continue  # of another organisation, or of another root of this one
     return max(found, key=lambda listed: listed.number, default=None)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise Failed("cannot-write", f"{path} cannot be removed: {error.strerror}") from error
 
 
 def _rename(source: Path, target: Path) -> None:

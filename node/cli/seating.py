@@ -19,6 +19,12 @@ from meshos.node.cli.client_text import number, rows_of, table_of
 from meshos.node.cli.registering import send_by_root
 from meshos.node.cli.revoking import MIN_PREFIX
 from meshos.node.config import NodeConfig
+from meshos.node.meant import only
+
+
+def in_force(height: int) -> int:
+    """The checkpoint with which seats are in force that a block at ``height`` has set: of one at a checkpoint itself the next."""
+    return (height // CHECKPOINT_INTERVAL + 1) * CHECKPOINT_INTERVAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class Moved:
     @property
     def from_height(self) -> int:
         """The checkpoint from which on it votes."""
-        return -(-self.height // CHECKPOINT_INTERVAL) * CHECKPOINT_INTERVAL
+        return in_force(self.height)
 
 
 def move(config: NodeConfig, name: str | None, target: Target) -> Moved:
@@ -73,8 +79,4 @@ def _registered(known: Mapping[str, object]) -> dict[NodeId, str]:
 
 def _meant(text: str, names: Mapping[NodeId, str], org: str, look: str) -> NodeId:
     fits = [node for node, name in names.items() if (text and text in (node, name)) or (len(text) >= MIN_PREFIX and node.startswith(text))]
-    if len(fits) > 1:
-        raise BadInput("ambiguous-id", f"{text[:80]} could be {', '.join(sorted(fits)[:3])}", hint="write more of the id")
-    if not fits:
-        raise BadInput("no-such-node", f"no registered node of {org} is called {text[:80]!r}", hint=f"see {look}")
-    return fits[0]
+    return NodeId(only(text, fits, BadInput("no-such-node", f"no registered node of {org} is called {text[:80]!r}", hint=f"see {look}")))

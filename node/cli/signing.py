@@ -20,8 +20,8 @@ from meshos.consensus.ledger.people import Pause
 from meshos.crypto.keys import SigningKey, multikey
 from meshos.crypto.signing import sign
 from meshos.errors import BadInput, Refused, Unreachable
+from meshos.node.cli.client_answer import GRACE_S
 from meshos.node.cli.client_connection import Client
-from meshos.node.cli.client_ledger import GRACE_S
 from meshos.node.cli.client_text import number
 from meshos.node.person import open_key
 

@@ -1,11 +1,14 @@
 """``mesh wallet``: what an organisation has, and moving it."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from meshos.errors import BadInput
 from meshos.node.cli.client_options import Where, asking
 from meshos.node.cli.output import JsonFlag
+from meshos.node.cli.root_options import NonceOption, say_signed
 
 app = typer.Typer(help="MESH of the node's organisation.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -51,13 +54,36 @@ def close(
             metavar="TAB", help="A tab's id, or 8 hex digits of it; without it all on which the asked node pays.", show_default=False
         ),
     ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A folder with the organisation's root key, which closes any of its tabs; without TAB those of gone nodes."
+        ),
+    ] = None,
+    nonce: NonceOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Close a tab on which the node pays, and get back what is not used of it once its dispute window is over.
 
     That is an hour of ledger time, 10 s on a testnet. Refused while the provider has not redeemed all that it is owed (tab-in-use: try
     again in a minute). A tab belongs to the node that opened it. The next call that costs something opens another.
-    """
-    from meshos.node.cli import closing
 
-    closing.close(where.target(), tab, as_json=as_json)
+    A tab whose node is gone is closed by the root key: --root names its folder, and the node of that folder passes it on, or the one
+    that is named. What the gone node still owed and had signed no voucher for is not paid then.
+    """
+    from meshos.consensus.ledger.tabs import CloseTab
+    from meshos.node import config as node_config
+    from meshos.node.cli import closing, registering
+
+    if root is None:
+        if nonce is not None:
+            raise BadInput("usage", "--nonce is for what the root key signs", hint="name its folder with --root")
+        closing.close(where.target(), tab, as_json=as_json)
+        return
+    config = node_config.load(root)
+    if nonce is not None:
+        say_signed(registering.signed_offline(config, CloseTab(closing.whole_id(tab)), nonce), "wallet-close", as_json)
+        return
+    named = where.node is not None or where.org is not None or where.directory is not None
+    target = where.target() if named else registering.target_of(config, None, where.api_key)
+    closing.close_by_root(config, target, tab, as_json=as_json)

@@ -20,6 +20,7 @@ from meshos.node.api import shapes
 from meshos.node.facade import explaining
 from meshos.node.facade.ledger import LedgerDesk
 from meshos.node.facade.voice import TRAIL, Voice
+from meshos.node.meant import AMONG, is_beginning, only
 from meshos.protocols.ledger.port import LedgerView
 from meshos.protocols.ledger.quarantine import kind_of
 
@@ -42,9 +43,10 @@ class DecisionDesk:
         self._voice.check_ready()
         found = [*queries.open_decisions(window), *([] if open_only else queries.ended_decisions(window, SHOWN))]
         reasons = self._reasons({one.id.hex() for one in found}) if found else {}
+        judging, threshold = queries.judging(window), in_force(window)["risk-threshold"]
         return {
-            "approvals": [self._view(one) | {"reason": reasons.get(one.id.hex())} for one in found],
-            "threshold": in_force(window)["risk-threshold"],
+            "approvals": [self._view(one, judging, threshold) | {"reason": reasons.get(one.id.hex())} for one in found],
+            "threshold": threshold,
             "coordinators": queries.coordinators(window),
             "pausedUntil_ms": self._paused_until(),
             "height": window.height,
@@ -109,15 +111,12 @@ class DecisionDesk:
 
     def _found(self, text: str) -> bytes:
         self._voice.check_ready()
-        if not 4 <= len(text) <= 64 or any(sign not in "0123456789abcdef" for sign in text):
+        if not is_beginning(text, 4):
             raise BadInput("bad-decision-id", f"{text[:70]!r} is no decision's id", hint="it is 64 hex digits; see `mesh approvals --all`")
-        found = queries.decisions_beginning(self._window, text, 3)
-        if not found:
-            hint = "see `mesh approvals --all`; those that ended long ago are forgotten"
-            raise Refused("no-such-decision", f"this node knows no decision {text[:16]}", hint=hint)
-        if len(found) > 1:
-            raise BadInput("ambiguous-id", f"{text} could be {', '.join(one.hex()[:16] for one in found)}", hint="write more of the id")
-        return found[0]
+        found = queries.decisions_beginning(self._window, text, AMONG)
+        hint = "see `mesh approvals --all`; those that ended long ago are forgotten"
+        none = Refused("no-such-decision", f"this node knows no decision {text[:16]}", hint=hint)
+        return bytes.fromhex(only(text, (id_.hex() for id_ in found), none, shown_chars=16))
 
     def _whole(self, id_: bytes) -> dict[str, object]:
         found = queries.decision(self._window, id_)
@@ -126,15 +125,17 @@ class DecisionDesk:
         hexed = id_.hex()
         trail = [entry for entry in queries.audit(self._window, TRAIL) if entry.subject == hexed]
         reason = next((entry.why for entry in trail if entry.what == "proposed"), None)
-        return self._view(found) | {
+        judging, threshold = queries.judging(self._window), in_force(self._window)["risk-threshold"]
+        return self._view(found, judging, threshold) | {
             "reason": reason,
             "trail": self._voice.trail(reversed(trail)),
             "pausedUntil_ms": self._paused_until(),
             "time_ms": self._window.time_ms,
         }
 
-    def _view(self, one: queries.Waiting) -> dict[str, object]:
-        decision, entitled = one.decision, queries.judging(self._window)
+    def _view(self, one: queries.Waiting, judging: set[str], threshold: int) -> dict[str, object]:
+        """``judging``: whose approvals count; it is the same for all, and some work to find out."""
+        decision = one.decision
         kind, subject, *_ = decision.action.fields()
         return {
             "id": one.id.hex(),
@@ -144,8 +145,8 @@ class DecisionDesk:
             "by": decision.by,
             "approvedBy": list(decision.approved),
             "rejectedBy": list(decision.rejected),
-            "approvals": len(entitled.intersection(decision.approved)),
-            "needed": one.needed if decision.risk > in_force(self._window)["risk-threshold"] or decision.status == OPEN else 0,
+            "approvals": len(judging.intersection(decision.approved)),
+            "needed": one.needed if decision.risk > threshold or decision.status == OPEN else 0,
             "people": self._people(decision.people),
             "expires_ms": decision.expires_ms if decision.status == OPEN else None,
             "ended_ms": decision.ended_ms or None,

@@ -33,6 +33,7 @@ from meshos.node.facade.serving import Serving
 from meshos.node.facade.tasks import new_task_id, no_such_task
 from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
 from meshos.node.kernel.assembly import ASK_ORG, DEPLOY, ORG_NODES, PROCESSES, REMOVE_NODE, UNDEPLOY, Assembly
+from meshos.node.meant import only
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.turns import Turns
 from meshos.protocols.directory.cards import read_lines
@@ -273,10 +274,8 @@ class Facade:
         """The task whose id begins so, where only one does; what was given, where none is known."""
         if not _TASK.fullmatch(task_id):
             return task_id
-        found = sorted({*self._calling.tasks.beginning(task_id), *await self._ask_org(FindTasks(task_id))})
-        if len(found) > 1:
-            raise BadInput("ambiguous-id", f"{task_id} could be {', '.join(found[:3])}", hint="write more of the id")
-        return TaskId(found[0]) if found else task_id
+        found = {*self._calling.tasks.beginning(task_id), *await self._ask_org(FindTasks(task_id))}
+        return TaskId(only(task_id, found, no_such_task(task_id))) if found else task_id
 
     # -- the organisation's nodes --------------------------------------------------------------------------------------
 
@@ -433,9 +432,7 @@ class Facade:
     def _find(self, agent_id: AgentId) -> Sealed | None:
         """The record of an agent by its id, or by what its id begins with where only one does."""
         found = self._assembly.directory.beginning(agent_id, 4) if _AGENT.fullmatch(agent_id) else []
-        if len(found) > 1:
-            raise BadInput("ambiguous-id", f"{agent_id} could be {', '.join(found[:3])}", hint="write more of the id")
-        return self._assembly.directory.record(found[0]) if found else None
+        return self._assembly.directory.record(AgentId(only(agent_id, found, _no_such_agent(agent_id)))) if found else None
 
 
 def _no_such_agent(agent_id: AgentId) -> Refused:

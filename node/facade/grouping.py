@@ -6,6 +6,7 @@ from meshos.errors import BadInput
 from meshos.ids import NodeId, OrgDid
 from meshos.node.api import shapes
 from meshos.node.kernel.assembly import Assembly
+from meshos.node.meant import only
 from meshos.protocols.leader.wire import OrgNodes
 from meshos.protocols.membership.machine import Membership
 
@@ -40,12 +41,9 @@ def named(text: str, found: OrgNodes, membership: Membership, org: OrgDid) -> No
     if text in names:
         return NodeId(text)
     fits = [node for node, name in names.items() if name == text or (len(text) >= MIN_PREFIX and node.startswith(text))]
-    if len(fits) > 1:
-        raise BadInput("ambiguous-id", f"{text[:80]} could be {', '.join(sorted(fits)[:3])}", hint="write more of the id")
-    if not fits:
-        known = ", ".join(sorted(name for name in names.values() if name)[:8])
-        raise BadInput("no-such-node", f"no node of {org} is called {text[:80]!r}", hint=f"it has {known}: see `mesh org nodes`")
-    return fits[0]
+    known = ", ".join(sorted(name for name in names.values() if name)[:8])
+    none = BadInput("no-such-node", f"no node of {org} is called {text[:80]!r}", hint=f"it has {known}: see `mesh org nodes`")
+    return NodeId(only(text, fits, none))
 
 
 def group_view(group: Group, assembly: Assembly, me: NodeId) -> shapes.GroupView:

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import trio
@@ -37,6 +36,7 @@ LOOK_S = 5.0
 BACK = 4096
 """A transaction is looked for in so many of the newest blocks."""
 MAX_TABS_SHOWN = 100
+"""Of an account; more only where the organisation pays on more (``MAX_TABS`` of the ledger is the most)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,9 @@ class LedgerDesk:
         """The newest block that this node has."""
         head: Head = await self._ask(ReadHead())
         validators = self._books.replica.core.chain.validators
+        seat = validators.index_of(self._me)
+        suspended = seat is not None and validators.entries[seat].suspended
+        silent = head.silent or ("validator-suspended" if suspended else "")
         return shapes.LedgerHead(
             height=head.height,
             hash=head.hash.hex(),
@@ -74,8 +77,8 @@ class LedgerDesk:
             primary=self.name_of(head.primary),
             validators=validators.n,
             quorum=validators.q,
-            votes=head.validator and not head.silent,
-            silent=head.silent,
+            votes=head.validator and not silent,
+            silent=silent,
             behind=head.behind,
             waiting=head.pool,
         )
@@ -269,9 +272,18 @@ def _failed(name: str, outcome: Done = "not_done") -> Failed:
 
 
 def _tabs_of(state: View, org: OrgDid) -> list[dict[str, object]]:
-    """The first MAX_TABS_SHOWN in which ``org`` pays or is paid, of all tabs of the mesh: for a worker thread."""
-    found = ((key.removeprefix(TABS.prefix), TABS.decode(value)) for key, value in state.scan(TABS.prefix))
-    return [_tab(id_, tab) for id_, tab in islice((row for row in found if org in (row[1].org, row[1].provider)), MAX_TABS_SHOWN)]
+    """Those of all tabs of the mesh in which ``org`` pays, of which the ledger allows it a few, then those in which it is paid, up to
+    MAX_TABS_SHOWN in all: for a worker thread.
+    """
+    paying: list[dict[str, object]] = []
+    earning: list[dict[str, object]] = []
+    for key, value in state.scan(TABS.prefix):
+        tab = TABS.decode(value)
+        if tab.org == org:
+            paying.append(_tab(key.removeprefix(TABS.prefix), tab))
+        elif tab.provider == org and len(earning) < MAX_TABS_SHOWN:
+            earning.append(_tab(key.removeprefix(TABS.prefix), tab))
+    return paying + earning[: max(0, MAX_TABS_SHOWN - len(paying))]
 
 
 def _tab(id_: bytes, tab: Tab) -> dict[str, object]:

@@ -36,6 +36,7 @@ from meshos.node.api import shapes
 from meshos.node.facade import explaining
 from meshos.node.facade.ledger import LedgerDesk, read_did
 from meshos.node.facade.voice import TRAIL, Voice
+from meshos.node.meant import is_beginning, only
 from meshos.protocols.ledger.port import LedgerView
 
 OPEN = "open"
@@ -116,18 +117,14 @@ class MotionDesk:
     def _found(self, text: str) -> tuple[str, list[Entry]]:
         """The id, as 64 hex digits, and what the audit trail says of it, newest first."""
         self._voice.check_ready()
-        if not 4 <= len(text) <= 64 or any(sign not in "0123456789abcdef" for sign in text):
+        if not is_beginning(text, 4):
             raise BadInput("bad-proposal-id", f"{text[:70]!r} is no motion's id", hint="it is 64 hex digits; see `mesh proposals --all`")
         trails = self._trails()
         known = {id_.hex() for id_, _ in queries.motions(self._window)} | trails.keys()
-        found = sorted(id_ for id_ in known if id_.startswith(text))
-        if not found:
-            hint = "see `mesh proposals --all`; those that ended long ago are forgotten"
-            raise Refused("no-such-proposal", f"this node knows no motion {text[:16]}", hint=hint)
-        if len(found) > 1:
-            told = ", ".join(one[:16] for one in found[:3])
-            raise BadInput("ambiguous-id", f"{text} could be {told}", hint="write more of the id")
-        return found[0], trails.get(found[0], [])
+        hint = "see `mesh proposals --all`; those that ended long ago are forgotten"
+        none = Refused("no-such-proposal", f"this node knows no motion {text[:16]}", hint=hint)
+        id_ = only(text, (one for one in known if one.startswith(text)), none, shown_chars=16)
+        return id_, trails.get(id_, [])
 
     def _trails(self) -> dict[str, list[Entry]]:
         """What the newest part of the audit trail says of each motion, newest first; the one that was spoken of last comes first."""

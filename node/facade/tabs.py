@@ -8,6 +8,7 @@ from meshos.ids import NodeId, OrgDid
 from meshos.node.api import shapes
 from meshos.node.facade.views import NameOf
 from meshos.node.kernel.assembly import ASK_PAYING
+from meshos.node.meant import is_beginning, only
 from meshos.node.runtime.host import Host
 from meshos.protocols.ledger.port import ReplicaLedger
 from meshos.protocols.payments.commands import EndTab
@@ -48,15 +49,11 @@ async def _closing(window: ReplicaLedger, id_: bytes, before: Tab) -> Tab:
 
 
 def _meant(window: ReplicaLedger, text: str) -> tuple[bytes, Tab]:
-    if not 8 <= len(text) <= 64 or any(sign not in "0123456789abcdef" for sign in text):
-        raise BadInput(
-            "bad-tab-id", f"{text[:70]!r} is no tab's id", hint="it is 64 hex digits, of which 8 are enough: mesh wallet balance"
-        )
-    whole = bytes.fromhex(text[: len(text) // 2 * 2])
-    found = [(key.removeprefix(TABS.prefix), TABS.decode(value)) for key, value in window.scan(TABS.prefix + whole)]
-    fits = [(id_, tab) for id_, tab in found if id_.hex().startswith(text)]
-    if len(fits) > 1:
-        raise BadInput("ambiguous-id", f"{text} could be {', '.join(id_.hex()[:16] for id_, _ in fits[:3])}", hint="write more of the id")
-    if not fits:
-        raise Refused("tab-not-open", f"there is no open tab {text[:16]}", hint="`mesh wallet balance` lists those of an organisation")
-    return fits[0]
+    if not is_beginning(text, 8):
+        hint = "it is 64 hex digits, of which 8 are enough: mesh wallet balance"
+        raise BadInput("bad-tab-id", f"{text[:70]!r} is no tab's id", hint=hint)
+    whole = TABS.prefix + bytes.fromhex(text[: len(text) // 2 * 2])
+    found = {key.removeprefix(TABS.prefix).hex(): value for key, value in window.scan(whole)}
+    none = Refused("tab-not-open", f"there is no open tab {text[:16]}", hint="`mesh wallet balance` lists those of an organisation")
+    id_ = only(text, (one for one in found if one.startswith(text)), none, shown_chars=16)
+    return bytes.fromhex(id_), TABS.decode(found[id_])

@@ -90,8 +90,8 @@ class Deployment:
 
 
 class AgentFlows:
-    """The Flows of one node. ``office`` knows who leads its organisation; ``wall_ms`` the wall clock; ``committed`` which version of an
-    agent's record the ledger has, 0: none.
+    """The Flows of one node. ``office`` knows who leads its organisation; ``wall_ms`` the wall clock; ``above`` which version of an
+    agent's record the ledger has, or what it takes no version of an agent for that is not above it.
     """
 
     def __init__(
@@ -101,13 +101,13 @@ class AgentFlows:
         office: Lead,
         embedder: Embedder,
         wall_ms: Callable[[], int],
-        committed: Callable[[AgentId], int] = lambda agent: 0,
+        above: Callable[[AgentId], int] = lambda agent: 0,
     ) -> None:
         self._me = me
         self._office = office
         self._embedder = embedder
         self._wall_ms = wall_ms
-        self._committed = committed
+        self._above = above
         self._changing: set[AgentId] = set()
         self._running: dict[AgentId, int] = {}  # what this node has started and not ended, and in which version (0: of a try)
         self._ran = 0  # the term in which it has last tried to start all that is recorded
@@ -280,7 +280,7 @@ class AgentFlows:
     async def _next_version(self, agent: AgentId, before: Agent | None) -> int:
         """Above whatever this organisation, the ledger or anybody who holds its records has seen, also after this node lost its disk."""
         (held,) = await Propose[tuple[Held | None, ...]](Find((agent,)), to="directory")
-        return max(0 if before is None else before.version, 0 if held is None else held.version, self._committed(agent)) + 1
+        return max(0 if before is None else before.version, 0 if held is None else held.version, self._above(agent)) + 1
 
     async def _sealed(self, profile: Profile, version: int) -> Sealed:
         checked(profile)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
+from meshos.consensus.ledger import queries
+from meshos.consensus.ledger.commitments import least_version
 from meshos.consensus.ledger.parameters import PARAMETERS
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
@@ -39,7 +41,7 @@ from meshos.presets import Timing
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.commands import MACHINE as DIRECTORY_MACHINE
 from meshos.protocols.directory.embedder import Embedder
-from meshos.protocols.directory.holdings import uncapped
+from meshos.protocols.directory.holdings import a_day, uncapped
 from meshos.protocols.directory.machine import Directory
 from meshos.protocols.directory.parts import Measures, Parts, unmeasured
 from meshos.protocols.directory.record import PROTOCOL as DIRECTORY
@@ -51,7 +53,7 @@ from meshos.protocols.leader.wire import LEADER
 from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
 from meshos.protocols.ledger.quarantine import Barred, barred_by
 from meshos.protocols.ledger.registrar import MACHINE as REGISTRAR
-from meshos.protocols.ledger.registrar import Registrar, committed
+from meshos.protocols.ledger.registrar import Registrar
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership, Seed
@@ -172,9 +174,11 @@ def assemble(outside: Outside) -> Assembly:
     def providers_of(org_: OrgDid) -> tuple[NodeId, ...]:
         return tuple(membership.routable_of(org_)) if org_ != me.org else (me.node,)
 
+    def own_routable() -> Set[NodeId]:
+        return {node for node in membership.routable_of(me.org) if membership.organisation_of(node) == me.org}
+
     def own_alive() -> Set[NodeId]:
-        own = membership.routable_of(me.org)
-        return {node for node in own if membership.organisation_of(node) == me.org and _is_alive(membership, node)}
+        return {node for node in own_routable() if _is_alive(membership, node)}
 
     def own_expelled() -> Set[NodeId]:
         former = [one for one in membership.expelled() if one.org == me.org]
@@ -201,10 +205,19 @@ def assemble(outside: Outside) -> Assembly:
     window = ReplicaLedger(ledger, outside.views[LEDGER])
     barred = barred_by(window)
     agents = AgentFlows(
-        me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms, committed=lambda agent: committed(window, agent)
+        me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms, above=lambda agent: least_version(window, me.org, agent)
     )
     group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
-    seating = Seating(me, office=org, ledger=window, genesis_hash=outside.genesis_hash, alive=own_alive, behind=lambda: ledger.core.behind)
+    seating = Seating(
+        me,
+        office=org,
+        ledger=window,
+        verifier=outside.verifier,
+        genesis_hash=outside.genesis_hash,
+        routable=own_routable,
+        wall_ms=outside.wall_ms,
+        behind=lambda: ledger.core.behind,
+    )
     leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
     tasks = TaskServices(
         me,
@@ -272,11 +285,16 @@ def assemble(outside: Outside) -> Assembly:
     def own_only(peer: Peer) -> bool:
         return peer.org == me.org
 
-    open_to_all = (MEMBERSHIP, PROBE_PROTOCOL, REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT)
-    allowed = {**dict.fromkeys(open_to_all, any_member), LEADER: own_only, SEAT: own_only}
-    listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_member)}
+    def not_left(peer: Peer) -> bool:
+        org = None if window.restoring else queries.org(window, peer.org)
+        return peer.org == me.org or org is None or not org.left_ms
+
+    to_link = (MEMBERSHIP, PROBE_PROTOCOL)  # what the node needs too that votes until the next checkpoint, of one that has left
+    of_members = (REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT)
+    allowed = {**dict.fromkeys(to_link, any_linked), **dict.fromkeys(of_members, not_left), LEADER: own_only, SEAT: own_only}
+    listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_linked)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
-    directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window))
+    directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window), partial(record_lifetime, window))
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP, KEEP_SEAT)
     registrar = Registrar(me, org, window, org.replica.view, now=outside.now)
     receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take)
@@ -320,6 +338,12 @@ def directory_caps(window: ReplicaLedger) -> tuple[int, int]:
     return uncapped() if now is None else (now["directory-max-records"], now["directory-max-records-per-org"])
 
 
+def record_lifetime(window: ReplicaLedger) -> float:
+    """What they say of how many seconds a record lives."""
+    now = None if window.restoring else PARAMETERS.read(window, b"")
+    return a_day() if now is None else now["directory-record-ttl-ms"] / 1000
+
+
 async def ask_org(command: object) -> object:
     """The Flow ``ASK_ORG``."""
     return await Propose[object](command)
@@ -345,8 +369,8 @@ async def ask_paying(command: object) -> object:
     return await Propose[object](command, to=PAYING)
 
 
-def any_member(peer: Peer) -> bool:
-    """Who has come through a link's handshake holds a certificate of an organisation of this mesh; that is enough to ask."""
+def any_linked(peer: Peer) -> bool:
+    """Who has come through a link's handshake holds a certificate of an organisation that is believed; that is enough to ask."""
     del peer
     return True
 

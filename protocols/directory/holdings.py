@@ -50,10 +50,18 @@ def bucket_of(agent: AgentId) -> int:
 Caps: TypeAlias = Callable[[], tuple[int, int]]
 """How many records the mesh wants held, in all and of one organisation. No node holds more than its own limits."""
 
+Lifetime: TypeAlias = Callable[[], float]
+"""How many seconds the mesh wants a record to live."""
+
 
 def uncapped() -> tuple[int, int]:
     """What a mesh that says nothing wants."""
     return limits.TOTAL_RECORDS, limits.ORG_RECORDS
+
+
+def a_day() -> float:
+    """How long a record lives in a mesh that says nothing."""
+    return limits.TTL_S
 
 
 class Holdings:

@@ -58,13 +58,15 @@ ORG_ENTRIES = 2 * ORG_RECORDS
 """Records, tombstones and marks of one organisation; who publishes and withdraws new names all day waits for the old to lapse."""
 
 TTL_S = 24 * 3600.0
-"""How long a record lives from when it was received, unless its owner renews it (by a higher version)."""
+"""How long a record lives from when it was received, unless its owner renews it (by a higher version); what the shipped genesis says, and
+what counts while a node cannot read the mesh's parameter ``directory-record-ttl-ms``."""
 
-RENEW_S = TTL_S / 3
-"""Age at which an owner renews: two attempts may fail."""
+RENEWALS = 3
+"""An owner renews a record at the age of a lifetime divided by this: two attempts may fail."""
 
-TOMBSTONE_S = 3 * TTL_S
-"""A tombstone, or the mark of a lapsed version, outlives every copy of the record that another node may have received later."""
+TOMBSTONE_LIVES = 3
+"""A tombstone, or the mark of a lapsed version, lives so many lifetimes: it outlives every copy of the record that another node may have
+received later."""
 
 # -- keeping alike ---------------------------------------------------------------------------------------------------
 
@@ -152,7 +154,7 @@ WORDS_CACHED = 20_000
 assert RECORD_BYTES <= PAGE_BYTES <= BODY_BYTES["work"] // 2
 assert DENSE_BYTES + PIECES_BYTES + PROOF_BYTES + 4 * DESCRIPTION_CHARS < RECORD_BYTES
 assert ORG_SURE < ORG_RECORDS < ORG_ENTRIES and TOTAL_RECORDS - ORG_RECORDS >= 10_000
-assert RENEW_S < TTL_S < TOMBSTONE_S and TOMBSTONE_S >= 2 * TTL_S
+assert RENEWALS > 1 and TOMBSTONE_LIVES >= 2
 assert BODY_BYTES["work"] > ITEMS_A_PAGE * 64 and HINT_ITEMS <= IDS_A_PAGE
 assert REMEMBERED_REFUSALS >= ORG_ENTRIES and REFUSED_S < TTL_S
 assert SAMPLED <= IDS_A_PAGE and SYNC_S < SYNC_TIMEOUT_S

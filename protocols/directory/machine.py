@@ -2,9 +2,10 @@
 
 Theory of operation. Entries come from this node's own owner (``Publish``, ``Withdraw``) or were fetched from another node and verified
 (``Merge``). Which stays is decided in ``holdings``. Everything taken in is persisted before it is answered for, and told to the index
-(``IndexChanged``), which lives off the event loop. A record lives ``TTL_S`` from when it was received, here or by another
-holder; its owner renews it by a higher version. A tombstone and the mark of a lapsed version live three times as long, so that the
-copies that others received later lapse before them. Times mean nothing after a restart, so that each entry's life begins anew then.
+(``IndexChanged``), which lives off the event loop. A record lives for the mesh's lifetime of records from when it was
+received, here or by another holder; its owner renews it by a higher version. A tombstone and the mark of a lapsed version live three
+times as long, so that the copies that others received later lapse before them. Times mean nothing after a restart, so that each entry's
+life begins anew then. A longer lifetime holds at once, a shorter one for what is received from then on: its owner had no time to renew it.
 
 The machine starts two Flows of ``sync``: ``KEEP`` once, and ``TELL`` for what this node has published.
 """
@@ -46,7 +47,7 @@ from meshos.protocols.directory.commands import (
     is_record,
     item_of,
 )
-from meshos.protocols.directory.holdings import Caps, Holding, Holdings, Kind, uncapped
+from meshos.protocols.directory.holdings import Caps, Holding, Holdings, Kind, Lifetime, a_day, uncapped
 from meshos.protocols.directory.record import AgentRecord, Sealed, parse
 from meshos.storage.store import View
 
@@ -60,11 +61,12 @@ _RESTART_S = 5.0
 
 class Directory:
     """See the module's text. ``node`` is this node's id, by which it knows the entries that it has signed itself; ``caps`` how many records
-    the mesh wants held.
+    the mesh wants held, ``lifetime`` for how long.
     """
 
-    def __init__(self, node: str, view: View, caps: Caps = uncapped) -> None:
+    def __init__(self, node: str, view: View, caps: Caps = uncapped, lifetime: Lifetime = a_day) -> None:
         self._node = node
+        self._lifetime = lifetime
         self._view = view
         self._held = Holdings(caps)
         self._expiries: list[tuple[float, AgentId, bytes]] = []
@@ -320,7 +322,7 @@ class Directory:
             if held is None or held.digest != item.digest or held.kind == "mark":
                 continue  # it was replaced meanwhile
             if held.own and held.kind == "record":
-                held.since = now - limits.RENEW_S  # by the certificate that this node has now
+                held.since = now - self._lifetime()  # it is due: by the certificate that this node has now
             else:
                 self._forget(held)
                 self._put.pop(item.id, None)
@@ -333,10 +335,11 @@ class Directory:
 
     def _read_due(self, now: float, count: int) -> tuple[Sealed, ...]:
         due: list[Sealed] = []
+        age = self._lifetime() / limits.RENEWALS
         for holding in self._held.own_records():
             if len(due) == count:
                 break
-            if now - holding.since >= limits.RENEW_S:
+            if now - holding.since >= age:
                 due.append(parse(self._bytes(holding)))
         return tuple(due)
 
@@ -344,9 +347,8 @@ class Directory:
 
     def _hold(self, now: float, holding: Holding) -> None:
         holding.since = now
-        holding.expires = now + (limits.TTL_S if holding.kind == "record" else limits.TOMBSTONE_S)
         self._held.put(holding)
-        heapq.heappush(self._expiries, (holding.expires, holding.id, holding.digest))
+        self._await_expiry(holding)
         if len(self._expiries) > 2 * len(self._held) + 1_000:  # most belong to versions long replaced
             self._expiries = [when for when in self._expiries if (held := self._held.get(when[1])) is not None and held.expires == when[0]]
             heapq.heapify(self._expiries)
@@ -354,16 +356,19 @@ class Directory:
         if holding.kind == "record" and not holding.checked:
             self._unchecked[holding.id] = None
 
+    def _await_expiry(self, holding: Holding) -> None:
+        holding.expires = holding.since + self._lifetime() * (1 if holding.kind == "record" else limits.TOMBSTONE_LIVES)
+        heapq.heappush(self._expiries, (holding.expires, holding.id, holding.digest))
+
     def _lapse(self, now: float) -> None:
         while self._expiries and self._expiries[0][0] <= now:
             when, agent, digest = heapq.heappop(self._expiries)
             held = self._held.get(agent)
             if held is None or held.digest != digest or held.expires != when:
                 continue  # it was renewed or replaced, and has another place in the heap
-            if held.kind == "record":
-                self._mark(now, held)
-            else:
-                self._forget(held)
+            self._await_expiry(held)  # the mesh may want it to live longer than when it was received
+            if held.expires <= now:
+                self._mark(now, held) if held.kind == "record" else self._forget(held)
 
     def _mark(self, now: float, held: Holding) -> None:
         """The record goes; that its version is not wanted any more is remembered."""

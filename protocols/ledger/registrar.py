@@ -1,7 +1,8 @@
 """The machine "registrar": what this node owes the ledger, compared with what the ledger says, and sent where it is missing.
 
 Two things are owed. The node that leads its organisation commits to the record of each agent that the organisation runs
-(``consensus/ledger/commitments.py``), in its newest version; an agent that was withdrawn is committed to as gone. And the node that holds
+(``consensus/ledger/commitments.py``), in its newest version; an agent that was withdrawn is committed to as gone, if the ledger has it as
+there: then its place is another's. And the node that holds
 its organisation's seat says which version of the ledger's rules it supports (``consensus/ledger/upgrades.py``).
 
 Theory of operation. Nothing is remembered on disk: what is owed is the difference between two states that both survive a crash, the
@@ -141,11 +142,18 @@ class Registrar:
         return None
 
     def _compare(self, agent: Agent) -> None:
-        if committed(self._ledger, agent.agent) >= agent.version:
+        if self._is_committed(agent.agent, agent.version, withdrawn=agent.withdrawn):
             self._owed.pop(agent.agent, None)
             return
         record = None if agent.withdrawn else content_hash(parse(agent.record).body)
         self._owe(agent.agent, f"commit/{agent.agent}/{agent.version}", Commit(agent.name, agent.version, record))
+
+    def _is_committed(self, agent: AgentId, version: int, *, withdrawn: bool) -> bool:
+        """Whether the ledger has this version or a later one; of what was withdrawn, whether it has none."""
+        known = COMMITMENTS.read(self._ledger, agent)
+        if withdrawn and (known is None or not known.record):
+            return True
+        return known is not None and known.version >= version
 
     def _owe(self, key: str, name: str, body: Body) -> None:
         known = self._owed.get(key)
@@ -170,7 +178,8 @@ class Registrar:
         """An attempt has ended. Whether it is owed still is for the ledger's state to say."""
         key = next((key for key, owed in self._owed.items() if owed.op == event.op), None)
         if key is None:
-            return  # of something that is owed no more
+            self._refresh_at = now  # of something that is owed no more; what it did may have to be undone
+            return
         owed = self._owed[key]
         owed.op, owed.attempt = 0, owed.attempt + (1 if isinstance(event.outcome, Ok) else 0)
         done = _is_done(event.outcome)
@@ -183,15 +192,9 @@ class Registrar:
 
     def _is_settled(self, body: Body, key: str) -> bool:
         if isinstance(body, Commit):
-            return committed(self._ledger, AgentId(key)) >= body.version
+            return self._is_committed(AgentId(key), body.version, withdrawn=body.record is None)
         rules = RULES.read(self._ledger, b"") or Rules()
         return dict(rules.support).get(self._me.org, 1) == SUPPORTED
-
-
-def committed(ledger: View, agent: AgentId) -> int:
-    """The version of its record that the ledger has; 0: none."""
-    found = COMMITMENTS.read(ledger, agent)
-    return 0 if found is None else found.version
 
 
 def _is_done(outcome: Outcome[object]) -> bool:

@@ -3,7 +3,8 @@
 Two conclusions, and they differ (docs/decisions/0003-membership.md):
 
 - *routable* is this node's own. It ends when this node's own suspicion runs out, and that begins with its own failed probe (direct,
-  indirect and over the link): the word of others makes it probe at once and shortens the wait, but replaces no probe.
+  indirect and over the link): the word of others makes it probe at once and shortens the wait, but replaces no probe. It ends with *dead*
+  too. So whoever must rely on its own probes alone asks once more itself (``node/kernel/seating.py``).
 - *dead* is the mesh's. It takes the signed ``dead`` of two organisations against the member's last incarnation; or of one where
   fewer than two organisations beside the member's can be reached, and then of this node's own or the member's. So no single other
   organisation can kill. Dead stays dead until the subject signs a higher incarnation.

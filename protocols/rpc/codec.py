@@ -28,11 +28,9 @@ from meshos.protocols.rpc import frames
 from meshos.protocols.rpc.events import Message, Notice
 from meshos.protocols.rpc.frames import FIRST, GOODBYE, HELLO, LANE_OF, LANES, MORE, PING, PONG, REFUSAL, Hello
 from meshos.protocols.rpc.limits import (
-    ACTIVE_BYTES,
     ACTIVE_MESSAGES,
     BODY_BYTES,
     CONTROL_FRAME_BYTES,
-    FRAGMENT_BYTES,
     FRAME_BYTES,
     FRAME_HEADER_BYTES,
     FRAME_PAYLOAD_BYTES,
@@ -41,6 +39,7 @@ from meshos.protocols.rpc.limits import (
     OUTBOUND_MESSAGES,
 )
 from meshos.protocols.rpc.messages import HEAD_LENGTH, decode_message, encode_message, may_have_body, with_body
+from meshos.protocols.rpc.outbound import Outbound, OutLane
 from meshos.protocols.rpc.partials import Holding, Partials
 
 _SIZE = struct.Struct("!I")
@@ -53,65 +52,6 @@ FIRST_HEADER = struct.Struct("!IBBII")
 
 assert _SIZES.size == _SIZE.size + HEAD_LENGTH.size and FIRST_HEADER.size == FRAME_HEADER_BYTES + _SIZE.size
 _MOST: Final = {lane: HEAD_LENGTH.size + MESSAGE_HEAD_BYTES + size for lane, size in BODY_BYTES.items()}
-
-
-class _Outbound:
-    """A message on its way out: ``offset`` bytes of its head and body are already in frames."""
-
-    __slots__ = ("body", "head", "message", "offset", "size", "stream")
-
-    def __init__(self, message: Message, head: bytes, body: bytes, size: int) -> None:
-        self.message = message
-        self.head = head
-        self.body = body
-        self.size = size
-        self.offset = 0
-        self.stream = -1
-
-    def piece(self, count: int) -> tuple[bytes | memoryview, ...]:
-        """The next ``count`` bytes; the first fragment always holds the whole head."""
-        begin, self.offset = self.offset, min(self.offset + count, self.size)
-        if begin == 0 and count >= self.size:
-            return self.head, self.body
-        body = memoryview(self.body)
-        if begin == 0:
-            return self.head, body[: self.offset - len(self.head)]
-        return (body[begin - len(self.head) : self.offset - len(self.head)],)
-
-
-class _OutLane:
-    """What waits in one lane: ``short`` fit into one frame, ``long`` have not begun, ``active`` have."""
-
-    __slots__ = ("active", "bytes", "fragment", "lane", "long", "most", "next_stream", "number", "short", "turn_long")
-
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self.number = frames.NUMBER_OF[lane]
-        self.most = BODY_BYTES[lane]
-        self.fragment = FRAGMENT_BYTES[lane]
-        self.short: deque[_Outbound] = deque()
-        self.long: deque[_Outbound] = deque()
-        self.active: deque[_Outbound] = deque()
-        self.bytes = 0
-        self.next_stream = 0
-        self.turn_long = False
-
-    def __len__(self) -> int:
-        return len(self.short) + len(self.long) + len(self.active)
-
-    def pick(self) -> _Outbound | None:
-        """The message whose turn it is, taken out of its queue."""
-        while self.long and len(self.active) < ACTIVE_MESSAGES[self.lane] and self._fits(self.long[0]):
-            self.active.append(self.long.popleft())
-        if self.active and (self.turn_long or not self.short):
-            self.turn_long = False
-            return self.active.popleft()
-        self.turn_long = True
-        return self.short.popleft() if self.short else None
-
-    def _fits(self, item: _Outbound) -> bool:
-        """Whether the other side has room for ``item`` beside what is half sent."""
-        return not self.active or sum(each.size for each in self.active) + item.size <= ACTIVE_BYTES[self.lane]
 
 
 class _Partial:
@@ -157,7 +97,7 @@ class LinkCodec:
         self._lanes: frozenset[Lane] = frozenset()
         self._urgent: deque[bytes] = deque()  # hello, goodbye, refusal: whole frames
         self._answer: bytes | None = None  # a pong that is due; only the latest, so that a flood of pings costs nothing
-        self._out: dict[Lane, _OutLane] = {lane: _OutLane(lane) for lane in LANES}
+        self._out: dict[Lane, OutLane] = {lane: OutLane(lane) for lane in LANES}
         self.waiting = 0
         self._parting = self._said_goodbye = False
         self._greeted = dialled  # whether our own hello is on its way
@@ -186,7 +126,7 @@ class LinkCodec:
             raise busy(f"the {lane} lane of the link to {self._expect}")
         out.bytes = queued
         self.waiting += 1
-        (out.short if size <= out.fragment else out.long).append(_Outbound(message, head, body, size))
+        (out.short if size <= out.fragment else out.long).append(Outbound(message, head, body, size))
 
     def writable(self, lane: Lane) -> bool:
         """Whether a message of the lane's largest size would still be taken."""
@@ -242,7 +182,7 @@ class LinkCodec:
             out.bytes = 0
         self.waiting = 0
 
-    def _fill(self, out: _OutLane, parts: list[bytes | memoryview], room: int) -> int:
+    def _fill(self, out: OutLane, parts: list[bytes | memoryview], room: int) -> int:
         """Frames of one lane into ``parts`` while a whole fragment fits into ``room``; gives what room is left."""
         least = FRAME_HEADER_BYTES + _SIZE.size + out.fragment
         while out.bytes and room >= least:
@@ -268,7 +208,7 @@ class LinkCodec:
                 self.waiting -= 1
         return room
 
-    def _fill_short(self, out: _OutLane, parts: list[bytes | memoryview], room: int, least: int) -> int:
+    def _fill_short(self, out: OutLane, parts: list[bytes | memoryview], room: int, least: int) -> int:
         """The same where all that waits fits into one frame each: mostly so."""
         short = out.short
         while short and room >= least:
@@ -282,7 +222,7 @@ class LinkCodec:
         out.turn_long = True
         return room
 
-    def _first_header(self, out: _OutLane, item: _Outbound, count: int) -> bytes:
+    def _first_header(self, out: OutLane, item: Outbound, count: int) -> bytes:
         """Begin ``item`` with ``count`` bytes of it."""
         item.stream = stream = out.next_stream
         out.next_stream = (stream + 1) & 0xFFFFFFFF

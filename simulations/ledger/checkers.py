@@ -3,8 +3,9 @@
 Safety, at each block as it is first decided: all decide one block at a height; no transaction is done twice; no token comes or goes, and
 each organisation has what its transfers, tabs and redemptions leave it; nothing is redeemed on a tab beyond what its caller has signed;
 no decision above the risk threshold is executed without max(3, f_c + 1) coordinators that have approved it in transactions of their own,
-and none twice; nor do decisions below it take a parameter further, together, than one may from what several decided. What is in quarantine
-neither decides nor is called (``standing.py``). What a node was
+unless people with enough power approve it, and none twice; nor do decisions below it take a parameter further, together, than one may from
+what several decided. What is in quarantine neither decides nor is called (``standing.py``); what people have rejected is not executed, nor
+anything on the coordinators' word while they have paused that (``overruling.py``). What a node was
 told of its transactions is what the blocks say. Liveness: after healing everybody is at one height with one root, and a transfer of
 every organisation whose validator does not lie is committed in time; where validators lie, somebody has set the clocks by then.
 """
@@ -14,11 +15,23 @@ from collections import Counter
 from meshos import cbor
 from meshos.consensus.ledger.accounts import ACCOUNTS, Transfer
 from meshos.consensus.ledger.actions import Quarantine, Tune
-from meshos.consensus.ledger.approvals import APPROVE, DECISIONS, EXECUTED, OPEN, Judge, Propose, decision_id
+from meshos.consensus.ledger.approvals import (
+    APPROVE,
+    DECISIONS,
+    EXECUTED,
+    OPEN,
+    REJECTED,
+    REVERSED,
+    Decision,
+    Judge,
+    Propose,
+    decision_id,
+)
 from meshos.consensus.ledger.commitments import COMMITMENTS
 from meshos.consensus.ledger.conservation import faults
 from meshos.consensus.ledger.kinds import Order, read
 from meshos.consensus.ledger.parameters import PARAMETERS, RISK_THRESHOLD, SPECS
+from meshos.consensus.ledger.people import Pause
 from meshos.consensus.ledger.results import SKIPPED, decode_result
 from meshos.consensus.ledger.tabs import TABS
 from meshos.consensus.pbft.block import Block
@@ -28,13 +41,16 @@ from meshos.ids import NodeId, OrgDid
 from meshos.protocols.ledger.port import LEDGER, Decided, Noticed
 from meshos.protocols.ledger.slots import COMMITTED, EXPIRED, REFUSED
 from meshos.protocols.payments.commands import PAYING
-from meshos.simulations.genesis import ALLOCATION
+from meshos.simulations.genesis import ALLOCATION, person_key
+from meshos.simulations.ledger.overruling import Overruling
 from meshos.simulations.ledger.standing import Standing
 from meshos.simulations.ledger.work import TUNED, LedgerWork, committed
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.world import SimNode, Violation, World
 
 MAX_PAYLOAD = 256
+AFTER_THE_END = frozenset({(REJECTED, EXECUTED), (REJECTED, REVERSED), (EXECUTED, REVERSED)})
+"""What people do with a decision that has ended; two steps where both are in one block."""
 AUDITED = 8
 """Every so many blocks all entries are counted anew."""
 
@@ -55,6 +71,8 @@ class LedgerChecker:
         self._status: dict[bytes, str] = {}
         self._tuned = self._settled = 0  # what a parameter is, and what it was when several coordinators last decided on it
         self._standing = Standing()
+        self._people = frozenset(map(person_key, mesh.holder))
+        self._overruling = Overruling(mesh.genesis)
         self.figures: dict[str, float] = dict.fromkeys(
             ("blocks", "transactions done", "transfers told", "decisions approved", "decisions ended", "redeemed micro"), 0
         )
@@ -112,9 +130,15 @@ class LedgerChecker:
             self._done[result.id] = (result.outcome, height)
             if result.outcome == COMMITTED:
                 self.figures["transactions done"] += 1
-                self._do(order, result.id)
+                self._do(order, result.id, block.header.time_ms)
 
-    def _do(self, order: Order, id_: bytes) -> None:
+    def _do(self, order: Order, id_: bytes, time_ms: int) -> None:
+        if order.transaction.key in self._people:
+            if isinstance(order.body, Judge):
+                self._overruling.judged(order.transaction.key, order.body)
+            elif isinstance(order.body, Pause):
+                self._overruling.paused(order.body, time_ms)
+            return
         org, body = self._mesh.org_of[NodeId(order.transaction.key)], order.body
         if isinstance(body, Propose | Judge):
             self._standing.said(org)
@@ -144,20 +168,29 @@ class LedgerChecker:
             id_, decision = key.removeprefix(DECISIONS.prefix), DECISIONS.decode(value)
             before = self._status.get(id_, OPEN)
             if decision.status != before:
-                if before != OPEN:
+                if (before, decision.status) not in AFTER_THE_END and before != OPEN:
                     raise Violation("safety", f"decision {id_.hex()} was {before} and is {decision.status}")
                 self._status[id_] = decision.status
-                self.figures["decisions ended"] += 1
-                enough = len(self._approved.get(id_, ())) >= self._needed()
-                tuned_by_several |= decision.status == EXECUTED and enough and isinstance(decision.action, Tune)
-                if decision.status == EXECUTED and isinstance(decision.action, Quarantine):
-                    self._standing.decided(decision.action, alone=not enough)
-                if decision.status == EXECUTED and decision.risk > RISK_THRESHOLD and not enough:
-                    raise Violation("safety", f"decision {id_.hex()} is executed, approved by {sorted(self._approved.get(id_, ()))} only")
+                self.figures["decisions ended"] += before == OPEN
+                tuned_by_several |= self._ended(id_, before, decision)
         self._check_tuned(node, tuned_by_several)
         self._standing.look(ledger)
         if height % AUDITED == 0:
             self._audit(node)
+
+    def _ended(self, id_: bytes, before: str, decision: Decision) -> bool:
+        """Look at a decision with another status than ``before``; whether it is one of several, or of people, on a parameter."""
+        by_people = self._overruling.ended(id_, decision)
+        enough = by_people or len(self._approved.get(id_, ())) >= self._needed()
+        tuned = isinstance(decision.action, Tune)
+        if decision.status == EXECUTED or (decision.status == REVERSED and before != EXECUTED):
+            if isinstance(decision.action, Quarantine):
+                self._standing.decided(decision.action, alone=not enough and decision.status == EXECUTED)
+            if decision.risk > RISK_THRESHOLD and not enough and decision.status == EXECUTED:
+                raise Violation("safety", f"decision {id_.hex()} is executed, approved by {sorted(self._approved.get(id_, ()))} only")
+        if decision.status == REVERSED and isinstance(decision.back, Quarantine):
+            self._standing.decided(decision.back, alone=False)
+        return tuned and (decision.status == REVERSED or (decision.status == EXECUTED and enough))
 
     def _check_tuned(self, node: NodeId, by_several: bool) -> None:
         parameters = PARAMETERS.read(self._mesh.assemblies[node].window, b"")
@@ -206,7 +239,7 @@ class LedgerChecker:
         committed_to = [
             COMMITMENTS.decode(value) for _, value in self._mesh.assemblies[self._mesh.living()[0]].window.scan(COMMITMENTS.prefix)
         ]
-        self.figures |= self._standing.figures | {"agents committed to": len(committed_to)}
+        self.figures |= self._standing.figures | self._overruling.figures | {"agents committed to": len(committed_to)}
         self.figures["of them withdrawn"] = sum(not one.record for one in committed_to)
         living = self._mesh.living()
         heights = {node: self._mesh.assemblies[node].window.height for node in living}

@@ -80,6 +80,35 @@ def those_in_quarantine_decide_too() -> Iterator[None]:
 
 
 @contextmanager
+def what_people_reject_goes_on() -> Iterator[None]:
+    """Their word is written down, and the decision waits for the coordinators as before."""
+    overrule = approvals._overrule
+
+    def broken(draft: Draft, id_: bytes, decision: approvals.Decision, act: str) -> None:
+        if act == approvals.REJECT:
+            draft.write(approvals.DECISIONS, id_, decision)
+        else:
+            overrule(draft, id_, decision, act)
+
+    with replaced(approvals, "_overrule", broken):
+        yield
+
+
+@contextmanager
+def one_person_is_enough() -> Iterator[None]:
+    """Whoever has a seat overrules."""
+    with replaced(approvals, "overrule", lambda draft, keys: bool(keys)):
+        yield
+
+
+@contextmanager
+def a_pause_is_words_only() -> Iterator[None]:
+    """What is approved is executed at once."""
+    with replaced(approvals, "paused", lambda draft: False):
+        yield
+
+
+@contextmanager
 def a_quarantine_is_words_only() -> Iterator[None]:
     """No node looks at it when it is called."""
     with (
@@ -156,6 +185,9 @@ MUTATIONS = (
         "quarantines-in-steps", "many small quarantines", each_quarantine_is_a_small_one, "safety", "on nobody's word but single ones"
     ),
     Mutation("judged-from-quarantine", "they let themselves out", those_in_quarantine_decide_too, "safety", "while they are in quarantine"),
+    Mutation("rejected-and-executed", "what people reject goes on", what_people_reject_goes_on, "safety", "people have rejected it"),
+    Mutation("one-person-overrules", "one person is enough", one_person_is_enough, "safety"),
+    Mutation("pause-not-obeyed", "a pause is words only", a_pause_is_words_only, "safety", "while autonomy is paused"),
     Mutation("quarantine-not-obeyed", "what is in quarantine is called", a_quarantine_is_words_only, "safety", "is in quarantine"),
     Mutation("transfer-for-nothing", "who transfers keeps it", a_transfer_costs_nothing, "safety", "tokens are not conserved"),
     Mutation("voucher-paid-whole", "a voucher is paid whole each time", each_voucher_is_paid_whole, "safety"),

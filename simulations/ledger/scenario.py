@@ -10,6 +10,7 @@ from meshos.protocols.ledger.port import LEDGER, Decided
 from meshos.simulations import mesh_marks
 from meshos.simulations.checkers import MembershipChecker, QuietChecker
 from meshos.simulations.ledger.checkers import LedgerChecker
+from meshos.simulations.ledger.people import PeopleWork
 from meshos.simulations.ledger.work import LedgerWork
 from meshos.simulations.marks import Mark, State
 from meshos.simulations.mesh import Mesh
@@ -24,10 +25,13 @@ REDEEM_S = 2.0
 LYING = 0.5
 """In so many seeds f validators lie (``pbft/liars.py``)."""
 
+PEOPLE = 0.5
+"""In so many seeds people take part: where they do, little is left that coordinators have decided alone."""
+
 
 def populate(world: World, nodes: int) -> Sequence[Checker]:
     """Each node is an organisation's validator; some of them may lie."""
-    mesh = Mesh(world, nodes, timing=LAN, whole=True, terms=Terms(redeem_s=REDEEM_S))
+    mesh = Mesh(world, nodes, timing=LAN, whole=True, terms=Terms(redeem_s=REDEEM_S), people=True)
     rng = world.generator("liars")
     if rng.random() < LYING:
         mesh.liars = frozenset(rng.sample(mesh.ids, k=faults(nodes)))
@@ -35,6 +39,9 @@ def populate(world: World, nodes: int) -> Sequence[Checker]:
     until_s = world.until_s - SETTLE_S
     calls = CallWork(mesh, until_s=until_s, price_micro=PRICE_MICRO)
     ledger = LedgerWork(mesh, calls.asking, until_s=until_s)
+    if world.generator("people take part").random() < PEOPLE:
+        PeopleWork(mesh, calls.asking, until_s=until_s)
+        world.visited("people judge and pause")
     return [MembershipChecker(mesh), CallChecker(mesh, calls), LedgerChecker(mesh, ledger), QuietChecker(mesh)]
 
 

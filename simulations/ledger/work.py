@@ -15,7 +15,7 @@ from meshos.consensus.ledger.approvals import APPROVE, DECISIONS, OPEN, REJECT, 
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.commitments import COMMITMENTS
 from meshos.consensus.ledger.draft import Table
-from meshos.consensus.ledger.parameters import PARAMETERS
+from meshos.consensus.ledger.parameters import PARAMETERS, SPECS
 from meshos.consensus.ledger.quarantine import QUARANTINE
 from meshos.effects import Ok, Outcome
 from meshos.ids import NodeId
@@ -120,9 +120,9 @@ class LedgerWork:
     def _action(self, ledger: View, ttl_ms: int) -> Action:
         draw = self._rng.random()
         if draw < 0.3:
-            return Tune(((TUNED, max(60_000, ttl_ms - self._rng.randrange(1, 1 + ttl_ms // 2))),))  # small enough for one alone
+            return Tune(((TUNED, max(SPECS[TUNED].least, ttl_ms - self._rng.randrange(1, 1 + ttl_ms // 2))),))  # small enough for one alone
         if draw < 0.5:
-            return Tune(((TUNED, self._rng.randrange(60_000, 1_000_000_000)),))
+            return Tune(((TUNED, self._rng.randrange(SPECS[TUNED].least, 1_000_000_000)),))
         barred, agents = _names(ledger, QUARANTINE), _names(ledger, COMMITMENTS)
         if barred and self._rng.random() < 0.5:
             return Quarantine(self._rng.choice(barred), lift=True)

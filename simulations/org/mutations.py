@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from meshos.consensus.org import machine, replicated, state
+from meshos.consensus.org import agents as agents_of_state
+from meshos.consensus.org import leading, machine, replicated, state, tasks
+from meshos.consensus.org.change import Change
 from meshos.consensus.org.commands import Begun, Command, ListOrphans, Placement, RecordIntent, RecordLead, RecordReceipts
 from meshos.consensus.org.entries import placed_key, write_placement
-from meshos.consensus.org.state import _Change
 from meshos.consensus.raft.events import Stale
 from meshos.effects import Ok
 from meshos.errors import MeshError
@@ -26,10 +27,10 @@ from meshos.storage.store import View
 def terms_are_not_compared() -> Iterator[None]:
     """What comes in the name of a lead that is over counts."""
 
-    def put(change: _Change, agent: AgentId, node: NodeId, term: int) -> None:
+    def put(change: Change, agent: AgentId, node: NodeId, term: int) -> None:
         change.put(placed_key(agent), write_placement(Placement(agent, node, term)))
 
-    with replaced(state, "_must_lead", lambda change, term: None), replaced(state, "_put_placement", put):
+    with replaced(leading, "must_lead", lambda change, term: None), replaced(agents_of_state, "_put_placement", put):
         yield
 
 
@@ -47,9 +48,9 @@ def orphans_are_left() -> Iterator[None]:
 @contextmanager
 def orphans_run_again() -> Iterator[None]:
     """A new leader runs again whatever it finds open."""
-    record = state._record_intent
+    record = tasks.record_intent
 
-    def broken(change: _Change, command: RecordIntent) -> object:
+    def broken(change: Change, command: RecordIntent) -> object:
         given = record(change, command)
         if isinstance(given, Begun):
             given = replace(given, intent=replace(given.intent, rerun=True))
@@ -58,7 +59,7 @@ def orphans_run_again() -> Iterator[None]:
     async def again(self: serve.TaskServices, intent: Any) -> object:
         return await self._run(intent, b"\xa0", intent.timeout_ms / 1000, 1, 5)
 
-    with replaced(state, "_record_intent", broken), replaced(serve.TaskServices, "_recover_alone", again):
+    with replaced(tasks, "record_intent", broken), replaced(serve.TaskServices, "_recover_alone", again):
         yield
 
 

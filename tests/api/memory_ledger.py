@@ -11,6 +11,11 @@ NODE = "12D3KooWHQR1hWE46uNwHQR1hWE46uNwHQR1hWE46uNwHQR1hWE4"
 NOW_MS = 1_764_000_000_000
 
 
+def _tab(id_: str, caller: str) -> Json:
+    sums = {"reserved_micro": 10_000_000, "redeemed_micro": 2_500_000}
+    return {"tab": id_, "caller": caller, "org": ORG, "provider": "did:mesh:enterprise:beta", **sums, "closes_ms": None}
+
+
 @dataclass
 class MemoryLedger:
     """A ledger of balances: what is asked of it is in ``moved`` and ``submitted``."""
@@ -19,6 +24,7 @@ class MemoryLedger:
     moved: dict[str, tuple[str, int]] = field(default_factory=dict)
     submitted: list[bytes] = field(default_factory=list)
     silent: bool = False
+    tabs: list[Json] = field(default_factory=lambda: [_tab("ab" * 32, NODE), _tab("cd" * 32, "12D3KooWlost")])
 
     async def head(self) -> LedgerHead:
         return LedgerHead(len(self.moved), "ab" * 32, "cd" * 32, 1_764_000_000_000, 0, 0, "alpha-1", 4, 3, True, "", 0, 0)
@@ -40,7 +46,7 @@ class MemoryLedger:
     async def account(self, did: str) -> Json:
         if did not in self.balances:
             raise Refused("no-such-account", f"there is no account of {did}")
-        return {"did": did, "balance_micro": self.balances[did], "open": True, "height": 0, "tabs": []}
+        return {"did": did, "balance_micro": self.balances[did], "open": True, "height": 0, "tabs": self.tabs if did == ORG else []}
 
     async def knows(self, key: str) -> bool:
         return key in self.moved
@@ -73,7 +79,7 @@ class MemoryLedger:
             raise Refused("no-such-org", f"there is no organisation {did}")
         seat = {"node_id": NODE, "validator": "z6MkValidator"}
         keys = {"root": "z6MkRoot", "nodes": [{"node_id": NODE, "name": "alpha-1"}], "people": [{"key": "z6MkPerson", "name": "Ada"}]}
-        counts = {"moves": 2, "suspended": False, "tabs": 1, "height": 1}
+        counts = {"moves": 2, "suspended": False, "tabs": 2, "height": 1}
         times = {"joined_ms": None, "left_ms": None, "time_ms": NOW_MS}
         return {"did": did, **keys, "seat": seat, "votes": NODE, **counts, **times}
 

@@ -110,6 +110,85 @@ def test_a_chain_that_does_not_hold_is_refused(
     assert caught.value.name == name and not config.certificate.exists()
 
 
+@pytest.mark.parametrize("org", [ACME, NEWCO])
+def test_a_root_that_nobody_has_named_is_not_believed(mesh_of_acme: Path, tmp_path: Path, org: OrgDid) -> None:
+    """A stranger makes a root in the organisation's name, and hands the joining node a certificate of it."""
+    thief, now = SigningKey.generate(), time.time()
+    name = org.rpartition(":")[2]
+    first = load(tmp_path / f"{name}-1")
+    token = invitations.invite(folder.open_root(first), genesis_hash=folder.read_genesis(mesh_of_acme).hash, org=org, now=now)
+    config = replace(first, dir=tmp_path / f"{name}-2", name=f"{name}-2")
+    making.joining(config, token, mesh_of_acme)
+    content, node = folder.read_genesis(mesh_of_acme), folder.open_identity(config).node.public
+    chain = [
+        certificates.issue(thief, mesh_id=content.mesh_id, org=org, node=node, now=now),
+        certificates.new_root(thief, org, now=now),
+    ]
+    forged = tmp_path / "forged.pem"
+    forged.write_bytes(b"".join(map(certificates.pem, chain)))
+    with pytest.raises(Refused) as caught:
+        making.finish(config.dir, None, forged)
+    assert caught.value.name == "root-not-proven" and not config.certificate.exists()
+    assert "--root" in caught.value.hint and folder.multikey(thief.public) in caught.value.detail
+    with pytest.raises(Refused) as caught:
+        making.finish(config.dir, None, forged, folder.multikey(folder.open_root(first).public))
+    assert caught.value.name == "root-not-proven"
+    making.finish(config.dir, None, forged, folder.multikey(thief.public))
+    assert opened(config.dir).trust.roots[org].key == thief.public, "whoever types a root key means it"
+    making.finish(config.dir, None, forged)  # it is the one of this folder now
+
+
+@pytest.mark.parametrize("later_s", [0, 10 * 24 * 3600])
+def test_a_founder_that_has_rotated_its_root_invites_with_the_one_of_now(
+    mesh_of_acme: Path, tmp_path: Path, mesh: Mesh, monkeypatch: pytest.MonkeyPatch, later_s: float
+) -> None:
+    """Also where the answer comes when the invitation has ended."""
+    content, now, root = folder.read_genesis(mesh_of_acme), time.time(), SigningKey.generate()
+    config = replace(load(tmp_path / "acme-1"), dir=tmp_path / "acme-2", name="acme-2")
+    making.joining(config, invitations.invite(root, genesis_hash=content.hash, org=ACME, now=now), mesh_of_acme)
+    node = folder.open_identity(config).node.public
+    chain = [certificates.issue(root, mesh_id=content.mesh_id, org=ACME, node=node, now=now), certificates.new_root(root, ACME, now=now)]
+    (tmp_path / "c.pem").write_bytes(b"".join(map(certificates.pem, chain)))
+    monkeypatch.setattr(time, "time", lambda: now + later_s)
+    assert making.finish(config.dir, None, tmp_path / "c.pem").ready
+    assert opened(config.dir).trust.roots[ACME].key == root.public
+
+
+def test_a_root_key_without_a_certificate_or_that_is_no_key_has_a_name(mesh_of_acme: Path, tmp_path: Path, mesh: Mesh) -> None:
+    making.finish(tmp_path / "acme-1", mesh_of_acme, None)
+    alone = mesh("init", "--dir", "acme-1", "--root", "z6Mk")
+    assert alone.code == 2 and "[usage]" in alone.err
+    wrong = mesh("init", "--dir", "acme-1", "--root", "z6Mk", "--certificate", "acme-1/certificate.pem")
+    assert wrong.code == 4 and "[bad-public-key]" in wrong.err
+
+
+def test_where_the_root_was_made_it_is_known(mesh_of_acme: Path, tmp_path: Path) -> None:
+    """Also after it was rotated: the folder's entry names the one of now."""
+    making.finish(tmp_path / "acme-1", mesh_of_acme, None)
+    config, content, now, root = load(tmp_path / "acme-1"), folder.read_genesis(mesh_of_acme), time.time(), SigningKey.generate()
+    entry = folder.own_entry(config)
+    assert entry is not None
+    certificate = certificates.new_root(root, ACME, now=now)
+    folder.write_org(config, replace(entry, root_key=folder.multikey(root.public), root_certificate=certificate))
+    node = folder.open_identity(config).node.public
+    issued = certificates.issue(root, mesh_id=content.mesh_id, org=ACME, node=node, now=now)
+    (tmp_path / "c.pem").write_bytes(b"".join(map(certificates.pem, [issued, certificate])))
+    assert making.finish(config.dir, None, tmp_path / "c.pem").ready
+
+
+def test_an_invitation_to_another_mesh_or_organisation_names_no_root(mesh_of_acme: Path, tmp_path: Path) -> None:
+    content, now, thief = folder.read_genesis(mesh_of_acme), time.time(), SigningKey.generate()
+    for number, (mesh_hash, org) in enumerate([(bytes(32), ACME), (content.hash, GLOBEX)]):
+        config = replace(load(tmp_path / "acme-1"), dir=tmp_path / f"joins-{number}", name=f"joins-{number}")
+        making.joining(config, invitations.invite(thief, genesis_hash=mesh_hash, org=org, now=now), None)
+        node = folder.open_identity(config).node.public
+        issued = certificates.issue(thief, mesh_id=content.mesh_id, org=ACME, node=node, now=now)
+        (tmp_path / "c.pem").write_bytes(b"".join(map(certificates.pem, [issued, certificates.new_root(thief, ACME, now=now)])))
+        with pytest.raises(Refused) as caught:
+            making.finish(config.dir, mesh_of_acme, tmp_path / "c.pem")
+        assert caught.value.name == "root-not-proven"
+
+
 def test_a_certificate_without_its_root_does_not_do_for_an_outsider(mesh_of_acme: Path, tmp_path: Path) -> None:
     making.finish(tmp_path / "newco-1", mesh_of_acme, None)
     config = load(tmp_path / "newco-1")

@@ -19,11 +19,13 @@ from meshos.crypto.certificates import Trust
 from meshos.crypto.keys import multikey
 from meshos.crypto.keystore import TEST_COST, FileKeyStore
 from meshos.crypto.signing import verify_many
+from meshos.errors import Refused
 from meshos.genesis_reading import parse_org
 from meshos.node import folder
 from meshos.node.cli import registering, revoking, rotating
 from meshos.node.cli.main import run
 from meshos.node.config import NodeConfig, load
+from meshos.node.trust import TrustBook
 from tests.cli.test_killed_writes import config_of, each_change
 
 NOW = time.time()
@@ -186,6 +188,50 @@ def test_who_is_revoked_gets_no_certificate_and_stays_revoked(place: Path, ledge
     assert rotate(place) == 0
     capsys.readouterr()
     assert reissue(place, second) == 4 and "[certificate-revoked]" in capsys.readouterr().err
+
+
+def test_whoever_is_revoked_before_the_ledger_has_the_root_is_on_a_list_of_it_by_then(
+    place: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A node believes a root from its block on: the list has to be in its folder then, and not when somebody copies it later."""
+    config, second = load(place / "acme-1"), ledger.nodes[1]
+    assert rotate(place) == 0 and reissue(place, second) == 0 and not list(config.revocations.glob("*.crl"))
+    pem, coming = certificates.from_pem(capsys.readouterr().out.encode()), rotating.under_way(config)
+    revoking.revoke(config, second, None)
+    seen = []
+
+    def send(client: object, config: NodeConfig, body: RotateRoot) -> int:
+        book = TrustBook(folder.read_genesis(config.genesis), config.revocations)
+        book.follow({config.org: (body.root, body.certificate)})
+        with pytest.raises(Refused) as caught:
+            book.check(pem)
+        seen.append(caught.value.name)
+        return ledger.send(client, config, body)
+
+    monkeypatch.setattr(rotating, "send_by_root", send)
+    assert rotate(place, "--nonce", "3") == 0
+    told = capsys.readouterr().err
+    ahead = rotating.list_ahead(config, coming)
+    assert ahead is not None and str(ahead) in told and "revocations" in told
+    before = ahead.read_bytes()
+    assert rotate(place) == 0 and ahead.read_bytes() == before, "the same again"
+    assert str(ahead) in capsys.readouterr().err
+    assert rotate(place, "--commit") == 0 and seen == ["certificate-revoked"]
+    assert (config.revocations / folder.list_name(config.org)).read_bytes() == before and not ahead.exists(), "it is the list from now on"
+
+
+def test_the_list_of_the_coming_root_grows_with_that_of_the_one_that_is(place: Path, ledger: Ledger) -> None:
+    config = load(place / "acme-1")
+    assert rotate(place) == 0
+    coming = rotating.under_way(config)
+    assert rotating.list_ahead(config, coming) is None, "nobody is revoked"
+    lists = []
+    for node in reversed(ledger.nodes):
+        revoking.revoke(config, node, None)
+        path = rotating.list_ahead(config, coming)
+        assert path is not None
+        lists.append(certificates.read_revocations(path.read_bytes(), config.org, coming.next.public))
+    assert lists[0].serials < lists[1].serials and lists[0].number < lists[1].number
 
 
 def test_what_is_refused(place: Path, ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

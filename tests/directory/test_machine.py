@@ -184,6 +184,37 @@ def test_the_mesh_decides_how_many_records_are_held_within_a_nodes_own_limits(mo
     assert publish(1, 4) == ["directory-full"] * 2 and alone.machine.statistics()["records"] == 7, "what is held stays"
 
 
+def test_the_mesh_decides_how_long_records_live_and_a_shorter_life_is_for_what_comes_then() -> None:
+    alone, lifetimes = Alone(), [60.0]
+    alone.machine = Directory(alone.node, alone.store, lifetime=lambda: lifetimes[-1])
+
+    def held_at(now: float) -> int:
+        alone.now = now
+        alone.do(ReadDigest())
+        return alone.machine.statistics()["records"]
+
+    alone.do(Merge((sealed_record("first"),)))
+    assert (held_at(59.0), alone.machine.deadline()) == (1, 60.0)
+    lifetimes.append(100.0)
+    assert (held_at(60.0), alone.machine.deadline()) == (1, 100.0), "it lives longer, though it was received before"
+    lifetimes.append(30.0)
+    alone.do(Merge((sealed_record("second"),)))
+    assert held_at(89.0) == 2 and held_at(90.0) == 1, "what is received now lives shorter"
+    assert held_at(99.0) == 1 and held_at(100.0) == 0
+    assert alone.machine.statistics()["entries"] == 2, "their marks"
+    assert held_at(190.0) == 0 and alone.machine.statistics()["entries"] == 0, "three lifetimes"
+
+
+def test_an_owner_renews_at_a_third_of_the_lifetime_that_the_mesh_wants() -> None:
+    alone, lifetimes = Alone("n0-a"), [limits.TTL_S]
+    alone.machine = Directory(alone.node, alone.store, lifetime=lambda: lifetimes[-1])
+    alone.do(Publish((sealed_record("agent", by=0),)))
+    alone.now = 1_000.0
+    assert alone.do(ReadDue(9)) == ()
+    lifetimes.append(3_000.0)
+    assert len(alone.do(ReadDue(9))) == 1
+
+
 def test_a_condemned_version_is_not_taken_again_but_a_later_one_is() -> None:
     alone = Alone()
     cheat = sealed_record(forged=True)

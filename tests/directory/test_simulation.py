@@ -191,8 +191,7 @@ def test_vectors_that_were_not_sampled_are_checked_when_idle(monkeypatch: pytest
 
 
 def test_records_lapse_unless_their_owner_renews_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("TTL_S", 60.0), ("RENEW_S", 20.0), ("TOMBSTONE_S", 180.0)):
-        monkeypatch.setattr(limits, name, seconds)
+    monkeypatch.setattr(limits, "TTL_S", 60.0)
     monkeypatch.setattr(keeping, "RENEW_EVERY", 2)
     mesh = Mesh(13, nodes=3)
     mesh.publish(0, CLOCK)
@@ -203,7 +202,7 @@ def test_records_lapse_unless_their_owner_renews_them(monkeypatch: pytest.Monkey
     assert mesh.held(2)["records"] == 1
     (found,) = mesh.discover(2, DiscoverRequest("chess or time")).agents
     assert found.record.name == "clock" and found.record.version > 1
-    mesh.run(limits.TOMBSTONE_S)
+    mesh.run(limits.TOMBSTONE_LIVES * limits.TTL_S)
     assert mesh.held(2)["entries"] == 1  # the mark has gone too
 
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 
 from meshos.consensus.ledger.approvals import APPROVE, REJECT, Judge
+from meshos.consensus.ledger.members import ORGS
 from meshos.consensus.ledger.orgs import AddNode
 from meshos.consensus.ledger.people import Pause
 from meshos.errors import BadInput, Refused, Unreachable
@@ -124,11 +125,26 @@ async def test_ended_decisions_come_newest_first() -> None:
     first = await propose(chain)
     await chain.desk("beta-1").judge(str(first["id"]), REJECT, "no", "k", 1.0)
     await chain.desk("gamma-1").judge(str(first["id"]), REJECT, "no", "k", 1.0)
-    small = await propose(chain, action=["parameters", {"directory-record-ttl-ms": 3_700_000}], key="k-2")
+    small = await propose(chain, action=["parameters", {"directory-record-ttl-ms": 88_800_000}], key="k-2")
     assert (small["state"], small["needed"]) == ("executed", 0), "of little risk"
     waits = await propose(chain, key="k-3")
     listed = await chain.desk("delta-1").approvals(open_only=False)
     assert [row["id"] for row in cast(Any, listed["approvals"])] == [waits["id"], small["id"], first["id"]]
+
+
+async def test_whose_approval_counts_is_looked_up_once_for_a_whole_list(chain: Chain) -> None:
+    """That costs a read for each coordinator, and everything else waits meanwhile."""
+    read, get = [], chain.get
+    chain.get = lambda key: [read.append(key), get(key)][1]  # type: ignore[method-assign,assignment,func-returns-value]
+    counted = []
+    for number in range(3):
+        await propose(chain, action=["parameters", {"dispute-ms": 3_600_001 + number}], key=f"k-{number}")
+        await propose(chain, by="beta-1", key=f"k-{number}")
+        read.clear()
+        listed = await chain.desk("delta-1").approvals(open_only=False)
+        assert [row["approvals"] for row in cast(Any, listed["approvals"])].count(1) == 2 * (number + 1)
+        counted.append(read.count(ORGS.key(did("alpha"))))
+    assert counted == [1, 1, 1]
 
 
 async def test_a_node_that_still_fetches_the_state_says_so(chain: Chain) -> None:

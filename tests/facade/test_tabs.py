@@ -9,7 +9,9 @@ import pytest
 
 from meshos.consensus.ledger.tabs import TABS, Tab
 from meshos.errors import MeshError
-from meshos.ids import NodeId
+from meshos.ids import NodeId, OrgDid
+from meshos.node.facade.ledger import MAX_TABS_SHOWN
+from meshos.node.facade.ledger import _tabs_of as tabs_of
 from meshos.node.facade.tabs import close_tab
 from meshos.protocols.payments.commands import EndTab
 
@@ -49,6 +51,15 @@ async def test_a_tab_of_this_node_is_closed_once() -> None:
     assert closed == {"tab": MINE.hex(), "provider": BETA, "reserved_micro": 10, "redeemed_micro": 4, "closes_ms": 7, "changed": True}
     assert not (await close(ledger, MINE.hex()))["changed"] and len(ledger.ended) == 1
     assert ledger.ended == [EndTab(BETA)]  # type: ignore[arg-type]
+
+
+def test_of_very_many_tabs_those_that_the_organisation_pays_on_come_first_and_all() -> None:
+    ledger = Ledger()
+    paid = {bytes([255]) * 31 + bytes([number]): TAB for number in range(3)}
+    ledger.tabs = {bytes([number]) * 32: replace(TAB, org=BETA, provider=TAB.org) for number in range(MAX_TABS_SHOWN)} | paid
+    state: Any = ledger
+    rows = tabs_of(state, OrgDid(TAB.org))
+    assert [row["tab"] for row in rows[:3]] == [id_.hex() for id_ in paid] and len(rows) == MAX_TABS_SHOWN
 
 
 @pytest.mark.parametrize(

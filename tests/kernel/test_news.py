@@ -20,6 +20,8 @@ TIMEOUT_MS = 900_000
 class Window:
     """The ledger of ``books`` as a node sees it."""
 
+    restoring = False
+
     def __init__(self, books: Books) -> None:
         self._books = books
         self.get, self.scan = books.state.get, books.state.scan
@@ -27,6 +29,10 @@ class Window:
     @property
     def height(self) -> int:
         return self._books.height
+
+    @property
+    def time_ms(self) -> int:
+        return self._books.time_ms
 
 
 def news_of(books: Books) -> DecisionNews:
@@ -79,7 +85,7 @@ def test_what_was_before_the_start_and_what_is_no_decision_is_no_news() -> None:
 def test_of_very_many_at_once_the_newest_are_told() -> None:
     books = Books()
     news = news_of(books)
-    small = [Propose(Tune((("directory-record-ttl-ms", 3_600_001 + n),)), str(n)) for n in range(MOST)]
+    small = [Propose(Tune((("directory-record-ttl-ms", 86_400_001 + n),)), str(n)) for n in range(MOST)]
     books.block([books.request("alpha-1", body, nonce=n) for n, body in enumerate(small)])
     found = news.take()
     assert len(found) == MOST and found[-2].text.endswith(f": {MOST - 1}") and dict(found[-1].fields)["what"] == "executed"

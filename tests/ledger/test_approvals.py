@@ -99,7 +99,7 @@ def test_many_small_steps_of_one_coordinator_have_the_risk_of_the_large_one(book
     assert status(books, proposed(books, small)) == EXECUTED, "a quarter more: a risk of 20"
     further = proposed(books, Tune((("dispute-ms", 5_400_000),)))
     assert status(books, further) == OPEN, "half more than was decided by several: 40"
-    other = proposed(books, Tune((("directory-record-ttl-ms", 4_320_000),)), by="beta")
+    other = proposed(books, Tune((("directory-record-ttl-ms", 103_680_000),)), by="beta")
     assert status(books, other) == OPEN, "8, and the 20 that are moved already"
     assert status(books, proposed(books, Tune((("dispute-ms", 3_600_000),)), by="beta")) == EXECUTED, "the way back has none"
     judge(books, further, APPROVE, "beta-1", "gamma-1")
@@ -268,7 +268,7 @@ def test_an_ended_decision_is_forgotten_and_its_id_means_nothing_then(books: Boo
         (Tune((("dispute-ms", 7_200_000),)), 80),
         (Tune((("dispute-ms", 86_400_000),)), 80),
         (Tune((("trust-credentials", 25), ("trust-history", 30))), 18),
-        (Tune((("directory-max-records", 40_000), ("directory-record-ttl-ms", 60_000))), 99),
+        (Tune((("directory-max-records", 40_000), ("directory-record-ttl-ms", 2_000_000))), 99),
         (Tune((("directory-max-records", 40_000), ("dispute-ms", 7_200_000))), 100),
     ],
 )

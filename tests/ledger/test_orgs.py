@@ -6,7 +6,7 @@ from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.accounts import ACCOUNTS, Account, Transfer
 from meshos.consensus.ledger.keys import HUMAN, NODE, RETIRED, ROOT, VALIDATOR
 from meshos.consensus.ledger.keys import KEYS as ALL_KEYS
-from meshos.consensus.ledger.limits import MAX_RETIRED_KEYS, RETIRED_MS
+from meshos.consensus.ledger.limits import MAX_RETIRED_KEYS, RETIRED_MS, STATEMENT_MS
 from meshos.consensus.ledger.members import CERTIFICATES, COORDINATORS, ORGS
 from meshos.consensus.ledger.motions import MOTIONS, Admit, Configure, Entitle, Motion, Move, Subject, Vote, motion_id
 from meshos.consensus.ledger.orgs import AddHuman, AddNode, Leave, RemoveHuman, RemoveNode, RotateRoot, RotateValidator
@@ -34,12 +34,14 @@ def admission(books: Books, name: str) -> Admit:
     return Admit(did(name), f"{name}-root", b"0" + name.encode(), books.agrees(f"{name}-root", did(name), ROOT))
 
 
-def seat(books: Books, org: str, node: str | None, *nodes: str, moves: int | None = None) -> Seat:
+def seat(books: Books, org: str, node: str | None, *nodes: str, ends_ms: int | None = None) -> Seat:
     entry = ORGS.read(books.state, did(org))
     assert entry is not None
-    moves = entry.moves if moves is None else moves
-    said = statement(did(org), node, moves)
-    return Seat(did(org), node, moves, tuple((name, books.sign(name, domain(books.genesis.hash, "seat"), said)) for name in nodes))
+    if ends_ms is None:
+        ends_ms = books.time_ms + 60_000 if nodes else 0
+    said = statement(did(org), node, entry.moves, ends_ms)
+    signed = tuple((name, books.sign(name, domain(books.genesis.hash, "seat"), said)) for name in nodes)
+    return Seat(did(org), node, entry.moves, signed, ends_ms)
 
 
 def seated(books: Books) -> dict[str, tuple[str, str]]:
@@ -296,10 +298,25 @@ def test_a_statement_of_the_nodes_is_used_once(three: Books) -> None:
     assert seated(three)["alpha"][0] == "alpha-1"
 
 
+def test_a_statement_of_the_nodes_has_an_end(three: Books) -> None:
+    """Given in one outage, it would otherwise be good in any later one."""
+    there = seat(three, "alpha", "alpha-2", "alpha-2", "alpha-3")
+    three.block(later_ms=60_000)
+    three.refused("alpha-2", there, "statement-expired")
+    far = three.time_ms + STATEMENT_MS
+    three.refused("alpha-2", seat(three, "alpha", "alpha-2", "alpha-2", "alpha-3", ends_ms=far + 60_000), "statement-expired")
+    three.refused("alpha-2", seat(three, "alpha", "alpha-2", "alpha-2", "alpha-3", ends_ms=0), "statement-expired")
+    three.do("alpha-2", seat(three, "alpha", "alpha-2", "alpha-2", "alpha-3", ends_ms=far))
+    three.do("alpha-root", Seat(did("alpha"), "alpha-1", 1))
+    assert seated(three)["alpha"][0] == "alpha-1", "what the root key signs ends as its transaction does"
+
+
 def test_a_forged_statement_does_not_hold(three: Books) -> None:
     honest = seat(three, "alpha", "alpha-2", "alpha-2", "alpha-3")
-    turned = Seat(honest.org, "alpha-3", honest.moves, honest.nodes)
-    assert three.holds(three.request("alpha-2", honest)) and not three.holds(three.request("alpha-2", turned))
+    turned = Seat(honest.org, "alpha-3", honest.moves, honest.nodes, honest.ends_ms)
+    longer = Seat(honest.org, honest.node, honest.moves, honest.nodes, honest.ends_ms + 1)
+    assert three.holds(three.request("alpha-2", honest))
+    assert not three.holds(three.request("alpha-2", turned)) and not three.holds(three.request("alpha-2", longer))
 
 
 def test_the_root_key_alone_hands_it_over_too(three: Books) -> None:

@@ -141,7 +141,7 @@ class Walk:
             self.send((self.rng.choice((caller, f"{provider}-1")), CloseTab(id_)))
 
     def commit(self) -> None:
-        self.send((f"{self.org()}-1", Commit("Reader", self.rng.randint(1, 3), bytes(32))))
+        self.send((f"{self.org()}-1", Commit("Reader", self.rng.randint(1, 9), self.rng.choice((None, bytes(32), bytes(32))))))
 
     def move(self) -> None:
         whom, rng = self.org(), self.rng

@@ -1,4 +1,4 @@
-"""What happens to validators that lie, how the rules are upgraded, and what agents' records are committed to."""
+"""What happens to validators that lie, and how the rules are upgraded."""
 
 from dataclasses import replace
 
@@ -7,7 +7,6 @@ import pytest
 from meshos.consensus.ledger import evidence
 from meshos.consensus.ledger.actions import Quarantine, Tune
 from meshos.consensus.ledger.approvals import APPROVE, DECISIONS, EXECUTED, OPEN, REJECT, Judge, Propose, decision_id
-from meshos.consensus.ledger.commitments import COMMITMENTS, Commit, Commitment
 from meshos.consensus.ledger.keys import NODE, VALIDATOR
 from meshos.consensus.ledger.limits import NOTICE_BLOCKS, RETIRED_MS
 from meshos.consensus.ledger.motions import MOTIONS as ALL_MOTIONS
@@ -21,7 +20,6 @@ from meshos.consensus.pbft.messages import Evidence
 from meshos.consensus.pbft.messages import Vote as Ballot
 from meshos.crypto.signing import Domain
 from meshos.errors import Failed, MeshError, Refused
-from meshos.ids import OrgDid, agent_id
 from tests.ledger.books import Books, did
 
 
@@ -204,27 +202,6 @@ def test_an_upgrade_needs_notice_and_goes_forward_only(books: Books) -> None:
         books.do(f"{name}-1", Support(2))
     assert moved(books, 2, 5)[1] == "upgrade-not-possible"
     assert moved(books, 1, 1_000)[1] == "upgrade-not-possible"
-
-
-# -- commitments -------------------------------------------------------------------------------------------------------
-
-
-def test_the_newest_record_of_an_agent_is_committed_to(books: Books) -> None:
-    books.do("alpha-1", Commit("Reader", 3, b"3" * 32))
-    found = COMMITMENTS.read(books.state, agent_id(did("alpha"), "Reader"))
-    assert found == Commitment(did("alpha"), 3, b"3" * 32, books.height)
-    books.refused("alpha-1", Commit("Reader", 3, b"4" * 32), "version-conflict")
-    books.refused("alpha-root", Commit("Reader", 2, None), "version-conflict")
-    books.do("alpha-1", Commit("Reader", 4, None))
-    books.refused("alpha-1", Commit("Reader", 4, b"4" * 32), "version-conflict")
-    assert COMMITMENTS.read(books.state, agent_id(did("alpha"), "Reader")) == Commitment(did("alpha"), 4, b"", books.height - 1)
-
-
-def test_nobody_commits_to_anothers_agent(books: Books) -> None:
-    books.do("alpha-1", Commit("Reader", 1, b"a" * 32))
-    books.do("beta-1", Commit("Reader", 9, b"b" * 32))
-    found = COMMITMENTS.read(books.state, agent_id(OrgDid(did("alpha")), "Reader"))
-    assert found is not None and found.record == b"a" * 32
 
 
 def test_reading_a_bad_accusation_never_raises_anything_but_a_refusal(books: Books) -> None:

@@ -141,3 +141,41 @@ def peer_of(node: NodeId, of: OrgDid) -> Peer:
 def describe(said: Statement) -> str:
     by = "" if said.signer == said.subject else f" by {said.signer}"
     return f"{said.subject} {said.kind.name.lower()} {said.incarnation}{by}"
+
+
+def met(*, orgs: tuple[int, ...] = (1, 2, 3, 4), signs: bool = True) -> tuple[Lone, list[NodeId]]:
+    """A machine that has begun, and knows a node of each of these organisations."""
+    lone = Lone(signs=signs)
+    lone.step(ev.Started())
+    lone.sign()
+    return lone, [lone.meet(f"p{number}", of) for number, of in enumerate(orgs)]
+
+
+def silence(lone: Lone, subject: NodeId, seconds: float) -> list[object]:
+    """Time passes in which everybody answers but ``subject``, whom nobody reaches."""
+    everything: list[object] = []
+    end = lone.now + seconds
+    effects: list[object] = list(lone.out)
+    while True:
+        while effects:
+            everything += effects
+            answers: list[object] = []
+            for sent in effects:
+                if isinstance(sent, ev.SendDatagram) and sent.to != subject:
+                    if isinstance(sent.message, ev.Ping):
+                        answers += lone.hear(sent.to, message=ev.Ack(sent.message.sequence))
+                    elif isinstance(sent.message, ev.PingRequest):
+                        answers += lone.hear(sent.to, message=ev.Nack(sent.message.sequence))
+            effects = answers
+        due = lone.machine.deadline()
+        if due is None or due > end:
+            break
+        effects = lone.until(max(due, lone.now))
+    lone.now = end
+    return everything
+
+
+def told(effects: list[object]) -> set[str]:
+    """What was said on datagrams."""
+    sent = [effect for effect in effects if isinstance(effect, ev.SendDatagram)]
+    return {describe(codec.decode_statement(blob)) for each in sent for blob in each.message.updates}

@@ -72,6 +72,27 @@ def test_who_is_admitted_is_believed_and_who_has_left_is_not(book: TrustBook, ge
     assert book.withdrawn([new, old]) == [old] and book.vouched([new, old]) == [new]
 
 
+def test_of_one_that_leaves_only_the_node_that_votes_is_believed_and_it_speaks_for_nobody(book: TrustBook, genesis: Genesis) -> None:
+    votes = certified(genesis, GLOBEX)
+    other = SigningKey.generate()
+    der = certificates.issue(ROOTS[GLOBEX], mesh_id=genesis.mesh_id, org=GLOBEX, node=other.public, now=NOW)
+    late = Certified(node_id(other.public), GLOBEX, der)
+    assert book.org_of(votes.node, votes.certificate) == GLOBEX and book.check(der).org == GLOBEX
+    before = book.trust
+    assert book.follow(members(ACME, GLOBEX), {GLOBEX: votes.node}) and book.trust.revoked is not before.revoked
+    assert book.check(votes.certificate).node == votes.node
+    assert refusal(book, late) == "unknown-org", "whoever has its root key lets nobody in"
+    assert book.withdrawn([votes, late]) == [late]
+    with pytest.raises(Refused) as caught:
+        book.org_of(votes.node, votes.certificate)
+    assert caught.value.name == "unknown-org"
+    assert not book.follow(members(ACME, GLOBEX), {GLOBEX: votes.node}), "nothing is new"
+    book.learn(ACME, certificates.revoke(ROOTS[ACME], ACME, [1], number=1, now=NOW))
+    assert refusal(book, late) == "unknown-org", "a list of another changes nothing of it"
+    assert book.follow(members(ACME))
+    assert refusal(book, votes) == "unknown-org"
+
+
 def test_what_the_former_root_signed_counts_no_more_its_lists_neither(book: TrustBook, genesis: Genesis) -> None:
     key = SigningKey.generate()
     before, after = certified(genesis, ACME), certified(genesis, ACME, key)
@@ -125,3 +146,20 @@ def test_a_list_of_a_root_that_is_not_known_waits_in_the_folder(genesis: Genesis
     with pytest.raises(Refused, match="no revocation list") as caught:
         book.reload()
     assert caught.value.name == "crl-malformed"
+
+
+def test_a_list_that_gets_another_name_while_the_folder_is_read_is_found(
+    genesis: Genesis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book, read = TrustBook(genesis, tmp_path), folder.read_file
+    (tmp_path / "a.crl").write_bytes(certificates.revoke(ROOTS[NEWCO], ACME, [1], number=1, now=NOW))
+    (tmp_path / "next.crl").write_bytes(certificates.revoke(ROOTS[ACME], ACME, [5], number=3, now=NOW))
+
+    def renamed(path: Path) -> bytes:
+        if path.name == "next.crl" and path.exists():
+            path.rename(tmp_path / "a.crl")
+        return read(path)
+
+    monkeypatch.setattr(folder, "read_file", renamed)
+    book.reload()
+    assert book.trust.revoked[ACME].serials == {5}

@@ -1,5 +1,7 @@
 """One testnet of four organisations for all tests of this folder, as a user brings it up, and the agents that most of them use."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,44 @@ class Agents:
     concierge: str
     probe_of_alpha: str
     probe_of_beta: str
+
+
+@dataclass(frozen=True, slots=True)
+class Further:
+    """A node that a test makes and runs itself beside the testnet: its folder, called as the node is, and its first port."""
+
+    place: Path
+    base: int
+
+    def options(self, net: Net) -> list[object]:
+        """What ``mesh init`` is told of it; its seeds are beta's first node and alpha's."""
+        seeds = [word for org in ("beta", "alpha") for n in [net.node(org)] for word in ("--seed", f"{n.node_id},{n.gossip},{n.link}")]
+        ports = ["--api-port", self.base, "--gossip-port", self.base + 100, "--link-port", self.base + 200]
+        return ["--dir", self.place, *ports, *seeds]
+
+    def record(self, org: str, did: str, node_id: str) -> record.Node:
+        """As the testnet's record has one of its own."""
+        return record.Node(
+            name=self.place.name,
+            org=org,
+            did=did,
+            node_id=node_id,
+            api=f"http://127.0.0.1:{self.base}",
+            api_key=(self.place / "api-key").read_text().strip(),
+            p2p=(),
+            gossip=f"127.0.0.1:{self.base + 100}",
+            link=f"127.0.0.1:{self.base + 200}",
+            pid=None,
+            dir=str(self.place),
+            region="local",
+            validator=False,
+        )
+
+    def run(self) -> subprocess.Popen[bytes]:
+        """Start it; its log goes where the testnet's nodes have theirs."""
+        command = [sys.executable, "-m", "meshos.node.cli.main", "run", "--dir", str(self.place)]
+        with open(self.place / processes.LOG, "ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=self.place)
 
 
 def bring_up(folder: Path, orgs: int, *more: object) -> Net:

@@ -3,11 +3,9 @@
 import json
 import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -23,7 +21,7 @@ from meshos.node import folder
 from meshos.node.cli.signing import signed
 from meshos.node.cli.testnet import record
 from meshos.node.config import load
-from tests.mesh.conftest import Agents
+from tests.mesh.conftest import Agents, Further
 from tests.mesh.testnet import Net, free_base, until
 
 NEWCO = OrgDid("did:mesh:enterprise:newco")
@@ -33,9 +31,10 @@ FOUNDERS = ("alpha", "beta", "gamma", "delta")
 class Five(Net):
     """The testnet, and the newcomer's node, which stands for itself."""
 
-    def __init__(self, net: Net, place: Path) -> None:
+    def __init__(self, net: Net, further: Further) -> None:
         super().__init__(net.folder)
-        self.place = place
+        self.further = further
+        self.place = further.place
         self.fifth: record.Node | None = None
         self.child: subprocess.Popen[bytes] | None = None
 
@@ -43,9 +42,7 @@ class Five(Net):
         return self.fifth if org == "newco" and self.fifth is not None else super().node(org)
 
     def begin(self) -> None:
-        command = [sys.executable, "-m", "meshos.node.cli.main", "run", "--dir", str(self.place)]
-        with open(self.place / "node.log", "ab") as log:
-            self.child = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.place)
+        self.child = self.further.run()
 
     def start(self) -> None:
         self.begin()
@@ -91,28 +88,12 @@ class Roots:
 @pytest.fixture(scope="module")
 def five(net: Net, agents: Agents, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Five]:
     place = tmp_path_factory.mktemp("fifth") / "newco-1"
-    base = free_base()
-    five = Five(net, place)
-    seeds = [word for org in ("beta", "alpha") for n in [net.node(org)] for word in ("--seed", f"{n.node_id},{n.gossip},{n.link}")]
-    ports = ["--api-port", base, "--gossip-port", base + 100, "--link-port", base + 200]
-    made = json.loads(net.must("init", "--org", "newco", "--dir", place, *ports, *seeds, "--json"))
+    further = Further(place, free_base())
+    five = Five(net, further)
+    made = json.loads(net.must("init", "--org", "newco", *further.options(net), "--json"))
     ready = net.mesh("init", "--dir", place, "--genesis", net.folder / "testnet" / "genesis.json")
     assert ready.code == 0 and "did not found this mesh" in ready.err, ready
-    five.fifth = record.Node(
-        name="newco-1",
-        org="newco",
-        did=NEWCO,
-        node_id=made["node_id"],
-        api=f"http://127.0.0.1:{base}",
-        api_key=(place / "api-key").read_text().strip(),
-        p2p=(),
-        gossip=f"127.0.0.1:{base + 100}",
-        link=f"127.0.0.1:{base + 200}",
-        pid=None,
-        dir=str(place),
-        region="local",
-        validator=False,
-    )
+    five.fifth = further.record("newco", NEWCO, made["node_id"])
     five.start()
     try:
         yield five

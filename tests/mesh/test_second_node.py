@@ -3,8 +3,6 @@ three that decide; what each can do with and without the others.
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,38 +10,22 @@ from pathlib import Path
 import pytest
 
 from meshos.node.cli.testnet import record
-from tests.mesh.conftest import Agents
+from tests.mesh.conftest import Agents, Further
 from tests.mesh.testnet import EXAMPLES, Net, free_base, until
 
 SECOND, THIRD = "beta-2", "beta-3"
 
 
-def join(net: Net, place: Path, name: str) -> record.Node:
-    """A further node of beta, by the commands that its owner types; its seeds are beta's first node and alpha's."""
-    first, base = net.node("beta"), free_base()
+def join(net: Net, further: Further) -> record.Node:
+    """A further node of beta, by the commands that its owner types."""
+    first, place = net.node("beta"), further.place
     token = net.must("org", "invite", "--node", "--dir", first.dir).strip()
-    seeds = [word for org in ("beta", "alpha") for n in [net.node(org)] for word in ("--seed", f"{n.node_id},{n.gossip},{n.link}")]
-    ports = ["--api-port", base, "--gossip-port", base + 100, "--link-port", base + 200]
     genesis = net.folder / "testnet" / "genesis.json"
-    words = ["init", "--join", token, "--name", name, "--dir", place, "--genesis", genesis, *ports, *seeds, "--json"]
-    made = json.loads(net.must(*words))
+    words = ["init", "--join", token, "--name", place.name, "--genesis", genesis, *further.options(net)]
+    made = json.loads(net.must(*words, "--json"))
     (place / "certificate.new").write_text(net.must("org", "issue", made["request"], "--dir", first.dir))
     assert "ready" in net.mesh("init", "--dir", place, "--certificate", place / "certificate.new").err
-    return record.Node(
-        name=name,
-        org="beta",
-        did=first.did,
-        node_id=made["node_id"],
-        api=f"http://127.0.0.1:{base}",
-        api_key=(place / "api-key").read_text().strip(),
-        p2p=(),
-        gossip=f"127.0.0.1:{base + 100}",
-        link=f"127.0.0.1:{base + 200}",
-        pid=None,
-        dir=str(place),
-        region="local",
-        validator=False,
-    )
+    return further.record("beta", first.did, made["node_id"])
 
 
 class Second(Net):
@@ -64,10 +46,9 @@ class Second(Net):
     @contextmanager
     def runs(self, name: str, place: Path) -> Iterator[None]:
         """A further node: joined, running and taken up; in the end removed and gone, so that the others decide as before."""
-        self.further[name] = join(self, place, name)
-        command = [sys.executable, "-m", "meshos.node.cli.main", "run", "--dir", str(place)]
-        with open(place / "node.log", "ab") as log:
-            child = subprocess.Popen(command, stdout=log, stderr=log, cwd=place)
+        further = Further(place, free_base())
+        self.further[name] = join(self, further)
+        child = further.run()
 
         def ready() -> bool:
             assert child.poll() is None, self.log(name)
@@ -97,10 +78,10 @@ def both(net: Net, agents: Agents, tmp_path_factory: pytest.TempPathFactory) -> 
     assert list(second.roles("beta").values()) == ["leader"], "the first decides alone again"
 
 
-@pytest.fixture(scope="module")
-def three(both: Second, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Second]:
-    with both.runs(THIRD, tmp_path_factory.mktemp("third") / THIRD):
-        yield both
+def tabs_of(net: Second, caller: str) -> list[str]:
+    """The open tabs on which one of beta's nodes pays."""
+    rows = net.ask("beta", "GET", f"/v1/accounts/{net.node('beta').did}").body["tabs"]
+    return [row["tab"] for row in rows if row["caller"] == caller]
 
 
 def states(net: Second, org: str, name: str) -> set[str]:
@@ -163,12 +144,34 @@ def test_without_the_first_the_second_says_what_is_missing_and_goes_on_when_it_i
     until(lambda: both.call(SECOND, agents.units, "list_units").get("status") == "completed", "it never went on")
 
 
-def test_a_third_makes_three_that_decide_and_the_first_can_be_missed(three: Second, agents: Agents) -> None:
-    until(lambda: sorted(three.roles("beta").values()) == ["leader", "voter", "voter"], "they never decided together")
-    three.must("testnet", "kill", "beta")
-    try:
-        until(lambda: "leader" in [role for name, role in three.roles(SECOND).items() if name != "beta-1"], "nobody took over")
-        until(lambda: three.call("gamma", agents.units, "list_units").get("status") == "completed", "its agents never came back")
-    finally:
-        three.must("testnet", "start", "beta")
-    until(lambda: three.roles("beta").get("beta-1") == "voter", "it never followed")
+def test_a_third_makes_three_that_decide_and_the_first_can_be_missed(both: Second, agents: Agents, tmp_path: Path) -> None:
+    with both.runs(THIRD, tmp_path / THIRD):
+        until(lambda: sorted(both.roles("beta").values()) == ["leader", "voter", "voter"], "they never decided together")
+        both.must("testnet", "kill", "beta")
+        try:
+            until(lambda: "leader" in [role for name, role in both.roles(SECOND).items() if name != "beta-1"], "nobody took over")
+            until(lambda: both.call("gamma", agents.units, "list_units").get("status") == "completed", "its agents never came back")
+        finally:
+            both.must("testnet", "start", "beta")
+        until(lambda: both.roles("beta").get("beta-1") == "voter", "it never followed")
+        until(lambda: both.knows(THIRD, agents.concierge), "it never heard of an agent that asks a price")
+        both.call(THIRD, agents.concierge, "find", {"request": "convert units"})
+        until(lambda: tabs_of(both, both.node(THIRD).node_id), "it pays on no tab")
+
+
+def test_the_tab_of_a_node_that_is_gone_is_closed_by_the_root_key(both: Second, agents: Agents) -> None:
+    beta = both.node("beta")
+    present = {both.node(name).node_id for name in ("beta", SECOND)}
+    (tab,) = (
+        one
+        for one in both.ask("beta", "GET", f"/v1/accounts/{beta.did}").body["tabs"]
+        if one["org"] == beta.did and one["caller"] not in present
+    )
+    way = f"mesh wallet close --root {beta.dir}"
+    until(lambda: "is gone" in both.mesh("wallet", "balance", "--org", "beta").err, "it is still waited for")
+    refused = both.mesh("org", "leave", "--dir", beta.dir, "--yes")
+    assert (refused.code, "[tabs-open]" in refused.err, way in refused.err) == (4, True, True), refused
+    closed = json.loads(both.must(*way.split()[1:], "--json"))
+    assert closed["failed"] == [] and [(one["tab"], one["changed"]) for one in closed["closed"]] == [(tab["tab"], True)], closed
+    again = json.loads(both.must("wallet", "close", tab["tab"][:12], "--root", beta.dir, "--org", "alpha", "--json"))
+    assert [(one["closes"], one["changed"]) for one in again["closed"]] == [(closed["closed"][0]["closes"], False)], again

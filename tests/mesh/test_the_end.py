@@ -5,6 +5,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from meshos.consensus.pbft.limits import CHECKPOINT_INTERVAL
 from meshos.node.cli.testnet import processes, record
 from meshos.node.config import load
 from tests.mesh.conftest import Agents
@@ -115,6 +116,7 @@ def test_an_organisation_closes_its_tabs_and_leaves_with_its_money_to_another(ne
     had = float(net.ask("delta", "GET", f"/v1/accounts/{gamma.did}").body["balance"])
     left = json.loads(net.must(*words, "--yes", "--json"))
     assert (left["org"], left["balance"], left["changed"]) == (delta.did, "0", True)
+    assert left["height"] < left["votesUntil"] and left["votesUntil"] % CHECKPOINT_INTERVAL == 0
     for org in OTHERS:
         found = lambda org=org: net.ask(org, "GET", f"/v1/ledger/orgs/{delta.did}").body  # noqa: E731
         until(lambda found=found: found()["left"], f"{org} never heard of it")
@@ -124,6 +126,21 @@ def test_an_organisation_closes_its_tabs_and_leaves_with_its_money_to_another(ne
     assert (again.code, "has left the mesh before" in again.err) == (0, True), again
     late = net.mesh("wallet", "transfer", gamma.did, "1", "--org", "delta")
     assert late.code != 0, "its keys sign nothing any more"
+
+
+def test_who_has_left_does_nothing_but_vote_and_the_others_can_count_on_that_until_the_checkpoint(net: Net, agents: Agents) -> None:
+    """Three of four votes decide; gamma is down and delta has left, within one checkpoint."""
+    delta, gamma = net.node("delta"), net.node("gamma")
+    for org in OTHERS:
+        assert links_to(net, org, delta.node_id), f"{org} has parted from a node that votes"
+    answer = net.call("delta", agents.echo, "echo", {"text": "let me"}, timeout=2)
+    assert answer["outcome"] == "not_done", answer
+    refused = net.mesh("org", "seat", "--give-up", "--dir", gamma.dir)
+    assert (refused.code, "[seat-needed]" in refused.err) == (1, True), refused
+    net.must("testnet", "kill", "gamma")
+    net.must("wallet", "transfer", net.node("beta").did, "1", "--org", "alpha")
+    start_alone(net, "gamma-1")
+    until(lambda: processes.is_ready(net.node("gamma")))
 
 
 def test_down_leaves_nothing_running(net: Net, agents: Agents) -> None:

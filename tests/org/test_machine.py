@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from meshos.consensus.org import machine, state
+from meshos.consensus.org import machine, tasks
 from meshos.consensus.org.commands import (
     AwaitOutcome,
     Begun,
@@ -240,7 +240,7 @@ def test_a_repetition_that_is_called_off_ends_nothing_and_is_not_begun() -> None
 
 
 def test_called_off_before_it_came_it_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "MAX_CALLED_OFF", 2)
+    monkeypatch.setattr(tasks, "MAX_CALLED_OFF", 2)
     driver = _Driver()
     for number in range(3):
         assert driver.name(driver.begin(CallOff(TaskId(f"t-{number}"), BETA, AGENT, ""))) == "task-unknown"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshos.consensus.org import codec, state
+from meshos.consensus.org import agents, change, codec, leading, state, tasks
 from meshos.consensus.org.commands import (
     Agent,
     Begun,
@@ -45,6 +45,7 @@ from meshos.consensus.org.limits import (
     MAX_CONFIG_BYTES,
     MAX_RECORDED_ARGUMENTS_BYTES,
     MAX_RECORDED_RESULT_BYTES,
+    WITHDRAWN_MS,
 )
 from meshos.consensus.org.queries import answer, open_intents
 from meshos.consensus.org.state import apply
@@ -192,7 +193,7 @@ def test_arguments_are_kept_for_what_may_run_again() -> None:
 
 
 def test_results_beyond_the_bounds_are_recorded_by_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "MAX_KEPT_BYTES", 10)
+    monkeypatch.setattr(tasks, "MAX_KEPT_BYTES", 10)
     org = _State()
     for task, size, kept in (("t-2", 6, True), ("t-3", 6, False), ("t-4", 4, True)):
         org.run(pay_intent(task, key=task))
@@ -234,14 +235,9 @@ def test_commands_as_bytes(data: st.DataObject) -> None:
 
 
 def test_full_tables_say_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (
-        ("MAX_OPEN_TASKS", 3),
-        ("MAX_OPEN_PER_CALLER", 2),
-        ("MAX_TASKS", 5),
-        ("MAX_TASKS_PER_CALLER", 4),
-        ("MAX_AGENTS", 1),
-    ):
-        monkeypatch.setattr(state, name, value)
+    monkeypatch.setattr(agents, "MAX_AGENTS", 1)
+    for name, value in (("MAX_OPEN_TASKS", 3), ("MAX_OPEN_PER_CALLER", 2), ("MAX_TASKS", 5), ("MAX_TASKS_PER_CALLER", 4)):
+        monkeypatch.setattr(tasks, name, value)
     org = _State()
     org.refused(replace(DEPLOY, agent=AgentId("a-2")), "busy")
     for number in range(2):
@@ -258,6 +254,23 @@ def test_full_tables_say_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     org.refused(pay_intent("t-4", caller=GAMMA, key="4"), "busy")
     assert isinstance(org.run(pay_intent("t-4", key="3")), Ended), "what is remembered is still answered"
     assert isinstance(org.run(pay_intent("t-4", key="4"), later_ms=DEDUP_MS), Begun), "room again when the old ones expire"
+
+
+def test_a_withdrawn_agent_gives_its_place_away_after_a_week_if_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "MAX_AGENTS", 2)
+    org = _State()
+    second, third, fourth = (replace(DEPLOY, agent=AgentId(f"a-{number}")) for number in (2, 3, 4))
+    org.run(second)
+    org.run(WithdrawAgent(AGENT, 4, b"tombstone", "alice", 0))
+    org.run(WithdrawAgent(second.agent, 4, b"tombstone", "alice", 0), later_ms=1_000)
+    org.refused(third, "busy")
+    org.run(third, later_ms=WITHDRAWN_MS)
+    assert answer(org.store, GetAgent(second.agent)) is not None, "the one that was withdrawn first"
+    with pytest.raises(Refused, match="agent-unknown"):
+        answer(org.store, GetAgent(AGENT))
+    org.run(fourth, later_ms=1_000)
+    org.refused(DEPLOY, "busy")
+    assert {agent.agent for agent in answer(org.store, ListAgents(withdrawn=True))} == {third.agent, fourth.agent}
 
 
 def test_agents() -> None:
@@ -282,7 +295,7 @@ def test_agents() -> None:
 
 
 def test_configuration_and_audit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "MAX_AUDIT", 3)
+    monkeypatch.setattr(change, "MAX_AUDIT", 3)
     monkeypatch.setattr(state, "MAX_CONFIG_ENTRIES", 2)
     org = _State()
     org.run(SetConfig("one", b"1", "bob"))
@@ -415,7 +428,7 @@ def test_a_removed_node_stays_removed() -> None:
 
 
 def test_the_table_of_removed_nodes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "MAX_REMOVED", 2)
+    monkeypatch.setattr(leading, "MAX_REMOVED", 2)
     org = _State()
     for number in range(2):
         org.run(RemoveNode(NodeId(f"n{number}"), "alice"))

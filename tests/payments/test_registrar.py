@@ -123,6 +123,27 @@ def test_a_new_version_and_a_withdrawal_are_committed_to(alpha: Alpha) -> None:
     assert send.body == Commit("clock", 3, None)
 
 
+def test_the_withdrawal_of_what_the_ledger_does_not_have_is_not_owed(alpha: Alpha) -> None:
+    """Neither of what was withdrawn before it was committed to, nor of what the ledger has as withdrawn, or has forgotten."""
+    alpha.deploy("clock", 3, withdrawn=True)
+    assert alpha.look() == [] and alpha.look(REFRESH_S) == []
+    id_ = alpha.deploy("chess", 4, withdrawn=True)
+    alpha.ledger.put(COMMITMENTS, id_, Commitment(ALPHA, 2, b"", 1, 7))
+    assert alpha.look() == []
+    alpha.ledger.put(COMMITMENTS, id_, Commitment(ALPHA, 2, _hash("chess"), 1))
+    (send,) = alpha.look(REFRESH_S)
+    assert send.body == Commit("chess", 4, None)
+
+
+def test_what_is_withdrawn_while_its_commitment_is_on_its_way_is_withdrawn_on_the_ledger_after_it(alpha: Alpha) -> None:
+    alpha.deploy("clock")
+    (first,) = alpha.look()
+    alpha.deploy("clock", 2, withdrawn=True)
+    assert alpha.look() == [], "there is nothing yet that could be withdrawn"
+    sent = alpha.end(first) or alpha.look()
+    assert [send.body for send in sent] == [Commit("clock", 2, None)]
+
+
 def test_a_newer_version_takes_the_place_of_one_that_is_on_its_way(alpha: Alpha) -> None:
     alpha.deploy("clock")
     (first,) = alpha.look()

@@ -12,6 +12,7 @@ from meshos.consensus.pbft.records import RESTORING
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.ids import NodeId
 from meshos.simulations.pbft.cores import Cores, Node, genesis_set, verified
+from meshos.storage.store import Snapshot
 from tests.pbft.making import add, fill, new_seats, refused, signed
 
 
@@ -195,10 +196,15 @@ def ask(cores: Cores, node: Node, gone: tuple[int, ...] = ()) -> None:
     for send in node.take():
         for to in send.to:
             if isinstance(send.message, FetchCheckpoint | FetchChunk) and cores.ids.index(to) not in gone:
-                cores.nodes[to].hear(node.name, send.message)
-                for answer in cores.nodes[to].take():
-                    if isinstance(answer.message, Checkpoints | ChunkOf):
-                        node.hear(to, answer.message)
+                answer(cores, node, to, send.message)
+
+
+def answer(cores: Cores, node: Node, to: NodeId, question: Message) -> None:
+    """It reaches ``to``, and the answer the node."""
+    cores.nodes[to].hear(node.name, question)
+    for send in cores.nodes[to].take():
+        if isinstance(send.message, Checkpoints | ChunkOf):
+            node.hear(to, send.message)
 
 
 def begin(cores: Cores, node: Node, source: int) -> None:
@@ -242,6 +248,58 @@ def test_a_liar_that_names_a_state_which_only_it_has_and_pushes_in_does_not_keep
         node.wait(1.0)
         ask(cores, node, gone=(0,))
     assert not node.core.desk.restoring and node.core.chain.height == 32
+
+
+def asked_again(node: Node) -> None:
+    """Nobody gave the next part for a round: the next of those that are asked names the state to be taken."""
+    node.core._transfer._target = None
+    node.core._transfer.ask()
+    node._carry(node.core.taken())
+
+
+def ask_with_liar(cores: Cores, node: Node, tells: Checkpoints, state: Snapshot | None = None) -> None:
+    """For 20 s, as ``ask``, where the first answers each question for a checkpoint with the same, and gives parts of ``state`` at most."""
+    liar = cores[0].name
+    for _ in range(400):
+        for send in node.take():
+            (to,) = send.to if isinstance(send.message, FetchCheckpoint | FetchChunk) else ("",)
+            if to == liar and isinstance(send.message, FetchCheckpoint):
+                node.hear(liar, tells)
+            elif to == liar and isinstance(send.message, FetchChunk) and state is not None:
+                part = cores[0].core.desk.application.chunk(state, send.message.at)
+                node.hear(liar, ChunkOf(send.message.height, send.message.at, part))
+            elif to and to != liar:
+                answer(cores, node, NodeId(to), send.message)
+        node.wait(0.05)
+
+
+def test_a_liar_that_answers_with_epochs_which_are_known_is_left_for_another() -> None:
+    cores = Cores(4, interval=4, extra=1, keep_blocks=2, transfer_blocks=4).start()
+    cores.submit(new_seats(1, genesis_set(5)), cut=(4,))
+    cores.deliver(cut=(4,))
+    node = joined(cores)
+    step = cores[0].core.chain.step_into(1)
+    assert step is not None
+    begin(cores, node, 0)
+    asked_again(node)
+    ask_with_liar(cores, node, Checkpoints((step,), None))
+    assert not node.core.desk.restoring and node.core.chain.height == 12
+
+
+def test_a_validator_whose_state_is_being_laid_down_takes_none_that_is_older_than_what_it_has_voted_on() -> None:
+    cores = Cores(4, interval=4, keep_blocks=2, transfer_blocks=4).start()
+    fill(cores, 6)
+    old, node = cores[0].core._checkpointing.stable, cores[3]
+    assert old is not None and old.header.height == 4
+    state = cores[0].core._checkpointing.snapshot_at(4)
+    fill(cores, 7)
+    fill(cores, 26, cut=(3,))
+    begin(cores, node, 0)
+    asked_again(node)
+    ask_with_liar(cores, node, Checkpoints((), old), state)
+    assert not node.core.desk.restoring and node.core.chain.height == 24
+    node.crash()
+    assert node.core.silent is None and node.core.chain.height == 24
 
 
 def test_between_the_first_part_and_the_last_nothing_is_executed_or_signed_not_even_after_a_crash() -> None:

@@ -1,25 +1,30 @@
 """The log in memory and on disk: like a list, and the same after a restart. What was applied; chunks; a Store that is not as it was."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshos import cbor
+from meshos.consensus.raft import receiving
 from meshos.consensus.raft.applying import State, founding, read_meta
 from meshos.consensus.raft.entries import COMMANDS, make_entry
 from meshos.consensus.raft.keys import BASE, HARD, META, PARTIAL, PROPOSED, SESSION, generation_prefix, log_key
+from meshos.consensus.raft.limits import MAX_CHUNK_BYTES
 from meshos.consensus.raft.log import Log
+from meshos.consensus.raft.messages import Chunk
 from meshos.consensus.raft.proposals import read_session
 from meshos.consensus.raft.raft import read_hard
 from meshos.consensus.raft.receiving import Receiver
-from meshos.consensus.raft.sending import pieces
+from meshos.consensus.raft.sending import CHAIN, link, pieces
 from meshos.consensus.raft.sessions import Sessions
 from meshos.effects import Delete, Put
-from meshos.errors import Broken, MeshError
+from meshos.errors import Broken, MeshError, Refused
 from meshos.ids import NodeId
 from meshos.simulations.raft.registers import Registers
+from meshos.storage.limits import MAX_KEY_BYTES
 from tests.raft.cluster import Disk
 
 STEPS = st.lists(
@@ -162,9 +167,6 @@ def test_a_proposal_is_applied_once_and_none_of_an_earlier_life(steps: list[tupl
 @given(st.dictionaries(st.binary(min_size=1, max_size=8), st.integers(0, 5000), max_size=12), st.sampled_from([2048, 4096]))
 def test_a_state_is_the_same_after_it_was_sent_in_chunks(state: dict[bytes, int], size: int) -> None:
     """Whatever its values' sizes: small ones share a chunk, large ones span several."""
-    from meshos.consensus.raft.messages import Chunk
-    from meshos.consensus.raft.sending import CHAIN, link
-
     source, target = Disk(), Disk()
     source.begin([Put(generation_prefix(3) + key, bytes(length)) for key, length in state.items()])
     receiver = Receiver(target)
@@ -172,11 +174,59 @@ def test_a_state_is_the_same_after_it_was_sent_in_chunks(state: dict[bytes, int]
     for number, (data, last) in enumerate(pieces(source, generation_prefix(3), size)):  # type: ignore[arg-type]
         assert len(data) <= size
         chain = link(chain, data)
-        chunk = Chunk(1, 9, 1, number, last, chain, data)
+        sent = Chunk(1, 9, 1, number, last, chain, data)
         if not number:
-            receiver.begin(chunk, 5)
-        target.begin(receiver.take(chunk))
-        assert receiver.take(chunk) == [], "a chunk that comes twice"
+            receiver.begin(sent, 5)
+        target.begin(receiver.take(sent))
+        assert receiver.take(sent) == [], "a chunk that comes twice"
         receiver = Receiver(target)
     assert receiver.partial is not None and receiver.partial.done
     assert {key[5:]: len(value) for key, value in target.scan(generation_prefix(5))} == state
+
+
+def chunk(data: bytes, number: int = 0, chain: bytes = CHAIN) -> Chunk:
+    """One of a state that is being sent, rightly chained to those before it."""
+    return Chunk(1, 9, 1, number, False, link(chain, data), data)
+
+
+GOOD = chunk(cbor.encode([[b"key", b"value", False], [b"more", b"begins", True]]))
+
+
+@pytest.mark.parametrize(
+    ("lie", "name"),
+    [
+        (replace(GOOD, data=GOOD.data[:-1] + b"\xf4"), "bad-raft-message"),
+        (replace(GOOD, chain=bytes(32)), "bad-raft-message"),
+        (chunk(GOOD.data[:-1]), "bad-encoding"),
+        (chunk(bytes(MAX_CHUNK_BYTES + 1)), "too-large"),
+        (chunk(cbor.encode({"key": b"value"})), "bad-raft-message"),
+        (chunk(cbor.encode([b"key"])), "bad-raft-message"),
+        (chunk(cbor.encode([[b"key", b"value"]])), "bad-raft-message"),
+        (chunk(cbor.encode([["key", b"value", False]])), "bad-raft-message"),
+        (chunk(cbor.encode([[b"k" * (MAX_KEY_BYTES + 1), b"value", False]])), "bad-raft-message"),
+        (chunk(cbor.encode([[b"key", 7, False]])), "bad-raft-message"),
+        (chunk(cbor.encode([[b"key", b"value", 0]])), "bad-raft-message"),
+    ],
+)
+def test_a_chunk_that_lies_is_refused_by_name_and_nothing_of_it_is_kept(lie: Chunk, name: str) -> None:
+    receiver = Receiver(Disk())
+    receiver.begin(lie, 5)
+    before = receiver.partial
+    with pytest.raises(Refused) as caught:
+        receiver.take(lie)
+    assert caught.value.name == name and receiver.partial == before
+    assert receiver.take(GOOD), "the right one is taken after it"
+
+
+def test_a_chunk_goes_on_with_the_value_before_it_and_with_no_other_or_a_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver = Receiver(Disk())
+    receiver.begin(GOOD, 5)
+    receiver.take(GOOD)
+    other = chunk(cbor.encode([[b"other", b"!", False]]), 1, GOOD.chain)
+    with pytest.raises(Refused, match="bad-raft-message"):
+        receiver.take(other)
+    monkeypatch.setattr(receiving, "MAX_STATE_VALUE_BYTES", 9)
+    with pytest.raises(Refused, match="bad-raft-message"):
+        receiver.take(chunk(cbor.encode([[b"more", b"!" * 4, False]]), 1, GOOD.chain))
+    (written, _) = receiver.take(chunk(cbor.encode([[b"more", b"!" * 3, False]]), 1, GOOD.chain))
+    assert written == Put(generation_prefix(5) + b"more", b"begins!!!")

@@ -38,6 +38,8 @@ SECOND = Peer(NodeId("second"), BETA)
 STRANGER = Peer(NodeId("stranger"), OrgDid("did:mesh:community:gamma"))
 AGENT = AgentId("a-0123456789abcdef")
 PRICE = 2_000_000
+ECHO = cbor.encode({"echo": cbor.encode({"x": 1})})
+"""What a tool says to the arguments that ``World.call`` gives it."""
 RERUN = ("read", "crash-read", "broken-read", "big")
 TOOLS = tuple(Tool(name, name in RERUN) for name in (*RERUN, "pay", "slow", "stuck", "sad", "crash", "broken"))
 
