@@ -1,16 +1,20 @@
-"""What links cost: an echo through Rpc and Links beside a bare echo over trio's own TLS, one way messages, and bulk.
+"""What links cost over each path: an echo through Rpc and Links beside bare ones (trio's own TLS, aioquic, libp2p), one way messages, bulk.
 
 Both ends run in this process and share its core, so that the figures are for a whole exchange: client, server, both
-machines, both hosts. The bare echo has the same certificates, the same 200 bytes and one task a side.
+machines, both hosts. The bare echo has the same certificates, the same 200 bytes and one task a side. Echoes take turns, a tenth of
+each at a time, so that all see the same machine.
 """
 
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
+from meshos.bench.link_libp2p import echoes as libp2p_echoes
+from meshos.bench.link_quic import RawQuic
 from meshos.crypto.certificates import Trust, issue, new_root
 from meshos.crypto.keys import SigningKey, node_id
 from meshos.effects import Ok, Sign
@@ -18,8 +22,11 @@ from meshos.flow import Ask
 from meshos.flow_machine import Flows, Service
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.runtime.host import Host
+from meshos.node.runtime.links.limits import WRITE_BYTES
 from meshos.node.runtime.links.links import Links
-from meshos.node.runtime.links.tcp import TcpPath
+from meshos.node.runtime.links.path import Connection
+from meshos.node.runtime.links.quic import QuicPath
+from meshos.node.runtime.links.tcp import AddressOf, TcpPath
 from meshos.node.runtime.links.tls import Credentials, contexts
 from meshos.protocols.rpc.events import Inbound, OpenLink, Reply, SendMessage
 from meshos.protocols.rpc.limits import MIB
@@ -27,30 +34,51 @@ from meshos.protocols.rpc.machine import Rpc
 
 ECHO, BIG, ASKING = "/bench/echo/1", "/bench/big/1", "/bench/asking/1"
 BODY = bytes(200)
+STREAM_TIMES = 3
+"""The best of so many: what another process takes is none of it."""
 
 
-@dataclass(frozen=True, slots=True)
+TCP, QUIC = "links on TLS", "links on QUIC"
+BARE_TLS, BARE_QUIC = "bare TLS 1.3 on trio", "bare aioquic on trio"
+LIBP2P_TCP, LIBP2P_QUIC = "py-libp2p, TCP+Noise+Yamux", "py-libp2p, QUIC"
+SLOW = frozenset({LIBP2P_TCP, LIBP2P_QUIC})
+"""Fewer of these."""
+PATHS: dict[str, type[TcpPath] | type[QuicPath]] = {TCP: TcpPath, QUIC: QuicPath}
+SIZES = (1200, 16_000)
+"""Of datagrams: what every path carries, and what links find on loopback."""
+
+
+@dataclass(slots=True)
+class Echo:
+    """Milliseconds of each, and of a core for one (both ends)."""
+
+    ms: list[float] = field(default_factory=list)
+    cpu_ms: float = 0.0
+
+    def p(self, share: float) -> float:
+        """The quantile."""
+        return sorted(self.ms)[min(len(self.ms) - 1, int(share * len(self.ms)))]
+
+
+@dataclass(slots=True)
 class LinkFigures:
-    """Times in milliseconds, rates per second."""
+    """By what carried it. Rates per second; ``stream`` is MB/s one way, by datagram size, of a connection without rpc above it."""
 
-    echo_p50_ms: float
-    echo_p99_ms: float
-    bare_p50_ms: float
-    bare_p99_ms: float
-    concurrent_calls_per_s: float
-    one_way_messages_per_s: float
-    bulk_mib_per_s: float
-    bulk_bytes: int
+    echoes: dict[str, Echo] = field(default_factory=dict)
+    concurrent_calls: dict[str, float] = field(default_factory=dict)
+    one_way_messages: dict[str, float] = field(default_factory=dict)
+    bulk_mib: dict[str, float] = field(default_factory=dict)
+    stream: dict[tuple[str, int], float] = field(default_factory=dict)
 
 
 class _Node:
     """One end: Rpc, Flows and Links on the real host."""
 
-    def __init__(self, credentials: Credentials, org: OrgDid, address_of: Callable[[NodeId], tuple[str, int] | None]) -> None:
+    def __init__(self, credentials: Credentials, org: OrgDid, address_of: AddressOf, over: type[TcpPath] | type[QuicPath]) -> None:
         self.peer = Peer(node_id(credentials.key.public), org)
         services: dict[str, Service] = {ECHO: _echo, BIG: _big, ASKING: _asking}
         rpc = Rpc(self.peer, {ECHO: _anybody, BIG: _anybody}, random.SystemRandom())
-        self.path = TcpPath(credentials, "127.0.0.1", 0, address_of)
+        self.path = over(credentials, "127.0.0.1", 0, address_of)
         self.links = Links(self.peer, credentials.mesh, [self.path], self._deliver, lambda act: self.host.at_turn_end(act))
         self.host = Host(
             {"rpc": rpc, "flows": Flows(services, limit=10_000)},
@@ -105,42 +133,100 @@ def _credentials() -> list[tuple[OrgDid, Credentials]]:
     return made
 
 
-async def measure(*, echoes: int = 3000, messages: int = 50_000, bulk_bytes: int = 64 * MIB) -> LinkFigures:
-    """All figures in one run; the bare echo and ours take turns, so that both see the same machine."""
+async def measure(*, echoes: int = 3000, messages: int = 50_000, bulk_bytes: int = 64 * MIB, stream_bytes: int = 64 * MIB) -> LinkFigures:
+    """All figures in one run."""
     ours = _credentials()
-    addresses: dict[NodeId, tuple[str, int]] = {}
-    a, b = (_Node(credentials, org, addresses.get) for org, credentials in ours)
+    figures = LinkFigures()
+    calls: dict[str, Callable[[], Awaitable[object]]] = {}
+    pairs: dict[str, tuple[_Node, _Node]] = {}
     async with trio.open_nursery() as nursery:
-        for node in (a, b):
-            await nursery.start(node.host.run)
-            await nursery.start(node.links.run)
-            addresses[node.peer.node] = ("127.0.0.1", node.path.port)
-        bare = await _bare(ours[0][1], ours[1][1], nursery)
-        to = b.peer.node
-        for _ in range(100):
-            await a.ask(to, ECHO, BODY)
-            await bare()
-        mine: list[float] = []
-        theirs: list[float] = []
-        for _ in range(10):
-            mine += await _timed(lambda: a.ask(to, ECHO, BODY), echoes // 10)
-            theirs += await _timed(bare, echoes // 10)
-        concurrent = await _concurrent(a, to, echoes)
-        one_way = await _one_way(a, b, messages)
-        began = time.perf_counter()
-        received = await a.ask(to, BIG, str(bulk_bytes).encode())
-        bulk = len(received) / MIB / (time.perf_counter() - began)
+        for name, over in PATHS.items():
+            a, b = pairs[name] = await _pair(ours, over, nursery)
+            calls[name] = partial(a.ask, b.peer.node, ECHO, BODY)
+        calls[BARE_TLS] = await _bare(ours[0][1], ours[1][1], nursery)
+        raw = RawQuic(ours[1][1], SIZES[-1])
+        await raw.start(nursery)
+        calls[BARE_QUIC] = raw.echo(BODY)
+        for name, kind in ((LIBP2P_TCP, "tcp"), (LIBP2P_QUIC, "quic")):
+            calls[name] = await libp2p_echoes(kind, BODY, nursery)
+        await _take_turns(calls, echoes, figures)
+        for name, (a, b) in pairs.items():
+            to = b.peer.node
+            figures.concurrent_calls[name] = await _concurrent(a, to, echoes)
+            figures.one_way_messages[name] = await _one_way(a, b, messages)
+            began = time.perf_counter()
+            received = await a.ask(to, BIG, str(bulk_bytes).encode())
+            figures.bulk_mib[name] = len(received) / MIB / (time.perf_counter() - began)
         nursery.cancel_scope.cancel()
-    return LinkFigures(
-        _quantile(mine, 0.5),
-        _quantile(mine, 0.99),
-        _quantile(theirs, 0.5),
-        _quantile(theirs, 0.99),
-        concurrent,
-        one_way,
-        bulk,
-        bulk_bytes,
-    )
+    for size in SIZES:
+        for _ in range(STREAM_TIMES):
+            for name, measured in ((QUIC, _quic_stream), (BARE_QUIC, _raw_stream)):
+                figures.stream[name, size] = max(figures.stream.get((name, size), 0.0), await measured(ours, size, stream_bytes) / 1e6)
+    return figures
+
+
+async def _pair(ours: list[tuple[OrgDid, Credentials]], over: type[TcpPath] | type[QuicPath], nursery: trio.Nursery) -> tuple[_Node, _Node]:
+    addresses: dict[NodeId, tuple[str, int]] = {}
+    a, b = (_Node(credentials, org, addresses.get, over) for org, credentials in ours)
+    for node in (a, b):
+        await nursery.start(node.host.run)
+        await nursery.start(node.links.run)
+        addresses[node.peer.node] = ("127.0.0.1", node.path.port)
+    return a, b
+
+
+async def _take_turns(calls: dict[str, Callable[[], Awaitable[object]]], echoes: int, figures: LinkFigures) -> None:
+    for name, call in calls.items():
+        figures.echoes[name] = Echo()
+        await _timed(call, 20)
+    await trio.sleep(1.0)  # QUIC has found its datagrams' size
+    for _ in range(10):
+        for name, call in calls.items():
+            echo, began = figures.echoes[name], time.process_time()
+            echo.ms += await _timed(call, echoes // (50 if name in SLOW else 10))
+            echo.cpu_ms += time.process_time() - began
+    for echo in figures.echoes.values():
+        echo.cpu_ms *= 1000 / len(echo.ms)
+
+
+async def _quic_stream(ours: list[tuple[OrgDid, Credentials]], datagram_bytes: int, count: int) -> float:
+    """Bytes a second over one connection of the QUIC path."""
+    addresses: dict[NodeId, tuple[str, int]] = {}
+    a, b = (QuicPath(credentials, "127.0.0.1", 0, addresses.get, datagram_bytes=datagram_bytes) for _, credentials in ours)
+    to = node_id(ours[1][1].key.public)
+    finished = trio.Event()
+
+    async def sink(connection: Connection) -> None:
+        left = count
+        while left > 0:
+            left -= len(await connection.receive(WRITE_BYTES))
+        finished.set()
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        for path in (a, b):
+            await nursery.start(path.serve, sink)
+        addresses[to] = ("127.0.0.1", b.port)
+        connection = await a.dial(to)
+        await trio.sleep(0.2)
+        began = time.perf_counter()
+        for _ in range(count // WRITE_BYTES):
+            await connection.send(bytes(WRITE_BYTES))
+        await finished.wait()
+        taken = time.perf_counter() - began
+        nursery.cancel_scope.cancel()
+    return count / taken
+
+
+async def _raw_stream(ours: list[tuple[OrgDid, Credentials]], datagram_bytes: int, count: int) -> float:
+    """The same without anything around aioquic."""
+    async with trio.open_nursery() as nursery:
+        raw = RawQuic(ours[1][1], datagram_bytes)
+        await raw.start(nursery)
+        await raw.echo(BODY)()
+        rate = await raw.one_way(count)
+        nursery.cancel_scope.cancel()
+    return rate
 
 
 async def _bare(client: Credentials, server: Credentials, nursery: trio.Nursery) -> Callable[[], Awaitable[object]]:
@@ -205,7 +291,3 @@ async def _one_way(a: _Node, b: _Node, messages: int) -> float:
         if now - before >= sent:
             return sent / (time.perf_counter() - began)
         await trio.lowlevel.checkpoint()
-
-
-def _quantile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]

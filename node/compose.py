@@ -45,6 +45,7 @@ from meshos.node.runtime.fault_hook import FaultHook
 from meshos.node.runtime.gossip import Gossip
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
+from meshos.node.runtime.links.quic import QuicPath
 from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.strangers import door_of, open_square
 from meshos.node.trusting import Trusting
@@ -124,13 +125,16 @@ class Node:
         boxes = Boxes(opened.node, self.genesis.hash)
         self.gossip = Gossip(boxes, self.assembly.membership, self.verifier, self._to("membership"), self.hook.is_cut)
         link = self.config.link
-        self.tcp = TcpPath(self.trusting.credentials(), link.host, link.port, self._address_of, proved=self._proved)
-        self.links = Links(opened.me, self.genesis.hash, [self.tcp], self._from_links, self._at_turn_end)
+        credentials = self.trusting.credentials()
+        paths: list[TcpPath | QuicPath] = [TcpPath(credentials, link.host, link.port, self._address_of, proved=self._proved)]
+        if self.config.links_on_quic:
+            paths.append(QuicPath(credentials, link.host, link.port, self._address_of, proved=self._proved))
+        self.links = Links(opened.me, self.genesis.hash, paths, self._from_links, self._at_turn_end)
         egress = EgressPolicy.of([*self.config.egress_allow, *(LOOPBACK if self.genesis.testnet else ())])
         hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
         self.hosting = Hosting(OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress)), self.ring)
         self.host = self._host()
-        self.trusting.host, self.trusting.tcp, self.trusting.links = self.host, self.tcp, self.links
+        self.trusting.host, self.trusting.paths, self.trusting.links = self.host, paths, self.links
         self.trusting.sweeping.host = self.host
         door = door_of(opened, host=self.host, assembly=self.assembly, store=self.overlays[LEDGER], wall=time.time)
         self.square = open_square(

@@ -73,6 +73,8 @@ class NodeConfig:
     api: Address
     gossip: Address
     link: Address
+    quic: bool = True
+    """Whether links also go over QUIC: on UDP, at the port number of ``link``, so that no further address has to be told."""
     square: Address | None = None
     """Where strangers ask (node/runtime/square), over TCP and QUIC; None: nowhere."""
     region: str = "local"
@@ -112,6 +114,11 @@ class NodeConfig:
     def fault_socket(self) -> Path:
         """Where a testnet's node is told whom it must not hear (``node/runtime/fault_hook.py``)."""
         return self.dir / "fault.sock"
+
+    @property
+    def links_on_quic(self) -> bool:
+        """Whether there is a UDP port for it: gossip may have taken the one of that number, and any port is found by nobody."""
+        return self.quic and self.link.port not in (0, self.gossip.port)
 
     @property
     def data(self) -> Path:
@@ -165,7 +172,7 @@ def parse(data: bytes, folder: Path) -> NodeConfig:
     return config
 
 
-_KEYS: Mapping[str, tuple[str, ...]] = {
+KEYS: Mapping[str, tuple[str, ...]] = {
     "": (
         "name",
         "org",
@@ -186,7 +193,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     ),
     "api": ("listen", "keys", "tls_certificate", "tls_key"),
     "gossip": ("listen",),
-    "link": ("listen",),
+    "link": ("listen", "quic"),
     "square": ("listen",),
     "keys": ("file", "passphrase_file", "certificate", "revocations"),
     "egress": ("allow",),
@@ -226,6 +233,7 @@ class _Reader:
             timing=timing,
             **listens,
             square=self._square(tables["square"], listens["link"]),
+            quic=self._bool("link.quic", tables["link"].get("quic", True)),
             genesis=self._path("genesis", top.get("genesis", "genesis.json")) or Path(),
             keys=self._path("keys.file", keys.get("file", "keys")) or Path(),
             passphrase_file=self._path("keys.passphrase_file", keys.get("passphrase_file", "passphrase")) or Path(),
@@ -243,8 +251,8 @@ class _Reader:
 
     def _unknown_keys(self, name: str, table: Mapping[str, object]) -> None:
         for key in table:
-            if key not in _KEYS[name]:
-                close = difflib.get_close_matches(key, _KEYS[name], 1)
+            if key not in KEYS[name]:
+                close = difflib.get_close_matches(key, KEYS[name], 1)
                 meant = f", did you mean {close[0]}?" if close else ""
                 self.problems.append(f"{name + '.' if name else ''}{key} is no key of this file{meant}")
 
@@ -321,7 +329,7 @@ class _Reader:
         return tuple(allowed)
 
     def _payments(self, table: Mapping[str, object]) -> Payments:
-        names, usual = _KEYS["payments"], Payments()
+        names, usual = KEYS["payments"], Payments()
         found = Payments(*(self._amount(f"payments.{name}", table.get(name, mesh(getattr(usual, name)))) for name in names))
         if found.per_provider > found.in_all:
             self.problems.append("payments.per_provider is above payments.in_all")
@@ -361,38 +369,3 @@ class _Reader:
             gossip, link = (self._address(f"seed {number}.{key}", item.get(key)) for key in ("gossip", "link"))
             found.append(Seed(NodeId(node), gossip, link))
         return tuple(found)
-
-
-def to_toml(config: NodeConfig) -> str:
-    """The file, as ``parse`` reads it; paths inside the node's folder are written relative to it."""
-
-    def path(value: Path) -> str:
-        return json.dumps(str(value.relative_to(config.dir) if value.is_relative_to(config.dir) else value), ensure_ascii=False)
-
-    lines = [
-        "# One node of Mesh OS. Paths are relative to this file's folder. `mesh doctor --dir .` checks it.",
-        f"name = {json.dumps(config.name)}",
-        f"org = {json.dumps(config.org)}",
-        f"region = {json.dumps(config.region)}",
-        f"genesis = {path(config.genesis)}",
-    ]
-    lines += [f"{key} = {json.dumps(value)}" for key, value in (("advertise", config.advertise), ("timing", config.timing)) if value]
-    lines += ["recorder = true"] if config.recorder else []
-    lines += ["", "[api]", f"listen = {json.dumps(str(config.api))}", f"keys = {path(config.api_keys)}"]
-    if config.api_tls_certificate is not None and config.api_tls_key is not None:
-        lines += [f"tls_certificate = {path(config.api_tls_certificate)}", f"tls_key = {path(config.api_tls_key)}"]
-    lines += ["", "[gossip]", f"listen = {json.dumps(str(config.gossip))}", "", "[link]", f"listen = {json.dumps(str(config.link))}"]
-    lines += ["", "[square]", f"listen = {json.dumps(OFF if config.square is None else str(config.square))}"]
-    lines += ["", "[keys]", f"file = {path(config.keys)}", f"passphrase_file = {path(config.passphrase_file)}"]
-    lines += [f"certificate = {path(config.certificate)}", f"revocations = {path(config.revocations)}"]
-    if config.egress_allow:
-        lines += ["", "[egress]", f"allow = {json.dumps(list(config.egress_allow))}"]
-    if config.payments != Payments():
-        amounts = ((name, mesh(getattr(config.payments, name))) for name in _KEYS["payments"])
-        lines += ["", "[payments]", *(f'{name} = "{amount} MESH"' for name, amount in amounts)]
-    if config.keep_blocks is not None:
-        lines += ["", "[ledger]", f"keep_blocks = {config.keep_blocks}"]
-    for seed in config.seeds:
-        lines += ["", "[[seed]]", f"node = {json.dumps(seed.node)}"]
-        lines += [f"gossip = {json.dumps(str(seed.gossip))}", f"link = {json.dumps(str(seed.link))}"]
-    return "\n".join(lines) + "\n"

@@ -38,7 +38,8 @@ from meshos.genesis import MAX_BYTES as MAX_GENESIS_BYTES
 from meshos.genesis import Genesis, Org, Validator, org_document, parse, parse_org, to_json
 from meshos.ids import NodeId, OrgDid, parse_org_did
 from meshos.node.api.keys import KeyRing
-from meshos.node.config import FILE, NodeConfig, to_toml
+from meshos.node.config import FILE, NodeConfig
+from meshos.node.config_text import to_toml
 from meshos.storage.files import write_whole
 
 NODE_KEY = "node"

@@ -16,6 +16,7 @@ certificate, tries the prepared one, and in turns until one is taken.
 
 import logging
 import time
+from collections.abc import Sequence
 
 import trio
 
@@ -30,6 +31,7 @@ from meshos.node.kernel.roots import Roots
 from meshos.node.opening import Folder
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
+from meshos.node.runtime.links.quic import QuicPath
 from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.runtime.links.tls import Credentials
 from meshos.node.sweeping import Sweeping
@@ -46,10 +48,10 @@ UNKNOWN = frozenset({"unknown-root", *certificates.NOT_VOUCHED})
 
 
 class Trusting:
-    """``host``, ``tcp`` and ``links`` are attached once they are there: they are made with parts of this. ``ledger`` is this node's own."""
+    """``host``, ``paths`` and ``links`` are attached once they are there: they are made with parts of this. ``ledger`` is its own."""
 
     host: Host
-    tcp: TcpPath
+    paths: Sequence[TcpPath | QuicPath]
     links: Links
 
     def __init__(self, opened: Folder, assembly: Assembly, ledger: LedgerView, nursery: trio.Nursery) -> None:
@@ -74,6 +76,11 @@ class Trusting:
         opened = self._opened
         authorities = tuple(root.certificate for root in opened.trust.roots.values())
         return Credentials(opened.node, self.certificate, opened.genesis.hash, opened.trust.trust, authorities)
+
+    def _entrust_paths(self) -> None:
+        """With what this node shows and believes from now on."""
+        for path in self.paths:
+            path.trust(self.credentials())
 
     def problems(self) -> tuple[str, ...]:
         """What keeps others from believing this node, for people; empty where nothing does."""
@@ -144,7 +151,7 @@ class Trusting:
             if trust.trust is not before:
                 await self._changed(before)
             elif not self._vouched and await self._renew():
-                self.tcp.trust(self.credentials())
+                self._entrust_paths()
             if not self._admitted and self._is_admitted():
                 self._admitted = True
                 logger.info("admitted", extra={"org": self._opened.me.org})
@@ -164,7 +171,7 @@ class Trusting:
         trust, membership = self._opened.trust, self._assembly.membership
         changed = _differ(before, trust.trust)
         await self._renew()
-        self.tcp.trust(self.credentials())
+        self._entrust_paths()
         self.links.recheck(changed)
         known = [one for one in membership.certificates() if one.org in changed]
         former = [one for one in membership.expelled() if one.org in changed]
@@ -214,7 +221,7 @@ class Trusting:
                     return
             if self._show(other):
                 logger.warning("certificate-tried", extra={"serial": f"{certificates.describe(other).serial:x}"})
-                self.tcp.trust(self.credentials())
+                self._entrust_paths()
 
     def _prepared(self) -> bytes:
         """The certificate in ``certificate.next.pem``, which is one of this node; raises what is wrong with it (blocking)."""

@@ -329,6 +329,7 @@ def _ports(config: "NodeConfig | None") -> Finding:
         ("API", config.api, socket.SOCK_STREAM),
         ("gossip", config.gossip, socket.SOCK_DGRAM),
         ("links", config.link, socket.SOCK_STREAM),
+        *([("links on QUIC", config.link, socket.SOCK_DGRAM)] if config.links_on_quic else []),
         ("the square", config.square, socket.SOCK_STREAM),
     ):
         if address is None:

@@ -87,7 +87,8 @@ def configured(
     org: OrgDid, name: str | None, directory: Path, region: str, host: str, ports: tuple[int, int, int], seeds: list[str] | None
 ) -> "NodeConfig":
     """A node's configuration from options; ``ports`` are those of API, gossip and links. Raises BadInput ``bad-seed`` or ``bad-config``."""
-    from meshos.node.config import Address, NodeConfig, parse, square_beside, to_toml
+    from meshos.node.config import Address, NodeConfig, parse, square_beside
+    from meshos.node.config_text import to_toml
 
     own = org.rpartition(":")[2]
     api, gossip, link = ports

@@ -29,7 +29,8 @@ from meshos.node import agreeing, backup, folder
 from meshos.node.backup_file import Writer
 from meshos.node.cli import main, registering
 from meshos.node.cli.client_connection import Target
-from meshos.node.config import Address, NodeConfig, load, to_toml
+from meshos.node.config import Address, NodeConfig, load
+from meshos.node.config_text import to_toml
 from meshos.node.founding import BEGUN
 from meshos.protocols.ledger.port import LEDGER
 from meshos.storage.level import LevelStore

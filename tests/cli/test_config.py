@@ -21,8 +21,8 @@ from meshos.node.config import (
     load,
     parse,
     parse_address,
-    to_toml,
 )
+from meshos.node.config_text import to_toml
 
 NODE = NodeId("12D3KooWHQR1hWE46uNwYYky6oRYiDesU6v8abcLtrc4LU4UJ7Aa")
 SEED = Seed(NODE, Address("127.0.0.1", 8201), Address("::1", 8301))
@@ -40,6 +40,7 @@ CONFIG = NodeConfig(
     api_tls_key=Path("tls/key.pem"),
     payments=Payments(1_500_000, 20_000_000, 0),
     keep_blocks=2_048,
+    quic=False,
     egress_allow=("10.0.0.0/8", "agents.internal:8443", "[::1]:9000"),
     seeds=(SEED, replace(SEED, gossip=Address("host.example", 1))),
 )

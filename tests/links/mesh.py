@@ -19,6 +19,7 @@ from meshos.flow_machine import Flows, Service
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
+from meshos.node.runtime.links.quic import QuicPath
 from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.runtime.links.tls import Credentials
 from meshos.protocols.rpc.casting import Listeners
@@ -30,6 +31,7 @@ ALPHA, BETA = OrgDid("did:mesh:enterprise:alpha"), OrgDid("did:mesh:university:b
 DAY_S = 86_400.0
 ASK = "/test/ask/1"
 LISTENER = "listener"
+PATHS: dict[str, type[TcpPath] | type[QuicPath]] = {"tcp": TcpPath, "quic": QuicPath}
 
 
 @dataclass
@@ -60,6 +62,9 @@ def forge(der: bytes, issuer: Org) -> bytes:
 
 class Mesh:
     """The genesis of a test: which organisations there are, and what each node is given."""
+
+    kind = "tcp"
+    """Over which path nodes are linked."""
 
     def __init__(self, mesh: bytes = MESH, orgs: tuple[OrgDid, ...] = (ALPHA, BETA)) -> None:
         self.hash = mesh
@@ -126,7 +131,7 @@ class Node:
         self.reports: list[object] = []
         rpc = Rpc(self.peer, dict.fromkeys(services, lambda peer: True), random.SystemRandom(), listeners=listeners)
         flows = Flows({**services, ASK: ask_service}, limit=10_000)
-        self.path = TcpPath(credentials, "127.0.0.1", 0, mesh.address_of)
+        self.path = PATHS[mesh.kind](credentials, "127.0.0.1", 0, mesh.address_of)
         self.links = Links(self.peer, credentials.mesh, [self.path], self._deliver, lambda act: self.host.at_turn_end(act))
         self.rpc = rpc
         self.flows = flows

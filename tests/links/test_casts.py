@@ -1,5 +1,6 @@
 """Casts over real links: heard once and whole by those who may be spoken to, with no link needed beforehand."""
 
+import pytest
 import trio
 
 from meshos.effects import Cast, Heard
@@ -9,6 +10,7 @@ from meshos.protocols.rpc.casting import Listener
 from tests.links.mesh import ALPHA, BETA, LISTENER, Mesh, Node, until
 
 OWN, ANY = "/test/own/1", "/test/any/1"
+pytestmark = pytest.mark.usefixtures("kind")
 LISTENERS = {OWN: Listener(LISTENER, lambda peer: peer.org == ALPHA), ANY: Listener(LISTENER, lambda peer: True)}
 
 

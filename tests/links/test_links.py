@@ -14,6 +14,10 @@ from tests.links.mesh import BETA, Mesh, Node, until
 ECHO, SLOW, BIG, SIZE = "/test/echo/1", "/test/slow/1", "/test/big/1", "/test/size/1"
 
 
+pytestmark = pytest.mark.usefixtures("kind")
+"""Nothing above the paths may notice which one it is."""
+
+
 class Services:
     def __init__(self) -> None:
         self.runs = 0

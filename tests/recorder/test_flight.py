@@ -20,6 +20,7 @@ from meshos.consensus.org.state import apply
 from meshos.node import config, folder
 from meshos.node.cli import main
 from meshos.node.cli.testnet import making, processes, record
+from meshos.node.config_text import to_toml
 from meshos.node.kernel.payments import STORED as PAYMENTS
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.recording import FOLDER
@@ -156,7 +157,7 @@ def test_a_node_records_where_it_is_told_to(tmp_path: Path) -> None:
     text = 'name = "a-1"\norg = "did:mesh:enterprise:acme"\nrecorder = true\n[api]\nlisten = "127.0.0.1:1"\n'
     text += '[gossip]\nlisten = "127.0.0.1:2"\n[link]\nlisten = "127.0.0.1:3"\n'
     settings = config.parse(text.encode(), tmp_path)
-    assert settings.recorder and config.parse(config.to_toml(settings).encode(), tmp_path) == settings
+    assert settings.recorder and config.parse(to_toml(settings).encode(), tmp_path) == settings
     assert not config.parse(text.replace("true", "false").encode(), tmp_path).recorder
     assert not config.parse(text.replace("recorder = true\n", "").encode(), tmp_path).recorder
     with pytest.raises(Exception, match="recorder must be true or false"):

@@ -193,9 +193,9 @@ def check_new_ports(size: Size, base_port: int) -> None:
 def _check_free(nodes: Iterable[tuple[str, tuple[str, ...]]]) -> None:
     taken = []
     for name, addresses in nodes:
-        for kind, what, at in zip(_KINDS, ("API", "gossip", "links", "square"), addresses, strict=False):
+        for kinds, what, at in zip(_KINDS, ("API", "gossip", "links", "square"), addresses, strict=False):
             host, _, port = at.rpartition(":")
-            if not _free(kind, host, int(port)):
+            if not all(_free(kind, host, int(port)) for kind in kinds):
                 taken.append(f"{port} ({what} of {name})")
     if taken:
         told = f"taken on this machine: port {', '.join(taken[:6])}{' and more' if len(taken) > 6 else ''}"
@@ -205,13 +205,15 @@ def _check_free(nodes: Iterable[tuple[str, tuple[str, ...]]]) -> None:
 def free_base_port(nodes: int, wanted: int) -> int:
     """``wanted``, or the next base port from which all blocks are free; raises Refused ``port-taken``."""
     for base in range(wanted, 60_000, 4 * BLOCK):
-        ports = [(kind, base + block * BLOCK + n) for block, kind in enumerate(_KINDS) for n in range(1, nodes + 1)]
+        ports = [(kind, base + block * BLOCK + n) for block, kinds in enumerate(_KINDS) for kind in kinds for n in range(1, nodes + 1)]
         if all(_free(kind, "127.0.0.1", port) for kind, port in ports):
             return base
     raise Refused("port-taken", f"no free ports for {nodes} nodes above {wanted}", hint="end other testnets: mesh testnet down")
 
 
-_KINDS = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_STREAM, socket.SOCK_STREAM)
+_STREAMS, _BOTH = (socket.SOCK_STREAM,), (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+_KINDS = (_STREAMS, (socket.SOCK_DGRAM,), _BOTH, _BOTH)
+"""Of a node's four ports; links and strangers come over TCP and over QUIC."""
 
 
 def _free(kind: socket.SocketKind, host: str, port: int) -> bool:

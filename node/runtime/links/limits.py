@@ -78,6 +78,67 @@ FLUSH_MESSAGES = 16
 MAILBOX_PAUSE_S = 0.005
 """While the mailbox is full nothing is read, and it is offered again this often."""
 
+# -- QUIC (quic.py) ---------------------------------------------------------------------------------------------------
+
+QUIC_WINDOW_BYTES = 1 << 20
+"""What a peer may send that nobody here has read yet: the flow control window. It bounds the memory of a connection, and
+throughput at window / round trip: 20 MB/s at 50 ms, about what a core carries in small datagrams."""
+
+QUIC_UNSENT_BYTES = 256 * 1024
+"""What may wait in a connection for the network before ``send`` waits: two writes, so that the path stays full and control still
+passes soon."""
+
+QUIC_CRYPTO_BYTES = 16 * 1024
+"""Of a handshake, in each of its three parts: two certificates, their signatures and the extensions are below 10 KiB. aioquic itself
+would buffer 512 KiB beyond a gap, and 16 MiB of an unfinished message, for whoever sends them."""
+
+QUIC_RETRY_ABOVE = 8
+"""With so many connections half open, addresses are validated first (RFC 9000, section 8.1.2), which costs honest ones a round trip
+and liars all: from then on nothing is kept for an address that does not answer. Also all that can be counted against an address by
+somebody else who forges it."""
+
+QUIC_RETRIES_PER_S = 1000.0
+"""A tenth of a core, at some 100 microseconds each."""
+
+QUIC_HANDSHAKES_BURST = 512
+QUIC_HANDSHAKES_PER_S = 40.0
+"""Handshakes of all strangers together, at some 6 milliseconds of a core each: a quarter of one, however many addresses they have."""
+
+QUIC_BATCH = 64
+"""Datagrams (or trains of them, with GRO) taken from the socket before other tasks run."""
+
+QUIC_ACK_DELAY_S = 0.015
+"""So long an acknowledgement waits for data to travel with, below the 25 ms that peers are told to expect."""
+
+QUIC_ACK_WITH_DATA_S = 0.002
+"""Data takes an acknowledgement along that has waited so long: each costs as much as a tenth of a datagram on both sides."""
+
+QUIC_ACK_BYTES = 12 * 1024
+"""After so much an acknowledgement waits no longer: the first flight of a connection is ten datagrams."""
+
+QUIC_RECEIVE_BUFFER_BYTES = 4 << 20
+"""Of the socket, shared by all connections: four full windows."""
+
+QUIC_DATAGRAM_BYTES = 1200
+"""What every path carries (RFC 9000, section 14)."""
+
+QUIC_PROBES_BYTES = (1452, 8900)
+QUIC_PROBES_LOOPBACK_BYTES = (16000,)
+"""Larger datagrams that are tried (RFC 8899): what Ethernet carries over IPv6, what jumbo frames do, and on loopback what costs least for
+each byte."""
+
+QUIC_PROBE_TIMES = 3
+"""A probe may be lost for other reasons than its size."""
+
+QUIC_RESETS_PER_S = 50.0
+"""Stateless resets (RFC 9000, section 10.3) that are sent: enough for the peers of a node that has just started, and no echo."""
+
+assert 2 * WRITE_BYTES <= QUIC_UNSENT_BYTES <= QUIC_WINDOW_BYTES
+assert QUIC_WINDOW_BYTES >= 2 * FRAME_BYTES
+assert QUIC_RETRY_ABOVE < UNAUTHENTICATED_PER_ADDRESS
+assert QUIC_ACK_WITH_DATA_S < QUIC_ACK_DELAY_S < 0.025
+assert QUIC_HANDSHAKES_BURST > UNAUTHENTICATED
+
 assert WRITE_BYTES >= FRAME_BYTES and READ_BYTES >= FRAME_BYTES
 assert 2 * HANDSHAKE_S <= DIAL_S
 assert HANDSHAKES_BURST >= UNAUTHENTICATED_PER_ADDRESS

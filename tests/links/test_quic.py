@@ -1,0 +1,241 @@
+"""The QUIC path: who gets a link over it, and what strangers can send to its port."""
+
+import logging
+import os
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meshos.node.runtime.links import limits, quic, quic_admission
+from meshos.node.runtime.links.quic_core import Core
+from meshos.node.runtime.links.quic_endpoint import Endpoint
+from meshos.node.runtime.links.quic_socket import TRAIN_BYTES, TRAIN_DATAGRAMS, Address, trains
+from tests.links.mesh import ALPHA, BETA, Mesh, until
+from tests.links.quic_stranger import CREDENTIALS, Stranger, count, listening, still_serves
+
+
+@pytest.fixture(autouse=True)
+def over_quic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Mesh, "kind", "quic")
+
+
+# -- strangers -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_client_without_a_certificate_is_refused(nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    stranger = Stranger(server, None)
+    await stranger.until(lambda: stranger.completed)
+    stranger.quic.send_stream_data(0, b"anything")
+    await stranger.until(lambda: stranger.close)
+    assert count(server, "refused_no-certificate") == 1 and not count(server, "accepted")
+    await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def test_who_speaks_first_of_another_protocol_is_refused(nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    stranger = Stranger(server, mesh.credentials(), alpn_protocols=["h3"])
+    await stranger.until(lambda: stranger.close)
+    assert stranger.close is not None and stranger.close.error_code == 0x100 + 120  # no_application_protocol
+    assert count(server, "refused_no-common-version") == 1
+    await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_refused_client_that_opens_no_stream_reads_the_reason_in_the_close(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshos.node.runtime.links.quic_link.LINGER_S", 0.05)
+    mesh, server = await listening(nursery)
+    stranger = Stranger(server, mesh.credentials(ALPHA, signed_by=mesh.orgs[BETA]))
+    await stranger.until(lambda: stranger.close)
+    assert stranger.close is not None and stranger.close.reason_phrase.startswith("wrong-org-root: ")
+    await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_handshake_that_is_never_ended_is_cut_and_counted(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quic, "HANDSHAKE_S", 0.1)
+    mesh, server = await listening(nursery)
+    stranger = Stranger(server, mesh.credentials())
+    await stranger.send()
+    await until(lambda: count(server, "unauthenticated") == 1)
+    await until(lambda: count(server, "refused_handshake-timeout") == 1)
+    assert count(server, "unauthenticated") == 0
+    await until(lambda: count(server, "connections") == 0)
+    monkeypatch.setattr(quic, "HANDSHAKE_S", 5.0)
+    await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_silent_address_is_sent_at_most_three_times_what_it_sent(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9000, section 8.1."""
+    monkeypatch.setattr(quic, "HANDSHAKE_S", 1.0)
+    mesh, server = await listening(nursery)
+    stranger = Stranger(server, mesh.credentials())
+    await stranger.send()
+    received = 0
+    with trio.move_on_after(1.5):  # timeouts repeat what was sent, as far as they may
+        while True:
+            received += len(await stranger.socket.recv(65_535))
+    assert 0 < received <= 3 * stranger.bytes_out
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_flood_of_forged_addresses_keeps_nobody_out_and_nothing_in_memory(nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    for _ in range(100):  # none of them ever answers
+        await Stranger(server, mesh.credentials()).send()
+    await until(lambda: count(server, "retries") == 100 - limits.QUIC_RETRY_ABOVE)
+    assert count(server, "unauthenticated") == limits.QUIC_RETRY_ABOVE and count(server, "connections") == limits.QUIC_RETRY_ABOVE
+    await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_address_that_answers_has_a_bound_of_its_own(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quic_admission, "UNAUTHENTICATED_PER_ADDRESS", 3)
+    monkeypatch.setattr(quic_admission, "QUIC_RETRY_ABOVE", 1)
+    mesh, server = await listening(nursery)
+    for number in range(5):
+        stranger = Stranger(server, mesh.credentials())
+        await stranger.send()
+        if number:
+            assert await stranger.receive(), "a retry"
+            await stranger.send()
+    await until(lambda: count(server, "refused_too_many") == 2)
+    assert count(server, "unauthenticated") == 3
+    nursery.cancel_scope.cancel()
+
+
+async def test_handshakes_of_all_strangers_together_have_a_rate(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quic_admission, "QUIC_HANDSHAKES_BURST", 2)
+    monkeypatch.setattr(quic_admission, "QUIC_HANDSHAKES_PER_S", 1e-6)
+    mesh, server = await listening(nursery)
+    for _ in range(4):
+        await Stranger(server, mesh.credentials()).send()
+    await until(lambda: count(server, "refused_too_often") == 2)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_token_that_is_not_ours_or_of_another_address_is_refused(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quic_admission, "QUIC_RETRY_ABOVE", 0)
+    mesh, server = await listening(nursery)
+    forger = Stranger(server, mesh.credentials(), token=b"t" * 60)
+    await forger.send()
+    await until(lambda: count(server, "refused_bad-retry-token") == 1)
+    thief, honest = Stranger(server, mesh.credentials()), Stranger(server, mesh.credentials())
+    await honest.send()
+    assert await honest.receive()
+    for data, address in honest.quic.datagrams_to_send(trio.current_time()):
+        await thief.socket.sendto(data, address)
+    await until(lambda: count(server, "refused_bad-retry-token") == 2)
+    assert not count(server, "connections")
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_handshake_beyond_any_size_is_refused_before_it_is_buffered(nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    stranger = Stranger(server, mesh.credentials())
+    stream = next(iter(stranger.quic._crypto_streams.values()))
+    stream.sender._buffer_start = stream.sender._buffer_stop = 0
+    stream.sender._pending._RangeSet__ranges.clear()  # type: ignore[attr-defined]
+    stream.sender.write(b"\x01" + (1 << 20).to_bytes(3, "big") + bytes(3 * limits.QUIC_CRYPTO_BYTES))  # a hello of 1 MiB
+    stranger.quic._loss._cc.congestion_window = 1 << 20
+    await stranger.until(lambda: stranger.close)
+    assert stranger.close is not None and stranger.close.error_code == 0xD  # CRYPTO_BUFFER_EXCEEDED
+    await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_member_may_open_one_stream(nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    stranger = Stranger(server, mesh.credentials())
+    await stranger.until(lambda: stranger.completed)
+    stranger.quic._remote_max_streams_uni = 1  # as if it had been allowed to
+    stranger.quic.send_stream_data(2, b"x")
+    await stranger.until(lambda: stranger.close)
+    assert stranger.close is not None and stranger.close.error_code == 0x4  # STREAM_LIMIT_ERROR
+    await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+# -- bytes that are none -----------------------------------------------------------------------------------------------
+
+
+class _Taker:
+    """An endpoint without a socket, and a path that takes whoever comes."""
+
+    def __init__(self) -> None:
+        self.path = quic.QuicPath(CREDENTIALS, "127.0.0.1", 0, lambda node: None)
+        self.path._accept = lambda link: None
+        self.endpoint: Endpoint = self.path._endpoint
+
+    def give(self, data: bytes, address: Address = ("127.0.0.1", 9999)) -> None:
+        link = self.endpoint._by_id.get(data[6 : 6 + data[5]]) if len(data) > 6 and data[0] & 0x80 else None
+        if link is None:
+            self.endpoint._unknown(data, address)
+        elif self.endpoint._gave(link, data, address, trio.current_time()):
+            self.endpoint._after(link, trio.current_time())
+
+
+def first_datagram() -> bytes:
+    """What an honest client begins with."""
+    configuration = quic._configured(CREDENTIALS, client=True)
+    core = Core(configuration, lambda identifier: bytes(16))
+    core.connect(("127.0.0.1", 1), 0.0)
+    return core.datagrams_to_send(0.0)[0][0]
+
+
+@given(
+    data=st.one_of(st.binary(max_size=1500), st.binary(min_size=1200, max_size=1300).map(lambda tail: b"\xc0\x00\x00\x00\x01\x08" + tail))
+)
+@settings(max_examples=200, deadline=None)
+def test_garbage_is_dropped_by_name_and_never_raises(data: bytes) -> None:
+    async def main() -> None:
+        taker = _Taker()
+        taker.give(data)
+        counts = {**taker.path._counts, **taker.endpoint.counts}
+        assert not counts.get("bugs") and sum(counts.values()) + len(taker.endpoint.links) >= 1
+
+    trio.run(main)
+
+
+@given(changes=st.lists(st.tuples(st.integers(0, 1199), st.integers(1, 255)), min_size=1, max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_beginning_never_raises(changes: list[tuple[int, int]]) -> None:
+    async def main() -> None:
+        taker = _Taker()
+        damaged = bytearray(first_datagram())
+        for at, bits in changes:
+            damaged[at] ^= bits
+        taker.give(bytes(damaged))
+        taker.give(bytes(damaged[:600]))
+        assert not taker.endpoint.counts["bugs"] and not taker.path._counts["bugs"]
+
+    trio.run(main)
+
+
+async def test_a_thousand_datagrams_of_noise_cost_no_line_in_the_log(nursery: trio.Nursery, caplog: pytest.LogCaptureFixture) -> None:
+    mesh, server = await listening(nursery)
+    with caplog.at_level(logging.DEBUG, logger="meshos"), trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as noisy:
+        for number in range(1000):
+            await noisy.sendto(os.urandom(20 + number % 1400), ("127.0.0.1", server.path.port))
+            await trio.sleep(0)
+        await until(lambda: count(server, "datagrams_in") == 1000)
+        assert not caplog.records and not count(server, "connections") and not count(server, "bugs")
+        assert count(server, "resets_out") <= limits.QUIC_RESETS_PER_S + 50, "echoes of noise are few"
+    await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+@given(sizes=st.lists(st.integers(1, 20_000), max_size=200))
+def test_trains_are_what_the_kernel_can_cut(sizes: list[int]) -> None:
+    datagrams = [bytes(size) for size in sizes]
+    made = trains(datagrams)
+    assert [data for train in made for data in train] == datagrams
+    for train in made:
+        assert len({len(data) for data in train[:-1]}) <= 1 and len(train[-1]) <= len(train[0])
+        assert len(train) <= TRAIN_DATAGRAMS and sum(map(len, train)) <= TRAIN_BYTES
