@@ -253,8 +253,10 @@ def _free_ports(host: str) -> tuple[int, int, int]:
 
 def _are_free(host: str, ports: tuple[int, int, int], square_after: int) -> bool:
     api, gossip, link = ports
-    kinds = (("127.0.0.1", api, socket.SOCK_STREAM), (host, gossip, socket.SOCK_DGRAM), (host, link, socket.SOCK_STREAM))
-    for address, port, kind in (*kinds, (host, link + square_after, socket.SOCK_STREAM)):
+    tcp, udp = socket.SOCK_STREAM, socket.SOCK_DGRAM
+    square = link + square_after
+    taken = ((tcp, "127.0.0.1", api), (udp, host, gossip), (tcp, host, link), (udp, host, link), (tcp, host, square), (udp, host, square))
+    for kind, address, port in taken:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as probe:
             try:
                 probe.bind((address, port))
