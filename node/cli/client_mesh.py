@@ -72,7 +72,7 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
 def _square(answer: Mapping[str, object]) -> list[str]:
     """Where strangers ask it; a node without a square tells nothing."""
     addresses = texts_of(answer.get("p2p"))
-    return [f"Square   {plural(answer.get('strangers'), 'connection')} of strangers, at {', '.join(addresses)}"] if addresses else []
+    return [f"Square   {plural(answer.get('strangers'), 'connection')} of strangers, at {addresses[0]}"] if addresses else []
 
 
 def _humans(humans: Mapping[str, object]) -> str:

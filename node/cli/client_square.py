@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PEERS_SHOWN = 4
+"""Addresses of other nodes, for people; programs get all that the node told."""
+
 
 def describe(address: str, mesh: str | None, *, as_json: bool) -> None:
     """See ``square.describe``."""
@@ -37,6 +40,8 @@ def describe(address: str, mesh: str | None, *, as_json: bool) -> None:
     head = said.head if client is None else client.head
     say(f"  ledger    {'no block yet' if head is None else f'block {head.header.height}, epoch {head.header.epoch}'}")
     say(f"  speaks    {', '.join(said.protocols)}")
+    for peer in said.peers[:PEERS_SHOWN]:
+        say(f"  also at   {peer}")
     table(("ORG", "SEAT", "ROOT KEY"), [(org.did, "votes" if org.seat else "", org.root) for org in said.orgs])
     if said.more_orgs:
         note(f"and {plural(said.more_orgs, 'more organisation')}")
@@ -56,6 +61,7 @@ def _described(said: "Description", client: "Follower | None") -> dict[str, obje
         "org": said.org,
         "version": said.version,
         "p2p": list(said.addresses),
+        "peers": list(said.peers),
         "protocols": list(said.protocols),
         "head": None if head is None else {"height": head.header.height, "hash": head.header.hash.hex(), "epoch": head.header.epoch},
         "orgs": [{"did": org.did, "root": org.root, "seat": org.seat} for org in said.orgs],
