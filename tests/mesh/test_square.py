@@ -60,7 +60,10 @@ def test_mesh_square_proves_what_a_node_says(net: Net, decided: int) -> None:
     assert said["proven"] and said["head"]["height"] >= decided and len(said["orgs"]) == 4
     key = f"account/{net.node('gamma').did}"
     assert json.loads(net.must("square", "verify", at, key, *trusted, "--json"))["present"]
-    assert json.loads(net.must("square", "resolve", at, net.node("gamma").did, *trusted, "--json"))["didDocument"]["id"] == net.node("gamma").did
+    assert (
+        json.loads(net.must("square", "resolve", at, net.node("gamma").did, *trusted, "--json"))["didDocument"]["id"]
+        == net.node("gamma").did
+    )
 
 
 def test_mesh_square_refuses_a_mesh_that_is_another(net: Net) -> None:
