@@ -1,5 +1,6 @@
 """What this node lets strangers see, put together: its square, on the node's own key."""
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
@@ -22,6 +23,8 @@ from meshos.protocols.square.budget import Budget
 from meshos.protocols.square.knowledge import Known, head_of
 from meshos.protocols.square.routes import TOPIC, Routes, note_of, routes_of
 from meshos.storage.store import View
+
+logger = logging.getLogger("meshos.square")
 
 ROUTES_S = 5.0
 """How long a list of the other nodes' squares is good for."""
@@ -57,7 +60,7 @@ def open_square(
         search.protocol(known, search_here, sign, wall_ms),
         *also,
     ]
-    answering = Answering(spoken, Budget())
+    answering = Answering(spoken, Budget(), _bug)
     place = Place(config.square.host, config.square.port, config.advertise or config.square.host, opened.me.node)
     offer = Offer(
         answering,
@@ -70,6 +73,10 @@ def open_square(
     )
     square = Square(place, opened.node.seed(), offer)
     return square
+
+
+def _bug(protocol: str, error: Exception) -> None:
+    logger.error("bug", exc_info=error, extra={"protocol": protocol})
 
 
 def _news(known: Known, assembly: Assembly) -> dict[str, bytes]:
