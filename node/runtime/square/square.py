@@ -142,7 +142,6 @@ class Square:
             if opened.host is None:
                 module = await trio.to_thread.run_sync(importlib.import_module, _HOST)
                 opened.host = module.open_host(self._seed, self._offer)
-                gc.collect()
                 gc.freeze()  # as after the node's own start (node/process.py): what was loaded now lives for ever, too
                 nursery.start_soon(opened.host.run)
                 logger.info("square-open", extra={"addresses": list(self.addresses)})
