@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from meshos.errors import BadInput, MeshError
+from meshos.errors import BadInput, Failed, MeshError
 from meshos.node.cli.client_text import org_name, plural, short
 from meshos.node.cli.output import block, document, note, ok, say, table, warn
 
@@ -19,6 +19,28 @@ T = TypeVar("T")
 
 PEERS_SHOWN = 4
 """Addresses of other nodes, for people; programs get all that the node told."""
+
+
+def find(host: str, seconds: float, *, as_json: bool) -> None:
+    """See ``square.find``."""
+    from meshos.node.runtime.square import lan
+
+    if not lan.is_local(host):
+        raise BadInput("usage", f"{host[:80]!r} is no address of a local network", hint="give this machine's own, as in 192.168.1.20")
+
+    async def main() -> tuple[str, ...]:
+        return await lan.ask(host, timeout_s=seconds)
+
+    try:
+        found = trio.run(main)
+    except OSError as error:
+        raise Failed("no-multicast", f"there is no multicast on {host}: {error.strerror}", hint="give an address instead") from error
+    if as_json:
+        document("square-find", {"p2p": list(found)})
+        return
+    for address in found:
+        say(address)
+    note(f"{plural(len(found), 'address')}; nothing of this is proven: mesh square describe ADDR --mesh HASH")
 
 
 def describe(address: str, mesh: str | None, *, as_json: bool) -> None:

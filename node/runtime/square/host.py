@@ -193,9 +193,9 @@ class SquareHost:
             await self._handle(connection, stream)
             await stream.close()
         except* MeshError as group:
-            refusal = _first(group)
-            assert isinstance(refusal, MeshError)
-            self._count(refusal)
+            error = _first(group)
+            assert isinstance(error, MeshError)
+            self._count(error)
             await stream.reset()
         except* ENDED:
             await stream.reset()
