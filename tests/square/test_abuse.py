@@ -9,7 +9,9 @@ import trio
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.node.runtime.square import limits
 from meshos.node.runtime.square.square import Square
+from meshos.node.runtime.square.streams import Stream
 from meshos.protocols.square import wire
+from meshos.protocols.square.answering import Asker
 from meshos.protocols.square.budget import Rate, Rates
 from meshos.protocols.square.limits import REQUEST_BYTES
 from tests.square.hosts import ECHO, empty, ended, host, opened, port, square, still_serves, stranger
@@ -257,3 +259,34 @@ async def test_a_port_that_is_taken_is_said_and_tried_again(nursery: trio.Nurser
         while not second.problem:
             await trio.sleep(0.01)
     assert "cannot be had" in second.problem and second.addresses == ()
+
+
+async def test_a_node_that_sends_what_nobody_asked_for_is_left_and_that_is_said(nursery: trio.Nursery) -> None:
+    of = await opened(nursery)
+    await still_serves(of)
+
+    async def floods(stream: Stream, asker: Asker) -> None:
+        muxed: Any = stream._muxed
+        muxed.send_window = 1 << 30
+        await stream.write(bytes(4 << 20))
+
+    host(of).handlers["/test/flood/1"] = floods
+    with pytest.raises(Refused) as caught:
+        async with stranger(of) as asking:
+            await asking.open("/test/flood/1")
+            await trio.sleep(10)
+    assert caught.value.name == "square-flood"
+
+
+async def test_a_node_that_answers_without_an_end_is_refused(nursery: trio.Nursery) -> None:
+    of = await opened(nursery)
+    await still_serves(of)
+
+    async def endless(stream: Stream, asker: Asker) -> None:
+        await stream.write(wire.frame(bytes(1 << 20))[:100])
+
+    host(of).handlers["/test/endless/1"] = endless
+    async with stranger(of) as asking:
+        with pytest.raises(Refused) as caught:
+            await asking.ask("/test/endless/1", ASK)
+    assert caught.value.name == "square-too-large"
