@@ -1,5 +1,6 @@
 """What this node lets strangers see, put together: its square, on the node's own key."""
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
@@ -19,12 +20,14 @@ from meshos.protocols.directory.search import DiscoverRequest, Found
 from meshos.protocols.directory.services import DISCOVER_HERE
 from meshos.protocols.membership.events import Announce
 from meshos.protocols.membership.machine import Membership
-from meshos.protocols.square import describe, headers, proof, resolve, search
+from meshos.protocols.square import announcements, describe, headers, proof, resolve, search
 from meshos.protocols.square.answering import Answering, Protocol
 from meshos.protocols.square.budget import Budget
-from meshos.protocols.square.knowledge import Known
+from meshos.protocols.square.knowledge import Known, head_of
 from meshos.protocols.square.routes import TOPIC, Routes, note_of, routes_of
 from meshos.storage.store import LiveView, View
+
+logger = logging.getLogger("meshos.square")
 
 ROUTES_S = 5.0
 """How long a list of the other nodes' squares is good for."""
@@ -67,7 +70,7 @@ def open_square(
         search.protocol(known, search_here, sign, wall_ms),
         *also,
     ]
-    answering = Answering(spoken, Budget())
+    answering = Answering(spoken, Budget(), _bug)
     place = Place(config.square.host, config.square.port, config.advertise or config.square.host, opened.me.node)
     offer = Offer(
         answering,
@@ -75,10 +78,23 @@ def open_square(
         f"meshos/{version}",
         addresses=lambda: square.addresses,
         routes=routes,
+        news=lambda: _news(known, assembly),
         opened=lambda addresses: host.deliver("membership", Announce(TOPIC, note_of(addresses))),
     )
     square = Square(place, opened.node.seed(), offer)
     return square
+
+
+def _bug(protocol: str, error: Exception) -> None:
+    logger.error("bug", exc_info=error, extra={"protocol": protocol})
+
+
+def _news(known: Known, assembly: Assembly) -> dict[str, bytes]:
+    """What this node announces now."""
+    genesis_hash, head = known.genesis.hash, head_of(known.store)
+    directory = announcements.of_directory(assembly.directory.digest(), int(assembly.directory.statistics()["records"]))
+    news = {announcements.directory_topic(genesis_hash): directory}
+    return news if head is None else {announcements.heads_topic(genesis_hash): announcements.of_head(head), **news}
 
 
 class _Routes:

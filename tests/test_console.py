@@ -55,7 +55,7 @@ def carried_out(step: Step, home: Path, names: dict[str, str], base_port: int) -
 def _usual(port: re.Match[str], base_port: int) -> str:
     """The port that stands in a page for one of this run."""
     offset = int(port[1]) - base_port
-    return f":{BASE_PORT + offset}" if 0 <= offset < 300 else port[0]
+    return f":{BASE_PORT + offset}" if 0 <= offset < 400 else port[0]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

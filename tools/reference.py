@@ -60,6 +60,18 @@ LIMITS = (
     ("requests at once", "node.api.limits REQUESTS"),
     ("API keys", "node.api.limits KEYS"),
     ("events kept for those who read them late", "node.api.limits EVENTS"),
+    ("Strangers at a node's square", ""),
+    ("connections", "node.runtime.square.limits CONNECTIONS"),
+    ("connections from an address", "node.runtime.square.limits CONNECTIONS_AN_ADDRESS"),
+    ("connections of a peer", "node.runtime.square.limits CONNECTIONS_A_PEER"),
+    ("streams on a connection", "node.runtime.square.limits STREAMS"),
+    ("a connection that asks nothing", "node.runtime.square.limits IDLE_S"),
+    ("milliseconds of the node's processor a second for a peer", "protocols.square.limits PEER_TOKENS_A_SECOND"),
+    ("milliseconds a second for an address", "protocols.square.limits ADDRESS_TOKENS_A_SECOND"),
+    ("milliseconds a second for all", "protocols.square.limits TOKENS_A_SECOND"),
+    ("a request", "protocols.square.limits REQUEST_BYTES"),
+    ("an answer", "protocols.square.limits ANSWER_BYTES"),
+    ("agents found by a search", "protocols.square.limits FOUND"),
 )
 """What a limit is of, and the module and constant that hold it; a heading where there is none."""
 

@@ -65,7 +65,10 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
 def _square(answer: Mapping[str, object]) -> list[str]:
     """Where strangers ask it; a node without a square tells nothing."""
     addresses = texts_of(answer.get("p2p"))
-    return [f"Square   {plural(answer.get('strangers'), 'connection')} of strangers, at {', '.join(addresses)}"] if addresses else []
+    if not addresses:
+        return []
+    _, _, host, _, port, *_ = (*addresses[0].split("/"), "", "", "", "", "")
+    return [f"Square   {plural(answer.get('strangers'), 'connection')} of strangers, at {host}:{port}"]
 
 
 def _humans(humans: Mapping[str, object]) -> str:

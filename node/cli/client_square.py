@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from meshos.errors import BadInput, MeshError
+from meshos.errors import BadInput, Failed, MeshError
 from meshos.node.cli.client_text import org_name, plural, short
 from meshos.node.cli.output import block, document, note, ok, say, table, warn
 
@@ -16,6 +16,31 @@ if TYPE_CHECKING:
     from meshos.protocols.square.describe import Description
 
 T = TypeVar("T")
+
+PEERS_SHOWN = 4
+"""Addresses of other nodes, for people; programs get all that the node told."""
+
+
+def find(host: str, seconds: float, *, as_json: bool) -> None:
+    """See ``square.find``."""
+    from meshos.node.runtime.square import lan
+
+    if not lan.is_local(host):
+        raise BadInput("usage", f"{host[:80]!r} is no address of a local network", hint="give this machine's own, as in 192.168.1.20")
+
+    async def main() -> tuple[str, ...]:
+        return await lan.ask(host, timeout_s=seconds)
+
+    try:
+        found = trio.run(main)
+    except OSError as error:
+        raise Failed("no-multicast", f"there is no multicast on {host}: {error.strerror}", hint="give an address instead") from error
+    if as_json:
+        document("square-find", {"p2p": list(found)})
+        return
+    for address in found:
+        say(address)
+    note(f"{plural(len(found), 'address')}; nothing of this is proven: mesh square describe ADDR --mesh HASH")
 
 
 def describe(address: str, mesh: str | None, *, as_json: bool) -> None:
@@ -37,6 +62,8 @@ def describe(address: str, mesh: str | None, *, as_json: bool) -> None:
     head = said.head if client is None else client.head
     say(f"  ledger    {'no block yet' if head is None else f'block {head.header.height}, epoch {head.header.epoch}'}")
     say(f"  speaks    {', '.join(said.protocols)}")
+    for peer in said.peers[:PEERS_SHOWN]:
+        say(f"  also at   {peer}")
     table(("ORG", "SEAT", "ROOT KEY"), [(org.did, "votes" if org.seat else "", org.root) for org in said.orgs])
     if said.more_orgs:
         note(f"and {plural(said.more_orgs, 'more organisation')}")
@@ -56,6 +83,7 @@ def _described(said: "Description", client: "Follower | None") -> dict[str, obje
         "org": said.org,
         "version": said.version,
         "p2p": list(said.addresses),
+        "peers": list(said.peers),
         "protocols": list(said.protocols),
         "head": None if head is None else {"height": head.header.height, "hash": head.header.hash.hex(), "epoch": head.header.epoch},
         "orgs": [{"did": org.did, "root": org.root, "seat": org.seat} for org in said.orgs],

@@ -22,6 +22,18 @@ def register(root: typer.Typer) -> None:
     root.add_typer(app, name="square")
 
 
+@app.command(epilog="Example: mesh square find 192.168.1.20")
+def find(
+    host: Annotated[str, typer.Argument(metavar="HOST", help="This machine's address on the network.")],
+    seconds: Annotated[float, typer.Option(min=0.1, max=60, help="How long to listen.")] = 2.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Nodes on this local network, by multicast DNS: where their squares are."""
+    from meshos.node.cli import client_square
+
+    client_square.find(host, seconds, as_json=as_json)
+
+
 @app.command(epilog="Example: mesh square describe 127.0.0.1:8401")
 def describe(address: Address, mesh: Mesh = None, as_json: JsonFlag = False) -> None:
     """Which mesh this is, its organisations, and where its ledger stands; proven where --mesh is given."""

@@ -130,6 +130,10 @@ class Directory:
             del self._parsed[next(iter(self._parsed))]
         return sealed
 
+    def digest(self) -> bytes:
+        """Of all that is held: two that are alike have the same."""
+        return self._held.digests()[0]
+
     def statistics(self) -> dict[str, int]:
         """How much is held, how many vectors wait to be checked, how many did not fit."""
         return {

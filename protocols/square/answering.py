@@ -8,7 +8,6 @@ the node's square is built with (``node/runtime/square/offering.py``).
 Nothing that is wrong with a question leaves this room as an exception: it becomes a refusal with a name.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from meshos.errors import Broken, MeshError, Refused
 from meshos.protocols.square import wire
 from meshos.protocols.square.budget import Budget
 from meshos.protocols.square.limits import MOST_REQUEST_BYTES, REQUEST_BYTES
-
-logger = logging.getLogger("meshos.square")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,9 @@ class Protocol:
 class Answering:
     """See the module's text."""
 
-    def __init__(self, protocols: Iterable[Protocol], budget: Budget) -> None:
+    def __init__(self, protocols: Iterable[Protocol], budget: Budget, bug: Callable[[str, Exception], None] | None = None) -> None:
+        """``bug`` is told of an error of our own, and on which protocol it was met."""
+        self._bug = bug
         self.protocols = {protocol.name: protocol for protocol in protocols}
         self.budget = budget
         self.answered: Counter[str] = Counter()
@@ -67,7 +66,8 @@ class Answering:
         except MeshError as error:
             return self.refusal(error)
         except Exception as error:  # a bug of ours, met by a stranger: it is said, it is counted, and the node goes on
-            logger.exception("bug", extra={"protocol": protocol.name})
+            if self._bug is not None:
+                self._bug(protocol.name, error)
             return self.refusal(Broken("internal", f"a bug of ours, {type(error).__name__}; the log of this node has it"))
         self.answered[protocol.name] += 1
         return answer

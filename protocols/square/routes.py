@@ -58,9 +58,14 @@ class Routes:
 
     def __init__(self, routes: Iterable[Route] = ()) -> None:
         self._routes = tuple((route.key, route) for route in routes)
+        self._peers = frozenset(route.peer for _, route in self._routes)
 
     def __len__(self) -> int:
         return len(self._routes)
+
+    def knows(self, peer: bytes) -> bool:
+        """Whether this peer id is that of a node."""
+        return peer in self._peers
 
     def nearest(self, key: bytes, count: int = NEAREST) -> list[Route]:
         """The nodes that are nearest to a key (a peer id in bytes), the nearest first."""

@@ -66,8 +66,25 @@ def test_a_minimal_file_has_defaults() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "square"),
+    [
+        ("", Address("::", 8401)),
+        ('square.listen = "off"', None),
+        ('square.listen = "192.0.2.1:4001"', Address("192.0.2.1", 4001)),
+    ],
+)
+def test_the_square_is_beside_the_links_or_where_it_is_said_to_be_or_nowhere(line: str, square: Address | None) -> None:
+    text = TOML.replace('[square]\nlisten = "off"\n', "")
+    assert "square" not in text
+    config = parse(f"{line}\n{text}".encode(), CONFIG.dir)
+    assert config.square == square and parse(to_toml(config).encode(), CONFIG.dir) == config
+
+
+@pytest.mark.parametrize(
     ("old", "new", "said"),
     [
+        ('[square]\nlisten = "off"', "[square]\nlisten = 7", "square.listen must be a short text"),
+        ('[square]\nlisten = "off"', '[square]\nlisten = "on"', "square.listen: 'on' is not host:port"),
         ('name = "alpha-1"', 'name = "Alpha 1"', "name is 'Alpha 1'"),
         ('name = "alpha-1"', "name = 7", "name must be a short text"),
         ('name = "alpha-1"\n', "", "name is missing"),

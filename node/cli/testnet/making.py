@@ -156,7 +156,8 @@ def _make(made: Sequence[NodeConfig], size: Size, fresh: Path, final: Path, timi
 
 def p2p_of(config: NodeConfig, node: NodeId) -> tuple[str, ...]:
     """The multiaddrs of its square."""
-    return () if config.square is None else (places.tcp(config.square.host, config.square.port, node),)
+    at = config.square
+    return () if at is None else (places.tcp(at.host, at.port, node), places.quic(at.host, at.port, node))
 
 
 def _people(place: Path, entries: dict[OrgDid, genesis.Org]) -> tuple[genesis.Seat, ...]:

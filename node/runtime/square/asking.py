@@ -10,7 +10,7 @@ what it says is proven by the light client, or not believed.
 import logging
 import math
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -117,13 +117,20 @@ class Asking:
 async def dial(to: Where, seed: bytes | None = None) -> AsyncIterator[Asking]:
     """A connection to the square at ``to``, closed at the end; ``seed`` is the asker's own key, a new one for a stranger.
 
-    Raises Unreachable ``square-unreachable``, Refused ``square-bad-handshake``.
+    Raises Unreachable ``square-unreachable``, Refused ``square-bad-handshake``, ``square-flood`` where a node sends what was not asked for.
     """
     own = upgrade.identity(seed or os.urandom(32))
+    flooded = False
+
+    def excess(why: str) -> None:
+        nonlocal flooded
+        flooded = True
+        nursery.cancel_scope.cancel()
+
     try:
         async with trio.open_nursery() as nursery:
             with trio.move_on_after(limits.DIAL_S) as dialling:
-                muxed = await (_connected_by_quic if to.quic else _connected)(to, own, nursery)
+                muxed = await (_connected_by_quic if to.quic else _connected)(to, own, nursery, excess)
             if dialling.cancelled_caught:
                 raise _unreachable(to, "it has not answered in time")
             try:
@@ -136,9 +143,11 @@ async def dial(to: Where, seed: bytes | None = None) -> AsyncIterator[Asking]:
         if len(group.exceptions) == 1 and isinstance(group.exceptions[0], MeshError):
             raise group.exceptions[0] from None
         raise
+    if flooded:  # the body was cut off: it must not look as if it had come to its end
+        raise Refused("square-flood", f"{to} has sent more than was asked for", hint="ask another node of the mesh")
 
 
-async def _connected_by_quic(to: Where, own: upgrade.Identity, nursery: trio.Nursery) -> QuicMuxed:
+async def _connected_by_quic(to: Where, own: upgrade.Identity, nursery: trio.Nursery, excess: Callable[[str], None]) -> QuicMuxed:
     try:
         family, _, _, _, address = (await trio.socket.getaddrinfo(to.host, to.port, type=trio.socket.SOCK_DGRAM))[0]
         udp = trio.socket.socket(family, trio.socket.SOCK_DGRAM)
@@ -147,7 +156,7 @@ async def _connected_by_quic(to: Where, own: upgrade.Identity, nursery: trio.Nur
         raise _unreachable(to, error.strerror or str(error)) from error
     endpoint = Endpoint(udp, lambda _: None, Meter(math.inf, math.inf))
     core = Core(configuration(own.keys, client=True))
-    muxed = QuicMuxed(core, endpoint.send, lambda why: nursery.cancel_scope.cancel())
+    muxed = QuicMuxed(core, endpoint.send, excess)
     muxed.meter = endpoint.meter
     core.connect((str(address[0]), int(address[1])), trio.current_time())
     endpoint.add(muxed)
@@ -171,17 +180,17 @@ async def _run_endpoint(endpoint: Endpoint) -> None:
         endpoint.socket.close()
 
 
-async def _connected(to: Where, own: upgrade.Identity, nursery: trio.Nursery) -> upgrade.BoundedYamux:
+async def _connected(to: Where, own: upgrade.Identity, nursery: trio.Nursery, excess: Callable[[str], None]) -> upgrade.BoundedYamux:
     try:
         stream = await trio.open_tcp_stream(to.host, to.port)
     except OSError as error:
         raise _unreachable(to, error.strerror or str(error)) from error
     try:
         peer = ID.from_string(to.peer) if to.peer else None
-        muxed = await upgrade.dial(TcpWire(stream), own, peer, lambda why: nursery.cancel_scope.cancel())
+        muxed = await upgrade.dial(TcpWire(stream), own, peer, excess)
         nursery.start_soon(muxed.start)
         return muxed
-    except MeshError:
+    except (MeshError, trio.Cancelled):
         await trio.aclose_forcefully(stream)
         raise
     except Exception as error:  # whatever Noise raises at what comes back

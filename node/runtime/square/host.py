@@ -40,6 +40,10 @@ class Muxed(Protocol):
         """The next stream that the peer opens."""
         ...
 
+    async def open_stream(self) -> MuxedStream:
+        """A stream to the peer."""
+        ...
+
 
 class SquareHost:
     """See the module's text. ``handlers`` are the protocols that are spoken; a protocol that is not among them is refused."""
@@ -48,6 +52,8 @@ class SquareHost:
         self.identity = upgrade.identity(seed)
         self.table = Table()
         self.handlers = dict(handlers)
+        self.background: list[Callable[[], Awaitable[None]]] = []
+        self.figures: list[Callable[[], Mapping[str, float]]] = []
         self._budget = budget
         self._meter = Meter(limits.ALL_PACKETS_A_SECOND, limits.ALL_PACKETS_SAVED)
 
@@ -57,7 +63,13 @@ class SquareHost:
         return str(self.identity.peer)
 
     async def run(self) -> None:
-        """End what is quiet or old, until cancelled."""
+        """End what is quiet or old, and do what else is to be done in the background, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._reap)
+            for work in self.background:
+                nursery.start_soon(work)
+
+    async def _reap(self) -> None:
         while True:
             await trio.sleep(limits.REAP_S)
             self.table.reap(trio.current_time())
@@ -144,7 +156,7 @@ class SquareHost:
                     stream = await muxed.accept_stream()
                 except ENDED:
                     break
-                nursery.start_soon(self._take_stream, connection, stream)
+                nursery.start_soon(self._take_stream, connection, Stream(stream, muxed.open_stream))
             nursery.cancel_scope.cancel()
 
     async def _run_muxer(self, start: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
@@ -170,8 +182,7 @@ class SquareHost:
 
     # -- streams -----------------------------------------------------------------------------------------------------
 
-    async def _take_stream(self, connection: Connection, muxed: MuxedStream) -> None:
-        stream = Stream(muxed)
+    async def _take_stream(self, connection: Connection, stream: Stream) -> None:
         try:
             self.table.open_stream(connection, trio.current_time())
         except Refused as refusal:
@@ -182,9 +193,9 @@ class SquareHost:
             await self._handle(connection, stream)
             await stream.close()
         except* MeshError as group:
-            refusal = _first(group)
-            assert isinstance(refusal, MeshError)
-            self._count(refusal)
+            error = _first(group)
+            assert isinstance(error, MeshError)
+            self._count(error)
             await stream.reset()
         except* ENDED:
             await stream.reset()
@@ -208,8 +219,8 @@ class SquareHost:
         self.table.ended[refusal.name] += 1
 
     def statistics(self) -> dict[str, float]:
-        """Connections and streams."""
-        return self.table.statistics()
+        """Connections and streams, and what else is counted."""
+        return {name: value for figures in (self.table.statistics, *self.figures) for name, value in figures().items()}
 
 
 def _slow_handshake() -> Refused:

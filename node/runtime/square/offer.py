@@ -1,6 +1,6 @@
 """What a node gives its square to be told to strangers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from meshos.protocols.square.answering import Answering
@@ -20,4 +20,6 @@ class Offer:
     agent: str
     addresses: Callable[[], tuple[str, ...]] = tuple
     routes: Callable[[], Routes] = Routes
+    news: Callable[[], Mapping[str, bytes]] = dict
+    """What is to be announced now, by topic."""
     opened: Callable[[tuple[str, ...]], None] = _nobody

@@ -1,8 +1,10 @@
 """A square's host with all that it speaks: what ``square.py`` loads when the first stranger knocks."""
 
 import logging
+from functools import partial
 
 from meshos.node.runtime.square import routing, serving
+from meshos.node.runtime.square.announcing import PROTOCOLS, Announcer
 from meshos.node.runtime.square.host import SquareHost
 from meshos.node.runtime.square.offer import Offer
 
@@ -15,5 +17,10 @@ def open_host(seed: bytes, offer: Offer) -> SquareHost:
     answering = offer.answering
     host = SquareHost(seed, answering.budget, serving.handlers(answering))
     host.handlers[serving.IDENTIFY] = serving.identify(host, answering, offer.agent, offer.addresses)
+    announcer = Announcer(host.identity, answering, offer.news, lambda peer: offer.routes().knows(peer))
+    for protocol in PROTOCOLS:
+        host.handlers[protocol] = partial(announcer.serve, protocol)
+    host.background.append(announcer.run)
+    host.figures.append(announcer.statistics)
     host.handlers[routing.protocol_of(offer.genesis_hash)] = routing.handler(answering, offer.routes)
     return host

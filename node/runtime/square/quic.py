@@ -8,9 +8,10 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
-from aioquic.buffer import Buffer
+from aioquic._buffer import Buffer
 from aioquic.quic import events
 from aioquic.quic.packet import QuicPacketType, encode_quic_retry, encode_quic_version_negotiation, pull_quic_header
 from aioquic.quic.retry import QuicRetryTokenHandler
@@ -66,12 +67,12 @@ class QuicStream:
         for at in range(0, len(data), limits.READ_BYTES):
             while not self.broken and not self._conn.closed.is_set() and self._conn.core.unsent(self.number) > UNACKNOWLEDGED_BYTES:
                 await self._conn.progress.wait()
-            self._act(lambda piece=data[at : at + limits.READ_BYTES]: self._conn.core.send_stream_data(self.number, piece))
+            self._act(partial(self._conn.core.send_stream_data, self.number, data[at : at + limits.READ_BYTES]))
 
     async def close(self) -> None:
         """Nothing more comes from here."""
         self.finished = True
-        self._act(lambda: self._conn.core.send_stream_data(self.number, b"", end_stream=True))
+        self._act(partial(self._conn.core.send_stream_data, self.number, b"", end_stream=True))
         await trio.lowlevel.checkpoint()
 
     async def reset(self) -> None:
@@ -85,7 +86,7 @@ class QuicStream:
             ours = () if self.finished else (core.reset_stream,)
             for act in (*ours, *(() if self.ended else (core.stop_stream,))):
                 try:
-                    self._act(lambda act=act: act(self.number, 0))
+                    self._act(partial(act, self.number, 0))
                 except Over:
                     continue
         self._conn.streams.pop(self.number, None)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from meshos.ids import NodeId
-from meshos.node.runtime.square import limits, places
+from meshos.node.runtime.square import lan, limits, places
 from meshos.node.runtime.square.offer import Offer
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ class Square:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._knock_by_quic, opened, nursery, udp)
+                if lan.is_local(self._place.advertised):
+                    nursery.start_soon(lan.tell, self._place.advertised, lambda: self.addresses)
                 knock = partial(self._knock, opened, nursery)
                 nursery.start_soon(partial(trio.serve_listeners, knock, listeners, handler_nursery=nursery))
         finally:
@@ -142,7 +144,6 @@ class Square:
             if opened.host is None:
                 module = await trio.to_thread.run_sync(importlib.import_module, _HOST)
                 opened.host = module.open_host(self._seed, self._offer)
-                gc.collect()
                 gc.freeze()  # as after the node's own start (node/process.py): what was loaded now lives for ever, too
                 nursery.start_soon(opened.host.run)
                 logger.info("square-open", extra={"addresses": list(self.addresses)})

@@ -47,8 +47,9 @@ class MuxedStream(Protocol):
 class Stream:
     """See the module's text."""
 
-    def __init__(self, muxed: MuxedStream) -> None:
-        self._muxed = muxed
+    def __init__(self, muxed: MuxedStream, beside: Callable[[], Awaitable[MuxedStream]] | None = None) -> None:
+        """``beside`` opens another stream on the same connection."""
+        self._muxed, self._beside = muxed, beside
         self._read = bytearray()
 
     async def more(self) -> bool:
@@ -98,6 +99,17 @@ class Stream:
                 await self._muxed.write(data)
         except (*ENDED, ValueError, trio.TooSlowError) as error:
             raise ended() from error
+
+    async def open_beside(self, protocol: str) -> "Stream":
+        """Another stream on this one's connection, on which ``protocol`` is spoken; raises Refused, Unreachable."""
+        assert self._beside is not None
+        try:
+            with trio.fail_after(limits.NEGOTIATE_S):
+                stream = Stream(await self._beside(), self._beside)
+                await Negotiable(stream).ask(protocol)
+        except (*ENDED, trio.TooSlowError) as error:
+            raise ended() from error
+        return stream
 
     async def close(self) -> None:
         """Say that nothing more comes from here, and wait a little for the other side to say so, too; then it is reset.
