@@ -117,8 +117,8 @@ def _be_admitted(
 
 
 def _tell_mesh(visited: "Visit", expected: str) -> None:
-    genesis, head = visited.genesis, visited.head
-    seats = visited.trusted.validators
+    genesis, head = visited.client.genesis, visited.client.head
+    seats = visited.client.trusted.validators
     told = "no block yet" if head is None else f"block {head.header.height} is signed by {len(head.certificate.signatures)} of {seats.n}"
     ok(f"{genesis.mesh}: genesis {genesis.hash.hex()[:16]}, {told}")
     if not expected:
@@ -131,7 +131,7 @@ def _made(config: "NodeConfig", visited: "Visit") -> str:
     from meshos.node.cli import making
     from meshos.node.config import FILE
 
-    genesis = visited.genesis
+    genesis = visited.client.genesis
     if genesis.org(config.org) is not None:
         told = f"{config.org} is one of those that founded this mesh"
         raise BadInput("org-exists", told, hint="choose another name, or run a node of it with `mesh init --join` and `mesh run`")
