@@ -54,6 +54,7 @@ def bench(
     if name not in BENCHMARKS:
         raise BadInput("unknown-benchmark", f"there is no benchmark {name[:40]!r}", hint=f"one of {', '.join(BENCHMARKS)}")
     told = [signal.SIGINT]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts us in the background has it ignored
     signal.signal(signal.SIGTERM, lambda number, frame: _interrupt(told))
     load_numpy()  # as a node does
     measure = importlib.import_module(f"meshos.bench.{name}").measure

@@ -64,6 +64,6 @@ SCENARIO = Scenario(
     BEGIN_S,
     SETTLE_S,
     marks=marks,
-    situations=("a call called off before it came",),
+    situations=("a call called off before it came", "people judge and pause"),
     fewest_nodes=4,
 )

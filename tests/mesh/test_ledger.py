@@ -1,23 +1,24 @@
 """The ledger of a running mesh by the commands that people type: moving MESH, looking at it, proving it, and a call that pays."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 from tests.mesh.conftest import Agents
 from tests.mesh.testnet import Net, until
 
 
-def balance(net: Net, whose: str, asked: str) -> float:
-    """What ``whose`` has, as ``asked``'s node says."""
-    return float(net.ask(asked, "GET", f"/v1/accounts/{net.node(whose).did}").body["balance"])
+def balance(net: Net, whose: str, asked: str) -> Decimal:
+    """What ``whose`` has, as ``asked``'s node says: exactly, since millionths add up to no float."""
+    return Decimal(net.ask(asked, "GET", f"/v1/accounts/{net.node(whose).did}").body["balance"])
 
 
 def test_a_transfer_is_committed_at_all_and_stands_in_a_block_that_a_quorum_signed(net: Net) -> None:
     before, had = balance(net, "delta", "alpha"), balance(net, "gamma", "alpha")
     moved = json.loads(net.must("wallet", "transfer", net.node("delta").did, "12.5", "--org", "gamma", "--json"))
     for org in ("alpha", "beta", "gamma", "delta"):
-        until(lambda org=org: balance(net, "delta", org) == before + 12.5, f"{org} never heard of it")
-    assert balance(net, "gamma", "beta") <= had - 12.5
+        until(lambda org=org: balance(net, "delta", org) == before + Decimal("12.5"), f"{org} never heard of it")
+    assert balance(net, "gamma", "beta") <= had - Decimal("12.5")
     block = json.loads(net.must("ledger", "block", moved["height"], "--org", "beta", "--json"))
     assert moved["txId"] in [tx["txId"] for tx in block["transactions"]] and len(block["signedBy"]) >= 3
     tx = json.loads(net.must("ledger", "tx", moved["txId"][:12], "--org", "delta", "--json"))
@@ -68,9 +69,9 @@ def test_a_call_pays_by_voucher_on_a_tab_that_opens_by_itself(net: Net, agents: 
     before = balance(net, "beta", "gamma")
     called = net.call("delta", agents.units, "convert", {"value": 3, "from_unit": "km", "to_unit": "m"})
     assert called["status"] == "completed" and called["receipt"]["price"] != "0"
-    until(lambda: balance(net, "beta", "gamma") >= before + float(called["receipt"]["price"]), "the provider was never paid")
+    until(lambda: balance(net, "beta", "gamma") >= before + Decimal(called["receipt"]["price"]), "the provider was never paid")
     tabs = net.ask("alpha", "GET", f"/v1/accounts/{net.node('beta').did}").body["tabs"]
-    assert any(tab["org"] == net.node("delta").did and float(tab["redeemed"]) > 0 for tab in tabs)
+    assert any(tab["org"] == net.node("delta").did and Decimal(tab["redeemed"]) > 0 for tab in tabs)
 
 
 def test_the_others_go_on_without_one_validator_and_it_catches_up(net: Net) -> None:
