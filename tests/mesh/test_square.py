@@ -57,7 +57,7 @@ def described(net: Net) -> dict[str, list[str]]:
 def test_mesh_square_proves_what_a_node_says(net: Net, decided: int) -> None:
     at, trusted = net.node("beta").p2p[0], ("--mesh", genesis_hash(net))
     said = json.loads(net.must("square", "describe", at, *trusted, "--json"))
-    assert said["proven"] and said["head"]["height"] >= decided and len(said["orgs"]) == 4
+    assert said["proven"] and said["head"]["height"] >= decided and len(said["orgs"]) >= 4
     key = f"account/{net.node('gamma').did}"
     assert json.loads(net.must("square", "verify", at, key, *trusted, "--json"))["present"]
     assert (
