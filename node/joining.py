@@ -58,7 +58,7 @@ async def visit(places: Sequence[Where], expected: str, act: Callable[[Visit], A
                 standing = join.read_standing(await square.ask(join.NAME, join.request()))
                 learned = True
                 return await act(Visit(place, client, standing))
-        except (Unreachable, Refused) as error:
+        except MeshError as error:
             if learned:
                 raise
             last = error

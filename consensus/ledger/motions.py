@@ -210,10 +210,10 @@ class Upgrade(Subject):
 
 
 def _welcome(draft: Draft, by: str, did: str) -> None:
-    """The gift to a new member. No motion fails because the giver has too little: then there is none."""
+    """The gift to a new member. No motion fails because the giver has too little, or has left: then there is none."""
     gift = parameters(draft)["admission-gift"]
     giver = draft.read(ACCOUNTS, by)
-    if gift and giver is not None and giver.balance >= gift:
+    if gift and giver is not None and giver.open and giver.balance >= gift:
         take(draft, by, gift)
         give(draft, did, gift)
 

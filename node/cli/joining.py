@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,7 +23,7 @@ from meshos.errors import BadInput, Failed, MeshError, Refused, Unreachable
 from meshos.ids import ORG_KINDS
 from meshos.node.cli.init import API_PORT, DEFAULT_DIR, GOSSIP_PORT, LINK_PORT, DirOption, configured, did_of
 from meshos.node.cli.output import JsonFlag, document, note, ok, progress, say, warn
-from meshos.node.cli.own_address import towards
+from meshos.node.cli.own_address import is_own, towards
 
 if TYPE_CHECKING:
     from meshos.node.compose import Ready
@@ -36,6 +36,7 @@ ADMISSION_S = 60.0
 """How long it waits to be admitted where nodes vote by themselves; where people do, it is asked again later."""
 REGISTER_S = 120.0
 """How long it waits for the ledger before it gives up registering the node's key, which `mesh org register` does too."""
+ANYWHERE = "0.0.0.0"
 STEPS = 90
 """Sets of ports that are tried, each one above the last: those of the four kinds stay apart."""
 _HASH = re.compile(r"[0-9a-f]{16,64}")
@@ -83,9 +84,12 @@ def join(
     def config_for(visited: "Visit") -> "NodeConfig":
         if (directory / FILE).exists():
             return load(directory)
-        own = host or towards(visited.where.host, visited.where.port)
+        listen = host or towards(visited.where.host, visited.where.port)
+        if not is_own(listen):
+            listen = ANYWHERE  # a router's address, say, which leads here
         seeds = [f"{seed.node},{seed.gossip},{seed.link}" for seed in visited.standing.seeds]
-        return configured(did_of(str(org), kind), name, directory, region, own, _free_ports(own), seeds)
+        made = configured(did_of(str(org), kind), name, directory, region, listen, _free_ports(listen), seeds)
+        return made if host is None else replace(made, advertise=host)
 
     config = _be_admitted(places, expected, config_for, invitation)
     if not only_admission:
@@ -181,7 +185,10 @@ async def _is_proven(visited: "Visit", config: "NodeConfig") -> bool:
         if refusal.name != "proof-not-yet":
             raise
         return False
-    return member is not None and member.root == multikey(folder.open_root(config).public)
+    if member is not None and member.root != multikey(folder.open_root(config).public):
+        told = f"the ledger proves that {config.org} is a member by another root key than that in {config.dir}"
+        raise Refused("already-a-member", told, hint="choose another name")
+    return member is not None
 
 
 def _print_application(application: str, config: "NodeConfig") -> None:

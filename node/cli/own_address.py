@@ -21,6 +21,17 @@ def towards(host: str = OUTSIDE, port: int = 9) -> str:
         raise Failed("no-own-address", f"this machine has no way to {host}: {error.strerror}", hint=hint) from error
 
 
+def is_own(host: str) -> bool:
+    """Whether ``host`` is an address of this machine, on which it can listen."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind(address)
+    except OSError:
+        return False
+    return True
+
+
 def read_ip(text: str) -> str:
     """An IP address as it is written best; raises BadInput ``usage``."""
     try:

@@ -1,13 +1,16 @@
 """The node's door (``protocols/square/join.py``): who applies from outside, and may come in, is moved to be admitted.
 
 Who may is a parameter of the ledger, ``admission``: nobody without people's votes, whom this organisation has invited, or anybody. The
-other organisations' nodes then vote by themselves (``protocols/ledger/registrar.py``). For some ADMISSIONS at once and an hour, as there.
+other organisations' nodes then vote by themselves (``protocols/ledger/registrar.py``). For some ADMISSIONS at once and an hour, as there,
+and with half of the motions that an organisation may have open, so that its people can always move what they want. Who was a member before
+is for people to decide: else its name, and what it left, would be whose who asks first.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 
 from meshos.consensus.ledger import queries
+from meshos.consensus.ledger.limits import MAX_MOTIONS
 from meshos.consensus.ledger.members import ORGS
 from meshos.consensus.ledger.motions import Admit
 from meshos.consensus.ledger.parameters import BY_INVITATION, BY_VOTE, in_force
@@ -20,7 +23,31 @@ from meshos.node.facade.moving import MotionDesk
 from meshos.protocols.ledger.limits import ADMISSIONS, HOUR_S
 from meshos.protocols.ledger.port import LedgerView
 from meshos.protocols.membership.events import MemberView
+from meshos.protocols.square.budget import block_of
 from meshos.protocols.square.join import ASKED, MEMBER, POLICIES, SEEDS, TIMEOUT_S, SeedEntry
+
+PLACES_A_BLOCK = 16
+"""For so many of one address (or one IPv6 network) this organisation moves at once, and an hour: a class that learns, and no crowd."""
+REMEMBERED = 4_096
+"""Addresses, and applications, that are counted; the one that came longest ago is forgotten."""
+
+
+class Places:
+    """So many at once, and as many an hour."""
+
+    def __init__(self, most: int, now: float) -> None:
+        self._most, self._left, self._at = most, float(most), now
+
+    def take(self, now: float, what: str) -> None:
+        """Use one; raises Refused ``busy`` where there is none left."""
+        self._left, self._at = min(float(self._most), self._left + max(0.0, now - self._at) * self._most / HOUR_S), now
+        if self._left < 1:
+            raise busy(what)
+        self._left -= 1
+
+    def give_back(self) -> None:
+        """What was taken has come to nothing."""
+        self._left += 1
 
 
 class Door:
@@ -43,7 +70,9 @@ class Door:
         self._genesis_hash = genesis_hash
         self._members = members
         self._now, self._wall = now, wall
-        self._left, self._counted_at = float(ADMISSIONS), now()
+        self._all = Places(ADMISSIONS, now())
+        self._blocks: dict[str, Places] = {}
+        self._tried: dict[str, int] = {}  # applications, and how many motions each has come to
 
     def policy(self) -> str:
         """See ``join.Door``."""
@@ -61,39 +90,40 @@ class Door:
             seen.add(member.org)
         return [SeedEntry(one.node_id, one.facts.gossip, one.facts.link) for one in (*firsts, *others)[:SEEDS]]
 
-    async def knock(self, application: str, invitation: str | None) -> tuple[str, bytes | None]:
+    async def knock(self, application: str, invitation: str | None, address: str) -> tuple[str, bytes | None]:
         """See ``join.Door``.
 
-        Raises as ``applying.read`` and ``read_guest``, Refused ``already-a-member`` (with another root key), ``admission-by-vote``,
-        ``not-invited``, ``busy``, and as ``MotionDesk.move``.
+        Raises as ``applying.read`` and ``read_guest``, Refused ``already-a-member`` or ``already-asked`` (where it is by another root key),
+        ``admission-by-vote``, ``not-invited``, ``busy``, and as ``MotionDesk.move``.
         """
         self._motions.check_ready()
         asked = applying.read(application, self._genesis_hash)
         org = ORGS.read(self._window, asked.did)
         if org is not None and not org.left_ms:
             if org.root != asked.root:
-                raise Refused(
-                    "already-a-member", f"{asked.did} is an organisation of this mesh, with another root key; choose another name"
-                )
+                raise Refused("already-a-member", f"{asked.did} is a member by another root key", hint="choose another name")
             return MEMBER, None
         waiting = self._motion_for(asked)
         if waiting is not None:
             return ASKED, waiting
-        self._check_may(asked, invitation)
-        self._take()
-        name = hashlib.sha256(application.encode()).hexdigest()[:16]
-        moved = await self._motions.move("admit", application, f"join/{name}/{self._window.height}", TIMEOUT_S / 2)
-        return (ASKED if moved["state"] == "open" else MEMBER), bytes.fromhex(str(moved["id"]))
+        self._check_may(asked, invitation, former=org is not None)
+        return await self._move(application, block_of(address))
 
     def _motion_for(self, asked: Admit) -> bytes | None:
-        found = (id_ for id_, motion in queries.motions(self._window) if isinstance(motion.subject, Admit) and motion.subject == asked)
-        return next(found, None)
+        for id_, motion in queries.motions(self._window):
+            if isinstance(motion.subject, Admit) and motion.subject.did == asked.did:
+                if motion.subject.root != asked.root:
+                    told = f"somebody has asked for {asked.did} with another root key"
+                    raise Refused("already-asked", told, hint="choose another name, or ask again when that is decided")
+                return id_
+        return None
 
-    def _check_may(self, asked: Admit, invitation: str | None) -> None:
+    def _check_may(self, asked: Admit, invitation: str | None, *, former: bool) -> None:
         policy = in_force(self._window)["admission"]
-        if policy == BY_VOTE:
+        if policy == BY_VOTE or former:
+            why = f"{asked.did} was a member before: its name and what it left" if former else "who comes in here"
             hint = "hand the application (mesh org apply) to an organisation that votes: it runs mesh propose, and the others mesh vote"
-            raise Refused("admission-by-vote", "people vote here on who comes in", hint=hint)
+            raise Refused("admission-by-vote", f"{why} is decided by people", hint=hint)
         if policy != BY_INVITATION:
             return
         hint = f"have it invite you: mesh org invite --guest {asked.did}; or ask a node of the organisation that did"
@@ -104,9 +134,33 @@ class Door:
         if own is None or (invited.host, invited.guest, multikey(invited.root)) != (self._me.org, asked.did, own.root):
             raise Refused("not-invited", f"this is no invitation of {asked.did} by {self._me.org}", hint=hint)
 
-    def _take(self) -> None:
-        now = self._now()
-        self._left, self._counted_at = min(float(ADMISSIONS), self._left + (now - self._counted_at) * ADMISSIONS / HOUR_S), now
-        if self._left < 1:
-            raise busy("the door of this organisation, which has let in as many as it may in an hour")
-        self._left -= 1
+    async def _move(self, application: str, block: str) -> tuple[str, bytes | None]:
+        """Move it, within what the door may. What comes to no motion takes nothing; what timed out goes on under the name that it had."""
+        own = ORGS.read(self._window, self._me.org)
+        if own is not None and own.motions >= MAX_MOTIONS // 2:
+            raise busy(f"the list of open motions of {self._me.org}, of which people need the rest")
+        name = hashlib.sha256(application.encode()).hexdigest()[:16]
+        tried = self._tried.setdefault(name, 0)
+        if len(self._tried) > REMEMBERED:
+            self._tried.pop(next(iter(self._tried)))
+        now, mine = self._now(), self._of(block)
+        mine.take(now, "the door of this organisation for who comes from your network")
+        try:
+            self._all.take(now, "the door of this organisation, which has let in as many as it may in an hour")
+            try:
+                moved = await self._motions.move("admit", application, f"join/{name}/{tried}", TIMEOUT_S / 2)
+            except BaseException:
+                self._all.give_back()
+                raise
+        except BaseException:
+            mine.give_back()
+            raise
+        self._tried[name] = tried + 1  # that motion has been made: asked again after its end, another is
+        return (ASKED if moved["state"] == "open" else MEMBER), bytes.fromhex(str(moved["id"]))
+
+    def _of(self, block: str) -> Places:
+        found = self._blocks.pop(block, None) or Places(PLACES_A_BLOCK, self._now())
+        self._blocks[block] = found  # as the newest
+        if len(self._blocks) > REMEMBERED:
+            self._blocks.pop(next(iter(self._blocks)))
+        return found

@@ -24,6 +24,7 @@ from itertools import islice
 from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.commitments import COMMITMENTS, Commit
+from meshos.consensus.ledger.members import ORGS
 from meshos.consensus.ledger.motions import MOTIONS, Admit, Motion, Vote
 from meshos.consensus.ledger.parameters import BY_VOTE, PARAMETERS
 from meshos.consensus.ledger.seats import SEATS
@@ -149,8 +150,9 @@ class Registrar:
         wanted: dict[str, Vote] = {}
         if votes and parameters is not None and parameters["admission"] != BY_VOTE:
             motions = islice(queries.motions(self._ledger), SCANNED)
-            wanted = {VOTE + id_.hex()[:32]: Vote(id_, True) for id_, motion in motions if self._is_welcome(motion)}
-        for key in [key for key in self._owed if key.startswith(VOTE) and key not in wanted]:
+            said = ((id_, self._word_on(motion)) for id_, motion in motions)
+            wanted = {VOTE + id_.hex()[:32]: Vote(id_, word) for id_, word in said if word is not None}
+        for key in [key for key, owed in self._owed.items() if key.startswith(VOTE) and wanted.get(key) != owed.body]:
             del self._owed[key]
         self._welcomes = min(float(ADMISSIONS), self._welcomes + (now - self._counted_at) * ADMISSIONS / HOUR_S)
         self._counted_at = now
@@ -158,18 +160,25 @@ class Registrar:
             if self._welcomes < 1:
                 return  # looked at again with the next, as long as the motion is open
             self._welcomes -= 1
-            self._owe(key, key, wanted[key])
+            self._owe(key, f"{key}/{'for' if wanted[key].in_favour else 'against'}", wanted[key])
         self._voted_at = self._ledger.height
 
-    def _is_welcome(self, motion: Motion) -> bool:
-        """Whether this organisation, which has not voted yet, is for ``motion`` by itself."""
+    def _word_on(self, motion: Motion) -> bool | None:
+        """Whether this organisation, which has not voted yet, is for ``motion`` by itself, or against it; None: people decide.
+
+        It is against what can never be carried any more, which would keep its mover's place for a voting period. Of a former member that
+        comes back it knows nothing: its name and what it left behind are not for whoever asks first.
+        """
         if not isinstance(motion.subject, Admit) or self._me.org in motion.in_favour or self._me.org in motion.against:
-            return False
+            return None
+        asked = motion.subject
+        known = ORGS.read(self._ledger, asked.did)
+        if known is not None:
+            return None if known.left_ms else False
         try:
-            asked = motion.subject
             verify_root(asked.certificate, OrgDid(asked.did), public_key_of_multikey(asked.root))  # who moved it may not have looked
         except MeshError:
-            return False  # people may find out what it is
+            return None  # people may find out what it is
         return True
 
     def _look_at_agents(self, state: View, after: AgentId) -> AgentId | None:
@@ -239,7 +248,7 @@ class Registrar:
             return self._is_committed(AgentId(key), body.version, withdrawn=body.record is None)
         if isinstance(body, Vote):
             motion = MOTIONS.read(self._ledger, body.motion)
-            return motion is None or self._me.org in motion.in_favour
+            return motion is None or self._me.org in motion.in_favour or self._me.org in motion.against
         rules = RULES.read(self._ledger, b"") or Rules()
         return dict(rules.support).get(self._me.org, 1) == SUPPORTED
 

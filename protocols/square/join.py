@@ -67,8 +67,8 @@ class Door(Interface):
         """Members that can be asked first."""
         ...
 
-    async def knock(self, application: str, invitation: str | None) -> tuple[str, bytes | None]:
-        """See that who applies is admitted: its state, and the motion that is open for it. Raises Refused with the reason."""
+    async def knock(self, application: str, invitation: str | None, address: str) -> tuple[str, bytes | None]:
+        """See that who applies from ``address`` is admitted: its state, and the motion that is open for it. Raises Refused with why."""
         ...
 
 
@@ -81,7 +81,7 @@ def protocol(door: Door) -> Protocol:
         if fields:
             application = wire.text(fields, "application", TEXT_CHARS)
             invitation = wire.text(fields, "invitation", INVITATION_CHARS) if "invitation" in fields else None
-            state, motion = await door.knock(application, invitation)
+            state, motion = await door.knock(application, invitation, asker.address)
         seeds = [[seed.node, seed.gossip, seed.link] for seed in door.seeds()[:SEEDS]]
         return {"policy": door.policy(), "state": state, "motion": motion, "seeds": seeds}
 

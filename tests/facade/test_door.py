@@ -4,8 +4,9 @@ import pytest
 
 from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.keys import ROOT, possession
+from meshos.consensus.ledger.limits import MAX_MOTIONS
 from meshos.consensus.ledger.motions import Configure, Move, Vote, motion_id
-from meshos.consensus.ledger.orgs import RotateRoot
+from meshos.consensus.ledger.orgs import Leave, RotateRoot
 from meshos.consensus.ledger.parameters import BY_INVITATION, BY_VOTE, OPEN, in_force
 from meshos.crypto import certificates
 from meshos.crypto.guests import invite_guest
@@ -15,7 +16,7 @@ from meshos.crypto.simulated import SimulatedVerifier
 from meshos.errors import MeshError
 from meshos.ids import NodeId, Peer
 from meshos.node import applying
-from meshos.node.facade.door import Door
+from meshos.node.facade.door import PLACES_A_BLOCK, Door
 from meshos.protocols.ledger.limits import ADMISSIONS, HOUR_S
 from meshos.protocols.membership.events import MemberView
 from meshos.protocols.membership.statements import NodeFacts
@@ -67,9 +68,12 @@ class Square:
         root, org = SigningKey(seed), did(name)
         return applying.of_root(root, certificates.new_root(root, org, now=WALL), self.chain.books.genesis.hash, org)
 
-    async def refused(self, application: str, invitation: str | None = None) -> str:
+    async def knock(self, application: str, invitation: str | None = None, address: str = "192.0.2.1") -> tuple[str, bytes | None]:
+        return await self.door.knock(application, invitation, address)
+
+    async def refused(self, application: str, invitation: str | None = None, address: str = "192.0.2.1") -> str:
         with pytest.raises(MeshError) as caught:
-            await self.door.knock(application, invitation)
+            await self.door.knock(application, invitation, address)
         return caught.value.name
 
 
@@ -80,22 +84,22 @@ def opened() -> Square:
 
 async def test_where_anybody_may_come_in_who_applies_is_moved_once_and_is_a_member_when_the_others_agree(opened: Square) -> None:
     application = opened.application()
-    state, id_ = await opened.door.knock(application, None)
+    state, id_ = await opened.knock(application)
     assert state == ASKED and id_ is not None
-    assert await opened.door.knock(application, None) == (ASKED, id_)
+    assert await opened.knock(application) == (ASKED, id_)
     assert len(list(queries.motions(opened.chain.books.state))) == 1
     opened.vote(id_)
-    assert await opened.door.knock(application, None) == (MEMBER, None)
+    assert await opened.knock(application) == (MEMBER, None)
     assert await opened.refused(opened.application(seed=b"y" * 32)) == "already-a-member"
 
 
 async def test_what_ended_without_them_is_moved_anew_when_they_ask_again(opened: Square) -> None:
     application = opened.application()
-    _, first = await opened.door.knock(application, None)
+    _, first = await opened.knock(application)
     assert first is not None
     for org in ("beta", "gamma"):
         opened.chain.books.do(f"{org}-1", Vote(first, False))
-    state, second = await opened.door.knock(application, None)
+    state, second = await opened.knock(application)
     assert state == ASKED and second not in (None, first)
 
 
@@ -121,7 +125,7 @@ async def test_where_members_invite_it_moves_whom_its_own_organisation_has_invit
     assert await square.refused(application, invited(now=WALL - 61)) == "invitation-expired"
     assert await square.refused(application, invited(genesis_hash=bytes(32))) == "bad-signature"
     assert not square.chain.sent
-    assert (await square.door.knock(application, invited()))[0] == ASKED
+    assert (await square.knock(application, invited()))[0] == ASKED
 
 
 async def test_an_application_is_read_before_anything_is_done(opened: Square) -> None:
@@ -133,14 +137,54 @@ async def test_an_application_is_read_before_anything_is_done(opened: Square) ->
     assert not opened.chain.sent
 
 
+async def let_in(square: Square, number: int, address: str) -> None:
+    _, id_ = await square.knock(square.application(f"org{number}", number.to_bytes(32, "big")), address=address)
+    assert id_ is not None
+    square.vote(id_)
+
+
 async def test_it_opens_so_often_an_hour(opened: Square) -> None:
     for number in range(ADMISSIONS):
-        _, id_ = await opened.door.knock(opened.application(f"org{number}", number.to_bytes(32, "big")), None)
-        assert id_ is not None
-        opened.vote(id_)
+        await let_in(opened, number, f"192.0.2.{number}")
     assert await opened.refused(opened.application()) == "busy"
     opened.now += HOUR_S / ADMISSIONS
-    assert (await opened.door.knock(opened.application(), None))[0] == ASKED
+    assert (await opened.knock(opened.application()))[0] == ASKED
+
+
+async def test_and_less_often_for_one_address(opened: Square) -> None:
+    for number in range(PLACES_A_BLOCK):
+        await let_in(opened, number, "2001:db8::1")
+    assert await opened.refused(opened.application(), address="2001:db8::2") == "busy", "it is the same network"
+    assert (await opened.knock(opened.application(), address="2001:db8:0:1::2"))[0] == ASKED
+
+
+async def test_half_of_the_open_motions_are_left_to_its_people(opened: Square) -> None:
+    for number in range(MAX_MOTIONS // 2):
+        await opened.knock(opened.application(f"org{number}", number.to_bytes(32, "big")))
+    assert await opened.refused(opened.application()) == "busy"
+    opened.chain.books.do("alpha-1", Move(Configure((("admission", BY_VOTE),))))
+
+
+async def test_what_the_ledger_refuses_takes_no_place(opened: Square) -> None:
+    taken = opened.application("eta", b"z" * 32)
+    _, id_ = await opened.knock(opened.application(seed=b"z" * 32))
+    assert id_ is not None
+    opened.vote(id_)
+    for _ in range(2 * ADMISSIONS):
+        assert await opened.refused(taken) == "key-in-use"
+    assert (await opened.knock(opened.application("theta", b"t" * 32)))[0] == ASKED
+
+
+async def test_a_name_is_asked_for_with_one_root_key_at_a_time(opened: Square) -> None:
+    await opened.knock(opened.application())
+    assert await opened.refused(opened.application(seed=b"y" * 32)) == "already-asked"
+    assert len(list(queries.motions(opened.chain.books.state))) == 1
+
+
+async def test_who_was_a_member_before_is_not_whoever_asks_first(opened: Square) -> None:
+    opened.chain.books.do("delta-root", Leave(None))
+    assert await opened.refused(opened.application("delta")) == "admission-by-vote"
+    assert not opened.chain.sent
 
 
 def test_its_seeds_are_itself_then_one_of_each_organisation(opened: Square) -> None:

@@ -139,6 +139,15 @@ def test_who_moved_an_admission_gives_the_gift_once_and_only_what_it_has(books: 
     assert books.balance("zeta") == 0, "who comes back is given nothing"
 
 
+def test_who_has_left_gives_nothing_any_more(books: Books) -> None:
+    carried(books, Configure((("admission-gift", 1_000),)))
+    id_ = motion_id(books.do("delta-1", Move(admission(books, "zeta"))))
+    books.do("delta-root", Leave(None))
+    for name in ("alpha", "beta", "gamma"):
+        books.do(f"{name}-1", Vote(id_, True))
+    assert (books.balance("delta"), books.balance("zeta")) == (FUNDS, 0)
+
+
 def test_a_testnet_is_open_with_a_gift_and_any_other_mesh_admits_by_vote() -> None:
     real, testnet = from_genesis(genesis()), from_genesis(replace(genesis(), testnet=True))
     assert (real["admission"], real["admission-gift"]) == (BY_VOTE, 0)

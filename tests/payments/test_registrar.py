@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from meshos.consensus.ledger.commitments import COMMITMENTS, Commit, Commitment
+from meshos.consensus.ledger.members import ORGS, Org
 from meshos.consensus.ledger.motions import MOTIONS, Admit, Motion, Vote
 from meshos.consensus.ledger.parameters import BY_INVITATION, BY_VOTE, OPEN, PARAMETERS, SPECS, Parameters
 from meshos.consensus.ledger.seats import SEATS, Seats
@@ -337,6 +338,21 @@ def test_it_does_not_vote_where_people_do_nor_for_a_root_that_is_not_that_of_its
     assert alpha.look() == [], "it has voted"
     asks(alpha.ledger, policy=BY_INVITATION)
     assert len(alpha.look()) == 1
+
+
+def test_what_can_never_be_carried_it_votes_against_and_of_a_former_member_it_says_nothing(alpha: Alpha) -> None:
+    id_ = asks(alpha.ledger)
+    (send,) = alpha.look()
+    assert send.body == Vote(id_, True)
+    alpha.ledger.put(ORGS, did("stranger1"), Org("another-root", 1))
+    assert alpha.end(send, REFUSED, "already-a-member") == []
+    alpha.ledger.height += 1
+    (against,) = alpha.look(OWED_S)
+    assert against.body == Vote(id_, False)
+    alpha.end(against, EXPIRED)
+    alpha.ledger.put(ORGS, did("stranger1"), Org("another-root", 1, left_ms=2))
+    alpha.ledger.height += 1
+    assert alpha.look(REFRESH_S) == []
 
 
 def test_a_vote_that_nobody_needs_any_more_is_not_sent_again(alpha: Alpha) -> None:

@@ -28,7 +28,8 @@ class Door:
     def seeds(self) -> list[SeedEntry]:
         return [SEED] * 40
 
-    async def knock(self, application: str, invitation: str | None) -> tuple[str, bytes | None]:
+    async def knock(self, application: str, invitation: str | None, address: str) -> tuple[str, bytes | None]:
+        assert address == ASKER.address
         self.knocked.append((application, invitation))
         return ASKED, b"m" * 32
 
