@@ -143,7 +143,7 @@ def test_who_has_left_gives_nothing_any_more(books: Books) -> None:
     carried(books, Configure((("admission-gift", 1_000),)))
     id_ = motion_id(books.do("delta-1", Move(admission(books, "zeta"))))
     books.do("delta-root", Leave(None))
-    for name in ("alpha", "beta", "gamma"):
+    for name in ("alpha", "beta"):
         books.do(f"{name}-1", Vote(id_, True))
     assert (books.balance("delta"), books.balance("zeta")) == (FUNDS, 0)
 
