@@ -55,6 +55,8 @@ class SquareHost:
         self.background: list[Callable[[], Awaitable[None]]] = []
         self.figures: list[Callable[[], Mapping[str, float]]] = []
         self._budget = budget
+        self.endpoint: Endpoint | None = None
+        """That of QUIC, while it is served."""
         self._meter = Meter(limits.ALL_PACKETS_A_SECOND, limits.ALL_PACKETS_SAVED)
 
     @property
@@ -94,12 +96,13 @@ class SquareHost:
                 connection = self._let_in(beginning.address[0], "quic")
                 if connection is not None:
                     core = Core(configured, original=beginning.original, retry=beginning.retry)
-                    muxed = QuicMuxed(core, endpoint.send, connection.end)
+                    muxed = QuicMuxed(core, endpoint, connection.end)
                     endpoint.add(muxed, beginning.retry)
                     muxed.receive(beginning.data, beginning.address, trio.current_time())
                     nursery.start_soon(self._have, connection, partial(self._prove_quic, connection, muxed, endpoint))
 
-            endpoint = Endpoint(socket, begin, Meter(limits.ALL_PACKETS_A_SECOND, limits.ALL_PACKETS_SAVED))
+            endpoint = Endpoint(socket, begin, metered=True)
+            self.endpoint = endpoint
             await endpoint.run()
 
     def _let_in(self, address: str, transport: str) -> Connection | None:
@@ -139,7 +142,7 @@ class SquareHost:
                     raise _slow_handshake()
                 if muxed.closed.is_set():
                     raise Refused("square-bad-handshake", "it has ended the handshake, or TLS has")
-                muxed.peer_id = muxed.core.peer_of()
+                muxed.prove()
                 await self._serve(connection, muxed)
                 nursery.cancel_scope.cancel()
         finally:

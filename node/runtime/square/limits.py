@@ -52,6 +52,9 @@ all the same, so this is looked at before each frame is read."""
 PIECE_BYTES = 256 * KIB
 """Of one Yamux frame: the first window."""
 
+FRAMES_A_DATAGRAM = 256
+"""Of QUIC: some 30 are the most that an honest peer packs; 1,200 fit, at a microsecond or more each."""
+
 PACKETS_A_SECOND, PACKETS_SAVED = 500, 4_000
 """Reads of the socket on one connection: pings and window updates have no other bound."""
 ALL_PACKETS_A_SECOND, ALL_PACKETS_SAVED = 2_500, 8_000

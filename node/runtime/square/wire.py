@@ -21,14 +21,23 @@ class Meter:
         self._level, self._at = saved, -1.0
 
     def take(self, now: float) -> float:
-        """Seconds to wait after one more packet."""
-        if self._rate == math.inf:
-            return 0.0
-        if self._at >= 0:
-            self._level = min(self._saved, self._level + (now - self._at) * self._rate)
-        self._at = now
+        """Seconds to wait after one more packet, for who does wait: so the debt is no more than one packet of each."""
+        self._fill(now)
         self._level -= 1
         return max(0.0, -self._level / self._rate)
+
+    def allows(self, now: float, cost: int) -> bool:
+        """Whether ``cost`` packets may be taken now; what is dropped instead takes nothing."""
+        self._fill(now)
+        allowed = self._level >= cost
+        if allowed:
+            self._level -= cost
+        return allowed
+
+    def _fill(self, now: float) -> None:
+        if self._at >= 0 and self._rate < math.inf:
+            self._level = min(self._saved, self._level + (now - self._at) * self._rate)
+        self._at = now
 
 
 class TcpWire(ReadWriteCloser):
