@@ -147,6 +147,20 @@ async def test_a_flood_of_garbage_silences_nobody(nursery: trio.Nursery) -> None
             await still_serves(of, quic=True)
 
 
+async def test_garbage_takes_nothing_from_who_is_known(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ALL_PACKETS_A_SECOND", 1e-6)
+    monkeypatch.setattr(limits, "ALL_PACKETS_SAVED", 400)
+    of = await opened(nursery)
+    async with stranger(of, quic=True) as asking:
+        with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as noisy:
+            for _ in range(400):
+                await noisy.sendto(b"\xc0\x00\x00\x00\x01\x08" + bytes(1_194), ("127.0.0.1", port(of)))
+                await trio.sleep(0)
+        await until(lambda: not endpoint(of).unknown.allows(trio.current_time(), 5))
+        with trio.fail_after(3):
+            assert await asking.ask(ECHO, ASK)
+
+
 async def test_a_packet_full_of_frames_is_not_a_handshake(nursery: trio.Nursery) -> None:
     of = await opened(nursery)
     somebody = await validated(of)

@@ -186,10 +186,15 @@ class SquareHost:
     # -- streams -----------------------------------------------------------------------------------------------------
 
     async def _take_stream(self, connection: Connection, stream: Stream) -> None:
+        now = trio.current_time()
         try:
-            self.table.open_stream(connection, trio.current_time())
+            self._budget.take(now, STREAM_TOKENS, address=connection.address, peer=connection.peer)
+            self.table.open_stream(connection, now)
         except Refused as refusal:
             self._count(refusal)
+            connection.refused += 1
+            if connection.refused > limits.STREAMS_REFUSED:
+                connection.end(refusal.name)
             await stream.reset()
             return
         try:
@@ -211,7 +216,6 @@ class SquareHost:
 
     async def _handle(self, connection: Connection, stream: Stream) -> None:
         asker = Asker(connection.peer, connection.address)
-        self._budget.take(trio.current_time(), STREAM_TOKENS, address=asker.address, peer=asker.peer)
         with trio.move_on_after(limits.NEGOTIATE_S) as agreeing:
             protocol = await Negotiable(stream).listen(frozenset(self.handlers))
         if agreeing.cancelled_caught:

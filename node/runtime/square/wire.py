@@ -1,7 +1,7 @@
 """A TCP connection as libp2p wants to read and write it, metered.
 
-Each read is a packet that has to be paid for: where a connection sends more packets than ``Meter`` allows, its next read waits, and with
-it, by TCP's own flow control, the sender.
+Each read is a packet that has to be paid for, and so is each frame that is taken out of one: where a connection sends more than ``Meter``
+allows, its next read waits, and with it, by TCP's own flow control, the sender.
 """
 
 import math
@@ -46,23 +46,29 @@ class TcpWire(ReadWriteCloser):
     def __init__(self, stream: trio.SocketStream, shared: Meter | None = None) -> None:
         self.stream = stream
         self._shared = shared
-        self._own = Meter(limits.PACKETS_A_SECOND, limits.PACKETS_SAVED)
-        self.waited_s = 0.0
+        self._reads = Meter(limits.PACKETS_A_SECOND, limits.PACKETS_SAVED)
+        self._frames = Meter(limits.FRAMES_A_SECOND, limits.FRAMES_SAVED)
 
     async def read(self, n: int | None = None) -> bytes:
         """At most ``n`` bytes; empty once the other side has ended."""
         if n == 0:
             return b""
-        if self._shared is not None:
-            now = trio.current_time()
-            wait = max(self._own.take(now), self._shared.take(now))
-            if wait > 0:
-                self.waited_s += wait
-                await trio.sleep(wait)
+        await self._pay(self._reads)
         try:
             return bytes(await self.stream.receive_some(n))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionClosedError("the connection is gone", transport="tcp") from error
+
+    async def pay_frame(self) -> None:
+        """Wait until one more frame may be taken out of what was read: many fit one read."""
+        await self._pay(self._frames)
+
+    async def _pay(self, own: Meter) -> None:
+        if self._shared is not None:
+            now = trio.current_time()
+            wait = max(own.take(now), self._shared.take(now))
+            if wait > 0:
+                await trio.sleep(wait)
 
     async def write(self, data: bytes) -> None:
         """All of ``data``. Callers take turns: Yamux does, by a lock of its own, and the handshake is one task."""
