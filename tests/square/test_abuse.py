@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
 from libp2p.stream_muxer.yamux.yamux import FLAG_SYN, TYPE_PING, TYPE_WINDOW_UPDATE, YAMUX_HEADER_FORMAT, Yamux
 
 from meshos.errors import MeshError, Refused, Unreachable
@@ -261,15 +260,24 @@ async def test_addresses_that_say_nothing_keep_nobody_out(nursery: trio.Nursery)
     await empty(of)
 
 
-@pytest.mark.parametrize("sides", [1, 2])
-async def test_addresses_that_say_nothing_before_it_has_loaded_keep_nobody_out(sides: int, nursery: trio.Nursery) -> None:
+async def test_addresses_that_say_nothing_before_libp2p_has_loaded_keep_nobody_out(nursery: trio.Nursery) -> None:
     of = await opened(nursery)
-    async with trio.open_nursery() as quiet:
-        for place in range(2, 2 + sides):
-            for _ in range(limits.CONNECTIONS_AN_ADDRESS):
-                quiet.start_soon(says_nothing, of, f"127.0.0.{place}")
-        await trio.testing.wait_all_tasks_blocked(0.05)
-        await still_serves(of)
+    assert of._open is not None
+    async with trio.open_nursery() as quiet, trio.open_nursery() as honest:
+        async with of._open.loading:
+            for place in (2, 3):
+                for _ in range(limits.HANDSHAKES):
+                    quiet.start_soon(says_nothing, of, f"127.0.0.{place}")
+            with trio.fail_after(5):
+                while of._open.knocking.total() < 2 * limits.HANDSHAKES_AN_ADDRESS:
+                    await trio.sleep(0.01)
+            honest.start_soon(still_serves, of)
+            with trio.fail_after(5):
+                while not of._open.knocking["127.0.0.1"]:
+                    await trio.sleep(0.01)
+            assert of._open.knocking.total() == 2 * limits.HANDSHAKES_AN_ADDRESS + 1
+        while honest.child_tasks:
+            await trio.sleep(0.01)
         quiet.cancel_scope.cancel()
     await empty(of)
 
