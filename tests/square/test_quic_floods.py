@@ -60,17 +60,44 @@ async def test_an_id_that_a_peer_retires_is_forgotten(nursery: trio.Nursery) -> 
     of = await opened(nursery)
     somebody = await known(of)
     (muxed,) = set(endpoint(of).connections._by_id.values())
-    for first in (1, 201):
-        frames = Buffer(capacity=2_000)
-        for number in range(first, first + 200):
-            frames.push_uint_var(0x19)
-            frames.push_uint_var(number)
-        await somebody.raw(bytes(frames.data))
-    await until(lambda: muxed.core._host_cid_seq > 400)
+    for first in range(1, limits.IDS_RETIRED, 16):
+        await somebody.raw(retires(first, 16))
+    await until(lambda: muxed.core._host_cid_seq > limits.IDS_RETIRED)
     assert len(endpoint(of).connections) <= 10
     assert {cid.cid for cid in muxed.core._host_cids if cid.was_sent} <= set(endpoint(of).connections._by_id)
     await somebody.raw(PING)
     await until(lambda: muxed.core._spaces[Epoch.ONE_RTT].largest_received_packet == somebody.quic._packet_number - 1)
+
+
+def retires(first: int, count: int) -> bytes:
+    frames = Buffer(capacity=2_000)
+    for number in range(first, first + count):
+        frames.push_uint_var(0x19)
+        frames.push_uint_var(number)
+    return bytes(frames.data)
+
+
+async def test_who_goes_on_retiring_ids_is_cut_off(nursery: trio.Nursery) -> None:
+    of = await opened(nursery)
+    somebody = await known(of)
+    await somebody.raw(retires(1, limits.IDS_RETIRED + 1))
+    await ended(of, "square-flood")
+    await empty(of)
+    assert len(endpoint(of).connections) == 0
+    await still_serves(of, quic=True)
+
+
+async def test_frames_that_are_many_are_paid_for(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PACKETS_A_SECOND", 1e-6)
+    monkeypatch.setattr(limits, "PACKETS_SAVED", 200)
+    of = await opened(nursery)
+    somebody = await known(of)
+    (muxed,) = set(endpoint(of).connections._by_id.values())
+    began = somebody.quic._packet_number
+    for _ in range(30):  # some 30 packets' worth each
+        await somebody.raw(PING * 240)
+    await still_serves(of, quic=True)
+    assert began <= muxed.core._spaces[Epoch.ONE_RTT].largest_received_packet < began + 200 * limits.FRAMES_A_PACKET / 240 + 1
 
 
 async def test_a_connection_that_is_over_leaves_no_id_behind(nursery: trio.Nursery) -> None:

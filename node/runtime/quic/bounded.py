@@ -33,7 +33,9 @@ class BoundedConnection(QuicConnection):
         self.chain: tuple[bytes, ...] = ()
         """The certificates that the peer has shown, in DER, its own first."""
         self.exceeded = False
-        """Whether it was cut off for more than a handshake needs."""
+        """Whether it was cut off for more than a handshake needs, or than it may send later."""
+        self.frames_of_last = 0
+        """Of the datagram that was received last."""
         self._admitted = False
         self._datagrams = self._bytes = self._frames = 0
         self._frames_a_datagram: int | None = None
@@ -56,6 +58,7 @@ class BoundedConnection(QuicConnection):
         """See ``QuicConnection``; what is too large is lost, as if on the way."""
         if (self._largest is not None and len(data) > self._largest) or self._state in END_STATES or self.exceeded:
             return
+        self.frames_of_last = 0
         if self._admitted:
             self._frames = 0
         else:
@@ -70,6 +73,7 @@ class BoundedConnection(QuicConnection):
     def _counted(self, handler: _Handler) -> _Handler:
         def handle(context: QuicReceiveContext, kind: int, buf: Buffer) -> None:
             self._frames += 1
+            self.frames_of_last += 1
             most = limits.FRAMES if not self._admitted else self._frames_a_datagram
             if most is not None and self._frames > most:
                 self.exceeded = True

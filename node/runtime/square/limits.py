@@ -58,9 +58,15 @@ PIECE_BYTES = 256 * KIB
 
 FRAMES_A_DATAGRAM = 256
 """Of QUIC: some 30 are the most that an honest peer packs; 1,200 fit, at a microsecond or more each."""
+FRAMES_A_PACKET = 8
+"""So many more frames of QUIC count as a packet more: aioquic takes up to 20 microseconds for one."""
+IDS_RETIRED = 64
+"""Connection ids on one connection: honest ones retire one or two an hour, and each brings a new one that is sent."""
 
 PACKETS_A_SECOND, PACKETS_SAVED = 500, 4_000
 """Reads of the socket on one connection, or datagrams of it."""
+FRAME_PACKETS = 2
+"""A header of Yamux counts as so many packets of all: a ping is answered in 0.2 ms."""
 FRAMES_A_SECOND, FRAMES_SAVED = 500, 500
 """Headers and bodies of Yamux on one connection: pings and window updates have no other bound, and 5,459 of them fit one message of Noise,
 which is four reads of the socket."""

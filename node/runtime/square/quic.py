@@ -193,6 +193,7 @@ class QuicMuxed:
         with self._contained():
             self.core.receive_datagram(data, address, now)
             self._hear_all()
+        self.meter.charge(self.core.frames_of_last // limits.FRAMES_A_PACKET)
         if self.core.exceeded:
             self._excess("square-flood")
 
@@ -248,6 +249,8 @@ class QuicMuxed:
                 pass
 
     def _data(self, number: int, data: bytes, end: bool) -> None:
+        if self.closed.is_set():
+            return
         stream = self.streams.get(number)
         if stream is None:
             if bool(number & 1) is not self.core.configuration.is_client or not self.handshaken.is_set():
@@ -256,7 +259,7 @@ class QuicMuxed:
             stream = self.streams[number] = QuicStream(self, number)
             try:
                 self._came.send_nowait(stream)
-            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            except trio.WouldBlock:
                 self._excess("square-flood")
                 return
         stream.buffer += data
@@ -329,6 +332,7 @@ class Endpoint:
             if not self.meter.allows(now, packets(data)):
                 return None
             muxed.receive(data, address, now)
+            self.meter.charge(muxed.core.frames_of_last // limits.FRAMES_A_PACKET)
             return muxed
         if len(data) < DATAGRAM_BYTES or not self.unknown.allows(now, packets(data)):
             return None

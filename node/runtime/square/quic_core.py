@@ -11,7 +11,10 @@
 
 import ssl
 
+from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnectionError, QuicReceiveContext
+from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from cryptography import x509
@@ -55,6 +58,7 @@ class Core(BoundedConnection):
 
     def __init__(self, configured: QuicConfiguration, *, original: bytes | None = None, retry: bytes | None = None) -> None:
         super().__init__(configured, original=original, retry=retry)
+        self._retired = 0
         self.consumed = 0
         """Bytes of all streams that were read here, or thrown away."""
         for limit, streams in ((self._local_max_streams_bidi, limits.STREAMS), (self._local_max_streams_uni, 0)):
@@ -74,6 +78,13 @@ class Core(BoundedConnection):
         """Bytes written to a stream that the peer has not acknowledged."""
         found = self._streams.get(stream)
         return 0 if found is None else found.sender._buffer_stop - found.sender._buffer_start
+
+    def _handle_retire_connection_id_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        self._retired += 1
+        if self._retired > limits.IDS_RETIRED:
+            self.exceeded = True
+            raise QuicConnectionError(QuicErrorCode.PROTOCOL_VIOLATION, frame_type, "too many connection ids were retired")
+        super()._handle_retire_connection_id_frame(context, frame_type, buf)
 
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
         limit = self._local_max_data

@@ -20,10 +20,10 @@ class Meter:
         self._rate, self._saved = a_second, saved
         self._level, self._at = saved, -1.0
 
-    def take(self, now: float) -> float:
-        """Seconds to wait after one more packet, for who does wait: so the debt is no more than one packet of each."""
+    def take(self, now: float, cost: int = 1) -> float:
+        """Seconds to wait after ``cost`` more packets, for who does wait: so the debt is no more than one step of each."""
         self._fill(now)
-        self._level -= 1
+        self._level -= cost
         return max(0.0, -self._level / self._rate)
 
     def allows(self, now: float, cost: int) -> bool:
@@ -33,6 +33,10 @@ class Meter:
         if allowed:
             self._level -= cost
         return allowed
+
+    def charge(self, cost: int) -> None:
+        """Count ``cost`` packets more for one that was allowed: what it held is known only now."""
+        self._level -= cost
 
     def _fill(self, now: float) -> None:
         if self._at >= 0 and self._rate < math.inf:
@@ -61,12 +65,12 @@ class TcpWire(ReadWriteCloser):
 
     async def pay_frame(self) -> None:
         """Wait until one more frame may be taken out of what was read: many fit one read."""
-        await self._pay(self._frames)
+        await self._pay(self._frames, limits.FRAME_PACKETS)
 
-    async def _pay(self, own: Meter) -> None:
+    async def _pay(self, own: Meter, cost: int = 1) -> None:
         if self._shared is not None:
             now = trio.current_time()
-            wait = max(own.take(now), self._shared.take(now))
+            wait = max(own.take(now), self._shared.take(now, cost))
             if wait > 0:
                 await trio.sleep(wait)
 
