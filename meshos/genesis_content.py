@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import ipaddress
 import json
 import re
 from dataclasses import dataclass, field
@@ -36,7 +37,20 @@ MULTIADDR = re.compile(
     r"/(?:ip4/[0-9.]{7,15}|ip6/[0-9a-fA-F:.]{2,45}|dns[46]?/[A-Za-z0-9.-]{1,253})"
     r"/(?:tcp/[0-9]{1,5}|udp/[0-9]{1,5}/quic-v1)/p2p/12D3KooW[1-9A-HJ-NP-Za-km-z]{44}"
 )
-"""Where a node's square is, with the node that has to answer there."""
+"""Where a node's square is, with the node that has to answer there. ``is_place`` also looks at what the numbers are."""
+
+
+def is_place(text: str) -> bool:
+    """Whether ``text`` is a MULTIADDR of an address and a port that there are."""
+    if MULTIADDR.fullmatch(text) is None:
+        return False
+    _, kind, host, _, port, *_ = text.split("/")
+    try:
+        return 0 < int(port) < 65_536 and (kind.startswith("dns") or ipaddress.ip_address(host).version == int(kind[2:]))
+    except ValueError:
+        return False
+
+
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 

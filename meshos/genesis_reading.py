@@ -244,7 +244,7 @@ def _bootstrap(reader: _Reader, top: dict[str, object], path: str) -> tuple[str,
     if top["bootstrap"] == []:
         reader.say(f"{path}.bootstrap", "is empty, and is left out then")
     for where, item in found:
-        if not isinstance(item, str) or g.MULTIADDR.fullmatch(item) is None:
+        if not (isinstance(item, str) and g.is_place(item)):
             reader.say(where, f"is {_shown(item)}, and must be a multiaddr over TCP or QUIC with its node id, /ip4/…/tcp/…/p2p/12D3KooW…")
     return tuple(str(item) for _, item in found)
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 
 from meshos.errors import Refused
-from meshos.genesis_content import MULTIADDR
+from meshos.genesis_content import is_place
 
 SERVICE = ("_p2p", "_udp", "local")
 MESSAGE_BYTES = 1_472
@@ -81,7 +81,7 @@ def _addresses(text: bytes) -> list[str]:
         at += 1 + text[at]
         if entry.startswith(_DNSADDR):
             address = entry.removeprefix(_DNSADDR).decode("ascii", errors="replace")
-            if MULTIADDR.fullmatch(address):
+            if is_place(address):
                 found.append(address)
     return found
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from meshos import cbor
 from meshos.crypto import base58
 from meshos.errors import Refused
-from meshos.genesis_content import MULTIADDR
+from meshos.genesis_content import is_place
 from meshos.ids import NodeId
 
 TOPIC = "square"
@@ -101,7 +101,7 @@ def read_note(node: NodeId, note: bytes) -> tuple[str, ...]:
     """Where ``node`` says that its square is; raises Refused ``square-bad-note``, ``too-large`` or ``bad-encoding``."""
     match cbor.decode(note, max_bytes=NOTE_BYTES, max_depth=1):
         case [*addresses] if len(addresses) <= ADDRESSES:
-            if all(isinstance(address, str) and MULTIADDR.fullmatch(f"{address}/p2p/{node}") for address in addresses):
+            if all(isinstance(address, str) and is_place(f"{address}/p2p/{node}") for address in addresses):
                 return tuple(map(str, addresses))
     raise Refused("square-bad-note", f"{node} says of its square what is no list of addresses")
 

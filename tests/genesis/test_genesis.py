@@ -199,6 +199,7 @@ SHAPES: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("$.bootstrap", lambda d: d.update(bootstrap=[]), "left out"),
     ("$.bootstrap", lambda d: d.update(bootstrap=[MEETING] * 33), "may have 32"),
     ("$.bootstrap[1]", lambda d: d.update(bootstrap=[MEETING, "/ip4/192.0.2.1/tcp/8401"]), "with its node id"),
+    ("$.bootstrap[0]", lambda d: d.update(bootstrap=[MEETING.replace("/tcp/8401", "/tcp/99999")]), "must be a multiaddr"),
     ("$.governance.chambers[0]", lambda d: d["governance"].update(chambers=["council"]), "must be an object"),
 ]
 
@@ -352,7 +353,7 @@ def test_the_schema_is_one_and_accepts_what_is_good() -> None:
     VALIDATOR.validate(DOCUMENT)
 
 
-BEYOND = ("no calendar", "is not the base64 of a certificate", "must stand before")
+BEYOND = ("no calendar", "is not the base64 of a certificate", "must stand before", "must be a multiaddr")
 """What a schema cannot say."""
 
 

@@ -6,9 +6,13 @@ from contextlib import suppress
 from typing import Any
 
 import trio
+from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, QuicEvent
+from aioquic.quic.packet import QuicPacketType
+from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.tls import Epoch
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -55,21 +59,36 @@ def link_of(node: Node) -> QuicLink:
     return channel_.connection
 
 
-class Stranger:
-    """A client that is driven by hand: ``send``, ``receive``, ``until``."""
+class ByHand:
+    """A client that is driven by hand: ``send``, ``receive``, ``until``; or ``raw``, which sends frames as they are."""
 
-    def __init__(self, server: Node, credentials: Credentials | None, **changes: Any) -> None:
-        options: dict[str, Any] = {"alpn_protocols": ["meshos/1"], "verify_mode": 0, "supported_versions": [1], **changes}
-        configuration = QuicConfiguration(is_client=True, **options)
-        if credentials is not None:
-            configuration.certificate = x509.load_der_x509_certificate(credentials.certificate)
-            configuration.private_key = Ed25519PrivateKey.from_private_bytes(credentials.key.seed())
-        self.quic = QuicConnection(configuration=configuration)
+    def __init__(self, quic: QuicConnection, port: int) -> None:
+        self.quic = quic
         self.socket = trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.server = ("127.0.0.1", server.path.port)
+        self.server = ("127.0.0.1", port)
         self.events: list[QuicEvent] = []
         self.bytes_out = self.bytes_in = 0
         self.quic.connect(self.server, trio.current_time())
+
+    async def raw(self, frames: bytes, epoch: Epoch = Epoch.ONE_RTT, largest: int = 1_200) -> None:
+        """One packet with these frames, padded as a first packet has to be."""
+        quic = self.quic
+        kind = QuicPacketType.ONE_RTT if epoch is Epoch.ONE_RTT else QuicPacketType.INITIAL
+        builder = QuicPacketBuilder(
+            host_cid=quic.host_cid,
+            is_client=True,
+            max_datagram_size=largest,
+            packet_number=quic._packet_number,
+            peer_cid=quic._peer_cid.cid,
+            peer_token=quic._peer_token,
+            version=1,
+        )
+        builder.start_packet(kind, quic._cryptos[epoch] if epoch is Epoch.ONE_RTT else quic._cryptos_initial[1])
+        builder.start_frame(frames[0]).push_bytes(frames[1:])
+        datagrams, _ = builder.flush()
+        quic._packet_number = builder.packet_number
+        for data in datagrams:
+            await self.socket.sendto(data, self.server)
 
     async def send(self) -> None:
         """All that it has to send."""
@@ -107,6 +126,18 @@ class Stranger:
     def close(self) -> ConnectionTerminated | None:
         """How the server has closed the connection."""
         return self.quic._close_event
+
+
+class Stranger(ByHand):
+    """Somebody who comes to a node's links."""
+
+    def __init__(self, server: Node, credentials: Credentials | None, **changes: Any) -> None:
+        options: dict[str, Any] = {"alpn_protocols": ["meshos/1"], "verify_mode": 0, "supported_versions": [1], **changes}
+        configuration = QuicConfiguration(is_client=True, **options)
+        if credentials is not None:
+            configuration.certificate = x509.load_der_x509_certificate(credentials.certificate)
+            configuration.private_key = Ed25519PrivateKey.from_private_bytes(credentials.key.seed())
+        super().__init__(QuicConnection(configuration=configuration), server.path.port)
 
 
 class Router:
@@ -152,3 +183,12 @@ def _bound(host: str) -> Any:
     raw = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     raw.bind((host, 0))
     return trio.socket.from_stdlib_socket(raw)
+
+
+def crypto(offset: int, data: bytes) -> bytes:
+    """A frame of a handshake."""
+    frame = Buffer(capacity=len(data) + 32)
+    frame.push_uint_var(0x06)
+    frame.push_uint_var(offset)
+    frame.push_uint_var(len(data))
+    return bytes(frame.data) + data

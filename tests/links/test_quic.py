@@ -5,15 +5,18 @@ import os
 
 import pytest
 import trio
+from aioquic.tls import Epoch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshos.node.runtime.links import limits, quic, quic_admission
 from meshos.node.runtime.links.quic_core import Core
 from meshos.node.runtime.links.quic_endpoint import Endpoint
+from meshos.node.runtime.links.quic_link import HANDSHAKE_TOO_LONG
 from meshos.node.runtime.links.quic_socket import TRAIN_BYTES, TRAIN_DATAGRAMS, Address, trains
+from meshos.node.runtime.quic.limits import CRYPTO_BYTES, DATAGRAM_BYTES, DATAGRAMS, FRAMES
 from tests.links.mesh import ALPHA, BETA, Mesh, until
-from tests.links.quic_stranger import CREDENTIALS, Stranger, count, listening, still_serves
+from tests.links.quic_stranger import CREDENTIALS, Stranger, count, crypto, listening, still_serves
 
 
 @pytest.fixture(autouse=True)
@@ -142,10 +145,45 @@ async def test_a_handshake_beyond_any_size_is_refused_before_it_is_buffered(nurs
     stream = next(iter(stranger.quic._crypto_streams.values()))
     stream.sender._buffer_start = stream.sender._buffer_stop = 0
     stream.sender._pending._RangeSet__ranges.clear()  # type: ignore[attr-defined]
-    stream.sender.write(b"\x01" + (1 << 20).to_bytes(3, "big") + bytes(3 * limits.QUIC_CRYPTO_BYTES))  # a hello of 1 MiB
+    stream.sender.write(b"\x01" + (1 << 20).to_bytes(3, "big") + bytes(3 * CRYPTO_BYTES))  # a hello of 1 MiB
     stranger.quic._loss._cc.congestion_window = 1 << 20
     await stranger.until(lambda: stranger.close)
     assert stranger.close is not None and stranger.close.error_code == 0xD  # CRYPTO_BUFFER_EXCEEDED
+    await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_packet_full_of_frames_is_not_a_handshake(nursery: trio.Nursery) -> None:
+    """The keys of a first packet are public (RFC 9001, section 5.2): whoever made it may have filled it."""
+    mesh, server = await listening(nursery)
+    stranger = Stranger(server, mesh.credentials())
+    await stranger.raw(crypto(0, b"\x01") + b"\x01" * 2 * FRAMES, Epoch.INITIAL)
+    await until(lambda: count(server, f"refused_{HANDSHAKE_TOO_LONG.name}") == 1)
+    assert count(server, "unauthenticated") == 0
+    await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_handshake_of_too_many_datagrams_is_cut_off(nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    stranger = Stranger(server, mesh.credentials())
+    await stranger.raw(crypto(0, b"\x01"), Epoch.INITIAL)
+    await until(lambda: count(server, "unauthenticated") == 1)
+    for _ in range(DATAGRAMS):
+        await stranger.raw(b"\x01", Epoch.INITIAL)
+        await trio.sleep(0)
+    await until(lambda: count(server, f"refused_{HANDSHAKE_TOO_LONG.name}") == 1)
+    assert count(server, "unauthenticated") == 0
+    await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_beginning_larger_than_any_path_carries_is_dropped(nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    stranger = Stranger(server, mesh.credentials())
+    await stranger.raw(crypto(0, b"\x01") + bytes(DATAGRAM_BYTES), Epoch.INITIAL, 2 * DATAGRAM_BYTES)
+    await until(lambda: count(server, "refused_not-quic") == 1)
+    assert not count(server, "connections")
     await still_serves(mesh, server, nursery)
     nursery.cancel_scope.cancel()
 

@@ -46,6 +46,8 @@ class Joined:
             self.server.receive_datagram(data, ("client", 1), self.now)
         self.exchange()
         assert self.client.confirmed and self.server.confirmed
+        self.client.admit()
+        self.server.admit()
 
     def exchange(self) -> None:
         """Until neither has anything to say; some time passes."""

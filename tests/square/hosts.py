@@ -82,7 +82,7 @@ async def empty(of: Square) -> None:
     assert host(of).statistics()["streams"] == 0
 
 
-async def still_serves(of: Square) -> None:
+async def still_serves(of: Square, *, quic: bool = False) -> None:
     """Somebody honest is answered, whatever went before."""
-    async with stranger(of) as honest:
+    async with stranger(of, quic=quic) as honest:
         assert isinstance(await honest.ask(ECHO, wire.encode_request({"n": 1})), dict)

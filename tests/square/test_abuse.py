@@ -1,10 +1,12 @@
 """What strangers do to a square: each thing is refused by name, ends with them, and costs the others nothing."""
 
+import struct
 from functools import partial
 from typing import Any
 
 import pytest
 import trio
+from libp2p.stream_muxer.yamux.yamux import FLAG_SYN, TYPE_PING, TYPE_WINDOW_UPDATE, YAMUX_HEADER_FORMAT, Yamux
 
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.node.runtime.square import limits
@@ -26,11 +28,7 @@ async def raw(of: Square) -> trio.SocketStream:
 
 async def until_closed(stream: trio.SocketStream) -> None:
     with trio.fail_after(5):
-        try:
-            while await stream.receive_some():
-                pass
-        except trio.BrokenResourceError:
-            return
+        await until_closed_or_cancelled(stream)
 
 
 async def test_who_says_nothing_is_not_waited_for(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +133,42 @@ async def test_a_connection_has_so_many_streams_and_no_more(nursery: trio.Nurser
     await empty(of)
 
 
+async def test_who_goes_on_opening_streams_is_cut_off(nursery: trio.Nursery) -> None:
+    of = await opened(nursery)
+    async with stranger(of) as asking:
+        muxed: Any = asking._muxed
+        for number in range(limits.STREAMS + limits.STREAMS_REFUSED + 1):
+            await muxed._write_frame(struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_WINDOW_UPDATE, FLAG_SYN, 1_001 + 2 * number, 0))
+        await empty(of)
+        assert host(of).table.ended["square-too-many"] > limits.STREAMS_REFUSED
+    await still_serves(of)
+
+
+async def test_a_message_full_of_pings_is_answered_no_faster_than_any_other(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message of Noise holds 5,459 headers of Yamux, and is read in four pieces."""
+    answered = 0
+    written = Yamux._write_frame
+
+    async def count(self: Yamux, data: bytes) -> None:
+        nonlocal answered
+        answered += not self.is_initiator_value and data[1] == TYPE_PING
+        await written(self, data)
+
+    monkeypatch.setattr(Yamux, "_write_frame", count)
+    of = await opened(nursery)
+    async with stranger(of) as asking:
+        assert await asking.ask(ECHO, ASK)
+        muxed: Any = asking._muxed
+        ping = struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_PING, FLAG_SYN, 0, 7)
+        began = trio.current_time()
+        await muxed.secured_conn.write(ping * 5_459)
+        while answered <= limits.FRAMES_SAVED:
+            await trio.sleep(0.05)
+        await still_serves(of)
+        took = trio.current_time() - began
+        assert answered <= limits.FRAMES_SAVED + took * limits.FRAMES_A_SECOND + 10
+
+
 async def test_streams_that_have_ended_make_room_for_others(nursery: trio.Nursery, quic: bool) -> None:
     of = await opened(nursery)
     async with stranger(of, quic=quic) as client:
@@ -208,6 +242,58 @@ async def test_who_is_quiet_is_reaped_and_who_asks_is_not(nursery: trio.Nursery,
         monkeypatch.setattr(limits, "IDLE_S", 0.2)
         await ended(of, "square-idle")
     await empty(of)
+
+
+async def test_addresses_that_say_nothing_keep_nobody_out(nursery: trio.Nursery) -> None:
+    of = await opened(nursery)
+    await still_serves(of)
+    async with trio.open_nursery() as quiet:
+        for place in range(2, 2 + limits.HANDSHAKES // limits.HANDSHAKES_AN_ADDRESS):
+            for _ in range(2 * limits.HANDSHAKES_AN_ADDRESS):
+                quiet.start_soon(says_nothing, of, f"127.0.0.{place}")
+        await ended(of, "square-too-many", limits.HANDSHAKES)
+        begun = [one for one in host(of).table.connections if not one.peer]
+        assert len(begun) == limits.HANDSHAKES, "all places are taken"
+        await still_serves(of)
+        assert host(of).table.ended["square-slow-handshake"] == 1, "the oldest gave way"
+        quiet.cancel_scope.cancel()
+    await empty(of)
+
+
+async def test_addresses_that_say_nothing_before_libp2p_has_loaded_keep_nobody_out(nursery: trio.Nursery) -> None:
+    of = await opened(nursery)
+    assert of._open is not None
+    async with trio.open_nursery() as quiet, trio.open_nursery() as honest:
+        async with of._open.loading:
+            for place in (2, 3):
+                for _ in range(limits.HANDSHAKES):
+                    quiet.start_soon(says_nothing, of, f"127.0.0.{place}")
+            with trio.fail_after(5):
+                while of._open.knocking.total() < 2 * limits.HANDSHAKES_AN_ADDRESS:
+                    await trio.sleep(0.01)
+            honest.start_soon(still_serves, of)
+            with trio.fail_after(5):
+                while not of._open.knocking["127.0.0.1"]:
+                    await trio.sleep(0.01)
+            assert of._open.knocking.total() == 2 * limits.HANDSHAKES_AN_ADDRESS + 1
+        while honest.child_tasks:
+            await trio.sleep(0.01)
+        quiet.cancel_scope.cancel()
+    await empty(of)
+
+
+async def says_nothing(of: Square, address: str) -> None:
+    stream = await trio.open_tcp_stream("127.0.0.1", port(of), local_address=address)
+    async with stream:
+        await until_closed_or_cancelled(stream)
+
+
+async def until_closed_or_cancelled(stream: trio.SocketStream) -> None:
+    try:
+        while await stream.receive_some():
+            pass
+    except trio.BrokenResourceError:
+        return
 
 
 async def test_strangers_have_the_tokens_that_they_have(nursery: trio.Nursery) -> None:

@@ -115,5 +115,31 @@ def test_a_note_that_is_none_is_passed_over(note: bytes) -> None:
     assert len(routes_of([(ME.node, note)])) == 0
 
 
+@pytest.mark.parametrize("place_", ["/ip4/999.1.1.1/tcp/8401", "/ip4/192.0.2.1/tcp/99999", "/ip4/192.0.2.1/tcp/0", "/ip6/1:2:3/tcp/1"])
+def test_a_place_that_there_cannot_be_is_passed_over(place_: str) -> None:
+    with pytest.raises(Refused) as caught:
+        read_note(ME.node, note_of([place_]))
+    assert caught.value.name == "square-bad-note"
+    assert len(routes_of([(ME.node, note_of([place_]))])) == 0
+
+
+@pytest.mark.parametrize("place_", ["/ip4/192.0.2.1/tcp/1", "/ip6/2001:db8::1/udp/65535/quic-v1", "/dns4/node.example/tcp/8401"])
+def test_a_place_that_there_can_be_is_told(place_: str) -> None:
+    (told,) = Message.FromString(_found([place_])).closerPeers
+    assert [str(Multiaddr(address)) for address in told.addrs] == [place_]
+
+
+@pytest.mark.parametrize("name", ["....", "a" * 253, "xn--a"])
+def test_a_node_whose_name_cannot_be_written_harms_nobody_but_itself(name: str) -> None:
+    said = Message.FromString(_found([f"/dns4/{name}/tcp/8401"], others=True))
+    assert {peer.id for peer in said.closerPeers} == {route.peer for route in ROUTES.nearest(b"k", 3)}
+
+
+def _found(places: list[str], *, others: bool = False) -> bytes:
+    known = [(route.node, note_of(route.addresses)) for route in ROUTES.nearest(b"k", 3)] if others else []
+    request = Message(type=Message.FIND_NODE, key=b"k").SerializeToString()
+    return routing.answer(request, routes_of([(ME.node, cbor.encode(places)), *known]))
+
+
 def test_a_node_without_an_ed25519_id_is_passed_over() -> None:
     assert len(routes_of([(NodeId("n1"), note_of(["/ip4/192.0.2.1/tcp/8401"]))])) == 0

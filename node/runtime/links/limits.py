@@ -88,10 +88,6 @@ QUIC_UNSENT_BYTES = 256 * 1024
 """What may wait in a connection for the network before ``send`` waits: two writes, so that the path stays full and control still
 passes soon."""
 
-QUIC_CRYPTO_BYTES = 16 * 1024
-"""Of a handshake, in each of its three parts: two certificates, their signatures and the extensions are below 10 KiB. aioquic itself
-would buffer 512 KiB beyond a gap, and 16 MiB of an unfinished message, for whoever sends them."""
-
 QUIC_RETRY_ABOVE = 8
 """With so many connections half open, addresses are validated first (RFC 9000, section 8.1.2), which costs honest ones a round trip
 and liars all: from then on nothing is kept for an address that does not answer. Also all that can be counted against an address by

@@ -28,11 +28,12 @@ from meshos.node.runtime.links.limits import HANDSHAKE_S, SILENT_S
 from meshos.node.runtime.links.path import Accepted
 from meshos.node.runtime.links.quic_admission import Admission, read_opening
 from meshos.node.runtime.links.quic_core import Core, configuration
-from meshos.node.runtime.links.quic_endpoint import ID_BYTES, Endpoint
+from meshos.node.runtime.links.quic_endpoint import Endpoint
 from meshos.node.runtime.links.quic_link import QuicLink
 from meshos.node.runtime.links.quic_socket import Address
 from meshos.node.runtime.links.tcp import AddressOf, Proved
 from meshos.node.runtime.links.tls import Credentials
+from meshos.node.runtime.quic.identifiers import ID_BYTES
 from meshos.protocols.rpc.frames import refusal_frame
 
 logger = logging.getLogger("meshos.links")

@@ -26,9 +26,11 @@ from meshos.node.runtime.links.limits import (
     UNAUTHENTICATED,
     UNAUTHENTICATED_PER_ADDRESS,
 )
-from meshos.node.runtime.links.quic_endpoint import ID_BYTES, NOT_QUIC, UNKNOWN_CONNECTION
+from meshos.node.runtime.links.quic_endpoint import NOT_QUIC, UNKNOWN_CONNECTION
 from meshos.node.runtime.links.quic_socket import Address
 from meshos.node.runtime.links.rate import Rate, source
+from meshos.node.runtime.quic.identifiers import ID_BYTES
+from meshos.node.runtime.quic.limits import DATAGRAM_BYTES
 
 VERSION: Final = 1
 UNKNOWN_VERSION: Final = Refused("unknown-quic-version", "only QUIC version 1 is spoken here")
@@ -50,8 +52,8 @@ class Opening:
 
 def read_opening(data: bytes) -> Opening | Refused:
     """What begins a connection in ``data``; else why it is dropped."""
-    if len(data) < QUIC_DATAGRAM_BYTES:
-        return NOT_QUIC  # RFC 9000, section 14.1
+    if not QUIC_DATAGRAM_BYTES <= len(data) <= DATAGRAM_BYTES:
+        return NOT_QUIC  # RFC 9000, section 14.1; and what nobody sends before a path was probed for it
     if int.from_bytes(data[1:5], "big") != VERSION:
         return UNKNOWN_VERSION
     try:

@@ -1,11 +1,11 @@
 """aioquic's connection, with what a link between members needs set otherwise than aioquic sets it.
 
-- Both sides show a certificate, which aioquic's server asks for only behind a private switch. It then proves possession of the key and
-  nothing else, and takes an empty certificate for an answer: ``chain`` holds what was shown, and who made this connection decides.
+What every connection of a node needs is in ``runtime/quic/bounded.py``: certificates both ways, and bounds until they are known.
+
+
 - One stream, opened by the client. The peer may open no other.
 - Windows open as data is *read* (``consumed``), not as it arrives: aioquic doubles its limits whenever half of them is used, so that a
   peer could have any amount buffered (aiortc/aioquic issue 589).
-- A handshake is small; what is longer is refused before it is buffered.
 - Acknowledgements wait a little for data to travel with.
 - Datagrams grow where the path carries larger ones (``probe``, ``resize``); aioquic has one size for a connection's life.
 - A reset token (RFC 9000, section 10.3) is made from the connection's id, so that the next start of this node can still give it.
@@ -18,39 +18,34 @@ from contextlib import suppress
 from typing import Any
 
 from aioquic import tls
-from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
     END_STATES,
     MAX_STREAM_DATA_FRAME_CAPACITY,
     Limit,
-    QuicConnection,
-    QuicConnectionError,
     QuicConnectionState,
-    QuicReceiveContext,
 )
 from aioquic.quic.events import ConnectionTerminated
-from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType
+from aioquic.quic.packet import QuicFrameType, QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicPacketBuilderStop
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
-from meshos.crypto.limits import CERTIFICATE_BYTES, CHAIN_LENGTH
 from meshos.node.runtime.links.limits import (
     QUIC_ACK_BYTES,
     QUIC_ACK_DELAY_S,
     QUIC_ACK_WITH_DATA_S,
-    QUIC_CRYPTO_BYTES,
     QUIC_DATAGRAM_BYTES,
     QUIC_WINDOW_BYTES,
 )
+from meshos.node.runtime.quic.bounded import BoundedConnection
 
 STREAM = 0
 """The first that a client opens for both directions (RFC 9000, section 2.1)."""
 
 
-class Core(QuicConnection):
+class Core(BoundedConnection):
     """See the module's text. Sans I/O: datagrams and times in, datagrams and deadlines out."""
 
     def __init__(
@@ -61,11 +56,7 @@ class Core(QuicConnection):
         original_destination: bytes | None = None,
         retry_source: bytes | None = None,
     ) -> None:
-        super().__init__(
-            configuration=configuration, original_destination_connection_id=original_destination, retry_source_connection_id=retry_source
-        )
-        self.chain: tuple[bytes, ...] = ()
-        """The certificates that the peer has shown, in DER, its own first."""
+        super().__init__(configuration, original=original_destination, retry=retry_source)
         self.consumed = 0
         """Bytes of the stream that were read here."""
         self._reset_token = reset_token
@@ -284,28 +275,6 @@ class Core(QuicConnection):
         """See ``QuicConnection``."""
         self._unacknowledged += len(data)
         super().receive_datagram(data, addr, now)
-
-    def _initialize(self, peer_cid: bytes) -> None:
-        super()._initialize(peer_cid)
-        self.tls._request_client_certificate = not self._is_client
-        parse = self.tls._set_peer_certificate
-
-        def keep(certificate: tls.Certificate) -> None:
-            shown = tuple(der for der, _ in certificate.certificates)
-            if len(shown) > CHAIN_LENGTH or any(len(der) > CERTIFICATE_BYTES for der in shown):
-                raise tls.AlertBadCertificate(f"a chain has 1 to {CHAIN_LENGTH} certificates of at most {CERTIFICATE_BYTES} bytes")
-            parse(certificate)
-            self.chain = shown
-
-        self.tls._set_peer_certificate = keep  # type: ignore[method-assign]
-
-    def _handle_crypto_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
-        begin = buf.tell()
-        end = buf.pull_uint_var() + buf.pull_uint_var()
-        if end > QUIC_CRYPTO_BYTES:
-            raise QuicConnectionError(QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, f"a handshake has up to {QUIC_CRYPTO_BYTES} bytes")
-        buf.seek(begin)
-        super()._handle_crypto_frame(context, frame_type, buf)
 
     def _replenish_connection_ids(self) -> None:
         already = len(self._host_cids)

@@ -28,12 +28,11 @@ from meshos.node.runtime.links.quic_link import QuicLink
 from meshos.node.runtime.links.quic_size import Sizing
 from meshos.node.runtime.links.quic_socket import Address, UdpSocket
 from meshos.node.runtime.links.rate import Rate
+from meshos.node.runtime.quic.identifiers import ID_BYTES, Identifiers, destination
 
 logger = logging.getLogger("meshos.links")
 logging.getLogger("quic").setLevel(logging.CRITICAL)  # aioquic has a line for every packet of a stranger's; ours are counted by name
 
-ID_BYTES: Final = 8
-"""Of the connection ids that we choose, so that a short header can be read."""
 _RESET_BYTES: Final = 43
 """A reset is shorter than what it answers, and no shorter than any packet: so two nodes never answer each other's for long."""
 _ALL: Final = "all"
@@ -47,7 +46,6 @@ UNKNOWN_CONNECTION: Final = Refused("unknown-quic-connection", "it belongs to no
 class _Driven:
     """What the endpoint keeps of a link."""
 
-    identifiers: set[bytes] = field(default_factory=set)
     tokens: set[bytes] = field(default_factory=set)
     """By which the peer may say that it has forgotten the connection; they are those of ``known``."""
     known: object = None
@@ -72,7 +70,7 @@ class Endpoint:
         self._stranger = stranger
         self._largest = largest
         self._socket: UdpSocket | None = None
-        self._by_id: dict[bytes, QuicLink] = {}
+        self._by_id: Identifiers[QuicLink] = Identifiers()
         self._resets: dict[bytes, QuicLink] = {}
         self._dialling: set[QuicLink] = set()
         self._clock: list[tuple[float, int, QuicLink]] = []
@@ -144,13 +142,11 @@ class Endpoint:
     def issued(self, identifier: bytes, link: QuicLink) -> None:
         """See ``quic_link.Driver``."""
         if link in self.links:
-            self._by_id[identifier] = link
-            self.links[link].identifiers.add(identifier)
+            self._by_id.issued(identifier, link)
 
     def retired(self, identifier: bytes) -> None:
         """See ``quic_link.Driver``."""
-        if (link := self._by_id.pop(identifier, None)) is not None:
-            self.links[link].identifiers.discard(identifier)
+        self._by_id.retired(identifier)
 
     def pump(self, link: QuicLink) -> None:
         """See ``quic_link.Driver``."""
@@ -182,7 +178,7 @@ class Endpoint:
             self.counts["datagrams_in"] += len(datagrams)
             touched: dict[QuicLink, None] = {}
             for data, address in datagrams:
-                link = self._by_id.get(_destination(data))
+                link = self._by_id.get(destination(data))
                 if link is None:
                     self._unknown(data, address)
                 elif self._gave(link, data, address, now):
@@ -322,18 +318,10 @@ class Endpoint:
     def _forget(self, link: QuicLink) -> None:
         driven = self.links.pop(link, None)
         self._dialling.discard(link)
+        self._by_id.forget(link)
         if driven is not None:
-            for identifier in driven.identifiers:
-                self._by_id.pop(identifier, None)
             for token in driven.tokens:
                 self._resets.pop(token, None)
-
-
-def _destination(data: bytes) -> bytes:
-    """The destination's connection id: where a short header has it, or where a long one says."""
-    if data and data[0] & 0x80:
-        return data[6 : 6 + data[5]] if len(data) > 6 and data[5] <= 20 else b""
-    return data[1 : 1 + ID_BYTES]
 
 
 assert _RESET_BYTES < QUIC_DATAGRAM_BYTES

@@ -31,6 +31,8 @@ from meshos.node.runtime.links.quic_core import STREAM, Core
 
 REFUSED: Final = 1
 """Our one application error code: the reason is the refusal's name and text. 0 is a close without complaint."""
+HANDSHAKE_TOO_LONG: Final = Refused("handshake-too-long", "more came before it was known who is there than any handshake needs")
+
 REASON_BYTES: Final = 400
 """Of a reason: it travels in one datagram, as it is not sent again."""
 
@@ -156,6 +158,7 @@ class QuicLink:
         """``check`` says who is there, now and later; raises as it does."""
         self.peer = check()
         self._check = check
+        self.core.admit()
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -208,6 +211,8 @@ class QuicLink:
                 self.core.close(QuicErrorCode.NO_ERROR)
         if self._stream is None:
             self._stream = self.core.stream
+        if self.core.exceeded:
+            self.refusal = self.refusal or HANDSHAKE_TOO_LONG
         if self._unheard and (self.handshaken or self.core.ended is not None):
             self._unheard = False
             self._owner.completed(self)

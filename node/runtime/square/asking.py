@@ -8,7 +8,6 @@ what it says is proven by the light client, or not believed.
 """
 
 import logging
-import math
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -26,7 +25,7 @@ from meshos.node.runtime.square import limits, upgrade
 from meshos.node.runtime.square.quic import Endpoint, QuicMuxed
 from meshos.node.runtime.square.quic_core import Core, configuration
 from meshos.node.runtime.square.streams import ENDED, Negotiable, Stream
-from meshos.node.runtime.square.wire import Meter, TcpWire
+from meshos.node.runtime.square.wire import TcpWire
 from meshos.protocols.square import wire
 from meshos.protocols.square.limits import ANSWER_BYTES
 
@@ -154,9 +153,9 @@ async def _connected_by_quic(to: Where, own: upgrade.Identity, nursery: trio.Nur
         await udp.bind(("::" if family == trio.socket.AF_INET6 else "0.0.0.0", 0))
     except OSError as error:
         raise _unreachable(to, error.strerror or str(error)) from error
-    endpoint = Endpoint(udp, lambda _: None, Meter(math.inf, math.inf))
+    endpoint = Endpoint(udp, lambda _: None, metered=False)
     core = Core(configuration(own.keys, client=True))
-    muxed = QuicMuxed(core, endpoint.send, excess)
+    muxed = QuicMuxed(core, endpoint, excess)
     muxed.meter = endpoint.meter
     core.connect((str(address[0]), int(address[1])), trio.current_time())
     endpoint.add(muxed)
@@ -167,9 +166,9 @@ async def _connected_by_quic(to: Where, own: upgrade.Identity, nursery: trio.Nur
         await muxed.progress.wait()
     if muxed.closed.is_set():
         raise Refused("square-bad-handshake", f"{to} has ended the handshake")
-    muxed.peer_id = core.peer_of()
-    if to.peer and str(muxed.peer_id) != to.peer:
-        raise Refused("square-bad-handshake", f"{to} proves to be {muxed.peer_id}, and should be {to.peer}")
+    peer = muxed.prove()
+    if to.peer and str(peer) != to.peer:
+        raise Refused("square-bad-handshake", f"{to} proves to be {peer}, and should be {to.peer}")
     return muxed
 
 

@@ -55,6 +55,8 @@ class SquareHost:
         self.background: list[Callable[[], Awaitable[None]]] = []
         self.figures: list[Callable[[], Mapping[str, float]]] = []
         self._budget = budget
+        self.endpoint: Endpoint | None = None
+        """That of QUIC, while it is served."""
         self._meter = Meter(limits.ALL_PACKETS_A_SECOND, limits.ALL_PACKETS_SAVED)
 
     @property
@@ -94,12 +96,13 @@ class SquareHost:
                 connection = self._let_in(beginning.address[0], "quic")
                 if connection is not None:
                     core = Core(configured, original=beginning.original, retry=beginning.retry)
-                    muxed = QuicMuxed(core, endpoint.send, connection.end)
+                    muxed = QuicMuxed(core, endpoint, connection.end)
                     endpoint.add(muxed, beginning.retry)
                     muxed.receive(beginning.data, beginning.address, trio.current_time())
                     nursery.start_soon(self._have, connection, partial(self._prove_quic, connection, muxed, endpoint))
 
-            endpoint = Endpoint(socket, begin, Meter(limits.ALL_PACKETS_A_SECOND, limits.ALL_PACKETS_SAVED))
+            endpoint = Endpoint(socket, begin, metered=True)
+            self.endpoint = endpoint
             await endpoint.run()
 
     def _let_in(self, address: str, transport: str) -> Connection | None:
@@ -139,7 +142,7 @@ class SquareHost:
                     raise _slow_handshake()
                 if muxed.closed.is_set():
                     raise Refused("square-bad-handshake", "it has ended the handshake, or TLS has")
-                muxed.peer_id = muxed.core.peer_of()
+                muxed.prove()
                 await self._serve(connection, muxed)
                 nursery.cancel_scope.cancel()
         finally:
@@ -183,10 +186,15 @@ class SquareHost:
     # -- streams -----------------------------------------------------------------------------------------------------
 
     async def _take_stream(self, connection: Connection, stream: Stream) -> None:
+        now = trio.current_time()
         try:
-            self.table.open_stream(connection, trio.current_time())
+            self._budget.take(now, STREAM_TOKENS, address=connection.address, peer=connection.peer)
+            self.table.open_stream(connection, now)
         except Refused as refusal:
             self._count(refusal)
+            connection.refused += 1
+            if connection.refused > limits.STREAMS_REFUSED:
+                connection.end(refusal.name)
             await stream.reset()
             return
         try:
@@ -208,7 +216,6 @@ class SquareHost:
 
     async def _handle(self, connection: Connection, stream: Stream) -> None:
         asker = Asker(connection.peer, connection.address)
-        self._budget.take(trio.current_time(), STREAM_TOKENS, address=asker.address, peer=asker.peer)
         with trio.move_on_after(limits.NEGOTIATE_S) as agreeing:
             protocol = await Negotiable(stream).listen(frozenset(self.handlers))
         if agreeing.cancelled_caught:

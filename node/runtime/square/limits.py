@@ -11,7 +11,9 @@ CONNECTIONS = 256
 CONNECTIONS_AN_ADDRESS = 16
 CONNECTIONS_A_PEER = 4
 HANDSHAKES = 32
-"""Connections that have not proven a key yet; each holds little and is over within HANDSHAKE_S."""
+"""Connections that have not proven a key yet; each holds little and is over within HANDSHAKE_S. Beyond, the oldest gives way."""
+HANDSHAKES_AN_ADDRESS = 8
+"""A household, or a testnet, begins a few at once; who says nothing needs four addresses to fill the list."""
 
 HANDSHAKE_S = 10.0
 """From the first byte to a multiplexed connection: six round trips, over a slow path too."""
@@ -29,6 +31,8 @@ REAP_S = 5.0
 STREAMS = 32
 """Open at once on one connection, both ways: far below Yamux's 256 and QUIC's 128, at which libp2p waits for ever."""
 STREAMS_IN_ALL = 1_024
+STREAMS_REFUSED = 64
+"""On one connection, for want of places or tokens: who goes on opening them is cut off. Each costs some 0.2 ms."""
 NEGOTIATE_S = 10.0
 NEGOTIATE_TRIES = 16
 """Protocols that a peer may ask for on one stream; js-libp2p tries at most four names of one protocol."""
@@ -52,10 +56,22 @@ all the same, so this is looked at before each frame is read."""
 PIECE_BYTES = 256 * KIB
 """Of one Yamux frame: the first window."""
 
+FRAMES_A_DATAGRAM = 256
+"""Of QUIC: some 30 are the most that an honest peer packs; 1,200 fit, at a microsecond or more each."""
+FRAMES_A_PACKET = 8
+"""So many more frames of QUIC count as a packet more: aioquic takes up to 20 microseconds for one."""
+IDS_RETIRED = 64
+"""Connection ids on one connection: honest ones retire one or two an hour, and each brings a new one that is sent."""
+
 PACKETS_A_SECOND, PACKETS_SAVED = 500, 4_000
-"""Reads of the socket on one connection: pings and window updates have no other bound."""
+"""Reads of the socket on one connection, or datagrams of it."""
+FRAME_PACKETS = 2
+"""A header of Yamux counts as so many packets of all: a ping is answered in 0.2 ms."""
+FRAMES_A_SECOND, FRAMES_SAVED = 500, 500
+"""Headers and bodies of Yamux on one connection: pings and window updates have no other bound, and 5,459 of them fit one message of Noise,
+which is four reads of the socket."""
 ALL_PACKETS_A_SECOND, ALL_PACKETS_SAVED = 2_500, 8_000
-"""The same for all connections together: 0.1 ms each, a quarter of a core."""
+"""All of these of all connections together: 0.1 ms each, a quarter of a core."""
 
 # -- asking (asking.py) ------------------------------------------------------------------------------------------------
 
@@ -69,6 +85,7 @@ RESTART_S, RESTART_MOST_S = 1.0, 300.0
 
 assert CONNECTIONS_A_PEER < CONNECTIONS_AN_ADDRESS < CONNECTIONS
 assert STREAMS < 127
+assert CONNECTIONS_A_PEER <= HANDSHAKES_AN_ADDRESS < CONNECTIONS_AN_ADDRESS < HANDSHAKES
 assert MOST_REQUEST_BYTES <= PIECE_BYTES <= BACKLOG_BYTES
 assert ANSWER_BYTES / WRITE_S < 64 * KIB  # bytes a second: a slow path may still take the largest answer
 assert EVICTABLE_S < IDLE_S < LIFETIME_S

@@ -1,14 +1,20 @@
 """Connections over QUIC v1 on one UDP socket: driven from trio, with streams such as those of Yamux.
 
 A datagram that begins a connection is first answered by a Retry (RFC 9000, section 8.1.2): an address can be forged, so nothing is counted
-against it, and no handshake is paid for, before somebody there has answered. A connection that sends more packets than it may loses them.
+against it, and no handshake is paid for, before somebody there has answered. A connection that sends more packets than it may loses them,
+and what no connection is for has a meter of its own: garbage from addresses that do not exist costs visitors nothing.
+
+What aioquic raises at a stranger's bytes ends that connection, and no other.
 """
 
+import logging
 import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import trio
 from aioquic._buffer import Buffer
@@ -18,9 +24,13 @@ from aioquic.quic.retry import QuicRetryTokenHandler
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
 
+from meshos.node.runtime.quic.identifiers import ID_BYTES, Identifiers, destination
+from meshos.node.runtime.quic.limits import DATAGRAM_BYTES as LARGEST_BYTES
 from meshos.node.runtime.square import limits
-from meshos.node.runtime.square.quic_core import DATAGRAM_BYTES, ID_BYTES, VERSION, Core
+from meshos.node.runtime.square.quic_core import DATAGRAM_BYTES, VERSION, Core
 from meshos.node.runtime.square.wire import Meter
+
+logger = logging.getLogger("meshos.square")
 
 Address = tuple[str, int]
 UNACKNOWLEDGED_BYTES = 128 * 1024
@@ -98,25 +108,43 @@ class QuicStream:
             raise Over("the connection is over")
         try:
             act()
-        except (AssertionError, ValueError) as error:  # aioquic's way to say that the stream is finished
+        except (AssertionError, ValueError, RuntimeError) as error:  # aioquic's ways to say that the stream is finished, or not wanted
             raise Over("the stream is over") from error
         self._conn.send()
 
 
-class QuicMuxed:
-    """A connection, with streams; in the place of libp2p's muxed connections. ``peer_id`` counts once ``proven``."""
+class Driver(Protocol):
+    """Who moves datagrams: ``Endpoint``."""
 
-    def __init__(self, core: Core, send: Callable[[list[tuple[bytes, Address]]], None], excess: Callable[[str], None]) -> None:
-        self.core, self._send, self._excess = core, send, excess
+    def send(self, datagrams: list[tuple[bytes, Address]]) -> None:
+        """Send or lose them."""
+
+    def issued(self, identifier: bytes, muxed: "QuicMuxed") -> None:
+        """Datagrams with this connection id are for ``muxed``."""
+
+    def retired(self, identifier: bytes) -> None:
+        """No longer."""
+
+
+class QuicMuxed:
+    """A connection, with streams; in the place of libp2p's muxed connections. ``peer_id`` is there once ``prove`` was called."""
+
+    def __init__(self, core: Core, driver: Driver, excess: Callable[[str], None]) -> None:
+        self.core, self._driver, self._excess = core, driver, excess
         self.peer_id: ID | None = None
         self.streams: dict[int, QuicStream] = {}
         self.handshaken, self.closed, self.progress = trio.Event(), trio.Event(), trio.Event()
-        self.identifiers: set[bytes] = set()
         self.meter = Meter(limits.PACKETS_A_SECOND, limits.PACKETS_SAVED)
         self._came, self._taken = trio.open_memory_channel[QuicStream](limits.STREAMS)
         self._clock = trio.CancelScope()
 
     # -- what the square asks ----------------------------------------------------------------------------------------
+
+    def prove(self) -> ID:
+        """Whose key was proven, once the handshake is over; raises Refused ``square-bad-handshake``."""
+        self.peer_id = self.core.peer_of()
+        self.core.admit(largest=LARGEST_BYTES, frames=limits.FRAMES_A_DATAGRAM)
+        return self.peer_id
 
     async def accept_stream(self) -> QuicStream:
         """The next stream that the peer opens; raises Over."""
@@ -143,7 +171,8 @@ class QuicMuxed:
                     await self.closed.wait()
                 now = trio.current_time()
                 if timer is not None and timer <= now:
-                    self.core.handle_timer(now)
+                    with self._contained():
+                        self.core.handle_timer(now)
                     self.send()
         finally:
             self.over()
@@ -151,7 +180,7 @@ class QuicMuxed:
     async def close(self) -> None:
         """Say goodbye, and end it."""
         self.core.close()
-        self._send(self.core.datagrams_to_send(trio.current_time()))
+        self.send()
         self.over()
         await trio.lowlevel.checkpoint()
 
@@ -159,17 +188,20 @@ class QuicMuxed:
 
     def receive(self, data: bytes, address: Address, now: float) -> None:
         """A datagram has come; ``send`` follows."""
-        if self.meter.take(now) > 0:
+        if not self.meter.allows(now, packets(data)):
             return
-        self.core.receive_datagram(data, address, now)
-        while (event := self.core.next_event()) is not None:
-            self._hear(event)
+        with self._contained():
+            self.core.receive_datagram(data, address, now)
+            self._hear_all()
+        self.meter.charge(self.core.frames_of_last // limits.FRAMES_A_PACKET)
+        if self.core.exceeded:
+            self._excess("square-flood")
 
     def send(self) -> None:
         """Whatever is due, and what has happened."""
-        self._send(self.core.datagrams_to_send(trio.current_time()))
-        while (event := self.core.next_event()) is not None:
-            self._hear(event)
+        with self._contained():
+            self._driver.send(self.core.datagrams_to_send(trio.current_time()))
+            self._hear_all()
         self.progress.set()
         self.progress = trio.Event()
         self._clock.deadline = -math.inf  # the timer is another now
@@ -184,8 +216,25 @@ class QuicMuxed:
                 stream.tell()
             self.progress.set()
 
+    @contextmanager
+    def _contained(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a bug, ours or aioquic's, that these bytes have met: of this connection, not of the square
+            logger.error("bug", exc_info=error, extra={"operation": "square-quic"})
+            self._excess("square-bad-handshake")
+            self.over()
+
+    def _hear_all(self) -> None:
+        while (event := self.core.next_event()) is not None:
+            self._hear(event)
+
     def _hear(self, event: events.QuicEvent) -> None:
         match event:
+            case events.ConnectionIdIssued(connection_id=identifier):
+                self._driver.issued(identifier, self)
+            case events.ConnectionIdRetired(connection_id=identifier):
+                self._driver.retired(identifier)
             case events.HandshakeCompleted():
                 self.handshaken.set()
             case events.ConnectionTerminated():
@@ -200,6 +249,8 @@ class QuicMuxed:
                 pass
 
     def _data(self, number: int, data: bytes, end: bool) -> None:
+        if self.closed.is_set():
+            return
         stream = self.streams.get(number)
         if stream is None:
             if bool(number & 1) is not self.core.configuration.is_client or not self.handshaken.is_set():
@@ -208,7 +259,7 @@ class QuicMuxed:
             stream = self.streams[number] = QuicStream(self, number)
             try:
                 self._came.send_nowait(stream)
-            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            except trio.WouldBlock:
                 self._excess("square-flood")
                 return
         stream.buffer += data
@@ -228,29 +279,31 @@ class Beginning:
     retry: bytes
 
 
-@dataclass
 class Endpoint:
     """The socket, and which connection a datagram is for. ``begin`` is called with what begins one."""
 
     socket: trio.socket.SocketType
-    begin: Callable[[Beginning], None]
-    meter: Meter
-    connections: dict[bytes, QuicMuxed] = field(default_factory=dict)
-    _tokens: QuicRetryTokenHandler = field(default_factory=QuicRetryTokenHandler)
+
+    def __init__(self, socket: trio.socket.SocketType, begin: Callable[[Beginning], None], *, metered: bool) -> None:
+        """``metered`` is who can be dialled; who dials has chosen whom it hears."""
+        self.socket, self._begin = socket, begin
+        self.connections: Identifiers[QuicMuxed] = Identifiers()
+        rate = (limits.ALL_PACKETS_A_SECOND, limits.ALL_PACKETS_SAVED) if metered else (math.inf, math.inf)
+        self.meter, self.unknown = Meter(*rate), Meter(*rate)
+        """What comes for connections that there are, and what else comes."""
+        self._tokens = QuicRetryTokenHandler()
 
     async def run(self) -> None:
         """Take datagrams until cancelled."""
         raw = self.socket
         while True:
             await trio.lowlevel.wait_readable(raw)
-            touched: dict[int, QuicMuxed] = {}
+            touched: dict[QuicMuxed, None] = {}
             for data, address in self._batch():
-                muxed = self._take(data, address)
-                if muxed is not None:
-                    touched[id(muxed)] = muxed
-            for muxed in touched.values():
+                if len(data) <= LARGEST_BYTES and (muxed := self._take(data, address)) is not None:
+                    touched[muxed] = None
+            for muxed in touched:
                 muxed.send()
-                self.learn(muxed)
             await trio.lowlevel.checkpoint()
 
     def _batch(self) -> list[tuple[bytes, Address]]:
@@ -274,17 +327,20 @@ class Endpoint:
                 continue
 
     def _take(self, data: bytes, address: Address) -> QuicMuxed | None:
-        if self.meter.take(trio.current_time()) > 0 or not data:
+        now = trio.current_time()
+        if (muxed := self.connections.get(destination(data))) is not None:
+            if not self.meter.allows(now, packets(data)):
+                return None
+            muxed.receive(data, address, now)
+            self.meter.charge(muxed.core.frames_of_last // limits.FRAMES_A_PACKET)
+            return muxed
+        if len(data) < DATAGRAM_BYTES or not self.unknown.allows(now, packets(data)):
             return None
         try:
             header = pull_quic_header(Buffer(data=data), host_cid_length=ID_BYTES)
         except ValueError:
             return None
-        muxed = self.connections.get(header.destination_cid)
-        if muxed is not None:
-            muxed.receive(data, address, trio.current_time())
-            return muxed
-        if header.packet_type is QuicPacketType.ONE_RTT or len(data) < DATAGRAM_BYTES or len(header.destination_cid) < ID_BYTES:
+        if header.packet_type is QuicPacketType.ONE_RTT or len(header.destination_cid) < ID_BYTES:
             return None
         if header.version != VERSION:
             if header.version:
@@ -304,7 +360,10 @@ class Endpoint:
                 original = self._tokens.validate_token(address=address, destination_cid=destination, token=token, now=now)
             except ValueError:
                 return
-            self.begin(Beginning(data, address, original, destination))
+            try:
+                self._begin(Beginning(data, address, original, destination))
+            except Exception as error:  # as in QuicMuxed
+                logger.error("bug", exc_info=error, extra={"operation": "square-quic"})
             return
         ours = os.urandom(ID_BYTES)
         made = self._tokens.create_token(
@@ -317,16 +376,23 @@ class Endpoint:
 
     def add(self, muxed: QuicMuxed, *identifiers: bytes) -> None:
         """Datagrams for these ids are for this connection."""
-        muxed.identifiers.update(identifiers)
-        self.learn(muxed)
+        for identifier in (*identifiers, muxed.core.host_cid):
+            self.connections.issued(identifier, muxed)
 
-    def learn(self, muxed: QuicMuxed) -> None:
-        """Know a connection by the ids that it has given out."""
-        muxed.identifiers.update(cid.cid for cid in muxed.core._host_cids)
-        for identifier in muxed.identifiers:
-            self.connections[identifier] = muxed
+    def issued(self, identifier: bytes, muxed: QuicMuxed) -> None:
+        """See ``Driver``."""
+        if not muxed.closed.is_set():
+            self.connections.issued(identifier, muxed)
+
+    def retired(self, identifier: bytes) -> None:
+        """See ``Driver``."""
+        self.connections.retired(identifier)
 
     def forget(self, muxed: QuicMuxed) -> None:
         """It is over."""
-        for identifier in muxed.identifiers:
-            self.connections.pop(identifier, None)
+        self.connections.forget(muxed)
+
+
+def packets(data: bytes) -> int:
+    """As how many packets a datagram counts: aioquic takes frames one by one, so large ones cost more."""
+    return 1 + len(data) // 256

@@ -1,7 +1,8 @@
 """QUIC v1 as libp2p speaks it (libp2p specs, quic and tls): aioquic's connection, with what a square needs set otherwise.
 
-- Both sides show a self-signed certificate in which their libp2p key vouches for the certificate's key. aioquic's server asks for one only
-  behind a private switch, and proves possession of the certificate's key alone: ``peer_of`` checks the rest. (That of py-libp2p 0.8.1 takes
+- What is bounded for every connection of a node is bounded here, too (``runtime/quic/bounded.py``).
+- Both sides show a self-signed certificate in which their libp2p key vouches for the certificate's key. aioquic proves possession of the
+  certificate's key alone: ``peer_of`` checks the rest. (That of py-libp2p 0.8.1 takes
   any signature of an Ed25519 key for good: ``PeerAuthenticator`` does not look at what ``verify`` returns. So its QUIC is not used here.)
 - Windows open as data is *read*: aioquic doubles them whenever half is used, so that a peer could have any amount buffered (aiortc/aioquic
   issue 589).
@@ -10,8 +11,10 @@
 
 import ssl
 
+from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection
+from aioquic.quic.connection import QuicConnectionError, QuicReceiveContext
+from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from cryptography import x509
@@ -21,11 +24,12 @@ from libp2p.peer.id import ID
 from libp2p.security.tls.certificate import create_cert_template, generate_certificate, verify_certificate_chain
 
 from meshos.errors import Refused
+from meshos.node.runtime.quic.bounded import BoundedConnection
+from meshos.node.runtime.quic.identifiers import ID_BYTES
 from meshos.node.runtime.square import limits
 
 ALPN = "libp2p"
 DATAGRAM_BYTES = 1_200
-ID_BYTES = 8
 VERSION = 1
 PING_S = limits.IDLE_S + 30.0
 """aioquic's own idle timeout, above ours, so that ours decides."""
@@ -49,11 +53,12 @@ def configuration(keys: KeyPair, *, client: bool) -> QuicConfiguration:
     return made
 
 
-class Core(QuicConnection):
+class Core(BoundedConnection):
     """See the module's text. Sans I/O: datagrams and times in, datagrams and deadlines out."""
 
     def __init__(self, configured: QuicConfiguration, *, original: bytes | None = None, retry: bytes | None = None) -> None:
-        super().__init__(configuration=configured, original_destination_connection_id=original, retry_source_connection_id=retry)
+        super().__init__(configured, original=original, retry=retry)
+        self._retired = 0
         self.consumed = 0
         """Bytes of all streams that were read here, or thrown away."""
         for limit, streams in ((self._local_max_streams_bidi, limits.STREAMS), (self._local_max_streams_uni, 0)):
@@ -74,9 +79,12 @@ class Core(QuicConnection):
         found = self._streams.get(stream)
         return 0 if found is None else found.sender._buffer_stop - found.sender._buffer_start
 
-    def _initialize(self, peer_cid: bytes) -> None:
-        super()._initialize(peer_cid)
-        self.tls._request_client_certificate = not self._is_client
+    def _handle_retire_connection_id_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        self._retired += 1
+        if self._retired > limits.IDS_RETIRED:
+            self.exceeded = True
+            raise QuicConnectionError(QuicErrorCode.PROTOCOL_VIOLATION, frame_type, "too many connection ids were retired")
+        super()._handle_retire_connection_id_frame(context, frame_type, buf)
 
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
         limit = self._local_max_data

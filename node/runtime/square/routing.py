@@ -61,10 +61,14 @@ def answer(request: bytes, routes: Routes) -> bytes:
     if not 0 < len(asked.key) <= KEY_BYTES:
         raise Refused("square-bad-kademlia", f"a key has 1 to {KEY_BYTES} bytes")
     said = Message(type=asked.type, key=asked.key)
-    said.closerPeers.extend(_peer(route) for route in routes.nearest(asked.key))
+    said.closerPeers.extend(filter(None, map(_peer, routes.nearest(asked.key))))
     return bytes(said.SerializeToString())
 
 
-def _peer(route: Route) -> Message.Peer:
-    addresses = [Multiaddr(address).to_bytes() for address in route.addresses]
+def _peer(route: Route) -> Message.Peer | None:
+    """None where a node says of itself what libp2p cannot write (a name that is none in IDNA): the others are told all the same."""
+    try:
+        addresses = [Multiaddr(address).to_bytes() for address in route.addresses]
+    except ValueError:
+        return None
     return Message.Peer(id=route.peer, addrs=addresses, connection=Message.CAN_CONNECT)

@@ -10,6 +10,7 @@ pause that doubles.
 import gc
 import importlib
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import trio
 from meshos.ids import NodeId
 from meshos.node.runtime.square import lan, limits, places
 from meshos.node.runtime.square.offer import Offer
+from meshos.protocols.square.budget import block_of
 
 if TYPE_CHECKING:
     from meshos.node.runtime.square.host import SquareHost
@@ -48,7 +50,8 @@ class _Open:
 
     port: int
     host: "SquareHost | None" = None
-    knocking: int = 0
+    knocking: Counter[str] = field(default_factory=Counter)
+    """Who waits for it, by address."""
     loading: trio.Lock = field(default_factory=trio.Lock)
 
 
@@ -129,14 +132,15 @@ class Square:
     async def _knock(self, opened: _Open, nursery: trio.Nursery, stream: trio.SocketStream) -> None:
         host = opened.host
         if host is None:
-            if opened.knocking >= limits.HANDSHAKES:
+            block = _block(stream)
+            if opened.knocking[block] >= limits.HANDSHAKES_AN_ADDRESS or opened.knocking.total() >= limits.CONNECTIONS:
                 await trio.aclose_forcefully(stream)
                 return
-            opened.knocking += 1
+            opened.knocking[block] += 1
             try:
                 host = await self._loaded(opened, nursery)
             finally:
-                opened.knocking -= 1
+                opened.knocking[block] -= 1
         await host.accept(stream)
 
     async def _loaded(self, opened: _Open, nursery: trio.Nursery) -> "SquareHost":
@@ -154,6 +158,13 @@ class Square:
         host = None if self._open is None else self._open.host
         there: dict[str, float] = {"connections": 0.0, "streams": 0.0} if host is None else host.statistics()
         return {"up": float(self._open is not None), "restarts": float(self._restarts), **there, **self._answering.statistics()}
+
+
+def _block(stream: trio.SocketStream) -> str:
+    try:
+        return block_of(str(stream.socket.getpeername()[0]))
+    except OSError:  # it is gone already
+        return ""
 
 
 async def _udp(host: str, port: int) -> trio.socket.SocketType:

@@ -21,6 +21,8 @@ class Connection:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     peer: str = ""
     streams: int = 0
+    refused: int = 0
+    """Streams that it was refused."""
     ended_for: str = ""
     """The refusal's name, where this side has ended it."""
 
@@ -49,8 +51,11 @@ class Table:
         block = block_of(address)
         if sum(one.block == block for one in self.connections) >= limits.CONNECTIONS_AN_ADDRESS:
             raise _too_many("address")
-        if sum(not one.peer for one in self.connections) >= limits.HANDSHAKES:
-            raise busy("the square's list of handshakes under way")
+        begun = [one for one in self.connections if not one.peer]
+        if sum(one.block == block for one in begun) >= limits.HANDSHAKES_AN_ADDRESS:
+            raise _too_many("address", "handshakes under way")
+        if len(begun) >= limits.HANDSHAKES:  # addresses that say nothing: who has had longest gives way to who may be honest
+            self._give_way(min(begun, key=lambda one: one.opened), "square-slow-handshake")
         if len(self.connections) >= limits.CONNECTIONS and not self._make_room(now):
             raise busy("the square")
         connection = Connection(address, transport, now, now)
@@ -96,11 +101,13 @@ class Table:
         quiet = [one for one in self.connections if not one.streams and now - one.active > limits.EVICTABLE_S and not one.ended_for]
         if not quiet:
             return False
-        oldest = min(quiet, key=lambda one: one.active)
-        oldest.end("square-idle")
-        self.leave(oldest)
-        oldest.ended_for = ""  # it is counted
+        self._give_way(min(quiet, key=lambda one: one.active), "square-idle")
         return True
+
+    def _give_way(self, one: Connection, why: str) -> None:
+        one.end(why)
+        self.leave(one)
+        one.ended_for = ""  # it is counted
 
     def statistics(self) -> dict[str, float]:
         """What there is now, and what there was."""

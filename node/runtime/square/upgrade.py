@@ -5,8 +5,9 @@ libp2p's own host would also take PLAINTEXT and SECIO, and its swarm keeps a tas
 and its Yamux, within the time and the bounds of this folder.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 from libp2p.abc import ISecureConn
 from libp2p.crypto.ed25519 import Ed25519PrivateKey
@@ -58,13 +59,29 @@ class BoundedYamux(Yamux):
         return await super()._read_data_body(length)
 
 
+class MeteredSession:
+    """A secured connection of which each read is paid for: Yamux reads every header by itself, and every body."""
+
+    def __init__(self, secure: ISecureConn, pay: Callable[[], Awaitable[None]]) -> None:
+        self._secure, self._pay = secure, pay
+
+    async def read(self, n: int | None = None) -> bytes:
+        """See ``ISecureConn``."""
+        await self._pay()
+        return await self._secure.read(n)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._secure, name)
+
+
 async def accept(wire: TcpWire, own: Identity, excess: Callable[[str], None]) -> BoundedYamux:
     """The other side has dialled: let it prove its key. Raises Refused, Unreachable, or what libp2p's handshake raises."""
     raw = RawConnection(wire, initiator=False)
     await Negotiable(Raw(raw)).listen(frozenset({NOISE}))
     secure = await own.noise.secure_inbound(raw)
     await Negotiable(Raw(secure)).listen(frozenset({YAMUX}))
-    return BoundedYamux(secure, secure.get_remote_peer(), initiator=False, excess=excess)
+    metered = cast(ISecureConn, MeteredSession(secure, wire.pay_frame))
+    return BoundedYamux(metered, secure.get_remote_peer(), initiator=False, excess=excess)
 
 
 async def dial(wire: TcpWire, own: Identity, peer: ID | None, excess: Callable[[str], None]) -> BoundedYamux:

@@ -1,7 +1,7 @@
 """A TCP connection as libp2p wants to read and write it, metered.
 
-Each read is a packet that has to be paid for: where a connection sends more packets than ``Meter`` allows, its next read waits, and with
-it, by TCP's own flow control, the sender.
+Each read is a packet that has to be paid for, and so is each frame that is taken out of one: where a connection sends more than ``Meter``
+allows, its next read waits, and with it, by TCP's own flow control, the sender.
 """
 
 import math
@@ -20,15 +20,28 @@ class Meter:
         self._rate, self._saved = a_second, saved
         self._level, self._at = saved, -1.0
 
-    def take(self, now: float) -> float:
-        """Seconds to wait after one more packet."""
-        if self._rate == math.inf:
-            return 0.0
-        if self._at >= 0:
+    def take(self, now: float, cost: int = 1) -> float:
+        """Seconds to wait after ``cost`` more packets, for who does wait: so the debt is no more than one step of each."""
+        self._fill(now)
+        self._level -= cost
+        return max(0.0, -self._level / self._rate)
+
+    def allows(self, now: float, cost: int) -> bool:
+        """Whether ``cost`` packets may be taken now; what is dropped instead takes nothing."""
+        self._fill(now)
+        allowed = self._level >= cost
+        if allowed:
+            self._level -= cost
+        return allowed
+
+    def charge(self, cost: int) -> None:
+        """Count ``cost`` packets more for one that was allowed: what it held is known only now."""
+        self._level -= cost
+
+    def _fill(self, now: float) -> None:
+        if self._at >= 0 and self._rate < math.inf:
             self._level = min(self._saved, self._level + (now - self._at) * self._rate)
         self._at = now
-        self._level -= 1
-        return max(0.0, -self._level / self._rate)
 
 
 class TcpWire(ReadWriteCloser):
@@ -37,23 +50,29 @@ class TcpWire(ReadWriteCloser):
     def __init__(self, stream: trio.SocketStream, shared: Meter | None = None) -> None:
         self.stream = stream
         self._shared = shared
-        self._own = Meter(limits.PACKETS_A_SECOND, limits.PACKETS_SAVED)
-        self.waited_s = 0.0
+        self._reads = Meter(limits.PACKETS_A_SECOND, limits.PACKETS_SAVED)
+        self._frames = Meter(limits.FRAMES_A_SECOND, limits.FRAMES_SAVED)
 
     async def read(self, n: int | None = None) -> bytes:
         """At most ``n`` bytes; empty once the other side has ended."""
         if n == 0:
             return b""
-        if self._shared is not None:
-            now = trio.current_time()
-            wait = max(self._own.take(now), self._shared.take(now))
-            if wait > 0:
-                self.waited_s += wait
-                await trio.sleep(wait)
+        await self._pay(self._reads)
         try:
             return bytes(await self.stream.receive_some(n))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionClosedError("the connection is gone", transport="tcp") from error
+
+    async def pay_frame(self) -> None:
+        """Wait until one more frame may be taken out of what was read: many fit one read."""
+        await self._pay(self._frames, limits.FRAME_PACKETS)
+
+    async def _pay(self, own: Meter, cost: int = 1) -> None:
+        if self._shared is not None:
+            now = trio.current_time()
+            wait = max(own.take(now), self._shared.take(now, cost))
+            if wait > 0:
+                await trio.sleep(wait)
 
     async def write(self, data: bytes) -> None:
         """All of ``data``. Callers take turns: Yamux does, by a lock of its own, and the handshake is one task."""

@@ -1,0 +1,1 @@
+"""What links between members and the square of strangers share of QUIC."""
