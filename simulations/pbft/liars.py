@@ -19,6 +19,7 @@ from meshos.consensus.pbft.codec import decode, encode
 from meshos.consensus.pbft.messages import (
     Blocks,
     Body,
+    Checkpoints,
     ChunkOf,
     Message,
     NewView,
@@ -91,6 +92,8 @@ class Liar:
         self._kept: list[bytes] = []
         self._voted: set[tuple[int, int, int]] = set()
         self._wrong: dict[tuple[int, int, int], Block] = {}
+        self._oldest: Checkpoints | None = None
+        self._asked = 0  # for a state
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
@@ -141,6 +144,7 @@ class Liar:
             Status: self._status,
             Blocks: self._blocks,
             Body: self._body,
+            Checkpoints: self._checkpoints,
             ChunkOf: self._chunk,
             Seen: self._seen,
         }
@@ -251,6 +255,17 @@ class Liar:
             return message
         header = replace(message.block.header, time_ms=message.block.header.time_ms + 1)
         return Body(Block(header, message.block.requests))
+
+    def _checkpoints(self, to: NodeId, message: Checkpoints) -> Checkpoints:
+        """Genuine and of no use, two times of three: the oldest state that it was ever asked for, or epochs that lead to none."""
+        if "false states" not in self.habits:
+            return message
+        self._asked += 1
+        if self._oldest is None and message.checkpoint is not None:
+            self._oldest = message
+        if self._oldest is None or self._asked % 3 == 0:
+            return message
+        return self._oldest if self._asked % 3 == 1 else Checkpoints(self._oldest.steps or message.steps, None)
 
     def _chunk(self, to: NodeId, message: ChunkOf) -> ChunkOf:
         return replace(message, data=self._garbage(message.data)) if self._has("false states", 0.7) else message
