@@ -81,7 +81,7 @@ class Door:
 
     def seeds(self) -> Sequence[SeedEntry]:
         """This node first, then one of each organisation, then the rest."""
-        alive = [member for member in self._members() if member.state == "alive" and member.routable]
+        alive = [member for member in self._members() if member.state == "alive" and member.routable and member.facts.link]
         seen: set[str] = set()
         firsts: list[MemberView] = []
         others: list[MemberView] = []

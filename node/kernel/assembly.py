@@ -56,9 +56,12 @@ from meshos.protocols.ledger.registrar import MACHINE as REGISTRAR
 from meshos.protocols.ledger.registrar import Registrar
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.commands import Certified
+from meshos.protocols.membership.lane import MACHINE as LANE
+from meshos.protocols.membership.lane import Lane
 from meshos.protocols.membership.machine import Membership, Seed
 from meshos.protocols.membership.machine import domain as membership_domain
 from meshos.protocols.membership.probing import PROBE_PROTOCOL
+from meshos.protocols.membership.reach import GOSSIP
 from meshos.protocols.membership.revocations import PROTOCOL as REVOCATIONS
 from meshos.protocols.membership.revocations import Held, Revocations
 from meshos.protocols.membership.statements import NodeFacts
@@ -217,6 +220,7 @@ def assemble(outside: Outside) -> Assembly:
         routable=own_routable,
         wall_ms=outside.wall_ms,
         behind=lambda: ledger.core.behind,
+        leaf=bool(outside.facts.anchors),
     )
     leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
     tasks = TaskServices(
@@ -292,7 +296,11 @@ def assemble(outside: Outside) -> Assembly:
     to_link = (MEMBERSHIP, PROBE_PROTOCOL)  # what the node needs too that votes until the next checkpoint, of one that has left
     of_members = (REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT)
     allowed = {**dict.fromkeys(to_link, any_linked), **dict.fromkeys(of_members, not_left), LEADER: own_only, SEAT: own_only}
-    listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_linked)}
+    listeners = {
+        protocol_of(GROUP): Listener(ORG, own_only),
+        PBFT: Listener(LEDGER, any_linked),
+        GOSSIP: Listener(LANE, any_linked),
+    }
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window), partial(record_lifetime, window))
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP, KEEP_SEAT)
@@ -302,6 +310,7 @@ def assemble(outside: Outside) -> Assembly:
         "flows": flows,
         "rpc": rpc,
         "membership": membership,
+        LANE: Lane(membership, outside.verifier),
         ORG: org,
         LEDGER: ledger,
         **payment_machines(

@@ -17,6 +17,7 @@ from meshos.ids import NodeId
 from meshos.protocols.membership.judgement import Judgement
 from meshos.protocols.membership.limits import STORED_PEERS, STORED_PEERS_S, SYNCS
 from meshos.protocols.membership.member import Member
+from meshos.protocols.membership.reach import Reach
 from meshos.protocols.membership.state import State
 from meshos.protocols.membership.timers import Timer, call_off
 from meshos.storage.store import View
@@ -46,8 +47,11 @@ class SyncArgument:
 class Syncing:
     """``ping_lost(member)`` looks whether a dead member is there again."""
 
-    def __init__(self, state: State, judgement: Judgement, seeds: Sequence[Seed], view: View, ping_lost: Callable[[Member], None]) -> None:
+    def __init__(
+        self, state: State, reach: Reach, judgement: Judgement, seeds: Sequence[Seed], view: View, ping_lost: Callable[[Member], None]
+    ) -> None:
         self._state = state
+        self._reach = reach
         self._judgement = judgement
         self._ping_lost = ping_lost
         me = state.table.me
@@ -125,8 +129,8 @@ class Syncing:
         if not len(ring) or not self.joined:
             seeds = list(self.seeds)
             return seeds[int(state.rng.random() * len(seeds))] if seeds else None
-        found = ring.sample(1)
-        return found[0].node if found else None
+        found = self._reach.partner()
+        return None if found is None else found.node
 
     def _sync(self, peer: NodeId) -> None:
         state = self._state
@@ -152,10 +156,12 @@ class Syncing:
         if not lost:
             return
         chosen = lost[int(state.rng.random() * len(lost))]
-        if isinstance(chosen, Member):
-            self._ping_lost(chosen)
-        else:
+        if not isinstance(chosen, Member):
             self._sync(chosen)
+        elif self._reach.touches(chosen):
+            self._ping_lost(chosen)
+        elif state.anchors:
+            self._sync(chosen.node)  # a leaf pings its anchors alone; it can dial whoever is no leaf
 
     def _store_peers(self) -> None:
         """Write down some addresses, for a restart without seeds."""
@@ -163,7 +169,7 @@ class Syncing:
         if state.now - self._stored < STORED_PEERS_S:
             return
         self._stored = state.now
-        rows = [[member.node, member.facts.link] for member in state.table.ring.sample(STORED_PEERS)]
+        rows = [[member.node, member.facts.link] for member in state.table.ring.sample(STORED_PEERS) if member.facts.link]
         if rows:
             state.out.append(Persist((Put(PEERS_KEY, cbor.encode(rows)),)))
 
