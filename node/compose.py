@@ -159,8 +159,10 @@ class Node:
                 "receipts": self.assembly.receipts.statistics,
                 "registrar": self.assembly.registrar.statistics,
                 "gossip": self.gossip.statistics,
+                "lane": self.assembly.lane.statistics,
                 "links": self.links.statistics,
                 "turns": self.hosting.turns.statistics,
+                "loop": lambda: {"tasks": trio.lowlevel.current_statistics().tasks_living},
                 **({} if self.square is None else {"square": self.square.statistics}),
                 **({} if self.recording is None else {"recorder": self.recording.statistics}),
             }

@@ -145,6 +145,7 @@ class Assembly:
 
     machines: Mapping[str, Machine]
     membership: Membership
+    lane: Lane
     rpc: Rpc
     flows: Flows
     directory: Directory
@@ -305,12 +306,13 @@ def assemble(outside: Outside) -> Assembly:
     directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window), partial(record_lifetime, window))
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP, KEEP_SEAT)
     registrar = Registrar(me, org, window, org.replica.view, now=outside.now)
+    lane = Lane(membership, outside.verifier)
     receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take)
     machines: dict[str, Machine] = {
         "flows": flows,
         "rpc": rpc,
         "membership": membership,
-        LANE: Lane(membership, outside.verifier),
+        LANE: lane,
         ORG: org,
         LEDGER: ledger,
         **payment_machines(
@@ -324,6 +326,7 @@ def assemble(outside: Outside) -> Assembly:
     return Assembly(
         machines,
         membership,
+        lane,
         rpc,
         flows,
         directory,
