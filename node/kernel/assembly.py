@@ -11,7 +11,6 @@ from functools import partial
 
 from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.commitments import least_version
-from meshos.consensus.ledger.parameters import PARAMETERS
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.org.replicated import GROUP, OrgState
@@ -23,14 +22,38 @@ from meshos.consensus.raft.replica import Replica, protocol_of
 from meshos.crypto.signing import Verifier
 from meshos.effects import Machine
 from meshos.errors import MeshError
-from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
 from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.agents import AgentFlows
+from meshos.node.kernel.asking import (
+    ASK_DIRECTORY,
+    ASK_LEDGER,
+    ASK_ORG,
+    ASK_PAYING,
+    CALL,
+    CALLED_OFF,
+    DELIVER,
+    DEPLOY,
+    KEEP_GROUP,
+    KEEP_SEAT,
+    ORG_NODES,
+    PROCESSES,
+    RECOVER,
+    REMOVE_NODE,
+    SEND,
+    SETTLE,
+    TIDY,
+    UNDEPLOY,
+    ask_directory,
+    ask_ledger,
+    ask_org,
+    ask_paying,
+    send_transaction,
+)
 from meshos.node.kernel.group import GroupFlows, revoked_of
 from meshos.node.kernel.leading import Leading
-from meshos.node.kernel.ledger import replica_of
+from meshos.node.kernel.ledger import directory_caps, record_lifetime, replica_of
 from meshos.node.kernel.news import DecisionNews
 from meshos.node.kernel.payments import STORED as PAYMENTS_STORED
 from meshos.node.kernel.payments import USUAL, Terms, payment_machines
@@ -39,9 +62,7 @@ from meshos.node.kernel.watch import END, START, Watch
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.presets import Timing
 from meshos.protocols.directory.checking import Checker
-from meshos.protocols.directory.commands import MACHINE as DIRECTORY_MACHINE
 from meshos.protocols.directory.embedder import Embedder
-from meshos.protocols.directory.holdings import a_day, uncapped
 from meshos.protocols.directory.machine import Directory
 from meshos.protocols.directory.parts import Measures, Parts, unmeasured
 from meshos.protocols.directory.record import PROTOCOL as DIRECTORY
@@ -54,7 +75,6 @@ from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
 from meshos.protocols.ledger.quarantine import Barred, barred_by
 from meshos.protocols.ledger.registrar import MACHINE as REGISTRAR
 from meshos.protocols.ledger.registrar import Registrar
-from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.lane import MACHINE as LANE
 from meshos.protocols.membership.lane import Lane
@@ -69,7 +89,6 @@ from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
 from meshos.protocols.membership.sync import CheckCertificate
 from meshos.protocols.membership.sync import services as membership_services
 from meshos.protocols.payments.books import OrgBooks
-from meshos.protocols.payments.commands import PAYING
 from meshos.protocols.rpc.casting import Listener
 from meshos.protocols.rpc.limits import SERVED
 from meshos.protocols.rpc.machine import Rpc
@@ -91,13 +110,6 @@ assert FLOWS >= 2 * SERVED, "peers' requests leave room for the API's and the no
 
 BODIES = {TASK: MAX_ARGUMENTS_BYTES + HEAD_BYTES + 4}
 """The protocols whose requests may be larger than 1 MiB."""
-
-CALL, CALLED_OFF, DEPLOY, UNDEPLOY = "call", "call-off", "deploy", "undeploy"
-PROCESSES, ORG_NODES, REMOVE_NODE = "agents-processes", "org-nodes", "org-remove-node"
-DELIVER, SETTLE, TIDY = "receipts-deliver", "calls-settle", "agents-tidy"
-RECOVER, KEEP_GROUP, KEEP_SEAT = "tasks-recover", "org-keep-group", "org-keep-seat"
-ASK_ORG, ASK_DIRECTORY, ASK_LEDGER, SEND, ASK_PAYING = "ask-org", "ask-directory", "ask-ledger", "send-transaction", "ask-paying"
-"""For whoever stands outside: put one command to the machine, give its answer."""
 
 STORED = ("membership", "org", "directory", LEDGER, *PAYMENTS_STORED)
 """The machines that have a disk."""
@@ -342,43 +354,6 @@ def assemble(outside: Outside) -> Assembly:
         barred,
         registrar,
     )
-
-
-def directory_caps(window: ReplicaLedger) -> tuple[int, int]:
-    """What the ledger's parameters say of how many records are held."""
-    now = None if window.restoring else PARAMETERS.read(window, b"")
-    return uncapped() if now is None else (now["directory-max-records"], now["directory-max-records-per-org"])
-
-
-def record_lifetime(window: ReplicaLedger) -> float:
-    """What they say of how many seconds a record lives."""
-    now = None if window.restoring else PARAMETERS.read(window, b"")
-    return a_day() if now is None else now["directory-record-ttl-ms"] / 1000
-
-
-async def ask_org(command: object) -> object:
-    """The Flow ``ASK_ORG``."""
-    return await Propose[object](command)
-
-
-async def ask_directory(command: object) -> object:
-    """The Flow ``ASK_DIRECTORY``."""
-    return await Propose[object](command, to=DIRECTORY_MACHINE)
-
-
-async def ask_ledger(command: object) -> object:
-    """The Flow ``ASK_LEDGER``."""
-    return await Propose[object](command, to=LEDGER)
-
-
-async def send_transaction(send: object) -> object:
-    """The Flow ``SEND``: in the name of this node."""
-    return await Propose[object](send, to=TRANSACTIONS)
-
-
-async def ask_paying(command: object) -> object:
-    """The Flow ``ASK_PAYING``."""
-    return await Propose[object](command, to=PAYING)
 
 
 def any_linked(peer: Peer) -> bool:
