@@ -71,6 +71,8 @@ VERSION = version("meshos")
 LOAD_STEP_PERMILLE = 100
 """A change of load smaller than this is not worth telling the mesh."""
 LEAVE_S = 5.0
+SLEPT_S = 5.0
+"""After a longer sleep nobody knows which connections are still there: routers and peers forget."""
 TIME_S = 10.0
 """How often machines are told the wall time."""
 
@@ -354,7 +356,12 @@ class Node:
 
     async def _tell_time(self) -> None:
         """Tell the organisation's state and the ledger what the wall clock shows: it may be set, and this machine may have slept."""
+        slept = asleep_s()
         while True:
+            if asleep_s() - slept > SLEPT_S:
+                slept = asleep_s()
+                logger.warning("slept", extra={"seconds": round(slept)})
+                self.links.renew()
             wall_ms = int(time.time() * 1000)
             self.host.deliver(ORG, WallTime(wall_ms))
             self.host.deliver(LEDGER, LedgerWallTime(wall_ms))
@@ -368,6 +375,11 @@ class Node:
         with trio.move_on_after(LEAVE_S):
             await self.left.wait()
         await self.links.leave()
+
+
+def asleep_s() -> float:
+    """For how many seconds this machine has been suspended since it was started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _key_of(sign: Sign) -> str:

@@ -319,7 +319,7 @@ def assemble(outside: Outside) -> Assembly:
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP, KEEP_SEAT)
     registrar = Registrar(me, org, window, org.replica.view, now=outside.now)
     lane = Lane(membership, outside.verifier)
-    receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take)
+    receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take, lambda: ledger.core.behind)
     machines: dict[str, Machine] = {
         "flows": flows,
         "rpc": rpc,

@@ -39,6 +39,9 @@ from meshos.protocols.membership.timers import Timer
 from meshos.protocols.membership.voice import Voice
 from meshos.storage.store import View
 
+AWAY_S = 60.0
+"""Who has heard nobody for so long was away; in a mesh of two a member is probed every second."""
+
 GOSSIPED_FROM_A_SYNC = 16
 """News of one page of a sync that is gossiped on; more than that is catching up, which the others do by syncs of their own."""
 
@@ -50,7 +53,7 @@ class Membership:
 
     ``mine`` names this node, its organisation and its certificate. ``domain`` is what statements are signed for, the same at
     every node of a mesh: ``domain(genesis_hash)``. ``view`` is the machine's own store. ``subscribers`` are told ``MemberChanged``,
-    ``MemberForgotten``, ``NoteReceived`` and ``LeaveCompleted``.
+    ``MemberForgotten``, ``NoteReceived``, ``Returned`` and ``LeaveCompleted``.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Membership:
         self._gossip_timer: Timer | None = None
         self._news, self._user_news = state.queue.membership.at, state.queue.user.at
         self._started = self._begun = False
+        self._heard: float | None = None  # when a datagram last came
         self._handlers: dict[type, Callable[[object], None]] = self._all_handlers()
 
     # -- the machine -------------------------------------------------------------------------------------------------
@@ -237,6 +241,9 @@ class Membership:
     def _datagram(self, event: ev.DatagramReceived) -> None:
         state = self._state
         sender = event.sender
+        if self._heard is not None and state.now - self._heard > AWAY_S:
+            state.tell(ev.Returned(state.now - self._heard))
+        self._heard = state.now
         member = self._table.members.get(sender)
         if member is not None:
             member.heard = state.now

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
 import pytest
 
@@ -19,20 +20,23 @@ from meshos.protocols.membership.machine import Membership
 from meshos.protocols.membership.reach import GOSSIP
 from meshos.simulations.mesh import SEEDS, Mesh
 from meshos.simulations.run import node_ids
-from meshos.simulations.world import World
+from meshos.simulations.world import SimNode, World
 from tests.membership.lone import Lone
 from tests.membership.mesh import facts, org
 
 LEAF = NodeId("leaf")
+
+Observer: TypeAlias = Callable[[SimNode, str, object, list[object]], None]
 
 
 def leaf_facts(*anchors: str) -> codec.NodeFacts:
     return replace(facts(LEAF, org(1)), gossip="", link="", anchors=tuple(map(NodeId, anchors)))
 
 
-def begun(count: int, leaves: int, seed: int = 1, orgs: int = 6) -> Mesh:
+def begun(count: int, leaves: int, seed: int = 1, orgs: int = 6, observer: Observer | None = None) -> Mesh:
     """A mesh of which the last ``leaves`` cannot be dialled. A datagram to one of them is a violation (``World.send_datagram``)."""
     world = World(seed)
+    world.observer = observer
     mesh = Mesh(world, count, timing=LAN, orgs=orgs, whole=False, leaves=node_ids(count)[count - leaves :])
     for node in world.nodes.values():
         node.start()
@@ -137,6 +141,26 @@ def test_a_leaf_whose_network_was_gone_for_minutes_is_dead_and_comes_back(seed: 
     mesh.world.run(mesh.world.now + 300)
     mesh.world.network.faults.cut -= pairs
     until(mesh, lambda: all_see(mesh), 90)
+
+
+def test_who_was_away_is_told_for_how_long_and_nobody_else() -> None:
+    told: list[tuple[NodeId, float]] = []
+
+    def look(node: SimNode, machine: str, event: object, effects: list[object]) -> None:
+        if isinstance(event, ev.Returned):
+            told.append((node.name, event.seconds))
+
+    mesh = begun(6, 1, observer=look)
+    until(mesh, lambda: all_see(mesh), 30)
+    leaf = max(mesh.leaves)
+    pairs = {pair for node in mesh.ids if node != leaf for pair in ((node, leaf), (leaf, node))}
+    mesh.world.network.faults.cut |= pairs
+    mesh.world.run(mesh.world.now + 600)
+    mesh.world.network.faults.cut -= pairs
+    until(mesh, lambda: bool(told), 90)
+    mesh.world.run(mesh.world.now + 30)
+    ((who, seconds),) = told
+    assert who == leaf and 590 < seconds < 690
 
 
 def test_the_first_anchors_are_the_seeds() -> None:
