@@ -49,7 +49,7 @@ class MembershipChecker:
 
     def _leaf_changed(self, node: SimNode, event: MemberChanged) -> None:
         """Anchors are members that can be dialled, and not the leaf itself."""
-        if event.node == node.name and event.facts.anchors != self._anchors.get(node.name, event.facts.anchors):
+        if event.facts.anchors != self._anchors.get(event.node, event.facts.anchors):
             node.world.visited(LEAVES[0])
         self._anchors[event.node] = event.facts.anchors
         if event.state != event.before and "dead" in (event.state, event.before):
