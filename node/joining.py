@@ -35,7 +35,7 @@ FURTHER = 6
 ADMISSION_S, ELSEWHERE_S = 60.0, 15.0
 """How long it waits to be admitted where nodes vote by themselves, at the last node that was named, and at each before it."""
 POLL_S = 0.5
-PROOF_S, PROOF_POLL_S = 1.0, 0.1
+PROOF_S, PROOF_POLL_S = 0.5, 0.1
 """How long it waits for the block that proves an admission: the next one, which a quiet mesh does not make."""
 
 
@@ -95,8 +95,8 @@ async def learn(places: Sequence[Where], expected: str) -> Learned:
     newest = max((answer for _, answer in shown), key=lambda answer: answer.height).client
     seeds = _merged(answer.seeds for _, answer in shown)
     if len(seeds) < FEW_SEEDS:
-        told = [*genesis.bootstrap, *(other for _, answer in shown for other in answer.others)]
-        further = await _asked(_others(told, places), genesis.hash.hex(), GRACE_S, most_s=GRACE_S)
+        named = [*genesis.bootstrap, *(other for _, answer in shown for other in answer.others)]
+        further = await _asked(_others(named, places), genesis.hash.hex(), GRACE_S, most_s=GRACE_S)
         seeds = _merged([seeds, *(answer.seeds for _, answer in further if isinstance(answer, _Shown))])
     passed = tuple((place, answer) for place, answer in found if isinstance(answer, MeshError))
     return Learned(genesis, newest.head, newest.trusted.validators.n, tuple(place for place, _ in shown), seeds, passed)

@@ -138,8 +138,8 @@ def _invite_guest(config: "NodeConfig", genesis: "Genesis", application: str, ho
 
     asked = applying.read(application, genesis.hash)
     guest, key, root = OrgDid(asked.did), public_key_of_multikey(asked.root), folder.open_root(config)
-    meant = {"host": config.org, "guest": guest, "key": key}
-    token = guests.invite_guest(root, genesis_hash=genesis.hash, **meant, now=time.time(), lifetime_s=hours * HOUR_S)
+    now, lifetime_s = time.time(), hours * HOUR_S
+    token = guests.invite_guest(root, genesis_hash=genesis.hash, host=config.org, guest=guest, key=key, now=now, lifetime_s=lifetime_s)
     if as_json:
         document("org-invite", {"invitation": token, "org": config.org, "guest": guest, "hours": hours})
         return

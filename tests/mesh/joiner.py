@@ -53,10 +53,16 @@ class Joiner:
 
     def mesh(self, *words: object) -> str:
         """What a command to its own node prints; it must say yes."""
-        env = {"MESH_NODE": f"http://{load(self.place).api}", "MESH_API_KEY": (self.place / "api-key").read_text().strip()}
-        done = self._run(list(map(str, words)), self._clean | env)
+        done = self._run(list(map(str, words)), self._clean | self._own())
         assert done.returncode == 0, (words, done)
         return done.stdout
+
+    def status(self) -> str:
+        """What ``mesh status`` prints, which says no where something is wrong with the node."""
+        return self._run(["status"], self._clean | self._own()).stdout
+
+    def _own(self) -> dict[str, str]:
+        return {"MESH_NODE": f"http://{load(self.place).api}", "MESH_API_KEY": (self.place / "api-key").read_text().strip()}
 
     def _run(self, words: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         command = [*self._within, sys.executable, "-m", "meshos.node.cli.main", *words]

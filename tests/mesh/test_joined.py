@@ -86,7 +86,7 @@ def test_it_is_expelled_and_comes_back_when_people_vote_for_it(wanderer: Joiner,
     vote_for(net, net.must("propose", motion, "--org", "alpha").strip())
     until(lambda: not any(row(net, org) for org in FOUNDERS), "it is expelled, and is there")
     problem = "waits for admission"
-    until(lambda: problem in wanderer.mesh("status"), "it does not know that it is no member")
+    until(lambda: problem in wanderer.status(), "it does not know that it is no member")
     wanderer.end()
     again(wanderer, net)
     assert calls(wanderer, agents)

@@ -87,11 +87,11 @@ def test_without_its_udp_port_it_goes_on_over_tcp_and_says_so(joiner: Joiner, ne
         link = load(joiner.place).link
         taken.bind((link.host, link.port))
         assert joiner.begin()["ready"] is True
-        assert "TCP only" in joiner.mesh("status")
+        assert "TCP only" in joiner.status()
         assert joiner.mesh("call", agents.echo, "echo", "--data", '{"text": "over TCP"}').strip()
     joiner.end()
     joiner.begin()
-    assert "TCP only" not in joiner.mesh("status")
+    assert "TCP only" not in joiner.status()
 
 
 def test_where_people_vote_it_hands_over_an_application_and_where_members_invite_it_takes_an_invitation(
