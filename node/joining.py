@@ -174,12 +174,15 @@ def _silent(what: str) -> Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who asks to be admitted: ``org`` with the root key ``root`` (Multikey), by its application and where it has one by an invitation."""
+    """Who asks to be admitted: ``org`` with the root key ``root`` (Multikey), by its application and where it has one by an invitation.
+    ``former`` is the root key that it had before, where it has rotated it: what is proven may be one block old.
+    """
 
     org: OrgDid
     root: str
     application: str
-    invitation: str | None
+    invitation: str | None = None
+    former: str | None = None
 
 
 async def be_admitted(learned: Learned, asked: Asked, waiting: Callable[[], None]) -> Admitted:
@@ -264,10 +267,11 @@ class _Visit:
         until, first = trio.current_time() + PROOF_S, 0
         while True:
             root, height = await self._root_of(asked.org)
-            if root is not None:
+            if root is not None and root != asked.former:
                 return root == asked.root
             if 0 < first < height:
-                raise wire.bad_answer(f"it says that {asked.org} is a member, and the ledger proves that it is none")
+                told = f"it says that {asked.org} is a member with this root key, and the ledger proves that it is not"
+                raise wire.bad_answer(told)
             first = first or height
             if trio.current_time() > until:
                 return None

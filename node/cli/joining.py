@@ -101,7 +101,8 @@ def join(
         config = _new(learned, did_of(str(org), kind), name, directory, region or "local", host)
     root = _made(config, learned)
     application = applying.of_folder(config, learned.genesis, root)
-    _be_admitted(learned, config, joining.Asked(config.org, multikey(root.public), application, invitation))
+    asked = joining.Asked(config.org, multikey(root.public), application, invitation, _former(config))
+    _be_admitted(learned, config, asked)
     if not only_admission:
         _run(config, root, as_json)
     elif as_json:
@@ -186,6 +187,19 @@ def _made(config: "NodeConfig", learned: "Learned") -> "SigningKey":
     elif folder.read_genesis(config.genesis).hash != genesis.hash:
         raise Refused("wrong-genesis", f"the node in {config.dir} belongs to another mesh", hint="give another --dir")
     return root
+
+
+def _former(config: "NodeConfig") -> str | None:
+    """The root key (Multikey) before the last rotation in this folder, if there was one."""
+    from meshos.crypto.keys import multikey
+    from meshos.crypto.keystore import FileKeyStore
+    from meshos.node import folder
+    from meshos.node.cli.rotating import OLD_ROOT
+
+    path = config.dir / OLD_ROOT
+    if not path.exists():
+        return None
+    return multikey(folder.exported(FileKeyStore.open(path, folder.passphrase_of(config)), folder.ROOT_KEY).public)
 
 
 def _be_admitted(learned: "Learned", config: "NodeConfig", asked: "joining.Asked") -> None:

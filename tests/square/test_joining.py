@@ -165,7 +165,7 @@ async def test_where_few_are_told_other_nodes_are_asked_and_what_is_no_address_i
 
 
 def asks(org: OrgDid = NEWCOMER, root: str = NEW_ROOT) -> Asked:
-    return Asked(org, root, "an application", None)
+    return Asked(org, root, "an application")
 
 
 async def admitted(*places: Where, asked: Asked | None = None, genesis: Genesis = GENESIS) -> joining.Admitted:
@@ -191,6 +191,12 @@ async def test_who_is_a_member_by_another_root_key_is_refused_whatever_the_node_
     assert caught.value.name == "already-a-member" and "the ledger proves" in caught.value.detail
 
 
+async def test_who_has_rotated_its_root_key_in_the_newest_block_is_not_refused(nursery: trio.Nursery, hasty: None) -> None:
+    place = await served(nursery)
+    rotated = Asked(FOUNDER, NEW_ROOT, "an application", former=GENESIS.orgs[0].root_key)
+    assert await admitted(place, asked=rotated) == joining.Admitted(False, (place,))
+
+
 async def test_what_no_block_can_prove_yet_is_said_to_be_a_nodes_word(nursery: trio.Nursery, hasty: None) -> None:
     place, other = await served(nursery), await served(nursery, of=mesh("abcd", blocks=False))
     assert await admitted(place, other) == joining.Admitted(False, (place, other))
@@ -204,7 +210,7 @@ async def test_a_node_that_calls_somebody_a_member_and_shows_a_later_block_witho
 
     with pytest.raises(Refused) as caught:
         await admitted(await served(nursery, lies={proof.NAME: goes_on}))
-    assert caught.value.name == "square-bad-answer" and "proves that it is none" in caught.value.detail
+    assert caught.value.name == "square-bad-answer" and "the ledger proves that it is not" in caught.value.detail
 
 
 async def test_a_node_that_only_promises_holds_nobody_up_and_the_next_one_admits(nursery: trio.Nursery, hasty: None) -> None:
