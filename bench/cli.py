@@ -15,6 +15,7 @@ from meshos.node.runtime.matrix_threads import load_numpy
 
 BENCHMARKS = {
     "testnet": "how long a 4-org testnet takes to be ready, and what a node weighs",
+    "join": "one command from an empty folder to the first call of a new member, step by step",
     "calls": "a trivial tool called across organisations, beside the same tool over one warm MCP session",
     "links": "a frame over a link, on TLS and on QUIC, beside bare TLS, bare aioquic and py-libp2p",
     "churn": "connects, disconnects and kills for two hours: what is left behind on a node",

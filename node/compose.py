@@ -47,6 +47,7 @@ from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.quic import QuicPath
 from meshos.node.runtime.links.tcp import TcpPath
+from meshos.node.runtime.udp import why_taken
 from meshos.node.strangers import door_of, open_square
 from meshos.node.trusting import Trusting
 from meshos.presets import PRESETS
@@ -129,7 +130,10 @@ class Node:
         link = self.config.link
         credentials = self.trusting.credentials()
         paths: list[TcpPath | QuicPath] = [TcpPath(credentials, link.host, link.port, self._address_of, proved=self._proved)]
-        if self.config.links_on_quic:
+        self.no_quic = why_taken(link.host, link.port) if self.config.links_on_quic else ""
+        if self.no_quic:
+            logger.warning("no-quic", extra={"port": link.port, "why": self.no_quic})
+        elif self.config.links_on_quic:
             paths.append(QuicPath(credentials, link.host, link.port, self._address_of, proved=self._proved))
         self.links = Links(opened.me, self.genesis.hash, paths, self._from_links, self._at_turn_end)
         egress = EgressPolicy.of([*self.config.egress_allow, *(LOOPBACK if self.genesis.testnet else ())])
@@ -297,7 +301,7 @@ class Node:
         try:
             await self.nursery.start(self.links.run)
         except* OSError as errors:  # it comes out of the nursery that the links run in
-            detail = f"port {config.link.port} on {config.link.host} cannot be had: {first_of(errors)}"
+            detail = f"TCP port {config.link.port} on {config.link.host} cannot be had: {first_of(errors)}"
             raise Refused("port-taken", detail, hint="end what uses it, or choose another") from errors
         await self.nursery.start(self.gossip.run)
         if self.genesis.testnet:
@@ -341,8 +345,10 @@ class Node:
         self.nursery.start_soon(keep_keys, self.ring, config.api_keys)
 
     def _problems(self) -> Sequence[str]:
-        here = () if self.square is None or not self.square.problem else (self.square.problem,)
-        return (*self.trusting.problems(), *here)
+        link = self.config.link
+        links = f"its links go over TCP only: UDP port {link.port} on {link.host} cannot be had ({self.no_quic})" if self.no_quic else ""
+        square = "" if self.square is None else self.square.problem
+        return (*self.trusting.problems(), *(problem for problem in (links, square) if problem))
 
     async def _tell_load(self) -> None:
         """Tell the mesh how busy this machine is, when that has changed."""
