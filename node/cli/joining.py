@@ -22,7 +22,7 @@ import typer
 
 from meshos.errors import BadInput, Failed, MeshError, Refused
 from meshos.ids import ORG_KINDS
-from meshos.node.cli.init import API_PORT, DEFAULT_DIR, GOSSIP_PORT, LINK_PORT, DirOption, configured, did_of
+from meshos.node.cli.init import API_PORT, DEFAULT_DIR, GOSSIP_PORT, LINK_PORT, DirOption, LeafFlag, configured, did_of
 from meshos.node.cli.output import JsonFlag, document, note, ok, progress, say, warn
 from meshos.node.cli.own_address import is_own, towards
 
@@ -70,6 +70,7 @@ def join(
     host: Annotated[
         str | None, typer.Option(help="The address that others reach it at; the one that leads to the mesh if not given.")
     ] = None,
+    leaf: LeafFlag = False,
     only_admission: Annotated[bool, typer.Option("--no-run", help="Stop once the organisation is admitted.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -98,7 +99,7 @@ def join(
     if not only_admission:
         threading.Thread(target=_load_node, name="load", daemon=True).start()
     if config is None:
-        config = _new(learned, did_of(str(org), kind), name, directory, region or "local", host)
+        config = _new(learned, did_of(str(org), kind), name, directory, region or "local", host, leaf=leaf)
     root = _made(config, learned)
     application = applying.of_folder(config, learned.genesis, root)
     asked = joining.Asked(config.org, multikey(root.public), application, invitation, _former(config))
@@ -138,14 +139,16 @@ def _check_same(config: "NodeConfig", given: Mapping[str, str | None]) -> None:
             raise BadInput("node-differs", told, hint=hint)
 
 
-def _new(learned: "Learned", org: "OrgDid", name: str | None, directory: Path, region: str, host: str | None) -> "NodeConfig":
+def _new(
+    learned: "Learned", org: "OrgDid", name: str | None, directory: Path, region: str, host: str | None, *, leaf: bool
+) -> "NodeConfig":
     place = learned.places[0]
     listen = host or towards(place.host, place.port)
     if not is_own(listen):
         listen = ANYWHERE  # a router's address, say, which leads here
     seeds = [f"{seed.node},{seed.gossip},{seed.link}" for seed in learned.seeds]
-    made = configured(org, name, directory, region, listen, _free_ports(listen), seeds)
-    return made if host is None else replace(made, advertise=host)
+    made = configured(org, name, directory, region, listen, _free_ports(listen), seeds, leaf=leaf)
+    return made if host is None or leaf else replace(made, advertise=host)
 
 
 def _tell_mesh(learned: "Learned", expected: str) -> None:

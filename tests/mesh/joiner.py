@@ -15,8 +15,9 @@ from tests.mesh.testnet import until
 class Joiner:
     """The organisation ``name``, which joins at ``address``. ``within`` are the words that go before each command."""
 
-    def __init__(self, name: str, place: Path, address: str, within: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, place: Path, address: str, within: Sequence[str] = (), options: Sequence[str] = ()) -> None:
         self.name, self.place, self.address = name, place, address
+        self._options = list(options)
         self.child: subprocess.Popen[bytes] | None = None
         self._within = list(within)
         self._clean = {key: value for key, value in os.environ.items() if not key.startswith("MESH_")}
@@ -24,7 +25,7 @@ class Joiner:
     def begin(self) -> dict[str, object]:
         """Give the command; what it says once the node is ready and registered."""
         told, log = self.place.parent / "told.json", self.place.parent / "join.log"
-        words = ["join", self.address, "--org", self.name, "--dir", str(self.place), "--json"]
+        words = ["join", self.address, "--org", self.name, "--dir", str(self.place), *self._options, "--json"]
         with open(told, "wb") as out, open(log, "ab") as err:
             command = [*self._within, sys.executable, "-m", "meshos.node.cli.main", *words]
             self.child = child = subprocess.Popen(command, stdout=out, stderr=err, env=self._clean)
