@@ -18,7 +18,7 @@ import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
-import { lengthPrefixedStream } from '@libp2p/utils'
+import { lpStream } from '@libp2p/utils'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 
@@ -45,7 +45,7 @@ const node = await createLibp2p({
   connectionGater: { denyDialMultiaddr: () => false },
   services: {
     identify: identify(),
-    ping: ping(),
+    ping: ping({ maxOutboundStreams: 4 }), // Kademlia pings, too
     gossip: gossipsub(),
     dht: kadDHT({ protocol: asked.kademlia, clientMode: true, peerInfoMapper: passthroughMapper })
   }
@@ -75,7 +75,7 @@ out.ping_ms = await node.services.ping.ping(peer, { signal: patience() })
 out.answers = []
 for (const [protocol, request] of asked.ask) {
   const stream = await connection.newStream(protocol, { signal: patience() })
-  const frames = lengthPrefixedStream(stream, { maxDataLength: 1 << 20 })
+  const frames = lpStream(stream, { maxDataLength: 1 << 20 })
   await frames.write(Buffer.from(request, 'hex'), { signal: patience() })
   out.answers.push(hex(await frames.read({ signal: patience() })))
   await stream.close()
