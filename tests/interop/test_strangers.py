@@ -121,7 +121,7 @@ def test_a_did_is_resolved(net: Net, visit: dict[str, Any]) -> None:
 def test_agents_are_found(net: Net, visit: dict[str, Any]) -> None:
     value, node = answers(visit)[search.NAME], net.node("alpha").node_id
     found = search.read_answer(value, query=QUESTION, node=node, genesis_hash=genesis_of(net).hash, verifier=VERIFIER)
-    assert "echo" in [agent.record.name for agent in found.agents]
+    assert "Echo" in [agent.record.name for agent in found.agents]
 
 
 def test_it_is_told_how_one_comes_in(net: Net, visit: dict[str, Any]) -> None:
