@@ -98,7 +98,7 @@ func visit(ctx context.Context, wanted asked) (*told, error) {
 	if err != nil {
 		return nil, err
 	}
-	routing, err := dht.New(ctx, h, dht.Mode(dht.ModeClient), dht.ProtocolPrefix(prefix(wanted.Kademlia)), dht.DisableAutoRefresh())
+	routing, err := dht.New(h, dht.Mode(dht.ModeClient), dht.ProtocolPrefix(prefix(wanted.Kademlia)), dht.DisableAutoRefresh())
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,9 @@ func visit(ctx context.Context, wanted asked) (*told, error) {
 	}
 	out.Peer = info.ID.String()
 	out.Transport = h.Network().ConnsToPeer(info.ID)[0].RemoteMultiaddr().String()
-	pong := <-ping.Ping(ctx, h, info.ID)
+	pinging, enough := context.WithCancel(ctx)
+	pong := <-ping.Ping(pinging, h, info.ID)
+	enough()
 	if pong.Error != nil {
 		return nil, pong.Error
 	}
