@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.interop import programs
 from tests.mesh.conftest import bring_up, end
 from tests.mesh.testnet import EXAMPLES, Net, until
 
@@ -11,6 +12,7 @@ from tests.mesh.testnet import EXAMPLES, Net, until
 @pytest.fixture(scope="session")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
     """Four organisations, an agent that says what it is told, and some blocks."""
+    programs.any_installed()
     folder = tmp_path_factory.mktemp("interop")
     try:
         found = bring_up(folder, 4)
