@@ -23,7 +23,6 @@ const LARGE = 1 << 20;
 const folder = process.argv[2] ?? ".";
 const counts: Record<string, number> = {};
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
 function vectors(name: string): any {
   return JSON.parse(readFileSync(path(folder, name), "utf8"));
 }
