@@ -165,7 +165,9 @@ def encode_bundle(bundle: Bundle) -> bytes:
 def decode_bundle(data: bytes) -> Bundle:
     """The bundle again; raises Refused ``too-large``, ``bad-encoding``, ``bundle-malformed``, ``unknown-version``, and as its parts do."""
     match cbor.decode(data, max_bytes=MAX_BUNDLE_BYTES, max_depth=6):
-        case [int() as version, *_] if version != VERSION:
+        case [version, *_] if type(version) is not int:  # true and 1.0 are equal to 1, and are other bytes
+            pass
+        case [version, *_] if version != VERSION:
             raise Refused("unknown-version", f"a bundle of version {version}; this program knows {VERSION}")
         case [_, bytes() as genesis_hash, [*rows], header, certificate, bytes() as key, value, proof]:
             if len(genesis_hash) == 32 and len(rows) <= MAX_EPOCHS and 1 <= len(key) <= MAX_KEY_BYTES and _is_value(value):

@@ -120,6 +120,10 @@ def _forms(good: Bundle) -> Iterator[tuple[str, object]]:
     yield "a field too many", [*fields, 0]
     yield "a field too few", fields[:-1]
     yield "version 2", with_(0, 2)
+    yield "version true", with_(0, True)
+    yield "no version", with_(0, None)
+    yield "a text for a version", with_(0, "1")
+    yield "a header of version true", with_(3, [True, *header[1:]])
     yield "a genesis hash of 31 bytes", with_(1, bytes(31))
     yield "a step of two parts", with_(2, [_list(_list(fields[2])[0])[:2]])
     yield "a header of version 2", with_(3, [2, *header[1:]])
