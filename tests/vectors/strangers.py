@@ -120,8 +120,8 @@ def _application() -> str:
 
 
 def _invitation() -> str:
-    start = GENESIS.time_ms // 1_000
-    return guests.invite_guest(key_of("alpha root"), genesis_hash=GENESIS.hash, host=ME.org, guest=did_of("epsilon"), now=start)
+    start, asked = GENESIS.time_ms // 1_000, key_of("epsilon root").public
+    return guests.invite_guest(key_of("alpha root"), genesis_hash=GENESIS.hash, host=ME.org, guest=did_of("epsilon"), key=asked, now=start)
 
 
 def _questions() -> list[tuple[str, dict[str, object]]]:
