@@ -21,6 +21,7 @@ from pathlib import Path
 
 from meshos.bench.calls import deployed
 from meshos.bench.live import COMMAND, TIMEOUT_S, testnet
+from meshos.bench.machine import QUIET, calibration
 from meshos.bench.report import Report, row
 from meshos.errors import Failed
 
@@ -50,10 +51,13 @@ def measure(report: Report, *, short: bool) -> None:
         for number in range(SHORT_RUNS if short else RUNS):
             runs.append(_joined(Path(folder) / f"run{number}", f"newcomer{number}", nodes[0]["p2p"][0], agent))
     totals = [run.at["called"] for run in runs]
-    worst = max(totals)
-    report.rows.append(row("from an empty folder to the first successful call", totals, "s", bar=f"each < {BAR_S:g} s", met=worst < BAR_S))
-    for before, (step, what) in zip(("", *(name for name, _ in STEPS)), STEPS, strict=False):
-        report.rows.append(row(f"  {what}", [run.at[step] - run.at.get(before, 0.0) for run in runs], "s"))
+    worst, what = max(totals), "from an empty folder to the first successful call"
+    report.noise = max(report.noise, calibration())
+    held = worst < BAR_S or report.noise <= QUIET
+    told = "" if held else "above the bar, but not held to it: the machine was not quiet"
+    report.rows.append(row(what, totals, "s", bar=f"each < {BAR_S:g} s on a quiet machine", met=worst < BAR_S if held else None, note=told))
+    for before, (step, does) in zip(("", *(name for name, _ in STEPS)), STEPS, strict=False):
+        report.rows.append(row(f"  {does}", [run.at[step] - run.at.get(before, 0.0) for run in runs], "s"))
     report.notes.append(f"worst of {len(runs)}: {worst:.2f} s; the first, at a node whose square nobody had visited: {totals[0]:.2f} s")
     report.notes.append(", ".join(f"{name} {version}" for name, version in sorted(report.machine.versions.items())))
     report.notes.append("processor time of the command and the node that it becomes, until ready: " + _cpu([run.cpu_s for run in runs]))

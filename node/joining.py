@@ -22,7 +22,7 @@ from meshos.node.address import parse_address
 from meshos.node.runtime.square.asking import Where, dial, where
 from meshos.node.runtime.square.following import Follower, describe_mesh
 from meshos.protocols.square import join, wire
-from meshos.protocols.square.join import MEMBER, SeedEntry, Standing
+from meshos.protocols.square.join import ASKED, MEMBER, SeedEntry
 
 LEARN_S = 60.0
 """How long one node may take to show the mesh; 4 MiB of genesis and some thousand changes of the validators fit in it."""
@@ -246,7 +246,7 @@ class _Visit:
         Raises what the node refuses with, and Refused ``square-bad-answer`` if it says so and the ledger proves the contrary.
         """
         until = trio.current_time() + patience_s
-        while (await self._knock(asked)).state != MEMBER:
+        while await self._knock(asked) != MEMBER:
             waiting()
             if trio.current_time() > until:
                 told = f"{asked.org} was moved to be admitted, and the others have not agreed within {patience_s:g} s, as {self.where} says"
@@ -254,9 +254,15 @@ class _Visit:
             await trio.sleep(POLL_S)
         return await self._proof(asked)
 
-    async def _knock(self, asked: Asked) -> Standing:
+    async def _knock(self, asked: Asked) -> str:
+        """How the organisation stands to the mesh, as the node says; what it does not know yet is under way."""
         request = join.request(asked.application, asked.invitation)
-        return join.read_standing(await self.client.square.ask(join.NAME, request, timeout_s=join.TIMEOUT_S))
+        try:
+            return join.read_standing(await self.client.square.ask(join.NAME, request, timeout_s=join.TIMEOUT_S)).state
+        except Unreachable as error:
+            if error.name != "unknown-yet":
+                raise
+            return ASKED
 
     async def _proof(self, asked: Asked) -> bool | None:
         """As ``admission``, once the node has said "member".

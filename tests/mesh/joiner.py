@@ -36,6 +36,7 @@ class Joiner:
             return json.loads(text) if text.endswith("}\n") else None
 
         found: dict[str, object] = until(answer, "it never was ready")
+        assert "ready" in found, (found, log.read_text())
         return found
 
     def refused(self) -> str:
