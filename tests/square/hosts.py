@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 import trio
 
 from meshos.crypto.keys import SigningKey, node_id
-from meshos.node.runtime.square.asking import Asking, Where, dial
+from meshos.node.runtime.square.asking import Asking, dial
 from meshos.node.runtime.square.host import SquareHost
 from meshos.node.runtime.square.offer import Offer
+from meshos.node.runtime.square.places import Where
 from meshos.node.runtime.square.square import Place, Square
 from meshos.protocols.square import wire
 from meshos.protocols.square.announcements import heads_topic

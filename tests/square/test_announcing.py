@@ -22,7 +22,6 @@ from meshos.crypto.signing import Ed25519Verifier
 from meshos.errors import MeshError, Refused
 from meshos.node.runtime.square import announcing
 from meshos.protocols.square import announcements, wire
-from meshos.protocols.square.knowledge import head_of
 from tests.square import hosts
 from tests.square.hosts import HEADS, ROUTES, empty, ended, host, opened, still_serves, stranger
 from tests.square.mesh import GENESIS, ME, mesh
@@ -139,7 +138,7 @@ async def test_who_does_not_take_announcements_misses_them_and_holds_nobody_up(n
 
 
 def test_an_announced_head_proves_itself() -> None:
-    head = head_of(mesh().store)
+    head = mesh().known.head()
     assert head is not None
     said = announcements.read_head_announcement(announcements.of_head(head))
     light_client.check(light_client.begin(GENESIS), said, Ed25519Verifier())

@@ -18,8 +18,9 @@ from libp2p.stream_muxer.mplex.mplex import MPLEX_PROTOCOL_ID, Mplex
 from multiaddr import Multiaddr
 
 from meshos.errors import MeshError, Refused, Unreachable
-from meshos.node.runtime.square.asking import Where, dial, where
+from meshos.node.runtime.square.asking import dial
 from meshos.node.runtime.square.following import Follower, describe_mesh
+from meshos.node.runtime.square.places import Where, where
 from meshos.node.runtime.square.square import Square
 from meshos.protocols.square import describe, wire
 from tests.square.hosts import ECHO, empty, host, opened, port, still_serves, stranger

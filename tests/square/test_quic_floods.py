@@ -12,8 +12,8 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 
 from meshos.node.runtime.quic.limits import CRYPTO_BYTES, DATAGRAM_BYTES, DATAGRAMS, FRAMES
 from meshos.node.runtime.square import limits
-from meshos.node.runtime.square.quic import Endpoint
 from meshos.node.runtime.square.quic_core import Core, configuration
+from meshos.node.runtime.square.quic_endpoint import Endpoint
 from meshos.node.runtime.square.square import Square
 from meshos.protocols.square import wire
 from tests.links.quic_stranger import ByHand, crypto
@@ -183,7 +183,7 @@ async def test_garbage_takes_nothing_from_who_is_known(nursery: trio.Nursery, mo
             for _ in range(400):
                 await noisy.sendto(b"\xc0\x00\x00\x00\x01\x08" + bytes(1_194), ("127.0.0.1", port(of)))
                 await trio.sleep(0)
-        await until(lambda: not endpoint(of).unknown.allows(trio.current_time(), 1))
+        await until(lambda: not endpoint(of).unknown.take(trio.current_time()))
         with trio.fail_after(3):
             assert await asking.ask(ECHO, ASK)
 
