@@ -61,6 +61,8 @@ UNTAKEN_BYTES, UNTAKEN_AN_ADDRESS_BYTES = 16 * KIB * KIB, 4 * KIB * KIB
 
 FRAMES_A_DATAGRAM = 256
 """Of QUIC: some 30 are the most that an honest peer packs; 1,200 fit, at a microsecond or more each."""
+FRAMES_A_TURN = 256
+"""Of QUIC, taken before other tasks have their turn: some 5 ms at most."""
 FRAMES_A_PACKET = 8
 """So many more frames of QUIC count as a packet more: aioquic takes up to 20 microseconds for one."""
 IDS_RETIRED = 64
@@ -100,4 +102,5 @@ assert ANSWER_BYTES / WRITE_S < 64 * KIB  # bytes a second: a slow path may stil
 assert 8 * (ANSWER_BYTES + KIB) <= 2 * UNTAKEN_AN_ADDRESS_BYTES <= UNTAKEN_BYTES
 assert READ_BYTES < UNACKNOWLEDGED_BYTES < ALL_UNACKNOWLEDGED_BYTES
 assert PACKETS_A_SECOND < ADDRESS_PACKETS_A_SECOND < ALL_PACKETS_A_SECOND and ADDRESS_PACKETS_SAVED < ALL_PACKETS_SAVED
+assert FRAMES_A_DATAGRAM <= FRAMES_A_TURN
 assert EVICTABLE_S < IDLE_S < LIFETIME_S

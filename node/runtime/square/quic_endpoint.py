@@ -62,9 +62,14 @@ class Endpoint:
         while True:
             await trio.lowlevel.wait_readable(raw)
             touched: dict[QuicMuxed, None] = {}
+            frames = 0
             for data, address in self._batch():
                 if len(data) <= LARGEST_BYTES and (muxed := self._take(data, address)) is not None:
                     touched[muxed] = None
+                    frames += muxed.core.frames_of_last
+                    if frames > limits.FRAMES_A_TURN:
+                        frames = 0
+                        await trio.lowlevel.checkpoint()
             for muxed in touched:
                 muxed.send()
             await trio.lowlevel.checkpoint()

@@ -70,6 +70,7 @@ class QuicMuxed:
         if self.closed.is_set():
             raise Over("the connection is over")
         stream = QuicStream(self, self.core.get_next_available_stream_id())
+        self.core.send_stream_data(stream.number, b"")  # else the number is the next one's, too, until something is written
         self.streams[stream.number] = stream
         return stream
 
