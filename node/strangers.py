@@ -1,5 +1,6 @@
 """What this node lets strangers see, put together: its square, on the node's own key."""
 
+import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -54,7 +55,8 @@ def open_square(
     config, genesis = opened.config, opened.genesis
     if config.square is None:
         return None
-    routes = MeshRoutes(assembly.membership.members, opened.me.node, genesis.bootstrap)
+    place = Place(config.square.host, config.square.port, config.advertise or config.square.host, opened.me.node)
+    routes = MeshRoutes(assembly.membership.members, opened.me.node, meeting_points(genesis.bootstrap, place.advertised))
     known = Known(opened.me, version, genesis, to_json(genesis), store, assembly.window, lambda: square.addresses, routes)
 
     async def search_here(request: DiscoverRequest) -> Sequence[Found]:
@@ -70,7 +72,6 @@ def open_square(
         *also,
     ]
     answering = Answering(spoken, Budget(), _bug)
-    place = Place(config.square.host, config.square.port, config.advertise or config.square.host, opened.me.node)
     offer = Offer(
         answering,
         genesis.hash,
@@ -94,6 +95,19 @@ def _news(known: Known, assembly: Assembly) -> dict[str, bytes]:
     directory = announcements.of_directory(assembly.directory.digest(), int(assembly.directory.statistics()["records"]))
     news = {announcements.directory_topic(genesis_hash): directory}
     return news if head is None else {announcements.heads_topic(genesis_hash): announcements.of_head(head), **news}
+
+
+def meeting_points(bootstrap: Sequence[str], advertised: str) -> tuple[str, ...]:
+    """Those in the genesis that who reaches this node may reach, too: a testnet names its own machine, and is served to others later."""
+    here = _is_loopback(advertised)
+    return tuple(address for address in bootstrap if here or not _is_loopback(address.split("/")[2]))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class MeshRoutes:

@@ -139,6 +139,7 @@ async def test_who_is_within_its_windows_and_beyond_our_backlog_is_cut_off(nurse
 async def test_who_opens_more_streams_at_once_than_are_taken_is_cut_off(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     of = await opened(nursery)
     await still_serves(of, quic=True)
+    await empty(of)
     monkeypatch.setattr(limits, "STREAMS", 4)  # of the list of those that wait; the configured limit of QUIC is that of before
     monkeypatch.setattr(QuicMuxed, "accept_stream", lambda self: trio.sleep_forever())
     somebody = ByHand(Core(configuration(create_new_key_pair(), client=True)), port(of))

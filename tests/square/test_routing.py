@@ -15,7 +15,7 @@ from meshos.crypto import base58
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.ids import NodeId
 from meshos.node.runtime.square import routing
-from meshos.node.strangers import MeshRoutes
+from meshos.node.strangers import MeshRoutes, meeting_points
 from meshos.protocols.square import wire
 from meshos.protocols.square.routes import NEAREST, TOPIC, node_at, note_of, place, read_note, routes_of
 from tests.square.hosts import ROUTES, empty, ended, opened, still_serves, stranger
@@ -180,6 +180,12 @@ async def test_a_meeting_point_that_is_known_to_be_gone_is_not_told() -> None:
     ]
     told = {route.node: route.addresses for route in MeshRoutes(lambda: members, ME.node, MEETING)().nearest(b"any")}
     assert told == {second: ("/ip4/192.0.2.9/tcp/8401",), third: ("/ip4/198.51.100.2/tcp/8401",)}
+
+
+def test_a_meeting_point_on_its_own_machine_is_told_to_nobody_elsewhere() -> None:
+    testnet = ["/ip4/127.0.0.1/tcp/8401", "/ip6/::1/tcp/8401", "/dns/localhost/tcp/8401", "/ip4/192.0.2.1/tcp/8401", "/dns/a.example/tcp/1"]
+    assert meeting_points(testnet, "127.0.0.1") == tuple(testnet)
+    assert meeting_points(testnet, "192.0.2.9") == tuple(testnet[3:])
 
 
 def test_a_node_without_an_ed25519_id_is_passed_over() -> None:
