@@ -45,6 +45,11 @@ class MuxedStream(Protocol):
         ...
 
 
+def _unbounded(count: int) -> AbstractContextManager[None]:
+    """However many bytes wait: for who has asked for them to be sent."""
+    return nullcontext()
+
+
 class Stream:
     """See the module's text."""
 
@@ -52,7 +57,7 @@ class Stream:
         self,
         muxed: MuxedStream,
         beside: Callable[[], Awaitable[MuxedStream]] | None = None,
-        writing: Callable[[int], AbstractContextManager[None]] = nullcontext,
+        writing: Callable[[int], AbstractContextManager[None]] = _unbounded,
     ) -> None:
         """``beside`` opens another stream on the same connection; ``writing`` so many bytes is done within this context."""
         self._muxed, self._beside, self._writing = muxed, beside, writing
