@@ -39,7 +39,8 @@ class TcpWire(ReadWriteCloser):
         if self._shared is not None:
             now = trio.current_time()
             wait = max(own.spend(now), self._shared.spend(now, cost))  # so no more is owed than one step of each connection
-            await trio.sleep(wait)  # which passes control where there is nothing to wait for: what was read already must not keep it
+            if wait > 0:
+                await trio.sleep(wait)
 
     async def write(self, data: bytes) -> None:
         """All of ``data``. Callers take turns: Yamux does, by a lock of its own, and the handshake is one task."""
