@@ -46,6 +46,7 @@ from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.quic import QuicPath
 from meshos.node.runtime.links.tcp import TcpPath
+from meshos.node.runtime.udp import why_taken
 from meshos.node.strangers import door_of, open_square
 from meshos.node.trusting import Trusting
 from meshos.presets import PRESETS
@@ -69,6 +70,8 @@ VERSION = version("meshos")
 LOAD_STEP_PERMILLE = 100
 """A change of load smaller than this is not worth telling the mesh."""
 LEAVE_S = 5.0
+SLEPT_S = 5.0
+"""After a longer sleep nobody knows which connections are still there: routers and peers forget."""
 TIME_S = 10.0
 """How often machines are told the wall time."""
 
@@ -119,7 +122,10 @@ class Node:
         link = self.config.link
         credentials = self.trusting.credentials()
         paths: list[TcpPath | QuicPath] = [TcpPath(credentials, link.host, link.port, self._address_of, proved=self._proved)]
-        if self.config.links_on_quic:
+        self.no_quic = why_taken(link.host, link.port) if self.config.links_on_quic else ""
+        if self.no_quic:
+            logger.warning("no-quic", extra={"port": link.port, "why": self.no_quic})
+        elif self.config.links_on_quic:
             paths.append(QuicPath(credentials, link.host, link.port, self._address_of, proved=self._proved))
         self.links = Links(opened.me, self.genesis.hash, paths, self._from_links, self._at_turn_end)
         egress = EgressPolicy.of([*self.config.egress_allow, *(LOOPBACK if self.genesis.testnet else ())])
@@ -151,8 +157,10 @@ class Node:
                 "receipts": self.assembly.receipts.statistics,
                 "registrar": self.assembly.registrar.statistics,
                 "gossip": self.gossip.statistics,
+                "lane": self.assembly.lane.statistics,
                 "links": self.links.statistics,
                 "turns": self.hosting.turns.statistics,
+                "loop": lambda: {"tasks": trio.lowlevel.current_statistics().tasks_living},
                 **({} if self.square is None else {"square": self.square.statistics}),
                 **({} if self.recording is None else {"recorder": self.recording.statistics}),
             }
@@ -285,7 +293,7 @@ class Node:
         try:
             await self.nursery.start(self.links.run)
         except* OSError as errors:  # it comes out of the nursery that the links run in
-            detail = f"port {config.link.port} on {config.link.host} cannot be had: {first_of(errors)}"
+            detail = f"TCP port {config.link.port} on {config.link.host} cannot be had: {first_of(errors)}"
             raise Refused("port-taken", detail, hint="end what uses it, or choose another") from errors
         await self.nursery.start(self.gossip.run)
         if self.genesis.testnet:
@@ -329,8 +337,10 @@ class Node:
         self.nursery.start_soon(keep_keys, self.ring, config.api_keys)
 
     def _problems(self) -> Sequence[str]:
-        here = () if self.square is None or not self.square.problem else (self.square.problem,)
-        return (*self.trusting.problems(), *here)
+        link = self.config.link
+        links = f"its links go over TCP only: UDP port {link.port} on {link.host} cannot be had ({self.no_quic})" if self.no_quic else ""
+        square = "" if self.square is None else self.square.problem
+        return (*self.trusting.problems(), *(problem for problem in (links, square) if problem))
 
     async def _tell_load(self) -> None:
         """Tell the mesh how busy this machine is, when that has changed."""
@@ -344,7 +354,12 @@ class Node:
 
     async def _tell_time(self) -> None:
         """Tell the organisation's state and the ledger what the wall clock shows: it may be set, and this machine may have slept."""
+        slept = asleep_s()
         while True:
+            if asleep_s() - slept > SLEPT_S:
+                slept = asleep_s()
+                logger.warning("slept", extra={"seconds": round(slept)})
+                self.links.renew()
             wall_ms = int(time.time() * 1000)
             self.host.deliver(ORG, WallTime(wall_ms))
             self.host.deliver(LEDGER, LedgerWallTime(wall_ms))
@@ -358,6 +373,11 @@ class Node:
         with trio.move_on_after(LEAVE_S):
             await self.left.wait()
         await self.links.leave()
+
+
+def asleep_s() -> float:
+    """For how many seconds this machine has been suspended since it was started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _key_of(sign: Sign) -> str:

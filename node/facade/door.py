@@ -81,7 +81,7 @@ class Door:
 
     def seeds(self) -> Sequence[SeedEntry]:
         """This node first, then one of each organisation, then the rest."""
-        alive = [member for member in self._members() if member.state == "alive" and member.routable]
+        alive = [member for member in self._members() if member.state == "alive" and member.routable and member.facts.link]
         seen: set[str] = set()
         firsts: list[MemberView] = []
         others: list[MemberView] = []
@@ -126,13 +126,15 @@ class Door:
             raise Refused("admission-by-vote", f"{why} is decided by people", hint=hint)
         if policy != BY_INVITATION:
             return
-        hint = f"have it invite you: mesh org invite --guest {asked.did}; or ask a node of the organisation that did"
+        hint = "have it invite you: mesh org invite --guest APPLICATION; or ask a node of the organisation that did"
         if invitation is None:
             raise Refused("not-invited", f"who comes in here is invited by a member, and {self._me.org} knows of no invitation", hint=hint)
         invited = read_guest(invitation, genesis_hash=self._genesis_hash, now=self._wall())
         own = ORGS.read(self._window, self._me.org)
-        if own is None or (invited.host, invited.guest, multikey(invited.root)) != (self._me.org, asked.did, own.root):
-            raise Refused("not-invited", f"this is no invitation of {asked.did} by {self._me.org}", hint=hint)
+        meant = invited.host, multikey(invited.root), invited.guest, multikey(invited.key)
+        if own is None or meant != (self._me.org, own.root, asked.did, asked.root):
+            told = f"this is no invitation of {asked.did}, with the root key that it has, by {self._me.org}"
+            raise Refused("not-invited", told, hint=hint)
 
     async def _move(self, application: str, block: str) -> tuple[str, bytes | None]:
         """Move it, within what the door may. What comes to no motion takes nothing; what timed out goes on under the name that it had."""

@@ -80,6 +80,8 @@ def member_view(view: MemberView, name_of: NameOf, now: float) -> shapes.MemberV
     elif not view.routable and view.state in ("alive", "suspect"):
         notes.append("no work is sent to it")
     facts = view.facts
+    if facts.anchors:
+        notes.append(f"reached through {', '.join(name_of(node) or node for node in facts.anchors)}")
     return shapes.MemberView(
         node_id=view.node_id,
         name=view.name,

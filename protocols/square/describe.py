@@ -27,6 +27,8 @@ from meshos.protocols.square.routes import ADDRESSES, PEERS_TOLD, Route
 
 NAME = "/meshos/describe/1"
 COST = 2
+LEAST_PIECE_BYTES = 64 * 1024
+"""Of the genesis file in one answer, where there is so much left: a node that gives less would be asked without an end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +160,11 @@ class GenesisFetch:
         return wire.encode_request({"genesis": len(self._data)})
 
     def take(self, value: Value) -> None:
-        """The answer to it; raises Refused ``square-bad-answer`` for a file that is too large, changes its size, or does not go on."""
+        """The answer to it; raises Refused ``square-bad-answer`` for a file that is too large, changes its size, or hardly goes on."""
         match value:
-            case {"bytes": bytes() as piece, "size": int() as size} if 0 < size <= MAX_BYTES and piece:
-                if self._size in (None, size) and len(self._data) + len(piece) <= size:
+            case {"bytes": bytes() as piece, "size": int() as size} if 0 < size <= MAX_BYTES:
+                rest = size - len(self._data)
+                if self._size in (None, size) and min(LEAST_PIECE_BYTES, rest) <= len(piece) <= rest:
                     self._size = size
                     self._data += piece
                     return
@@ -199,5 +202,6 @@ def _org(value: Value) -> OrgEntry:
     raise wire.bad_answer("an organisation in it is none")
 
 
+assert LEAST_PIECE_BYTES <= limits.GENESIS_PIECE_BYTES
 assert PEERS_TOLD * ADDRESSES <= limits.ORGS
 assert len(cbor.encode(["did:mesh:enterprise:" + "x" * 63, "z6Mk" + "x" * 44, True])) <= limits.ORG_BYTES

@@ -51,6 +51,9 @@ HABITS = (
     "denies",
     "garbage",
 )
+TALES = ("", "old states", "epochs alone")
+"""What one with false states answers whoever asks which there is: the truth, or what is genuine and leads nowhere."""
+
 KEPT = 64
 _VOTED: tuple[Phase, ...] = ("prepare", "commit")
 
@@ -93,7 +96,7 @@ class Liar:
         self._voted: set[tuple[int, int, int]] = set()
         self._wrong: dict[tuple[int, int, int], Block] = {}
         self._oldest: Checkpoints | None = None
-        self._asked = 0  # for a state
+        self._tale = rng.choice(TALES) if "false states" in self.habits else ""
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
@@ -257,15 +260,12 @@ class Liar:
         return Body(Block(header, message.block.requests))
 
     def _checkpoints(self, to: NodeId, message: Checkpoints) -> Checkpoints:
-        """Genuine and of no use, two times of three: the oldest state that it was ever asked for, or epochs that lead to none."""
-        if "false states" not in self.habits:
-            return message
-        self._asked += 1
+        """Genuine and of no use, for as long as it is asked: the oldest state that it ever told of, or epochs that lead to none."""
         if self._oldest is None and message.checkpoint is not None:
             self._oldest = message
-        if self._oldest is None or self._asked % 3 == 0:
+        if self._oldest is None or not self._tale:
             return message
-        return self._oldest if self._asked % 3 == 1 else Checkpoints(self._oldest.steps or message.steps, None)
+        return self._oldest if self._tale == "old states" else Checkpoints(self._oldest.steps or message.steps, None)
 
     def _chunk(self, to: NodeId, message: ChunkOf) -> ChunkOf:
         return replace(message, data=self._garbage(message.data)) if self._has("false states", 0.7) else message

@@ -11,10 +11,11 @@ from meshos.consensus.pbft.block import Block, Header
 from meshos.consensus.pbft.chain import Chain
 from meshos.consensus.pbft.checking import Lane
 from meshos.consensus.pbft.desk import Desk
-from meshos.consensus.pbft.messages import Message, NewView, ViewChange, Vote
+from meshos.consensus.pbft.messages import Checkpoints, Message, NewView, ViewChange, Vote
 from meshos.consensus.pbft.pbft import Pbft
 from meshos.consensus.pbft.quorum import faults, quorum
 from meshos.consensus.pbft.records import ViewRecord
+from meshos.consensus.pbft.transfer import Transfer
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.consensus.pbft.view_change import Choice, choose
 from meshos.consensus.pbft.views import Views
@@ -229,6 +230,32 @@ def chunk_not_checked() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def known_epochs_help() -> Iterator[None]:
+    """Whoever tells of epochs is asked on at once, be they known or not."""
+    learn = Transfer.on_checkpoints
+
+    def patient(self: Transfer, sender: NodeId, message: Checkpoints) -> None:
+        epoch, awaited = self._newest_epoch, self.awaits(sender)
+        learn(self, sender, message)
+        if awaited and message.steps and message.checkpoint is None and self._newest_epoch == epoch:
+            self.ask()
+
+    with replaced(Transfer, "on_checkpoints", patient):
+        yield
+
+
+@contextmanager
+def any_state_taken() -> Iterator[None]:
+    """A node whose state is being laid down takes one from before what it has voted on."""
+
+    def lowest(self: Transfer) -> int:
+        return 0 if self._desk.restoring else self._desk.chain.height + 1
+
+    with replaced(Transfer, "_lowest", property(lowest)):
+        yield
+
+
 _ALL = (
     Mutation("quorum-less-one", "a quorum is one vote short", quorum_less_one, "safety"),
     Mutation("vote-not-persisted", "a vote is signed before it is written", vote_not_persisted, "safety", "honesty"),
@@ -248,11 +275,14 @@ _ALL = (
     Mutation("patience-without-end", "a dead primary is waited for", patience_without_end, "stuck"),
     Mutation("certificate-not-checked", "fetched blocks are believed", certificate_not_checked, "safety"),
     Mutation("chunk-not-checked", "parts of a state are believed", chunk_not_checked, "safety"),
+    Mutation("known-epochs-help", "a liar that tells known epochs is asked for ever", known_epochs_help, "stuck"),
+    Mutation("any-state-taken", "a state from before one's own votes is taken", any_state_taken),
 )
 
 _CORE_ALONE = ("new-view-not-verified", "views-across-epochs", "choice-forgotten", "witness-not-asked", "chunk-not-checked")
 MUTATIONS = tuple(mutation for mutation in _ALL if mutation.name not in _CORE_ALONE)
 """What whole nodes show, in a mesh that goes on."""
 
-CORE = tuple(mutation for mutation in _ALL if mutation.name != "patience-without-end")
+_MESH_ALONE = ("patience-without-end", "known-epochs-help")
+CORE = tuple(mutation for mutation in _ALL if mutation.name not in _MESH_ALONE)
 """What a storm shows: all but that nothing happens any more."""

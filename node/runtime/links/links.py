@@ -142,6 +142,11 @@ class Links:
             for channel in list(self._peers[node].channels):
                 channel.end(_cut_off(node))
 
+    def renew(self) -> None:
+        """End every connection: this machine has slept, and what is still wanted is opened again."""
+        for channel in self._channels():
+            channel.end(Unreachable("link-silent", "this machine was asleep"))
+
     def recheck(self, orgs: Container[OrgDid] | None = None) -> None:
         """Let every peer (of ``orgs``) prove again that it may be here, after certificates, roots or revocations have changed."""
         for channel in self._channels():
