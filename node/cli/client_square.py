@@ -9,7 +9,7 @@ import trio
 from meshos.errors import BadInput, Failed, MeshError, first_of
 from meshos.node.cli.client_text import org_name, plural, short
 from meshos.node.cli.output import block, document, note, ok, say, table, warn
-from meshos.node.cli.proven_age import told, warn_if_old
+from meshos.node.cli.proven_age import age, warn_if_old
 
 if TYPE_CHECKING:
     from meshos.node.runtime.square.asking import Asking
@@ -130,7 +130,7 @@ def resolve(address: str, did: str, mesh: str | None, *, as_json: bool) -> None:
         return
     block(json.dumps(found, indent=2, ensure_ascii=False))
     signers = plural(len(proven.signers), "organisation")
-    ok(f"proven as of block {proven.height}, {told(proven.time_ms)}, signed by {signers} of {proven.validators.n}")
+    ok(f"proven as of block {proven.height}, {age(proven.time_ms)}, signed by {signers} of {proven.validators.n}")
     warn_if_old(proven.time_ms)
 
 
@@ -166,7 +166,7 @@ def _proven_head(client: "Follower") -> None:
         ok("the genesis has this hash; there is no block yet")
         return
     header, signed, validators = client.head.header, len(client.head.certificate.signatures), client.trusted.validators
-    ok(f"block {header.height}, {told(header.time_ms)}, is signed by {signed} of {validators.n} validators; {validators.q} are enough")
+    ok(f"block {header.height}, {age(header.time_ms)}, is signed by {signed} of {validators.n} validators; {validators.q} are enough")
     warn_if_old(header.time_ms)
 
 

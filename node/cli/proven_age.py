@@ -14,7 +14,7 @@ def age_ms(time_ms: int) -> int:
     return max(0, time.time_ns() // 1_000_000 - time_ms)
 
 
-def told(time_ms: int) -> str:
+def age(time_ms: int) -> str:
     """Its age, for people: ``3 m old``."""
     return f"{duration(age_ms(time_ms))} old"
 
@@ -22,4 +22,4 @@ def told(time_ms: int) -> str:
 def warn_if_old(time_ms: int) -> None:
     """Say so where the newest header that a node shows is older than a day."""
     if age_ms(time_ms) > OLD_MS:
-        warn(f"the newest block that this node shows is {told(time_ms)}: the mesh is quiet, or the node is behind; ask another one, too")
+        warn(f"the newest block that this node shows is {age(time_ms)}: the mesh is quiet, or the node is behind; ask another one, too")

@@ -9,8 +9,7 @@ A refusal costs two look-ups and takes nothing. The tables hold a fixed number; 
 
 from dataclasses import dataclass
 
-from meshos.buckets import Bucket, Buckets
-from meshos.buckets import block_of as block_of
+from meshos.buckets import Bucket, Buckets, block_of
 from meshos.errors import Refused
 from meshos.protocols.square import limits
 

@@ -19,7 +19,7 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     [(0, "0 ms old"), (3_000, "3 s old"), (180_000, "3 m old"), (40 * proven_age.OLD_MS, "40 d old"), (-500, "0 ms old")],
 )
 def test_the_age_of_a_header_is_told(ago_ms: int, said: str) -> None:
-    assert proven_age.told(NOW_MS - ago_ms) == said
+    assert proven_age.age(NOW_MS - ago_ms) == said
 
 
 def test_a_node_that_shows_last_months_ledger_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,7 @@ async def test_a_stranger_who_knows_the_genesis_hash_alone_proves_what_the_ledge
 
 async def test_who_needs_more_than_is_told_at_once_asks_again(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol_limits, "GENESIS_PIECE_BYTES", 300)
+    monkeypatch.setattr(describe, "LEAST_PIECE_BYTES", 1)
     monkeypatch.setattr(following, "PAUSE_S", 0.1)
     of = await opened(nursery, square(Rates(Rate(40, 20), Rate(1_000, 1_000), Rate(1_000, 1_000))))
     async with stranger(of) as asking:
