@@ -15,15 +15,18 @@ from meshos.cbor import Value
 from meshos.consensus.ledger import light_client
 from meshos.consensus.ledger.light_client import Proven, Signed, Trusted
 from meshos.crypto.signing import Ed25519Verifier, Verifier
-from meshos.errors import Refused
+from meshos.errors import MeshError, Refused
 from meshos.genesis import Genesis
 from meshos.node.runtime.square.asking import Asking
 from meshos.protocols.square import describe, headers, proof, resolve, search
 from meshos.protocols.square.describe import Description, GenesisFetch
 from meshos.protocols.square.search import SearchAnswer
 
-PATIENCE, PAUSE_S = 30, 1.0
-"""How often, and after which pause, it is asked again where this is more than a stranger may ask at once."""
+PATIENCE = {"square-rate": 30, "square-stream-ended": 2}
+PAUSE_S = 1.0
+"""How often, and after which pause, it is asked again: where this is more than a stranger may ask at once, and where there were not even
+tokens left for another stream, which is reset then.
+"""
 MAX_PAGES = 4_096
 """Of headers that one node may give: 65,000 changes of the validators, each checked before the next page is asked for."""
 
@@ -79,14 +82,15 @@ class Follower:
 
 async def _asked(square: Asking, protocol: str, request: bytes) -> Value:
     """As ``Asking.ask``, with patience: a large genesis, or many changes of the validators, are more than is told at once."""
-    for _ in range(PATIENCE):
+    left = dict(PATIENCE)
+    while True:
         try:
             return await square.ask(protocol, request)
-        except Refused as refusal:
-            if refusal.name != "square-rate":
+        except MeshError as error:
+            if not left.get(error.name):
                 raise
+            left[error.name] -= 1
             await trio.sleep(PAUSE_S)
-    return await square.ask(protocol, request)
 
 
 async def describe_mesh(square: Asking) -> Description:
