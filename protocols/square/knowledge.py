@@ -51,14 +51,8 @@ class Known:
     def head(self) -> Signed | None:
         """The newest header with its certificate; None before the first block, and while a state is being laid down."""
         record, made = self.store.get(HEAD), self._made
-        if record is None:
-            return None
         if record != made.block or made.head is None:
-            stored = self.store.get(block_key(height_of(record)))
-            if stored is None:
-                return None
-            certified = decode_certified(stored)
-            made.block, made.head = record, Signed(certified.block.header, certified.certificate)
+            made.block, made.head = record, head_of(self.store)
         return made.head
 
     def orgs(self) -> tuple[Org, ...]:
@@ -71,6 +65,16 @@ class Known:
             made.orgs = tuple((did, org.root, did in seats) for did, org in queries.orgs(self.ledger) if not org.left_ms)
             made.height = height
         return made.orgs
+
+
+def head_of(store: View) -> Signed | None:
+    """See ``Known.head``, which decodes each block once."""
+    head = store.get(HEAD)
+    stored = None if head is None else store.get(block_key(height_of(head)))
+    if stored is None:
+        return None
+    certified = decode_certified(stored)
+    return Signed(certified.block.header, certified.certificate)
 
 
 def steps_after(store: View, epoch: int, most: int, most_bytes: int) -> tuple[tuple[EpochStep, ...], bool]:
