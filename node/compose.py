@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from typing import TypeVar
 
 import trio
 
@@ -20,7 +19,7 @@ from meshos.consensus.raft.events import WallTime
 from meshos.crypto.boxes import Boxes
 from meshos.crypto.signing import Domain, Ed25519Verifier
 from meshos.effects import Sign
-from meshos.errors import Refused
+from meshos.errors import Refused, first_of
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node import folder, recording
 from meshos.node.api.app import build
@@ -65,7 +64,6 @@ from meshos.storage.overlay import Overlay
 
 logger = logging.getLogger("meshos.node")
 
-Error = TypeVar("Error", bound=Exception)
 
 VERSION = version("meshos")
 
@@ -95,12 +93,6 @@ class Ready:
     p2p: tuple[str, ...] = ()
     """Where strangers ask, as multiaddrs; none where its configuration wants no square, or any port."""
     version: str = VERSION
-
-
-def first_of(group: BaseExceptionGroup[Error]) -> Error:
-    """One of the errors in ``group``, however deep it lies: nurseries wrap what leaves them."""
-    first = group.exceptions[0]
-    return first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 class Node:

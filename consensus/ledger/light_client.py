@@ -63,11 +63,12 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """What is known for certain: who decides after ``height``, and the last header that was checked (None: genesis)."""
+    """What is known for certain: who decides after ``height``, and the last header that was checked and its signatures (None: genesis)."""
 
     genesis_hash: bytes
     validators: ValidatorSet
     header: Header | None = None
+    certificate: Certificate | None = None
 
     @property
     def height(self) -> int:
@@ -109,7 +110,7 @@ def follow(trusted: Trusted, steps: Sequence[EpochStep], verifier: Verifier) -> 
             raise Refused("broken-chain", f"header {header.height} names other validators for the next block than these")
         if following.epoch != trusted.validators.epoch + 1:
             raise Refused("epoch-skipped", f"epoch {following.epoch} is said to come after {trusted.validators.epoch}")
-        trusted = Trusted(trusted.genesis_hash, following, header)
+        trusted = Trusted(trusted.genesis_hash, following, header, step.certificate)
     return trusted
 
 

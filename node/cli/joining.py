@@ -25,6 +25,7 @@ from meshos.ids import ORG_KINDS
 from meshos.node.cli.init import API_PORT, DEFAULT_DIR, GOSSIP_PORT, LINK_PORT, DirOption, LeafFlag, configured, did_of
 from meshos.node.cli.output import JsonFlag, document, note, ok, progress, say, warn
 from meshos.node.cli.own_address import is_own, towards
+from meshos.node.cli.proven_age import age, warn_if_old
 
 if TYPE_CHECKING:
     from meshos.crypto.keys import SigningKey
@@ -42,8 +43,6 @@ STEPS = 90
 """Sets of ports that are tried, each one above the last: those of the four kinds stay apart."""
 DIGITS = 32
 """Of a genesis hash, that say which it is: to make another genesis that begins with them takes 2^64 times what it takes with 16."""
-OLD_S = 86_400
-"""How old the newest block that is shown may be before that is said: a mesh may be quiet, or the node far behind."""
 BY_PEOPLE = ("admission-by-vote", "not-invited")
 _HASH = re.compile(rf"[0-9a-f]{{{DIGITS},64}}")
 
@@ -84,7 +83,7 @@ def join(
     from meshos.crypto.keys import multikey
     from meshos.node import applying, joining
     from meshos.node.config import FILE, load
-    from meshos.node.runtime.square.asking import where
+    from meshos.node.runtime.square.places import where
 
     places = [where(text) for text in addresses]
     expected = _expected(genesis_hash, directory)
@@ -160,10 +159,8 @@ def _tell_mesh(learned: "Learned", expected: str) -> None:
         ok(f"{genesis.mesh}: genesis {digits}, no block yet")
     else:
         signed = f"{len(head.certificate.signatures)} of {learned.seats}"
-        ok(f"{genesis.mesh}: genesis {digits}, block {head.header.height} is signed by {signed}")
-        age_s = time.time() - head.header.time_ms / 1000
-        if age_s > OLD_S:
-            warn(f"that block is {age_s / OLD_S:.0f} days old: either nothing was decided since, or these nodes are behind")
+        ok(f"{genesis.mesh}: genesis {digits}, block {head.header.height}, {age(head.header.time_ms)}, is signed by {signed}")
+        warn_if_old(head.header.time_ms)
     if not expected:
         told = " and ".join(map(str, learned.places))
         note(f"  it is {told} that says so; who wants to be sure compares, and gives --genesis-hash {digits}")

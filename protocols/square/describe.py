@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from meshos import cbor
 from meshos.cbor import Value
-from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.light_client import Signed
 from meshos.consensus.pbft.block import certificate_fields, certificate_of, header_fields, header_of
 from meshos.errors import Refused
@@ -23,7 +22,7 @@ from meshos.genesis import Genesis, parse
 from meshos.genesis_content import MAX_BYTES
 from meshos.protocols.square import limits, wire
 from meshos.protocols.square.answering import Asker, Protocol
-from meshos.protocols.square.knowledge import Known, head_of
+from meshos.protocols.square.knowledge import Known
 from meshos.protocols.square.routes import ADDRESSES, PEERS_TOLD, Route
 
 NAME = "/meshos/describe/1"
@@ -75,7 +74,7 @@ def protocol(known: Known, protocols: Callable[[], Sequence[str]]) -> Protocol:
 
 
 def _description(known: Known, protocols: Sequence[str]) -> object:
-    head = head_of(known.store)
+    head = known.head()
     orgs, more = _orgs(known)
     return {
         "mesh": known.genesis.mesh,
@@ -100,13 +99,9 @@ def _others(known: Known) -> list[Route]:
 
 
 def _orgs(known: Known) -> tuple[list[list[object]], int]:
-    """Those of the newest state, or of the genesis where there is none yet."""
-    if not known.ledger.height:
-        founding = [[org.did, org.root_key, org.validator is not None] for org in known.genesis.orgs]
-        return [list(row) for row in founding[: limits.ORGS]], max(0, len(founding) - limits.ORGS)
-    seats = {entry.org for entry in queries.seats(known.ledger).entries}
-    members = [[did, org.root, did in seats] for did, org in queries.orgs(known.ledger) if not org.left_ms]
-    return [list(row) for row in members[: limits.ORGS]], max(0, len(members) - limits.ORGS)
+    """As many as are told, and how many more there are."""
+    orgs = known.orgs()
+    return [list(org) for org in orgs[: limits.ORGS]], max(0, len(orgs) - limits.ORGS)
 
 
 # -- for who asks ------------------------------------------------------------------------------------------------------

@@ -155,6 +155,17 @@ def test_headers_of_another_mesh_are_refused() -> None:
     assert caught.value.name in ("broken-chain", "bad-signature", "unknown-validator")
 
 
+def test_a_certificate_that_was_not_checked_is_not_given_back() -> None:
+    """The newest header ended an epoch: it is checked as such, and a node could add any certificate to it."""
+    last = PAGE.steps[-1]
+    thin = replace(last.certificate, signatures=last.certificate.signatures[:1])
+    page = headers.Page(PAGE.steps, False, light_client.Signed(last.header, thin))
+    trusted, head = headers.follow(light_client.begin(GENESIS), page, VERIFIER)
+    assert head == light_client.Signed(last.header, last.certificate)
+    _, again = headers.follow(trusted, replace(page, steps=()), VERIFIER)
+    assert again == head
+
+
 def forged(page: headers.Page) -> dict[str, headers.Page]:
     """What a liar could make of an honest page."""
     assert page.head is not None
