@@ -71,7 +71,7 @@ def hosted(view: shapes.AgentView, processes: AgentProcesses | None, wanted: int
     return shapes.HostedAgent(view, state, wanted, found.ready, found.note)
 
 
-def member_view(view: MemberView, name_of: NameOf, now: float) -> shapes.MemberView:
+def member_view(view: MemberView, name_of: NameOf, now: float, paths: tuple[shapes.PathView, ...] = ()) -> shapes.MemberView:
     """A member as this node sees it."""
     accusers = sorted(name_of(accusation.accuser) or accusation.accuser for accusation in view.accusations)
     notes = [f"accused by {', '.join(accusers)}"] if accusers else []
@@ -92,6 +92,7 @@ def member_view(view: MemberView, name_of: NameOf, now: float) -> shapes.MemberV
         version=facts.version,
         addresses=tuple(address for address in (facts.link, facts.gossip, facts.api) if address),
         note="; ".join(notes),
+        paths=paths,
     )
 
 

@@ -31,7 +31,7 @@ from meshos.node.runtime.links.limits import (
     WRITE_BYTES,
 )
 from meshos.node.runtime.links.path import Connection
-from meshos.node.runtime.links.transport import Measuring, Transport
+from meshos.node.runtime.links.transport import NOTHING, Measuring, Transport
 from meshos.protocols.rpc.codec import LinkCodec
 from meshos.protocols.rpc.events import Message
 from meshos.protocols.rpc.frames import Hello
@@ -177,9 +177,10 @@ class Channel:
             self.ping()
 
     def reroute(self) -> None:
-        """Tell the other side that another path did not answer."""
-        self.codec.reroute()
-        self._wake.set()
+        """Tell the other side that another path did not answer, if it knows of paths."""
+        if self.codec.peer_hello is not None and self.codec.peer_hello.paths:
+            self.codec.reroute()
+            self._wake.set()
 
     def transport(self) -> Transport:
         """What the transport knows."""
@@ -189,6 +190,12 @@ class Channel:
         """What is known of its path."""
         waits_s = 0.0 if self.waits_since is None else now - self.waits_since
         return self.measuring.measured(self.connection.transport(now), waits_s)
+
+    def unanswered_s(self, now: float) -> float:
+        """How long something has waited for any sign that it arrived; for an answer, where the transport does not say."""
+        transport = self.connection.transport(now)
+        waits_s = 0.0 if self.waits_since is None else now - self.waits_since
+        return waits_s if transport is NOTHING else self.measuring.measured(transport, waits_s).unanswered_s
 
     def part(self) -> None:
         """End politely: what is queued still goes out, and what the other side has queued still comes in."""

@@ -19,7 +19,6 @@ from typing import TypeAlias
 
 import trio
 
-from meshos.effects import Ok
 from meshos.errors import MeshError, Refused, Unreachable, busy
 from meshos.flow import Lane
 from meshos.ids import NodeId, OrgDid, Peer
@@ -30,9 +29,8 @@ from meshos.node.runtime.links.mailbox import Deliver, Mailbox
 from meshos.node.runtime.links.path import Connection, Path
 from meshos.node.runtime.links.peer_links import BULK, PeerLinks, link_down
 from meshos.node.runtime.links.standby import Standby
-from meshos.protocols.rpc.events import Message, MessageReceived, NotSent, OpenLink, Reply, Request, SendMessage
+from meshos.protocols.rpc.events import Message, MessageReceived, NotSent, OpenLink, SendMessage
 from meshos.protocols.rpc.frames import Hello
-from meshos.protocols.rpc.limits import OUTBOUND_BYTES, OUTBOUND_MESSAGES
 from meshos.protocols.rpc.partials import Partials
 
 logger = logging.getLogger("meshos.links")
@@ -102,10 +100,8 @@ class Links:
             self._mailbox.tell(NotSent(effect.to, effect.message, "link-lost"))
         elif effect.lane != "bulk":
             self.send(main, effect.lane, effect.message)
-        elif (bulk := peer.bulk()) is not None:
-            self.send(bulk, "bulk", effect.message)
         else:
-            self._send_when_open(effect, peer)
+            self.send_bulk(peer, effect.message)
 
     def set_cut(self, cut: frozenset[NodeId]) -> None:
         """From now on nothing passes between this node and those of ``cut`` (the fault hook of a testnet)."""
@@ -331,6 +327,13 @@ class Links:
         """See ``peer_links.Ports``."""
         self._mailbox.tell(event)
 
+    def send_bulk(self, peer: PeerLinks, message: Message) -> None:
+        """See ``peer_links.Ports``."""
+        if (bulk := peer.bulk()) is not None:
+            self.send(bulk, "bulk", message)
+        else:
+            self._send_when_open(peer, message)
+
     def look_soon(self) -> None:
         """See ``peer_links.Ports``."""
         self._standby.look_soon()
@@ -377,22 +380,15 @@ class Links:
             channel.to_flush = False
             channel.flush()
 
-    def _send_when_open(self, effect: SendMessage, peer: PeerLinks) -> None:
-        waiting = sum(map(_size, peer.bulk_waiting))
-        if waiting + _size(effect.message) > OUTBOUND_BYTES["bulk"] or len(peer.bulk_waiting) >= OUTBOUND_MESSAGES["bulk"]:
+    def _send_when_open(self, peer: PeerLinks, message: Message) -> None:
+        if not peer.has_room_for(message):
             self._counts["not_sent_busy"] += 1
-            self._mailbox.tell(NotSent(effect.to, effect.message, "busy"))
+            self._mailbox.tell(NotSent(peer.node, message, "busy"))
             return
-        peer.bulk_waiting.append(effect.message)
+        peer.bulk_waiting.append(message)
         if not peer.dialling_bulk:
             peer.dialling_bulk = True
-            self._nursery.start_soon(self._dial_bulk, effect.to, peer)
-
-
-def _size(message: Message) -> int:
-    if isinstance(message, Request):
-        return len(message.body)
-    return len(message.outcome.value) if isinstance(message, Reply) and isinstance(message.outcome, Ok) else 0
+            self._nursery.start_soon(self._dial_bulk, peer.node, peer)
 
 
 def _cut_off(node: NodeId) -> Unreachable:

@@ -20,14 +20,15 @@ from typing import Protocol
 
 import trio
 
+from meshos.effects import Ok
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.flow import Lane
 from meshos.ids import NodeId
 from meshos.node.runtime.links.channel import Channel
 from meshos.node.runtime.links.limits import AGAIN_MAX_S, AGAIN_MIN_S, SETTLED_S
 from meshos.node.runtime.links.rate import Rate
-from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, NotSent, Request, Rerouted
-from meshos.protocols.rpc.limits import REROUTES_BURST, REROUTES_PER_S
+from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, NotSent, Reply, Request, Rerouted
+from meshos.protocols.rpc.limits import OUTBOUND_BYTES, OUTBOUND_MESSAGES, REROUTES_BURST, REROUTES_PER_S
 from meshos.protocols.rpc.paths import Choice, patience_s
 
 BULK: tuple[Lane, ...] = ("bulk",)
@@ -41,6 +42,9 @@ class Ports(Protocol):
 
     def send(self, channel: Channel, lane: Lane, message: Message) -> None:
         """Put ``message`` on ``channel``."""
+
+    def send_bulk(self, peer: "PeerLinks", message: Message) -> None:
+        """Put ``message`` on a bulk connection, once there is one."""
 
     def look_soon(self) -> None:
         """Have ``PeerLinks.look`` called every LOOK_S while something waits."""
@@ -69,10 +73,16 @@ class PeerLinks:
         self._failures: Counter[str] = Counter()
         self._again_at: dict[str, float] = {}
         self._told = Rate(REROUTES_BURST, REROUTES_PER_S, 1)
+        self._bulk_again = Rate(REROUTES_BURST, REROUTES_PER_S, 1)
 
     def bulk(self) -> Channel | None:
         """The newest bulk connection that takes messages."""
         return next((each for each in reversed(self.channels) if each.bulk_only and not each.ending), None)
+
+    def has_room_for(self, message: Message) -> bool:
+        """Whether one more large message may wait."""
+        waiting = sum(map(_size, self.bulk_waiting))
+        return waiting + _size(message) <= OUTBOUND_BYTES["bulk"] and len(self.bulk_waiting) < OUTBOUND_MESSAGES["bulk"]
 
     def empty(self) -> bool:
         """Whether nothing needs to be remembered of this peer."""
@@ -133,19 +143,30 @@ class PeerLinks:
         channel.codec.forget_unsent()
         if was_main:
             self.failed(channel.path, lasted_s=trio.current_time() - channel.began_at)
-        if self.main is None or channel.bulk_only:
+        if channel.bulk_only and unsent and self._bulk_goes_on(error):
+            for _, message in unsent:
+                self._ports.send_bulk(self, message)
+        elif self.main is None or channel.bulk_only:
             for _, message in unsent:
                 self._tell(NotSent(self.node, message, error.name))
             if was_main:
                 self._tell(link_down(self.node, error))
-            return
-        broken = not channel.codec.goodbye
-        if was_main and broken:
-            self.main.ping()
-            self.proving = self.main.pings, trio.current_time()
-            self._ports.look_soon()
-        if unsent or (channel.carried and broken):
-            self._carry_on(self.main, unsent)
+        else:
+            broken = not channel.codec.goodbye
+            if was_main and broken:
+                self._prove(self.main)
+            if unsent or (channel.carried and broken):
+                self._carry_on(self.main, unsent)
+
+    def _bulk_goes_on(self, error: MeshError) -> bool:
+        """Whether what was not sent over a bulk connection goes over the next: where the peer is still there, and not time and again."""
+        again = self.main is not None and isinstance(error, Unreachable)
+        return again and self._bulk_again.take("", trio.current_time())
+
+    def _prove(self, main: Channel) -> None:
+        main.ping()
+        self.proving = main.pings, trio.current_time()
+        self._ports.look_soon()
 
     def parted(self, channel: Channel) -> None:
         """``channel`` takes nothing more: what comes next needs another one. What it holds still goes out."""
@@ -231,6 +252,12 @@ class PeerLinks:
     def _settle(self) -> None:
         current = self.choice.current
         self.main = None if current is None else self.mains[current]
+
+
+def _size(message: Message) -> int:
+    if isinstance(message, Request):
+        return len(message.body)
+    return len(message.outcome.value) if isinstance(message, Reply) and isinstance(message.outcome, Ok) else 0
 
 
 def link_down(node: NodeId, error: MeshError) -> LinkDown:

@@ -4,7 +4,8 @@ Two looks. While something waits for a sign that it arrived, every LOOK_S: is th
 over each connection, its losses, and what is missing or of no use any more. A peer that has not been talked to for WARM_S gets no second
 path, after STANDBY_IDLE_S it has none.
 
-A path that has brought nothing for PATH_SILENT_S while another did is closed on both sides, and dialled anew, more and more seldom.
+A path that has brought nothing for PATH_SILENT_S while another did, and takes nothing either (a slow one that is full does), is closed on
+both sides, and dialled anew, more and more seldom.
 That is also what keeps a request from being done twice: what lay in a path that was cut and comes to life again finds the connection
 closed before the record of its answer is gone.
 """
@@ -90,7 +91,8 @@ class Standby:
         used_at = max(channel.used_at for channel in peer.channels)
         heard_at = max(channel.heard_at for channel in peer.channels)
         for channel in peer.channels[:]:
-            if now - heard_at < PATH_SILENT_S / 2 and heard_at - channel.heard_at > PATH_SILENT_S and not channel.handing:
+            silent = now - heard_at < PATH_SILENT_S / 2 and heard_at - channel.heard_at > PATH_SILENT_S and not channel.handing
+            if silent and channel.unanswered_s(now) > PATH_SILENT_S / 2:
                 channel.end(Unreachable("link-silent", f"nothing came from {peer.node} over {channel.path}, while something did otherwise"))
             channel.ping_every(PATH_PING_S)
         for channel in peer.mains.values():

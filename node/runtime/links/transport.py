@@ -6,6 +6,7 @@ noticed when it has been silent for too long.
 
 import socket
 import struct
+from collections import deque
 from typing import Final
 
 import trio
@@ -15,8 +16,8 @@ from meshos.values import frozen
 
 LOSS_WEIGHT: Final = 0.1
 """Of the newest look in the share of losses: some ten looks are remembered."""
-RTT_WEIGHT: Final = 0.25
-"""Of the newest round trip."""
+ROUND_TRIPS: Final = 5
+"""So many of the last round trips are remembered, and the shortest counts: what a busy node adds to one says nothing of the path."""
 
 _INFO: Final = struct.Struct("=8x I 12x I 28x I 40x I 52x I Q")
 """Of ``struct tcp_info`` (linux/tcp.h): tcpi_rto (microseconds), tcpi_unacked, tcpi_last_ack_recv (milliseconds), tcpi_total_retrans,
@@ -58,16 +59,21 @@ def of_tcp(raw: trio.socket.SocketType) -> Transport:
 class Measuring:
     """Keeps what was seen of one connection's path."""
 
-    __slots__ = ("_before", "loss", "rtt_s")
+    __slots__ = ("_before", "_round_trips", "loss")
 
     def __init__(self) -> None:
-        self.rtt_s: float | None = None
         self.loss = 0.0
         self._before = NOTHING
+        self._round_trips: deque[float] = deque(maxlen=ROUND_TRIPS)
+
+    @property
+    def rtt_s(self) -> float | None:
+        """A round trip; None before the first."""
+        return min(self._round_trips, default=None)
 
     def ponged(self, rtt_s: float) -> None:
         """A round trip."""
-        self.rtt_s = rtt_s if self.rtt_s is None else self.rtt_s + RTT_WEIGHT * (rtt_s - self.rtt_s)
+        self._round_trips.append(rtt_s)
 
     def look(self, now: Transport) -> None:
         """Look at the losses since the look before."""
