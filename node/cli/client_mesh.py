@@ -16,10 +16,9 @@ def members(target: Target, *, quiet: bool, as_json: bool) -> None:
     rows = sorted(rows_of(answer.get("members")), key=lambda row: (org_name(row.get("org")), str(row.get("name"))))
     if for_program("members", answer, as_json=as_json, quiet=quiet, ids=[row.get("node_id") for row in rows]):
         return
-    noted, linked = any(row.get("note") for row in rows), any(row.get("paths") for row in rows)
-    columns = ["NODE", "ORG", "STATE", "SINCE", "LOAD", *(["PATHS"] if linked else []), *(["NOTE"] if noted else [])]
-    more = [[*([_paths(row)] if linked else []), *([row.get("note") or " "] if noted else [])] for row in rows]
-    table(columns, [[*_member(row), *beyond] for row, beyond in zip(rows, more, strict=True)], right=("SINCE", "LOAD"))
+    noted = any(row.get("note") for row in rows)
+    columns = ["NODE", "ORG", "STATE", "SINCE", "LOAD", *(["NOTE"] if noted else [])]
+    table(columns, [[*_member(row), *([row.get("note") or " "] if noted else [])] for row in rows], right=("SINCE", "LOAD"))
     counts = {state: sum(row.get("state") == state for row in rows) for state in STATES}
     parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     note(f"{plural(len(rows), 'member')}: {parts or 'none'}, as {answer.get('seenBy') or target.name} sees it")
@@ -29,15 +28,6 @@ def _member(row: Mapping[str, object]) -> tuple[object, ...]:
     state = str(row.get("state"))
     load = percent(row.get("load")) if state == "alive" else "-"
     return (row.get("name"), org_name(row.get("org")), signed_state(state), duration(row.get("since_ms")), load)
-
-
-def _paths(row: Mapping[str, object]) -> str:
-    """The path that carries and its round trip, then those that stand by; why it does is in ``mesh explain``."""
-    told = []
-    for path in rows_of(row.get("paths")):
-        rtt = number(path.get("rtt_ms")) if path.get("carries") else None
-        told.append(str(path.get("path")) if rtt is None else f"{path.get('path')} {rtt:.1f} ms")
-    return ", ".join(told) or "-"
 
 
 def status(target: Target, *, as_json: bool) -> int:
@@ -74,9 +64,11 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
 
 
 def _links(answer: Mapping[str, object]) -> list[str]:
-    """With how many nodes it is linked over each path; an older node tells nothing of it."""
+    """With how many nodes it is linked over each path, where it is not the same with all; an older node tells nothing of it."""
     links = table_of(answer.get("links"))
-    return [f"Links    {', '.join(f'{count} over {path}' for path, count in sorted(links.items(), reverse=True))}"] if links else []
+    return (
+        [f"Links    {', '.join(f'{count} over {path}' for path, count in sorted(links.items(), reverse=True))}"] if len(links) > 1 else []
+    )
 
 
 def _square(answer: Mapping[str, object]) -> list[str]:

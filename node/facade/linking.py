@@ -23,6 +23,12 @@ def paths_of(states: Sequence[LinkState], node: NodeId) -> tuple[shapes.PathView
     return tuple(sorted(found, key=lambda path: not path.carries))
 
 
+def changed(paths: Sequence[shapes.PathView]) -> str | None:
+    """What is worth a note: another path carries than the first one did."""
+    carrying = next((path for path in paths if path.carries and path.why != WHY["first"]), None)
+    return None if carrying is None or len(paths) < 2 else f"what is sent there goes over {carrying.path}, as {carrying.why}"
+
+
 def carried(states: Sequence[LinkState]) -> Mapping[str, int]:
     """How many nodes are linked over each path."""
     return dict(Counter(state.path for state in states if state.why))

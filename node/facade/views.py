@@ -10,6 +10,7 @@ from meshos.ids import AgentId, NodeId
 from meshos.node.api import shapes
 from meshos.node.api.amounts import text
 from meshos.node.api.render import rfc3339
+from meshos.node.facade import linking
 from meshos.protocols.directory.parts import Measured
 from meshos.protocols.directory.record import AgentRecord, Sealed
 from meshos.protocols.leader.wire import AgentProcesses
@@ -79,6 +80,8 @@ def member_view(view: MemberView, name_of: NameOf, now: float, paths: tuple[shap
         notes.append(f"no work is sent to it in {max(0.0, view.unroutable_in_s):.0f} s")
     elif not view.routable and view.state in ("alive", "suspect"):
         notes.append("no work is sent to it")
+    if (changed := linking.changed(paths)) is not None:
+        notes.append(changed)
     facts = view.facts
     return shapes.MemberView(
         node_id=view.node_id,

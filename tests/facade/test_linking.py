@@ -25,6 +25,8 @@ def test_the_one_that_carries_comes_first_and_says_why() -> None:
     assert carrying == shapes.PathView("quic", True, "the other one did not answer", None, 0.0)
     assert other == shapes.PathView("tcp", False, "", 12.4, 0.25)
     assert linking.paths_of(STATES, NodeId("nobody")) == ()
+    assert linking.changed([carrying, other]) == "what is sent there goes over quic, as the other one did not answer"
+    assert linking.changed(linking.paths_of(STATES, C)) is None and linking.changed([]) is None
     assert linking.carried(STATES) == {"quic": 1, "tcp": 1}
 
 
