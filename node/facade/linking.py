@@ -7,6 +7,7 @@ from meshos.ids import NodeId
 from meshos.node.api import shapes
 from meshos.node.runtime.links.link_state import LinkState
 from meshos.node.runtime.links.peer_links import BULK
+from meshos.node.runtime.links.tcp import TcpPath
 
 WHY = {
     "first": "it was the first",
@@ -24,9 +25,9 @@ def paths_of(states: Sequence[LinkState], node: NodeId) -> tuple[shapes.PathView
 
 
 def changed(paths: Sequence[shapes.PathView]) -> str | None:
-    """What is worth a note: another path carries than the first one did."""
-    carrying = next((path for path in paths if path.carries and path.why != WHY["first"]), None)
-    return None if carrying is None or len(paths) < 2 else f"what is sent there goes over {carrying.path}, as {carrying.why}"
+    """What is worth a note: another path carries than the one that does where nothing is wrong."""
+    carrying = next((path for path in paths if path.carries and path.path != TcpPath.name), None)
+    return None if carrying is None else f"what is sent there goes over {carrying.path}, as {carrying.why}"
 
 
 def carried(states: Sequence[LinkState]) -> Mapping[str, int]:
