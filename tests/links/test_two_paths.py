@@ -161,7 +161,8 @@ async def test_a_path_that_swallows_everything_is_left_and_later_closed(nursery:
     router.cut = True
     assert await a.ask(b.id, ECHO, b"through") == b"through", "without a retry, over the other one"
     assert (carries(a, b), carries(b, a)) == ("tcp", "tcp")
-    assert a.links.statistics()["paths_stalled"] == 1 and a.of(Rerouted) and b.of(Rerouted)
+    assert sum(node.links.statistics().get("paths_stalled", 0) for node in (a, b)) >= 1, "whoever has noticed it first told the other"
+    assert a.of(Rerouted) and b.of(Rerouted)
     await until(lambda: list(mains(a, b)) == list(mains(b, a)) == ["tcp"])
     router.cut = False
     await a.ask(b.id, ECHO)
