@@ -71,8 +71,13 @@ class Node:
         services: dict[str, Service] = {ECHO: _echo, ASKING: _asking}
         self.rpc = Rpc(self.me, {ECHO: lambda peer: True}, random.SystemRandom())
         machines: dict[str, Machine] = {"rpc": self.rpc, "flows": Flows(services, limit=8192)}
-        handlers = {OpenLink: self.links.open_link, SendMessage: self.links.send_message}
-        self.host = Host(machines, stores={}, handlers=handlers, ports={}, sign=_no_signature)
+        self.host = Host(
+            machines,
+            stores={},
+            handlers={OpenLink: self.links.open_link, SendMessage: self.links.send_message},
+            ports={},
+            sign=_no_signature,
+        )
 
     def _address_of(self, node: NodeId) -> tuple[str, int] | None:
         return self._addresses.get(node)

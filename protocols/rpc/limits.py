@@ -80,7 +80,7 @@ PATHS_NAMED = 8
 PATH_CHARS = 16
 """What a hello may name."""
 
-REROUTES_BURST = 4.0
+REROUTES_BURST = 4
 REROUTES_PER_S = 1.0
 """A peer may have this node send again what it waits for so often; two paths that fail one after the other are two."""
 

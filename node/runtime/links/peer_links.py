@@ -98,8 +98,8 @@ class PeerLinks:
             channel.bulk_only = True
             self._replace_bulk(channel)
             return
-        for old in [old for old in self.mains.values() if old.boot != channel.boot]:
-            self._replace(old)
+        for former in [each for each in self.mains.values() if each.boot != channel.boot]:
+            self._replace(former)
         old = self.mains.get(channel.path)
         if old is not None and old.dialler(self._me) == channel.dialler(self._me):
             self._replace(old)
