@@ -135,7 +135,8 @@ class Node:
         rpc = Rpc(self.peer, dict.fromkeys(services, lambda peer: True), random.SystemRandom(), listeners=listeners)
         flows = Flows({**services, ASK: ask_service}, limit=10_000)
         kinds = mesh.kind.split("+")
-        self.paths = [PATHS[kind](credentials, "127.0.0.1", 0, partial(mesh.address_of, kind=kind)) for kind in kinds]
+        addresses = [partial(mesh.address_of, kind=kind) for kind in kinds] if len(kinds) > 1 else [mesh.address_of]
+        self.paths = [PATHS[kind](credentials, "127.0.0.1", 0, address_of) for kind, address_of in zip(kinds, addresses, strict=True)]
         self.path = self.paths[0]
         self.links = Links(self.peer, credentials.mesh, self.paths, self._deliver, lambda act: self.host.at_turn_end(act))
         self.rpc = rpc
