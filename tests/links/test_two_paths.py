@@ -9,6 +9,7 @@ from meshos.flow import Sleep
 from meshos.node.runtime.links import links, peer_links, standby
 from meshos.node.runtime.links.channel import Channel
 from meshos.node.runtime.links.tcp import TcpConnection
+from meshos.protocols.rpc import paths
 from meshos.protocols.rpc.events import Inbound, LinkDown, LinkUp, OpenLink, Rerouted
 from meshos.protocols.rpc.limits import REROUTES_BURST
 from tests.links.mesh import BETA, Mesh, Node, until
@@ -143,6 +144,7 @@ async def test_a_path_that_breaks_under_calls_costs_none_and_is_opened_again(use
     assert sorted(services.runs, key=lambda body: int(body or b"-1")) == [b"", *(b"%d" % number for number in range(60))], "each once"
     assert not a.of(LinkDown) and not b.of(LinkDown) and a.of(Rerouted) and b.of(Rerouted)
     await until(lambda: len(mains(a, b)) == len(mains(b, a)) == 2)
+    await until(lambda: all(len(node.links.states()) == node.links.statistics()["connections"] == 2 for node in (a, b)))
     nursery.cancel_scope.cancel()
 
 
@@ -168,6 +170,18 @@ async def test_a_path_that_swallows_everything_is_left_and_later_closed(nursery:
     await a.ask(b.id, ECHO)
     await until(lambda: len(mains(a, b)) == len(mains(b, a)) == 2)
     assert len(a.of(LinkUp)) == len(b.of(LinkUp)) == 1 and not a.of(LinkDown) and not b.of(LinkDown)
+    nursery.cancel_scope.cancel()
+
+
+async def test_where_nothing_is_wrong_the_cheaper_one_carries_again(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, a, b = await pair(nursery)
+    await warm(a, b)
+    monkeypatch.setattr(paths, "BETTER_S", 0.1)
+    monkeypatch.setattr(paths, "NEXT_PATH_S", 60.0)  # what else is measured here is noise
+    await use(a, b, "quic")
+    await until(lambda: carries(a, b) == carries(b, a) == "tcp")
+    assert {state.path: state.why for state in a.links.states()} == {"tcp": "better", "quic": ""}
+    assert not a.of(Rerouted) and not b.of(Rerouted), "nothing was lost"
     nursery.cancel_scope.cancel()
 
 
