@@ -104,6 +104,10 @@ first one has to be there before another is dialled: most of those that are open
 SETTLED_S = 60.0
 """A connection that has lasted so long was none that did not last."""
 
+NEWS_BURST = 4
+NEWS_PER_S = 0.1
+"""Changes of path that people are told of, for each peer: one that goes back and forth is known after the first few."""
+
 PATH_SILENT_S = 5.0
 """A path that has brought nothing for so long, while another has, is closed."""
 

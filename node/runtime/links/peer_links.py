@@ -15,8 +15,8 @@ over that either, there is no link.
 
 import random
 from collections import Counter
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
 
 import trio
 
@@ -25,13 +25,17 @@ from meshos.errors import MeshError, Refused, Unreachable
 from meshos.flow import Lane
 from meshos.ids import NodeId
 from meshos.node.runtime.links.channel import Channel
-from meshos.node.runtime.links.limits import AGAIN_MAX_S, AGAIN_MIN_S, SETTLED_S
+from meshos.node.runtime.links.limits import AGAIN_MAX_S, AGAIN_MIN_S, NEWS_BURST, NEWS_PER_S, SETTLED_S
 from meshos.node.runtime.links.rate import Rate
 from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, NotSent, Reply, Request, Rerouted
 from meshos.protocols.rpc.limits import OUTBOUND_BYTES, OUTBOUND_MESSAGES, REROUTES_BURST, REROUTES_PER_S
-from meshos.protocols.rpc.paths import Choice, patience_s
+from meshos.protocols.rpc.paths import Choice, Why, patience_s
 
 BULK: tuple[Lane, ...] = ("bulk",)
+
+
+Noticed: TypeAlias = Callable[[NodeId, str, Why], None]
+"""Hears that what goes to a node takes another path from now on, and why."""
 
 
 class Ports(Protocol):
@@ -45,6 +49,9 @@ class Ports(Protocol):
 
     def send_bulk(self, peer: "PeerLinks", message: Message) -> None:
         """Put ``message`` on a bulk connection, once there is one."""
+
+    def moved(self, peer: "PeerLinks") -> None:
+        """Another path carries what goes to ``peer``: ``peer.choice`` says which and why."""
 
     def look_soon(self) -> None:
         """Have ``PeerLinks.look`` called every LOOK_S while something waits."""
@@ -74,6 +81,7 @@ class PeerLinks:
         self._again_at: dict[str, float] = {}
         self._told = Rate(REROUTES_BURST, REROUTES_PER_S, 1)
         self._bulk_again = Rate(REROUTES_BURST, REROUTES_PER_S, 1)
+        self._news = Rate(NEWS_BURST, NEWS_PER_S, 1)
 
     def bulk(self) -> Channel | None:
         """The newest bulk connection that takes messages."""
@@ -250,8 +258,11 @@ class PeerLinks:
             self._tell(Rerouted(self.node))
 
     def _settle(self) -> None:
-        current = self.choice.current
+        before, current = self.main, self.choice.current
         self.main = None if current is None else self.mains[current]
+        moved = before is not None and self.main is not None and before.path != self.main.path
+        if moved and self._news.take("", trio.current_time()):
+            self._ports.moved(self)
 
 
 def _size(message: Message) -> int:
@@ -263,3 +274,8 @@ def _size(message: Message) -> int:
 def link_down(node: NodeId, error: MeshError) -> LinkDown:
     """What rpc hears when the last connection has ended, or none can be had."""
     return LinkDown(node, error.name, error.detail, isinstance(error, Refused) and error.name != "busy")
+
+
+def cut_off(node: NodeId) -> Unreachable:
+    """Nothing passes between this node and ``node``."""
+    return Unreachable("peer-unreachable", f"{node} is cut off by the fault hook", outcome="not_done")
