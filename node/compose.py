@@ -28,6 +28,7 @@ from meshos.node.api.keys import KeyRing
 from meshos.node.api.server import Listen, keep_keys, serve, settings
 from meshos.node.config import parse_address
 from meshos.node.facade.facade import About, Facade, Seen
+from meshos.node.facade.linking import WHY
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
 from meshos.node.founding import begin, check_mesh
@@ -57,6 +58,7 @@ from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.events import FactsChanged, Leave, LeaveCompleted, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.revocations import TakeRevocations
 from meshos.protocols.rpc.events import LinkDown, OpenLink, SendMessage
+from meshos.protocols.rpc.paths import Why
 from meshos.protocols.square import join
 from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.storage.level import LevelStore
@@ -128,6 +130,7 @@ class Node:
         elif self.config.links_on_quic:
             paths.append(QuicPath(credentials, link.host, link.port, self._address_of, proved=self._proved))
         self.links = Links(opened.me, self.genesis.hash, paths, self._from_links, self._at_turn_end)
+        self.links.noticed = self._path_moved
         egress = EgressPolicy.of([*self.config.egress_allow, *(LOOPBACK if self.genesis.testnet else ())])
         hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
         self.hosting = Hosting(OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress)), self.ring)
@@ -247,6 +250,11 @@ class Node:
         self.events.publish(effect.kind, effect.text, fields)
         logger.info(effect.kind, extra=fields)
 
+    def _path_moved(self, node: NodeId, path: str, why: Why) -> None:
+        name = self.assembly.membership.name_of(node) or node
+        self.events.publish("path", f"what is sent to {name} goes over {path} now, as {WHY[why]}", {"peer": node, "path": path})
+        logger.info("path", extra={"peer": node, "path": path, "why": why})
+
     async def _sign(self, sign: Sign) -> bytes:
         assert isinstance(sign.domain, Domain)
         return await self.opened.keys.sign(_key_of(sign), sign.domain, sign.payload)
@@ -330,7 +338,9 @@ class Node:
         listen = Listen(config.api.host, config.api.port, config.api_tls_certificate, config.api_tls_key)
         scheme = "http" if listen.certificate is None else "https"
         about = About(opened.me, config.name, config.region, VERSION, self.genesis, f"{scheme}://{config.api}", trio.current_time())
-        seen = Seen(self.measurements, self.metrics, self.hosting.serving, self.hosting.turns, self._problems, self.square)
+        seen = Seen(
+            self.measurements, self.metrics, self.hosting.serving, self.hosting.turns, self._problems, self.square, self.links.states
+        )
         facade = Facade(about, self.host, self.assembly, self.hosting.provider, self.events, seen, self.overlays[LEDGER], self.nursery)
         app = build(facade, self.ring, settings=settings(listen), save_keys=partial(self.ring.save, config.api_keys))
         self.hosting.api_url = await self.nursery.start(partial(serve, app, listen))

@@ -1,6 +1,6 @@
 """The bounds of links, with their reasons and the relations between them. Times in seconds."""
 
-from meshos.protocols.rpc.limits import FRAME_BYTES, RESEND_MIN_S
+from meshos.protocols.rpc.limits import FRAME_BYTES, RECORD_GRACE_S, RESEND_MIN_S, STALL_MIN_S
 
 HANDSHAKE_S = 5.0
 """TLS and certificates, and then the hellos: each has this long. A round trip around the world takes 0.3 s, and there are three."""
@@ -27,7 +27,10 @@ CONNECTIONS = 8192
 """Authenticated connections of all peers together."""
 
 CONNECTIONS_PER_PEER = 8
-"""Two main ones while a simultaneous open is sorted out, two for bulk, and the ends of old ones."""
+"""From outside: on each of two paths a main one and the one that takes its place, two for bulk, and the ends of old ones."""
+
+CONNECTIONS_SECOND = CONNECTIONS // 2
+"""With so many, no peer gets a second path: what is left is for those who have none."""
 
 KEEPALIVE_S = 5.0
 """A ping goes out this often; it also measures the round trip."""
@@ -77,6 +80,36 @@ FLUSH_MESSAGES = 16
 
 MAILBOX_PAUSE_S = 0.005
 """While the mailbox is full nothing is read, and it is offered again this often."""
+
+# -- several paths to a peer (standby.py, peer_links.py) ----------------------------------------------------------------
+
+LOOK_S = 0.02
+"""While something waits for a sign that it arrived, its path is looked at so often."""
+
+MEASURE_S = 0.5
+PATH_PING_S = 1.0
+"""Paths are measured, and pinged, so often while there are several: little beside what goes over them."""
+
+WARM_S = 10.0
+"""A peer with which a message was exchanged within this is talked to, and gets a second path."""
+
+STANDBY_IDLE_S = 60.0
+"""After so long without a message it has one again."""
+
+AGAIN_MIN_S = 1.0
+AGAIN_MAX_S = 60.0
+"""A path over which no connection could be had, or none that lasted, is tried again after so long, doubled each time. Also how long the
+first one has to be there before another is dialled: most of those that are opened for one question never need it."""
+
+SETTLED_S = 60.0
+"""A connection that has lasted so long was none that did not last."""
+
+NEWS_BURST = 4
+NEWS_PER_S = 0.1
+"""Changes of path that people are told of, for each peer: one that goes back and forth is known after the first few."""
+
+PATH_SILENT_S = 5.0
+"""A path that has brought nothing for so long, while another has, is closed."""
 
 # -- QUIC (quic.py) ---------------------------------------------------------------------------------------------------
 
@@ -134,6 +167,11 @@ assert 2 * WRITE_BYTES <= QUIC_UNSENT_BYTES <= QUIC_WINDOW_BYTES
 assert QUIC_WINDOW_BYTES >= 2 * FRAME_BYTES
 assert QUIC_ACK_WITH_DATA_S < QUIC_ACK_DELAY_S < 0.025
 assert QUIC_HANDSHAKES_BURST >= UNAUTHENTICATED_PER_ADDRESS > QUIC_RETRY_ABOVE
+
+assert 4 * LOOK_S < STALL_MIN_S and MEASURE_S < PATH_PING_S
+assert PATH_SILENT_S + 2 * MEASURE_S < RECORD_GRACE_S, "what lay in a path that was cut never comes when its record is gone"
+assert 4 * PATH_PING_S < PATH_SILENT_S < WARM_S < STANDBY_IDLE_S < IDLE_S
+assert AGAIN_MIN_S < AGAIN_MAX_S <= SETTLED_S
 
 assert WRITE_BYTES >= FRAME_BYTES and READ_BYTES >= FRAME_BYTES
 assert 2 * HANDSHAKE_S <= DIAL_S

@@ -1,4 +1,4 @@
-"""What a way to another node has to offer: TCP with TLS now, QUIC and a relay later, with nothing above them changed."""
+"""What a way to another node has to offer: TCP with TLS, QUIC, and a relay later, with nothing above them changed."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
@@ -6,6 +6,7 @@ from typing import Protocol, TypeAlias
 import trio
 
 from meshos.ids import NodeId, Peer
+from meshos.node.runtime.links.transport import Transport
 
 
 class Connection(Protocol):
@@ -38,6 +39,10 @@ class Connection(Protocol):
 
     def check(self) -> None:
         """Raises Refused if the peer would not be let in any more (its certificate was revoked or has ended)."""
+        ...
+
+    def transport(self, now: float) -> Transport:
+        """What the transport knows of its path ``now``. Never raises."""
         ...
 
     async def close_after(self, last: bytes) -> None:
