@@ -169,7 +169,7 @@ def decode_bundle(data: bytes) -> Bundle:
         case [version, *_] if type(version) is not int:  # true and 1.0 are equal to 1, and are other bytes
             pass
         case [version, *_] if version != VERSION:
-            raise Refused("unknown-version", f"a bundle of version {version}; this program knows {VERSION}")
+            raise Refused("unknown-version", f"a bundle of version {version!r}; this program knows {VERSION}")
         case [_, bytes() as genesis_hash, [*rows], header, certificate, bytes() as key, value, proof]:
             if len(genesis_hash) == 32 and len(rows) <= MAX_EPOCHS and 1 <= len(key) <= MAX_KEY_BYTES and _is_value(value):
                 signed = Signed(header_of(header), certificate_of(certificate))

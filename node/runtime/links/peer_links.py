@@ -20,13 +20,13 @@ from typing import Protocol, TypeAlias
 
 import trio
 
+from meshos.buckets import Bucket
 from meshos.effects import Ok
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.flow import Lane
 from meshos.ids import NodeId
 from meshos.node.runtime.links.channel import Channel
 from meshos.node.runtime.links.limits import AGAIN_MAX_S, AGAIN_MIN_S, NEWS_BURST, NEWS_PER_S, SETTLED_S
-from meshos.node.runtime.links.rate import Rate
 from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, NotSent, Reply, Request, Rerouted
 from meshos.protocols.rpc.limits import OUTBOUND_BYTES, OUTBOUND_MESSAGES, REROUTES_BURST, REROUTES_PER_S
 from meshos.protocols.rpc.paths import Choice, Why, patience_s
@@ -79,9 +79,9 @@ class PeerLinks:
         self._counts = counts
         self._failures: Counter[str] = Counter()
         self._again_at: dict[str, float] = {}
-        self._told = Rate(REROUTES_BURST, REROUTES_PER_S, 1)
-        self._bulk_again = Rate(REROUTES_BURST, REROUTES_PER_S, 1)
-        self._news = Rate(NEWS_BURST, NEWS_PER_S, 1)
+        self._told = Bucket(REROUTES_PER_S, REROUTES_BURST)
+        self._bulk_again = Bucket(REROUTES_PER_S, REROUTES_BURST)
+        self._news = Bucket(NEWS_PER_S, NEWS_BURST)
 
     def bulk(self) -> Channel | None:
         """The newest bulk connection that takes messages."""
@@ -169,7 +169,7 @@ class PeerLinks:
     def _bulk_goes_on(self, error: MeshError) -> bool:
         """Whether what was not sent over a bulk connection goes over the next: where the peer is still there, and not time and again."""
         again = self.main is not None and isinstance(error, Unreachable)
-        return again and self._bulk_again.take("", trio.current_time())
+        return again and self._bulk_again.take(trio.current_time())
 
     def _prove(self, main: Channel) -> None:
         main.ping()
@@ -252,7 +252,7 @@ class PeerLinks:
             return
         if self.choice.told(channel.path):
             self._settle()
-        allowed = self._told.take("", trio.current_time())
+        allowed = self._told.take(trio.current_time())
         self._counts["paths_told" if allowed else "paths_told_too_often"] += 1
         if allowed:
             self._tell(Rerouted(self.node))
@@ -261,7 +261,7 @@ class PeerLinks:
         before, current = self.main, self.choice.current
         self.main = None if current is None else self.mains[current]
         moved = before is not None and self.main is not None and before.path != self.main.path
-        if moved and self._news.take("", trio.current_time()):
+        if moved and self._news.take(trio.current_time()):
             self._ports.moved(self)
 
 
