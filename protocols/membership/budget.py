@@ -6,49 +6,27 @@ else notices. A datagram is counted once its box has opened: before that, its se
 bucket. Its signature checks are counted before they are made.
 """
 
-from collections import OrderedDict
-from collections.abc import Hashable
-
+from meshos.buckets import Buckets
 from meshos.ids import Peer
 from meshos.protocols.membership import limits
-
-
-class _Buckets:
-    """Buckets by key that hold ``burst`` tokens and gain ``per_s`` a second; the longest unused is forgotten, which fills it."""
-
-    def __init__(self, per_s: float, burst: float, size: int) -> None:
-        self._per_s, self._burst, self._size = per_s, burst, size
-        self._levels: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # tokens, and when they were counted
-
-    def level(self, key: Hashable, now: float) -> float:
-        """The tokens that are there now."""
-        tokens, since = self._levels.get(key, (self._burst, now))
-        return min(self._burst, tokens + (now - since) * self._per_s)
-
-    def set(self, key: Hashable, tokens: float, now: float) -> None:
-        """So many are left."""
-        self._levels[key] = (tokens, now)
-        self._levels.move_to_end(key)
-        if len(self._levels) > self._size:
-            self._levels.popitem(last=False)
 
 
 class _Budget:
     """One kind of cost: a sender's bucket, and its organisation's."""
 
     def __init__(self, node: tuple[float, float], org: tuple[float, float]) -> None:
-        self._of_node = _Buckets(*node, limits.CREDENTIALS)
-        self._of_org = _Buckets(*org, limits.CREDENTIALS)
+        self._of_node = Buckets(*node, limits.CREDENTIALS)
+        self._of_org = Buckets(*org, limits.CREDENTIALS)
         self.refused = 0
 
     def take(self, sender: Peer, cost: int, now: float) -> bool:
         """Whether both buckets had ``cost`` tokens; if not, none was taken."""
-        node, org = self._of_node.level(sender.node, now) - cost, self._of_org.level(sender.org, now) - cost
-        if node < 0 or org < 0:
+        node, org = self._of_node.of(sender.node), self._of_org.of(sender.org)
+        if node.level(now) < cost or org.level(now) < cost:
             self.refused += 1
             return False
-        self._of_node.set(sender.node, node, now)
-        self._of_org.set(sender.org, org, now)
+        node.spend(now, cost)
+        org.spend(now, cost)
         return True
 
 

@@ -178,7 +178,7 @@ def test_what_is_remembered_of_senders_is_bounded(monkeypatch: pytest.MonkeyPatc
     budget = GossipBudget()
     for number in range(10):
         assert budget.datagram(Peer(NodeId(f"n{number}"), GOOD), 0.0)
-    assert len(budget._datagrams._of_node._levels) == 3
+    assert len(budget._datagrams._of_node) == 3
 
 
 def test_a_refusal_takes_nothing() -> None:
