@@ -51,7 +51,8 @@ QUERY_CHARS = 1_000
 # -- the budget (budget.py): one token is about a millisecond of this node's processor ---------------------------------
 
 TOKENS_A_SECOND = 250
-"""All strangers together: a quarter of a core, so that the node's own work keeps three quarters of one."""
+"""All strangers together: a quarter of a core for their questions. What packets cost, asked or not, is metered beside it
+(``node/runtime/square/limits.py``)."""
 TOKENS_SAVED = 500
 
 ADDRESS_TOKENS_A_SECOND = 100
