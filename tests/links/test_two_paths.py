@@ -11,11 +11,11 @@ from meshos.node.runtime.links.channel import Channel
 from meshos.node.runtime.links.tcp import TcpConnection
 from meshos.protocols.rpc import paths
 from meshos.protocols.rpc.events import Inbound, LinkDown, LinkUp, OpenLink, Rerouted
-from meshos.protocols.rpc.limits import REROUTES_BURST
+from meshos.protocols.rpc.limits import MIB, REROUTES_BURST
 from tests.links.mesh import BETA, Mesh, Node, until
 from tests.links.quic_stranger import Router
 
-ECHO, SLOW = "/test/echo/1", "/test/slow/1"
+ECHO, SLOW, BIG = "/test/echo/1", "/test/slow/1", "/test/big/1"
 
 
 @pytest.fixture(autouse=True)
@@ -29,11 +29,14 @@ def both(monkeypatch: pytest.MonkeyPatch) -> None:
 class Services:
     def __init__(self) -> None:
         self.runs: list[bytes] = []
-        self.all = {ECHO: self.echo, SLOW: self.slow}
+        self.all = {ECHO: self.echo, SLOW: self.slow, BIG: self.big}
 
     async def echo(self, request: Inbound) -> bytes:
         self.runs.append(request.body)
         return request.body
+
+    async def big(self, request: Inbound) -> bytes:
+        return bytes(int(request.body))
 
     async def slow(self, request: Inbound) -> bytes:
         self.runs.append(request.body)
@@ -172,6 +175,25 @@ async def test_a_path_that_swallows_everything_is_left_and_later_closed(nursery:
     await a.ask(b.id, ECHO)
     await until(lambda: len(mains(a, b)) == len(mains(b, a)) == 2)
     assert len(a.of(LinkUp)) == len(b.of(LinkUp)) == 1 and not a.of(LinkDown) and not b.of(LinkDown)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_large_reply_whose_connection_breaks_goes_over_the_next(nursery: trio.Nursery) -> None:
+    _, a, b = await pair(nursery)
+    await warm(a, b)
+    size = 64 * MIB
+    answers: list[bytes] = []
+
+    async def ask() -> None:
+        answers.append(await a.ask(b.id, BIG, str(size).encode(), timeout_s=60))
+
+    async with trio.open_nursery() as asking:
+        asking.start_soon(ask)
+        await until(lambda: any(each.bulk_only and each.bytes_out > MIB for each in b.links._peers[a.id].channels))
+        (bulk,) = (each for each in b.links._peers[a.id].channels if each.bulk_only)
+        assert bulk.codec.waiting == 1
+        break_tcp(bulk)
+    assert [len(answer) for answer in answers] == [size] and not a.of(LinkDown)
     nursery.cancel_scope.cancel()
 
 
