@@ -108,6 +108,37 @@ async def test_both_may_dial_at_once_and_keep_one_connection_a_path(nursery: tri
     nursery.cancel_scope.cancel()
 
 
+async def test_where_tcp_is_swallowed_the_link_is_there_at_once_over_quic(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "NEXT_DIAL_S", 0.05)
+    _, a, b = await pair(nursery)
+    (silent,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with silent:
+        a.paths[0]._address_of = lambda node: silent.socket.getsockname()[:2]  # it takes the connection and never says a word
+        assert await a.ask(b.id, ECHO, b"hi", timeout_s=4.0) == b"hi"
+        assert carries(a, b) == carries(b, a) == "quic" and not a.of(LinkDown)
+    nursery.cancel_scope.cancel()
+
+
+async def test_where_tcp_answers_late_it_is_the_second_path(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "NEXT_DIAL_S", 0.0)
+    _, a, b = await pair(nursery)
+    await warm(a, b)
+    assert len(a.of(LinkUp)) == len(b.of(LinkUp)) == 1 and not a.of(LinkDown) and not b.of(LinkDown)
+    assert a.links.statistics()["path_quic_dials"] == a.links.statistics()["path_tcp_dials"] == 1
+    nursery.cancel_scope.cancel()
+
+
+async def test_where_no_path_answers_it_is_said_once_and_why(nursery: trio.Nursery) -> None:
+    _, a, b = await pair(nursery)
+    b.kill()
+    await trio.sleep(0.05)
+    with pytest.raises(Unreachable):
+        await a.ask(b.id, ECHO)
+    (down,) = a.of(LinkDown)
+    assert down.reason == "peer-unreachable" and not down.refused and a.links.statistics()["connections"] == 0
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_peer_that_names_one_path_is_given_one(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = Mesh()
     a = mesh.node(services=Services().all)  # type: ignore[arg-type]
