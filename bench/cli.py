@@ -19,6 +19,7 @@ BENCHMARKS = {
     "calls": "a trivial tool called across organisations, beside the same tool over one warm MCP session",
     "links": "a frame over a link, on TLS and on QUIC, beside bare TLS, bare aioquic and py-libp2p",
     "paths": "one of two paths cut under 200 calls a second: calls that fail, and how long none is answered",
+    "lossy": "calls and bulk over 50 ms and 1 % of loss, beside QUIC alone",
     "churn": "connects, disconnects and kills for two hours: what is left behind on a node",
     "strangers": "calls between members while 200 connections of strangers work on a node",
     "discovery": "finding agents: time at the API, and quality beside BM25 and MiniLM alone",

@@ -35,6 +35,29 @@ def why_not() -> str:
     return made.stderr.strip()
 
 
+class Apart:
+    """Two machines without any network, while the block lasts; ``names`` are their namespaces. Raises Refused ``no-namespaces``."""
+
+    def __init__(self) -> None:
+        self.names = tuple(f"mesh{os.getpid()}{which}" for which in MACHINES)
+
+    def within(self, machine: int) -> list[str]:
+        """What a command begins with that is to run on that machine (0 or 1)."""
+        return ["ip", "netns", "exec", self.names[machine]]
+
+    def __enter__(self) -> Self:
+        if reason := why_not():
+            raise Refused("no-namespaces", reason, hint="run it as root on Linux, with iproute2 installed")
+        for name in self.names:
+            _ip("netns", "add", name)
+            _ip("-n", name, "link", "set", "lo", "up")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for name in self.names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
 class Routed:
     """The three of them, while the block lasts. Raises Refused ``no-namespaces``."""
 
@@ -47,11 +70,11 @@ class Routed:
 
     def cut(self, protocol: Protocol) -> None:
         """From now on the router swallows it."""
-        self._ip("-n", self._name(ROUTER), "rule", "add", "blackhole", "ipproto", protocol, "priority", "10")
+        _ip("-n", self._name(ROUTER), "rule", "add", "blackhole", "ipproto", protocol, "priority", "10")
 
     def mend(self, protocol: Protocol) -> None:
         """No longer."""
-        self._ip("-n", self._name(ROUTER), "rule", "del", "blackhole", "ipproto", protocol, "priority", "10")
+        _ip("-n", self._name(ROUTER), "rule", "del", "blackhole", "ipproto", protocol, "priority", "10")
 
     def __enter__(self) -> Self:
         if reason := why_not():
@@ -71,24 +94,25 @@ class Routed:
 
     def _begin(self) -> None:
         router = self._name(ROUTER)
-        self._ip("netns", "add", router)
+        _ip("netns", "add", router)
         for machine, address in zip(MACHINES, ADDRESSES, strict=True):
             space, gateway = self._name(machine), address.rpartition(".")[0] + ".1"
-            self._ip("netns", "add", space)
-            self._ip("-n", router, "link", "add", f"to-{machine}", "type", "veth", "peer", "name", "lan", "netns", space)
-            self._ip("-n", router, "address", "add", f"{gateway}/24", "dev", f"to-{machine}")
-            self._ip("-n", router, "link", "set", f"to-{machine}", "up")
-            self._ip("-n", space, "address", "add", f"{address}/24", "dev", "lan")
-            self._ip("-n", space, "link", "set", "lan", "up")
-            self._ip("-n", space, "link", "set", "lo", "up")
-            self._ip("-n", space, "route", "add", "default", "via", gateway)
-        self._ip("netns", "exec", router, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+            _ip("netns", "add", space)
+            _ip("-n", router, "link", "add", f"to-{machine}", "type", "veth", "peer", "name", "lan", "netns", space)
+            _ip("-n", router, "address", "add", f"{gateway}/24", "dev", f"to-{machine}")
+            _ip("-n", router, "link", "set", f"to-{machine}", "up")
+            _ip("-n", space, "address", "add", f"{address}/24", "dev", "lan")
+            _ip("-n", space, "link", "set", "lan", "up")
+            _ip("-n", space, "link", "set", "lo", "up")
+            _ip("-n", space, "route", "add", "default", "via", gateway)
+        _ip("netns", "exec", router, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
 
     def _end(self) -> None:
         for which in (*MACHINES, ROUTER):
             subprocess.run(["ip", "netns", "del", self._name(which)], capture_output=True, check=False)
 
-    def _ip(self, *words: str) -> None:
-        done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Refused("no-namespaces", f"ip {' '.join(words)}: {done.stderr.strip()}", hint="run it as root on Linux")
+
+def _ip(*words: str) -> None:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Refused("no-namespaces", f"ip {' '.join(words)}: {done.stderr.strip()}", hint="run it as root on Linux")

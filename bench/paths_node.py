@@ -31,7 +31,7 @@ from meshos.protocols.rpc.events import Inbound, OpenLink, SendMessage
 from meshos.protocols.rpc.limits import STALL_MIN_S
 from meshos.protocols.rpc.machine import Rpc
 
-ECHO, ASKING = "/bench/echo/1", "/bench/asking/1"
+ECHO, BIG, ASKING = "/bench/echo/1", "/bench/big/1", "/bench/asking/1"
 BODY = bytes(200)
 PORT = 7700
 RATE = 200
@@ -60,16 +60,22 @@ class PathState:
 
 
 class Node:
-    """A host with rpc, flows and links on both paths."""
+    """A host with rpc, flows and links on the paths of these kinds. It echoes (ECHO), and gives as many bytes as it is asked for (BIG)."""
 
-    def __init__(self, members: Members, number: int) -> None:
+    def __init__(
+        self,
+        members: Members,
+        number: int,
+        addresses: Sequence[str] = ADDRESSES,
+        kinds: Sequence[type[TcpPath] | type[QuicPath]] = (TcpPath, QuicPath),
+    ) -> None:
         self.me, self.other = Peer(members.node(number), ORG), members.node(1 - number)
-        self._addresses = {members.node(each): (address, PORT) for each, address in enumerate(ADDRESSES)}
+        self._addresses = {members.node(each): (address, PORT) for each, address in enumerate(addresses)}
         credentials = members.credentials(number)
-        paths = [kind(credentials, ADDRESSES[number], PORT, self._address_of) for kind in (TcpPath, QuicPath)]
+        paths = [kind(credentials, addresses[number], PORT, self._address_of) for kind in kinds]
         self.links = Links(self.me, MESH, paths, self._deliver, lambda act: self.host.at_turn_end(act))
-        services: dict[str, Service] = {ECHO: _echo, ASKING: _asking}
-        self.rpc = Rpc(self.me, {ECHO: lambda peer: True}, random.SystemRandom())
+        services: dict[str, Service] = {ECHO: _echo, BIG: _big, ASKING: _asking}
+        self.rpc = Rpc(self.me, dict.fromkeys((ECHO, BIG), lambda peer: True), random.SystemRandom())
         machines: dict[str, Machine] = {"rpc": self.rpc, "flows": Flows(services, limit=8192)}
         self.host = Host(
             machines,
@@ -78,6 +84,10 @@ class Node:
             ports={},
             sign=_no_signature,
         )
+
+    async def ask(self, protocol: str, body: bytes, timeout_s: float = TIMEOUT_S) -> None:
+        """One question to the other one, without another try; raises MeshError."""
+        await self.host.flow(ASKING, Ask(self.other, protocol, body, timeout_s), timeout_s=2 * timeout_s)
 
     def _address_of(self, node: NodeId) -> tuple[str, int] | None:
         return self._addresses.get(node)
@@ -125,7 +135,7 @@ class Caller:
     async def _call(self) -> None:
         asked, error = time.monotonic(), ""
         try:
-            await self._node.host.flow(ASKING, Ask(self._node.other, ECHO, BODY, TIMEOUT_S), timeout_s=2 * TIMEOUT_S)
+            await self._node.ask(ECHO, BODY)
         except MeshError as failure:
             error = failure.name
         self.ended.append(Call(asked, time.monotonic(), error))
@@ -133,6 +143,10 @@ class Caller:
 
 async def _echo(request: Inbound) -> bytes:
     return request.body
+
+
+async def _big(request: Inbound) -> bytes:
+    return bytes(int(request.body))
 
 
 async def _asking(ask: Ask) -> bytes:

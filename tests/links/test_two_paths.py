@@ -11,11 +11,11 @@ from meshos.node.runtime.links.channel import Channel
 from meshos.node.runtime.links.tcp import TcpConnection
 from meshos.protocols.rpc import paths
 from meshos.protocols.rpc.events import Inbound, LinkDown, LinkUp, OpenLink, Rerouted
-from meshos.protocols.rpc.limits import REROUTES_BURST
+from meshos.protocols.rpc.limits import MIB, REROUTES_BURST
 from tests.links.mesh import BETA, Mesh, Node, until
 from tests.links.quic_stranger import Router
 
-ECHO, SLOW = "/test/echo/1", "/test/slow/1"
+ECHO, SLOW, BIG = "/test/echo/1", "/test/slow/1", "/test/big/1"
 
 
 @pytest.fixture(autouse=True)
@@ -29,11 +29,14 @@ def both(monkeypatch: pytest.MonkeyPatch) -> None:
 class Services:
     def __init__(self) -> None:
         self.runs: list[bytes] = []
-        self.all = {ECHO: self.echo, SLOW: self.slow}
+        self.all = {ECHO: self.echo, SLOW: self.slow, BIG: self.big}
 
     async def echo(self, request: Inbound) -> bytes:
         self.runs.append(request.body)
         return request.body
+
+    async def big(self, request: Inbound) -> bytes:
+        return bytes(int(request.body))
 
     async def slow(self, request: Inbound) -> bytes:
         self.runs.append(request.body)
@@ -105,6 +108,37 @@ async def test_both_may_dial_at_once_and_keep_one_connection_a_path(nursery: tri
     nursery.cancel_scope.cancel()
 
 
+async def test_where_tcp_is_swallowed_the_link_is_there_at_once_over_quic(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "NEXT_DIAL_S", 0.05)
+    _, a, b = await pair(nursery)
+    (silent,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with silent:
+        a.paths[0]._address_of = lambda node: silent.socket.getsockname()[:2]  # it takes the connection and never says a word
+        assert await a.ask(b.id, ECHO, b"hi", timeout_s=4.0) == b"hi"
+        assert carries(a, b) == carries(b, a) == "quic" and not a.of(LinkDown)
+    nursery.cancel_scope.cancel()
+
+
+async def test_where_tcp_answers_late_it_is_the_second_path(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "NEXT_DIAL_S", 0.0)
+    _, a, b = await pair(nursery)
+    await warm(a, b)
+    assert len(a.of(LinkUp)) == len(b.of(LinkUp)) == 1 and not a.of(LinkDown) and not b.of(LinkDown)
+    assert a.links.statistics()["path_quic_dials"] == a.links.statistics()["path_tcp_dials"] == 1
+    nursery.cancel_scope.cancel()
+
+
+async def test_where_no_path_answers_it_is_said_once_and_why(nursery: trio.Nursery) -> None:
+    _, a, b = await pair(nursery)
+    b.kill()
+    await trio.sleep(0.05)
+    with pytest.raises(Unreachable):
+        await a.ask(b.id, ECHO)
+    (down,) = a.of(LinkDown)
+    assert down.reason == "peer-unreachable" and not down.refused and a.links.statistics()["connections"] == 0
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_peer_that_names_one_path_is_given_one(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = Mesh()
     a = mesh.node(services=Services().all)  # type: ignore[arg-type]
@@ -172,6 +206,25 @@ async def test_a_path_that_swallows_everything_is_left_and_later_closed(nursery:
     await a.ask(b.id, ECHO)
     await until(lambda: len(mains(a, b)) == len(mains(b, a)) == 2)
     assert len(a.of(LinkUp)) == len(b.of(LinkUp)) == 1 and not a.of(LinkDown) and not b.of(LinkDown)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_large_reply_whose_connection_breaks_goes_over_the_next(nursery: trio.Nursery) -> None:
+    _, a, b = await pair(nursery)
+    await warm(a, b)
+    size = 64 * MIB
+    answers: list[bytes] = []
+
+    async def ask() -> None:
+        answers.append(await a.ask(b.id, BIG, str(size).encode(), timeout_s=60))
+
+    async with trio.open_nursery() as asking:
+        asking.start_soon(ask)
+        await until(lambda: any(each.bulk_only and each.bytes_out > MIB for each in b.links._peers[a.id].channels))
+        (bulk,) = (each for each in b.links._peers[a.id].channels if each.bulk_only)
+        assert bulk.codec.waiting == 1
+        break_tcp(bulk)
+    assert [len(answer) for answer in answers] == [size] and not a.of(LinkDown)
     nursery.cancel_scope.cancel()
 
 

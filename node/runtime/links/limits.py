@@ -8,6 +8,10 @@ HANDSHAKE_S = 5.0
 DIAL_S = 15.0
 """A dial in all: name, TCP, handshake, hellos."""
 
+NEXT_DIAL_S = 1.0
+"""Where a path has not answered for so long, the next one is dialled beside it: a handshake around the world takes that long, and one
+that a firewall swallows takes ten times as long to be given up."""
+
 UNAUTHENTICATED = 256
 """Connections whose certificate is not yet checked (about 60 KiB each); beyond, they are closed as they come."""
 
@@ -174,7 +178,7 @@ assert 4 * PATH_PING_S < PATH_SILENT_S < WARM_S < STANDBY_IDLE_S < IDLE_S
 assert AGAIN_MIN_S < AGAIN_MAX_S <= SETTLED_S
 
 assert WRITE_BYTES >= FRAME_BYTES and READ_BYTES >= FRAME_BYTES
-assert 2 * HANDSHAKE_S <= DIAL_S
+assert 2 * HANDSHAKE_S <= DIAL_S and NEXT_DIAL_S < HANDSHAKE_S
 assert HANDSHAKES_BURST >= UNAUTHENTICATED_PER_ADDRESS
 assert 4 * KEEPALIVE_S < STALLED_S < PARTIAL_S
 assert 2 * KEEPALIVE_S < SILENT_S < STALLED_S <= BULK_IDLE_S < IDLE_S

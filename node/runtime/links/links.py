@@ -14,8 +14,7 @@ refused in both directions.
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
-from typing import TypeAlias
+from collections.abc import Container, Sequence
 
 import trio
 
@@ -23,19 +22,25 @@ from meshos.errors import MeshError, Refused, Unreachable, busy
 from meshos.flow import Lane
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.runtime.links.channel import Channel
-from meshos.node.runtime.links.limits import CONNECTIONS, CONNECTIONS_PER_PEER, CONNECTIONS_SECOND, DIAL_S, FLUSH_MESSAGES, RECHECK_S
+from meshos.node.runtime.links.limits import (
+    CONNECTIONS,
+    CONNECTIONS_PER_PEER,
+    CONNECTIONS_SECOND,
+    DIAL_S,
+    NEXT_DIAL_S,
+    RECHECK_S,
+)
 from meshos.node.runtime.links.link_state import LinkState, state_of
 from meshos.node.runtime.links.mailbox import Deliver, Mailbox
 from meshos.node.runtime.links.path import Connection, Path
 from meshos.node.runtime.links.peer_links import BULK, Noticed, PeerLinks, cut_off, link_down
 from meshos.node.runtime.links.standby import Standby
+from meshos.node.runtime.links.turn import AtTurnEnd, Turn
 from meshos.protocols.rpc.events import Message, MessageReceived, NotSent, OpenLink, SendMessage
 from meshos.protocols.rpc.frames import Hello
 from meshos.protocols.rpc.partials import Partials
 
 logger = logging.getLogger("meshos.links")
-
-AtTurnEnd: TypeAlias = Callable[[Callable[[], None]], None]
 
 
 class Links:
@@ -52,8 +57,7 @@ class Links:
         self._paths = paths
         self._by_name = {path.name: path for path in paths}
         self._mailbox = Mailbox(deliver)
-        self._at_turn_end = at_turn_end
-        self._to_flush: list[Channel] = []
+        self._turn = Turn(at_turn_end)
         self._order = tuple(path.name for path in paths)
         self._peers: dict[NodeId, PeerLinks] = {}
         self._standby = Standby(self._peers, self._second)
@@ -202,17 +206,30 @@ class Links:
                 del self._accepted[node]
 
     async def _dial(self, to: NodeId, peer: PeerLinks) -> None:
-        """Open a main connection; ``LinkDown`` if none can be had and none has come from the other side meanwhile."""
+        """Open a main connection, over the next path, too, where one does not answer soon; ``LinkDown`` if none can be had and none has
+        come from the other side meanwhile. A path that answers later is a second one."""
+        errors: dict[str, MeshError] = {}
+        async with trio.open_nursery() as nursery:
+            for path in self._order:
+                ended = trio.Event()
+                nursery.start_soon(self._dial_over, path, peer, errors, ended)
+                with trio.move_on_after(NEXT_DIAL_S):
+                    await ended.wait()
+                if peer.main is not None:
+                    break
+        peer.dialling = False
+        if peer.main is None and errors:
+            self._mailbox.tell(link_down(to, next(errors[path] for path in self._order if path in errors)))
+        self._forget(to)
+
+    async def _dial_over(self, path: str, peer: PeerLinks, errors: dict[str, MeshError], ended: trio.Event) -> None:
         try:
-            channel = await self._connected(to, self._hello(), self._order)
+            channel = await self._connected(peer.node, self._hello(), [path])
         except MeshError as error:
-            peer.dialling = False
-            if peer.main is None:
-                self._mailbox.tell(link_down(to, error))
-            self._forget(to)
+            errors[path] = error
         else:
-            peer.dialling = False
             self._nursery.start_soon(self._run_dialled, channel, self._join(channel))
+        ended.set()
 
     async def _dial_bulk(self, to: NodeId, peer: PeerLinks) -> None:
         """Open a bulk connection, and send what waits for it; over the main connection if it cannot be had."""
@@ -240,13 +257,11 @@ class Links:
 
     async def _dial_second(self, peer: PeerLinks, path: str) -> None:
         """Open one more main connection, to have it when the other one fails; nobody hears whether it can be had."""
-        try:
-            channel = await self._connected(peer.node, self._hello(), [path])
-        except MeshError as error:
+        errors: dict[str, MeshError] = {}
+        await self._dial_over(path, peer, errors, trio.Event())
+        for error in errors.values():
             self._counts[f"second_path_{error.name}"] += 1
             peer.failed(path)
-        else:
-            self._nursery.start_soon(self._run_dialled, channel, self._join(channel))
         peer.dialling_second = False
         self._forget(peer.node)
 
@@ -374,22 +389,7 @@ class Links:
             self._counts[f"not_sent_{refusal.name}"] += 1
             self._mailbox.tell(NotSent(channel.peer.node, message, refusal.name))
         else:
-            if channel.to_flush:
-                if channel.codec.waiting >= FLUSH_MESSAGES:
-                    channel.flush()
-            elif self._at_turn_end is None:
-                channel.flush()
-            else:
-                channel.to_flush = True
-                self._to_flush.append(channel)
-                if len(self._to_flush) == 1:
-                    self._at_turn_end(self._flush)
-
-    def _flush(self) -> None:
-        channels, self._to_flush = self._to_flush, []
-        for channel in channels:
-            channel.to_flush = False
-            channel.flush()
+            self._turn.sent(channel)
 
     def _send_when_open(self, peer: PeerLinks, message: Message) -> None:
         if not peer.has_room_for(message):
