@@ -42,7 +42,7 @@ class Strangers:
 
     def __init__(self, host: str, square: int, link: int) -> None:
         self._host, self._square, self._link = host, square, link
-        self._own = upgrade.identity(os.urandom(32))
+        self._own: dict[str, upgrade.Identity] = {}  # by address: of one key few connections are taken
         self._tls = ssl.create_default_context()
         self._tls.check_hostname, self._tls.verify_mode = False, ssl.CERT_NONE
         self.counts: Counter[str] = Counter()
@@ -99,11 +99,12 @@ class Strangers:
             await secured.receive_some(16_384)
 
     async def _ask(self, address: str) -> None:
+        own = self._own.setdefault(address, upgrade.identity(os.urandom(32)))
         stream = await self._open(self._square, address)
         try:
             async with trio.open_nursery() as nursery:
                 with trio.fail_after(limits.DIAL_S):
-                    muxed = await upgrade.dial(TcpWire(stream), self._own, None, lambda why: nursery.cancel_scope.cancel())
+                    muxed = await upgrade.dial(TcpWire(stream), own, None, lambda why: nursery.cancel_scope.cancel())
                 nursery.start_soon(muxed.start)
                 await self._questions(Asking(muxed))
                 nursery.cancel_scope.cancel()
