@@ -265,7 +265,10 @@ class Liar:
             self._oldest = message
         if self._oldest is None or not self._tale:
             return message
-        return self._oldest if self._tale == "old states" else Checkpoints(self._oldest.steps or message.steps, None)
+        if self._tale == "old states":
+            return self._oldest
+        first = self.inner.core.chain.step_into(1)  # genuine, and known to whoever has come so far
+        return Checkpoints(() if first is None else (first,), None)
 
     def _chunk(self, to: NodeId, message: ChunkOf) -> ChunkOf:
         return replace(message, data=self._garbage(message.data)) if self._has("false states", 0.7) else message
