@@ -49,11 +49,10 @@ class Standby:
             self._soon = trio.Event()
             waiting = True
             while waiting:
-                due = trio.current_time() + LOOK_S
-                await trio.sleep_until(due)
-                now = trio.current_time()
-                if now - due < LOOK_S:  # else this node was late itself, and what has come meanwhile is not read yet
-                    waiting = self._look(now)
+                await trio.sleep(LOOK_S)
+                for _ in range(2):  # this node may be late itself: what has come meanwhile is read first
+                    await trio.lowlevel.checkpoint()
+                waiting = self._look(trio.current_time())
 
     def _look(self, now: float) -> bool:
         """At the peers of which something waits; whether there are any."""
