@@ -67,6 +67,11 @@ from meshos.protocols.membership.sync import CheckCertificate
 from meshos.protocols.membership.sync import services as membership_services
 from meshos.protocols.payments.books import OrgBooks
 from meshos.protocols.payments.commands import PAYING
+from meshos.protocols.relay.events import MACHINE as RELAY
+from meshos.protocols.relay.machine import Relay
+from meshos.protocols.relay.policy import USUAL as RELAYS
+from meshos.protocols.relay.policy import Policy as RelayPolicy
+from meshos.protocols.relay.wire import CAST as RELAYING
 from meshos.protocols.rpc.casting import Listener
 from meshos.protocols.rpc.limits import SERVED
 from meshos.protocols.rpc.machine import Rpc
@@ -126,6 +131,7 @@ class Outside:
     revoked: Held | None = None
     """The revocation lists to hand on, where there are any."""
     terms: Terms = USUAL
+    relaying: RelayPolicy = RELAYS
     checkpoint_interval: int = CHECKPOINT_INTERVAL
     keep_blocks: int | None = None
     """The same for all nodes of a mesh; smaller in simulations."""
@@ -156,6 +162,7 @@ class Assembly:
     window: ReplicaLedger
     barred: Barred
     registrar: Registrar
+    relay: Relay
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
         """The nodes of ``org`` that work can be sent to now: of the own organisation, the one that leads it first."""
@@ -292,10 +299,11 @@ def assemble(outside: Outside) -> Assembly:
     to_link = (MEMBERSHIP, PROBE_PROTOCOL)  # what the node needs too that votes until the next checkpoint, of one that has left
     of_members = (REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT)
     allowed = {**dict.fromkeys(to_link, any_linked), **dict.fromkeys(of_members, not_left), LEADER: own_only, SEAT: own_only}
-    listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_linked)}
+    listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_linked), RELAYING: Listener(RELAY, not_left)}
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window), partial(record_lifetime, window))
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP, KEEP_SEAT)
+    relay = Relay(me, outside.relaying, rpc.peer_of, outside.rng)
     registrar = Registrar(me, org, window, org.replica.view, now=outside.now)
     receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take)
     machines: dict[str, Machine] = {
@@ -310,6 +318,7 @@ def assemble(outside: Outside) -> Assembly:
         REGISTRAR: registrar,
         "directory": directory,
         RECEIPTS: receipts,
+        RELAY: relay,
         KERNEL: watch,
     }
     return Assembly(
@@ -329,6 +338,7 @@ def assemble(outside: Outside) -> Assembly:
         window,
         barred,
         registrar,
+        relay,
     )
 
 

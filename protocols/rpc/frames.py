@@ -1,7 +1,10 @@
 """The kinds of frames of a link, and the frames that carry no message: hello, ping, pong, goodbye, refusal.
 
-Kinds: 0 hello, 1 first, 2 more, 3 ping, 4 pong (both with a u64), 5 goodbye (empty), 6 refusal. Lanes: 0 control (and of
-every frame that carries no message), 1 work, 2 bulk.
+Kinds: 0 hello, 1 first, 2 more, 3 ping, 4 pong (both with a u64), 5 goodbye (empty), 6 refusal, 8 joined (empty). Lanes: 0 control
+(and of every frame that carries no message), 1 work, 2 bulk.
+
+A hello with a relay token and no lanes opens no link: whoever accepts it is to join the connection with another's, and says so by
+``joined``, after which the bytes are the other's (protocols/relay).
 """
 
 import struct
@@ -16,12 +19,14 @@ from meshos.protocols.rpc.messages import NAME
 
 HEADER = struct.Struct("!IBBI")
 HELLO, FIRST, MORE, PING, PONG, GOODBYE, REFUSAL = range(7)
+JOINED = 8
 LANES: Final[tuple[Lane, ...]] = ("control", "work", "bulk")
 """In the order in which they are served."""
 
 LANE_OF: Final[dict[int, Lane]] = dict(enumerate(LANES))
 NUMBER_OF: Final[dict[Lane, int]] = {lane: number for number, lane in LANE_OF.items()}
 VERSION = 1
+RELAY_TOKEN_BYTES = 16
 
 assert HEADER.size == FRAME_HEADER_BYTES
 
@@ -35,6 +40,7 @@ class Hello:
     boot: bytes
     lanes: tuple[Lane, ...] = LANES
     versions: tuple[int, ...] = (VERSION,)
+    relay: bytes = b""
 
 
 def header(length: int, kind: int, lane: Lane, stream: int) -> bytes:
@@ -55,6 +61,7 @@ def hello_frame(hello: Hello) -> bytes:
         "mesh": hello.mesh,
         "node": hello.node,
         "versions": list(hello.versions),
+        **({"relay": hello.relay} if hello.relay else {}),
     }
     return frame(HELLO, cbor.encode(fields))
 
@@ -71,7 +78,10 @@ def read_hello(payload: bytes) -> Hello:
     if not isinstance(lanes, list) or not isinstance(versions, list) or len(lanes) > 8 or len(versions) > 8:
         raise _bad_hello()
     known = tuple(lane for lane in LANES if lane in lanes)
-    return Hello(mesh, node, boot, known, tuple(each for each in versions if type(each) is int))
+    relay = fields.get("relay", b"")
+    if not isinstance(relay, bytes) or len(relay) > RELAY_TOKEN_BYTES or (relay and known):
+        raise _bad_hello()
+    return Hello(mesh, node, boot, known, tuple(each for each in versions if type(each) is int), relay)
 
 
 def agree(own: Hello, other: Hello, expect: str) -> frozenset[Lane]:
@@ -87,7 +97,7 @@ def agree(own: Hello, other: Hello, expect: str) -> frozenset[Lane]:
     if VERSION not in other.versions:
         raise Refused("no-common-version", f"it speaks link versions {list(other.versions)}, this node {list(own.versions)}")
     lanes = frozenset(own.lanes) & frozenset(other.lanes)
-    if not lanes:
+    if not lanes and not own.relay and not other.relay:
         raise _bad_hello()
     return lanes
 

@@ -11,8 +11,10 @@ process, means that the old one is dead.
 failed; before that, ``NotSent`` for each message of which the peer cannot have read the end. Events go to ``deliver``,
 which says whether it took them: while it does not, no connection is read.
 
-Paths (TCP here) are tried in their order. ``cut`` is the fault hook of testnets: links to these nodes are dropped, and
-refused in both directions.
+Paths are tried in their order; the one through a member (relay.py) is begun RELAY_AFTER_S after the direct ones, if none has led there
+by then. While a link is relayed, a direct way is looked for now and then, by both sides; one that is found takes over, and the relayed one
+parts politely. ``splicing`` takes the connections that are to be relayed here. ``cut`` is the fault hook of testnets: links to these
+nodes are dropped, and refused in both directions.
 """
 
 import logging
@@ -20,6 +22,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
 import trio
@@ -29,11 +32,23 @@ from meshos.errors import MeshError, Refused, Unreachable, busy
 from meshos.flow import Lane
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.runtime.links.channel import Channel
-from meshos.node.runtime.links.limits import CONNECTIONS, CONNECTIONS_PER_PEER, DIAL_S, FLUSH_MESSAGES, RECHECK_S
+from meshos.node.runtime.links.limits import (
+    CONNECTIONS,
+    CONNECTIONS_PER_PEER,
+    DIAL_S,
+    DIRECT_FIRST_S,
+    DIRECT_S,
+    FLUSH_MESSAGES,
+    RECHECK_S,
+    RELAY_AFTER_S,
+    WRITE_BYTES,
+)
 from meshos.node.runtime.links.mailbox import Deliver, Mailbox
-from meshos.node.runtime.links.path import Connection, Path
+from meshos.node.runtime.links.path import RELAY, Connection, Path
+from meshos.node.runtime.links.racing import first_of
+from meshos.node.runtime.links.splicing import Splicing
 from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, MessageReceived, NotSent, OpenLink, Reply, Request, SendMessage
-from meshos.protocols.rpc.frames import Hello
+from meshos.protocols.rpc.frames import Hello, refusal_frame
 from meshos.protocols.rpc.limits import OUTBOUND_BYTES, OUTBOUND_MESSAGES
 from meshos.protocols.rpc.partials import Partials
 
@@ -53,6 +68,8 @@ class _PeerLinks:
     dialling: bool = False
     dialling_bulk: bool = False
     bulk_waiting: list[Message] = field(default_factory=list)
+    direct_at: float = 0.0
+    """When a direct way is looked for next, where the main connection is relayed."""
 
     def bulk(self) -> Channel | None:
         """The newest bulk connection that takes messages."""
@@ -64,7 +81,8 @@ class _PeerLinks:
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """One connection, for metrics and ``mesh status``. ``rtt_s`` is the latest round trip, None before the first."""
+    """One connection, for metrics and ``mesh status``. ``rtt_s`` is the latest round trip, None before the first; ``via`` is the
+    member that relays it."""
 
     node: NodeId
     org: OrgDid
@@ -77,6 +95,7 @@ class LinkState:
     messages_in: dict[Lane, int]
     messages_out: dict[Lane, int]
     queued: int
+    via: NodeId | None = None
 
 
 class Links:
@@ -87,6 +106,7 @@ class Links:
         leaves as one piece. Without it each message leaves when it is sent."""
         self.me = me
         self.cut: frozenset[NodeId] = frozenset()
+        self.splicing: Splicing | None = None
         self._mesh = mesh
         self._boot = os.urandom(16)
         self._paths = paths
@@ -109,6 +129,7 @@ class Links:
             self._nursery, self._running = nursery, True
             nursery.start_soon(self._mailbox.run)
             nursery.start_soon(self._recheck_often)
+            nursery.start_soon(self._look_for_direct)
             for path in self._paths:
                 await nursery.start(self._serve, path)
             task_status.started()
@@ -141,16 +162,22 @@ class Links:
         for node in sorted(cut & self._peers.keys()):
             for channel in list(self._peers[node].channels):
                 channel.end(_cut_off(node))
+        if self.splicing is not None:
+            self.splicing.cut(cut)
 
     def recheck(self, orgs: Container[OrgDid] | None = None) -> None:
         """Let every peer (of ``orgs``) prove again that it may be here, after certificates, roots or revocations have changed."""
         for channel in self._channels():
             if orgs is None or channel.peer.org in orgs:
                 self._recheck(channel)
+        if self.splicing is not None:
+            self.splicing.recheck(orgs)
 
     async def _recheck_often(self) -> None:
         while True:
             await trio.sleep(RECHECK_S)
+            if self.splicing is not None:
+                self.splicing.recheck()
             for channel in self._channels():
                 self._recheck(channel)
                 await trio.lowlevel.checkpoint()  # each is a signature check: not all of them in one go
@@ -169,6 +196,8 @@ class Links:
         """Part from every peer politely; what is queued goes out first. Returns when all are gone or time is up."""
         for channel in self._channels():
             channel.part()
+        if self.splicing is not None:
+            self.splicing.leave()
         with trio.move_on_after(2.0):
             while self._connections:
                 await trio.sleep(0.01)
@@ -186,6 +215,8 @@ class Links:
             "connections": self._connections,
             "peers": len(self._peers),
             "links": sum(peer.main is not None for peer in self._peers.values()),
+            "links_relayed": sum(peer.main is not None and peer.main.connection.via is not None for peer in self._peers.values()),
+            **({} if self.splicing is None else {f"splicing_{key}": value for key, value in self.splicing.statistics().items()}),
             "partial_bytes": self._partials.used,
             "partial_evictions": self._partials.evicted,
             "undelivered": len(self._mailbox),
@@ -201,7 +232,7 @@ class Links:
         await path.serve(accepted, task_status=task_status)
 
     async def _accept(self, connection: Connection, path: str) -> None:
-        """An authenticated connection from outside, to its end. Its hello says whether it is for all lanes or for bulk."""
+        """An authenticated connection from outside, to its end. Its hello says whether it is for all lanes, for bulk, or to be relayed."""
         node = connection.peer.node
         if node in self.cut or self._connections >= CONNECTIONS or self._accepted[node] >= CONNECTIONS_PER_PEER:
             self._counts["refused_connections"] += 1
@@ -212,7 +243,10 @@ class Links:
         self._accepted[node] += 1
         try:
             await channel.greet()
-            await self._run(channel, self._join(channel))
+            if token := channel.relay_token:
+                await self._splice(channel, token)
+            else:
+                await self._run(channel, self._join(channel))
         except MeshError as error:
             self._counts[f"refused_{error.name}"] += 1
         finally:
@@ -220,6 +254,16 @@ class Links:
             self._accepted[node] -= 1
             if not self._accepted[node]:
                 del self._accepted[node]
+
+    async def _splice(self, channel: Channel, token: bytes) -> None:
+        """A connection that is to be relayed, to its end."""
+        if self.splicing is None or channel.connection.via is not None:
+            refusal = Refused("relay-off" if self.splicing is None else "relay-nested", "this connection is not relayed from here")
+            await channel.connection.close_after(refusal_frame(refusal))
+            raise refusal
+        await channel.connection.send(channel.codec.data_to_send(WRITE_BYTES))
+        channel.codec.close()
+        await self.splicing.take(channel.connection, token)
 
     async def _dial(self, to: NodeId, peer: _PeerLinks) -> None:
         """Open a main connection; ``LinkDown`` if none can be had and none has come from the other side meanwhile."""
@@ -257,15 +301,30 @@ class Links:
         """A greeted channel to ``to`` over the first path that has one; raises the first error that says why not."""
         if self._connections >= CONNECTIONS:
             raise busy("the table of connections")
+        groups = ([path for path in self._paths if path.name != RELAY], [path for path in self._paths if path.name == RELAY])
+        ways = [partial(self._over, paths, to, hello) for paths in groups if paths]
+        if len(ways) == 1:
+            return await ways[0]()
+        return await first_of(ways, RELAY_AFTER_S, self._discard)
+
+    async def _discard(self, channel: Channel) -> None:
+        """It was not needed, and is none of its peer's yet."""
+        self._connections -= 1
+        await channel.connection.close()
+
+    async def _over(self, paths: Sequence[Path], to: NodeId, hello: Hello) -> Channel:
+        """The same over the first of ``paths``."""
         first: MeshError | None = None
-        for path in self._paths:
+        for path in paths:
             if to in self.cut:
                 raise _cut_off(to)
             self._connections += 1
+            connected = False
             try:
                 with trio.fail_after(DIAL_S):
                     channel = Channel(await path.dial(to), hello, path.name, self._partials, self._parted)
                     await channel.greet()
+                    connected = True
                     return channel
             except trio.TooSlowError:
                 first = first or Unreachable("handshake-timeout", f"{to} did not answer in time", outcome="not_done")
@@ -273,9 +332,27 @@ class Links:
                 first = first or error
             except Exception as error:
                 first = first or self._bug(to, error)
-            self._connections -= 1
+            finally:
+                self._connections -= not connected
         self._counts["dials_failed"] += 1
         raise first or Unreachable("no-address", f"there is no path to {to}", outcome="not_done")
+
+    async def _look_for_direct(self) -> None:
+        """Where a link is relayed, see now and then whether the two can reach each other by now: one dial at a time."""
+        direct = [path for path in self._paths if path.name != RELAY]
+        while True:
+            await trio.sleep(DIRECT_FIRST_S)
+            for node, peer in list(self._peers.items()):
+                main, now = peer.main, trio.current_time()
+                if main is None or main.connection.via is None or peer.dialling or peer.direct_at > now:
+                    continue
+                peer.direct_at = now + DIRECT_S
+                try:
+                    channel = await self._over(direct, node, self._hello())
+                except MeshError:
+                    continue  # it stays as it is
+                self._counts["direct_after_all"] += 1
+                self._nursery.start_soon(self._run_dialled, channel, self._join(channel))
 
     def _hello(self, lanes: tuple[Lane, ...] = ("control", "work", "bulk")) -> Hello:
         return Hello(self._mesh, self.me.node, self._boot, lanes)
@@ -328,7 +405,13 @@ class Links:
             self._mailbox.tell(LinkUp(channel.peer))
             return
         mine, other = old.dialler(self.me.node), channel.dialler(self.me.node)
-        if mine == other or old.boot != channel.boot:
+        was_relayed, is_relayed = old.connection.via is not None, channel.connection.via is not None
+        if old.boot == channel.boot and was_relayed and not is_relayed:
+            peer.main = channel
+            old.part()
+        elif old.boot == channel.boot and is_relayed and not was_relayed and mine != other:
+            channel.part()
+        elif mine == other or old.boot != channel.boot:
             lost = Unreachable("link-replaced", f"{channel.peer.node} has opened a new link")
             self._drop(old, peer, lost)
             old.end(lost)
@@ -448,4 +531,5 @@ def _state(channel: Channel) -> LinkState:
         dict(channel.messages_in),
         dict(channel.messages_out),
         channel.codec.waiting,
+        channel.connection.via,
     )

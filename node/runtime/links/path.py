@@ -1,4 +1,4 @@
-"""What a way to another node has to offer: TCP with TLS now, QUIC and a relay later, with nothing above them changed."""
+"""What a way to another node has to offer: TCP with TLS, QUIC, or a member that relays, with nothing above them changed."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
@@ -6,6 +6,9 @@ from typing import Protocol, TypeAlias
 import trio
 
 from meshos.ids import NodeId, Peer
+
+RELAY = "relay"
+"""The name of the path that leads through a member: the others come before it."""
 
 
 class Connection(Protocol):
@@ -19,6 +22,11 @@ class Connection(Protocol):
     @property
     def dialled(self) -> bool:
         """Whether this side opened it."""
+        ...
+
+    @property
+    def via(self) -> NodeId | None:
+        """The member that relays it; None where the two are connected themselves."""
         ...
 
     async def send(self, data: bytes) -> None:

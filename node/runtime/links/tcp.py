@@ -41,6 +41,7 @@ class TcpConnection:
     def __init__(self, tls: TlsStream, peer: Peer, check: Callable[[], Peer]) -> None:
         self.peer = peer
         self.dialled = not tls.server_side
+        self.via: NodeId | None = None
         self._tls = tls
         self._check = check
 
