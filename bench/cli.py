@@ -17,6 +17,7 @@ BENCHMARKS = {
     "testnet": "how long a 4-org testnet takes to be ready, and what a node weighs",
     "calls": "a trivial tool called across organisations, beside the same tool over one warm MCP session",
     "links": "a frame over a link, on TLS and on QUIC, beside bare TLS, bare aioquic and py-libp2p",
+    "relay": "a call through a member that relays, beside a direct one",
     "discovery": "finding agents: time at the API, and quality beside BM25 and MiniLM alone",
     "membership": "how soon a killed node is declared dead by all, and whether a live one ever is",
     "raft": "a write that three processes agree on and have on disk, beside etcd",

@@ -310,6 +310,7 @@ def status(view: StatusView) -> Object:
         "group": group(view.group),
         "p2p": list(view.p2p),
         "strangers": view.strangers,
+        "relayed": [{"node": node, "via": via} for node, via in view.relayed],
         "ledger": None if view.ledger is None else ledger_head(view.ledger),
         "humans": {
             "approvalsWaiting": view.approvals_waiting,

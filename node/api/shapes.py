@@ -421,6 +421,8 @@ class StatusView:
     """Where strangers ask it, as multiaddrs."""
     strangers: int = 0
     """Connections of them now."""
+    relayed: tuple[tuple[str, str], ...] = ()
+    """Nodes that it is linked to through another one, and that one; by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,8 @@ class Seen:
     standing: Callable[[], Sequence[str]] = tuple
     """What keeps other nodes and strangers from reaching or believing this one, in sentences."""
     square: Square | None = None
+    relayed: Callable[[], Mapping[NodeId, NodeId]] = dict
+    """To whom links go through whom."""
 
 
 class Facade:
@@ -120,6 +122,7 @@ class Facade:
         self._turns = seen.turns
         self._standing = seen.standing
         self._square = seen.square
+        self._relayed = seen.relayed
         books = Books(assembly.ledger, assembly.window, store)
         self.ledger = LedgerDesk(host, books, about.genesis.hash, about.me.node, assembly.membership.name_of)
         self.decisions = DecisionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
@@ -302,8 +305,8 @@ class Facade:
 
     async def members(self) -> shapes.MembersView:
         """See ``NodeService.members``."""
-        membership, now = self._assembly.membership, trio.current_time()
-        found = tuple(views.member_view(view, membership.name_of, now) for view in membership.members())
+        membership, now, via = self._assembly.membership, trio.current_time(), self._relayed()
+        found = tuple(views.member_view(view, membership.name_of, now, via.get(view.node_id)) for view in membership.members())
         return shapes.MembersView(found, self._about.name)
 
     async def status(self) -> shapes.StatusView:
@@ -339,8 +342,13 @@ class Facade:
             proposals_waiting=self.proposals.waiting(),
             p2p=() if self._square is None else self._square.addresses,
             strangers=0 if self._square is None else self._square.visitors,
+            relayed=self._relayed_by_name(),
             group=grouping.group_view(await self._ask_org(GetGroup()), self._assembly, about.me.node),
         )
+
+    def _relayed_by_name(self) -> tuple[tuple[str, str], ...]:
+        name_of = self._assembly.membership.name_of
+        return tuple(sorted((name_of(node) or node, name_of(via) or via) for node, via in self._relayed().items()))
 
     async def explain(self, subject: str, caller: shapes.Caller) -> shapes.Explanation:
         """See ``NodeService.explain``. Ids before names: a member chooses its name, and could choose somebody's id."""
@@ -356,7 +364,8 @@ class Facade:
             return decided
         member = member or next((view for view in membership.members() if view.name == subject), None)
         if member is not None:
-            return explaining.member(subject, views.member_view(member, membership.name_of, trio.current_time()), self._about.name)
+            shown = views.member_view(member, membership.name_of, trio.current_time(), self._relayed().get(member.node_id))
+            return explaining.member(subject, shown, self._about.name)
         if subject.startswith("t-"):
             raise no_such_task(TaskId(subject))
         told = f"{subject[:80]!r} is no agent, task, decision, motion, node or error known here"

@@ -71,14 +71,16 @@ def hosted(view: shapes.AgentView, processes: AgentProcesses | None, wanted: int
     return shapes.HostedAgent(view, state, wanted, found.ready, found.note)
 
 
-def member_view(view: MemberView, name_of: NameOf, now: float) -> shapes.MemberView:
-    """A member as this node sees it."""
+def member_view(view: MemberView, name_of: NameOf, now: float, via: NodeId | None = None) -> shapes.MemberView:
+    """A member as this node sees it; ``via`` relays the link to it."""
     accusers = sorted(name_of(accusation.accuser) or accusation.accuser for accusation in view.accusations)
     notes = [f"accused by {', '.join(accusers)}"] if accusers else []
     if view.unroutable_in_s is not None:
         notes.append(f"no work is sent to it in {max(0.0, view.unroutable_in_s):.0f} s")
     elif not view.routable and view.state in ("alive", "suspect"):
         notes.append("no work is sent to it")
+    if via is not None:
+        notes.append(f"linked through {name_of(via) or via}")
     facts = view.facts
     return shapes.MemberView(
         node_id=view.node_id,

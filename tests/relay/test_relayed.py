@@ -114,17 +114,18 @@ async def test_when_a_direct_way_opens_the_link_goes_back_to_it_and_nothing_is_l
         await until(lambda: len(answers) > 5)
         mesh.walls.clear()
     await until(lambda: r.figure("pairs") == 0)
-    assert (a.state(b).via, b.state(a).via) == (None, None)
+    assert (a.state_via(b), b.state_via(a)) == (None, None)
     assert len(set(answers)) == 1 and not [reason for reason in a.downs() + b.downs() if reason != "link-closed"]
     assert await a.ask(b) and await b.ask(a)
     nursery.cancel_scope.cancel()
 
 
 async def test_the_side_that_was_called_finds_the_direct_way_as_well(nursery: trio.Nursery) -> None:
-    mesh, a, b, _ = await three(nursery)
+    mesh, a, b, r = await three(nursery)
     await a.ask(b)
     mesh.walls.discard((b.id, a.id))  # as where only one of them is behind a router
-    await until(lambda: a.state_via(b) is None and b.state_via(a) is None)
+    await until(lambda: a.state_via(b) is None and b.state_via(a) is None and r.figure("pairs") == 0)
+    await until(lambda: len(a.links.states()) == 2)
     assert a.state(b).dialled is False and await a.ask(b)
     nursery.cancel_scope.cancel()
 

@@ -206,6 +206,11 @@ class Links:
         """Every connection, by peer."""
         return [_state(channel) for node in sorted(self._peers) for channel in self._peers[node].channels]
 
+    def relayed(self) -> dict[NodeId, NodeId]:
+        """To whom links go through whom."""
+        mains = ((node, peer.main) for node, peer in self._peers.items())
+        return {node: main.connection.via for node, main in mains if main is not None and main.connection.via is not None}
+
     def statistics(self) -> dict[str, float]:
         """Counts since the start and sizes of the tables, for metrics."""
         totals = {f"path_{key}": value for path in self._paths for key, value in path.statistics().items()}
@@ -215,7 +220,7 @@ class Links:
             "connections": self._connections,
             "peers": len(self._peers),
             "links": sum(peer.main is not None for peer in self._peers.values()),
-            "links_relayed": sum(peer.main is not None and peer.main.connection.via is not None for peer in self._peers.values()),
+            "links_relayed": len(self.relayed()),
             **({} if self.splicing is None else {f"splicing_{key}": value for key, value in self.splicing.statistics().items()}),
             "partial_bytes": self._partials.used,
             "partial_evictions": self._partials.evicted,

@@ -133,8 +133,10 @@ class RelayPath:
                 with trio.fail_after(TRY_S):
                     return await self._through(grant, to)
             except trio.TooSlowError:
+                self._counts["failed_handshake-timeout"] += 1
                 first = first or Unreachable("handshake-timeout", f"no connection came about through {grant.relay} in time")
             except MeshError as error:
+                self._counts[f"failed_{error.name}"] += 1
                 first = first or error
                 if error.name in ("no-relay", "busy"):
                     break
