@@ -122,14 +122,24 @@ class RelayPath:
     async def dial(self, to: NodeId) -> RelayedConnection:
         """See ``path.Path``."""
         self._counts["dials"] += 1
-        tried: set[NodeId] = set()
+        avoid, tried = self._avoid(to), set[NodeId]()
         first: MeshError | None = None
         for _ in range(RELAYS_TRIED):
-            candidates = tuple(node for node in self._ordered(to) if node not in tried)
+            left = [node for node in self._candidates(to) if node not in tried]
+            others = tuple(node for node in left if node != avoid)
+            if tried and not left:
+                break
             try:
-                grant = await self._ask(Seek(to, candidates))
-                tried.add(grant.relay)
-                self._remember(to, grant.relay)
+                grant = await self._ask(Seek(to, others or tuple(left)))
+            except MeshError as error:
+                first = first or error
+                if not others or len(others) == len(left):
+                    break
+                avoid = None  # nobody else would
+                continue
+            tried.add(grant.relay)
+            self._remember(to, grant.relay)
+            try:
                 with trio.fail_after(TRY_S):
                     return await self._through(grant, to)
             except trio.TooSlowError:
@@ -138,8 +148,6 @@ class RelayPath:
             except MeshError as error:
                 self._counts[f"failed_{error.name}"] += 1
                 first = first or error
-                if error.name in ("no-relay", "busy"):
-                    break
         assert first is not None
         raise first
 
@@ -156,11 +164,10 @@ class RelayPath:
         self._counts["relayed"] += 1
         return connection
 
-    def _ordered(self, to: NodeId) -> list[NodeId]:
-        """The best first, but last the one that led there just now."""
+    def _avoid(self, to: NodeId) -> NodeId | None:
+        """The relay that led there just now: others are asked before it."""
         last, at = self._lately.get(to, (None, 0.0))
-        avoid = last if trio.current_time() - at < LATELY_S else None
-        return sorted(self._candidates(to), key=lambda node: node == avoid)
+        return last if trio.current_time() - at < LATELY_S else None
 
     def _remember(self, to: NodeId, relay: NodeId) -> None:
         self._lately.pop(to, None)
