@@ -17,19 +17,18 @@ from meshos.bench.report import Report, Row
 from meshos.crypto.certificates import Trust, issue, new_root
 from meshos.crypto.keys import SigningKey, node_id
 from meshos.effects import Sign
-from meshos.flow import Ask, Propose
+from meshos.flow import Ask
 from meshos.flow_machine import Flows
 from meshos.ids import NodeId, OrgDid, Peer
+from meshos.node.relaying import Relaying
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
-from meshos.node.runtime.links.relay import RelayPath, nearest
-from meshos.node.runtime.links.splicing import Splicing
 from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.runtime.links.tls import Credentials
-from meshos.protocols.relay.events import MACHINE, Answer, EndLeg, Grant, Join, Seek
-from meshos.protocols.relay.limits import MOST_BYTES_PER_S, SEEK_S
+from meshos.protocols.relay.events import MACHINE
+from meshos.protocols.relay.limits import MOST_BYTES_PER_S
 from meshos.protocols.relay.machine import Relay
-from meshos.protocols.relay.policy import Bandwidth, Policy
+from meshos.protocols.relay.policy import Policy
 from meshos.protocols.relay.wire import CAST
 from meshos.protocols.rpc.casting import Listener
 from meshos.protocols.rpc.events import Inbound, OpenLink, SendMessage
@@ -62,9 +61,9 @@ class _Node:
         peer, rng = Peer(self.id, world.org), random.SystemRandom()
         rpc = Rpc(peer, dict.fromkeys((ECHO, BIG), _anybody), rng, listeners={CAST: Listener(MACHINE, _anybody)})
         self.path = TcpPath(credentials, "127.0.0.1", 0, self._address_of)
-        self.relay = RelayPath(credentials, self.id, [self.path], self._candidates, self._seek, self._tell)
-        self.links = Links(peer, credentials.mesh, [self.path, self.relay], self._deliver, lambda act: self.host.at_turn_end(act))
-        self.links.splicing = splicing = Splicing(Bandwidth(FAST.bytes_per_s), self._tell)
+        relaying = Relaying(credentials, peer, [self.path], FAST)
+        self.links = Links(peer, credentials.mesh, [self.path, relaying.path], self._deliver, lambda act: self.host.at_turn_end(act))
+        relaying.attach(self.links)
         self.host = Host(
             {
                 "rpc": rpc,
@@ -72,16 +71,11 @@ class _Node:
                 MACHINE: Relay(peer, FAST, rpc.peer_of, rng),
             },
             stores={},
-            handlers={
-                OpenLink: self.links.open_link,
-                SendMessage: self.links.send_message,
-                Answer: self.relay.answer,
-                Join: splicing.join,
-                EndLeg: splicing.end,
-            },
+            handlers={OpenLink: self.links.open_link, SendMessage: self.links.send_message, **relaying.handlers()},
             ports={},
             sign=_no_signature,
         )
+        relaying.host = self.host
 
     async def start(self, nursery: trio.Nursery) -> None:
         await nursery.start(self.host.run)
@@ -95,17 +89,6 @@ class _Node:
 
     def _address_of(self, node: NodeId) -> tuple[str, int] | None:
         return None if frozenset((self.id, node)) in self._world.walls else ("127.0.0.1", self._world.ports[node])
-
-    def _candidates(self, to: NodeId) -> Sequence[NodeId]:
-        return nearest(self.links.states(), to)
-
-    async def _seek(self, seek: Seek) -> Grant:
-        grant = await self.host.perform(Propose(seek, to=MACHINE), timeout_s=SEEK_S)
-        assert isinstance(grant, Grant)
-        return grant
-
-    def _tell(self, machine: str, event: object) -> None:
-        self.host.deliver(machine, event)
 
     def _deliver(self, events: Sequence[object]) -> bool:
         self.host.deliver_all([("rpc", event) for event in events])

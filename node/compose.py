@@ -21,7 +21,6 @@ from meshos.crypto.boxes import Boxes
 from meshos.crypto.signing import Domain, Ed25519Verifier
 from meshos.effects import Sign
 from meshos.errors import Refused
-from meshos.flow import Propose
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node import folder, recording
 from meshos.node.api.app import build
@@ -41,14 +40,13 @@ from meshos.node.kernel.hearing import heard
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Happened, LedgerMoved
 from meshos.node.opening import Folder
+from meshos.node.relaying import Relaying
 from meshos.node.runtime.embedding.minilm import LazyMiniLM
 from meshos.node.runtime.fault_hook import FaultHook
 from meshos.node.runtime.gossip import Gossip
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.quic import QuicPath
-from meshos.node.runtime.links.relay import RelayPath, nearest
-from meshos.node.runtime.links.splicing import Splicing
 from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.strangers import door_of, open_square
 from meshos.node.trusting import Trusting
@@ -59,10 +57,6 @@ from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.events import FactsChanged, Leave, LeaveCompleted, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.revocations import TakeRevocations
-from meshos.protocols.relay.events import MACHINE as RELAY
-from meshos.protocols.relay.events import Answer, EndLeg, Grant, Join, Seek
-from meshos.protocols.relay.limits import SEEK_S
-from meshos.protocols.relay.policy import Bandwidth
 from meshos.protocols.rpc.events import LinkDown, OpenLink, SendMessage
 from meshos.protocols.square import join
 from meshos.protocols.tasks.ports import CallTool, SignBytes
@@ -136,14 +130,15 @@ class Node:
         paths: list[TcpPath | QuicPath] = [TcpPath(credentials, link.host, link.port, self._address_of, proved=self._proved)]
         if self.config.links_on_quic:
             paths.append(QuicPath(credentials, link.host, link.port, self._address_of, proved=self._proved))
-        self.relay = RelayPath(credentials, opened.me.node, paths, self._relays, self._seek, self._tell, proved=self._proved)
-        self.links = Links(opened.me, self.genesis.hash, [*paths, self.relay], self._from_links, self._at_turn_end)
-        self.links.splicing = self.splicing = Splicing(Bandwidth(self.config.relaying.bytes_per_s), self._tell)
+        self.relaying = Relaying(credentials, opened.me, paths, self.given.relaying, proved=self._proved)
+        self.links = Links(opened.me, self.genesis.hash, [*paths, self.relaying.path], self._from_links, self._at_turn_end)
+        self.relaying.attach(self.links)
         egress = EgressPolicy.of([*self.config.egress_allow, *(LOOPBACK if self.genesis.testnet else ())])
         hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
         self.hosting = Hosting(OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress)), self.ring)
         self.host = self._host()
-        self.trusting.host, self.trusting.paths, self.trusting.links = self.host, [*paths, self.relay], self.links
+        self.trusting.host, self.trusting.paths, self.trusting.links = self.host, [*paths, self.relaying.path], self.links
+        self.relaying.host = self.host
         self.trusting.sweeping.host = self.host
         door = door_of(opened, host=self.host, assembly=self.assembly, store=self.overlays[LEDGER], wall=time.time)
         self.square = open_square(
@@ -170,6 +165,7 @@ class Node:
                 "gossip": self.gossip.statistics,
                 "links": self.links.statistics,
                 "relay": self.assembly.relay.statistics,
+                "relaying": self.relaying.statistics,
                 "turns": self.hosting.turns.statistics,
                 **({} if self.square is None else {"square": self.square.statistics}),
                 **({} if self.recording is None else {"recorder": self.recording.statistics}),
@@ -217,9 +213,7 @@ class Node:
                 Happened: self._happened,
                 LedgerMoved: lambda _: self.trusting.look(),
                 LeaveCompleted: lambda _: self.left.set(),
-                Answer: self.relay.answer,
-                Join: self.splicing.join,
-                EndLeg: self.splicing.end,
+                **self.relaying.handlers(),
             },
             ports={
                 CallTool: self.hosting.call_tool,
@@ -254,9 +248,6 @@ class Node:
     def _proved(self, peer: Peer, certificate: bytes) -> None:
         self.host.deliver("membership", PeerProved(peer, certificate))
 
-    def _tell(self, machine: str, event: object) -> None:
-        self.host.deliver(machine, event)
-
     # -- what machines want done -------------------------------------------------------------------------------------
 
     def _happened(self, effect: Happened) -> None:
@@ -278,14 +269,6 @@ class Node:
     async def _sign_entry(self, effect: SignEntry) -> EntrySignature:
         signature = await self.opened.keys.sign(folder.NODE_KEY, entry_domain(self.genesis.hash), effect.body)
         return EntrySignature(self.opened.me.node, signature, self.trusting.certificate)
-
-    async def _seek(self, seek: Seek) -> Grant:
-        grant = await self.host.perform(Propose(seek, to=RELAY), timeout_s=SEEK_S)
-        assert isinstance(grant, Grant)
-        return grant
-
-    def _relays(self, to: NodeId) -> Sequence[NodeId]:
-        return nearest(self.links.states(), to)
 
     # -- who is where ------------------------------------------------------------------------------------------------
 
@@ -320,6 +303,8 @@ class Node:
         except* OSError as errors:  # it comes out of the nursery that the links run in
             detail = f"port {config.link.port} on {config.link.host} cannot be had: {first_of(errors)}"
             raise Refused("port-taken", detail, hint="end what uses it, or choose another") from errors
+        if self.relaying.punching is not None:
+            await self.nursery.start(self.relaying.punching.run)
         await self.nursery.start(self.gossip.run)
         if self.genesis.testnet:
             await self.nursery.start(self.hook.serve, config.fault_socket)

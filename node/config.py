@@ -203,7 +203,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "keys": ("file", "passphrase_file", "certificate", "revocations"),
     "egress": ("allow",),
     "payments": ("per_provider", "in_all", "credit"),
-    "relay": ("serve", "own_only", "bytes_per_s"),
+    "relay": ("serve", "own_only", "bytes_per_s", "punch"),
     "ledger": ("keep_blocks",),
     "seed": ("node", "gossip", "link"),
 }
@@ -348,8 +348,8 @@ class _Reader:
         if type(rate) is not int or not LEAST_BYTES_PER_S <= rate <= MOST_BYTES_PER_S:
             self.problems.append(f"relay.bytes_per_s must be a number from {LEAST_BYTES_PER_S} to {MOST_BYTES_PER_S}")
             rate = usual.bytes_per_s
-        serve, own_only = (self._bool(f"relay.{key}", table.get(key, getattr(usual, key))) for key in ("serve", "own_only"))
-        return Policy(serve, own_only, rate)
+        serve, own_only, punch = (self._bool(f"relay.{key}", table.get(key, getattr(usual, key))) for key in ("serve", "own_only", "punch"))
+        return Policy(serve, own_only, rate, punch)
 
     def _keep_blocks(self, value: object) -> int | None:
         if value is None or (type(value) is int and value >= TRANSFER_BLOCKS):

@@ -39,7 +39,7 @@ def to_toml(config: NodeConfig) -> str:
     if config.relaying != USUAL:
         relaying = config.relaying
         lines += ["", "[relay]", f"serve = {json.dumps(relaying.serve)}", f"own_only = {json.dumps(relaying.own_only)}"]
-        lines += [f"bytes_per_s = {relaying.bytes_per_s}"]
+        lines += [f"bytes_per_s = {relaying.bytes_per_s}", f"punch = {json.dumps(relaying.punch)}"]
     if config.keep_blocks is not None:
         lines += ["", "[ledger]", f"keep_blocks = {config.keep_blocks}"]
     for seed in config.seeds:

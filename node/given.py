@@ -47,7 +47,7 @@ def given_of(opened: Folder, version: str) -> Given:
         seeds=tuple(Seed(seed.node, str(seed.link)) for seed in config.seeds if seed.node != me.node),
         terms=_terms(opened),
         keep_blocks=config.keep_blocks,
-        relaying=config.relaying,
+        relaying=replace(config.relaying, punch=config.relaying.punch and config.links_on_quic),
     )
 
 

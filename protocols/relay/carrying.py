@@ -138,6 +138,10 @@ class Carrying:
         if number is not None:
             self._end(number, "relay-ended")
 
+    def joins(self, one: NodeId, other: NodeId) -> bool:
+        """Whether these two are joined here."""
+        return any(pair.joined and {pair.caller.node, pair.called.node} == {one, other} for pair in self._pairs.values())
+
     # -- time --------------------------------------------------------------------------------------------------------
 
     def due(self) -> float | None:

@@ -1,6 +1,7 @@
 """What the relay machine hears and does, beside casts. A *leg* is a connection of one member to the relay, numbered by whoever has it."""
 
 from meshos.ids import NodeId, OrgDid, Peer
+from meshos.protocols.relay.wire import Address
 from meshos.values import frozen
 
 MACHINE = "relay"
@@ -45,6 +46,45 @@ class Answered:
     well: bool
 
 
+# -- a direct way between two that are relayed --------------------------------------------------------------------------
+
+
+@frozen
+class Relayed:
+    """An event: the link to ``node`` goes through ``via`` from now on; ``dialled`` says that this side opened it."""
+
+    node: NodeId
+    via: NodeId
+    dialled: bool
+
+
+@frozen
+class Unrelayed:
+    """An event: no more."""
+
+    node: NodeId
+
+
+@frozen
+class ShowUp:
+    """An effect: open a QUIC connection to ``relay``, show ``token``, and have it see where it comes from."""
+
+    relay: NodeId
+    token: bytes
+
+
+@frozen
+class Punch:
+    """An effect: send small datagrams with ``theirs`` to ``address``, and take those with ``mine`` for ``node``'s; ``dials`` says that this
+    side opens a connection to where they come from."""
+
+    node: NodeId
+    address: Address
+    mine: bytes
+    theirs: bytes
+    dials: bool
+
+
 # -- at the relay ------------------------------------------------------------------------------------------------------
 
 
@@ -55,6 +95,8 @@ class Came:
     leg: int
     peer: Peer
     token: bytes
+    source: Address | None = None
+    """Where its datagrams come from, if it came over UDP."""
 
 
 @frozen

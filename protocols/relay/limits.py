@@ -76,6 +76,32 @@ CHUNK_BYTES = 32 * KIB
 MESSAGE_BYTES = 256
 """The largest of the messages (wire.py): two node ids and a token."""
 
+# -- punching (introducing.py, punching.py) ------------------------------------------------------------------------------
+
+MEETINGS = 64
+"""That a relay arranges at once, and that a node takes part in."""
+
+MEET_S = 5.0
+"""From its beginning to its end: two handshakes with the relay, and then the punches."""
+
+PUNCHES_AT_S = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
+"""When the small datagrams leave, after both know where to: some arrive before the other side's router lets them in."""
+
+ANSWERED_PUNCHES = 4
+"""Those that come are answered so often, to where they came from."""
+
+PUNCH_BYTES = 22
+"""Of one: smaller than what any answer to it could be used for."""
+
+MEET_FIRST_S = 1.0
+MEET_AGAIN_S = 60.0
+MEETINGS_PER_LINK = 4
+"""Soon after a link was relayed, and then after this and twice as long each time: routers seldom change, people move."""
+
+HOST_CHARS = 45
+"""Of an IP address."""
+
+assert max(PUNCHES_AT_S) < MEET_S < MEET_AGAIN_S
 assert 3 * TRY_S + SEEK_S <= 16 and CALL_S < TRY_S <= GRANT_S
 assert PAIRS_PER_CALLER < PAIRS_PER_CALLED < PAIRS_PER_ORG < PAIRS < REMEMBERED
 assert 2 * CARRIED_S < IDLE_S < LIFE_S

@@ -1,4 +1,5 @@
-"""The machine ``relay``: what a node says to others about relaying, as one of the two (seeking.py) and as the relay (carrying.py).
+"""The machine ``relay``: what a node says to others about relaying, as one of the two (seeking.py, punching.py), and as the relay
+(carrying.py, introducing.py).
 
 Connections are not here: whoever drives it opens and joins them, and says by number which have come and gone. What others cast is decoded
 here; what is no message is counted and dropped, as a refusal would cost more than what is refused.
@@ -12,10 +13,12 @@ from meshos.flow import Propose
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import Peer
 from meshos.protocols.relay.carrying import Carrying, PeerOf
-from meshos.protocols.relay.events import Answered, Came, Carried, Gone, Seek
+from meshos.protocols.relay.events import Answered, Came, Carried, Gone, Relayed, Seek, Unrelayed
+from meshos.protocols.relay.introducing import Introducing
 from meshos.protocols.relay.policy import Policy
+from meshos.protocols.relay.punching import Punching
 from meshos.protocols.relay.seeking import Seeking
-from meshos.protocols.relay.wire import Called, Declined, Denied, Granted, Want, decode
+from meshos.protocols.relay.wire import Called, Declined, Denied, Granted, Here, Meet, Met, Show, Want, decode
 
 
 class Relay:
@@ -24,25 +27,33 @@ class Relay:
     def __init__(self, me: Peer, policy: Policy, peer_of: PeerOf, rng: random.Random) -> None:
         self.carrying = Carrying(me, policy, peer_of, rng)
         self.seeking = Seeking(me, peer_of)
+        self.introducing = Introducing(self.carrying.joins, rng)
+        self.punching = Punching(peer_of, rng, enabled=policy.punch)
         self._due: float | None = None
         self._bad = 0
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
-        carrying, seeking = self.carrying, self.seeking
-        carrying.now = seeking.now = now
+        carrying, seeking, introducing, punching = self.carrying, self.seeking, self.introducing, self.punching
+        parts: tuple[Carrying | Seeking | Introducing | Punching, ...] = (carrying, seeking, introducing, punching)
         out: list[object] = []
-        carrying.out = seeking.out = out
+        for part in parts:
+            part.now, part.out = now, out
         if isinstance(event, Heard):
             self._heard(event)
         elif isinstance(event, Came):
-            carrying.came(event)
+            if not introducing.came(event):
+                carrying.came(event)
         elif isinstance(event, Carried):
             carrying.carried(event.leg)
         elif isinstance(event, Gone):
             carrying.gone(event.leg)
         elif isinstance(event, Answered):
             seeking.answered(event)
+        elif isinstance(event, Relayed):
+            punching.relayed(event)
+        elif isinstance(event, Unrelayed):
+            punching.unrelayed(event.node)
         elif isinstance(event, Perform):
             operation = event.operation
             assert isinstance(operation, Propose) and isinstance(operation.command, Seek), operation
@@ -50,11 +61,12 @@ class Relay:
         elif isinstance(event, Abandon):
             seeking.abandon(event)
         elif isinstance(event, Tick):
-            carrying.tick()
-            seeking.tick()
+            for part in parts:
+                part.tick()
         else:
             raise TypeError(f"Relay has no use for {event!r}")
-        self._due = min((due for due in (carrying.due(), seeking.due()) if due is not None), default=None)
+        dues = (part.due() for part in parts)
+        self._due = min((due for due in dues if due is not None), default=None)
         return out
 
     def deadline(self) -> float | None:
@@ -63,7 +75,8 @@ class Relay:
 
     def statistics(self) -> dict[str, float]:
         """Counts since the start and sizes of the tables, for metrics."""
-        return {**self.carrying.statistics(), **self.seeking.statistics(), "bad_messages": self._bad}
+        counted = {**self.introducing.counts, **self.punching.statistics()}
+        return {**self.carrying.statistics(), **self.seeking.statistics(), **counted, "bad_messages": self._bad}
 
     def _heard(self, event: Heard) -> None:
         try:
@@ -71,14 +84,23 @@ class Relay:
         except Refused:
             self._bad += 1
             return
-        if isinstance(message, Want):
-            self.carrying.wanted(event.peer, message)
-        elif isinstance(message, Declined):
-            self.carrying.declined(event.peer, message)
-        elif isinstance(message, Called):
-            self.seeking.called(event.peer, message)
-        elif isinstance(message, Granted):
-            self.seeking.granted(event.peer, message)
-        else:
-            assert isinstance(message, Denied)
-            self.seeking.denied(event.peer, message)
+        peer = event.peer
+        match message:
+            case Want():
+                self.carrying.wanted(peer, message)
+            case Declined():
+                self.carrying.declined(peer, message)
+            case Called():
+                self.seeking.called(peer, message)
+            case Granted():
+                self.seeking.granted(peer, message)
+            case Denied():
+                self.seeking.denied(peer, message)
+            case Meet():
+                self.introducing.meet(peer, message)
+            case Show():
+                self.punching.show(peer, message)
+            case Met():
+                self.punching.meeting(peer, message)
+            case Here():
+                self.punching.here(peer, message)

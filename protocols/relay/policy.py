@@ -14,6 +14,8 @@ class Policy:
     serve: bool = True
     own_only: bool = False
     bytes_per_s: int = BYTES_PER_S
+    punch: bool = True
+    """Whether this node looks for a direct way through routers, over QUIC, for its own links that are relayed."""
 
     def allows(self, me: Peer, caller: Peer, called: Peer) -> bool:
         """Whether ``me`` relays between these."""

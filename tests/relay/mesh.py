@@ -2,22 +2,23 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import trio
 
 from meshos.crypto.keys import node_id
 from meshos.effects import Report
-from meshos.flow import Ask, Propose
+from meshos.flow import Ask
 from meshos.flow_machine import Flows
 from meshos.ids import NodeId, OrgDid, Peer
+from meshos.node.relaying import Relaying
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links, LinkState
-from meshos.node.runtime.links.relay import RelayPath, nearest
+from meshos.node.runtime.links.relay import nearest
 from meshos.node.runtime.links.splicing import Splicing
 from meshos.node.runtime.links.tls import Credentials
-from meshos.protocols.relay.events import MACHINE, Answer, EndLeg, Grant, Join, Seek
-from meshos.protocols.relay.limits import SEEK_S
+from meshos.protocols.relay.events import MACHINE
 from meshos.protocols.relay.machine import Relay
 from meshos.protocols.relay.policy import USUAL, Bandwidth, Policy
 from meshos.protocols.relay.wire import CAST
@@ -28,6 +29,8 @@ from tests.links import mesh as links_mesh
 from tests.links.mesh import ALPHA, ASK, BETA, ask_service, until
 
 ECHO, BIG = "/test/echo/1", "/test/big/1"
+STAYS = replace(USUAL, punch=False)
+"""A link that is relayed stays so, however well the loopback would let them meet."""
 GAMMA = OrgDid("did:mesh:hospital:gamma")
 
 
@@ -39,7 +42,7 @@ class Mesh(links_mesh.Mesh):
         self.members: dict[NodeId, Node] = {}
         self.walls: set[tuple[NodeId, NodeId]] = set()
 
-    def member(self, org: OrgDid, policy: Policy = USUAL, splicing: type[Splicing] = Splicing) -> "Node":
+    def member(self, org: OrgDid, policy: Policy = STAYS, splicing: type[Splicing] = Splicing) -> "Node":
         node = Node(self, org, self.credentials(org), policy, splicing)
         self.members[node.id] = node
         return node
@@ -64,23 +67,21 @@ class Node:
         rpc = Rpc(self.peer, dict.fromkeys((ECHO, BIG), _anybody), rng, listeners={CAST: Listener(MACHINE, _anybody)})
         self.machine = Relay(self.peer, policy, rpc.peer_of, rng)
         self.path = links_mesh.PATHS[mesh.kind](credentials, "127.0.0.1", 0, self._address_of)
-        self.relay = RelayPath(credentials, self.id, [self.path], self._candidates, self._seek, self._tell)
+        self.relaying = Relaying(credentials, self.peer, [self.path], policy)
+        self.relay = self.relaying.path
+        self.relay._candidates = self._candidates
         self.links = Links(self.peer, credentials.mesh, [self.path, self.relay], self._deliver, lambda act: self.host.at_turn_end(act))
-        self.links.splicing = self.splicing = splicing(Bandwidth(policy.bytes_per_s), self._tell)
+        self.relaying.splicing = splicing(Bandwidth(policy.bytes_per_s), lambda machine, event: self.host.deliver(machine, event))
+        self.relaying.attach(self.links)
         self.host = Host(
             {"rpc": rpc, "flows": Flows({ECHO: _echo, BIG: _big, ASK: ask_service}, limit=10_000), MACHINE: self.machine},
             stores={},
-            handlers={
-                OpenLink: self.links.open_link,
-                SendMessage: self.links.send_message,
-                Answer: self.relay.answer,
-                Join: self.splicing.join,
-                EndLeg: self.splicing.end,
-            },
+            handlers={OpenLink: self.links.open_link, SendMessage: self.links.send_message, **self.relaying.handlers()},
             ports={},
             sign=_never_sign,
             observe=self._observe,
         )
+        self.relaying.host = self.host
 
     def _address_of(self, node: NodeId) -> tuple[str, int] | None:
         found = self.mesh.members.get(node)
@@ -88,14 +89,6 @@ class Node:
 
     def _candidates(self, to: NodeId) -> Sequence[NodeId]:
         return nearest(self.links.states(), to) if self.relays is None else self.relays
-
-    async def _seek(self, seek: Seek) -> Grant:
-        grant = await self.host.perform(Propose(seek, to=MACHINE), timeout_s=SEEK_S)
-        assert isinstance(grant, Grant)
-        return grant
-
-    def _tell(self, machine: str, event: object) -> None:
-        self.host.deliver(machine, event)
 
     def _deliver(self, events: Sequence[object]) -> bool:
         self.host.deliver_all([("rpc", event) for event in events])
@@ -116,6 +109,8 @@ class Node:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.host.run)
                 await nursery.start(self.links.run)
+                if self.relaying.punching is not None:
+                    await nursery.start(self.relaying.punching.run)
                 task_status.started()
 
     async def ask(self, to: "Node", body: bytes = b"", protocol: str = ECHO, *, timeout_s: float = 10.0, retries: int = 0) -> bytes:
@@ -146,7 +141,7 @@ class Node:
         return self.machine.statistics().get(name, 0)
 
 
-async def three(nursery: trio.Nursery, *, policy: Policy = USUAL, splicing: type[Splicing] = Splicing) -> tuple[Mesh, Node, Node, Node]:
+async def three(nursery: trio.Nursery, *, policy: Policy = STAYS, splicing: type[Splicing] = Splicing) -> tuple[Mesh, Node, Node, Node]:
     """``a`` and ``b``, between which there is a wall, and ``r``, to which both have a link."""
     mesh = Mesh()
     a, b, r = mesh.member(ALPHA), mesh.member(BETA), mesh.member(GAMMA, policy, splicing)

@@ -160,7 +160,7 @@ async def test_one_that_holds_everything_back_is_silence_and_tried_last_after_th
     monkeypatch.setattr(channel, "KEEPALIVE_S", 0.1)
     monkeypatch.setattr(channel, "SILENT_S", 0.3)
     monkeypatch.setattr(Holds, "begun", False)
-    mesh, a, b, bad = await three(nursery, splicing=Holds)
+    mesh, a, b, _ = await three(nursery, splicing=Holds)
     await a.ask(b)
     Holds.begun = True
     await until(lambda: "link-silent" in a.downs())

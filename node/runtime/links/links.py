@@ -67,6 +67,7 @@ class _PeerLinks:
     main: Channel | None = None
     dialling: bool = False
     dialling_bulk: bool = False
+    going_direct: bool = False
     bulk_waiting: list[Message] = field(default_factory=list)
     direct_at: float = 0.0
     """When a direct way is looked for next, where the main connection is relayed."""
@@ -348,16 +349,24 @@ class Links:
         while True:
             await trio.sleep(DIRECT_FIRST_S)
             for node, peer in list(self._peers.items()):
-                main, now = peer.main, trio.current_time()
-                if main is None or main.connection.via is None or peer.dialling or peer.direct_at > now:
-                    continue
-                peer.direct_at = now + DIRECT_S
-                try:
-                    channel = await self._over(direct, node, self._hello())
-                except MeshError:
-                    continue  # it stays as it is
-                self._counts["direct_after_all"] += 1
-                self._nursery.start_soon(self._run_dialled, channel, self._join(channel))
+                if peer.direct_at <= trio.current_time() and peer.main is not None and peer.main.connection.via is not None:
+                    peer.direct_at = trio.current_time() + DIRECT_S
+                    await self.go_direct(node, direct)
+
+    async def go_direct(self, node: NodeId, paths: Sequence[Path]) -> None:
+        """Where the link to ``node`` is relayed, have one over one of ``paths`` instead; if none can be had it stays as it is."""
+        peer = self._peers.get(node)
+        if peer is None or peer.going_direct or peer.main is None or peer.main.connection.via is None:
+            return
+        peer.going_direct = True  # a second one by the same side would count as the end of the first
+        try:
+            channel = await self._over(paths, node, self._hello())
+        except MeshError:
+            return
+        finally:
+            peer.going_direct = False
+        self._counts["direct_after_all"] += 1
+        self._nursery.start_soon(self._run_dialled, channel, self._join(channel))
 
     def _hello(self, lanes: tuple[Lane, ...] = ("control", "work", "bulk")) -> Hello:
         return Hello(self._mesh, self.me.node, self._boot, lanes)

@@ -34,7 +34,7 @@ from meshos.node.runtime.links.path import RELAY, Accepted, Connection, Path
 from meshos.node.runtime.links.relay_leg import Leg
 from meshos.node.runtime.links.tcp import Proved, TcpConnection
 from meshos.node.runtime.links.tls import Credentials, TlsStream, contexts
-from meshos.protocols.relay.events import MACHINE, Answer, Answered, Grant, Seek
+from meshos.protocols.relay.events import MACHINE, Answer, Answered, Grant, Relayed, Seek, Unrelayed
 from meshos.protocols.relay.limits import TRY_S
 from meshos.protocols.rpc.frames import Hello, refusal_frame
 
@@ -52,9 +52,17 @@ Deliver = Callable[[str, object], None]
 class RelayedConnection(TcpConnection):
     """See ``path.Connection``; ``via`` is the relay."""
 
-    def __init__(self, tls: TlsStream, peer: Peer, check: Callable[[], Peer], via: NodeId) -> None:
+    def __init__(self, tls: TlsStream, peer: Peer, check: Callable[[], Peer], via: NodeId, closed: Callable[[NodeId], None]) -> None:
         super().__init__(tls, peer, check)
         self.via = via
+        self._closed: Callable[[NodeId], None] | None = closed
+
+    async def close(self) -> None:
+        """See ``path.Connection``."""
+        closed, self._closed = self._closed, None
+        if closed is not None:
+            closed(self.peer.node)
+        await super().close()
 
     async def send(self, data: bytes) -> None:
         """See ``path.Connection``."""
@@ -104,6 +112,7 @@ class RelayPath:
         self._wall_clock = wall_clock
         self._counts: Counter[str] = Counter()
         self._lately: OrderedDict[NodeId, tuple[NodeId, float]] = OrderedDict()  # by peer: through whom last, and when
+        self._open: Counter[NodeId] = Counter()  # relayed connections, by peer
         self._nursery: trio.Nursery | None = None
         self._accepted: Accepted
         self.trust(credentials)
@@ -154,9 +163,7 @@ class RelayPath:
     async def _through(self, grant: Grant, to: NodeId) -> RelayedConnection:
         leg = await self._leg(grant.relay, grant.token)
         try:
-            connection = await self._secured(leg, server_side=False)
-            if connection.peer.node != to:
-                raise Unreachable("relay-altered", f"{grant.relay} was to lead to {to}, and led to {connection.peer.node}")
+            connection = await self._secured(leg, to, server_side=False)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await leg.close()
@@ -218,14 +225,11 @@ class RelayPath:
     async def _come(self, effect: Answer) -> RelayedConnection:
         leg = await self._leg(effect.relay, effect.token)
         try:
-            connection = await self._secured(leg, server_side=True)
-            if connection.peer.node != effect.caller:
-                raise Unreachable("relay-altered", f"{effect.relay} called for {effect.caller}, and led to {connection.peer.node}")
+            return await self._secured(leg, effect.caller, server_side=True)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await leg.close()
             raise
-        return connection
 
     def _bug(self, error: Exception) -> None:
         self._counts["bugs"] += 1
@@ -255,8 +259,8 @@ class RelayPath:
                 first = first or error
         raise Unreachable("no-relay", f"the relay {relay} cannot be reached: {first}", outcome="not_done")
 
-    async def _secured(self, leg: Leg, *, server_side: bool) -> RelayedConnection:
-        """Who is at the other end, proved; raises Refused for whom this node does not let in, Unreachable for all else."""
+    async def _secured(self, leg: Leg, expect: NodeId, *, server_side: bool) -> RelayedConnection:
+        """With ``expect`` at the other end, proved; raises Refused if this node does not let it in, Unreachable for all else."""
         tls = TlsStream(leg, self._server if server_side else self._client, server_side=server_side)
         try:
             certificate = await tls.handshake()
@@ -274,9 +278,19 @@ class RelayPath:
             if server_side:
                 await tls.close_after(refusal_frame(refusal))
             raise
+        if peer.node != expect:
+            raise Unreachable("relay-altered", f"{leg.relay} was to lead to {expect}, and led to {peer.node}", outcome="not_done")
         if self._proved is not None:
             self._proved(peer, certificate)
-        return RelayedConnection(tls, peer, check, leg.relay)
+        self._open[peer.node] += 1
+        self._deliver(MACHINE, Relayed(peer.node, leg.relay, not server_side))
+        return RelayedConnection(tls, peer, check, leg.relay, self._has_closed)
+
+    def _has_closed(self, node: NodeId) -> None:
+        self._open[node] -= 1
+        if not self._open[node]:
+            del self._open[node]
+            self._deliver(MACHINE, Unrelayed(node))
 
 
 def nearest(states: Sequence[LinkState], to: NodeId) -> list[NodeId]:

@@ -14,6 +14,7 @@ import trio
 from meshos.errors import MeshError, Refused
 from meshos.ids import NodeId, OrgDid
 from meshos.node.runtime.links.path import Connection
+from meshos.node.runtime.links.punching import source_of
 from meshos.protocols.relay.events import MACHINE, Came, Carried, EndLeg, Gone, Join
 from meshos.protocols.relay.limits import CARRIED_S, CHUNK_BYTES
 from meshos.protocols.relay.policy import Bandwidth
@@ -53,7 +54,7 @@ class Splicing:
         self._legs[leg.number] = leg
         try:
             with leg.scope:
-                self._deliver(MACHINE, Came(leg.number, connection.peer, token))
+                self._deliver(MACHINE, Came(leg.number, connection.peer, token, source_of(connection)))
                 await leg.decided.wait()
                 if leg.other is not None and leg.org is not None:
                     await self._carry(leg, leg.other.connection, leg.org)

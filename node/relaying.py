@@ -1,0 +1,63 @@
+"""What a node has of the relay lane: the path to members that it cannot dial, its own part as a relay, and the way through routers."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from meshos.flow import Propose
+from meshos.ids import NodeId, Peer
+from meshos.node.runtime.host import Host
+from meshos.node.runtime.links.links import Links
+from meshos.node.runtime.links.punching import Punching
+from meshos.node.runtime.links.quic import QuicPath
+from meshos.node.runtime.links.relay import RelayPath, nearest
+from meshos.node.runtime.links.splicing import Splicing
+from meshos.node.runtime.links.tcp import Proved, TcpPath
+from meshos.node.runtime.links.tls import Credentials
+from meshos.protocols.relay.events import MACHINE, Answer, EndLeg, Grant, Join, Punch, Seek, ShowUp
+from meshos.protocols.relay.limits import SEEK_S
+from meshos.protocols.relay.policy import Bandwidth, Policy
+
+
+class Relaying:
+    """``direct`` are the other paths; ``links`` and ``host`` are attached once they are there: they are made with parts of this."""
+
+    links: Links
+    host: Host
+
+    def __init__(
+        self, credentials: Credentials, me: Peer, direct: Sequence[TcpPath | QuicPath], policy: Policy, *, proved: Proved | None = None
+    ) -> None:
+        self.path = RelayPath(credentials, me.node, direct, self._candidates, self._seek, self._tell, proved=proved)
+        self.splicing = Splicing(Bandwidth(policy.bytes_per_s), self._tell)
+        quic = next((path for path in direct if isinstance(path, QuicPath)), None)
+        self.punching = None if quic is None else Punching(quic, me.node, credentials.mesh, self._going(quic))
+
+    def attach(self, links: Links) -> None:
+        """``links`` are made, with ``path`` as the last of theirs."""
+        self.links = links
+        links.splicing = self.splicing
+
+    def handlers(self) -> Mapping[type, Callable[..., None]]:
+        """Of the effects of the machine ``relay``."""
+        shown = {} if self.punching is None else {ShowUp: self.punching.show_up, Punch: self.punching.punch}
+        return {Answer: self.path.answer, Join: self.splicing.join, EndLeg: self.splicing.end, **shown}
+
+    def statistics(self) -> dict[str, float]:
+        """For metrics, beside those of the machine and of the links."""
+        return {} if self.punching is None else self.punching.statistics()
+
+    def _candidates(self, to: NodeId) -> Sequence[NodeId]:
+        return nearest(self.links.states(), to)
+
+    async def _seek(self, seek: Seek) -> Grant:
+        grant = await self.host.perform(Propose(seek, to=MACHINE), timeout_s=SEEK_S)
+        assert isinstance(grant, Grant)
+        return grant
+
+    def _tell(self, machine: str, event: object) -> None:
+        self.host.deliver(machine, event)
+
+    def _going(self, quic: QuicPath) -> Callable[[NodeId], Awaitable[None]]:
+        async def go(node: NodeId) -> None:
+            await self.links.go_direct(node, [quic])
+
+        return go
