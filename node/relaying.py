@@ -38,8 +38,10 @@ class Relaying:
 
     def handlers(self) -> Mapping[type, Callable[..., None]]:
         """Of the effects of the machine ``relay``."""
-        shown = {} if self.punching is None else {ShowUp: self.punching.show_up, Punch: self.punching.punch}
-        return {Answer: self.path.answer, Join: self.splicing.join, EndLeg: self.splicing.end, **shown}
+        handlers: dict[type, Callable[..., None]] = {Answer: self.path.answer, Join: self.splicing.join, EndLeg: self.splicing.end}
+        if self.punching is not None:
+            handlers |= {ShowUp: self.punching.show_up, Punch: self.punching.punch}
+        return handlers
 
     def statistics(self) -> dict[str, float]:
         """For metrics, beside those of the machine and of the links."""

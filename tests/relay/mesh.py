@@ -15,8 +15,10 @@ from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.relaying import Relaying
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links, LinkState
+from meshos.node.runtime.links.quic import QuicPath
 from meshos.node.runtime.links.relay import nearest
 from meshos.node.runtime.links.splicing import Splicing
+from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.runtime.links.tls import Credentials
 from meshos.protocols.relay.events import MACHINE
 from meshos.protocols.relay.machine import Relay
@@ -66,11 +68,13 @@ class Node:
         rng = random.SystemRandom()
         rpc = Rpc(self.peer, dict.fromkeys((ECHO, BIG), _anybody), rng, listeners={CAST: Listener(MACHINE, _anybody)})
         self.machine = Relay(self.peer, policy, rpc.peer_of, rng)
-        self.path = links_mesh.PATHS[mesh.kind](credentials, "127.0.0.1", 0, self._address_of)
-        self.relaying = Relaying(credentials, self.peer, [self.path], policy)
+        self.paths = self._paths(mesh.kind)
+        self.path = self.paths[0]
+        self.relaying = Relaying(credentials, self.peer, self.paths, policy)
         self.relay = self.relaying.path
         self.relay._candidates = self._candidates
-        self.links = Links(self.peer, credentials.mesh, [self.path, self.relay], self._deliver, lambda act: self.host.at_turn_end(act))
+        paths = [*self.paths, self.relay]
+        self.links = Links(self.peer, credentials.mesh, paths, self._deliver, lambda act: self.host.at_turn_end(act))
         self.relaying.splicing = splicing(Bandwidth(policy.bytes_per_s), lambda machine, event: self.host.deliver(machine, event))
         self.relaying.attach(self.links)
         self.host = Host(
@@ -82,6 +86,9 @@ class Node:
             observe=self._observe,
         )
         self.relaying.host = self.host
+
+    def _paths(self, kind: str) -> list[TcpPath | QuicPath]:
+        return [links_mesh.PATHS[kind](self.credentials, "127.0.0.1", 0, self._address_of)]
 
     def _address_of(self, node: NodeId) -> tuple[str, int] | None:
         found = self.mesh.members.get(node)
@@ -114,7 +121,10 @@ class Node:
                 task_status.started()
 
     async def ask(self, to: "Node", body: bytes = b"", protocol: str = ECHO, *, timeout_s: float = 10.0, retries: int = 0) -> bytes:
-        value = await self.host.flow(ASK, Ask(to.id, protocol, body, timeout_s, retries), timeout_s=timeout_s + 5)
+        return await self.ask_id(to.id, body, protocol, timeout_s=timeout_s, retries=retries)
+
+    async def ask_id(self, to: NodeId, body: bytes, protocol: str = ECHO, *, timeout_s: float = 10.0, retries: int = 0) -> bytes:
+        value = await self.host.flow(ASK, Ask(to, protocol, body, timeout_s, retries), timeout_s=timeout_s + 5)
         assert isinstance(value, bytes)
         return value
 
