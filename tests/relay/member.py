@@ -1,7 +1,7 @@
-"""A process of its own: one member, of which the parent says by JSON who it is, where others are, and whom to call.
+"""A process of its own: one member, of which the parent says by JSON who it is, and where others are.
 
-It prints ``{"ready": true}`` when it has its link to the relay. For each line that it reads it calls its target, waits for a direct link,
-some seconds at most, and prints how the two are linked then.
+It prints ``{"ready": true}`` when it has its link to the relay. For each line that it reads, nodes and whether there is a way to them, it
+calls them, waits for the direct links, and prints how they are linked then.
 """
 
 import json
@@ -17,11 +17,12 @@ from meshos.node.runtime.links.quic import QuicPath
 from meshos.node.runtime.links.splicing import Splicing
 from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.runtime.links.tls import Credentials
+from meshos.protocols.relay import punching
 from meshos.protocols.relay.policy import USUAL
 from tests.relay.mesh import Mesh, Node
 
 
-def told(mesh: Mesh, credentials: Credentials) -> dict[str, Any]:
+def told(credentials: Credentials) -> dict[str, Any]:
     """``credentials`` as JSON."""
     return {
         "seed": credentials.key.seed().hex(),
@@ -59,10 +60,43 @@ class Member(Node):
     async def ask_node(self, node: str) -> None:
         await self.ask_id(NodeId(node), b"hello", timeout_s=20)
 
+    async def call(self, targets: dict[str, bool]) -> dict[str, object]:
+        """All at once: how each is linked at first, and when those that should be have a direct link, and a way to the others was tried."""
+        first: dict[str, object] = {}
+
+        async def one(target: str) -> None:
+            await self.ask_node(target)
+            first[target] = self.how(target)
+
+        async with trio.open_nursery() as nursery:
+            for target in targets:
+                nursery.start_soon(one, target)
+        with trio.move_on_after(PATIENCE_S):
+            while any(direct and self.how(target)["via"] is not None for target, direct in targets.items()) or self.tried < len(targets):
+                await trio.sleep(0.05)
+        for target in targets:
+            await self.ask_node(target)
+        return {"first": first, "then": {target: self.how(target) for target in targets}, "figures": self.figures()}
+
+    @property
+    def tried(self) -> float:
+        """How many meetings have come to punches."""
+        return self.figure("punched")
+
+    def figures(self) -> dict[str, float]:
+        """Of all that has to do with it."""
+        return {**self.machine.statistics(), **self.relaying.statistics(), **self.relay.statistics()}
+
     def how(self, node: str) -> dict[str, object]:
         """How the link is now."""
         main = self.links._peers[NodeId(node)].main
         return {"path": None if main is None else main.path, "via": None if main is None else main.connection.via}
+
+
+PATIENCE_S = 120.0
+punching.MEET_AGAIN_S = 2.0
+punching.MEETINGS_PER_LINK = 10
+"""A meeting may come to nothing where seven processes share a core: so there are more of them than between nodes."""
 
 
 async def main(given: dict[str, Any]) -> None:
@@ -72,16 +106,8 @@ async def main(given: dict[str, Any]) -> None:
         if given["relay"]:
             await member.ask_node(given["relay"])
         print(json.dumps({"ready": True}), flush=True)
-        while await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-            target = given["target"]
-            await member.ask_node(target)
-            first = member.how(target)
-            with trio.move_on_after(given["patience_s"]):
-                while member.how(target)["via"] is not None:
-                    await trio.sleep(0.05)
-            await member.ask_node(target)
-            figures = {**member.machine.statistics(), **member.relaying.statistics(), **member.relay.statistics()}
-            print(json.dumps({"first": first, "then": member.how(target), "figures": figures}), flush=True)
+        while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+            print(json.dumps(await member.call(json.loads(line))), flush=True)
         nursery.cancel_scope.cancel()
 
 

@@ -1,8 +1,8 @@
-"""Two homes with routers of the kinds that there are, and a server that both reach: network namespaces of this machine, and nftables.
+"""Homes with routers of the kinds that there are, two of each, and a server that all reach: network namespaces, and nftables.
 
-    home a 192.168.1.2 -- router a -- 203.0.113.0/24 -- router b -- 192.168.2.2 home b
-                                           |
-                                       server .1
+    home cone-1 192.168.1.2 -- its router -- 203.0.113.0/24 -- its router -- 192.168.2.2 home cone-2, and so on
+                                                  |
+                                              server .1
 
 The router's kinds, by what RFC 4787 calls their filtering and mapping:
 
@@ -17,8 +17,12 @@ import subprocess
 import sys
 
 PREFIX = f"punch{os.getpid()}"
-SERVER, OUTSIDE, INSIDE = "203.0.113.1", {"a": "203.0.113.2", "b": "203.0.113.3"}, {"a": "192.168.1.2", "b": "192.168.2.2"}
 KINDS = ("cone", "port", "symmetric")
+HOMES = tuple(f"{kind}-{number}" for kind in KINDS for number in (1, 2))
+SERVER = "203.0.113.1"
+OUTSIDE = {home: f"203.0.113.{number}" for number, home in enumerate(HOMES, 2)}
+INSIDE = {home: f"192.168.{number}.2" for number, home in enumerate(HOMES, 1)}
+SPACES = ("hub", "server", *HOMES, *(f"router-{home}" for home in HOMES))
 PORT = 8300
 """Of every member's links; a router's full cone lets in what comes to it."""
 
@@ -41,8 +45,9 @@ def within(space: str) -> list[str]:
     return ["ip", "netns", "exec", f"{PREFIX}{space}"]
 
 
-def rules(home: str, kind: str) -> str:
-    """What a router of this kind does. TCP does not come in from outside in any of them."""
+def rules(home: str) -> str:
+    """What its router does. TCP does not come in from outside through any of them."""
+    kind = home.partition("-")[0]
     how = "fully-random" if kind == "symmetric" else "persistent"
     inward = f'iifname "out" udp dport {PORT} dnat to {INSIDE[home]}:{PORT};' if kind == "cone" else ""
     return f"""
@@ -63,21 +68,18 @@ def rules(home: str, kind: str) -> str:
 
 
 class Net:
-    """``begin``, then ``within(space)`` for the spaces a, b and server; ``end``."""
-
-    def __init__(self, kinds: tuple[str, str]) -> None:
-        self.kinds = dict(zip("ab", kinds, strict=True))
+    """``begin``, then ``within(space)`` for the homes and the server; ``end``."""
 
     def begin(self) -> None:
         """Make it."""
-        for space in ("hub", "server", "a", "b", "router-a", "router-b"):
+        for space in SPACES:
             _run("ip", "netns", "add", f"{PREFIX}{space}")
             _run("ip", "-n", f"{PREFIX}{space}", "link", "set", "lo", "up")
         hub = f"{PREFIX}hub"
         _run("ip", "-n", hub, "link", "add", "bridge", "type", "bridge")
         _run("ip", "-n", hub, "link", "set", "bridge", "up")
         self._plug("server", "out", SERVER)
-        for home in "ab":
+        for home in HOMES:
             router = f"router-{home}"
             self._plug(router, "out", OUTSIDE[home])
             gateway = INSIDE[home].rpartition(".")[0] + ".1"
@@ -87,18 +89,19 @@ class Net:
                 _run("ip", "-n", f"{PREFIX}{space}", "link", "set", device, "up")
             _run("ip", "-n", f"{PREFIX}{home}", "route", "add", "default", "via", gateway)
             _run(*within(router), "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
-            _run(*within(router), "nft", "-f", "-", text=rules(home, self.kinds[home]))
+            _run(*within(router), "nft", "-f", "-", text=rules(home))
 
     def _plug(self, space: str, device: str, address: str) -> None:
         hub, there = f"{PREFIX}hub", f"{PREFIX}{space}"
-        _run("ip", "-n", hub, "link", "add", f"to-{space}", "type", "veth", "peer", "name", device, "netns", there)
-        _run("ip", "-n", hub, "link", "set", f"to-{space}", "master", "bridge", "up")
+        port = f"to-{address.rpartition('.')[2]}"
+        _run("ip", "-n", hub, "link", "add", port, "type", "veth", "peer", "name", device, "netns", there)
+        _run("ip", "-n", hub, "link", "set", port, "master", "bridge", "up")
         _run("ip", "-n", there, "address", "add", f"{address}/24", "dev", device)
         _run("ip", "-n", there, "link", "set", device, "up")
 
     def end(self) -> None:
         """Take it down."""
-        for space in ("hub", "server", "a", "b", "router-a", "router-b"):
+        for space in SPACES:
             subprocess.run(["ip", "netns", "del", f"{PREFIX}{space}"], capture_output=True, check=False)
 
 
