@@ -41,7 +41,7 @@ BIG, ASKING = "/bench/big/1", "/bench/asking/1"
 DIRECT, RELAYED = "direct", "through a relay"
 COLD = 10
 """First calls, each over a link of its own."""
-FAST = Policy(bytes_per_s=MOST_BYTES_PER_S)
+FAST = Policy(bytes_per_s=MOST_BYTES_PER_S, punch=False)
 
 
 @dataclass(slots=True)
