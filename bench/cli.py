@@ -18,6 +18,7 @@ BENCHMARKS = {
     "calls": "a trivial tool called across organisations, beside the same tool over one warm MCP session",
     "links": "a frame over a link, on TLS and on QUIC, beside bare TLS, bare aioquic and py-libp2p",
     "relay": "a call through a member that relays, beside a direct one",
+    "paths": "one of two paths cut under 200 calls a second: calls that fail, and how long none is answered",
     "discovery": "finding agents: time at the API, and quality beside BM25 and MiniLM alone",
     "membership": "how soon a killed node is declared dead by all, and whether a live one ever is",
     "raft": "a write that three processes agree on and have on disk, beside etcd",

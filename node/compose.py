@@ -340,8 +340,9 @@ class Node:
         listen = Listen(config.api.host, config.api.port, config.api_tls_certificate, config.api_tls_key)
         scheme = "http" if listen.certificate is None else "https"
         about = About(opened.me, config.name, config.region, VERSION, self.genesis, f"{scheme}://{config.api}", trio.current_time())
-        hosting, relayed = self.hosting, self.links.relayed
-        seen = Seen(self.measurements, self.metrics, hosting.serving, hosting.turns, self._problems, self.square, relayed)
+        seen = Seen(
+            self.measurements, self.metrics, self.hosting.serving, self.hosting.turns, self._problems, self.square, self.links.states
+        )
         facade = Facade(about, self.host, self.assembly, self.hosting.provider, self.events, seen, self.overlays[LEDGER], self.nursery)
         app = build(facade, self.ring, settings=settings(listen), save_keys=partial(self.ring.save, config.api_keys))
         self.hosting.api_url = await self.nursery.start(partial(serve, app, listen))

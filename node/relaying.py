@@ -60,6 +60,6 @@ class Relaying:
 
     def _going(self, quic: QuicPath) -> Callable[[NodeId], Awaitable[None]]:
         async def go(node: NodeId) -> None:
-            await self.links.go_direct(node, [quic])
+            await self.links.go_direct(node, quic.name)
 
         return go

@@ -19,6 +19,7 @@ from meshos.node.api.shapes import (
     MemberView,
     NodeRemoved,
     OrgNodesView,
+    PathView,
     Published,
     StatusView,
     TaskView,
@@ -149,6 +150,19 @@ def member(view: MemberView) -> Object:
         "version": view.version,
         "addresses": view.addresses,
         "note": view.note,
+        "paths": [path(one) for one in view.paths],
+    }
+
+
+def path(view: PathView) -> Object:
+    """One connection to a node."""
+    return {
+        "path": view.path,
+        "carries": view.carries,
+        "why": view.why,
+        "rtt_ms": None if view.rtt_ms is None else round(view.rtt_ms, 3),
+        "loss": round(view.loss, 4),
+        "via": view.via,
     }
 
 
@@ -310,7 +324,7 @@ def status(view: StatusView) -> Object:
         "group": group(view.group),
         "p2p": list(view.p2p),
         "strangers": view.strangers,
-        "relayed": [{"node": node, "via": via} for node, via in view.relayed],
+        "links": dict(view.links),
         "ledger": None if view.ledger is None else ledger_head(view.ledger),
         "humans": {
             "approvalsWaiting": view.approvals_waiting,

@@ -5,7 +5,7 @@ What a tool takes and gives stays canonical CBOR in here: JSON begins and ends a
 """
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
 from meshos.errors import Done
@@ -289,8 +289,22 @@ MemberState = Literal["alive", "suspect", "dead", "left"]
 
 
 @dataclass(frozen=True, slots=True)
+class PathView:
+    """A connection to a node. What this node sends there goes over the one that ``carries``, and ``why``; ``loss`` is the share of packets
+    that had to be sent again, ``via`` the node that relays it."""
+
+    path: str
+    carries: bool
+    why: str
+    rtt_ms: float | None
+    loss: float
+    via: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MemberView:
-    """A node. ``since_ms`` is how long it has been in this state; ``note`` says what is known beyond (probes lost, …)."""
+    """A node. ``since_ms`` is how long it has been in this state; ``note`` says what is known beyond (probes lost, …). ``paths`` are those
+    over which this node is linked with it now."""
 
     node_id: NodeId
     name: str
@@ -303,6 +317,7 @@ class MemberView:
     version: str = ""
     addresses: tuple[str, ...] = ()
     note: str = ""
+    paths: tuple[PathView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,8 +436,8 @@ class StatusView:
     """Where strangers ask it, as multiaddrs."""
     strangers: int = 0
     """Connections of them now."""
-    relayed: tuple[tuple[str, str], ...] = ()
-    """Nodes that it is linked to through another one, and that one; by name."""
+    links: Mapping[str, int] = field(default_factory=dict)
+    """How many nodes this one is linked with, by the path that carries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,17 +56,19 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
         f"Tasks    {tasks.get('running', 0)} running, {tasks.get('waiting', 0)} waiting{': ' + waiting if waiting else ''}",
         f"Ledger   {_ledger(table_of(answer.get('ledger')))}",
         f"Humans   {_humans(table_of(answer.get('humans')))}",
-        *_relayed(answer),
+        *_links(answer),
         *_square(answer),
         f"Process  {'-' if not memory else f'{memory / 1048576:.0f} MiB'}, loop lag {duration(process.get('loopLag_ms'))}",
     ]
     return lines
 
 
-def _relayed(answer: Mapping[str, object]) -> list[str]:
-    """Whom it reaches through others; nothing where it reaches all itself."""
-    through = [f"{row.get('node')} through {row.get('via')}" for row in rows_of(answer.get("relayed"))]
-    return [f"Relayed  {', '.join(through)}"] if through else []
+def _links(answer: Mapping[str, object]) -> list[str]:
+    """With how many nodes it is linked over each path, where it is not the same with all; an older node tells nothing of it."""
+    links = table_of(answer.get("links"))
+    return (
+        [f"Links    {', '.join(f'{count} over {path}' for path, count in sorted(links.items(), reverse=True))}"] if len(links) > 1 else []
+    )
 
 
 def _square(answer: Mapping[str, object]) -> list[str]:

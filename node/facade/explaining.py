@@ -11,7 +11,13 @@ def member(subject: str, shown: shapes.MemberView, seen_by: str) -> shapes.Expla
     """A node, as the one called ``seen_by`` sees it."""
     said = shown.note or "nobody accuses it"
     line = f"{shown.name} of {shown.org} is {shown.state} as {seen_by} sees it, incarnation {shown.incarnation}: {said}"
-    return shapes.Explanation(subject, "member", (line,), {"state": shown.state, "incarnation": shown.incarnation})
+    lines = (line, *(_path(path) for path in shown.paths))
+    return shapes.Explanation(subject, "member", lines, {"state": shown.state, "incarnation": shown.incarnation})
+
+
+def _path(path: shapes.PathView) -> str:
+    like = "not measured yet" if path.rtt_ms is None else f"a round trip takes {path.rtt_ms:.1f} ms, {100 * path.loss:.1f} % is lost"
+    return f"what is sent there goes over {path.path}, as {path.why}: {like}" if path.carries else f"{path.path} stands by: {like}"
 
 
 def agent(view: shapes.AgentView) -> shapes.Explanation:

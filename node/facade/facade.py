@@ -22,7 +22,7 @@ from meshos.genesis import Genesis
 from meshos.ids import AgentId, NodeId, Peer, TaskId
 from meshos.node.api import shapes
 from meshos.node.api.event_log import EventLog
-from meshos.node.facade import dids, explaining, grouping, views
+from meshos.node.facade import dids, explaining, grouping, linking, views
 from meshos.node.facade.calling import Call, Calling
 from meshos.node.facade.deciding import DecisionDesk
 from meshos.node.facade.ledger import Books, LedgerDesk
@@ -35,6 +35,7 @@ from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
 from meshos.node.kernel.assembly import ASK_ORG, DEPLOY, ORG_NODES, PROCESSES, REMOVE_NODE, UNDEPLOY, Assembly
 from meshos.node.meant import only
 from meshos.node.runtime.host import Host
+from meshos.node.runtime.links.link_state import LinkState
 from meshos.node.runtime.square.square import Square
 from meshos.node.runtime.turns import Turns
 from meshos.protocols.directory.cards import read_lines
@@ -92,8 +93,7 @@ class Seen:
     standing: Callable[[], Sequence[str]] = tuple
     """What keeps other nodes and strangers from reaching or believing this one, in sentences."""
     square: Square | None = None
-    relayed: Callable[[], Mapping[NodeId, NodeId]] = dict
-    """To whom links go through whom."""
+    links: Callable[[], Sequence[LinkState]] = tuple
 
 
 class Facade:
@@ -122,7 +122,7 @@ class Facade:
         self._turns = seen.turns
         self._standing = seen.standing
         self._square = seen.square
-        self._relayed = seen.relayed
+        self._links = seen.links
         books = Books(assembly.ledger, assembly.window, store)
         self.ledger = LedgerDesk(host, books, about.genesis.hash, about.me.node, assembly.membership.name_of)
         self.decisions = DecisionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
@@ -305,8 +305,11 @@ class Facade:
 
     async def members(self) -> shapes.MembersView:
         """See ``NodeService.members``."""
-        membership, now, via = self._assembly.membership, trio.current_time(), self._relayed()
-        found = tuple(views.member_view(view, membership.name_of, now, via.get(view.node_id)) for view in membership.members())
+        membership, now = self._assembly.membership, trio.current_time()
+        links = self._links()
+        found = tuple(
+            views.member_view(view, membership.name_of, now, linking.paths_of(links, view.node_id)) for view in membership.members()
+        )
         return shapes.MembersView(found, self._about.name)
 
     async def status(self) -> shapes.StatusView:
@@ -342,13 +345,9 @@ class Facade:
             proposals_waiting=self.proposals.waiting(),
             p2p=() if self._square is None else self._square.addresses,
             strangers=0 if self._square is None else self._square.visitors,
-            relayed=self._relayed_by_name(),
+            links=linking.carried(self._links()),
             group=grouping.group_view(await self._ask_org(GetGroup()), self._assembly, about.me.node),
         )
-
-    def _relayed_by_name(self) -> tuple[tuple[str, str], ...]:
-        name_of = self._assembly.membership.name_of
-        return tuple(sorted((name_of(node) or node, name_of(via) or via) for node, via in self._relayed().items()))
 
     async def explain(self, subject: str, caller: shapes.Caller) -> shapes.Explanation:
         """See ``NodeService.explain``. Ids before names: a member chooses its name, and could choose somebody's id."""
@@ -364,7 +363,8 @@ class Facade:
             return decided
         member = member or next((view for view in membership.members() if view.name == subject), None)
         if member is not None:
-            shown = views.member_view(member, membership.name_of, trio.current_time(), self._relayed().get(member.node_id))
+            paths = linking.paths_of(self._links(), member.node_id)
+            shown = views.member_view(member, membership.name_of, trio.current_time(), paths)
             return explaining.member(subject, shown, self._about.name)
         if subject.startswith("t-"):
             raise no_such_task(TaskId(subject))

@@ -10,6 +10,7 @@ from meshos.ids import AgentId, NodeId
 from meshos.node.api import shapes
 from meshos.node.api.amounts import text
 from meshos.node.api.render import rfc3339
+from meshos.node.facade import linking
 from meshos.protocols.directory.parts import Measured
 from meshos.protocols.directory.record import AgentRecord, Sealed
 from meshos.protocols.leader.wire import AgentProcesses
@@ -71,16 +72,16 @@ def hosted(view: shapes.AgentView, processes: AgentProcesses | None, wanted: int
     return shapes.HostedAgent(view, state, wanted, found.ready, found.note)
 
 
-def member_view(view: MemberView, name_of: NameOf, now: float, via: NodeId | None = None) -> shapes.MemberView:
-    """A member as this node sees it; ``via`` relays the link to it."""
+def member_view(view: MemberView, name_of: NameOf, now: float, paths: tuple[shapes.PathView, ...] = ()) -> shapes.MemberView:
+    """A member as this node sees it."""
     accusers = sorted(name_of(accusation.accuser) or accusation.accuser for accusation in view.accusations)
     notes = [f"accused by {', '.join(accusers)}"] if accusers else []
     if view.unroutable_in_s is not None:
         notes.append(f"no work is sent to it in {max(0.0, view.unroutable_in_s):.0f} s")
     elif not view.routable and view.state in ("alive", "suspect"):
         notes.append("no work is sent to it")
-    if via is not None:
-        notes.append(f"linked through {name_of(via) or via}")
+    if (changed := linking.changed(paths, name_of)) is not None:
+        notes.append(changed)
     facts = view.facts
     return shapes.MemberView(
         node_id=view.node_id,
@@ -94,6 +95,7 @@ def member_view(view: MemberView, name_of: NameOf, now: float, via: NodeId | Non
         version=facts.version,
         addresses=tuple(address for address in (facts.link, facts.gossip, facts.api) if address),
         note="; ".join(notes),
+        paths=paths,
     )
 
 

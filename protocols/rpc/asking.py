@@ -15,7 +15,7 @@ from meshos.errors import BadInput, Done, MeshError, Refused, Unreachable, busy
 from meshos.flow import Ask, Lane
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import NodeId
-from meshos.protocols.rpc.events import Cancel, LinkDown, Message, OpenLink, Reply, Request
+from meshos.protocols.rpc.events import Cancel, LinkDown, Message, OpenLink, Reply, Request, Rerouted
 from meshos.protocols.rpc.limits import (
     ASKS,
     ASKS_PER_PEER,
@@ -42,6 +42,9 @@ NOT_TAKEN = PERMANENT | {"busy", "link-closing"}
 """Reasons of NotSent with which this side of the link itself said no."""
 
 
+COUNTED = ("asks", "answered", "failed", "retries", "resends", "rerouted", "deadlines", "abandoned", "stray_replies")
+"""What ``Asking`` counts; ``rerouted`` are requests that went again over another path."""
+
 _AMPLE_MS = 20 * HOP_MARGIN_MAX_MS
 
 
@@ -63,7 +66,7 @@ def request_lane(lane: Lane, size: int) -> Lane:
 class _Asked:
     """One request under way."""
 
-    __slots__ = ("ask", "attempt", "deadline", "id", "op", "reply_to", "retries_left", "sent", "since", "state", "trace")
+    __slots__ = ("ask", "attempt", "deadline", "id", "op", "reply_to", "retries_left", "sent", "since", "state", "trace", "under_way")
 
     def __init__(self, event: Perform, ask: Ask, request_id: bytes, deadline: float, now: float) -> None:
         self.id = request_id
@@ -76,6 +79,7 @@ class _Asked:
         self.retries_left = max(0, ask.retries)
         self.attempt = 1
         self.sent = 0  # tries that may have reached the other side
+        self.under_way = 0  # those that went out over the present link
         self.state: Literal["linking", "sent", "resting"] = "linking"
 
     @property
@@ -99,7 +103,7 @@ class Asking:
     def __init__(self, rng: random.Random, send: Send, linked: Callable[[NodeId], bool], effects: list[object]) -> None:
         self.now = 0.0
         self.effects = effects
-        self.counts = dict.fromkeys(("asks", "answered", "failed", "retries", "resends", "deadlines", "abandoned", "stray_replies"), 0)
+        self.counts = dict.fromkeys(COUNTED, 0)
         self.seconds = 0.0  # from ask to answer, all answered together
         self._rng = rng
         self._send = send
@@ -157,6 +161,7 @@ class Asking:
         """Whatever was on its way to this node is tried again or has failed."""
         self._opening.pop(event.node, None)
         for asked in self._of(event.node):
+            asked.under_way = 0
             if asked.state != "resting":
                 kind = Refused if event.refused or event.reason == "busy" else Unreachable
                 detail = event.detail or f"the link to {event.node} ended"
@@ -166,13 +171,25 @@ class Asking:
                 else:
                     self._again(asked, error)
 
+    def rerouted(self, event: Rerouted) -> None:
+        """A path has failed: whatever waits for an answer goes again, at once and under the same id, as no try is at fault. What has
+        arrived is answered from its record, or joined to what runs."""
+        for request_id in event.unsent:
+            asked = self._asked.get(request_id)
+            if asked is not None and asked.sent:
+                self._came_back(asked)
+        for asked in self._of(event.node):
+            if asked.state == "sent" and not (asked.sent and len(asked.ask.body) > RESEND_BODY_BYTES):
+                self.counts["rerouted"] += 1
+                self._try(asked)
+
     def not_sent(self, request: Request, reason: str) -> None:
-        """A try surely did not arrive."""
+        """A try surely did not arrive. If another one may have, its answer is waited for."""
         asked = self._asked.get(request.id)
         if asked is None or not asked.sent:
             return
-        asked.sent -= 1
-        if asked.state == "sent":
+        self._came_back(asked)
+        if asked.state == "sent" and (not asked.under_way or reason in PERMANENT):
             kind = Refused if reason in NOT_TAKEN else Unreachable
             error = kind(reason, f"the request did not go out to {asked.ask.to}", outcome=asked.outcome)
             if reason in PERMANENT:
@@ -266,6 +283,7 @@ class Asking:
             return
         asked.state = "sent"
         asked.sent += 1
+        asked.under_way += 1
         repeatable = asked.retries_left and len(asked.ask.body) <= RESEND_BODY_BYTES
         self._wake(asked, self.now + resend_s(asked.deadline - self.now, asked.retries_left) if repeatable else asked.deadline)
         oldest = next(iter(self._peers[to].ids))
@@ -295,6 +313,10 @@ class Asking:
                 self._wake(asked, when)
                 return
         self._finish(asked, Err(error))
+
+    def _came_back(self, asked: _Asked) -> None:
+        asked.sent -= 1
+        asked.under_way = max(0, asked.under_way - 1)
 
     def _deadline(self, asked: _Asked) -> None:
         self.counts["deadlines"] += 1

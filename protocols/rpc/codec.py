@@ -26,7 +26,7 @@ from meshos.flow import Lane
 from meshos.ids import OrgDid
 from meshos.protocols.rpc import frames
 from meshos.protocols.rpc.events import Message, Notice
-from meshos.protocols.rpc.frames import FIRST, GOODBYE, HELLO, LANE_OF, LANES, MORE, PING, PONG, REFUSAL, Hello
+from meshos.protocols.rpc.frames import FIRST, GOODBYE, HELLO, LANE_OF, LANES, MORE, PING, PONG, REFUSAL, REROUTED, Hello
 from meshos.protocols.rpc.limits import (
     ACTIVE_MESSAGES,
     BODY_BYTES,
@@ -71,8 +71,8 @@ class LinkCodec:
     of half received messages counts for ``org``; ``evicted`` hears that they had to be dropped, and the connection must end.
 
     ``peer_hello`` is set once the other's hello was read and accepted; ``pong`` is the token of the last answered ping;
-    ``goodbye`` says that the other side sends no more messages; ``waiting`` is how many messages are not yet wholly in what
-    ``data_to_send`` gave.
+    ``goodbye`` says that the other side sends no more messages; ``rerouted`` that it has found another path unanswered;
+    ``waiting`` is how many messages are not yet wholly in what ``data_to_send`` gave.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class LinkCodec:
         evicted: Callable[[MeshError], None] | None = None,
     ) -> None:
         self.peer_hello: Hello | None = None
-        self.goodbye = False
+        self.goodbye = self.rerouted = False
         self.pong: int | None = None
         self.frames_sent = self.frames_received = 0
         self._own = own
@@ -136,6 +136,10 @@ class LinkCodec:
     def ping(self, token: int) -> None:
         """Ask the other side for a pong with ``token`` (u64)."""
         self._urgent.append(frames.frame(PING, _TOKEN.pack(token)))
+
+    def reroute(self) -> None:
+        """Tell the other side that another path did not answer, and what was on it may be lost."""
+        self._urgent.append(frames.frame(REROUTED, b""))
 
     def part(self) -> None:
         """Take no more messages; after those that wait, tell the other side so."""
@@ -325,6 +329,8 @@ class LinkCodec:
             (self.pong,) = _TOKEN.unpack(payload)
         elif kind == GOODBYE and not payload and not self.goodbye:
             self.goodbye = True
+        elif kind == REROUTED and not payload:
+            self.rerouted = True
         elif kind == REFUSAL:
             raise frames.read_refusal(payload)
         else:

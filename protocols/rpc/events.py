@@ -101,6 +101,15 @@ class NotSent:
     reason: str
 
 
+@frozen
+class Rerouted:
+    """What goes to ``node`` takes another path from now on, as one has failed: what was on its way over that, in either direction, may be
+    lost. ``unsent`` are the ids of requests that surely were not sent over it as a whole."""
+
+    node: NodeId
+    unsent: tuple[bytes, ...] = ()
+
+
 # -- effects ---------------------------------------------------------------------------------------------------------
 
 

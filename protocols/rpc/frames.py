@@ -1,7 +1,7 @@
-"""The kinds of frames of a link, and the frames that carry no message: hello, ping, pong, goodbye, refusal.
+"""The kinds of frames of a link, and the frames that carry no message: hello, ping, pong, goodbye, refusal, rerouted.
 
-Kinds: 0 hello, 1 first, 2 more, 3 ping, 4 pong (both with a u64), 5 goodbye (empty), 6 refusal, 8 joined (empty). Lanes: 0 control
-(and of every frame that carries no message), 1 work, 2 bulk.
+Kinds: 0 hello, 1 first, 2 more, 3 ping, 4 pong (both with a u64), 5 goodbye (empty), 6 refusal, 7 rerouted (empty), 8 joined (empty).
+Lanes: 0 control (and of every frame that carries no message), 1 work, 2 bulk.
 
 A hello with a relay token and no lanes opens no link: whoever accepts it is to join the connection with another's, and says so by
 ``joined``, after which the bytes are the other's (protocols/relay).
@@ -14,12 +14,11 @@ from typing import Final
 from meshos import cbor
 from meshos.errors import KINDS, MeshError, Refused
 from meshos.flow import Lane
-from meshos.protocols.rpc.limits import CONTROL_FRAME_BYTES, ERROR_DETAIL_CHARS, FRAME_HEADER_BYTES
+from meshos.protocols.rpc.limits import CONTROL_FRAME_BYTES, ERROR_DETAIL_CHARS, FRAME_HEADER_BYTES, PATH_CHARS, PATHS_NAMED
 from meshos.protocols.rpc.messages import NAME
 
 HEADER = struct.Struct("!IBBI")
-HELLO, FIRST, MORE, PING, PONG, GOODBYE, REFUSAL = range(7)
-JOINED = 8
+HELLO, FIRST, MORE, PING, PONG, GOODBYE, REFUSAL, REROUTED, JOINED = range(9)
 LANES: Final[tuple[Lane, ...]] = ("control", "work", "bulk")
 """In the order in which they are served."""
 
@@ -33,13 +32,15 @@ assert HEADER.size == FRAME_HEADER_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What each side says first. ``mesh`` is the genesis hash, ``boot`` 16 bytes that are new with every start of the process."""
+    """What each side says first. ``mesh`` is the genesis hash, ``boot`` 16 bytes that are new with every start of the process.
+    ``paths`` are those on which the node can be linked; who names none takes one connection at a time."""
 
     mesh: bytes
     node: str
     boot: bytes
     lanes: tuple[Lane, ...] = LANES
     versions: tuple[int, ...] = (VERSION,)
+    paths: tuple[str, ...] = ()
     relay: bytes = b""
 
 
@@ -60,6 +61,7 @@ def hello_frame(hello: Hello) -> bytes:
         "lanes": list(hello.lanes),
         "mesh": hello.mesh,
         "node": hello.node,
+        "paths": list(hello.paths),
         "versions": list(hello.versions),
         **({"relay": hello.relay} if hello.relay else {}),
     }
@@ -77,11 +79,15 @@ def read_hello(payload: bytes) -> Hello:
         raise _bad_hello()
     if not isinstance(lanes, list) or not isinstance(versions, list) or len(lanes) > 8 or len(versions) > 8:
         raise _bad_hello()
+    paths = fields.get("paths", [])
+    if not isinstance(paths, list) or len(paths) > PATHS_NAMED:
+        raise _bad_hello()
     known = tuple(lane for lane in LANES if lane in lanes)
+    named = tuple(each for each in paths if type(each) is str and 0 < len(each) <= PATH_CHARS)
     relay = fields.get("relay", b"")
     if not isinstance(relay, bytes) or len(relay) > RELAY_TOKEN_BYTES or (relay and known):
         raise _bad_hello()
-    return Hello(mesh, node, boot, known, tuple(each for each in versions if type(each) is int), relay)
+    return Hello(mesh, node, boot, known, tuple(each for each in versions if type(each) is int), named, relay)
 
 
 def agree(own: Hello, other: Hello, expect: str) -> frozenset[Lane]:

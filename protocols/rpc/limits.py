@@ -62,6 +62,29 @@ PARTIAL_BYTES_PER_ORG = 192 * MIB
 """The same of one organisation, whose node ids cost it nothing: the largest message, and all else that one link interleaves.
 Who would exceed it loses the connection. Two organisations at their bounds leave room for the largest message of a third."""
 
+# -- paths (paths.py) ------------------------------------------------------------------------------------------------
+
+STALL_MIN_S = 0.1
+STALL_ROUND_TRIPS = 3.0
+"""A path is stalled when what was sent has waited longer than both. An acknowledgement may wait for data to travel with, up to 40 ms in
+Linux's TCP or a round trip if that is longer, and one that is late is no reason to send everything again."""
+
+BETTER = 0.7
+BETTER_S = 3.0
+"""Another path has to cost so little of what the present one does, for so long: the figures are noisy, and nothing is won by haste."""
+
+NEXT_PATH_S = 0.005
+"""What a path costs more for each place further back in the order: a message over QUIC takes twice as much of a core as one over TCP.
+As much as a busy machine adds to a round trip, so that between neighbours the first carries unless it fails."""
+
+PATHS_NAMED = 8
+PATH_CHARS = 16
+"""What a hello may name."""
+
+REROUTES_BURST = 4
+REROUTES_PER_S = 1.0
+"""A peer may have this node send again what it waits for so often; two paths that fail one after the other are two."""
+
 # -- asking ----------------------------------------------------------------------------------------------------------
 
 ASKS_PER_PEER = 1024
@@ -144,4 +167,6 @@ assert RECORDS_PER_PEER >= SERVED_PER_PEER and RECORDS >= SERVED
 assert 2 * SERVED_PER_PEER <= SERVED and 2 * BODY_BYTES["bulk"] <= SERVED_BYTES, "an organisation alone can use one peer's bound"
 assert HOP_MARGIN_MIN_MS / 1000 < BACKOFF_BASE_S < RESEND_MIN_S < OPEN_AGAIN_S
 assert CAST_OPEN_AGAIN_S < OPEN_AGAIN_S
+assert STALL_MIN_S < RESEND_MIN_S, "a request goes over another path before it goes again over the same"
+assert PATHS_NAMED * (PATH_CHARS + 2) < CONTROL_FRAME_BYTES / 2
 assert OUTBOUND_MESSAGES["work"] >= ASKS_PER_PEER + SERVED_PER_PEER

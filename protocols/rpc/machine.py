@@ -20,7 +20,19 @@ from meshos.flow_machine import Abandon, FlowEnded, Perform
 from meshos.ids import NodeId, Peer
 from meshos.protocols.rpc.asking import Asking
 from meshos.protocols.rpc.casting import Casting, Listeners
-from meshos.protocols.rpc.events import Cancel, LinkDown, LinkUp, Message, MessageReceived, Notice, NotSent, Reply, Request, SendMessage
+from meshos.protocols.rpc.events import (
+    Cancel,
+    LinkDown,
+    LinkUp,
+    Message,
+    MessageReceived,
+    Notice,
+    NotSent,
+    Reply,
+    Request,
+    Rerouted,
+    SendMessage,
+)
 from meshos.protocols.rpc.limits import SWEEP_S
 from meshos.protocols.rpc.serving import Allowed, Bodies, Commands, Serving
 
@@ -92,6 +104,8 @@ class Rpc:
             self._asking.link_down(event)
         elif isinstance(event, NotSent):
             self._not_sent(event)
+        elif isinstance(event, Rerouted):
+            self._asking.rerouted(event)
         else:
             raise TypeError(f"Rpc has no use for {event!r}")
 

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import trio
@@ -64,7 +65,7 @@ class Mesh:
     """The genesis of a test: which organisations there are, and what each node is given."""
 
     kind = "tcp"
-    """Over which path nodes are linked."""
+    """Over which path nodes are linked, or paths: ``tcp+quic``."""
 
     def __init__(self, mesh: bytes = MESH, orgs: tuple[OrgDid, ...] = (ALPHA, BETA)) -> None:
         self.hash = mesh
@@ -98,9 +99,11 @@ class Mesh:
     def revoking(self, org: OrgDid, serials: list[int]) -> Trust:
         return self.trust({org: revoke(self.orgs[org].key, org, serials, number=1, now=time.time())})
 
-    def address_of(self, node: NodeId) -> tuple[str, int] | None:
+    def address_of(self, node: NodeId, kind: str = "") -> tuple[str, int] | None:
         found = self.nodes.get(node)
-        return None if found is None or not found.reachable else ("127.0.0.1", found.path.port)
+        if found is None or not found.reachable:
+            return None
+        return "127.0.0.1", next((path.port for path in found.paths if path.name == kind), found.path.port)
 
     def node(
         self,
@@ -131,8 +134,11 @@ class Node:
         self.reports: list[object] = []
         rpc = Rpc(self.peer, dict.fromkeys(services, lambda peer: True), random.SystemRandom(), listeners=listeners)
         flows = Flows({**services, ASK: ask_service}, limit=10_000)
-        self.path = PATHS[mesh.kind](credentials, "127.0.0.1", 0, mesh.address_of)
-        self.links = Links(self.peer, credentials.mesh, [self.path], self._deliver, lambda act: self.host.at_turn_end(act))
+        kinds = mesh.kind.split("+")
+        addresses = [partial(mesh.address_of, kind=kind) for kind in kinds] if len(kinds) > 1 else [mesh.address_of]
+        self.paths = [PATHS[kind](credentials, "127.0.0.1", 0, address_of) for kind, address_of in zip(kinds, addresses, strict=True)]
+        self.path = self.paths[0]
+        self.links = Links(self.peer, credentials.mesh, self.paths, self._deliver, lambda act: self.host.at_turn_end(act))
         self.rpc = rpc
         self.flows = flows
         self.host = Host(
@@ -190,7 +196,8 @@ class Node:
 
     def recredential(self, **changes: Any) -> None:
         self.credentials = replace(self.credentials, **changes)
-        self.path.trust(self.credentials)
+        for path in self.paths:
+            path.trust(self.credentials)
         self.links.recheck()
 
 

@@ -8,6 +8,7 @@ import trio
 from meshos.crypto.certificates import describe
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.node.runtime.links import links as links_module
+from meshos.node.runtime.links import peer_links, standby
 from meshos.node.runtime.links.path import Connection
 from meshos.node.runtime.links.splicing import Splicing
 from meshos.protocols.relay.policy import Policy
@@ -23,6 +24,8 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A direct way is looked for often enough that a test need not wait for it."""
     monkeypatch.setattr(links_module, "DIRECT_FIRST_S", 0.05)
     monkeypatch.setattr(links_module, "DIRECT_S", 0.05)
+    monkeypatch.setattr(peer_links, "DIRECT_SETTLED_S", 0.1)
+    monkeypatch.setattr(standby, "MEASURE_S", 0.05)
 
 
 async def test_a_call_goes_through_the_relay_and_both_prove_who_they_are(nursery: trio.Nursery) -> None:
@@ -30,7 +33,7 @@ async def test_a_call_goes_through_the_relay_and_both_prove_who_they_are(nursery
     assert await a.ask(b, b"hello") == b"did:mesh:enterprise:alpha hello"
     assert await b.ask(a, b"back") == b"did:mesh:university:beta back", "the link serves both ways"
     assert (a.state(b).via, b.state(a).via) == (r.id, r.id) and a.state(b).path == "relay"
-    assert a.links.statistics()["links_relayed"] == 1 and r.figure("pairs_joined") == 1
+    assert a.links.statistics()["links_carried_by_relay"] == 1 and r.figure("pairs_joined") == 1
     assert a.state(r).via is None
     nursery.cancel_scope.cancel()
 

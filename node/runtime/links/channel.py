@@ -7,8 +7,7 @@ peer's TCP window closes. A channel that *parts* sends what is queued and a good
 """
 
 from collections.abc import Awaitable, Callable
-from itertools import count
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import trio
 
@@ -32,19 +31,33 @@ from meshos.node.runtime.links.limits import (
     WRITE_BYTES,
 )
 from meshos.node.runtime.links.path import Connection
+from meshos.node.runtime.links.transport import NOTHING, Measuring, Transport
 from meshos.protocols.rpc.codec import LinkCodec
 from meshos.protocols.rpc.events import Message
 from meshos.protocols.rpc.frames import Hello
 from meshos.protocols.rpc.partials import Partials
+from meshos.protocols.rpc.paths import Measured
 
 Received: TypeAlias = Callable[[Peer, list[tuple[Lane, Message]]], Awaitable[None]]
 
 
-class Channel:
-    """See the module's text. ``greet``, then ``run``; ``send`` and ``flush``, ``part`` and ``end`` at any time. ``parted`` hears of a
-    parting."""
+class Owner(Protocol):
+    """Who holds channels (links.py)."""
 
-    def __init__(self, connection: Connection, own: Hello, path: str, partials: Partials, parted: Callable[["Channel"], None]) -> None:
+    def parted(self, channel: "Channel") -> None:
+        """It takes nothing more; what it holds still goes out."""
+
+    def waits(self, channel: "Channel") -> None:
+        """Something was written on it, and nothing has come since."""
+
+    def told(self, channel: "Channel") -> None:
+        """The other side has found another path unanswered, and goes on over this one."""
+
+
+class Channel:
+    """See the module's text. ``greet``, then ``run``; ``send`` and ``flush``, ``part`` and ``end`` at any time."""
+
+    def __init__(self, connection: Connection, own: Hello, path: str, partials: Partials, owner: Owner) -> None:
         self.connection = connection
         self.path = path
         peer = connection.peer
@@ -52,8 +65,8 @@ class Channel:
         self.bulk_only = own.lanes == ("bulk",)
         self.parting = False
         self.to_flush = False  # whether somebody is going to call ``flush``
-        self._parted = parted
-        self.rtt_s: float | None = None
+        self._owner = owner
+        self.measuring = Measuring()
         self.bytes_in = self.bytes_out = 0
         self.messages_in: dict[Lane, int] = {"control": 0, "work": 0, "bulk": 0}
         self.messages_out: dict[Lane, int] = {"control": 0, "work": 0, "bulk": 0}
@@ -61,14 +74,17 @@ class Channel:
         self._scope = trio.CancelScope()
         self._error: MeshError | None = None
         self._early: list[tuple[Lane, Message]] = []
-        now = trio.current_time()
-        self._heard_at = self._used_at = now
+        self.began_at = self.heard_at = self.used_at = trio.current_time()
+        self.waits_since: float | None = None
+        """When the first thing was written since anything last came."""
         self._writing_since: float | None = None
         self._blocked = True  # the writer does not run yet, is writing, or has to: all waits for it, in the codec and bounded there
         self._write_alone_at = 0.0  # from when on a message need not wait for the writer
         self._parting_since: float | None = None
-        self._handing = False  # messages over to the node, and not reading meanwhile
-        self._pings: dict[int, float] = {}
+        self.handing = False  # messages over to the node, and not reading meanwhile
+        self.pings = self.ponged = 0
+        """The numbers of the last ping that was sent, and of the last that was answered."""
+        self._pinged_at = 0.0
 
     @property
     def peer(self) -> Peer:
@@ -79,6 +95,11 @@ class Channel:
     def ending(self) -> bool:
         """Whether it takes nothing more."""
         return self.parting or self._error is not None
+
+    @property
+    def carried(self) -> bool:
+        """Whether any message has gone over it, either way."""
+        return any(self.messages_in.values()) or any(self.messages_out.values())
 
     @property
     def boot(self) -> bytes:
@@ -127,20 +148,59 @@ class Channel:
 
     def flush(self) -> None:
         """See that what was queued leaves."""
-        self._used_at = trio.current_time()
-        worth = self._used_at >= self._write_alone_at or self.codec.waiting >= FLUSH_MESSAGES
+        self.used_at = trio.current_time()
+        worth = self.used_at >= self._write_alone_at or self.codec.waiting >= FLUSH_MESSAGES
         if self._blocked or not worth or not self._write_now():
             self._wake.set()
 
     def _write_now(self) -> bool:
         """What is queued, past the writer; False if something is left for it."""
-        self._write_alone_at = self._used_at + GATHER_S
+        self._write_alone_at = self.used_at + GATHER_S
         data = self.codec.data_to_send(WRITE_BYTES)
         self.bytes_out += len(data)
+        self._wrote(data, self.used_at)
         if self.connection.send_now(data):
             return not self.codec.waiting
         self._blocked = True
         return False
+
+    def _wrote(self, data: bytes, now: float) -> None:
+        if data and self.waits_since is None:
+            self.waits_since = now
+            self._owner.waits(self)
+
+    def ping(self) -> None:
+        """Measure a round trip."""
+        self.pings += 1
+        self._pinged_at = trio.current_time()
+        self.codec.ping(self.pings)
+        self._wake.set()
+
+    def ping_every(self, interval_s: float) -> None:
+        """The same, if the last one is so long ago."""
+        if trio.current_time() - self._pinged_at >= interval_s:
+            self.ping()
+
+    def reroute(self) -> None:
+        """Tell the other side that another path did not answer, if it knows of paths."""
+        if self.codec.peer_hello is not None and self.codec.peer_hello.paths:
+            self.codec.reroute()
+            self._wake.set()
+
+    def transport(self) -> Transport:
+        """What the transport knows."""
+        return self.connection.transport(trio.current_time())
+
+    def measured(self, now: float) -> Measured:
+        """What is known of its path."""
+        waits_s = 0.0 if self.waits_since is None else now - self.waits_since
+        return self.measuring.measured(self.connection.transport(now), waits_s)
+
+    def unanswered_s(self, now: float) -> float:
+        """How long something has waited for any sign that it arrived; for an answer, where the transport does not say."""
+        transport = self.connection.transport(now)
+        waits_s = 0.0 if self.waits_since is None else now - self.waits_since
+        return waits_s if transport is NOTHING else self.measuring.measured(transport, waits_s).unanswered_s
 
     def part(self) -> None:
         """End politely: what is queued still goes out, and what the other side has queued still comes in."""
@@ -149,7 +209,7 @@ class Channel:
             self._parting_since = trio.current_time()
             self.codec.part()
             self._wake.set()
-            self._parted(self)
+            self._owner.parted(self)
 
     def end(self, error: MeshError) -> None:
         """End at once; ``run`` returns ``error``."""
@@ -189,18 +249,22 @@ class Channel:
                     raise Unreachable("link-lost", f"{self.peer.node} closed the connection")
                 return
             self.bytes_in += len(data)
-            self._heard_at = trio.current_time()
+            self.heard_at = trio.current_time()
+            self.waits_since = None
             messages = self.codec.receive_lanes(data)
+            if self.codec.rerouted:
+                self.codec.rerouted = False
+                self._owner.told(self)
             if self.codec.pong is not None:
                 self._ponged(self.codec.pong)
             if self.codec.urgent():
                 self._wake.set()
             if messages:
-                self._used_at = self._heard_at
-                self._handing = True
+                self.used_at = self.heard_at
+                self.handing = True
                 for begin in range(0, len(messages), TURN_MESSAGES):
                     await self._hand_on(received, messages[begin : begin + TURN_MESSAGES])
-                self._handing = False
+                self.handing = False
             if self.codec.goodbye:
                 self.part()
 
@@ -218,6 +282,7 @@ class Channel:
             data = self.codec.data_to_send(WRITE_BYTES)  # it may be nothing: then what ``send_now`` left behind goes out
             while True:
                 self._writing_since = trio.current_time()
+                self._wrote(data, self._writing_since)
                 try:
                     await self.connection.send(data)
                 except MeshError:
@@ -231,28 +296,26 @@ class Channel:
 
     async def _keep(self) -> None:
         """Ping, and end what is silent, stalled, idle or has said goodbye for too long."""
-        for number in count(1):
-            self._pings = {number: trio.current_time()}
-            self.codec.ping(number)
-            self._wake.set()
+        while True:
+            self.ping()
             await trio.sleep(KEEPALIVE_S)
             now = trio.current_time()
-            if now - self._heard_at > SILENT_S:
+            if now - self.heard_at > SILENT_S:
                 raise Unreachable("link-silent", f"nothing came from {self.peer.node} for {SILENT_S:.0f} s")
             if self._writing_since is not None and now - self._writing_since > STALLED_S:
                 raise Unreachable("link-stalled", f"{self.peer.node} has not read for {STALLED_S:.0f} s")
-            if not self._handing and self.codec.age() * KEEPALIVE_S > PARTIAL_S:
+            if not self.handing and self.codec.age() * KEEPALIVE_S > PARTIAL_S:
                 raise Unreachable("link-stalled", f"{self.peer.node} has not gone on with a message for {PARTIAL_S:.0f} s")
             if self._parting_since is not None and now - self._parting_since > PARTING_S:
                 return self.end(Unreachable("link-closed", f"the link to {self.peer.node} was closed"))
-            if now - self._used_at > (BULK_IDLE_S if self.bulk_only else IDLE_S):
+            if now - self.used_at > (BULK_IDLE_S if self.bulk_only else IDLE_S):
                 self.part()
 
     def _ponged(self, number: int) -> None:
         self.codec.pong = None
-        sent = self._pings.pop(number, None)
-        if sent is not None:
-            self.rtt_s = trio.current_time() - sent
+        if self.ponged < number == self.pings:
+            self.ponged = number
+            self.measuring.ponged(trio.current_time() - self._pinged_at)
 
     async def _refuse(self, error: MeshError) -> None:
         """Close; where we are the one that says no, tell the other side why, as far as it listens."""

@@ -1,7 +1,7 @@
 """The bounds of links, with their reasons and the relations between them. Times in seconds."""
 
 from meshos.protocols.relay.limits import PAIRS_PER_CALLED, PAIRS_PER_CALLER, TRY_S
-from meshos.protocols.rpc.limits import FRAME_BYTES, RESEND_MIN_S
+from meshos.protocols.rpc.limits import FRAME_BYTES, RECORD_GRACE_S, RESEND_MIN_S, STALL_MIN_S
 
 HANDSHAKE_S = 5.0
 """TLS and certificates, and then the hellos: each has this long. A round trip around the world takes 0.3 s, and there are three."""
@@ -28,7 +28,11 @@ CONNECTIONS = 8192
 """Authenticated connections of all peers together."""
 
 CONNECTIONS_PER_PEER = 8 + PAIRS_PER_CALLER + PAIRS_PER_CALLED
-"""Two main ones while a simultaneous open is sorted out, two for bulk, and the ends of old ones; and what is relayed for it here."""
+"""From outside: on each of two paths a main one and the one that takes its place, two for bulk, and the ends of old ones; and what is
+relayed for the peer here."""
+
+CONNECTIONS_SECOND = CONNECTIONS // 2
+"""With so many, no peer gets a second path: what is left is for those who have none."""
 
 KEEPALIVE_S = 5.0
 """A ping goes out this often; it also measures the round trip."""
@@ -92,10 +96,41 @@ DIRECT_FIRST_S = 2.0
 DIRECT_S = 60.0
 """So long after a link was relayed, and then this often, a direct way is looked for: one dial at a time, however many links are relayed."""
 
+DIRECT_SETTLED_S = 1.0
+"""A direct connection that has lasted so long takes the place of the relayed one."""
+
+DIRECT_PAUSE_S = 0.05
+"""Whoever has found a way looks again after this whether another dial over the same path is over."""
+
 LATELY_S = 60.0
 """A relay whose connection to the same peer was opened so shortly before is tried last: it may be why another one is needed."""
 
 assert RELAYS_TRIED * TRY_S <= DIAL_S
+# -- several paths to a peer (standby.py, peer_links.py) ----------------------------------------------------------------
+
+LOOK_S = 0.02
+"""While something waits for a sign that it arrived, its path is looked at so often."""
+
+MEASURE_S = 0.5
+PATH_PING_S = 1.0
+"""Paths are measured, and pinged, so often while there are several: little beside what goes over them."""
+
+WARM_S = 10.0
+"""A peer with which a message was exchanged within this is talked to, and gets a second path."""
+
+STANDBY_IDLE_S = 60.0
+"""After so long without a message it has one again."""
+
+AGAIN_MIN_S = 1.0
+AGAIN_MAX_S = 60.0
+"""A path over which no connection could be had, or none that lasted, is tried again after so long, doubled each time. Also how long the
+first one has to be there before another is dialled: most of those that are opened for one question never need it."""
+
+SETTLED_S = 60.0
+"""A connection that has lasted so long was none that did not last."""
+
+PATH_SILENT_S = 5.0
+"""A path that has brought nothing for so long, while another has, is closed."""
 
 # -- QUIC (quic.py) ---------------------------------------------------------------------------------------------------
 
@@ -153,6 +188,11 @@ assert QUIC_WINDOW_BYTES >= 2 * FRAME_BYTES
 assert QUIC_RETRY_ABOVE < UNAUTHENTICATED_PER_ADDRESS
 assert QUIC_ACK_WITH_DATA_S < QUIC_ACK_DELAY_S < 0.025
 assert QUIC_HANDSHAKES_BURST > UNAUTHENTICATED
+
+assert 4 * LOOK_S < STALL_MIN_S and MEASURE_S < PATH_PING_S
+assert PATH_SILENT_S + 2 * MEASURE_S < RECORD_GRACE_S, "what lay in a path that was cut never comes when its record is gone"
+assert 4 * PATH_PING_S < PATH_SILENT_S < WARM_S < STANDBY_IDLE_S < IDLE_S
+assert AGAIN_MIN_S < AGAIN_MAX_S <= SETTLED_S
 
 assert WRITE_BYTES >= FRAME_BYTES and READ_BYTES >= FRAME_BYTES
 assert 2 * HANDSHAKE_S <= DIAL_S

@@ -6,6 +6,7 @@ from typing import Protocol, TypeAlias
 import trio
 
 from meshos.ids import NodeId, Peer
+from meshos.node.runtime.links.transport import Transport
 
 RELAY = "relay"
 """The name of the path that leads through a member: the others come before it."""
@@ -46,6 +47,10 @@ class Connection(Protocol):
 
     def check(self) -> None:
         """Raises Refused if the peer would not be let in any more (its certificate was revoked or has ended)."""
+        ...
+
+    def transport(self, now: float) -> Transport:
+        """What the transport knows of its path ``now``. Never raises."""
         ...
 
     async def close_after(self, last: bytes) -> None:

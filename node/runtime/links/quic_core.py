@@ -13,7 +13,7 @@ What every connection of a node needs is in ``runtime/quic/bounded.py``: certifi
 No session tickets: resumption would skip the certificates, and early data comes before anybody is known.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -28,7 +28,7 @@ from aioquic.quic.connection import (
 )
 from aioquic.quic.events import ConnectionTerminated
 from aioquic.quic.packet import QuicFrameType, QuicPacketType
-from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicPacketBuilderStop
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicPacketBuilderStop, QuicSentPacket
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
@@ -39,6 +39,7 @@ from meshos.node.runtime.links.limits import (
     QUIC_DATAGRAM_BYTES,
     QUIC_WINDOW_BYTES,
 )
+from meshos.node.runtime.links.transport import NOTHING, Transport
 from meshos.node.runtime.quic.bounded import BoundedConnection
 
 STREAM = 0
@@ -66,6 +67,10 @@ class Core(BoundedConnection):
             limit.value = limit.sent = streams
         self._ack_delay = QUIC_ACK_DELAY_S
         self._unacknowledged = 0
+        self._lost = 0
+        self._acknowledged = -1  # the highest packet that is
+        self._acknowledged_at = 0.0
+        self._forget_lost, self._loss._on_packets_lost = self._loss._on_packets_lost, self._packets_lost  # type: ignore[method-assign]
 
     # -- what the link asks ------------------------------------------------------------------------------------------
 
@@ -120,6 +125,15 @@ class Core(BoundedConnection):
         """By which the peer may say that it has forgotten this connection."""
         known = (self._peer_cid, *self._peer_cid_available)
         return [cid.stateless_reset_token for cid in known if cid.stateless_reset_token]
+
+    def transport(self, now: float) -> Transport:
+        """What is known of the path."""
+        space, loss = self._spaces.get(tls.Epoch.ONE_RTT), self._loss
+        if space is None:
+            return NOTHING
+        rate = loss.congestion_window / loss._rtt_smoothed if loss._rtt_initialized else 0.0
+        waits = space.ack_eliciting_in_flight > 0
+        return Transport(self._packet_number, self._lost, loss.get_probe_timeout(), waits, now - self._acknowledged_at, rate)
 
     def write(self, data: bytes, *, end: bool = False) -> None:
         """Queue ``data`` on the stream."""
@@ -275,6 +289,14 @@ class Core(BoundedConnection):
         """See ``QuicConnection``."""
         self._unacknowledged += len(data)
         super().receive_datagram(data, addr, now)
+        space = self._spaces.get(tls.Epoch.ONE_RTT)
+        if space is not None and space.largest_acked_packet > self._acknowledged:
+            self._acknowledged, self._acknowledged_at = space.largest_acked_packet, now
+
+    def _packets_lost(self, *, packets: Iterable[QuicSentPacket], **what: Any) -> None:
+        lost = list(packets)
+        self._lost += len(lost)
+        self._forget_lost(packets=lost, **what)
 
     def _replenish_connection_ids(self) -> None:
         already = len(self._host_cids)

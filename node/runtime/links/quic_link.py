@@ -28,6 +28,7 @@ from meshos.errors import MeshError, Refused, Unreachable
 from meshos.ids import NodeId, Peer
 from meshos.node.runtime.links.limits import LINGER_S, QUIC_UNSENT_BYTES
 from meshos.node.runtime.links.quic_core import STREAM, Core
+from meshos.node.runtime.links.transport import Transport
 
 REFUSED: Final = 1
 """Our one application error code: the reason is the refusal's name and text. 0 is a close without complaint."""
@@ -129,6 +130,10 @@ class QuicLink:
     def check(self) -> None:
         """See ``path.Connection``."""
         self._check()
+
+    def transport(self, now: float) -> Transport:
+        """See ``path.Connection``."""
+        return self.core.transport(now)
 
     async def close_after(self, last: bytes) -> None:
         """See ``path.Connection``."""

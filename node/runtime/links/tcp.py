@@ -24,6 +24,7 @@ from meshos.node.runtime.links.limits import (
 from meshos.node.runtime.links.path import Accepted
 from meshos.node.runtime.links.rate import Rate, source
 from meshos.node.runtime.links.tls import Credentials, TlsStream, contexts
+from meshos.node.runtime.links.transport import Transport, of_tcp
 from meshos.protocols.rpc.frames import refusal_frame
 
 logger = logging.getLogger("meshos.links")
@@ -56,6 +57,9 @@ class TcpConnection:
 
     def check(self) -> None:
         self._check()
+
+    def transport(self, now: float) -> Transport:
+        return of_tcp(self._tls.transport.socket)
 
     async def close_after(self, last: bytes) -> None:
         await self._tls.close_after(last)
