@@ -58,7 +58,7 @@ class Member(Node):
         return None if found is None else (found[0], found[1])
 
     async def ask_node(self, node: str) -> None:
-        await self.ask_id(NodeId(node), b"hello", timeout_s=20)
+        await self.ask_id(NodeId(node), b"hello", timeout_s=60, retries=9)  # seven processes begin at once
 
     async def call(self, targets: dict[str, bool]) -> dict[str, object]:
         """All at once: how each is linked at first, and when those that should be have a direct link, and a way to the others was tried."""
