@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from meshos import cbor
 from meshos.effects import Cast, Completed, Err, Heard, Ok, Tell, Tick
 from meshos.errors import Refused
 from meshos.flow import Propose
@@ -17,7 +18,22 @@ from meshos.protocols.relay import limits
 from meshos.protocols.relay.events import MACHINE, Answer, Answered, Came, Carried, EndLeg, Gone, Grant, Join, Seek
 from meshos.protocols.relay.machine import Relay
 from meshos.protocols.relay.policy import USUAL, Bandwidth, Often, Policy
-from meshos.protocols.relay.wire import CAST, REASONS, Called, Declined, Denied, Granted, Message, Want, decode, encode
+from meshos.protocols.relay.wire import (
+    CAST,
+    REASONS,
+    Called,
+    Declined,
+    Denied,
+    Granted,
+    Here,
+    Meet,
+    Message,
+    Met,
+    Show,
+    Want,
+    decode,
+    encode,
+)
 
 ORGS = [OrgDid(f"did:mesh:enterprise:{name}") for name in ("alpha", "beta", "gamma")]
 PEERS = [Peer(NodeId(f"node-{number}"), ORGS[number % 3]) for number in range(8)]
@@ -233,18 +249,32 @@ NODES = st.text(st.characters(codec="ascii"), min_size=1, max_size=64).map(NodeI
 REFS = st.integers(0, 2**63 - 1)
 TOKENS = st.binary(min_size=16, max_size=16)
 WHY = st.sampled_from(sorted(REASONS))
+HOSTS = st.ip_addresses().filter(lambda ip: not (ip.is_multicast or ip.is_unspecified or str(ip) == "255.255.255.255")).map(str)
+ADDRESSES = st.tuples(HOSTS, st.integers(1, 65535))
 MESSAGES = st.one_of(
     st.builds(Want, REFS, NODES),
     st.builds(Granted, REFS, TOKENS),
     st.builds(Denied, REFS, WHY),
     st.builds(Called, TOKENS, NODES),
     st.builds(Declined, TOKENS, WHY),
+    st.builds(Meet, NODES),
+    st.builds(Show, TOKENS, NODES),
+    st.builds(Met, NODES, ADDRESSES, ADDRESSES),
+    st.builds(Here, TOKENS, ADDRESSES, ADDRESSES),
 )
 
 
 @given(MESSAGES)
 def test_what_is_encoded_is_decoded(message: Message) -> None:
     assert decode(encode(message)) == message and len(encode(message)) <= limits.MESSAGE_BYTES
+
+
+@pytest.mark.parametrize(
+    "address", [["10.0.0.1", 0], ["10.0.0.1", True], ["010.0.0.1", 1], ["a.example", 1], ["224.0.0.1", 1], ["::", 1], []]
+)
+def test_what_no_datagram_could_come_from_is_no_address(address: list[object]) -> None:
+    with pytest.raises(Refused):
+        decode(cbor.encode([8, bytes(16), ["10.0.0.1", 1], address]))  # type: ignore[list-item]
 
 
 @given(st.one_of(st.binary(max_size=400), MESSAGES.map(encode).flatmap(lambda body: st.binary(max_size=8).map(lambda more: body + more))))
