@@ -34,7 +34,6 @@ from meshos.node.runtime.links.path import RELAY, Accepted, Connection, Path
 from meshos.node.runtime.links.relay_leg import Leg
 from meshos.node.runtime.links.tcp import Proved, TcpConnection
 from meshos.node.runtime.links.tls import Credentials, TlsStream, contexts
-from meshos.node.runtime.links.transport import NOTHING, Transport
 from meshos.protocols.relay.events import MACHINE, Answer, Answered, Grant, Relayed, Seek, Unrelayed
 from meshos.protocols.relay.limits import TRY_S
 from meshos.protocols.rpc.frames import Hello, refusal_frame
@@ -57,11 +56,6 @@ class RelayedConnection(TcpConnection):
         super().__init__(tls, peer, check)
         self.via = via
         self._closed: Callable[[NodeId], None] | None = closed
-
-    def transport(self, now: float) -> Transport:
-        """See ``path.Connection``: what the legs lose says nothing of the way between the two."""
-        del now
-        return NOTHING
 
     async def close(self) -> None:
         """See ``path.Connection``."""
