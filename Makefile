@@ -1,6 +1,6 @@
 # Every habit is one command. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-packaging check lint types seeds fmt docs bench lock clean
+.PHONY: help setup demo test test-packaging test-interop check lint types seeds fmt docs bench lock clean
 SHELL := bash
 BIN := .venv/bin
 STAMP := .venv/.set-up
@@ -25,6 +25,10 @@ test: $(STAMP) ## the tests (PYTEST_ARGS="-k name" for some)
 
 test-packaging: $(STAMP) ## wheel and sdist, installed by the lock into empty environments (minutes)
 	@$(BIN)/python -m pytest -m slow tests/test_packaging.py
+
+test-interop: $(STAMP) ## libp2p programs in JavaScript and Go, and the light client, at a real node (needs node, npm and go; minutes)
+	@tests/interop/install
+	@MESH_INTEROP=1 $(BIN)/python -m pytest tests/interop $(PYTEST_ARGS)
 
 check: $(STAMP) lint types test seeds ## format, lint, types, floors, tests, twenty seeds
 	@echo "ok everything checked. Next: git commit"

@@ -15,10 +15,13 @@ from meshos.node.runtime.matrix_threads import load_numpy
 
 BENCHMARKS = {
     "testnet": "how long a 4-org testnet takes to be ready, and what a node weighs",
+    "join": "one command from an empty folder to the first call of a new member, step by step",
     "calls": "a trivial tool called across organisations, beside the same tool over one warm MCP session",
     "links": "a frame over a link, on TLS and on QUIC, beside bare TLS, bare aioquic and py-libp2p",
     "relay": "a call through a member that relays, beside a direct one",
     "paths": "one of two paths cut under 200 calls a second: calls that fail, and how long none is answered",
+    "churn": "connects, disconnects and kills for two hours: what is left behind on a node",
+    "strangers": "calls between members while 200 connections of strangers work on a node",
     "discovery": "finding agents: time at the API, and quality beside BM25 and MiniLM alone",
     "membership": "how soon a killed node is declared dead by all, and whether a live one ever is",
     "raft": "a write that three processes agree on and have on disk, beside etcd",
@@ -39,8 +42,8 @@ def register(root: typer.Typer) -> None:
 def bench(
     name: Annotated[str | None, typer.Argument(help="Which one; without a name, they are listed.")] = None,
     short: Annotated[bool, typer.Option(help="Fewer runs: a look, not a figure.")] = False,
-    minutes: Annotated[float | None, typer.Option(min=0.1, max=1440, help="How long: soak.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="What decides who is killed when: soak.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.1, max=1440, help="How long: soak, churn.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="What decides who is killed when: soak, churn.")] = None,
     transactions: Annotated[int | None, typer.Option(min=1, max=10_000_000, help="How many the late one has missed: ledger.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:

@@ -23,7 +23,7 @@ from meshos.bench.raft_node import NODES, Members
 from meshos.bench.report import Report, percentile, row
 from meshos.errors import Failed
 
-CUTS, CUTS_SHORT = 100, 10
+CUTS, CUTS_SHORT = 50, 10
 CUT_S = 1.0
 WAIT_S = 30.0
 GAP_BAR_MS = 200.0
@@ -33,10 +33,16 @@ PROTOCOL: dict[str, Protocol] = {"tcp": "tcp", "quic": "udp"}
 def measure(report: Report, *, short: bool) -> None:
     """Cuts, one after another."""
     gaps: dict[str, list[float]] = {path: [] for path in PROTOCOL}
+    undisturbed: list[float] = []
     slowest: list[float] = []
     calls: list[Call] = []
     with caller() as (net, ask):
         for _ in range(CUTS_SHORT if short else CUTS):
+            both_answer(ask)
+            ask("calls")
+            time.sleep(CUT_S)
+            calls += (before := [Call(**each) for each in ask("calls")])
+            undisturbed.append(gap_ms(before, 0.0))
             carries = both_answer(ask)
             begun = time.monotonic()
             net.cut(PROTOCOL[carries])
@@ -53,6 +59,7 @@ def measure(report: Report, *, short: bool) -> None:
     report.rows.append(row(f"calls that failed, of {len(calls)}", [float(len(failed))], "", bar="none", met=not failed))
     report.rows.append(row("longest time without an answer around a cut", every, "ms", bar=f"p99 <= {GAP_BAR_MS:g} ms", met=met))
     report.rows += [row(f"the same, where {path} carried and was cut", values, "ms") for path, values in gaps.items() if values]
+    report.rows.append(row(f"the same in {CUT_S:g} s in which nothing is cut", undisturbed, "ms"))
     report.rows.append(row("slowest call of a cut", slowest, "ms"))
     if failed:
         report.notes.append(f"they failed as {', '.join(sorted(set(failed)))}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from meshos.bench.asker import Answered, Asker
+from meshos.consensus.org.commands import STATUSES
 from meshos.node.api.amounts import text
 from meshos.node.cli.testnet.record import Node
 
@@ -26,7 +27,7 @@ ASKED_S = 8.0
 AGAIN_S = 0.25
 PAUSE_S = 0.1
 """Between two operations of a client, of which there are eight: they leave nodes some of two cores to come back on."""
-TASK_ENDS = frozenset({"completed", "failed", "timeout", "cancelled", "outcome_unknown"})
+TASK_ENDS = frozenset(STATUSES)
 
 
 @dataclass(slots=True)

@@ -144,12 +144,13 @@ class Cast:
     """``body`` goes to the machine of another node (or of this one) that listens to ``protocol``, which hears it as ``Heard``.
 
     One way and best effort: no id, no record, no reply. It goes over the link that there is, on the control lane up to 64 KiB and on
-    the work lane up to 1 MiB; without a link it is lost, and a link is asked for.
+    the work lane up to 1 MiB; without a link it is lost, and a link is asked for unless ``dial`` is False.
     """
 
     to: NodeId
     protocol: str
     body: bytes
+    dial: bool = True
 
 
 @frozen

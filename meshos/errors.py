@@ -16,7 +16,7 @@ Every name stands in ``meshos.catalogue``, where ``mesh explain NAME`` finds wha
 crosses the wire as ``(name, detail, outcome)`` and comes out as the same class on the other side.
 """
 
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal, TypeVar, get_args
 
 Done = Literal["done", "not_done", "unknown"]
 """Whether what was asked for happened: the question that matters before one tries again."""
@@ -82,3 +82,12 @@ KINDS: dict[str, type[MeshError]] = {kind.__name__: kind for kind in (Failed, Ba
 def busy(what: str) -> Refused:
     """The one answer of everything that is full: at once, by name, never by growing."""
     return Refused("busy", f"{what} is full", hint="try again in a moment")
+
+
+Error = TypeVar("Error", bound=BaseException)
+
+
+def first_of(group: BaseExceptionGroup[Error]) -> Error:
+    """One of the errors in ``group``, however deep it lies: nurseries wrap what leaves them."""
+    first = group.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first

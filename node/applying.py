@@ -28,15 +28,15 @@ MAX_BYTES = 512 + MAX_CERTIFICATE_BYTES
 assert word_chars(MARK, MAX_BYTES) <= min(APPLICATION_CHARS, TEXT_CHARS)
 
 
-def of_folder(config: NodeConfig, genesis: Genesis) -> str:
-    """The application of the organisation whose root key and entry lie in the folder.
+def of_folder(config: NodeConfig, genesis: Genesis, root: SigningKey | None = None) -> str:
+    """The application of the organisation whose root key and entry lie in the folder; ``root`` is that key, where it is open already.
 
     Raises BadInput ``root-key-not-here`` or ``org-in-genesis``, Refused ``wrong-org-root`` if its entry is not that of the root key.
     """
     if genesis.org(config.org) is not None:
         told = f"{config.org} is one of the organisations that this genesis names"
         raise BadInput("org-in-genesis", told, hint=f"finish its node: mesh init --dir {config.dir} --genesis genesis.json")
-    root = folder.open_root(config)
+    root = root or folder.open_root(config)
     entry = parse_org(folder.read_file(config.dir / folder.ORG_FILE))
     verify_root(entry.root_certificate, config.org, root.public)
     return of_root(root, entry.root_certificate, genesis.hash, config.org)

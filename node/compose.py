@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from typing import TypeVar
 
 import trio
 
@@ -20,7 +19,7 @@ from meshos.consensus.raft.events import WallTime
 from meshos.crypto.boxes import Boxes
 from meshos.crypto.signing import Domain, Ed25519Verifier
 from meshos.effects import Sign
-from meshos.errors import Refused
+from meshos.errors import Refused, first_of
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node import folder, recording
 from meshos.node.api.app import build
@@ -29,6 +28,7 @@ from meshos.node.api.keys import KeyRing
 from meshos.node.api.server import Listen, keep_keys, serve, settings
 from meshos.node.config import parse_address
 from meshos.node.facade.facade import About, Facade, Seen
+from meshos.node.facade.linking import WHY
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
 from meshos.node.founding import begin, check_mesh
@@ -48,6 +48,7 @@ from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.quic import QuicPath
 from meshos.node.runtime.links.tcp import TcpPath
+from meshos.node.runtime.udp import why_taken
 from meshos.node.strangers import door_of, open_square
 from meshos.node.trusting import Trusting
 from meshos.presets import PRESETS
@@ -58,6 +59,7 @@ from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.events import FactsChanged, Leave, LeaveCompleted, PeerProved, SendDatagram, Started
 from meshos.protocols.membership.revocations import TakeRevocations
 from meshos.protocols.rpc.events import LinkDown, OpenLink, SendMessage
+from meshos.protocols.rpc.paths import Why
 from meshos.protocols.square import join
 from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.storage.level import LevelStore
@@ -65,13 +67,14 @@ from meshos.storage.overlay import Overlay
 
 logger = logging.getLogger("meshos.node")
 
-Error = TypeVar("Error", bound=Exception)
 
 VERSION = version("meshos")
 
 LOAD_STEP_PERMILLE = 100
 """A change of load smaller than this is not worth telling the mesh."""
 LEAVE_S = 5.0
+SLEPT_S = 5.0
+"""After a longer sleep nobody knows which connections are still there: routers and peers forget."""
 TIME_S = 10.0
 """How often machines are told the wall time."""
 
@@ -93,12 +96,6 @@ class Ready:
     p2p: tuple[str, ...] = ()
     """Where strangers ask, as multiaddrs; none where its configuration wants no square, or any port."""
     version: str = VERSION
-
-
-def first_of(group: BaseExceptionGroup[Error]) -> Error:
-    """One of the errors in ``group``, however deep it lies: nurseries wrap what leaves them."""
-    first = group.exceptions[0]
-    return first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 class Node:
@@ -128,10 +125,14 @@ class Node:
         link = self.config.link
         credentials = self.trusting.credentials()
         paths: list[TcpPath | QuicPath] = [TcpPath(credentials, link.host, link.port, self._address_of, proved=self._proved)]
-        if self.config.links_on_quic:
+        self.no_quic = why_taken(link.host, link.port) if self.config.links_on_quic else ""
+        if self.no_quic:
+            logger.warning("no-quic", extra={"port": link.port, "why": self.no_quic})
+        elif self.config.links_on_quic:
             paths.append(QuicPath(credentials, link.host, link.port, self._address_of, proved=self._proved))
         self.relaying = Relaying(credentials, opened.me, paths, self.given.relaying, proved=self._proved)
         self.links = Links(opened.me, self.genesis.hash, [*paths, self.relaying.path], self._from_links, self._at_turn_end)
+        self.links.noticed = self._path_moved
         self.relaying.attach(self.links)
         egress = EgressPolicy.of([*self.config.egress_allow, *(LOOPBACK if self.genesis.testnet else ())])
         hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
@@ -163,10 +164,12 @@ class Node:
                 "receipts": self.assembly.receipts.statistics,
                 "registrar": self.assembly.registrar.statistics,
                 "gossip": self.gossip.statistics,
+                "lane": self.assembly.lane.statistics,
                 "links": self.links.statistics,
                 "relay": self.assembly.relay.statistics,
                 "relaying": self.relaying.statistics,
                 "turns": self.hosting.turns.statistics,
+                "loop": lambda: {"tasks": trio.lowlevel.current_statistics().tasks_living},
                 **({} if self.square is None else {"square": self.square.statistics}),
                 **({} if self.recording is None else {"recorder": self.recording.statistics}),
             }
@@ -255,6 +258,11 @@ class Node:
         self.events.publish(effect.kind, effect.text, fields)
         logger.info(effect.kind, extra=fields)
 
+    def _path_moved(self, node: NodeId, path: str, why: Why) -> None:
+        name = self.assembly.membership.name_of(node) or node
+        self.events.publish("path", f"what is sent to {name} goes over {path} now, as {WHY[why]}", {"peer": node, "path": path})
+        logger.info("path", extra={"peer": node, "path": path, "why": why})
+
     async def _sign(self, sign: Sign) -> bytes:
         assert isinstance(sign.domain, Domain)
         return await self.opened.keys.sign(_key_of(sign), sign.domain, sign.payload)
@@ -301,7 +309,7 @@ class Node:
         try:
             await self.nursery.start(self.links.run)
         except* OSError as errors:  # it comes out of the nursery that the links run in
-            detail = f"port {config.link.port} on {config.link.host} cannot be had: {first_of(errors)}"
+            detail = f"TCP port {config.link.port} on {config.link.host} cannot be had: {first_of(errors)}"
             raise Refused("port-taken", detail, hint="end what uses it, or choose another") from errors
         if self.relaying.punching is not None:
             await self.nursery.start(self.relaying.punching.run)
@@ -349,8 +357,10 @@ class Node:
         self.nursery.start_soon(keep_keys, self.ring, config.api_keys)
 
     def _problems(self) -> Sequence[str]:
-        here = () if self.square is None or not self.square.problem else (self.square.problem,)
-        return (*self.trusting.problems(), *here)
+        link = self.config.link
+        links = f"its links go over TCP only: UDP port {link.port} on {link.host} cannot be had ({self.no_quic})" if self.no_quic else ""
+        square = "" if self.square is None else self.square.problem
+        return (*self.trusting.problems(), *(problem for problem in (links, square) if problem))
 
     async def _tell_load(self) -> None:
         """Tell the mesh how busy this machine is, when that has changed."""
@@ -364,7 +374,12 @@ class Node:
 
     async def _tell_time(self) -> None:
         """Tell the organisation's state and the ledger what the wall clock shows: it may be set, and this machine may have slept."""
+        slept = asleep_s()
         while True:
+            if asleep_s() - slept > SLEPT_S:
+                slept = asleep_s()
+                logger.warning("slept", extra={"seconds": round(slept)})
+                self.links.renew()
             wall_ms = int(time.time() * 1000)
             self.host.deliver(ORG, WallTime(wall_ms))
             self.host.deliver(LEDGER, LedgerWallTime(wall_ms))
@@ -378,6 +393,11 @@ class Node:
         with trio.move_on_after(LEAVE_S):
             await self.left.wait()
         await self.links.leave()
+
+
+def asleep_s() -> float:
+    """For how many seconds this machine has been suspended since it was started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _key_of(sign: Sign) -> str:

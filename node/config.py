@@ -105,6 +105,8 @@ class NodeConfig:
     seeds: tuple[Seed, ...] = ()
     keep_blocks: int | None = None
     """Blocks of the ledger that are kept below the newest checkpoint; None: all, as an archive for others."""
+    leaf: bool = False
+    """Whether nobody can dial this node: it keeps links to some of the others, and is reached over these."""
     recorder: bool = False
     """Whether what the machines are given is kept in a ring of 64 MiB, for ``mesh sim replay --node`` (node/recording.py)."""
 
@@ -184,6 +186,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         "advertise",
         "timing",
         "genesis",
+        "leaf",
         "recorder",
         "api",
         "gossip",
@@ -253,8 +256,17 @@ class _Reader:
             relaying=self._relaying(tables["relay"]),
             keep_blocks=self._keep_blocks(tables["ledger"].get("keep_blocks")),
             seeds=self._seeds(top.get("seed", [])),
+            leaf=self._leaf(top),
             recorder=self._bool("recorder", top.get("recorder", False)),
         )
+
+    def _leaf(self, top: Mapping[str, object]) -> bool:
+        leaf = self._bool("leaf", top.get("leaf", False))
+        if leaf and top.get("advertise"):
+            self.problems.append("a leaf is reached at no address: either leaf = true or advertise")
+        if leaf and not top.get("seed"):
+            self.problems.append("a leaf needs a [[seed]]: nobody else can find it")
+        return leaf
 
     def _unknown_keys(self, name: str, table: Mapping[str, object]) -> None:
         for key in table:

@@ -22,7 +22,7 @@ def to_toml(config: NodeConfig) -> str:
         f"genesis = {path(config.genesis)}",
     ]
     lines += [f"{key} = {json.dumps(value)}" for key, value in (("advertise", config.advertise), ("timing", config.timing)) if value]
-    lines += ["recorder = true"] if config.recorder else []
+    lines += [f"{key} = true" for key, on in (("leaf", config.leaf), ("recorder", config.recorder)) if on]
     lines += ["", "[api]", f"listen = {json.dumps(str(config.api))}", f"keys = {path(config.api_keys)}"]
     if config.api_tls_certificate is not None and config.api_tls_key is not None:
         lines += [f"tls_certificate = {path(config.api_tls_certificate)}", f"tls_key = {path(config.api_tls_key)}"]

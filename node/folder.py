@@ -106,16 +106,24 @@ def passphrase_of(config: NodeConfig) -> Passphrase:
     return Passphrase.from_file(config.passphrase_file)
 
 
-def make_org(config: NodeConfig, *, now: float, allocation: int = 0, cost: Cost = NODE_COST, root_cost: Cost = ROOT_COST) -> Org:
-    """A new organisation with its first node: keys, ``org.json``, ``node.toml``, an API key. Gives the entry for a genesis.
+def make_org(
+    config: NodeConfig,
+    *,
+    now: float,
+    allocation: int = 0,
+    cost: Cost = NODE_COST,
+    root_cost: Cost = ROOT_COST,
+    root: SigningKey | None = None,
+) -> Org:
+    """A new organisation with its first node: keys, ``org.json``, ``node.toml``, an API key. Gives the entry for a genesis. ``root``: the
+    root key that lies in the folder, or shall; None: that one, or a new one.
 
     Raises BadInput ``node-exists`` if there is one in the folder; a half-made one (interrupted before ``node.toml``) is made anew.
     """
     identity = _make(config, cost)
-    if (config.dir / ROOT_FILE).exists():
-        root = open_root(config)
-    else:
-        root = SigningKey.generate()
+    is_there = (config.dir / ROOT_FILE).exists()
+    root = root or (open_root(config) if is_there else SigningKey.generate())
+    if not is_there:
         FileKeyStore.store(config.dir / ROOT_FILE, passphrase_of(config), {ROOT_KEY: root}, root_cost)
     certificate = certificates.new_root(root, config.org, now=now)
     validator = Validator(identity.node_id, multikey(identity.validator.public))
@@ -166,14 +174,17 @@ def read_genesis(path: Path) -> Genesis:
     return parse(read_file(path, MAX_GENESIS_BYTES))
 
 
-def certify(config: NodeConfig, genesis: Genesis, *, now: float, root_in: NodeConfig | None = None) -> Genesis:
+def certify(
+    config: NodeConfig, genesis: Genesis, *, now: float, root_in: NodeConfig | None = None, root: SigningKey | None = None
+) -> Genesis:
     """Give the node of ``make_org`` the genesis and a certificate from the root key in its folder; a further node of that organisation from
-    the one in the folder ``root_in``. An organisation that is not in the genesis waits for its admission with it.
+    the one in the folder ``root_in``. An organisation that is not in the genesis waits for its admission with it. ``root``: that key, where
+    it is open already.
 
     Raises BadInput ``root-key-not-here``, Refused ``wrong-org-root``.
     """
     at = root_in or config
-    root = open_root(at)
+    root = root or open_root(at)
     entry, own = genesis.org(config.org), own_root(at).get(config.org)
     rotated = own is not None and own.key == root.public
     if entry is not None and entry.root_key != multikey(root.public) and not rotated:

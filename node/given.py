@@ -10,6 +10,7 @@ from meshos.node.opening import Folder
 from meshos.node.runtime.recorder.limits import LOG_BYTES
 from meshos.presets import PRESETS, Timing
 from meshos.protocols.membership.commands import Certified
+from meshos.protocols.membership.limits import ANCHORS
 from meshos.protocols.membership.machine import Seed
 from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.payments.budget import Budget
@@ -53,14 +54,16 @@ def given_of(opened: Folder, version: str) -> Given:
 
 def _facts(opened: Folder, version: str) -> NodeFacts:
     config = opened.config
+    first = tuple(dict.fromkeys(seed.node for seed in config.seeds if seed.node != opened.me.node))
     return NodeFacts(
         org=opened.me.org,
         name=config.name,
-        gossip=str(config.advertised_gossip),
-        link=str(config.advertised_link),
-        api=str(config.api),
+        gossip="" if config.leaf else str(config.advertised_gossip),
+        link="" if config.leaf else str(config.advertised_link),
+        api="" if config.leaf else str(config.api),
         region=config.region,
         version=version,
+        anchors=first[:ANCHORS] if config.leaf else (),
     )
 
 

@@ -9,7 +9,7 @@ from meshos.errors import BadInput, Refused
 from meshos.genesis import Genesis
 from meshos.ids import NodeId, Peer
 from meshos.node import folder
-from meshos.node.config import NodeConfig
+from meshos.node.config import FILE, NodeConfig
 from meshos.node.trust import TrustBook
 
 
@@ -45,6 +45,10 @@ async def open_folder(config: NodeConfig) -> Folder:
     certificate = certificates.from_pem(folder.read_file(config.certificate))
     me = trust.check(certificate)
     _check_own(config, node_id(node.public), me)
+    founder = genesis.org(config.org)
+    if config.leaf and founder is not None and founder.validator is not None and founder.validator.node == me.node:
+        told = f"{config.name} votes for {config.org} in this mesh, and as a leaf (leaf = true in {FILE}) nobody could dial it"
+        raise Refused("leaf-no-seat", told, hint="take leaf = true out, and give it an address that others reach")
     validator = multikey((await keys.export(folder.VALIDATOR_KEY)).public)
     return Folder(config, genesis, keys, node, validator, me, certificate, trust)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import trio
 
-from meshos.errors import MeshError
-from meshos.node.compose import Node, Ready, first_of
+from meshos.errors import MeshError, first_of
+from meshos.node.compose import Node, Ready
 from meshos.node.config import NodeConfig, load
 from meshos.node.opening import open_folder
 from meshos.node.runtime import logs

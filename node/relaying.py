@@ -38,10 +38,9 @@ class Relaying:
 
     def handlers(self) -> Mapping[type, Callable[..., None]]:
         """Of the effects of the machine ``relay``."""
-        handlers: dict[type, Callable[..., None]] = {Answer: self.path.answer, Join: self.splicing.join, EndLeg: self.splicing.end}
-        if self.punching is not None:
-            handlers |= {ShowUp: self.punching.show_up, Punch: self.punching.punch}
-        return handlers
+        show_up, punch = (_not_here, _not_here) if self.punching is None else (self.punching.show_up, self.punching.punch)
+        ends = {Answer: self.path.answer, Join: self.splicing.join, EndLeg: self.splicing.end}
+        return {**ends, ShowUp: show_up, Punch: punch}
 
     def statistics(self) -> dict[str, float]:
         """For metrics, beside those of the machine and of the links."""
@@ -63,3 +62,7 @@ class Relaying:
             await self.links.go_direct(node, quic.name)
 
         return go
+
+
+def _not_here(_: object) -> None:
+    """This node's port for QUIC could not be had: its links stay relayed."""

@@ -1,7 +1,8 @@
 """What this node lets strangers see, put together: its square, on the node's own key."""
 
+import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import trio
 
@@ -18,13 +19,12 @@ from meshos.node.runtime.square.offer import Offer
 from meshos.node.runtime.square.square import Place, Square
 from meshos.protocols.directory.search import DiscoverRequest, Found
 from meshos.protocols.directory.services import DISCOVER_HERE
-from meshos.protocols.membership.events import Announce
-from meshos.protocols.membership.machine import Membership
+from meshos.protocols.membership.events import Announce, MemberView
 from meshos.protocols.square import announcements, describe, headers, proof, resolve, search
 from meshos.protocols.square.answering import Answering, Protocol
 from meshos.protocols.square.budget import Budget
-from meshos.protocols.square.knowledge import Known, head_of
-from meshos.protocols.square.routes import TOPIC, Routes, note_of, routes_of
+from meshos.protocols.square.knowledge import Known
+from meshos.protocols.square.routes import TOPIC, Routes, node_at, note_of, routes_of
 from meshos.storage.store import LiveView, View
 
 logger = logging.getLogger("meshos.square")
@@ -55,7 +55,8 @@ def open_square(
     config, genesis = opened.config, opened.genesis
     if config.square is None:
         return None
-    routes = _Routes(assembly.membership, opened.me.node)
+    place = Place(config.square.host, config.square.port, config.advertise or config.square.host, opened.me.node)
+    routes = MeshRoutes(assembly.membership.members, opened.me.node, meeting_points(genesis.bootstrap, place.advertised))
     known = Known(opened.me, version, genesis, to_json(genesis), store, assembly.window, lambda: square.addresses, routes)
 
     async def search_here(request: DiscoverRequest) -> Sequence[Found]:
@@ -71,7 +72,6 @@ def open_square(
         *also,
     ]
     answering = Answering(spoken, Budget(), _bug)
-    place = Place(config.square.host, config.square.port, config.advertise or config.square.host, opened.me.node)
     offer = Offer(
         answering,
         genesis.hash,
@@ -91,23 +91,42 @@ def _bug(protocol: str, error: Exception) -> None:
 
 def _news(known: Known, assembly: Assembly) -> dict[str, bytes]:
     """What this node announces now."""
-    genesis_hash, head = known.genesis.hash, head_of(known.store)
+    genesis_hash, head = known.genesis.hash, known.head()
     directory = announcements.of_directory(assembly.directory.digest(), int(assembly.directory.statistics()["records"]))
     news = {announcements.directory_topic(genesis_hash): directory}
     return news if head is None else {announcements.heads_topic(genesis_hash): announcements.of_head(head), **news}
 
 
-class _Routes:
-    """The nodes that are alive, and where their squares are: looked up again every ROUTES_S."""
+def meeting_points(bootstrap: Sequence[str], advertised: str) -> tuple[str, ...]:
+    """Those in the genesis that who reaches this node may reach, too: a testnet names its own machine, and is served to others later."""
+    here = _is_loopback(advertised)
+    return tuple(address for address in bootstrap if here or not _is_loopback(address.split("/")[2]))
 
-    def __init__(self, membership: Membership, me: NodeId) -> None:
-        self._membership, self._me = membership, me
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class MeshRoutes:
+    """The nodes that are alive, and where their squares are: looked up again every ROUTES_S. While they are few, those that the genesis
+    names count too, unless they are known to be gone.
+    """
+
+    def __init__(self, members: Callable[[], Iterable[MemberView]], me: NodeId, bootstrap: Sequence[str]) -> None:
+        self._members, self._me, self._bootstrap = members, me, bootstrap
         self._routes, self._until = Routes(), -1.0
 
     def __call__(self) -> Routes:
         now = trio.current_time()
         if now >= self._until:
-            views = (view for view in self._membership.members() if view.routable or view.node_id == self._me)
-            notes = ((view.node_id, dict(view.notes).get(TOPIC)) for view in views)
-            self._routes, self._until = routes_of((node, note) for node, note in notes if note is not None), now + ROUTES_S
+            views = list(self._members())
+            here = [view for view in views if view.routable or view.node_id == self._me]
+            gone = {view.node_id for view in views} - {view.node_id for view in here}
+            notes = ((view.node_id, dict(view.notes).get(TOPIC)) for view in here)
+            meeting = [address for address in self._bootstrap if node_at(address) not in gone]
+            self._routes = routes_of(((node, note) for node, note in notes if note is not None), meeting)
+            self._until = now + ROUTES_S
         return self._routes

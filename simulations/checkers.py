@@ -10,6 +10,9 @@ from meshos.protocols.membership.events import MemberChanged
 from meshos.simulations.mesh import Mesh
 from meshos.simulations.world import SimNode, Violation, World
 
+LEAVES = ("a leaf took another anchor", "a leaf was held for dead", "a leaf that was held for dead came back")
+"""Situations of nodes that nobody can dial."""
+
 
 class MembershipChecker:
     """Safety: incarnations never go back; nobody is dead on the word of one organisation while others can be heard; nobody
@@ -20,6 +23,7 @@ class MembershipChecker:
         self._hurtless = hurtless
         self._seen: dict[tuple[NodeId, int, NodeId], int] = {}
         self._own: dict[NodeId, tuple[int, int]] = {}
+        self._anchors: dict[NodeId, tuple[NodeId, ...]] = {}
         self.figures: dict[str, float] = {"deaths declared": 0}
 
     def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
@@ -37,9 +41,21 @@ class MembershipChecker:
         if event.incarnation < self._seen.get(key, 0):
             raise Violation("safety", f"{node.name} takes {event.node} back to incarnation {event.incarnation} from {self._seen[key]}")
         self._seen[key] = event.incarnation
+        if event.facts.anchors:
+            self._leaf_changed(node, event)
         if event.state == "dead" and event.before != "dead":
             self.figures["deaths declared"] += 1
             self._dead(node, event)
+
+    def _leaf_changed(self, node: SimNode, event: MemberChanged) -> None:
+        """Anchors are members that can be dialled, and not the leaf itself."""
+        if event.facts.anchors != self._anchors.get(event.node, event.facts.anchors):
+            node.world.visited(LEAVES[0])
+        self._anchors[event.node] = event.facts.anchors
+        if event.state != event.before and "dead" in (event.state, event.before):
+            node.world.visited(LEAVES[1] if event.state == "dead" else LEAVES[2])
+        if self._mesh.leaves & set(event.facts.anchors):
+            raise Violation("safety", f"{event.node} has a leaf for its anchor")
 
     def _spoke(self, node: SimNode) -> None:
         """``node`` has signed something of its own: in each life its incarnation is above those of all lives before."""

@@ -45,7 +45,7 @@ class Links:
             return
         other = self._world.nodes.get(to)
         passes = self._world.network.passes
-        if other is None or not other.alive or not (passes(node.name, to) and passes(to, node.name)):
+        if other is None or not other.alive or other.spec.leaf or not (passes(node.name, to) and passes(to, node.name)):
             refused = other is not None and not other.alive and passes(node.name, to)
             delay = 0.0 if refused else self._world.network.faults.link_timeout_s
             self._world.after(delay, self._lost, node, epoch, to, "unreachable")

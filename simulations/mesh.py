@@ -1,6 +1,7 @@
 """Whole meshes for scenarios: nodes put together by the same assembly as in a process, with simulated keys, agents and model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from meshos import cbor
@@ -28,12 +29,16 @@ from meshos.protocols.directory.record import domain as entry_domain
 from meshos.protocols.ledger.port import LEDGER
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.events import Started
+from meshos.protocols.membership.lane import MACHINE as LANE
+from meshos.protocols.membership.lane import Lane
 from meshos.protocols.membership.machine import Membership, Seed
 from meshos.protocols.membership.machine import domain as membership_domain
 from meshos.protocols.membership.probing import PROBE_PROTOCOL
+from meshos.protocols.membership.reach import GOSSIP
 from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
 from meshos.protocols.membership.sync import services as membership_services
+from meshos.protocols.rpc.casting import Listener
 from meshos.protocols.rpc.machine import Rpc
 from meshos.protocols.tasks.ports import CallTool, SignBytes
 from meshos.protocols.tasks.tools import Tool
@@ -75,7 +80,9 @@ class Mesh:
         raft: RaftConfig = RAFT,
         terms: Terms = USUAL,
         people: bool = False,
+        leaves: Sequence[NodeId] = (),
     ) -> None:
+        """``leaves`` are nodes that nobody can dial."""
         self.world = world
         self.timing = timing
         self.raft, self.terms = raft, terms
@@ -87,6 +94,7 @@ class Mesh:
         self.holder = {org: node for node, org in reversed(self.org_of.items())}
         self.genesis = simulated_genesis(world.seed, self.holder if whole else {}, people=people)
         self.seeds = [Seed(node, f"{node}:2") for node in self.ids[:SEEDS]]
+        self.leaves = frozenset(leaves)
         self.assemblies: dict[NodeId, Assembly] = {}
         self.built: Callable[[SimNode, Assembly], None] = lambda node, assembly: None
         """Is told of each life that begins, before its first step."""
@@ -107,6 +115,7 @@ class Mesh:
                     certificate=self.authority.issue(node, self.org_of[node]).certificate,
                     first=(("membership", Started()), (KERNEL, Begin())) if whole else (("membership", Started()),),
                     ports=self._ports(),
+                    leaf=node in self.leaves,
                 )
             )
             if whole:
@@ -148,7 +157,7 @@ class Mesh:
         domain = membership_domain(self.genesis.hash)
         membership = Membership(
             self.authority.issue(node.name, node.spec.org),
-            _facts(node),
+            self._leafy(_facts(node)) if node.name in self.leaves else _facts(node),
             domain=domain,
             timing=self.timing,
             seeds=self.seeds,
@@ -157,8 +166,13 @@ class Mesh:
             subscribers=(KERNEL,),
         )
         flows = Flows(membership_services(self.authority.verifier, domain, self.authority.check), limit=1000)
-        rpc = Rpc(Peer(node.name, node.spec.org), {MEMBERSHIP: any_linked, PROBE_PROTOCOL: any_linked}, node.rng)
-        return {"membership": membership, "flows": flows, "rpc": rpc, KERNEL: Watch()}
+        allowed, listeners = {MEMBERSHIP: any_linked, PROBE_PROTOCOL: any_linked}, {GOSSIP: Listener(LANE, any_linked)}
+        rpc = Rpc(Peer(node.name, node.spec.org), allowed, node.rng, listeners=listeners)
+        lane = Lane(membership, self.authority.verifier)
+        return {"membership": membership, LANE: lane, "flows": flows, "rpc": rpc, KERNEL: Watch()}
+
+    def _leafy(self, facts: NodeFacts) -> NodeFacts:
+        return replace(facts, gossip="", link="", anchors=tuple(seed.node for seed in self.seeds))
 
     def _whole(self, node: SimNode) -> Mapping[str, Machine]:
         assembly = assemble(

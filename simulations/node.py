@@ -74,6 +74,7 @@ class Spec:
     first: tuple[tuple[str, object], ...] = ()  # what each life begins with: (machine, event)
     ports: Mapping[type, Callable[["SimNode", Any], object]] = field(default_factory=dict)  # what Port(effect) gives (or Lasting)
     signers: Mapping[str, Signer] = field(default_factory=dict)  # of machines that sign with another key
+    leaf: bool = False  # behind a router that lets nothing in
 
 
 class SimNode:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from meshos.errors import BadInput
 from meshos.presets import LAN
 from meshos.simulations import call_mutations, mesh_marks
-from meshos.simulations.checkers import MembershipChecker, QuietChecker
+from meshos.simulations.checkers import LEAVES, MembershipChecker, QuietChecker
 from meshos.simulations.ledger import mutations as ledger_mutations
 from meshos.simulations.ledger import scenario as ledger
-from meshos.simulations.mesh import Mesh
+from meshos.simulations.mesh import SEEDS, Mesh
 from meshos.simulations.mutations import Mutation
 from meshos.simulations.org import mutations as org_mutations
 from meshos.simulations.org import scenario as org
@@ -19,13 +19,16 @@ from meshos.simulations.pbft import storm as pbft_storm
 from meshos.simulations.raft import mutations as raft_mutations
 from meshos.simulations.raft import scenario as raft
 from meshos.simulations.raft import storm
-from meshos.simulations.run import Checker, Scenario
+from meshos.simulations.run import Checker, Scenario, node_ids
 from meshos.simulations.work import CallChecker, CallWork, DirectoryChecker, DirectoryWork
 from meshos.simulations.world import World
 
 
 def _membership(world: World, nodes: int) -> Sequence[Checker]:
-    return [MembershipChecker(Mesh(world, nodes, timing=LAN, orgs=min(nodes, 8), whole=False))]
+    rng = world.generator("leaves")
+    dialled = node_ids(nodes)[SEEDS:]
+    leaves = rng.sample(dialled, k=int(len(dialled) * rng.choice((0.0, 0.0, 0.2, 0.5))))
+    return [MembershipChecker(Mesh(world, nodes, timing=LAN, orgs=min(nodes, 8), whole=False, leaves=leaves))]
 
 
 def _directory(world: World, nodes: int) -> Sequence[Checker]:
@@ -49,6 +52,7 @@ SCENARIOS = {
             _membership,
             *(30, 120.0, 10.0, 60.0),
             marks=mesh_marks.of_membership,
+            situations=LEAVES,
         ),
         Scenario(
             "directory",

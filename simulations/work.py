@@ -12,7 +12,7 @@ from meshos.flow_machine import CancelFlow, FlowEnded, StartFlow
 from meshos.genesis_content import MESH
 from meshos.ids import AgentId, NodeId, OrgDid, TaskId, agent_id
 from meshos.node.kernel.agents import DeployAsked, UndeployAsked
-from meshos.node.kernel.assembly import ASK_DIRECTORY, CALL, DEPLOY, UNDEPLOY
+from meshos.node.kernel.asking import ASK_DIRECTORY, CALL, DEPLOY, UNDEPLOY
 from meshos.node.kernel.core import OUTSIDE
 from meshos.protocols.directory.commands import Digest, ReadDigest
 from meshos.protocols.directory.profile import Profile

@@ -152,6 +152,8 @@ class World:
         if target is None:
             return
         name = node.name
+        if target.spec.leaf:
+            raise Violation("safety", f"{name} sends a datagram to {to}, which is a leaf and says no address")
         delays = self.network.datagram(name, to, self.now)
         if self.tracer is not None:
             self.tracer.sent(self.now, self.now + min(delays, default=-1.0), name, to, effect.message)

@@ -66,11 +66,14 @@ LIMITS = (
     ("connections of a peer", "node.runtime.square.limits CONNECTIONS_A_PEER"),
     ("streams on a connection", "node.runtime.square.limits STREAMS"),
     ("a connection that asks nothing", "node.runtime.square.limits IDLE_S"),
-    ("milliseconds of the node's processor a second for a peer", "protocols.square.limits PEER_TOKENS_A_SECOND"),
-    ("milliseconds a second for an address", "protocols.square.limits ADDRESS_TOKENS_A_SECOND"),
-    ("milliseconds a second for all", "protocols.square.limits TOKENS_A_SECOND"),
+    ("tokens a second for a peer; one is about a millisecond of the node's processor", "protocols.square.limits PEER_TOKENS_A_SECOND"),
+    ("tokens a second for an address", "protocols.square.limits ADDRESS_TOKENS_A_SECOND"),
+    ("tokens a second for all", "protocols.square.limits TOKENS_A_SECOND"),
     ("a request", "protocols.square.limits REQUEST_BYTES"),
     ("an answer", "protocols.square.limits ANSWER_BYTES"),
+    ("bytes of an answer for a token, beside those of the question", "protocols.square.limits ANSWER_BYTES_A_TOKEN"),
+    ("answers that an address has not taken yet", "node.runtime.square.limits UNTAKEN_AN_ADDRESS_BYTES"),
+    ("changes of the validators with a proof", "protocols.square.limits STEPS_A_BUNDLE"),
     ("agents found by a search", "protocols.square.limits FOUND"),
 )
 """What a limit is of, and the module and constant that hold it; a heading where there is none."""

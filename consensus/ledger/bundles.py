@@ -4,10 +4,13 @@ The newest header is that of the newest block, and proves the state before it (`
 block was taken with a checkpoint's state, that state is not known here: then a bundle waits for the next block, as ``proof-not-yet``.
 """
 
+from collections.abc import Sequence
+
 from meshos.consensus.ledger import tree
 from meshos.consensus.ledger.light_client import Bundle, Signed
 from meshos.consensus.pbft.block import decode_certified
 from meshos.consensus.pbft.codec import step_of
+from meshos.consensus.pbft.messages import EpochStep
 from meshos.consensus.pbft.records import EPOCHS, HEAD, block_key, height_of, read
 from meshos.storage.store import View
 
@@ -22,8 +25,12 @@ def bundle(view: View, genesis_hash: bytes, key: bytes) -> Bundle:
     if stored is None:
         raise tree.not_yet()
     certified = decode_certified(stored)
-    header = certified.block.header
-    value, proof = tree.prove_at(view, key, header.state_root)
     steps = [step_of(read(record)) for _, record in view.scan(EPOCHS)]
-    past = tuple(step for step in steps if step.validators.epoch <= header.epoch)
-    return Bundle(genesis_hash, past, Signed(header, certified.certificate), key, value, proof)
+    return bundle_at(view, genesis_hash, key, Signed(certified.block.header, certified.certificate), steps)
+
+
+def bundle_at(view: View, genesis_hash: bytes, key: bytes, head: Signed, steps: Sequence[EpochStep]) -> Bundle:
+    """The same where the newest header is at hand, and the ``steps`` that lead to it from what somebody knows; raises as ``bundle``."""
+    value, proof = tree.prove_at(view, key, head.header.state_root)
+    past = tuple(step for step in steps if step.validators.epoch <= head.header.epoch)
+    return Bundle(genesis_hash, past, head, key, value, proof)

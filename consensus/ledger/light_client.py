@@ -63,11 +63,12 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """What is known for certain: who decides after ``height``, and the last header that was checked (None: genesis)."""
+    """What is known for certain: who decides after ``height``, and the last header that was checked and its signatures (None: genesis)."""
 
     genesis_hash: bytes
     validators: ValidatorSet
     header: Header | None = None
+    certificate: Certificate | None = None
 
     @property
     def height(self) -> int:
@@ -109,7 +110,7 @@ def follow(trusted: Trusted, steps: Sequence[EpochStep], verifier: Verifier) -> 
             raise Refused("broken-chain", f"header {header.height} names other validators for the next block than these")
         if following.epoch != trusted.validators.epoch + 1:
             raise Refused("epoch-skipped", f"epoch {following.epoch} is said to come after {trusted.validators.epoch}")
-        trusted = Trusted(trusted.genesis_hash, following, header)
+        trusted = Trusted(trusted.genesis_hash, following, header, step.certificate)
     return trusted
 
 
@@ -165,8 +166,10 @@ def encode_bundle(bundle: Bundle) -> bytes:
 def decode_bundle(data: bytes) -> Bundle:
     """The bundle again; raises Refused ``too-large``, ``bad-encoding``, ``bundle-malformed``, ``unknown-version``, and as its parts do."""
     match cbor.decode(data, max_bytes=MAX_BUNDLE_BYTES, max_depth=6):
-        case [int() as version, *_] if version != VERSION:
-            raise Refused("unknown-version", f"a bundle of version {version}; this program knows {VERSION}")
+        case [version, *_] if type(version) is not int:  # true and 1.0 are equal to 1, and are other bytes
+            pass
+        case [version, *_] if version != VERSION:
+            raise Refused("unknown-version", f"a bundle of version {version!r}; this program knows {VERSION}")
         case [_, bytes() as genesis_hash, [*rows], header, certificate, bytes() as key, value, proof]:
             if len(genesis_hash) == 32 and len(rows) <= MAX_EPOCHS and 1 <= len(key) <= MAX_KEY_BYTES and _is_value(value):
                 signed = Signed(header_of(header), certificate_of(certificate))

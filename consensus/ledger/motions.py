@@ -1,8 +1,8 @@
 """Motions: what the voting organisations decide by vote, until governance does (VISION, "Hybrid DAO"): q of the n seats must be for it.
 
 What can be moved is a short list of subjects, each typed, and checked when it is moved and again when it is carried: to admit an
-organisation, to make one a meta-coordinator or end that, to change parameters, to give a suspended validator its vote back, to set an
-activation height.
+organisation or to expel one, to make one a meta-coordinator or end that, to change parameters, to give a suspended validator its vote
+back, to set an activation height.
 
 An organisation with a seat has one vote, once. Only votes that count when they are counted count: of organisations that still have a
 seat, and are not suspended. A motion ends when it is carried, when so many are against it that it cannot be, or when its time is over.
@@ -20,6 +20,7 @@ from meshos.consensus.ledger.agenda import DUE, Item, cancel, schedule
 from meshos.consensus.ledger.audit import record
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.draft import Draft, Sender, Table
+from meshos.consensus.ledger.expelling import Expel
 from meshos.consensus.ledger.fields import is_hash, is_key, is_name, is_number, is_signature, malformed
 from meshos.consensus.ledger.keys import KEYS, ROOT, possession
 from meshos.consensus.ledger.limits import MAX_COORDINATORS, MAX_MOTIONS
@@ -230,6 +231,8 @@ def read_subject(value: cbor.Value) -> Subject:
             return Configure(tuple(sorted(read_changes(changes).items())))
         case ["reinstate", did] if is_name(did):
             return Reinstate(did)
+        case ["expel", did] if is_name(did):
+            return Expel(did)
         case ["upgrade", version, height] if is_number(version, 1) and is_number(height, 1):
             return Upgrade(version, height)
     raise malformed("subject of a motion")

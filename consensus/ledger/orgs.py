@@ -267,24 +267,33 @@ class Leave(Body):
         org = member(draft, by.org)
         if org.tabs:
             raise Refused("tabs-open", f"{by.org} has {org.tabs} open tabs; close them first, and wait until their time is over")
-        if seat_of(draft, by.org) is not None:
-            set_seat(draft, by.org, None)
-        for node in org.nodes:
-            key = own_key(draft, by, node, NODE)
-            retire(draft, key.label)
-        for name in (org.root, *org.nodes, *org.humans):
-            retire(draft, name)
-        set_coordinator(draft, by.org, False)
         account = draft.read(ACCOUNTS, by.org)
         assert account is not None
         if self.heir is not None and account.balance:
             take(draft, by.org, account.balance)
             give(draft, self.heir, account.balance)
-        account = draft.read(ACCOUNTS, by.org)
-        assert account is not None
-        draft.write(ACCOUNTS, by.org, Account(account.balance, False))
-        draft.write(ORGS, by.org, replace(org, left_ms=max(1, draft.time_ms), nodes=(), humans=()))
+        part(draft, by.org)
         record(draft, by.org, self.KIND, by.org)
+
+
+def part(draft: Draft, did: str) -> None:
+    """``did`` is a member no longer: its seat goes, its keys are retired, its account is closed with what is in it.
+
+    Raises Refused ``not-a-member``, ``last-seat`` or ``seat-needed``.
+    """
+    org, account = member(draft, did), draft.read(ACCOUNTS, did)
+    assert account is not None
+    if seat_of(draft, did) is not None:
+        set_seat(draft, did, None)
+    for node in org.nodes:
+        key = draft.read(KEYS, node)
+        assert key is not None
+        retire(draft, key.label)
+    for name in (org.root, *org.nodes, *org.humans):
+        retire(draft, name)
+    set_coordinator(draft, did, False)
+    draft.write(ACCOUNTS, did, Account(account.balance, False))
+    draft.write(ORGS, did, replace(org, left_ms=max(1, draft.time_ms), nodes=(), humans=()))
 
 
 def _own(draft: Draft, by: Sender, org: str) -> Org:

@@ -5,15 +5,16 @@ All are whole numbers. ``SPECS`` says for each between which bounds it lies, whe
 nothing computes the score yet. What people may do (seats, pauses, overruling) is no parameter: it stands in genesis.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 from meshos import cbor
 from meshos.consensus.ledger.draft import Draft, Table
 from meshos.consensus.ledger.fields import is_name, is_number, malformed
 from meshos.consensus.ledger.limits import DAY_MS, HOUR_MS, MAX_CHANGES, MAX_LIFETIME_MS, MAX_RISK
 from meshos.consensus.ledger.packing import pack, unpack
-from meshos.errors import Refused
+from meshos.errors import Broken, Refused
 from meshos.genesis_content import MESH, Genesis
 from meshos.storage.store import View
 from meshos.values import frozen
@@ -65,7 +66,27 @@ SPECS: Mapping[str, Spec] = {
     "trust-uptime": Spec(0, 100, True, 50, _NOBODY),
     "voting-period-ms": Spec(1_000, _YEAR_MS, False, MAX_RISK, "the ledger: how long a motion can be voted on"),
 }
-"""In the order of their names, which is the order in which they are kept."""
+"""In the order of their names."""
+
+KEPT: tuple[tuple[str, int | None], ...] = (
+    ("approval-timeout-ms", None),
+    ("directory-max-records", None),
+    ("directory-max-records-per-org", None),
+    ("directory-record-ttl-ms", None),
+    ("dispute-ms", None),
+    ("risk-threshold", None),
+    ("trust-attestations", None),
+    ("trust-compliance", None),
+    ("trust-credentials", None),
+    ("trust-history", None),
+    ("trust-uptime", None),
+    ("voting-period-ms", None),
+    ("admission", BY_VOTE),
+    ("admission-gift", 0),
+)
+"""In which order their values are kept, and what one is where it is not there. A new one comes behind the others: a ledger that was written
+before there was one is read as it was meant, and as long as nobody sets it what is written, and so the state's root, is what it was.
+"""
 
 DISPUTE_MS = HOUR_MS
 """How long a provider can still redeem after a caller began to close its tab: a node that is down for less loses nothing."""
@@ -74,7 +95,7 @@ TESTNET_DISPUTE_MS = 10_000
 RISK_THRESHOLD = 25
 """Above this risk a decision waits for approvals, by default."""
 
-assert list(SPECS) == sorted(SPECS)
+assert list(SPECS) == sorted(SPECS) == sorted(name for name, _ in KEPT)
 assert DISPUTE_MS <= MAX_LIFETIME_MS
 
 
@@ -93,12 +114,28 @@ class Parameters:
 
 _PLACE = {name: place for place, name in enumerate(SPECS)}
 
-PARAMETERS = Table(b"parameters", lambda p: pack(p.version, p.values, p.settled), lambda value: _decode(value))
+PARAMETERS = Table(b"parameters", lambda p: pack(p.version, _kept(p.values), _kept(p.settled)), lambda value: _decode(value))
+
+
+def _kept(values: Sequence[int]) -> list[int]:
+    """As they are kept: without those at the end that are as if they were not there."""
+    kept = [values[_PLACE[name]] for name, _ in KEPT]
+    while kept[-1] == KEPT[len(kept) - 1][1]:
+        kept.pop()
+    return kept
+
+
+def _read(kept: Sequence[int]) -> tuple[int, ...]:
+    found = {name: kept[place] if place < len(kept) else absent for place, (name, absent) in enumerate(KEPT)}
+    values = tuple(found[name] for name in SPECS)
+    if None in values:
+        raise Broken("ledger-broken", f"there are {len(kept)} parameters in the ledger's state, of {len(KEPT)}")
+    return cast(tuple[int, ...], values)
 
 
 def _decode(value: bytes) -> Parameters:
     version, values, settled = unpack(value)
-    return Parameters(version, tuple(values), tuple(settled))
+    return Parameters(version, _read(values), _read(settled))
 
 
 def from_genesis(genesis: Genesis) -> Parameters:

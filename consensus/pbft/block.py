@@ -225,7 +225,9 @@ def decode_certified(data: bytes) -> Certified:
 def header_of(value: object) -> Header:
     """The header that a decoded value is, as ``decode_header``."""
     match value:
-        case [int() as version, *_] if version != VERSION:
+        case [version, *_] if type(version) is not int:  # true and 1.0 are equal to 1, and are other bytes
+            pass
+        case [version, *_] if version != VERSION:
             raise Refused("unknown-version", f"a header of version {version}; this node knows {VERSION}")
         case [_, height, epoch, time_ms, bytes() as parent, bytes() as state, bytes() as requests, bytes() as validators]:
             hashes = (parent, state, requests, validators)

@@ -140,6 +140,7 @@ class SubjectBody(BaseModel):
         default=None, description="Admit an organisation: its application, as `mesh org apply` prints it."
     )
     coordinator: CoordinatorBody | None = None
+    expel: Did | None = Field(default=None, description="End the membership of an organisation (DID).")
     parameters: Parameters | None = None
     reinstate: Did | None = Field(default=None, description="Give a suspended validator's organisation (DID) its vote back.")
     upgrade: UpgradeBody | None = None

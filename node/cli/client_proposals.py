@@ -9,7 +9,7 @@ from meshos.node.cli.client_connection import Target
 from meshos.node.cli.client_text import digits, left, org_name, plural, rows_of, table_of, texts_of
 from meshos.node.cli.output import block, note, ok, say, table
 
-MOVED_ONLY = ("admit", "coordinator", "reinstate", "upgrade")
+MOVED_ONLY = ("admit", "coordinator", "expel", "reinstate", "upgrade")
 """What no coordinator decides: a file with one of these is a motion."""
 CHANGES = "parameters"
 """What coordinators decide, and the organisations that vote if they are asked (``--vote``)."""

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from meshos.errors import BadInput, Failed, MeshError
+from meshos.errors import BadInput, Failed, MeshError, first_of
 from meshos.node.cli.client_text import org_name, plural, short
 from meshos.node.cli.output import block, document, note, ok, say, table, warn
+from meshos.node.cli.proven_age import age, warn_if_old
 
 if TYPE_CHECKING:
     from meshos.node.runtime.square.asking import Asking
@@ -74,7 +75,10 @@ def describe(address: str, mesh: str | None, *, as_json: bool) -> None:
 
 
 def _described(said: "Description", client: "Follower | None") -> dict[str, object]:
+    from meshos.genesis_content import time_text
+
     head = said.head if client is None else client.head
+    header = None if head is None else head.header
     return {
         "mesh": said.mesh,
         "genesis": said.genesis.hex(),
@@ -85,7 +89,9 @@ def _described(said: "Description", client: "Follower | None") -> dict[str, obje
         "p2p": list(said.addresses),
         "peers": list(said.peers),
         "protocols": list(said.protocols),
-        "head": None if head is None else {"height": head.header.height, "hash": head.header.hash.hex(), "epoch": head.header.epoch},
+        "head": None
+        if header is None
+        else {"height": header.height, "hash": header.hash.hex(), "epoch": header.epoch, "time": time_text(header.time_ms)},
         "orgs": [{"did": org.did, "root": org.root, "seat": org.seat} for org in said.orgs],
         "moreOrgs": said.more_orgs,
         "proven": client is not None,
@@ -123,7 +129,9 @@ def resolve(address: str, did: str, mesh: str | None, *, as_json: bool) -> None:
         document("square-resolve", {"didDocument": found, "height": proven.height, "genesis": client.genesis.hash.hex()})
         return
     block(json.dumps(found, indent=2, ensure_ascii=False))
-    ok(f"proven as of block {proven.height}, signed by {plural(len(proven.signers), 'organisation')} of {proven.validators.n}")
+    signers = plural(len(proven.signers), "organisation")
+    ok(f"proven as of block {proven.height}, {age(proven.time_ms)}, signed by {signers} of {proven.validators.n}")
+    warn_if_old(proven.time_ms)
 
 
 def verify(address: str, key: str, mesh: str | None, *, as_json: bool) -> None:
@@ -135,6 +143,7 @@ def verify(address: str, key: str, mesh: str | None, *, as_json: bool) -> None:
         document("square-verify", proven_document(proven) | {"genesis": client.genesis.hash.hex()})
     else:
         show_proven(proven)
+        warn_if_old(proven.time_ms)
 
 
 def _proving(address: str, mesh: str | None, ask: "Callable[[Follower], Awaitable[T]]") -> "tuple[Follower, T]":
@@ -156,15 +165,19 @@ def _proven_head(client: "Follower") -> None:
     if client.head is None:
         ok("the genesis has this hash; there is no block yet")
         return
-    signed, validators = len(client.head.certificate.signatures), client.trusted.validators
-    ok(f"block {client.head.header.height} is signed by {signed} of {validators.n} validators; {validators.q} are enough")
+    header, signed, validators = client.head.header, len(client.head.certificate.signatures), client.trusted.validators
+    ok(f"block {header.height}, {age(header.time_ms)}, is signed by {signed} of {validators.n} validators; {validators.q} are enough")
+    warn_if_old(header.time_ms)
 
 
 def _asked(address: str, work: "Callable[[Asking], Awaitable[T]]") -> T:
-    from meshos.node.runtime.square.asking import dial, where
+    from meshos.node.runtime.square.places import where
+
+    place = where(address)
+    from meshos.node.runtime.square.asking import dial
 
     async def main() -> T:
-        async with dial(where(address)) as square:
+        async with dial(place) as square:
             return await work(square)
 
     try:
@@ -173,10 +186,7 @@ def _asked(address: str, work: "Callable[[Asking], Awaitable[T]]") -> T:
         known = group.subgroup(MeshError)
         if known is None or group.split(MeshError)[1] is not None:
             raise
-        first: BaseException = known
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise first from group
+        raise first_of(known) from group
 
 
 def _hash(text: str | None) -> bytes | None:

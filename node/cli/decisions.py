@@ -51,8 +51,8 @@ def propose(
     coordinators have approved it (`mesh approve`).
 
     A motion is what the organisations that vote decide (`mesh vote`); it takes no reason. It is one of `{admit: APPLICATION}` (of
-    `mesh org apply`), `{coordinator: {did: DID, entitled: false}}`, `{reinstate: DID}`, `{upgrade: {version: 2, height: 9000}}`, and with
-    --vote `{parameters: {dispute-ms: 20000}}`.
+    `mesh org apply`), `{expel: DID}`, `{coordinator: {did: DID, entitled: false}}`, `{reinstate: DID}`,
+    `{upgrade: {version: 2, height: 9000}}`, and with --vote `{parameters: {dispute-ms: 20000}}`.
     """
     from meshos.node.cli import client_decisions
 

@@ -33,6 +33,9 @@ def did_of(name: str, kind: str) -> OrgDid:
         raise BadInput("bad-org", str(error), hint=f"for instance --org acme --kind {ORG_KINDS[0]}") from error
 
 
+LeafFlag = Annotated[bool, typer.Option("--leaf", help="Nobody can dial it (it is behind a router): it keeps links to some of the others.")]
+
+
 def init(
     org: Annotated[str | None, typer.Option(help="The organisation's name, as in acme, or its whole DID.")] = None,
     kind: Annotated[str, typer.Option(help=f"What it is: {', '.join(ORG_KINDS)}.")] = ORG_KINDS[0],
@@ -53,6 +56,7 @@ def init(
     seed: Annotated[
         list[str] | None, typer.Option(help="A node to ask first: NODE_ID,GOSSIP_HOST:PORT,LINK_HOST:PORT. May be given several times.")
     ] = None,
+    leaf: LeafFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Make keys and a configuration for one node; called again with --genesis or --certificate, finish what was begun."""
@@ -65,10 +69,10 @@ def init(
         made = making.finish(directory, genesis, certificate, root)
     elif join is not None:
         invited = making.invitation(join, org, time.time())
-        config = configured(invited.org, name, directory, region, host, (api_port, gossip_port, link_port), seed)
+        config = configured(invited.org, name, directory, region, host, (api_port, gossip_port, link_port), seed, leaf=leaf)
         made = making.joining(config, join, genesis)
     elif org is not None:
-        config = configured(did_of(org, kind), name, directory, region, host, (api_port, gossip_port, link_port), seed)
+        config = configured(did_of(org, kind), name, directory, region, host, (api_port, gossip_port, link_port), seed, leaf=leaf)
         made = making.founding(config, genesis)
     else:
         raise BadInput("usage", "which organisation is it", hint="give --org NAME for a new one, --join TOKEN for one that exists")
@@ -84,7 +88,15 @@ def init(
 
 
 def configured(
-    org: OrgDid, name: str | None, directory: Path, region: str, host: str, ports: tuple[int, int, int], seeds: list[str] | None
+    org: OrgDid,
+    name: str | None,
+    directory: Path,
+    region: str,
+    host: str,
+    ports: tuple[int, int, int],
+    seeds: list[str] | None,
+    *,
+    leaf: bool = False,
 ) -> "NodeConfig":
     """A node's configuration from options; ``ports`` are those of API, gossip and links. Raises BadInput ``bad-seed`` or ``bad-config``."""
     from meshos.node.config import Address, NodeConfig, parse, square_beside
@@ -102,6 +114,7 @@ def configured(
         link=Address(host, link),
         square=square_beside(Address(host, link)),
         seeds=tuple(parse_seed(text) for text in seeds or []),
+        leaf=leaf,
     )
     return parse(to_toml(config).encode(), config.dir)  # the file's own checks are the rules for options too
 

@@ -10,6 +10,7 @@ import typer
 from meshos.errors import BadInput, Failed, Refused
 from meshos.node.cli.client_options import Where, asking
 from meshos.node.cli.output import JsonFlag, document, ok, say, warn
+from meshos.node.cli.proven_age import age
 
 if TYPE_CHECKING:
     from meshos.consensus.ledger.light_client import Proven
@@ -161,7 +162,7 @@ def show_proven(proven: "Proven") -> None:
     say(f"key     {_text(proven.key)}")
     say(f"value   {'none: it is proven that the ledger has nothing under this key' if proven.value is None else _readable(proven.value)}")
     say(f"state   after block {proven.height}, root {proven.header.state_root.hex()[:16]}")
-    say(f"signed  header {proven.header.height} of {time_text(proven.time_ms)}, by {', '.join(proven.signers)}")
+    say(f"signed  header {proven.header.height} of {time_text(proven.time_ms)}, {age(proven.time_ms)}, by {', '.join(proven.signers)}")
     warn("what was decided after that is not in it")
     epoch = proven.validators
     ok(f"{len(proven.signers)} of {epoch.n} validators of epoch {epoch.epoch} signed; {epoch.q} are enough")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshos.crypto import certificates, invitations
-from meshos.crypto.keys import PublicKey, public_key_of_multikey
+from meshos.crypto.keys import PublicKey, SigningKey, public_key_of_multikey
 from meshos.errors import BadInput, Refused
 from meshos.genesis import MAX_BYTES, Genesis
 from meshos.ids import NodeId
@@ -47,12 +47,12 @@ def invitation(token: str, org: str | None, now: float) -> invitations.Invitatio
     return invited
 
 
-def founding(config: NodeConfig, genesis: Path | None) -> Made:
-    """The first node of a new organisation."""
+def founding(config: NodeConfig, genesis: Path | None, root: SigningKey | None = None) -> Made:
+    """The first node of a new organisation, with this root key or a new one."""
     if genesis is not None and folder.read_genesis(genesis).org(config.org) is not None:
         told = f"{config.org} is in this genesis already, and new keys would not be its keys"
         raise BadInput("org-exists", told, hint="join it with --join, or finish the folder that has its keys with --dir")
-    org = folder.make_org(config, now=time.time())
+    org = folder.make_org(config, now=time.time(), root=root)
     assert org.validator is not None
     told = f"made; hand {config.dir / folder.ORG_FILE} to whoever writes the genesis, then: "
     told += f"mesh init --dir {config.dir} --genesis genesis.json"

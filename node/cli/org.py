@@ -14,11 +14,12 @@ import typer
 from meshos.errors import MeshError
 from meshos.node.cli import rooted
 from meshos.node.cli.client_options import QuietOption, Where, asking
-from meshos.node.cli.init import DEFAULT_DIR, did_of
+from meshos.node.cli.init import DEFAULT_DIR
 from meshos.node.cli.output import JsonFlag, document, note, ok, say, text_of, warn
 from meshos.node.cli.root_options import ApiKeyOption, NodeOption, NonceOption, RootDir, say_signed
 
 if TYPE_CHECKING:
+    from meshos.genesis import Genesis
     from meshos.ids import NodeId
     from meshos.node.cli.registering import Registered
     from meshos.node.config import NodeConfig
@@ -91,28 +92,28 @@ def apply(
 def invite(
     directory: RootDir = DEFAULT_DIR,
     node: Annotated[bool, typer.Option("--node", help="Invite a node (what is invited if nothing is said).")] = True,
-    guest: Annotated[str | None, typer.Option(metavar="DID", help="Invite this organisation into the mesh, instead of a node.")] = None,
+    guest: Annotated[
+        str | None,
+        typer.Option(
+            metavar="APPLICATION",
+            help="Invite the organisation that applies with this into the mesh, instead of a node; or @FILE, or - for stdin.",
+        ),
+    ] = None,
     hours: Annotated[int, typer.Option(min=1, max=168, help="How long the invitation lasts.")] = 24,
     as_json: JsonFlag = False,
 ) -> None:
     """Print an invitation: whoever holds it can become one node of the organisation, once. With --guest it is for another organisation,
-    which comes into the mesh with it where members invite (`mesh join --invitation`).
+    which comes into the mesh with it where members invite (`mesh join --invitation`), and for its root key: nobody else has a use for it.
+    What to give to --guest is what `mesh join` has left in application.txt there, or `mesh org apply` prints.
     """
-    from meshos.crypto import guests, invitations
+    from meshos.crypto import invitations
     from meshos.node import config as node_config
     from meshos.node import folder
 
     config = node_config.load(directory)
     genesis = folder.read_genesis(config.genesis)
     if guest is not None:
-        invited = did_of(guest, "")
-        root, lifetime_s = folder.open_root(config), hours * HOUR_S
-        token = guests.invite_guest(root, genesis_hash=genesis.hash, host=config.org, guest=invited, now=time.time(), lifetime_s=lifetime_s)
-        if as_json:
-            document("org-invite", {"invitation": token, "org": config.org, "guest": invited, "hours": hours})
-            return
-        print(token)
-        ok(f"it lasts {hours} h, for {invited}; there: mesh join ADDR --org {invited} --invitation TOKEN, with a square of {config.org}")
+        _invite_guest(config, genesis, text_of(guest, "application").strip(), hours, as_json)
         return
     token = invitations.invite(
         folder.open_root(config),
@@ -127,6 +128,24 @@ def invite(
         return
     print(token)
     ok(f"it lasts {hours} h, for one node of {config.org}; there: mesh init --join TOKEN --genesis genesis.json --dir DIR")
+
+
+def _invite_guest(config: "NodeConfig", genesis: "Genesis", application: str, hours: int, as_json: bool) -> None:
+    from meshos.crypto import guests
+    from meshos.crypto.keys import public_key_of_multikey
+    from meshos.ids import OrgDid
+    from meshos.node import applying, folder
+
+    asked = applying.read(application, genesis.hash)
+    guest, key, root = OrgDid(asked.did), public_key_of_multikey(asked.root), folder.open_root(config)
+    now, lifetime_s = time.time(), hours * HOUR_S
+    token = guests.invite_guest(root, genesis_hash=genesis.hash, host=config.org, guest=guest, key=key, now=now, lifetime_s=lifetime_s)
+    if as_json:
+        document("org-invite", {"invitation": token, "org": config.org, "guest": guest, "hours": hours})
+        return
+    print(token)
+    ok(f"it lasts {hours} h, for {guest} with the root key {asked.root}")
+    note(f"Next, there: the same mesh join again, with --invitation TOKEN and the address of a square of {config.org}")
 
 
 @app.command(epilog="Example: mesh org issue @join-request.txt --dir acme-1 > certificate.pem")

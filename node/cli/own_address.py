@@ -32,6 +32,13 @@ def is_own(host: str) -> bool:
     return True
 
 
+def check_own(host: str) -> None:
+    """Raise BadInput ``not-own-address`` unless ``host`` is an address of this machine."""
+    if not is_own(host):
+        hint = "`ip address` lists those that it has; behind a router give the one inside"
+        raise BadInput("not-own-address", f"{host} is no address of this machine, so nothing can listen there", hint=hint)
+
+
 def read_ip(text: str) -> str:
     """An IP address as it is written best; raises BadInput ``usage``."""
     try:

@@ -9,6 +9,7 @@ from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.keys import HUMAN, NODE, ROOT
 from meshos.consensus.ledger.limits import MAX_LIFETIME_MS
 from meshos.consensus.ledger.orgs import AddHuman, AddNode, RemoveHuman, RemoveNode, RotateValidator
+from meshos.crypto.keys import SigningKey
 from meshos.errors import BadInput, MeshError, Refused
 from meshos.genesis_content import NODE_ID
 from meshos.ids import NodeId
@@ -45,9 +46,9 @@ def own_agreement(config: NodeConfig) -> str:
     return agreeing.of_node(folder.open_identity(config), folder.read_genesis(config.genesis).hash, config.org)
 
 
-def register(config: NodeConfig, text: str, target: Target, *, node: NodeId | None = None) -> Registered:
+def register(config: NodeConfig, text: str, target: Target, *, node: NodeId | None = None, root: SigningKey | None = None) -> Registered:
     """Register the key of an agreement. Again for the same key changes nothing; a node that is registered with another validator key
-    (it was restored) votes with this one from now on. ``node``: only if it is that of this very node.
+    (it was restored) votes with this one from now on. ``node``: only if it is that of this very node. ``root``: as ``send_by_root``.
 
     Raises as ``registration``, BadInput ``root-key-not-here``, and as ``signing.send``.
     """
@@ -58,10 +59,10 @@ def register(config: NodeConfig, text: str, target: Target, *, node: NodeId | No
     with Client(target) as client:
         known = _known(client, key)
         if known is None or (known.get("role"), known.get("org")) != (role, config.org):
-            return Registered(key, role, config.org, changed=True, height=send_by_root(client, config, body))
+            return Registered(key, role, config.org, changed=True, height=send_by_root(client, config, body, root))
         if isinstance(body, AddNode) and known.get("validator") not in (None, body.validator):
             rotation = RotateValidator(body.org, body.node, body.validator, body.validator_agrees)
-            return Registered(key, role, config.org, changed=True, height=send_by_root(client, config, rotation), moved=True)
+            return Registered(key, role, config.org, changed=True, height=send_by_root(client, config, rotation, root), moved=True)
         return Registered(key, role, config.org, changed=False, height=0)
 
 
@@ -92,12 +93,12 @@ def signed_offline(config: NodeConfig, body: Body, nonce: int) -> str:
     return signed(folder.open_root(config), body, folder.read_genesis(config.genesis).hash, nonce, expires_ms)
 
 
-def send_by_root(client: Client, config: NodeConfig, body: Body) -> int:
-    """Have ``body`` done, signed by the root key of the folder: the height of its block. Raises as ``signing.send``, BadInput
-    ``root-key-not-here``.
+def send_by_root(client: Client, config: NodeConfig, body: Body, root: SigningKey | None = None) -> int:
+    """Have ``body`` done, signed by the root key of the folder (``root``, where it is open already): the height of its block. Raises as
+    ``signing.send``, BadInput ``root-key-not-here``.
     """
     mesh = folder.read_genesis(config.genesis).hash
-    height = send(client, folder.open_root(config), ROOT, body, SENT_S, mesh=mesh).get("height")
+    height = send(client, root or folder.open_root(config), ROOT, body, SENT_S, mesh=mesh).get("height")
     return height if isinstance(height, int) else 0
 
 

@@ -10,7 +10,7 @@ app = typer.Typer(
     help="Ask a mesh from outside: the public square of one of its nodes, no key needed.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Address = Annotated[str, typer.Argument(metavar="ADDR", help="The square of a node: a multiaddr over TCP, or HOST:PORT.")]
+Address = Annotated[str, typer.Argument(metavar="ADDR", help="The square of a node: a multiaddr over TCP or QUIC, or HOST:PORT.")]
 Mesh = Annotated[
     str | None,
     typer.Option("--mesh", metavar="HASH", help="The hash of its genesis, from somebody you trust: all that has to be trusted."),

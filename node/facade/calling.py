@@ -18,7 +18,7 @@ from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
 from meshos.node.facade.tasks import Running, Tasks
 from meshos.node.facade.views import NameOf
-from meshos.node.kernel.assembly import CALL, CALLED_OFF
+from meshos.node.kernel.asking import CALL, CALLED_OFF
 from meshos.node.runtime.host import Host
 from meshos.protocols.tasks.call import CallRequest, TaskResult
 from meshos.protocols.tasks.limits import GRACE_S, WORD_S

@@ -9,6 +9,7 @@ is for people to decide: else its name, and what it left, would be whose who ask
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 
+from meshos.buckets import Bucket, Buckets, block_of
 from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.limits import MAX_MOTIONS
 from meshos.consensus.ledger.members import ORGS
@@ -23,31 +24,12 @@ from meshos.node.facade.moving import MotionDesk
 from meshos.protocols.ledger.limits import ADMISSIONS, HOUR_S
 from meshos.protocols.ledger.port import LedgerView
 from meshos.protocols.membership.events import MemberView
-from meshos.protocols.square.budget import block_of
 from meshos.protocols.square.join import ASKED, MEMBER, POLICIES, SEEDS, TIMEOUT_S, SeedEntry
 
 PLACES_A_BLOCK = 16
 """For so many of one address (or one IPv6 network) this organisation moves at once, and an hour: a class that learns, and no crowd."""
 REMEMBERED = 4_096
 """Addresses, and applications, that are counted; the one that came longest ago is forgotten."""
-
-
-class Places:
-    """So many at once, and as many an hour."""
-
-    def __init__(self, most: int, now: float) -> None:
-        self._most, self._left, self._at = most, float(most), now
-
-    def take(self, now: float, what: str) -> None:
-        """Use one; raises Refused ``busy`` where there is none left."""
-        self._left, self._at = min(float(self._most), self._left + max(0.0, now - self._at) * self._most / HOUR_S), now
-        if self._left < 1:
-            raise busy(what)
-        self._left -= 1
-
-    def give_back(self) -> None:
-        """What was taken has come to nothing."""
-        self._left += 1
 
 
 class Door:
@@ -70,8 +52,8 @@ class Door:
         self._genesis_hash = genesis_hash
         self._members = members
         self._now, self._wall = now, wall
-        self._all = Places(ADMISSIONS, now())
-        self._blocks: dict[str, Places] = {}
+        self._all = Bucket(ADMISSIONS / HOUR_S, ADMISSIONS)
+        self._blocks = Buckets(PLACES_A_BLOCK / HOUR_S, PLACES_A_BLOCK, REMEMBERED)
         self._tried: dict[str, int] = {}  # applications, and how many motions each has come to
 
     def policy(self) -> str:
@@ -81,7 +63,7 @@ class Door:
 
     def seeds(self) -> Sequence[SeedEntry]:
         """This node first, then one of each organisation, then the rest."""
-        alive = [member for member in self._members() if member.state == "alive" and member.routable]
+        alive = [member for member in self._members() if member.state == "alive" and member.routable and member.facts.link]
         seen: set[str] = set()
         firsts: list[MemberView] = []
         others: list[MemberView] = []
@@ -126,13 +108,15 @@ class Door:
             raise Refused("admission-by-vote", f"{why} is decided by people", hint=hint)
         if policy != BY_INVITATION:
             return
-        hint = f"have it invite you: mesh org invite --guest {asked.did}; or ask a node of the organisation that did"
+        hint = "have it invite you: mesh org invite --guest APPLICATION; or ask a node of the organisation that did"
         if invitation is None:
             raise Refused("not-invited", f"who comes in here is invited by a member, and {self._me.org} knows of no invitation", hint=hint)
         invited = read_guest(invitation, genesis_hash=self._genesis_hash, now=self._wall())
         own = ORGS.read(self._window, self._me.org)
-        if own is None or (invited.host, invited.guest, multikey(invited.root)) != (self._me.org, asked.did, own.root):
-            raise Refused("not-invited", f"this is no invitation of {asked.did} by {self._me.org}", hint=hint)
+        meant = invited.host, multikey(invited.root), invited.guest, multikey(invited.key)
+        if own is None or meant != (self._me.org, own.root, asked.did, asked.root):
+            told = f"this is no invitation of {asked.did}, with the root key that it has, by {self._me.org}"
+            raise Refused("not-invited", told, hint=hint)
 
     async def _move(self, application: str, block: str) -> tuple[str, bytes | None]:
         """Move it, within what the door may. What comes to no motion takes nothing; what timed out goes on under the name that it had."""
@@ -143,24 +127,17 @@ class Door:
         tried = self._tried.setdefault(name, 0)
         if len(self._tried) > REMEMBERED:
             self._tried.pop(next(iter(self._tried)))
-        now, mine = self._now(), self._of(block)
-        mine.take(now, "the door of this organisation for who comes from your network")
+        now, mine = self._now(), self._blocks.of(block)
+        if mine.level(now) < 1:
+            raise busy("the door of this organisation for who comes from your network")
+        if not self._all.take(now):
+            raise busy("the door of this organisation, which has let in as many as it may in an hour")
+        mine.spend(now)
         try:
-            self._all.take(now, "the door of this organisation, which has let in as many as it may in an hour")
-            try:
-                moved = await self._motions.move("admit", application, f"join/{name}/{tried}", TIMEOUT_S / 2)
-            except BaseException:
-                self._all.give_back()
-                raise
+            moved = await self._motions.move("admit", application, f"join/{name}/{tried}", TIMEOUT_S / 2)
         except BaseException:
             mine.give_back()
+            self._all.give_back()
             raise
         self._tried[name] = tried + 1  # that motion has been made: asked again after its end, another is
         return (ASKED if moved["state"] == "open" else MEMBER), bytes.fromhex(str(moved["id"]))
-
-    def _of(self, block: str) -> Places:
-        found = self._blocks.pop(block, None) or Places(PLACES_A_BLOCK, self._now())
-        self._blocks[block] = found  # as the newest
-        if len(self._blocks) > REMEMBERED:
-            self._blocks.pop(next(iter(self._blocks)))
-        return found

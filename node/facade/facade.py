@@ -32,7 +32,8 @@ from meshos.node.facade.moving import MotionDesk
 from meshos.node.facade.serving import Serving
 from meshos.node.facade.tasks import new_task_id, no_such_task
 from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
-from meshos.node.kernel.assembly import ASK_ORG, DEPLOY, ORG_NODES, PROCESSES, REMOVE_NODE, UNDEPLOY, Assembly
+from meshos.node.kernel.asking import ASK_ORG, DEPLOY, ORG_NODES, PROCESSES, REMOVE_NODE, UNDEPLOY
+from meshos.node.kernel.assembly import Assembly
 from meshos.node.meant import only
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.link_state import LinkState

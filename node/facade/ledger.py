@@ -24,7 +24,7 @@ from meshos.node.api import shapes
 from meshos.node.facade.orgs import org_view
 from meshos.node.facade.tabs import close_tab
 from meshos.node.facade.views import NameOf
-from meshos.node.kernel.assembly import ASK_LEDGER, SEND
+from meshos.node.kernel.asking import ASK_LEDGER, SEND
 from meshos.node.runtime.host import Host
 from meshos.protocols.ledger.port import ReplicaLedger
 from meshos.protocols.ledger.sender import IsKnown, Send

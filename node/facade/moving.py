@@ -11,6 +11,7 @@ from typing import cast
 from meshos import cbor
 from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.audit import Entry
+from meshos.consensus.ledger.expelling import Expel
 from meshos.consensus.ledger.motions import (
     ENDS,
     MOTIONS,
@@ -210,6 +211,8 @@ def _subject(kind: str, what: object, genesis_hash: bytes) -> Subject:
             return Configure(tuple(sorted(read_changes(cast(cbor.Value, what)).items())))
         case "reinstate", str():
             return Reinstate(read_did(what))
+        case "expel", str():
+            return Expel(read_did(what))
         case "upgrade", {"version": int() as version, "height": int() as height}:
             return Upgrade(version, height)
     raise BadInput("bad-request", f"nothing is moved by {kind!r}")
@@ -226,6 +229,8 @@ def _fields(subject: Subject) -> Mapping[str, object]:
             return {"parameters": dict(changes)}
         case Reinstate(did):
             return {"reinstate": did}
+        case Expel(did):
+            return {"expel": did}
         case _:
             assert isinstance(subject, Upgrade)
             return {"upgrade": {"version": subject.version, "height": subject.height}}

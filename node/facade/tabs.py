@@ -7,7 +7,7 @@ from meshos.errors import BadInput, Refused, Unreachable
 from meshos.ids import NodeId, OrgDid
 from meshos.node.api import shapes
 from meshos.node.facade.views import NameOf
-from meshos.node.kernel.assembly import ASK_PAYING
+from meshos.node.kernel.asking import ASK_PAYING
 from meshos.node.meant import is_beginning, only
 from meshos.node.runtime.host import Host
 from meshos.protocols.ledger.port import ReplicaLedger

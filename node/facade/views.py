@@ -83,6 +83,8 @@ def member_view(view: MemberView, name_of: NameOf, now: float, paths: tuple[shap
     if (changed := linking.changed(paths, name_of)) is not None:
         notes.append(changed)
     facts = view.facts
+    if facts.anchors:
+        notes.append(f"reached through {', '.join(name_of(node) or node for node in facts.anchors)}")
     return shapes.MemberView(
         node_id=view.node_id,
         name=view.name,

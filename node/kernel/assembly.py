@@ -11,7 +11,6 @@ from functools import partial
 
 from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.commitments import least_version
-from meshos.consensus.ledger.parameters import PARAMETERS
 from meshos.consensus.org.machine import MACHINE as ORG
 from meshos.consensus.org.machine import OrgMachine
 from meshos.consensus.org.replicated import GROUP, OrgState
@@ -23,14 +22,38 @@ from meshos.consensus.raft.replica import Replica, protocol_of
 from meshos.crypto.signing import Verifier
 from meshos.effects import Machine
 from meshos.errors import MeshError
-from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
 from meshos.genesis import Genesis
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.agents import AgentFlows
+from meshos.node.kernel.asking import (
+    ASK_DIRECTORY,
+    ASK_LEDGER,
+    ASK_ORG,
+    ASK_PAYING,
+    CALL,
+    CALLED_OFF,
+    DELIVER,
+    DEPLOY,
+    KEEP_GROUP,
+    KEEP_SEAT,
+    ORG_NODES,
+    PROCESSES,
+    RECOVER,
+    REMOVE_NODE,
+    SEND,
+    SETTLE,
+    TIDY,
+    UNDEPLOY,
+    ask_directory,
+    ask_ledger,
+    ask_org,
+    ask_paying,
+    send_transaction,
+)
 from meshos.node.kernel.group import GroupFlows, revoked_of
 from meshos.node.kernel.leading import Leading
-from meshos.node.kernel.ledger import replica_of
+from meshos.node.kernel.ledger import directory_caps, record_lifetime, replica_of
 from meshos.node.kernel.news import DecisionNews
 from meshos.node.kernel.payments import STORED as PAYMENTS_STORED
 from meshos.node.kernel.payments import USUAL, Terms, payment_machines
@@ -39,9 +62,7 @@ from meshos.node.kernel.watch import END, START, Watch
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.presets import Timing
 from meshos.protocols.directory.checking import Checker
-from meshos.protocols.directory.commands import MACHINE as DIRECTORY_MACHINE
 from meshos.protocols.directory.embedder import Embedder
-from meshos.protocols.directory.holdings import a_day, uncapped
 from meshos.protocols.directory.machine import Directory
 from meshos.protocols.directory.parts import Measures, Parts, unmeasured
 from meshos.protocols.directory.record import PROTOCOL as DIRECTORY
@@ -54,11 +75,13 @@ from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
 from meshos.protocols.ledger.quarantine import Barred, barred_by
 from meshos.protocols.ledger.registrar import MACHINE as REGISTRAR
 from meshos.protocols.ledger.registrar import Registrar
-from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
 from meshos.protocols.membership.commands import Certified
+from meshos.protocols.membership.lane import MACHINE as LANE
+from meshos.protocols.membership.lane import Lane
 from meshos.protocols.membership.machine import Membership, Seed
 from meshos.protocols.membership.machine import domain as membership_domain
 from meshos.protocols.membership.probing import PROBE_PROTOCOL
+from meshos.protocols.membership.reach import GOSSIP
 from meshos.protocols.membership.revocations import PROTOCOL as REVOCATIONS
 from meshos.protocols.membership.revocations import Held, Revocations
 from meshos.protocols.membership.statements import NodeFacts
@@ -66,7 +89,6 @@ from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
 from meshos.protocols.membership.sync import CheckCertificate
 from meshos.protocols.membership.sync import services as membership_services
 from meshos.protocols.payments.books import OrgBooks
-from meshos.protocols.payments.commands import PAYING
 from meshos.protocols.relay.events import MACHINE as RELAY
 from meshos.protocols.relay.machine import Relay
 from meshos.protocols.relay.policy import USUAL as RELAYS
@@ -93,13 +115,6 @@ assert FLOWS >= 2 * SERVED, "peers' requests leave room for the API's and the no
 
 BODIES = {TASK: MAX_ARGUMENTS_BYTES + HEAD_BYTES + 4}
 """The protocols whose requests may be larger than 1 MiB."""
-
-CALL, CALLED_OFF, DEPLOY, UNDEPLOY = "call", "call-off", "deploy", "undeploy"
-PROCESSES, ORG_NODES, REMOVE_NODE = "agents-processes", "org-nodes", "org-remove-node"
-DELIVER, SETTLE, TIDY = "receipts-deliver", "calls-settle", "agents-tidy"
-RECOVER, KEEP_GROUP, KEEP_SEAT = "tasks-recover", "org-keep-group", "org-keep-seat"
-ASK_ORG, ASK_DIRECTORY, ASK_LEDGER, SEND, ASK_PAYING = "ask-org", "ask-directory", "ask-ledger", "send-transaction", "ask-paying"
-"""For whoever stands outside: put one command to the machine, give its answer."""
 
 STORED = ("membership", "org", "directory", LEDGER, *PAYMENTS_STORED)
 """The machines that have a disk."""
@@ -148,6 +163,7 @@ class Assembly:
 
     machines: Mapping[str, Machine]
     membership: Membership
+    lane: Lane
     rpc: Rpc
     flows: Flows
     directory: Directory
@@ -224,6 +240,7 @@ def assemble(outside: Outside) -> Assembly:
         routable=own_routable,
         wall_ms=outside.wall_ms,
         behind=lambda: ledger.core.behind,
+        leaf=bool(outside.facts.anchors),
     )
     leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
     tasks = TaskServices(
@@ -299,17 +316,24 @@ def assemble(outside: Outside) -> Assembly:
     to_link = (MEMBERSHIP, PROBE_PROTOCOL)  # what the node needs too that votes until the next checkpoint, of one that has left
     of_members = (REVOCATIONS, DIRECTORY, HINT, TASK, CALL_OFF, RECEIPT)
     allowed = {**dict.fromkeys(to_link, any_linked), **dict.fromkeys(of_members, not_left), LEADER: own_only, SEAT: own_only}
-    listeners = {protocol_of(GROUP): Listener(ORG, own_only), PBFT: Listener(LEDGER, any_linked), RELAYING: Listener(RELAY, not_left)}
+    listeners = {
+        protocol_of(GROUP): Listener(ORG, own_only),
+        PBFT: Listener(LEDGER, any_linked),
+        GOSSIP: Listener(LANE, any_linked),
+        RELAYING: Listener(RELAY, not_left),
+    }
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window), partial(record_lifetime, window))
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP, KEEP_SEAT)
     relay = Relay(me, outside.relaying, rpc.peer_of, outside.rng)
     registrar = Registrar(me, org, window, org.replica.view, now=outside.now)
-    receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take)
+    lane = Lane(membership, outside.verifier)
+    receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take, lambda: ledger.core.behind)
     machines: dict[str, Machine] = {
         "flows": flows,
         "rpc": rpc,
         "membership": membership,
+        LANE: lane,
         ORG: org,
         LEDGER: ledger,
         **payment_machines(
@@ -324,6 +348,7 @@ def assemble(outside: Outside) -> Assembly:
     return Assembly(
         machines,
         membership,
+        lane,
         rpc,
         flows,
         directory,
@@ -340,43 +365,6 @@ def assemble(outside: Outside) -> Assembly:
         registrar,
         relay,
     )
-
-
-def directory_caps(window: ReplicaLedger) -> tuple[int, int]:
-    """What the ledger's parameters say of how many records are held."""
-    now = None if window.restoring else PARAMETERS.read(window, b"")
-    return uncapped() if now is None else (now["directory-max-records"], now["directory-max-records-per-org"])
-
-
-def record_lifetime(window: ReplicaLedger) -> float:
-    """What they say of how many seconds a record lives."""
-    now = None if window.restoring else PARAMETERS.read(window, b"")
-    return a_day() if now is None else now["directory-record-ttl-ms"] / 1000
-
-
-async def ask_org(command: object) -> object:
-    """The Flow ``ASK_ORG``."""
-    return await Propose[object](command)
-
-
-async def ask_directory(command: object) -> object:
-    """The Flow ``ASK_DIRECTORY``."""
-    return await Propose[object](command, to=DIRECTORY_MACHINE)
-
-
-async def ask_ledger(command: object) -> object:
-    """The Flow ``ASK_LEDGER``."""
-    return await Propose[object](command, to=LEDGER)
-
-
-async def send_transaction(send: object) -> object:
-    """The Flow ``SEND``: in the name of this node."""
-    return await Propose[object](send, to=TRANSACTIONS)
-
-
-async def ask_paying(command: object) -> object:
-    """The Flow ``ASK_PAYING``."""
-    return await Propose[object](command, to=PAYING)
 
 
 def any_linked(peer: Peer) -> bool:

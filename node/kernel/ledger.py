@@ -1,13 +1,15 @@
 """The ledger's replica of a node, put together from the genesis."""
 
 from meshos.consensus.ledger.application import Ledger as Application
+from meshos.consensus.ledger.parameters import PARAMETERS
 from meshos.consensus.pbft.config import Config
 from meshos.consensus.pbft.replica import Replica
 from meshos.consensus.pbft.validators import ValidatorEntry, ValidatorSet
 from meshos.crypto.signing import Verifier
 from meshos.genesis import Genesis
 from meshos.ids import Peer
-from meshos.protocols.ledger.port import LEDGER
+from meshos.protocols.directory.holdings import a_day, uncapped
+from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
 from meshos.storage.store import View
 
 
@@ -39,3 +41,15 @@ def replica_of(
     replica = Replica(config, application, view, verifier, now=now, wall_ms=wall_ms, machine=LEDGER, listeners=listeners)
     application.validators_of = replica.core.validators_of
     return replica
+
+
+def directory_caps(window: ReplicaLedger) -> tuple[int, int]:
+    """What the ledger's parameters say of how many records are held."""
+    now = None if window.restoring else PARAMETERS.read(window, b"")
+    return uncapped() if now is None else (now["directory-max-records"], now["directory-max-records-per-org"])
+
+
+def record_lifetime(window: ReplicaLedger) -> float:
+    """What they say of how many seconds a record lives."""
+    now = None if window.restoring else PARAMETERS.read(window, b"")
+    return a_day() if now is None else now["directory-record-ttl-ms"] / 1000

@@ -71,13 +71,14 @@ class Seating:
         routable: Callable[[], Set[NodeId]],
         wall_ms: Callable[[], int],
         behind: Callable[[], int],
+        leaf: bool = False,
     ) -> None:
         self._me = me
         self._office = office
         self._ledger = ledger
         self._verifier = verifier
         self._domain = domain(genesis_hash, "seat")
-        self._routable, self._wall_ms, self._behind = routable, wall_ms, behind
+        self._routable, self._wall_ms, self._behind, self._leaf = routable, wall_ms, behind, leaf
         self._turn = 0  # whose it is to take it
         self._sent = 0  # transactions, since it is missed
         self._rest = 0  # looks that are left until the next
@@ -166,8 +167,11 @@ class Seating:
 
     def _check(self, node: NodeId) -> None:
         """Raise Refused as ``set_seat`` where the ledger, as this node knows it, would not give ``node`` the seat; and ``quarantined``: one
-        coordinator alone may put a node there, and with its seat at it the organisation would judge nothing (``seats.judging``).
+        coordinator alone may put a node there, and with its seat at it the organisation would judge nothing (``seats.judging``); and
+        ``leaf-no-seat`` of this node itself, where nobody can dial it.
         """
+        if self._leaf and node == self._me.node:
+            raise Refused("leaf-no-seat", f"{node} is a leaf: nobody can dial it, and it does not vote for its organisation")
         draft = Draft(self._ledger, self._ledger.height + 1, self._ledger.time_ms + 1)
         set_seat(draft, self._me.org, node)
         if in_quarantine(draft, node):

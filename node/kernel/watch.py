@@ -10,7 +10,7 @@ from meshos.effects import Completed, Err, Tell, Tick
 from meshos.errors import Refused
 from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Perform, StartFlow
 from meshos.ids import NodeId
-from meshos.protocols.membership.events import LeaveCompleted, MemberChanged, MemberForgotten, NoteReceived
+from meshos.protocols.membership.events import LeaveCompleted, MemberChanged, MemberForgotten, NoteReceived, Returned
 
 MACHINE = "kernel"
 START, END = "lead-start", "lead-end"
@@ -41,7 +41,7 @@ class Happened:
 class Watch:
     """See the module's text. Starts the Flows of ``also`` once, ``START`` whenever this node comes to lead, ``END`` when it leads no more.
     ``ready``: this node follows a leader, or leads and ``START`` has ended. ``name_of`` gives what a member calls itself, ``news`` what a
-    block brought that people want to hear.
+    block brought that people want to hear, ``behind`` how many blocks this node lacks.
     """
 
     def __init__(
@@ -49,10 +49,13 @@ class Watch:
         also: tuple[str, ...] = (),
         name_of: Callable[[NodeId], str | None] = lambda node: None,
         news: Callable[[], Sequence[Happened]] = tuple,
+        behind: Callable[[], int] = lambda: 0,
     ) -> None:
         self._also = also
         self._news = news
         self._name_of = name_of
+        self._behind = behind
+        self._missed: int | None = None  # blocks that came since this node is back, until it has them all
         self._begun = False
         self._led = 0
         self.ready = False
@@ -76,7 +79,11 @@ class Watch:
         if isinstance(event, FlowEnded):
             return self._ended(event)
         if isinstance(event, Decided):
-            return [_block(event), *self._news(), LedgerMoved()]
+            return [_block(event), *self._news(), *self._caught_up(), LedgerMoved()]
+        if isinstance(event, Returned):
+            self._missed = 0
+            away = f"this node is back: it has heard nobody for {event.seconds:.0f} s"
+            return [Happened("returned", away, (("awayMs", int(event.seconds * 1000)),))]
         if isinstance(event, Noticed):
             error = event.error
             return [Happened("ledger-notice", str(error), (("err", error.name),))]
@@ -91,6 +98,15 @@ class Watch:
     def deadline(self) -> float | None:
         """It waits for nothing."""
         return None
+
+    def _caught_up(self) -> list[object]:
+        if self._missed is None:
+            return []
+        self._missed += 1
+        if self._behind():
+            return []
+        blocks, self._missed = self._missed, None
+        return [Happened("caught-up", f"blocks that this node has missed, and has now: {blocks}", (("blocks", blocks),))]
 
     def _follow(self, event: Followed) -> list[object]:
         effects: list[object] = []

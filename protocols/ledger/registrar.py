@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
+from meshos.buckets import Bucket
 from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.commitments import COMMITMENTS, Commit
@@ -79,7 +80,8 @@ class Registrar:
         self._refresh_at = now
         self._after: AgentId | None = None  # reading them goes on after this one
         self._owed: dict[str, _Owed] = {}  # by agent; that of the rules by "", votes by VOTE and the motion
-        self._welcomes, self._counted_at = float(ADMISSIONS), now
+        self._welcomes = Bucket(ADMISSIONS / HOUR_S, ADMISSIONS)
+        self._genuine: dict[bytes, bool] = {}  # by motion: whether its certificate is that of the root key in it
         self._voted_at = -1  # the height up to which every motion has what it is owed
         self._ops = 0
         self.refused = 0
@@ -149,21 +151,19 @@ class Registrar:
         parameters = PARAMETERS.read(self._ledger, b"")
         wanted: dict[str, Vote] = {}
         if votes and parameters is not None and parameters["admission"] != BY_VOTE:
-            motions = islice(queries.motions(self._ledger), SCANNED)
-            said = ((id_, self._word_on(motion)) for id_, motion in motions)
+            motions = list(islice(queries.motions(self._ledger), SCANNED))
+            self._genuine = {id_: self._genuine[id_] for id_, _ in motions if id_ in self._genuine}
+            said = ((id_, self._word_on(id_, motion)) for id_, motion in motions)
             wanted = {VOTE + id_.hex()[:32]: Vote(id_, word) for id_, word in said if word is not None}
         for key in [key for key, owed in self._owed.items() if key.startswith(VOTE) and wanted.get(key) != owed.body]:
             del self._owed[key]
-        self._welcomes = min(float(ADMISSIONS), self._welcomes + (now - self._counted_at) * ADMISSIONS / HOUR_S)
-        self._counted_at = now
         for key in sorted(wanted.keys() - self._owed.keys()):
-            if self._welcomes < 1:
+            if not self._welcomes.take(now):
                 return  # looked at again with the next, as long as the motion is open
-            self._welcomes -= 1
             self._owe(key, f"{key}/{'for' if wanted[key].in_favour else 'against'}", wanted[key])
         self._voted_at = self._ledger.height
 
-    def _word_on(self, motion: Motion) -> bool | None:
+    def _word_on(self, id_: bytes, motion: Motion) -> bool | None:
         """Whether this organisation, which has not voted yet, is for ``motion`` by itself, or against it; None: people decide.
 
         It is against what can never be carried any more, which would keep its mover's place for a voting period. Of a former member that
@@ -175,11 +175,9 @@ class Registrar:
         known = ORGS.read(self._ledger, asked.did)
         if known is not None:
             return None if known.left_ms else False
-        try:
-            verify_root(asked.certificate, OrgDid(asked.did), public_key_of_multikey(asked.root))  # who moved it may not have looked
-        except MeshError:
-            return None  # people may find out what it is
-        return True
+        if id_ not in self._genuine:
+            self._genuine[id_] = _is_genuine(asked)
+        return True if self._genuine[id_] else None  # people may find out what it is
 
     def _look_at_agents(self, state: View, after: AgentId) -> AgentId | None:
         """Compare PAGE of them, those after ``after``; gives the last, None where there are no more."""
@@ -251,6 +249,15 @@ class Registrar:
             return motion is None or self._me.org in motion.in_favour or self._me.org in motion.against
         rules = RULES.read(self._ledger, b"") or Rules()
         return dict(rules.support).get(self._me.org, 1) == SUPPORTED
+
+
+def _is_genuine(asked: Admit) -> bool:
+    """Whether the certificate is that of the root key: who moved it may not have looked."""
+    try:
+        verify_root(asked.certificate, OrgDid(asked.did), public_key_of_multikey(asked.root))
+    except MeshError:
+        return False
+    return True
 
 
 def _is_done(outcome: Outcome[object]) -> bool:

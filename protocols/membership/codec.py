@@ -3,6 +3,7 @@
 A statement on the wire is ``[payload, signature]``: two byte strings, so that what was signed is kept as it was. Its payload is
 
     [1, subject, incarnation, revision, org, name, gossip, link, api, region, role, version, load, health]     alive
+    [1, subject, …, health, [anchor, …]]                                                                       alive, of a leaf
     [2, subject, incarnation, accuser]                                                                         suspect
     [3, subject, incarnation, accuser]                                                                         dead
     [4, subject, incarnation]                                                                                  left
@@ -53,7 +54,8 @@ def alive_payload(subject: NodeId, incarnation: int, revision: int, facts: NodeF
     """What a node signs about itself; raises Refused ``bad-statement`` for facts that others would refuse."""
     check_facts(facts)
     fields = [Kind.ALIVE.value, subject, incarnation, revision, facts.org, facts.name, facts.gossip, facts.link, facts.api]
-    return cbor.encode([*fields, facts.region, facts.role, facts.version, facts.load_permille, facts.health])
+    fields += [facts.region, facts.role, facts.version, facts.load_permille, facts.health]
+    return cbor.encode([*fields, list(facts.anchors)] if facts.anchors else fields)
 
 
 def word_payload(kind: Kind, subject: NodeId, incarnation: int, accuser: NodeId) -> bytes:
@@ -95,7 +97,7 @@ def decode_statement(blob: bytes) -> Statement:
     signer, revision, facts, topic, body = subject, 0, None, "", b""
     if kind is True or not isinstance(kind, int):
         raise _bad("its kind is not a number")
-    if kind == 1 and len(fields) == 14:
+    if kind == 1 and len(fields) in (14, 15):
         revision, facts = _number(fields[3], "revision"), _facts(fields[4:])
     elif kind in (2, 3) and len(fields) == 4:
         signer = _node(fields[3])
@@ -116,9 +118,15 @@ def check_facts(facts: NodeFacts) -> None:
         text = getattr(facts, name)
         if not isinstance(text, str) or len(text.encode()) > limit or not text.isprintable():
             raise _bad(f"its {name} is not a printable text of at most {limit} bytes")
-    for name in ("name", "gossip", "link"):
-        if not getattr(facts, name):
+    if not facts.name:
+        raise _bad("its name is empty")
+    for name in ("gossip", "link"):
+        if not (getattr(facts, name) or facts.anchors):
             raise _bad(f"its {name} is empty")
+        if getattr(facts, name) and facts.anchors:
+            raise _bad(f"it is a leaf, and has a {name}")
+    if len(facts.anchors) > limits.ANCHORS or len(set(facts.anchors)) < len(facts.anchors):
+        raise _bad(f"it has more than {limits.ANCHORS} anchors, or one twice")
     try:
         parse_org_did(facts.org)
     except ValueError as error:
@@ -129,7 +137,7 @@ def check_facts(facts: NodeFacts) -> None:
 
 
 def _facts(fields: Sequence[cbor.Value]) -> NodeFacts:
-    org, name, gossip, link, api, region, role, version, load, health = fields
+    org, name, gossip, link, api, region, role, version, load, health, *rest = fields
     for text in (org, name, gossip, link, api, region, role, version, health):
         if not isinstance(text, str):
             raise _bad("one of its facts is not a text")
@@ -144,9 +152,20 @@ def _facts(fields: Sequence[cbor.Value]) -> NodeFacts:
         str(version),
         load,  # type: ignore[arg-type]  # checked right below
         str(health),
+        _anchors(rest),
     )
     check_facts(facts)
     return facts
+
+
+def _anchors(rest: Sequence[cbor.Value]) -> tuple[NodeId, ...]:
+    """Of a leaf: its statement has one field more."""
+    if not rest:
+        return ()
+    (anchors,) = rest
+    if not isinstance(anchors, list) or not 0 < len(anchors) <= limits.ANCHORS:
+        raise _bad(f"its anchors are not a list of 1 to {limits.ANCHORS}")
+    return tuple(map(_node, anchors))
 
 
 def _check_note(topic: object, body: object) -> None:

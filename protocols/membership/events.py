@@ -186,6 +186,13 @@ class NoteReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class Returned:
+    """Somebody was heard again, after this node had heard nobody for so many ``seconds``: it was cut off, or moved to another network."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class LeaveCompleted:
     """Others have been told that this node leaves: it may stop."""
 

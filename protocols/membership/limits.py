@@ -38,6 +38,9 @@ NOTE_BYTES = 256
 TOPICS = 4
 """Notes: small announcements of a node, the newest of each topic; with more topics the first ones by name stay."""
 
+ANCHORS = 3
+"""Of a leaf. Two that are of different organisations are enough to say that it is dead; with a third, one of them may go."""
+
 NUMBER = 2**62
 """Above every incarnation and revision, and below what CBOR and databases call a large integer."""
 

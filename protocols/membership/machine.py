@@ -13,6 +13,7 @@ A step that meets no news costs a few microseconds, and none costs more than in 
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from heapq import heappop
 
 from meshos.crypto.signing import Domain
@@ -24,10 +25,12 @@ from meshos.ids import NodeId, OrgDid
 from meshos.presets import Timing
 from meshos.protocols.membership import codec, commands
 from meshos.protocols.membership import events as ev
+from meshos.protocols.membership.anchoring import Anchoring
 from meshos.protocols.membership.judgement import Judgement
 from meshos.protocols.membership.limits import REFUTATIONS
 from meshos.protocols.membership.member import Member
 from meshos.protocols.membership.probing import Prober
+from meshos.protocols.membership.reach import Reach
 from meshos.protocols.membership.state import ROOM, State
 from meshos.protocols.membership.statements import Kind, NodeFacts, Statement
 from meshos.protocols.membership.syncing import Seed, Syncing
@@ -35,6 +38,9 @@ from meshos.protocols.membership.table import Verdict
 from meshos.protocols.membership.timers import Timer
 from meshos.protocols.membership.voice import Voice
 from meshos.storage.store import View
+
+AWAY_S = 60.0
+"""Who has heard nobody for so long was away; in a mesh of two a member is probed every second."""
 
 GOSSIPED_FROM_A_SYNC = 16
 """News of one page of a sync that is gossiped on; more than that is catching up, which the others do by syncs of their own."""
@@ -47,7 +53,7 @@ class Membership:
 
     ``mine`` names this node, its organisation and its certificate. ``domain`` is what statements are signed for, the same at
     every node of a mesh: ``domain(genesis_hash)``. ``view`` is the machine's own store. ``subscribers`` are told ``MemberChanged``,
-    ``MemberForgotten``, ``NoteReceived`` and ``LeaveCompleted``.
+    ``MemberForgotten``, ``NoteReceived``, ``Returned`` and ``LeaveCompleted``.
     """
 
     def __init__(
@@ -66,17 +72,20 @@ class Membership:
         if facts.org != mine.org:
             raise Refused("bad-statement", f"the facts name {facts.org}, the certificate {mine.org}")
         self.domain = domain
-        self._state = state = State(mine, timing, domain, rng, subscribers)
+        self._state = state = State(mine, facts.anchors, timing, domain, rng, subscribers)
+        self._reach = Reach(state)
         self._table = state.table
         self._voice = Voice(state, facts, view, self._say)
         self._judgement = Judgement(state, self._voice.accuse, self._confirm)
-        self._prober = Prober(state, self._judgement.accused, self._judgement.probe_failed, self._found)
-        self._syncing = Syncing(state, self._judgement, seeds, view, self._prober.ping_lost)
+        self._prober = Prober(state, self._reach, self._judgement.accused, self._judgement.probe_failed, self._found)
+        self._syncing = Syncing(state, self._reach, self._judgement, seeds, view, self._prober.ping_lost)
+        self._anchoring = Anchoring(state, self._voice)
         self._heap = state.timers.heap
         self._late_s = timing.probe_timeout_s / 2
         self._gossip_timer: Timer | None = None
         self._news, self._user_news = state.queue.membership.at, state.queue.user.at
         self._started = self._begun = False
+        self._heard: float | None = None  # when a datagram last came
         self._handlers: dict[type, Callable[[object], None]] = self._all_handlers()
 
     # -- the machine -------------------------------------------------------------------------------------------------
@@ -155,8 +164,14 @@ class Membership:
         return [member.node for member in self._table.members.values() if member.org == org and self.routable(member.node)]
 
     def routable_peers(self) -> list[NodeId]:
-        """The other nodes that work can be sent to now."""
-        return [node for node in self._table.members if node != self._table.me and self.routable(node)]
+        """The other nodes that work can be sent to now, without leaves: these ask others, and are not asked."""
+        members = self._table.members.items()
+        return [node for node, member in members if node != self._table.me and self.routable(node) and not member.facts.anchors]
+
+    def anchors_of(self, node: NodeId) -> tuple[NodeId, ...]:
+        """Through whom ``node`` is reached; nobody where it is no leaf, or not listed."""
+        member = self._table.members.get(node)
+        return () if member is None else member.facts.anchors
 
     def certificates(self) -> tuple[commands.Certified, ...]:
         """The checked certificates that are held, this node's own among them."""
@@ -167,10 +182,10 @@ class Membership:
         return tuple(self._table.expelled.values())
 
     def link_address(self, node: NodeId) -> str | None:
-        """Where ``node``'s link is: as it says itself, or as the seeds have it."""
+        """Where ``node``'s link is: as it says itself, or as the seeds have it. None for a leaf."""
         member = self._table.members.get(node)
         if member is not None:
-            return member.facts.link
+            return member.facts.link or None
         seed = self._syncing.seeds.get(node)
         return None if seed is None else seed.link
 
@@ -213,7 +228,7 @@ class Membership:
             ev.Expelled: self._expelled,
             ev.Pardoned: self._pardoned,
             ev.Recertified: lambda event: self._table.recertify(event.certificate),
-            ev.FactsChanged: lambda event: voice.change_facts(event.facts),
+            ev.FactsChanged: lambda event: voice.change_facts(replace(event.facts, anchors=self._state.anchors)),
             ev.Announce: lambda event: voice.announce(event.topic, event.body),
             ev.Leave: self._leave,
         }
@@ -226,6 +241,9 @@ class Membership:
     def _datagram(self, event: ev.DatagramReceived) -> None:
         state = self._state
         sender = event.sender
+        if self._heard is not None and state.now - self._heard > AWAY_S:
+            state.tell(ev.Returned(state.now - self._heard))
+        self._heard = state.now
         member = self._table.members.get(sender)
         if member is not None:
             member.heard = state.now
@@ -237,16 +255,10 @@ class Membership:
         message = event.message
         kind = type(message)
         if kind is ev.Ping:
-            address = event.source
-            first: tuple[bytes, ...] = ()
-            if member is not None:
-                address = member.address  # where it says it is, signed: a forged source gains nothing
-                if member.words:
-                    first = member.told()
+            first = member.told() if member is not None and member.words else ()
             if message.updates:
                 first = (*self._answer(message.updates[0]), *first)
-            updates = state.queue.take(ROOM, first)
-            state.out.append(ev.SendDatagram(sender, address, ev.Ack(message.sequence, updates)))  # type: ignore[union-attr]
+            self._reach.answer(event, member, ev.Ack(message.sequence, state.queue.take(ROOM, first)))  # type: ignore[union-attr]
         elif kind is ev.Ack:
             self._prober.acked(sender, message.sequence)  # type: ignore[union-attr]
         elif kind is ev.Nack:
@@ -332,6 +344,7 @@ class Membership:
             self._begun = True
             self._syncing.begin()
             self._prober.begin()
+            self._anchoring.begin()
 
     def _confirm(self, member: Member) -> None:
         self._prober.confirm(member)
@@ -344,11 +357,11 @@ class Membership:
     def _gossip(self, _: object) -> None:
         state = self._state
         self._gossip_timer = None
-        for member in state.table.ring.following(state.timing.gossip_fanout):
+        for member in self._reach.gossip_to(state.timing.gossip_fanout):
             updates = state.queue.take(ROOM)
             if not updates:
                 return
-            state.out.append(ev.SendDatagram(member.node, member.address, ev.Gossip(updates)))
+            self._reach.send(member, ev.Gossip(updates))
         if len(state.queue):
             self._gossip_timer = state.timers.set(state.now + state.timing.gossip_interval_s, self._gossip)
 

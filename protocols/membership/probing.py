@@ -17,9 +17,10 @@ from meshos.effects import Completed, Ok, Tell
 from meshos.flow import Ask
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import NodeId
-from meshos.protocols.membership.events import Ack, Nack, Ping, PingRequest, SendDatagram
+from meshos.protocols.membership.events import Ack, Nack, Ping, PingRequest
 from meshos.protocols.membership.limits import PROBES, RELAYS, REMINDED, SKIPS
 from meshos.protocols.membership.member import Member
+from meshos.protocols.membership.reach import Reach
 from meshos.protocols.membership.state import ROOM, State
 from meshos.protocols.membership.timers import Timer, call_off
 
@@ -62,9 +63,15 @@ class Prober:
     dead answers."""
 
     def __init__(
-        self, state: State, accused: Mapping[NodeId, Member], failed: Callable[[Member], None], found: Callable[[Member], None]
+        self,
+        state: State,
+        reach: Reach,
+        accused: Mapping[NodeId, Member],
+        failed: Callable[[Member], None],
+        found: Callable[[Member], None],
     ) -> None:
         self._state = state
+        self._reach = reach
         self._accused = accused
         self._failed = failed
         self._found = found
@@ -86,7 +93,9 @@ class Prober:
 
     def confirm(self, member: Member) -> None:
         """Somebody suspects ``member``: probe it now, unless a probe of it is under way."""
-        if len(self._probes) < PROBES and not any(probe.member is member for probe in self._probes.values()):
+        if len(self._probes) >= PROBES or not self._reach.looks_at(member):
+            return
+        if not any(probe.member is member for probe in self._probes.values()):
             self._probe(member)
 
     def ping_lost(self, member: Member) -> None:
@@ -95,7 +104,7 @@ class Prober:
             del self._pinged_lost[next(iter(self._pinged_lost))]
         sequence = self._next_sequence()
         self._pinged_lost[sequence] = member
-        self._state.out.append(SendDatagram(member.node, member.address, Ping(sequence, member.told())))
+        self._reach.send(member, Ping(sequence, member.told()))
 
     def void(self) -> None:
         """This node was not running: what did not come in time says nothing."""
@@ -123,7 +132,7 @@ class Prober:
             if relay.target.node == sender:
                 del self._relays[sequence]
                 call_off(relay.timer)
-                self._state.out.append(SendDatagram(relay.asker.node, relay.asker.address, Ack(relay.sequence)))
+                self._reach.send(relay.asker, Ack(relay.sequence))
             return
         lost = self._pinged_lost.pop(sequence, None)
         if lost is not None and lost.node == sender:
@@ -139,15 +148,15 @@ class Prober:
         """``asker`` wants to know about a member; where this node cannot tell, it says so at once."""
         state = self._state
         target = state.table.members.get(request.target)
-        if target is None or target.node == state.table.me or len(self._relays) >= RELAYS:
-            state.out.append(SendDatagram(asker.node, asker.address, Nack(request.sequence)))
+        if target is None or target.node == state.table.me or len(self._relays) >= RELAYS or not self._reach.touches(target):
+            self._reach.send(asker, Nack(request.sequence))
             return
         sequence = self._next_sequence()
         relay = self._relays[sequence] = Relay(asker, request.sequence, target)
         timing = state.timing
         wait = (timing.probe_interval_s - timing.probe_timeout_s) * timing.nack_share
         relay.timer = state.timers.set(state.now + wait, self._relay_ended, sequence)
-        state.out.append(SendDatagram(target.node, target.address, Ping(sequence, state.queue.take(ROOM, target.told()))))
+        self._reach.send(target, Ping(sequence, state.queue.take(ROOM, target.told())))
 
     def completed(self, event: Completed) -> None:
         """The probe over the link has ended. Its failure alone says nothing: the phase goes on."""
@@ -167,7 +176,7 @@ class Prober:
         state = self._state
         state.timers.set(state.now + state.timing.probe_interval_s * state.awareness.factor, self._round)
         member = self._choose()
-        if member is not None and len(self._probes) < PROBES:
+        if member is not None and len(self._probes) < PROBES and self._reach.looks_at(member):
             self._probe(member)
         if self._accused:
             self._remind()
@@ -196,19 +205,24 @@ class Prober:
         sequence = self._next_sequence()
         probe = self._probes[sequence] = Probe(member, sequence, state.now)
         state.counts["probes"] += 1
+        if not self._reach.touches(member):
+            self._go_indirect(probe)
+            return
         probe.timer = state.timers.set(state.now + state.timing.probe_timeout_s * state.awareness.factor, self._go_indirect, probe)
         first = member.told() if member.words else ()
-        state.out.append(SendDatagram(member.node, member.address, Ping(sequence, state.queue.take(ROOM, first))))
+        self._reach.send(member, Ping(sequence, state.queue.take(ROOM, first)))
 
     def _go_indirect(self, probe: Probe) -> None:
         state = self._state
         timing, member = state.timing, probe.member
         rest = (timing.probe_interval_s - timing.probe_timeout_s) * state.awareness.factor
         probe.timer = state.timers.set(state.now + rest, self._phase_over, probe)
-        probe.helpers = tuple(state.table.ring.sample(timing.indirect_probes, member))
+        probe.helpers = tuple(self._reach.helpers(timing.indirect_probes, member))
         request = PingRequest(probe.sequence, member.node)
         for helper in probe.helpers:
-            state.out.append(SendDatagram(helper.node, helper.address, request))
+            self._reach.send(helper, request)
+        if not self._reach.touches(member):
+            return  # a leaf, which its anchors know
         probe.op = state.number()
         probe.ask = Ask(member.node, PROBE_PROTOCOL, b"", rest, retries=0, lane="control")
         self._by_op[probe.op] = probe
@@ -217,7 +231,7 @@ class Prober:
     def _phase_over(self, probe: Probe) -> None:
         state = self._state
         state.counts["probes_failed"] += 1
-        if probe.nacks < len(probe.helpers) or not probe.helpers:
+        if probe.nacks < len(probe.helpers) or (not probe.helpers and self._reach.touches(probe.member)):
             state.awareness.worse()
         self._end(probe)
         if probe.member.heard <= probe.began:  # else it is there: its own datagram has come meanwhile
@@ -234,7 +248,7 @@ class Prober:
 
     def _relay_ended(self, sequence: int) -> None:
         relay = self._relays.pop(sequence)
-        self._state.out.append(SendDatagram(relay.asker.node, relay.asker.address, Nack(relay.sequence)))
+        self._reach.send(relay.asker, Nack(relay.sequence))
 
     def _next_sequence(self) -> int:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF

@@ -4,6 +4,7 @@ import random
 
 from meshos.crypto.signing import Domain
 from meshos.effects import Tell
+from meshos.ids import NodeId
 from meshos.presets import Timing
 from meshos.protocols.membership.awareness import Awareness
 from meshos.protocols.membership.commands import Certified
@@ -13,7 +14,7 @@ from meshos.protocols.membership.statements import Kind, Statement
 from meshos.protocols.membership.table import Table
 from meshos.protocols.membership.timers import Timers
 
-COUNTED = ("probes", "probes_failed", "refutations", "strangers", "refused", "news", "syncs", "late")
+COUNTED = ("probes", "probes_failed", "refutations", "strangers", "refused", "news", "syncs", "late", "anchored")
 """What ``Membership.statistics`` counts from the start."""
 
 ROOM = DATAGRAM_BYTES - HEAD_BYTES
@@ -24,6 +25,7 @@ class State:
     """``now`` and ``out`` (the effects) are those of the step being taken."""
 
     __slots__ = (
+        "anchors",
         "awareness",
         "counts",
         "domain",
@@ -39,7 +41,16 @@ class State:
         "words_of",
     )
 
-    def __init__(self, mine: Certified, timing: Timing, domain: Domain, rng: random.Random, subscribers: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        mine: Certified,
+        anchors: tuple[NodeId, ...],
+        timing: Timing,
+        domain: Domain,
+        rng: random.Random,
+        subscribers: tuple[str, ...],
+    ) -> None:
+        self.anchors = anchors  # this node's own, if it is a leaf
         self.now = 0.0
         self.out: list[object] = []
         self.timing = timing

@@ -22,7 +22,10 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What a node says of itself. Addresses are ``host:port``; ``api`` may be empty; ``load_permille`` is 0 when idle."""
+    """What a node says of itself. Addresses are ``host:port``; ``api`` may be empty; ``load_permille`` is 0 when idle.
+
+    A *leaf* cannot be dialled: it has ``anchors``, members that it keeps links to, and no addresses.
+    """
 
     org: OrgDid
     name: str
@@ -34,6 +37,7 @@ class NodeFacts:
     version: str = ""
     load_permille: int = 0
     health: str = "healthy"
+    anchors: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

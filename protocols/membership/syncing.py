@@ -17,6 +17,7 @@ from meshos.ids import NodeId
 from meshos.protocols.membership.judgement import Judgement
 from meshos.protocols.membership.limits import STORED_PEERS, STORED_PEERS_S, SYNCS
 from meshos.protocols.membership.member import Member
+from meshos.protocols.membership.reach import Reach
 from meshos.protocols.membership.state import State
 from meshos.protocols.membership.timers import Timer, call_off
 from meshos.storage.store import View
@@ -46,14 +47,18 @@ class SyncArgument:
 class Syncing:
     """``ping_lost(member)`` looks whether a dead member is there again."""
 
-    def __init__(self, state: State, judgement: Judgement, seeds: Sequence[Seed], view: View, ping_lost: Callable[[Member], None]) -> None:
+    def __init__(
+        self, state: State, reach: Reach, judgement: Judgement, seeds: Sequence[Seed], view: View, ping_lost: Callable[[Member], None]
+    ) -> None:
         self._state = state
+        self._reach = reach
         self._judgement = judgement
         self._ping_lost = ping_lost
         me = state.table.me
         known = {seed.node: seed for seed in [*seeds, *stored_peers(view)] if seed.node != me}
         self.seeds: dict[NodeId, Seed] = known
         self._running: dict[tuple[str, int], NodeId] = {}
+        self._turned: object = None  # the sync whose turn came last; others are besides, and say nothing of the pace
         self._gap = state.timing.sync_gap_s
         self._wish: NodeId | None = None
         self._began = float("-inf")
@@ -88,6 +93,7 @@ class Syncing:
         peer = self._running.pop(event.flow, None) if isinstance(event.flow, tuple) else None
         if peer is None or self._stopped:
             return
+        in_turn = event.flow == self._turned
         timing = state.timing
         news = event.outcome.value if isinstance(event.outcome, Ok) else 0
         if isinstance(event.outcome, Ok):
@@ -95,6 +101,8 @@ class Syncing:
             self._store_peers()
         if news:
             self._gap = timing.sync_gap_s
+        elif not in_turn:
+            return
         else:
             self._gap = min(self._gap * 2, self._rest_s() if len(state.table.ring) else 8 * timing.sync_gap_s)
         self._set(max(state.now, self._began + self._gap * (0.75 + 0.5 * state.rng.random())))
@@ -114,8 +122,8 @@ class Syncing:
         self._timer = None
         wish, self._wish = self._wish, None
         peer = wish if wish is not None else self._choose()
-        if peer is not None:
-            self._sync(peer)
+        if peer is not None and (flow := self._sync(peer)) is not None:
+            self._turned, self._began = flow, self._state.now
         if self._timer is None:
             self._set(self._state.now + max(self._gap, self._state.timing.sync_timeout_s / 2))
 
@@ -125,19 +133,19 @@ class Syncing:
         if not len(ring) or not self.joined:
             seeds = list(self.seeds)
             return seeds[int(state.rng.random() * len(seeds))] if seeds else None
-        found = ring.sample(1)
-        return found[0].node if found else None
+        found = self._reach.partner()
+        return None if found is None else found.node
 
-    def _sync(self, peer: NodeId) -> None:
+    def _sync(self, peer: NodeId) -> tuple[str, int] | None:
         state = self._state
         if len(self._running) >= SYNCS or peer in self._running.values():
-            return
+            return None
         flow = (SYNC_FLOW, state.number())
         self._running[flow] = peer
-        self._began = state.now
         state.counts["syncs"] += 1
         deadline = state.now + state.timing.sync_timeout_s
         state.out.append(Tell("flows", StartFlow(flow, SYNC_FLOW, SyncArgument(peer), deadline, reply_to=MACHINE)))
+        return flow
 
     def _reconnect(self, _: object) -> None:
         """Look for one that was lost: a dead member, or a seed that is not among the members."""
@@ -152,10 +160,12 @@ class Syncing:
         if not lost:
             return
         chosen = lost[int(state.rng.random() * len(lost))]
-        if isinstance(chosen, Member):
-            self._ping_lost(chosen)
-        else:
+        if not isinstance(chosen, Member):
             self._sync(chosen)
+        elif self._reach.touches(chosen):
+            self._ping_lost(chosen)
+        elif state.anchors and not chosen.facts.anchors:
+            self._sync(chosen.node)  # a leaf pings its anchors alone, and can dial whoever is no leaf itself
 
     def _store_peers(self) -> None:
         """Write down some addresses, for a restart without seeds."""
@@ -163,7 +173,7 @@ class Syncing:
         if state.now - self._stored < STORED_PEERS_S:
             return
         self._stored = state.now
-        rows = [[member.node, member.facts.link] for member in state.table.ring.sample(STORED_PEERS)]
+        rows = [[member.node, member.facts.link] for member in state.table.ring.sample(STORED_PEERS) if member.facts.link]
         if rows:
             state.out.append(Persist((Put(PEERS_KEY, cbor.encode(rows)),)))
 

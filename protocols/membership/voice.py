@@ -6,6 +6,7 @@ spread when its signature comes, by the same path as anybody's statement, and is
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from meshos.effects import Persist, Put, Sign
 from meshos.ids import NodeId
@@ -80,8 +81,7 @@ class Voice:
         former, self.facts = self.facts, facts
         if facts == former or self.leaving or not self.incarnation:
             return
-        slow = (facts.gossip, facts.link, facts.api, facts.region, facts.role, facts.version, facts.name)
-        if slow != (former.gossip, former.link, former.api, former.region, former.role, former.version, former.name):
+        if replace(facts, load_permille=former.load_permille, health=former.health) != former:
             self._sign_facts(None)
         elif not self._facts_timer:
             self._facts_timer = True

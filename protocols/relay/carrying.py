@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from meshos.buckets import Buckets
 from meshos.effects import Cast
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.protocols.relay.events import Came, EndLeg, Join
@@ -26,11 +27,12 @@ from meshos.protocols.relay.limits import (
     PAIRS_PER_CALLED,
     PAIRS_PER_CALLER,
     PAIRS_PER_ORG,
+    REMEMBERED,
     TOKEN_BYTES,
     WANTS_BURST,
     WANTS_PER_S,
 )
-from meshos.protocols.relay.policy import Often, Policy
+from meshos.protocols.relay.policy import Policy
 from meshos.protocols.relay.wire import CAST, Called, Declined, Denied, Granted, Want, encode
 
 Key = TypeVar("Key")
@@ -68,7 +70,7 @@ class Carrying:
         self._policy = policy
         self._peer_of = peer_of
         self._rng = rng
-        self._often = Often(WANTS_BURST, WANTS_PER_S)
+        self._often = Buckets(WANTS_PER_S, WANTS_BURST, REMEMBERED)
         self._pairs: dict[int, Pair] = {}
         self._numbered = 0
         self._tokens: dict[bytes, int] = {}
@@ -161,7 +163,7 @@ class Carrying:
 
     def _refusal(self, caller: Peer, to: NodeId) -> str | None:
         """Why not, by name; what costs least is looked at first."""
-        if not self._often.take(self.now, caller.node):
+        if not self._often.of(caller.node).take(self.now):
             return "relay-too-often"
         if to in (caller.node, self._me.node):
             return "relay-to-itself"

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from meshos.buckets import Buckets
 from meshos.effects import Cast
 from meshos.ids import NodeId, Peer
 from meshos.protocols.relay.events import Came, EndLeg
-from meshos.protocols.relay.limits import MEET_S, MEETINGS, TOKEN_BYTES, WANTS_BURST, WANTS_PER_S
-from meshos.protocols.relay.policy import Often
+from meshos.protocols.relay.limits import MEET_S, MEETINGS, REMEMBERED, TOKEN_BYTES, WANTS_BURST, WANTS_PER_S
 from meshos.protocols.relay.wire import CAST, Address, Meet, Met, Show, encode
 
 
@@ -35,14 +35,14 @@ class Introducing:
         self.counts: Counter[str] = Counter()
         self._relays = relays
         self._rng = rng
-        self._often = Often(WANTS_BURST, WANTS_PER_S)
+        self._often = Buckets(WANTS_PER_S, WANTS_BURST, REMEMBERED)
         self._meetings: dict[frozenset[NodeId], Meeting] = {}
         self._tokens: dict[bytes, frozenset[NodeId]] = {}
 
     def meet(self, peer: Peer, meet: Meet) -> None:
         """``peer`` would like to meet another."""
         couple = frozenset((peer.node, meet.other))
-        too_often = not self._often.take(self.now, peer.node)
+        too_often = not self._often.of(peer.node).take(self.now)
         if too_often or couple in self._meetings or len(self._meetings) >= MEETINGS or not self._relays(peer.node, meet.other):
             self.counts["meetings_refused"] += 1
             return

@@ -70,6 +70,9 @@ MOST_BYTES_PER_S = 1 << 40
 BURST_S = 0.1
 """So much of a second's bytes may go at once: a call never waits for bytes that nobody else wants to send."""
 
+ORGS = 1024
+"""Organisations of which it is known how much they have had; who has been quiet longest is forgotten, and has a full bucket again."""
+
 CHUNK_BYTES = 32 * KIB
 """Taken from one side before the other has its turn; at the default rate 8 ms."""
 
@@ -104,5 +107,6 @@ HOST_CHARS = 45
 assert max(PUNCHES_AT_S) < MEET_S < MEET_AGAIN_S
 assert 3 * TRY_S + SEEK_S <= 16 and CALL_S < TRY_S <= GRANT_S
 assert PAIRS_PER_CALLER < PAIRS_PER_CALLED < PAIRS_PER_ORG < PAIRS < REMEMBERED
+assert ORGS > PAIRS
 assert 2 * CARRIED_S < IDLE_S < LIFE_S
 assert ANSWERS_PER_RELAY < ANSWERS

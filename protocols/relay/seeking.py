@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from meshos.buckets import Buckets
 from meshos.effects import Cast, Completed, Err, Ok, Tell
 from meshos.errors import MeshError, Unreachable, busy
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import NodeId, Peer
 from meshos.protocols.relay.events import Answer, Answered, Grant, Seek
-from meshos.protocols.relay.limits import ANSWERS, ANSWERS_PER_RELAY, CALLS_BURST, CALLS_PER_S, CANDIDATES, SEEK_S, SEEKS, TRY_S
-from meshos.protocols.relay.policy import Often
+from meshos.protocols.relay.limits import ANSWERS, ANSWERS_PER_RELAY, CALLS_BURST, CALLS_PER_S, CANDIDATES, REMEMBERED, SEEK_S, SEEKS, TRY_S
 from meshos.protocols.relay.wire import CAST, REASONS, Called, Declined, Denied, Granted, Want, encode
 
 
@@ -44,7 +44,7 @@ class Seeking:
         self._searches: dict[int, Search] = {}
         self._refs = 0
         self._answering: dict[bytes, tuple[NodeId, float]] = {}  # by token: the relay, and until when
-        self._often = Often(CALLS_BURST, CALLS_PER_S)
+        self._often = Buckets(CALLS_PER_S, CALLS_BURST, REMEMBERED)
 
     # -- to find one -------------------------------------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class Seeking:
         of_it = sum(node == relay.node for node, _ in self._answering.values())
         if called.caller in (self._me.node, relay.node) or called.token in self._answering:
             self.counts["calls_refused"] += 1
-        elif not self._often.take(self.now, relay.node) or of_it >= ANSWERS_PER_RELAY or len(self._answering) >= ANSWERS:
+        elif not self._often.of(relay.node).take(self.now) or of_it >= ANSWERS_PER_RELAY or len(self._answering) >= ANSWERS:
             self.counts["calls_refused"] += 1
             self._decline(relay.node, called.token)
         else:

@@ -62,7 +62,8 @@ class Casting:
             self._send(cast.to, lane, Notice(cast.protocol, cast.body))
         else:
             self.counts["casts_unlinked"] += 1
-            self._want(cast.to)
+            if cast.dial:
+                self._want(cast.to)
 
     def notice(self, peer: Peer, notice: Notice) -> None:
         """A cast of ``peer`` has come."""

@@ -3,7 +3,9 @@
 A protocol is one file beside this one: a name, what its requests may weigh, what one costs in tokens, and an ``answer``: an ``async``
 function of the request's fields and of who asks, which gives the value of the answer or raises a MeshError. What it may look at (the
 ledger, the genesis, the directory) it was given when it was made. Another protocol is added by one more ``Protocol`` in the list that
-the node's square is built with (``node/runtime/square/offering.py``).
+the node's square is built with (``node/strangers.py``).
+
+A large answer costs more than its question, which is known when it is there: the asker owes that, and is answered again when it has paid.
 
 Nothing that is wrong with a question leaves this room as an exception: it becomes a refusal with a name.
 """
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from meshos.errors import Broken, MeshError, Refused
 from meshos.protocols.square import wire
 from meshos.protocols.square.budget import Budget
-from meshos.protocols.square.limits import MOST_REQUEST_BYTES, REQUEST_BYTES
+from meshos.protocols.square.limits import ANSWER_BYTES_A_TOKEN, MOST_REQUEST_BYTES, REQUEST_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Answering:
                 self._bug(protocol.name, error)
             return self.refusal(Broken("internal", f"a bug of ours, {type(error).__name__}; the log of this node has it"))
         self.answered[protocol.name] += 1
+        self.budget.spend(now, len(answer) // ANSWER_BYTES_A_TOKEN, address=asker.address, peer=asker.peer)
         return answer
 
     def refusal(self, error: MeshError) -> bytes:

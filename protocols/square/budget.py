@@ -7,10 +7,9 @@ share it out. A bucket fills up with time and holds only so much, so who was qui
 A refusal costs two look-ups and takes nothing. The tables hold a fixed number; of who was quiet longest the count is forgotten.
 """
 
-import ipaddress
-from collections import OrderedDict
 from dataclasses import dataclass
 
+from meshos.buckets import Bucket, Buckets, block_of
 from meshos.errors import Refused
 from meshos.protocols.square import limits
 
@@ -32,72 +31,37 @@ class Rates:
     all: Rate = Rate(limits.TOKENS_A_SECOND, limits.TOKENS_SAVED)
 
 
-@dataclass(slots=True)
-class Bucket:
-    """``level`` tokens at ``at``, in seconds on the caller's clock."""
-
-    level: float
-    at: float
-
-    def fill(self, rate: Rate, now: float) -> float:
-        """Its level now."""
-        self.level = min(rate.saved, self.level + max(0.0, now - self.at) * rate.a_second)
-        self.at = max(self.at, now)
-        return self.level
-
-
 class Budget:
     """See the module's text."""
 
     def __init__(self, rates: Rates | None = None, remembered: int = limits.REMEMBERED) -> None:
-        self._rates = rates or Rates()
-        self._remembered = remembered
-        self._peers: OrderedDict[str, Bucket] = OrderedDict()
-        self._addresses: OrderedDict[str, Bucket] = OrderedDict()
-        self._all: Bucket | None = None
+        rates = rates or Rates()
+        self._peers, self._addresses = (Buckets(rate.a_second, rate.saved, remembered) for rate in (rates.peer, rates.address))
+        self._all = Bucket(rates.all.a_second, rates.all.saved)
         self.refused = 0
 
     def take(self, now: float, cost: int, *, address: str, peer: str = "") -> None:
         """Take ``cost`` tokens of the peer (none is named before its handshake), its address and all; raises Refused ``square-rate``."""
-        mine = [(self._bucket(self._addresses, block_of(address), self._rates.address, now), self._rates.address)]
-        if peer:
-            mine.append((self._bucket(self._peers, peer, self._rates.peer, now), self._rates.peer))
-        if self._all is None:
-            self._all = Bucket(self._rates.all.saved, now)
-        short = max((cost - bucket.fill(rate, now)) / rate.a_second for bucket, rate in mine)
+        mine = self._mine(address, peer)
+        short = max(bucket.lacks_s(now, cost) for bucket in mine)
         if short > 0:
             self.refused += 1
             hint = f"ask again in {max(1, round(short))} s; a node of your own asks without this bound"
             raise Refused("square-rate", "this is more than one peer or address may ask of this node", hint=hint)
-        if self._all.fill(self._rates.all, now) < cost:
+        if not self._all.take(now, cost):
             self.refused += 1
             raise Refused("square-rate", "strangers together ask more than this node answers", hint="ask another node of the mesh")
-        for bucket in (self._all, *(bucket for bucket, _ in mine)):
-            bucket.level -= cost
+        for bucket in mine:
+            bucket.spend(now, cost)
 
-    def _bucket(self, table: OrderedDict[str, Bucket], name: str, rate: Rate, now: float) -> Bucket:
-        found = table.get(name)
-        if found is None:
-            found = table[name] = Bucket(rate.saved, now)
-            if len(table) > self._remembered:
-                table.popitem(last=False)
-        else:
-            table.move_to_end(name)
-        return found
+    def spend(self, now: float, cost: int, *, address: str, peer: str) -> None:
+        """Take ``cost`` tokens more for what was let in: what it costs is known only now. It is a debt where there are none."""
+        for bucket in (self._all, *self._mine(address, peer)):
+            bucket.spend(now, cost)
+
+    def _mine(self, address: str, peer: str) -> list[Bucket]:
+        return [self._addresses.of(block_of(address)), *([self._peers.of(peer)] if peer else [])]
 
     def statistics(self) -> dict[str, float]:
         """What is counted, and of how many."""
         return {"rate_refused": self.refused, "peers_counted": len(self._peers), "addresses_counted": len(self._addresses)}
-
-
-def block_of(address: str) -> str:
-    """Whose count an address is on: itself (IPv4, also where it is written as IPv6), or its network of 64 bits (IPv6)."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.IPv6Network((parsed, 64), strict=False))
-    return str(parsed)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from meshos import cbor
 from meshos.cbor import Value
-from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.light_client import Signed
 from meshos.consensus.pbft.block import certificate_fields, certificate_of, header_fields, header_of
 from meshos.errors import Refused
@@ -23,11 +22,13 @@ from meshos.genesis import Genesis, parse
 from meshos.genesis_content import MAX_BYTES
 from meshos.protocols.square import limits, wire
 from meshos.protocols.square.answering import Asker, Protocol
-from meshos.protocols.square.knowledge import Known, head_of
+from meshos.protocols.square.knowledge import Known
 from meshos.protocols.square.routes import ADDRESSES, PEERS_TOLD, Route
 
 NAME = "/meshos/describe/1"
 COST = 2
+LEAST_PIECE_BYTES = 64 * 1024
+"""Of the genesis file in one answer, where there is so much left: a node that gives less would be asked without an end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def protocol(known: Known, protocols: Callable[[], Sequence[str]]) -> Protocol:
 
 
 def _description(known: Known, protocols: Sequence[str]) -> object:
-    head = head_of(known.store)
+    head = known.head()
     orgs, more = _orgs(known)
     return {
         "mesh": known.genesis.mesh,
@@ -98,13 +99,9 @@ def _others(known: Known) -> list[Route]:
 
 
 def _orgs(known: Known) -> tuple[list[list[object]], int]:
-    """Those of the newest state, or of the genesis where there is none yet."""
-    if not known.ledger.height:
-        founding = [[org.did, org.root_key, org.validator is not None] for org in known.genesis.orgs]
-        return [list(row) for row in founding[: limits.ORGS]], max(0, len(founding) - limits.ORGS)
-    seats = {entry.org for entry in queries.seats(known.ledger).entries}
-    members = [[did, org.root, did in seats] for did, org in queries.orgs(known.ledger) if not org.left_ms]
-    return [list(row) for row in members[: limits.ORGS]], max(0, len(members) - limits.ORGS)
+    """As many as are told, and how many more there are."""
+    orgs = known.orgs()
+    return [list(org) for org in orgs[: limits.ORGS]], max(0, len(orgs) - limits.ORGS)
 
 
 # -- for who asks ------------------------------------------------------------------------------------------------------
@@ -163,10 +160,11 @@ class GenesisFetch:
         return wire.encode_request({"genesis": len(self._data)})
 
     def take(self, value: Value) -> None:
-        """The answer to it; raises Refused ``square-bad-answer`` for a file that is too large, changes its size, or does not go on."""
+        """The answer to it; raises Refused ``square-bad-answer`` for a file that is too large, changes its size, or hardly goes on."""
         match value:
-            case {"bytes": bytes() as piece, "size": int() as size} if 0 < size <= MAX_BYTES and piece:
-                if self._size in (None, size) and len(self._data) + len(piece) <= size:
+            case {"bytes": bytes() as piece, "size": int() as size} if 0 < size <= MAX_BYTES:
+                rest = size - len(self._data)
+                if self._size in (None, size) and min(LEAST_PIECE_BYTES, rest) <= len(piece) <= rest:
                     self._size = size
                     self._data += piece
                     return
@@ -204,5 +202,6 @@ def _org(value: Value) -> OrgEntry:
     raise wire.bad_answer("an organisation in it is none")
 
 
+assert LEAST_PIECE_BYTES <= limits.GENESIS_PIECE_BYTES
 assert PEERS_TOLD * ADDRESSES <= limits.ORGS
 assert len(cbor.encode(["did:mesh:enterprise:" + "x" * 63, "z6Mk" + "x" * 44, True])) <= limits.ORG_BYTES

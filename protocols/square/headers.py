@@ -21,7 +21,7 @@ from meshos.errors import Refused
 from meshos.protocols.square import limits, wire
 from meshos.protocols.square.answering import Asker, Protocol
 from meshos.protocols.square.describe import read_head
-from meshos.protocols.square.knowledge import Known, head_of, knows_epoch, steps_after
+from meshos.protocols.square.knowledge import Known, knows_epoch, steps_after
 
 NAME = "/meshos/headers/1"
 COST = 3
@@ -47,7 +47,7 @@ def protocol(known: Known) -> Protocol:
         if not knows_epoch(known.store, epoch):
             raise old_epoch(epoch)
         steps, all_of_them = steps_after(known.store, epoch, limits.STEPS_A_PAGE, limits.STEPS_A_PAGE_BYTES)
-        head = head_of(known.store) if all_of_them else None
+        head = known.head() if all_of_them else None
         return {
             "steps": [step_fields(step) for step in steps],
             "more": not all_of_them,
@@ -84,8 +84,8 @@ def follow(trusted: Trusted, page: Page, verifier: Verifier) -> tuple[Trusted, S
     head = page.head
     if head is None:
         return after, None
-    if after.header is not None and head.header == after.header:
-        return after, head  # it was checked as the end of its epoch
+    if after.header is not None and after.certificate is not None and head.header == after.header:
+        return after, Signed(after.header, after.certificate)  # which was checked as the end of its epoch; that of ``page`` was not
     light_client.check(after, head, verifier)
     return after, head
 

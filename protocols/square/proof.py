@@ -3,20 +3,20 @@
     request  {"key": bytes, "epoch": e}    e: the epoch whose validators the asker knows (default 0, those of genesis)
     answer   {"bundle": bytes}             as in ``consensus/ledger/light_client.py``, with the changes of the validator set after e
 
+Who is further behind than STEPS_A_BUNDLE changes is refused as ``square-answer-too-large``, and follows headers first.
+
 The value is not believed because this node says so: a bundle is checked against genesis (``light_client.verify``), or against the
 validators that the asker has followed already (``light_client.prove_to``).
 """
 
-from dataclasses import replace
-
 from meshos.cbor import Value
-from meshos.consensus.ledger import bundles
+from meshos.consensus.ledger import bundles, tree
 from meshos.consensus.ledger.light_client import Bundle, decode_bundle, encode_bundle
 from meshos.consensus.ledger.tree_limits import MAX_KEY_BYTES
-from meshos.protocols.square import wire
+from meshos.protocols.square import limits, wire
 from meshos.protocols.square.answering import Asker, Protocol
 from meshos.protocols.square.headers import MAX_EPOCH, old_epoch
-from meshos.protocols.square.knowledge import Known, knows_epoch
+from meshos.protocols.square.knowledge import Known, knows_epoch, steps_after
 
 NAME = "/meshos/proof/1"
 COST = 4
@@ -38,12 +38,17 @@ def protocol(known: Known) -> Protocol:
 def bundle_after(known: Known, key: bytes, epoch: int) -> bytes:
     """A bundle for ``key`` without the changes of the validator set up to ``epoch``.
 
-    Raises Refused ``proof-not-yet``, ``state-incomplete`` or ``square-old-epoch``.
+    Raises Refused ``proof-not-yet``, ``state-incomplete``, ``square-old-epoch`` or ``square-answer-too-large``.
     """
     if not knows_epoch(known.store, epoch):
         raise old_epoch(epoch)
-    whole = bundles.bundle(known.store, known.genesis.hash, key)
-    return encode_bundle(replace(whole, steps=tuple(step for step in whole.steps if step.validators.epoch > epoch)))
+    head = known.head()
+    if head is None:
+        raise tree.not_yet()
+    steps, all_of_them = steps_after(known.store, epoch, limits.STEPS_A_BUNDLE, limits.STEPS_A_PAGE_BYTES)
+    if not all_of_them:
+        raise wire.answer_too_large(f"the validators have changed more than {len(steps)} times since epoch {epoch}")
+    return encode_bundle(bundles.bundle_at(known.store, known.genesis.hash, key, head, steps))
 
 
 # -- for who asks ------------------------------------------------------------------------------------------------------

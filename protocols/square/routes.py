@@ -4,6 +4,8 @@ Only nodes of the mesh stand here: each says, in a note that it signs and that m
 peers that a stranger makes up gets into the table, nor pushes anybody out of it (Sybil and eclipse attacks on Kademlia: Prünster et al.,
 "Total Eclipse of the Heart", 2022, lived off tables that anybody may enter).
 
+While few are known, the genesis's meeting points (``bootstrap``) stand here as well: all founders have agreed on them.
+
 Distance: XOR of the SHA-256 of peer ids, as in libp2p's kad-dht (libp2p specs, kad-dht, "Distance").
 """
 
@@ -12,6 +14,7 @@ import heapq
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from meshos import cbor
 from meshos.crypto import base58
@@ -73,18 +76,41 @@ class Routes:
         return [route for _, route in heapq.nsmallest(count, self._routes, key=lambda row: row[0] ^ wanted)]
 
 
-def routes_of(notes: Iterable[tuple[NodeId, bytes]]) -> Routes:
-    """Of what the nodes say; a note that cannot be read is passed over: its node has made it, and harms nobody but itself."""
-    found = []
+def routes_of(notes: Iterable[tuple[NodeId, bytes]], bootstrap: Iterable[str] = ()) -> Routes:
+    """Of what the nodes say; a note that cannot be read is passed over: its node has made it, and harms nobody but itself. While fewer
+    than NEAREST say anything, those at ``bootstrap`` (multiaddrs with a node id) count that have not.
+    """
+    found: list[Route] = []
     for node, note in notes:
         try:
             addresses = read_note(node, note)
-            peer = base58.decode(node)
-        except (Refused, ValueError):
+        except Refused:
             continue
-        if addresses and len(peer) == _PEER_ID_BYTES:
-            found.append(Route(node, peer, addresses))
-    return Routes(found)
+        found += _route(node, addresses)
+    said = {route.node for route in found}
+    meeting = (route for node, addresses in _meeting(bootstrap).items() if node not in said for route in _route(node, addresses))
+    return Routes([*found, *islice(meeting, max(0, NEAREST - len(found)))])
+
+
+def _route(node: NodeId, addresses: Sequence[str]) -> list[Route]:
+    """That of a node, where it has a peer id and an address."""
+    try:
+        peer = base58.decode(node)
+    except ValueError:
+        return []
+    return [Route(node, peer, tuple(addresses[:ADDRESSES]))] if addresses and len(peer) == _PEER_ID_BYTES else []
+
+
+def node_at(address: str) -> NodeId:
+    """Which node a multiaddr leads to."""
+    return NodeId(address.rpartition("/p2p/")[2])
+
+
+def _meeting(bootstrap: Iterable[str]) -> dict[NodeId, list[str]]:
+    places: dict[NodeId, list[str]] = {}
+    for address in bootstrap:
+        places.setdefault(node_at(address), []).append(address.rpartition("/p2p/")[0])
+    return places
 
 
 def note_of(addresses: Sequence[str]) -> bytes:

@@ -114,12 +114,15 @@ def encode_answer(value: object) -> bytes:
     """An answer's bytes, without the length; raises Refused ``square-answer-too-large``."""
     data = cbor.encode([True, value])
     if len(data) > ANSWER_BYTES:
-        raise Refused(
-            "square-answer-too-large",
-            f"the answer would have {len(data)} bytes, at most {ANSWER_BYTES} are sent",
-            hint="ask for the changes of the validators first, and then with the epoch that you know",
-        )
+        raise answer_too_large(f"the answer would have {len(data)} bytes, at most {ANSWER_BYTES} are sent")
     return data
+
+
+def answer_too_large(why: str) -> Refused:
+    """The refusal of a question that is answered in pieces."""
+    return Refused(
+        "square-answer-too-large", why, hint="ask for the changes of the validators first, and then with the epoch that you know"
+    )
 
 
 def encode_refusal(error: MeshError) -> bytes:

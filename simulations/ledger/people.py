@@ -15,7 +15,7 @@ from meshos.consensus.ledger.kinds import envelope_of
 from meshos.consensus.ledger.people import Pause
 from meshos.consensus.pbft.events import Submit
 from meshos.ids import OrgDid
-from meshos.node.kernel.assembly import ASK_LEDGER
+from meshos.node.kernel.asking import ASK_LEDGER
 from meshos.protocols.ledger.port import LedgerView
 from meshos.simulations.genesis import person_key
 from meshos.simulations.mesh import Mesh

@@ -19,7 +19,7 @@ from meshos.consensus.ledger.parameters import PARAMETERS, SPECS
 from meshos.consensus.ledger.quarantine import QUARANTINE
 from meshos.effects import Ok, Outcome
 from meshos.ids import NodeId
-from meshos.node.kernel.assembly import SEND
+from meshos.node.kernel.asking import SEND
 from meshos.protocols.ledger.sender import Send
 from meshos.protocols.ledger.slots import COMMITTED, Concluded
 from meshos.simulations.mesh import Mesh

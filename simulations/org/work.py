@@ -14,7 +14,7 @@ from meshos.consensus.org.commands import Agent, GetAgent, GetConfig, SetConfig
 from meshos.effects import Ok, Outcome
 from meshos.ids import OrgDid, agent_id
 from meshos.node.kernel.agents import DeployAsked, UndeployAsked
-from meshos.node.kernel.assembly import ASK_ORG, DEPLOY, UNDEPLOY
+from meshos.node.kernel.asking import ASK_ORG, DEPLOY, UNDEPLOY
 from meshos.protocols.tasks.agent_file import parse_canonical, parse_mapping
 from meshos.simulations.history import History
 from meshos.simulations.linearizability import UNKNOWN, Model, by_key

@@ -35,7 +35,7 @@ async def test_the_same_motion_sent_again_is_one(live: Live) -> None:
 
 BAD: list[tuple[dict[str, object], str]] = [
     ({}, "motion: field required"),
-    ({"motion": {}}, "a motion is one of `admit`, `coordinator`, `parameters`, `reinstate`, `upgrade`"),
+    ({"motion": {}}, "a motion is one of `admit`, `coordinator`, `expel`, `parameters`, `reinstate`, `upgrade`"),
     ({"motion": MOTION | {"reinstate": "x"}}, "a motion is one of"),
     ({"motion": {"dissolve": "x"}}, "motion.dissolve: extra inputs are not permitted"),
     ({"motion": {"parameters": {}}}, "motion.parameters: "),

@@ -296,3 +296,12 @@ def test_commands_name_what_is_not_there(made: Testnet, mesh: Mesh) -> None:
     assert {node["state"] for node in status["nodes"]} == {"stopped"} and status["schema"] == "mesh.testnet-status/1"
     down = mesh(*there, "down")
     assert down.code == 0 and f"next: mesh testnet up --dir {made.dir}" in down.err
+
+
+def test_who_serves_at_an_address_that_is_not_this_machines_keeps_the_testnet_that_runs(mesh: Mesh, tmp_path: Path) -> None:
+    made = making.make(tmp_path / "testnet", orgs=1, base_port=20_400, timing="local")
+    with standing_in(made.nodes[0]) as node:
+        record.save(replace(made, nodes=(node,)))
+        refused = mesh("testnet", "serve", "--host", "192.0.2.7", "--detach")
+        assert refused.code == 2 and "[not-own-address]" in refused.err
+        assert processes.state(node) == "running" and record.load(made.dir).nodes == (node,)

@@ -20,7 +20,7 @@ from meshos.node.facade import tasks as tasks_module
 from meshos.node.facade.calling import Call, Calling
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
-from meshos.node.kernel.assembly import CALL, CALLED_OFF
+from meshos.node.kernel.asking import CALL, CALLED_OFF
 from meshos.node.runtime.host import Host
 from meshos.protocols.tasks.call import CallRequest, TaskResult
 from meshos.protocols.tasks.receipt import Receipt, SignedReceipt

@@ -2,12 +2,14 @@
 
 import pytest
 
-from meshos.consensus.ledger import queries
+from meshos.consensus.ledger import kinds, queries, transaction
+from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.keys import ROOT, possession
 from meshos.consensus.ledger.limits import MAX_MOTIONS
 from meshos.consensus.ledger.motions import Configure, Move, Vote, motion_id
 from meshos.consensus.ledger.orgs import Leave, RotateRoot
 from meshos.consensus.ledger.parameters import BY_INVITATION, BY_VOTE, OPEN, in_force
+from meshos.consensus.ledger.results import COMMITTED
 from meshos.crypto import certificates
 from meshos.crypto.guests import invite_guest
 from meshos.crypto.keys import SigningKey, multikey
@@ -35,12 +37,20 @@ class Mixed(Books):
         simulated = SimulatedVerifier(WORLD).verify_many(claims)
         return all(known or verify_many([claim])[0] for known, claim in zip(simulated, claims, strict=True))
 
+    def by(self, key: SigningKey, body: Body) -> None:
+        """What is signed by a real key is committed."""
+        name = multikey(key.public)
+        envelope = kinds.envelope_of(body, name, self.nonce(name), self.time_ms + 60_000)
+        request = transaction.request(envelope, sign(key, transaction.domain(self.genesis.hash), envelope))
+        assert self.holds(request) and [result.outcome for result in self.block([request])] == [COMMITTED]
+
 
 class Square:
     """alpha's door, in a mesh that admits by ``policy``."""
 
     def __init__(self, policy: int) -> None:
-        self.chain = Chain(Mixed())
+        self.books = Mixed()
+        self.chain = Chain(self.books)
         self.now = 0.0
         self.members: list[MemberView] = []
         self.set("admission", policy)
@@ -114,18 +124,37 @@ async def test_where_members_invite_it_moves_whom_its_own_organisation_has_invit
     square.root_is("alpha", roots["alpha"])
     application, mesh = square.application(), square.chain.books.genesis.hash
 
-    def invited(host: str = "alpha", guest: str = "zeta", key: str = "alpha", now: float = WALL, genesis_hash: bytes = mesh) -> str:
-        return invite_guest(roots[key], genesis_hash=genesis_hash, host=did(host), guest=did(guest), now=now, lifetime_s=60)
+    def invited(
+        host: str = "alpha", guest: str = "zeta", key: str = "alpha", now: float = WALL, genesis_hash: bytes = mesh, seed: bytes = b"z" * 32
+    ) -> str:
+        names, whom = {"host": did(host), "guest": did(guest)}, SigningKey(seed).public
+        return invite_guest(roots[key], genesis_hash=genesis_hash, **names, key=whom, now=now, lifetime_s=60)
 
     assert await square.refused(application) == "not-invited"
     assert await square.refused(application, "mesh-guest-1.AAAA") == "invitation-malformed"
     assert await square.refused(application, invited(guest="eta")) == "not-invited", "it is somebody else's"
+    assert await square.refused(application, invited(seed=b"y" * 32)) == "not-invited", "it is for another key of that name"
     assert await square.refused(application, invited(host="beta", key="beta")) == "not-invited", "another member's nodes see to it"
     assert await square.refused(application, invited(key="beta")) == "not-invited", "whoever signs in another's name"
     assert await square.refused(application, invited(now=WALL - 61)) == "invitation-expired"
     assert await square.refused(application, invited(genesis_hash=bytes(32))) == "bad-signature"
+    thief = square.application(seed=b"y" * 32)
+    assert await square.refused(thief, invited()) == "not-invited", "who has seen an invitation has no use for it"
     assert not square.chain.sent
     assert (await square.knock(application, invited()))[0] == ASKED
+
+
+async def test_an_invitation_lets_in_once() -> None:
+    square, root, guest = Square(BY_INVITATION), SigningKey(b"alpha".ljust(32)), SigningKey(b"z" * 32)
+    square.root_is("alpha", root)
+    mesh, application = square.chain.books.genesis.hash, square.application()
+    token = invite_guest(root, genesis_hash=mesh, host=did("alpha"), guest=did("zeta"), key=guest.public, now=WALL, lifetime_s=60)
+    _, id_ = await square.knock(application, token)
+    assert id_ is not None
+    square.vote(id_)
+    assert await square.knock(application, token) == (MEMBER, None)
+    square.books.by(guest, Leave(None))
+    assert await square.refused(application, token) == "admission-by-vote"
 
 
 async def test_an_application_is_read_before_anything_is_done(opened: Square) -> None:

@@ -25,7 +25,8 @@ from meshos.node.facade.facade import About, Facade, Seen
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
 from meshos.node.facade.serving import Serving
-from meshos.node.kernel.assembly import ASK_ORG, STORED, Assembly, Outside, assemble
+from meshos.node.kernel.asking import ASK_ORG
+from meshos.node.kernel.assembly import STORED, Assembly, Outside, assemble
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.turns import Turns
 from meshos.presets import PRESETS

@@ -77,6 +77,8 @@ async def test_those_that_end_first_come_first_then_the_ended_newest_first(chain
         ("coordinator", {"did": "delta", "entitled": True}, "bad-did"),
         ("coordinator", {"did": did("zeta"), "entitled": True}, "not-a-member"),
         ("reinstate", did("beta"), "not-seated"),
+        ("expel", did("zeta"), "not-a-member"),
+        ("expel", "x", "bad-did"),
         ("reinstate", "x", "bad-did"),
         ("admit", "mesh-application1-", "application-malformed"),
         ("dissolve", did("beta"), "bad-request"),

@@ -9,7 +9,7 @@ from meshos.effects import Err, Ok, Outcome, Tick
 from meshos.errors import Failed, MeshError, Refused
 from meshos.ids import AgentId, agent_id
 from meshos.node.kernel.agents import TIDY_S, DeployAsked, StartAgent, StopAgent, UndeployAsked
-from meshos.node.kernel.assembly import ASK_ORG, DEPLOY, UNDEPLOY
+from meshos.node.kernel.asking import ASK_ORG, DEPLOY, UNDEPLOY
 from meshos.node.kernel.watch import Happened
 from meshos.presets import LAN
 from meshos.protocols.directory.machine import Directory

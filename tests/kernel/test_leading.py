@@ -12,7 +12,7 @@ from meshos.effects import Err, Ok
 from meshos.errors import MeshError
 from meshos.ids import NodeId, agent_id
 from meshos.node.kernel.agents import DeployAsked, UndeployAsked
-from meshos.node.kernel.assembly import ASK_ORG, DEPLOY, ORG_NODES, REMOVE_NODE, UNDEPLOY
+from meshos.node.kernel.asking import ASK_ORG, DEPLOY, ORG_NODES, REMOVE_NODE, UNDEPLOY
 from meshos.presets import LAN
 from meshos.protocols.leader.wire import AskRemove, OrgNodes
 from meshos.protocols.membership.events import Expelled

@@ -12,7 +12,7 @@ from meshos.consensus.ledger.members import ORGS
 from meshos.consensus.ledger.orgs import Leave
 from meshos.consensus.pbft.events import Submit
 from meshos.ids import NodeId, Peer
-from meshos.node.kernel.assembly import ASK_LEDGER
+from meshos.node.kernel.asking import ASK_LEDGER
 from meshos.node.kernel.roots import Believed, Roots
 from meshos.presets import FAST
 from meshos.protocols.directory.record import PROTOCOL as DIRECTORY

@@ -91,11 +91,14 @@ def test_of_very_many_at_once_the_newest_are_told() -> None:
     assert len(found) == MOST and found[-2].text.endswith(f": {MOST - 1}") and dict(found[-1].fields)["what"] == "executed"
 
 
+def decided(height: int) -> Decided:
+    header = Header(height, 0, 1, bytes(32), bytes(32), bytes(32), bytes(32))
+    return Decided(cast(Certified, type("Made", (), {"block": Block(header, ())})()), ())
+
+
 def test_the_kernel_tells_it_after_the_block() -> None:
-    header = Header(1, 0, 1, bytes(32), bytes(32), bytes(32), bytes(32))
-    block = Decided(cast(Certified, type("Made", (), {"block": Block(header, ())})()), ())
     said = Happened("decision", "it is executed", ())
-    effects = Watch(news=lambda: [said]).step(0.0, block)
+    effects = Watch(news=lambda: [said]).step(0.0, decided(1))
     assert [effect.kind for effect in effects if isinstance(effect, Happened)] == ["block", "decision"]
 
 

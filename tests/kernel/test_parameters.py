@@ -7,7 +7,7 @@ from meshos.consensus.ledger.actions import Tune
 from meshos.consensus.ledger.approvals import Propose
 from meshos.consensus.ledger.parameters import SPECS
 from meshos.node import folder
-from meshos.node.kernel.assembly import record_lifetime
+from meshos.node.kernel.ledger import record_lifetime
 from meshos.protocols.directory import keeping, limits
 from tests.ledger.books import Books
 

@@ -13,7 +13,7 @@ from meshos.consensus.ledger.seats import SEATS
 from meshos.consensus.pbft.events import Submit
 from meshos.effects import Ok
 from meshos.ids import NodeId, Peer
-from meshos.node.kernel.assembly import ASK_LEDGER
+from meshos.node.kernel.asking import ASK_LEDGER
 from meshos.node.kernel.seating import ABSENT_LOOKS, LOOK_S, SEAT
 from meshos.presets import FAST, LAN, Timing
 from meshos.protocols.membership import codec

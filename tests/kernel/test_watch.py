@@ -4,7 +4,9 @@ from meshos.consensus.raft.events import Followed, Led
 from meshos.effects import Tell
 from meshos.flow_machine import CancelFlow, StartFlow
 from meshos.ids import NodeId
-from meshos.node.kernel.watch import END, START, Begin, Watch
+from meshos.node.kernel.watch import END, START, Begin, Happened, Watch
+from meshos.protocols.membership.events import Returned
+from tests.kernel.test_news import decided as block
 
 
 def started(effects: list[object]) -> list[str]:
@@ -31,3 +33,19 @@ def test_who_leads_no_more_ends_what_it_runs_and_only_what_it_began() -> None:
     effects = watch.step(0.0, Followed("org", 6, NodeId("other")))
     assert started(effects) == [END]
     assert any(isinstance(effect, Tell) and isinstance(effect.event, CancelFlow) for effect in effects)
+
+
+def test_who_comes_back_says_how_long_it_was_away_and_how_many_blocks_it_has_missed_once_it_has_them() -> None:
+    behind = [2]
+    watch = Watch(behind=lambda: behind[0])
+
+    def told(event: object) -> list[Happened]:
+        return [effect for effect in watch.step(0.0, event) if isinstance(effect, Happened)]
+
+    assert [one.kind for one in told(block(7))] == ["block"], "it was never away"
+    (back,) = told(Returned(7_200.4))
+    assert back.kind == "returned" and back.fields == (("awayMs", 7_200_400),)
+    assert [one.kind for one in told(block(8))] == ["block"]
+    behind[0] = 0
+    assert [(one.kind, one.fields) for one in told(block(9))][1:] == [("caught-up", (("blocks", 2),))]
+    assert [one.kind for one in told(block(10))] == ["block"]

@@ -12,11 +12,13 @@ from meshos.consensus.ledger.limits import MAX_RETIRED_KEYS, RETIRED_MS, STATEME
 from meshos.consensus.ledger.members import CERTIFICATES, COORDINATORS, ORGS
 from meshos.consensus.ledger.motions import MOTIONS, Admit, Configure, Entitle, Motion, Move, Subject, Vote, motion_id
 from meshos.consensus.ledger.orgs import AddHuman, AddNode, Leave, RemoveHuman, RemoveNode, RotateRoot, RotateValidator
+from meshos.consensus.ledger.packing import pack
 from meshos.consensus.ledger.parameters import BY_VOTE, OPEN, PARAMETERS, from_genesis
 from meshos.consensus.ledger.people import Pause
 from meshos.consensus.ledger.seats import SEATS, Seat, Seats, statement
 from meshos.consensus.ledger.transaction import domain
 from meshos.consensus.pbft.limits import CHECKPOINT_INTERVAL
+from meshos.errors import Broken
 from tests.ledger.books import FUNDS, Books, did, genesis
 
 VOTING_MS = 259_200_000
@@ -152,6 +154,32 @@ def test_a_testnet_is_open_with_a_gift_and_any_other_mesh_admits_by_vote() -> No
     real, testnet = from_genesis(genesis()), from_genesis(replace(genesis(), testnet=True))
     assert (real["admission"], real["admission-gift"]) == (BY_VOTE, 0)
     assert (testnet["admission"], testnet["admission-gift"]) == (OPEN, 100_000_000)
+
+
+EARLIER = (
+    *("approval-timeout-ms", "directory-max-records", "directory-max-records-per-org", "directory-record-ttl-ms", "dispute-ms"),
+    *("risk-threshold", "trust-attestations", "trust-compliance", "trust-credentials", "trust-history", "trust-uptime"),
+    "voting-period-ms",
+)
+"""The parameters of the first builds, in the order in which they kept them."""
+
+
+def test_a_ledger_of_an_earlier_build_is_read_as_it_was_meant(books: Books) -> None:
+    of_genesis = from_genesis(genesis())
+    kept = pack(1, *2 * [[of_genesis[name] for name in EARLIER]])
+    assert PARAMETERS.decode(kept) == of_genesis, "strangers come in by vote, and get nothing"
+    assert books.state.get(PARAMETERS.key(b"")) == kept, "a mesh that has never set what is new keeps the state that it had"
+    carried(books, Configure((("admission", OPEN), ("trust-history", 30), ("trust-credentials", 25))))
+    changed = PARAMETERS.read(books.state, b"")
+    assert changed is not None
+    assert [changed[name] for name in ("admission", "admission-gift", "trust-history", "voting-period-ms")] == [OPEN, 0, 30, VOTING_MS]
+
+
+@pytest.mark.parametrize("rows", [[], [1] * (len(EARLIER) - 1)])
+def test_parameters_that_are_missing_are_said(rows: list[int]) -> None:
+    with pytest.raises(Broken) as caught:
+        PARAMETERS.decode(pack(1, rows, rows))
+    assert caught.value.name == "ledger-broken"
 
 
 def test_what_cannot_be_moved(books: Books) -> None:

@@ -71,7 +71,12 @@ class ByHand:
         self.quic.connect(self.server, trio.current_time())
 
     async def raw(self, frames: bytes, epoch: Epoch = Epoch.ONE_RTT, largest: int = 1_200) -> None:
-        """One packet with these frames, padded as a first packet has to be."""
+        """Send ``packet``."""
+        for data in self.packet(frames, epoch, largest):
+            await self.socket.sendto(data, self.server)
+
+    def packet(self, frames: bytes, epoch: Epoch = Epoch.ONE_RTT, largest: int = 1_200) -> list[bytes]:
+        """One with these frames, padded as a first packet has to be."""
         quic = self.quic
         kind = QuicPacketType.ONE_RTT if epoch is Epoch.ONE_RTT else QuicPacketType.INITIAL
         builder = QuicPacketBuilder(
@@ -87,8 +92,7 @@ class ByHand:
         builder.start_frame(frames[0]).push_bytes(frames[1:])
         datagrams, _ = builder.flush()
         quic._packet_number = builder.packet_number
-        for data in datagrams:
-            await self.socket.sendto(data, self.server)
+        return list(datagrams)
 
     async def send(self) -> None:
         """All that it has to send."""

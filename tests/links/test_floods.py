@@ -3,10 +3,10 @@
 import pytest
 import trio
 
+from meshos.buckets import Buckets
 from meshos.crypto.certificates import describe
 from meshos.ids import OrgDid
 from meshos.node.runtime.links import channel, limits, tcp
-from meshos.node.runtime.links.rate import Rate, source
 from meshos.node.runtime.links.tls import Credentials, TlsStream, contexts
 from meshos.protocols.rpc.codec import LinkCodec
 from meshos.protocols.rpc.events import Inbound, LinkDown, Request
@@ -155,35 +155,6 @@ async def test_handshakes_that_come_too_often_are_refused_before_tls(nursery: tr
     with trio.fail_after(5):
         assert await fourth.receive_some(10) == b""
     assert server.links.statistics()["path_tcp_refused_too_often"] == 1
-    server.path._rate = Rate(limits.HANDSHAKES_BURST, limits.HANDSHAKES_PER_S, limits.HANDSHAKE_SOURCES)
+    server.path._rates = Buckets(limits.HANDSHAKES_PER_S, limits.HANDSHAKES_BURST, limits.HANDSHAKE_SOURCES)
     await still_serves(mesh, server, nursery)
     nursery.cancel_scope.cancel()
-
-
-def test_a_bucket_empties_and_fills_for_each_address_alone() -> None:
-    rate = Rate(burst=3, per_s=2.0, table=10)
-    assert [rate.take("a", 0.0) for _ in range(5)] == [True, True, True, False, False]
-    assert rate.take("b", 0.0)
-    assert [rate.take("a", 0.5) for _ in range(2)] == [True, False]
-    assert [rate.take("a", 100.0) for _ in range(4)] == [True, True, True, False], "never more than the burst"
-
-
-def test_the_table_of_addresses_is_bounded_and_forgets_the_one_seen_longest_ago() -> None:
-    rate = Rate(burst=1, per_s=0.0, table=2)
-    assert rate.take("a", 0.0) and rate.take("b", 1.0) and not rate.take("a", 2.0)
-    assert rate.take("c", 3.0) and len(rate) == 2
-    assert not rate.take("a", 4.0) and rate.take("b", 5.0)
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("127.0.0.1", "127.0.0.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::"),
-        ("fe80::1%eth0", "fe80::"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-    ],
-)
-def test_who_has_64_bits_of_ipv6_is_one_source(address: str, expected: str) -> None:
-    assert source(address) == expected

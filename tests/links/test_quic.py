@@ -139,6 +139,20 @@ async def test_a_token_that_is_not_ours_or_of_another_address_is_refused(nursery
     nursery.cancel_scope.cancel()
 
 
+async def test_a_peer_opens_no_second_stream_when_the_first_is_over(nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    stranger = Stranger(server, mesh.credentials())
+    await stranger.until(lambda: stranger.completed)
+    (link,) = server.path._endpoint.links  # type: ignore[union-attr]
+    link.core._local_max_streams_bidi.value = 2  # as aioquic does when a stream of the peer's is over
+    stranger.quic._remote_max_streams_bidi = 2
+    stranger.quic.send_stream_data(4, b"\x00")
+    await stranger.until(lambda: stranger.close)
+    assert stranger.close is not None and stranger.close.error_code == 0x4  # STREAM_LIMIT_ERROR
+    await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_handshake_beyond_any_size_is_refused_before_it_is_buffered(nursery: trio.Nursery) -> None:
     mesh, server = await listening(nursery)
     stranger = Stranger(server, mesh.credentials())

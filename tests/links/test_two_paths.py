@@ -160,11 +160,13 @@ async def test_a_path_that_swallows_everything_is_left_and_later_closed(nursery:
     await a.start(nursery)
     await warm(a, b)
     await use(a, b, "quic")
+    noticed: list[tuple[str, str]] = []
+    a.links.noticed = lambda node, path, why: noticed.append((path, why))
     router.cut = True
     assert await a.ask(b.id, ECHO, b"through") == b"through", "without a retry, over the other one"
     assert (carries(a, b), carries(b, a)) == ("tcp", "tcp")
     assert sum(node.links.statistics().get("paths_stalled", 0) for node in (a, b)) >= 1, "whoever has noticed it first told the other"
-    assert a.of(Rerouted) and b.of(Rerouted)
+    assert a.of(Rerouted) and b.of(Rerouted) and noticed in ([("tcp", "stalled")], [("tcp", "told")])
     await until(lambda: list(mains(a, b)) == list(mains(b, a)) == ["tcp"])
     router.cut = False
     await a.ask(b.id, ECHO)

@@ -8,6 +8,7 @@ import pytest
 from meshos.crypto.signing import Domain
 from meshos.crypto.simulated import SimulatedSigner
 from meshos.errors import Refused
+from meshos.flow_machine import StartFlow
 from meshos.ids import NodeId
 from meshos.presets import FAST, LAN, LOCAL, Timing
 from meshos.protocols.membership import codec
@@ -16,6 +17,7 @@ from meshos.protocols.membership.statements import Kind
 from meshos.protocols.membership.sync import verified
 from meshos.simulations.faults import Drift, swarm
 from meshos.simulations.network import NetworkFaults
+from meshos.simulations.world import SimNode
 from tests.membership.mesh import DOMAIN, Mesh
 
 
@@ -259,3 +261,21 @@ def test_the_same_seed_gives_the_same_run() -> None:
         return [repr(line) for node in mesh.ids for line in mesh.told[node]]
 
     assert story() == story()
+
+
+def test_a_seed_that_is_gone_does_not_keep_a_node_from_its_syncs() -> None:
+    mesh = Mesh(6, timing=LAN, start=False)
+    begun: list[NodeId] = []
+
+    def look(node: SimNode, machine: str, event: object, effects: list[object]) -> None:
+        if node.name == mesh.ids[3] and isinstance(event, StartFlow):
+            begun.append(event.argument.peer)
+
+    mesh.world.observer = look
+    for node in mesh.ids[1:]:  # the first, a seed, never comes
+        mesh.start(node)
+    mesh.run(60)
+    begun.clear()
+    mesh.run(20 * LAN.sync_interval_s)
+    assert mesh.ids[0] in begun, "it goes on asking the seed"
+    assert len([peer for peer in begun if peer != mesh.ids[0]]) >= 10

@@ -116,7 +116,12 @@ def decide(net: Net, parameters: dict[str, int]) -> None:
     """Have three of four change these parameters, and all nodes know it."""
     moved = net.ask("alpha", "POST", "/v1/proposals", {"motion": {"parameters": parameters}})
     assert moved.status in (200, 201), moved
-    where = f"/v1/proposals/{moved.body['id']}"
+    vote_for(net, moved.body["id"])
+
+
+def vote_for(net: Net, proposal: str) -> None:
+    """Have beta and gamma vote for what alpha has moved, and all nodes know that it is carried."""
+    where = f"/v1/proposals/{proposal}"
     for org in ("beta", "gamma"):
         until(lambda org=org: net.ask(org, "GET", where).status == 200)
         assert net.ask(org, "POST", f"{where}/votes", {"choice": "for"}).status == 200

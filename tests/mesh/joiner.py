@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from meshos.node.config import load
@@ -15,8 +15,9 @@ from tests.mesh.testnet import until
 class Joiner:
     """The organisation ``name``, which joins at ``address``. ``within`` are the words that go before each command."""
 
-    def __init__(self, name: str, place: Path, address: str, within: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, place: Path, address: str, within: Sequence[str] = (), options: Sequence[str] = ()) -> None:
         self.name, self.place, self.address = name, place, address
+        self._options = list(options)
         self.child: subprocess.Popen[bytes] | None = None
         self._within = list(within)
         self._clean = {key: value for key, value in os.environ.items() if not key.startswith("MESH_")}
@@ -24,7 +25,7 @@ class Joiner:
     def begin(self) -> dict[str, object]:
         """Give the command; what it says once the node is ready and registered."""
         told, log = self.place.parent / "told.json", self.place.parent / "join.log"
-        words = ["join", self.address, "--org", self.name, "--dir", str(self.place), "--json"]
+        words = ["join", self.address, "--org", self.name, "--dir", str(self.place), *self._options, "--json"]
         with open(told, "wb") as out, open(log, "ab") as err:
             command = [*self._within, sys.executable, "-m", "meshos.node.cli.main", *words]
             self.child = child = subprocess.Popen(command, stdout=out, stderr=err, env=self._clean)
@@ -35,7 +36,15 @@ class Joiner:
             return json.loads(text) if text.endswith("}\n") else None
 
         found: dict[str, object] = until(answer, "it never was ready")
+        assert "ready" in found, (found, log.read_text())
         return found
+
+    def refused(self) -> str:
+        """Give the command, which must say no; what it says."""
+        words = ["join", self.address, "--org", self.name, "--dir", str(self.place)]
+        done = self._run(words, self._clean)
+        assert done.returncode == 4, done
+        return done.stderr
 
     def end(self) -> None:
         """As Ctrl-C does."""
@@ -46,10 +55,17 @@ class Joiner:
 
     def mesh(self, *words: object) -> str:
         """What a command to its own node prints; it must say yes."""
-        env = {"MESH_NODE": f"http://{load(self.place).api}", "MESH_API_KEY": (self.place / "api-key").read_text().strip()}
-        command = [*self._within, sys.executable, "-m", "meshos.node.cli.main", *map(str, words)]
-        done = subprocess.run(
-            command, cwd=self.place.parent, env=self._clean | env, capture_output=True, text=True, timeout=180, check=False
-        )
+        done = self._run(list(map(str, words)), self._clean | self._own())
         assert done.returncode == 0, (words, done)
         return done.stdout
+
+    def status(self) -> str:
+        """What ``mesh status`` prints, which says no where something is wrong with the node."""
+        return self._run(["status"], self._clean | self._own()).stdout
+
+    def _own(self) -> dict[str, str]:
+        return {"MESH_NODE": f"http://{load(self.place).api}", "MESH_API_KEY": (self.place / "api-key").read_text().strip()}
+
+    def _run(self, words: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        command = [*self._within, sys.executable, "-m", "meshos.node.cli.main", *words]
+        return subprocess.run(command, cwd=self.place.parent, env=env, capture_output=True, text=True, timeout=180, check=False)

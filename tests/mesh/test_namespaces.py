@@ -114,6 +114,17 @@ def test_three_machines_join_go_and_come_back(lan: Lan, served: Path, tmp_path: 
         until(lambda: len(alive()) == 3, "who came back is not there")
         joiners[1].mesh("org", "leave", "--dir", str(joiners[1].place), "--yes")
         until(lambda: alive() == ["guest-a-1", "guest-c-1"], "who has left is still a member")
+        joiners[1].end()
+        joiners[1] = Joiner("guest-b", tmp_path / "b" / "again", address, lan.within("b"))
+        assert "[admission-by-vote]" in joiners[1].refused(), "its name is not whose asks first"
+        motion = served / "motion.yaml"
+        motion.write_text(f"admit: {(joiners[1].place / 'application.txt').read_text()}")
+        moved = mesh(lan.within(SERVER), served, "propose", str(motion), "--org", "alpha").strip()
+        for org in ("beta", "gamma"):
+            until(lambda org=org: moved in mesh(lan.within(SERVER), served, "proposals", "-q", "--org", org), f"{org} never heard of it")
+            mesh(lan.within(SERVER), served, "vote", "--proposal", moved, "--choice", "for", "--org", org)
+        assert joiners[1].begin()["ready"] is True
+        until(lambda: len(alive()) == 3, "who was voted for is not there")
     finally:
         for joiner in joiners:
             joiner.end()

@@ -336,8 +336,22 @@ def test_it_does_not_vote_where_people_do_nor_for_a_root_that_is_not_that_of_its
     assert alpha.look() == []
     asks(alpha.ledger, voted=("beta", ALPHA))
     assert alpha.look() == [], "it has voted"
-    asks(alpha.ledger, policy=BY_INVITATION)
+    asks(alpha.ledger, 2, policy=BY_INVITATION)
     assert len(alpha.look()) == 1
+
+
+def test_a_certificate_is_looked_at_once(alpha: Alpha, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(module, "verify_root", lambda certificate, org, public: looked.append(org))
+    for number in range(1, ADMISSIONS + 4):
+        asks(alpha.ledger, number)
+    for _ in range(3):  # there are more of them than it welcomes, so it looks at all of them again
+        alpha.look()
+        alpha.ledger.height += 1
+    assert sorted(looked) == sorted(did(f"stranger{number}") for number in range(1, ADMISSIONS + 4))
+    alpha.ledger.put(MOTIONS, bytes([1]) * 32, None)
+    alpha.look()
+    assert len(alpha.lone.machine._genuine) == ADMISSIONS + 2, "of a motion that has ended nothing is kept"  # type: ignore[attr-defined]
 
 
 def test_what_can_never_be_carried_it_votes_against_and_of_a_former_member_it_says_nothing(alpha: Alpha) -> None:

@@ -19,6 +19,7 @@ from meshos.consensus.pbft.block import (
     decode_certified,
     decode_header,
     header_fields,
+    header_of,
     request_hash,
     requests_root,
 )
@@ -80,6 +81,12 @@ def test_every_field_of_a_header_changes_its_hash() -> None:
 )
 def test_what_is_no_header_is_refused(fields: list[object]) -> None:
     assert refused(decode_header, cbor.encode(fields)) == "header-malformed"
+
+
+@pytest.mark.parametrize("version", [True, None, "1", 1.0, b"1"])
+def test_a_header_whose_version_is_no_number_is_refused(version: object) -> None:
+    fields = [version, *header_fields(block_of(()).header)[1:]]
+    assert refused(header_of, fields) == "header-malformed", "true is equal to 1, and other bytes"
 
 
 def test_a_header_of_another_version_is_refused_by_name() -> None:

@@ -8,7 +8,7 @@ from meshos import cbor
 from meshos.consensus.ledger.accounts import Transfer
 from meshos.effects import Machine, Ok, Outcome
 from meshos.ids import NodeId
-from meshos.node.kernel.assembly import SEND
+from meshos.node.kernel.asking import SEND
 from meshos.node.runtime.recorder.drawing import Drawing
 from meshos.node.runtime.recorder.entries import Entry, Head, decode, parse
 from meshos.node.runtime.recorder.recorder import Recorder

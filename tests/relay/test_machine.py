@@ -17,7 +17,7 @@ from meshos.ids import NodeId, OrgDid, Peer
 from meshos.protocols.relay import limits
 from meshos.protocols.relay.events import MACHINE, Answer, Answered, Came, Carried, EndLeg, Gone, Grant, Join, Seek
 from meshos.protocols.relay.machine import Relay
-from meshos.protocols.relay.policy import USUAL, Bandwidth, Often, Policy
+from meshos.protocols.relay.policy import USUAL, Bandwidth, Policy
 from meshos.protocols.relay.wire import (
     CAST,
     REASONS,
@@ -300,15 +300,6 @@ def test_no_more_than_the_bandwidth_goes_in_all_and_half_of_it_for_one_organisat
         last[org] = at
         assert sum(sent.values()) <= (max(last.values()) + limits.BURST_S) * rate + 1
         assert sent[org] <= (at + limits.BURST_S) * rate / 2 + 1
-
-
-@given(st.lists(st.floats(0, 3), max_size=100))
-def test_nobody_acts_more_often_than_the_burst_and_the_rate_allow(pauses: list[float]) -> None:
-    often, now, taken = Often(4, 2), 0.0, 0
-    for pause in pauses:
-        now += pause
-        taken += often.take(now, A.node)
-        assert taken <= 4 + 2 * now + 1e-6
 
 
 class Anything(RuleBasedStateMachine):

@@ -39,7 +39,7 @@ from meshos.effects import Err, Machine
 from meshos.errors import Refused, Unreachable
 from meshos.flow_machine import Flows
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
-from meshos.node.kernel.assembly import ASK_ORG, ask_org
+from meshos.node.kernel.asking import ASK_ORG, ask_org
 from meshos.simulations.history import History, Linearizable
 from meshos.simulations.linearizability import Operation, check
 from meshos.simulations.org_model import OrgState, Refusal, organisation, settle, timeless

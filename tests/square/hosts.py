@@ -6,9 +6,12 @@ from contextlib import asynccontextmanager
 import trio
 
 from meshos.crypto.keys import SigningKey, node_id
-from meshos.node.runtime.square.asking import Asking, Where, dial
+from meshos.node.runtime.square.asking import Asking, dial
 from meshos.node.runtime.square.host import SquareHost
 from meshos.node.runtime.square.offer import Offer
+from meshos.node.runtime.square.places import Where
+from meshos.node.runtime.square.quic_endpoint import Endpoint
+from meshos.node.runtime.square.quic_muxed import QuicMuxed
 from meshos.node.runtime.square.square import Place, Square
 from meshos.protocols.square import wire
 from meshos.protocols.square.announcements import heads_topic
@@ -65,6 +68,19 @@ def host(of: Square) -> SquareHost:
     """The host of a square that somebody has knocked at."""
     assert of._open is not None and of._open.host is not None
     return of._open.host
+
+
+def endpoint(of: Square) -> Endpoint:
+    """Its QUIC, once somebody has knocked."""
+    found = host(of).endpoint
+    assert found is not None
+    return found
+
+
+def only_quic(of: Square) -> QuicMuxed:
+    """The one connection that there is over QUIC."""
+    (muxed,) = set(endpoint(of).connections._by_id.values())
+    return muxed
 
 
 async def ended(of: Square, name: str, times: int = 1) -> None:

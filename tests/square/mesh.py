@@ -53,6 +53,20 @@ class Mesh:
     known: Known
     chain: Chain
     store: Memory
+    ledger: Ledger
+
+    def grow(self) -> None:
+        """One more block."""
+        _lay_block(self.store, self.chain, tree.root(self.store))
+        self.ledger.height = self.chain.height
+
+
+def _lay_block(store: Memory, chain: Chain, root: bytes) -> None:
+    signed = chain.signed(replace(chain.header(root), requests_root=requests_root([])))
+    certified = Certified(Block(signed.header, ()), signed.certificate)
+    head = HeadRecord(signed.header.height, signed.header.hash, 0, 0, root, 1, 1, chain.validators, None)
+    store.lay([Put(HEAD, encode_head(head)), Put(block_key(head.height), certified.encoded)])
+    store.change({b"other": b"what block %d wrote" % head.height})
 
 
 def mesh(*sets: str, genesis: Genesis = GENESIS, blocks: bool = True) -> Mesh:
@@ -63,13 +77,10 @@ def mesh(*sets: str, genesis: Genesis = GENESIS, blocks: bool = True) -> Mesh:
         chain.hand_over(list(names))
     if blocks:
         store.lay([Put(epoch_key(step.validators.epoch), cbor.encode(step_fields(step))) for step in chain.steps])
-        signed = chain.signed(replace(chain.header(root), requests_root=requests_root([])))
-        certified = Certified(Block(signed.header, ()), signed.certificate)
-        head = HeadRecord(signed.header.height, signed.header.hash, 0, 0, root, 1, 1, chain.validators, None)
-        store.lay([Put(HEAD, encode_head(head)), Put(block_key(head.height), certified.encoded)])
-        store.change({b"other": b"what the newest block wrote"})
-    known = Known(ME, "0.1.0", genesis, to_json(genesis), store, Ledger(store, chain.height, 0), lambda: ("/ip4/192.0.2.1/tcp/8401",))
-    return Mesh(known, chain, store)
+        _lay_block(store, chain, root)
+    ledger = Ledger(store, chain.height, 0)
+    known = Known(ME, "0.1.0", genesis, to_json(genesis), store, ledger, lambda: ("/ip4/192.0.2.1/tcp/8401",))
+    return Mesh(known, chain, store, ledger)
 
 
 def reading(known: Known) -> list[Protocol]:

@@ -20,14 +20,15 @@ from meshos.consensus.ledger import light_client
 from meshos.crypto import base58
 from meshos.crypto.signing import Ed25519Verifier
 from meshos.errors import MeshError, Refused
-from meshos.node.runtime.square import announcing
+from meshos.node.runtime.square import announcing, limits
+from meshos.node.runtime.square.upgrade import identity
 from meshos.protocols.square import announcements, wire
-from meshos.protocols.square.knowledge import head_of
 from tests.square import hosts
 from tests.square.hosts import HEADS, ROUTES, empty, ended, host, opened, still_serves, stranger
-from tests.square.mesh import GENESIS, ME, mesh
+from tests.square.mesh import GENESIS, ME, MESH_KNOWN, answering, mesh
 
 MESHSUB = "/meshsub/1.1.0"
+SQUARE = answering(MESH_KNOWN)
 SUBSCRIBE = wire.frame(RPC(subscriptions=[RPC.SubOpts(subscribe=True, topicid=HEADS)]).SerializeToString())
 
 
@@ -123,6 +124,75 @@ async def test_there_is_room_for_so_many_listeners(nursery: trio.Nursery, monkey
         assert host(of).statistics()["listeners"] == 1
 
 
+async def test_a_peer_has_two_places_and_no_more(nursery: trio.Nursery) -> None:
+    of = await opened(nursery)
+    async with stranger(of) as client:
+        for _ in range(announcing.LISTENERS_A_PEER + 1):
+            await speaks(client)
+        await ended(of, "busy")
+        assert host(of).statistics()["listeners"] == announcing.LISTENERS_A_PEER
+    await empty(of)
+
+
+async def test_an_address_has_a_part_of_the_places_however_many_peers_it_is(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcing, "LISTENERS_AN_ADDRESS", 3)
+    of = await opened(nursery)
+    async with stranger(of) as first, stranger(of) as second:
+        for client in (first, second, first, second):
+            await speaks(client)
+        await ended(of, "busy")
+        assert host(of).statistics()["listeners"] == 3
+    await empty(of)
+
+
+async def test_who_listens_for_nothing_is_not_kept(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = await opened(nursery)
+    async with stranger(of) as client:
+        await (await speaks(client)).write(SUBSCRIBE)
+        monkeypatch.setattr(limits, "STREAM_IDLE_S", 0.3)
+        await speaks(client)
+        await until(lambda: host(of).statistics()["listeners"] == 2)
+        await until(lambda: host(of).statistics()["listeners"] == 1)
+        await trio.sleep(0.4)
+        assert host(of).statistics()["listeners"] == 1, "who listens for something is"
+    await empty(of)
+
+
+async def until(condition: Any) -> None:
+    with trio.fail_after(10):
+        while not condition():
+            await trio.sleep(0.01)
+
+
+async def test_it_is_looked_for_news_as_often_however_many_come(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcing, "ANNOUNCE_S", 600.0)
+    of = await opened(nursery)
+    async with stranger(of) as client:
+        await client.open("/ipfs/ping/1.0.0")
+        announcer: Any = next(work for work in host(of).background).__self__  # type: ignore[attr-defined]
+        looked = 0
+
+        def look() -> dict[str, bytes]:
+            nonlocal looked
+            looked += 1
+            return {HEADS: b"first"}
+
+        announcer._news = look
+        for number in range(6):
+            stream = await speaks(client)
+            await stream.write(SUBSCRIBE)
+            await until(lambda number=number: announcer.announced == 1 and any(one.topics for one in announcer._listeners))
+            await stream.reset()
+            await until(lambda: not announcer._listeners)
+        assert looked == 1
+
+
+def test_the_numbers_of_announcements_begin_anywhere_and_tell_nothing_of_a_key() -> None:
+    own = identity(bytes(32))
+    first, second = (announcing.Announcer(own, SQUARE, dict, lambda peer: False)._sequence >> 24 for _ in range(2))
+    assert first != second and int.from_bytes(own.noise.noise_privkey.to_bytes()[:4], "big") not in (first, second)
+
+
 async def test_who_does_not_take_announcements_misses_them_and_holds_nobody_up(nursery: trio.Nursery, news: dict[str, bytes]) -> None:
     of = await opened(nursery)
     async with stranger(of) as client:
@@ -139,7 +209,7 @@ async def test_who_does_not_take_announcements_misses_them_and_holds_nobody_up(n
 
 
 def test_an_announced_head_proves_itself() -> None:
-    head = head_of(mesh().store)
+    head = mesh().known.head()
     assert head is not None
     said = announcements.read_head_announcement(announcements.of_head(head))
     light_client.check(light_client.begin(GENESIS), said, Ed25519Verifier())

@@ -54,6 +54,7 @@ def test_a_mesh_without_a_block_is_described_from_its_genesis() -> None:
 
 def test_the_genesis_comes_in_pieces_and_must_have_its_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "GENESIS_PIECE_BYTES", 1000)
+    monkeypatch.setattr(describe, "LEAST_PIECE_BYTES", 1000)
     fetch = describe.GenesisFetch(GENESIS.hash)
     pieces = 0
     while not fetch.done:
@@ -73,19 +74,23 @@ def test_a_forged_genesis_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, {}, {"bytes": b"", "size": 10}, {"bytes": b"x", "size": 0}, {"bytes": b"xx", "size": 1}, {"bytes": b"x", "size": 1 << 40}],
+    [
+        *(None, {}, {"bytes": b"", "size": 10}, {"bytes": b"x", "size": 0}, {"bytes": b"xx", "size": 1}, {"bytes": b"x", "size": 1 << 40}),
+        *({"bytes": b"x", "size": 2}, {"bytes": bytes(describe.LEAST_PIECE_BYTES - 1), "size": 1 << 20}),
+    ],
 )
-def test_a_genesis_that_is_too_large_or_never_ends_is_refused(value: Value) -> None:
+def test_a_genesis_that_is_too_large_or_hardly_goes_on_is_refused(value: Value) -> None:
     with pytest.raises(Refused) as caught:
         describe.GenesisFetch(GENESIS.hash).take(value)
     assert caught.value.name == "square-bad-answer"
 
 
 def test_a_genesis_that_changes_its_size_is_refused() -> None:
-    fetch = describe.GenesisFetch(GENESIS.hash)
-    fetch.take({"bytes": b"x", "size": 10})
+    fetch, size = describe.GenesisFetch(GENESIS.hash), 3 * describe.LEAST_PIECE_BYTES
+    piece = bytes(describe.LEAST_PIECE_BYTES)
+    fetch.take({"bytes": piece, "size": size})
     with pytest.raises(Refused):
-        fetch.take({"bytes": b"x", "size": 11})
+        fetch.take({"bytes": piece, "size": size + 1})
 
 
 GOOD = dict(ask(describe.NAME, describe.request()))  # type: ignore[arg-type]
@@ -148,6 +153,17 @@ def test_headers_of_another_mesh_are_refused() -> None:
     with pytest.raises(Refused) as caught:
         follow(mesh("abcde", genesis=founded(TEMPLATE, ["a", "b", "c", "mallory"])))
     assert caught.value.name in ("broken-chain", "bad-signature", "unknown-validator")
+
+
+def test_a_certificate_that_was_not_checked_is_not_given_back() -> None:
+    """The newest header ended an epoch: it is checked as such, and a node could add any certificate to it."""
+    last = PAGE.steps[-1]
+    thin = replace(last.certificate, signatures=last.certificate.signatures[:1])
+    page = headers.Page(PAGE.steps, False, light_client.Signed(last.header, thin))
+    trusted, head = headers.follow(light_client.begin(GENESIS), page, VERIFIER)
+    assert head == light_client.Signed(last.header, last.certificate)
+    _, again = headers.follow(trusted, replace(page, steps=()), VERIFIER)
+    assert again == head
 
 
 def forged(page: headers.Page) -> dict[str, headers.Page]:

@@ -1,11 +1,10 @@
 """Strangers cost what they are allowed to cost: each peer, each address, and all of them together."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from meshos.errors import Refused
-from meshos.protocols.square.budget import Budget, Rate, Rates, block_of
+from meshos.protocols.square.budget import Budget, Rate, Rates
 
 RATES = Rates(peer=Rate(5, 10), address=Rate(10, 30), all=Rate(20, 60))
 
@@ -41,19 +40,20 @@ def test_a_network_of_64_bits_is_one_address() -> None:
     assert takes(budget, 0.0, address="2001:db8:0:1::1", peer="another")
 
 
-@pytest.mark.parametrize(
-    ("address", "block"),
-    [("192.0.2.1", "192.0.2.1"), ("::ffff:192.0.2.1", "192.0.2.1"), ("fe80::1%eth0", "fe80::/64"), ("what", "unknown")],
-)
-def test_whose_count_an_address_is_on(address: str, block: str) -> None:
-    assert block_of(address) == block
-
-
 def test_a_refusal_costs_nothing() -> None:
     budget = Budget(RATES)
     assert takes(budget, 0.0, 10)
     assert not any(takes(budget, 0.0) for _ in range(100))
     assert takes(budget, 0.2), "a fifth of a second brings one token, whatever was refused meanwhile"
+
+
+def test_what_is_known_later_is_a_debt_of_who_caused_it_and_of_all() -> None:
+    budget = Budget(RATES)
+    assert takes(budget, 0.0, 1)
+    budget.spend(0.0, 19, address="192.0.2.1", peer="p")
+    assert not takes(budget, 1.0) and not takes(budget, 2.0), "the peer owes ten tokens, and gains five a second"
+    assert takes(budget, 2.3)
+    assert sum(takes(budget, 2.3, address="192.0.2.2", peer=f"q{number}") for number in range(100)) == 30, "others are served"
 
 
 def test_the_tables_do_not_grow_and_who_is_forgotten_is_still_bound_by_the_rest() -> None:

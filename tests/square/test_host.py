@@ -1,5 +1,8 @@
 """The square on a real socket: who is let in, who is refused, and that nothing of anybody stays."""
 
+import gc
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +12,7 @@ import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
+from libp2p.identity.identify.pb.identify_pb2 import Identify
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
 from libp2p.security.secio import transport as secio
@@ -18,11 +22,17 @@ from libp2p.stream_muxer.mplex.mplex import MPLEX_PROTOCOL_ID, Mplex
 from multiaddr import Multiaddr
 
 from meshos.errors import MeshError, Refused, Unreachable
-from meshos.node.runtime.square.asking import Where, dial, where
+from meshos.node.runtime.square import following, opening, serving
+from meshos.node.runtime.square.asking import dial
 from meshos.node.runtime.square.following import Follower, describe_mesh
+from meshos.node.runtime.square.places import Where, where
 from meshos.node.runtime.square.square import Square
+from meshos.node.runtime.square.streams import Stream
 from meshos.protocols.square import describe, wire
-from tests.square.hosts import ECHO, empty, host, opened, port, still_serves, stranger
+from meshos.protocols.square import limits as protocol_limits
+from meshos.protocols.square.answering import Asker
+from meshos.protocols.square.budget import Rate, Rates
+from tests.square.hosts import ECHO, empty, host, opened, port, square, still_serves, stranger
 from tests.square.mesh import ACCOUNT, DID, GENESIS, ME
 
 ASK = wire.encode_request({"n": 1})
@@ -37,6 +47,22 @@ async def test_a_stranger_who_knows_the_genesis_hash_alone_proves_what_the_ledge
         assert (await client.resolve(DID))[0]["id"] == DID
 
 
+async def test_who_needs_more_than_is_told_at_once_asks_again(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol_limits, "GENESIS_PIECE_BYTES", 300)
+    monkeypatch.setattr(describe, "LEAST_PIECE_BYTES", 1)
+    monkeypatch.setattr(following, "PAUSE_S", 0.1)
+    of = await opened(nursery, square(Rates(Rate(40, 20), Rate(1_000, 1_000), Rate(1_000, 1_000))))
+    async with stranger(of) as asking:
+        assert (await Follower.begin(asking, GENESIS.hash)).head is not None
+    assert of._answering.refused["square-rate"] > 0
+
+
+async def test_streams_that_are_opened_at_once_are_different_ones(nursery: trio.Nursery, quic: bool) -> None:
+    async with stranger(await opened(nursery), quic=quic) as asking:
+        streams: list[Any] = [await asking._muxed.open_stream() for _ in range(3)]
+        assert len({one.number if quic else one.stream_id for one in streams}) == 3
+
+
 async def test_a_square_of_another_mesh_is_refused(nursery: trio.Nursery) -> None:
     async with stranger(await opened(nursery)) as asking:
         with pytest.raises(Refused) as caught:
@@ -49,6 +75,47 @@ async def test_libp2p_is_loaded_for_the_first_stranger_only(nursery: trio.Nurser
     assert of._open is not None and of._open.host is None and of.visitors == 0
     await still_serves(of)
     assert of._open.host is not None
+
+
+def test_where_a_square_is_said_to_be_is_read_without_libp2p() -> None:
+    """A mistyped address costs no second of loading."""
+    read = "import sys; from meshos.node.runtime.square.places import where; where('192.0.2.1:1'); print('libp2p' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_what_libp2p_brings_is_frozen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    did: list[str] = []
+    monkeypatch.setattr(gc, "collect", lambda: did.append("collect"))
+    monkeypatch.setattr(gc, "freeze", lambda: did.append("freeze"))
+    monkeypatch.delitem(sys.modules, opening.__name__)
+    of = square()
+    for _ in range(3):
+        assert of._load().__name__ == opening.__name__
+    assert did == ["collect", "freeze"]
+
+
+async def test_identify_tells_a_visitor_of_this_network_where_it_was_seen(nursery: trio.Nursery) -> None:
+    """Its address has a zone, which is a name of this machine's own."""
+    of = await opened(nursery)
+    await still_serves(of)
+
+    class Written:
+        """A stream that is written to."""
+
+        def __init__(self) -> None:
+            self.data = b""
+
+        async def write(self, data: bytes) -> None:
+            self.data += data
+
+    written: Any = Written()
+    identify = host(of).handlers[serving.IDENTIFY]
+    await identify(Stream(written), Asker("12D3KooWStranger", "fe80::1%eth0"))
+    length = wire.length_of(written.data[:4], 4096)
+    assert length is not None
+    said = Identify.FromString(written.data[length.size :])
+    assert str(Multiaddr(said.observed_addr)) == "/ip6/fe80::1/tcp/0"
 
 
 async def test_requests_follow_one_another_on_a_stream(nursery: trio.Nursery, quic: bool) -> None:

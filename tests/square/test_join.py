@@ -81,10 +81,6 @@ GOOD: dict[str, object] = {"policy": "open", "state": "member", "motion": None, 
         {"policy": "closed"},
         {"state": "king"},
         {"motion": "m"},
-        {"seeds": [[NODE, "a:1"]]},
-        {"seeds": [["12D3", "a:1", "b:2"]]},
-        {"seeds": [[NODE, "a:1", "b" * 200]]},
-        {"seeds": [[NODE, "a:1\n", "b:2"]]},
         {"seeds": [[NODE, "a:1", "b:2"]] * 17},
         {"seeds": {}},
     ],
@@ -94,6 +90,12 @@ def test_an_answer_is_read_or_refused(change: dict[str, object]) -> None:
     with pytest.raises(Refused) as caught:
         join.read_standing({**GOOD, **change})  # type: ignore[dict-item]
     assert caught.value.name == "square-bad-answer"
+
+
+@pytest.mark.parametrize("row", [[NODE, "a:1"], ["12D3", "a:1", "b:2"], [NODE, "a:1", "b" * 200], [NODE, "a:1\n", "b:2"], 7, {}])
+def test_what_is_no_seed_is_passed_over(row: cbor.Value) -> None:
+    answer = {**GOOD, "seeds": [row, [NODE, "a:1", "b:2"]]}
+    assert join.read_standing(answer).seeds == (SeedEntry(NODE, "a:1", "b:2"),)  # type: ignore[arg-type]
 
 
 values = st.recursive(

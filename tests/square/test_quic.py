@@ -10,11 +10,13 @@ from libp2p.crypto.keys import KeyPair
 from meshos.errors import MeshError
 from meshos.node.runtime.square import asking, limits
 from meshos.node.runtime.square.quic_core import Core, configuration
+from meshos.node.runtime.square.quic_muxed import QuicMuxed
 from meshos.node.runtime.square.square import Square
 from meshos.protocols.square import wire
 from meshos.protocols.square.answering import Asker, Protocol
 from meshos.protocols.square.budget import Rate, Rates
-from tests.square.hosts import ECHO, echo, empty, ended, host, opened, port, square, still_serves, stranger
+from tests.links.quic_stranger import ByHand
+from tests.square.hosts import ECHO, echo, empty, ended, host, only_quic, opened, port, square, still_serves, stranger
 from tests.square.mesh import MESH_KNOWN, answering
 
 ASK = wire.encode_request({"n": 1})
@@ -32,11 +34,13 @@ async def udp(of: Square) -> trio.socket.SocketType:
 )
 async def test_datagrams_that_begin_nothing_are_dropped(said: bytes, nursery: trio.Nursery) -> None:
     of = await opened(nursery)
+    await still_serves(of, quic=True)
     raw = await udp(of)
-    await raw.send(said)
+    for _ in range(3):
+        await raw.send(said)
+    await still_serves(of, quic=True)  # the socket gives its datagrams in their order, so those were read before
     raw.close()
-    await still_serves(of)
-    assert host(of).statistics()["came"] == 1
+    assert host(of).statistics()["came"] == 2 and of.statistics()["restarts"] == 0
 
 
 async def test_a_connection_is_begun_only_by_who_can_be_reached_at_its_address(nursery: trio.Nursery) -> None:
@@ -107,14 +111,46 @@ async def test_who_sends_without_being_read_is_cut_off(nursery: trio.Nursery, mo
             stream = await asking.open("/test/slow/1")
             await stream.write(wire.frame(ASK))
             core: Any = asking._muxed.core  # type: ignore[union-attr]
-            for limit in (core._remote_max_data, core._remote_max_stream_data_bidi_remote):
-                assert limit > 0
             core._remote_max_data = 1 << 40  # a peer that ignores the window it was given
             core._streams[stream._muxed.number].max_stream_data_remote = 1 << 40  # type: ignore[attr-defined]
             await stream.write(bytes(4 << 20))
             await asking.ask(ECHO, ASK)
     await empty(of)
-    await still_serves(of)
+    assert not host(of).table.ended["square-flood"], "aioquic itself has ended it, by FLOW_CONTROL_ERROR"
+    await still_serves(of, quic=True)
+
+
+async def test_who_is_within_its_windows_and_beyond_our_backlog_is_cut_off(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The windows of all streams together are larger than what is kept of one connection."""
+    slow = Protocol("/test/slow/1", 1, _never, timeout_s=60)
+    of = await opened(nursery, square(answers=answering(MESH_KNOWN, [slow, Protocol(ECHO, 1, echo)])))
+    with pytest.raises(MeshError):
+        async with stranger(of, quic=True) as asking:
+            monkeypatch.setattr(limits, "BACKLOG_BYTES", 128 * limits.KIB)
+            for _ in range(4):
+                stream = await asking.open("/test/slow/1")
+                await stream.write(wire.frame(ASK) + bytes(60 * limits.KIB))
+            await asking.ask(ECHO, ASK)
+    await ended(of, "square-flood")
+    await empty(of)
+    await still_serves(of, quic=True)
+
+
+async def test_who_opens_more_streams_at_once_than_are_taken_is_cut_off(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = await opened(nursery)
+    await still_serves(of, quic=True)
+    await empty(of)
+    monkeypatch.setattr(limits, "STREAMS", 4)  # of the list of those that wait; the configured limit of QUIC is that of before
+    monkeypatch.setattr(QuicMuxed, "accept_stream", lambda self: trio.sleep_forever())
+    somebody = ByHand(Core(configuration(create_new_key_pair(), client=True)), port(of))
+    await somebody.until(lambda: somebody.quic._handshake_confirmed)
+    only_quic(of).core._local_max_streams_bidi.value = 32
+    somebody.quic._remote_max_streams_bidi = 32
+    for _ in range(6):
+        somebody.quic.send_stream_data(somebody.quic.get_next_available_stream_id(), b"x")
+    await somebody.send()
+    await ended(of, "square-flood")
+    await empty(of)
 
 
 async def _never(fields: wire.Fields, asker: Asker) -> object:

@@ -12,12 +12,11 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 
 from meshos.node.runtime.quic.limits import CRYPTO_BYTES, DATAGRAM_BYTES, DATAGRAMS, FRAMES
 from meshos.node.runtime.square import limits
-from meshos.node.runtime.square.quic import Endpoint
 from meshos.node.runtime.square.quic_core import Core, configuration
 from meshos.node.runtime.square.square import Square
 from meshos.protocols.square import wire
 from tests.links.quic_stranger import ByHand, crypto
-from tests.square.hosts import ECHO, empty, ended, host, opened, port, still_serves, stranger
+from tests.square.hosts import ECHO, empty, ended, endpoint, host, only_quic, opened, port, still_serves, stranger
 
 ASK = wire.encode_request({"n": 1})
 PING = b"\x01"
@@ -49,17 +48,11 @@ async def until(condition: Callable[[], object]) -> None:
             await trio.sleep(0.01)
 
 
-def endpoint(of: Square) -> Endpoint:
-    found = host(of).endpoint
-    assert found is not None
-    return found
-
-
 async def test_an_id_that_a_peer_retires_is_forgotten(nursery: trio.Nursery) -> None:
     """Each one retired brings a new one (RFC 9000, section 5.1.1)."""
     of = await opened(nursery)
     somebody = await known(of)
-    (muxed,) = set(endpoint(of).connections._by_id.values())
+    muxed = only_quic(of)
     for first in range(1, limits.IDS_RETIRED, 16):
         await somebody.raw(retires(first, 16))
     await until(lambda: muxed.core._host_cid_seq > limits.IDS_RETIRED)
@@ -92,7 +85,7 @@ async def test_frames_that_are_many_are_paid_for(nursery: trio.Nursery, monkeypa
     monkeypatch.setattr(limits, "PACKETS_SAVED", 200)
     of = await opened(nursery)
     somebody = await known(of)
-    (muxed,) = set(endpoint(of).connections._by_id.values())
+    muxed = only_quic(of)
     began = somebody.quic._packet_number
     for _ in range(30):  # some 30 packets' worth each
         await somebody.raw(PING * 240)
@@ -160,12 +153,14 @@ async def test_who_does_not_want_the_answer_costs_no_line_in_the_log(nursery: tr
     assert not host(of).table.ended["internal"] and not [one for one in caplog.records if one.name == "meshos.square"]
 
 
-async def test_a_flood_of_garbage_silences_nobody(nursery: trio.Nursery) -> None:
+async def test_a_flood_of_garbage_silences_nobody(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ALL_PACKETS_A_SECOND", 400)
+    monkeypatch.setattr(limits, "ALL_PACKETS_SAVED", 800)
     of = await opened(nursery)
     async with stranger(of, quic=True) as asking:
         await asking.ask(ECHO, ASK)
         with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as noisy:
-            for number in range(3 * limits.ALL_PACKETS_SAVED):
+            for number in range(1_500):  # as five packets each they would be a debt of 16 s
                 await noisy.sendto(b"\xc0\x00\x00\x00\x01\x08" + bytes(1_194), ("127.0.0.1", port(of)))
                 if number % 32 == 0:
                     await trio.sleep(0)
@@ -183,9 +178,47 @@ async def test_garbage_takes_nothing_from_who_is_known(nursery: trio.Nursery, mo
             for _ in range(400):
                 await noisy.sendto(b"\xc0\x00\x00\x00\x01\x08" + bytes(1_194), ("127.0.0.1", port(of)))
                 await trio.sleep(0)
-        await until(lambda: not endpoint(of).unknown.allows(trio.current_time(), 1))
+        await until(lambda: not endpoint(of).unknown.take(trio.current_time()))
         with trio.fail_after(3):
             assert await asking.ask(ECHO, ASK)
+
+
+async def test_who_floods_on_a_connection_of_its_own_takes_nothing_from_the_others(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, most in (("PACKETS", 100), ("ADDRESS_PACKETS", 1_000), ("ALL_PACKETS", 400)):
+        monkeypatch.setattr(limits, f"{name}_A_SECOND", 1e-6)
+        monkeypatch.setattr(limits, f"{name}_SAVED", most)
+    of = await opened(nursery)
+    noisy = await known(of)
+    muxed = only_quic(of)
+    for _ in range(600):
+        await noisy.raw(PING)
+        await trio.sleep(0)
+    await until(lambda: not muxed.meters[0].take(trio.current_time(), 2))
+    with trio.fail_after(5):
+        await still_serves(of, quic=True)
+
+
+async def test_an_address_has_a_part_of_the_packets_however_many_connections_it_has(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, most in (("PACKETS", 200), ("ADDRESS_PACKETS", 300), ("ALL_PACKETS", 700)):
+        monkeypatch.setattr(limits, f"{name}_A_SECOND", 1e-6)
+        monkeypatch.setattr(limits, f"{name}_SAVED", most)
+    of = await opened(nursery)
+    several = [by_hand(of) for _ in range(4)]
+    for somebody in several:
+        await somebody.socket.bind(("127.0.0.2", 0))
+        await somebody.until(lambda somebody=somebody: somebody.quic._handshake_confirmed)
+    for _ in range(200):
+        for somebody in several:
+            await somebody.raw(PING)
+            await trio.sleep(0)
+    muxed = next(iter(endpoint(of).connections._by_id.values()))
+    await until(lambda: not muxed.meters[1].take(trio.current_time(), 2))
+    with trio.fail_after(5):
+        await still_serves(of, quic=True)
 
 
 async def test_a_packet_full_of_frames_is_not_a_handshake(nursery: trio.Nursery) -> None:
@@ -221,7 +254,7 @@ async def test_a_packet_full_of_frames_ends_the_connection_of_who_is_known_too(n
 async def test_a_datagram_larger_than_any_path_is_not_looked_at(nursery: trio.Nursery) -> None:
     of = await opened(nursery)
     somebody = await known(of)
-    (muxed,) = set(endpoint(of).connections._by_id.values())
+    muxed = only_quic(of)
     number = muxed.core._spaces[Epoch.ONE_RTT].largest_received_packet
     await somebody.raw(PING + bytes(DATAGRAM_BYTES), largest=2 * DATAGRAM_BYTES)
     await somebody.raw(PING)

@@ -1,5 +1,8 @@
 """Kademlia in the mesh's own name: the nearest nodes of the mesh are told, and nothing of a stranger is kept."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import trio
 from hypothesis import given
@@ -12,8 +15,9 @@ from meshos.crypto import base58
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.ids import NodeId
 from meshos.node.runtime.square import routing
+from meshos.node.strangers import MeshRoutes, meeting_points
 from meshos.protocols.square import wire
-from meshos.protocols.square.routes import NEAREST, note_of, place, read_note, routes_of
+from meshos.protocols.square.routes import NEAREST, TOPIC, node_at, note_of, place, read_note, routes_of
 from tests.square.hosts import ROUTES, empty, ended, opened, still_serves, stranger
 from tests.square.mesh import GENESIS, ME
 
@@ -139,6 +143,49 @@ def _found(places: list[str], *, others: bool = False) -> bytes:
     known = [(route.node, note_of(route.addresses)) for route in ROUTES.nearest(b"k", 3)] if others else []
     request = Message(type=Message.FIND_NODE, key=b"k").SerializeToString()
     return routing.answer(request, routes_of([(ME.node, cbor.encode(places)), *known]))
+
+
+# -- meeting points of the genesis ---------------------------------------------------------------------------------------
+
+MEETING = [f"/ip4/198.51.100.{place}/tcp/8401/p2p/{route.node}" for place, route in enumerate(ROUTES.nearest(b"any", 3))]
+
+
+def test_while_few_nodes_are_known_those_that_the_genesis_names_are_told() -> None:
+    found = routes_of([(ME.node, note_of(["/ip4/192.0.2.1/tcp/8401"]))], [*MEETING, MEETING[0].replace("tcp/8401", "udp/8401/quic-v1")])
+    assert len(found) == 4
+    asked = Message(type=Message.FIND_NODE, key=base58.decode(node_at(MEETING[0]))).SerializeToString()
+    first = Message.FromString(routing.answer(asked, found)).closerPeers[0]
+    assert [str(Multiaddr(address)) for address in first.addrs] == ["/ip4/198.51.100.0/tcp/8401", "/ip4/198.51.100.0/udp/8401/quic-v1"]
+
+
+def test_a_node_is_where_it_says_itself_and_not_where_the_genesis_has_it() -> None:
+    node = node_at(MEETING[0])
+    (route,) = routes_of([(node, note_of(["/ip4/192.0.2.9/tcp/8401"]))], MEETING[:1]).nearest(b"any")
+    assert route.addresses == ("/ip4/192.0.2.9/tcp/8401",)
+
+
+def test_where_enough_nodes_are_known_the_genesis_names_none() -> None:
+    notes = [(route.node, note_of(route.addresses)) for route in ROUTES.nearest(b"other", NEAREST + 3)]
+    here = {node for node, _ in notes}
+    found = routes_of(notes, [address for address in MEETING if node_at(address) not in here])
+    assert {route.node for route in found.nearest(b"x", 100)} == here
+
+
+async def test_a_meeting_point_that_is_known_to_be_gone_is_not_told() -> None:
+    first, second, third = map(node_at, MEETING)
+    members: list[Any] = [
+        SimpleNamespace(node_id=ME.node, routable=False, notes=()),
+        SimpleNamespace(node_id=first, routable=False, notes=()),
+        SimpleNamespace(node_id=second, routable=True, notes=((TOPIC, note_of(["/ip4/192.0.2.9/tcp/8401"])),)),
+    ]
+    told = {route.node: route.addresses for route in MeshRoutes(lambda: members, ME.node, MEETING)().nearest(b"any")}
+    assert told == {second: ("/ip4/192.0.2.9/tcp/8401",), third: ("/ip4/198.51.100.2/tcp/8401",)}
+
+
+def test_a_meeting_point_on_its_own_machine_is_told_to_nobody_elsewhere() -> None:
+    testnet = ["/ip4/127.0.0.1/tcp/8401", "/ip6/::1/tcp/8401", "/dns/localhost/tcp/8401", "/ip4/192.0.2.1/tcp/8401", "/dns/a.example/tcp/1"]
+    assert meeting_points(testnet, "127.0.0.1") == tuple(testnet)
+    assert meeting_points(testnet, "192.0.2.9") == tuple(testnet[3:])
 
 
 def test_a_node_without_an_ed25519_id_is_passed_over() -> None:

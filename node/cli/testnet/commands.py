@@ -122,12 +122,13 @@ def serve(
     Nodes that run on another address are restarted, with their data. The APIs stay on loopback. A testnet admits everybody who asks, so do
     this in a network that you know. `--host 127.0.0.1` takes it back.
     """
-    from meshos.node.cli.own_address import read_ip, towards
+    from meshos.node.cli.own_address import check_own, read_ip, towards
     from meshos.node.cli.testnet import serving, starting
 
     target = folder_of(context, directory)
     address = towards() if host is None else read_ip(host)
     if not serving.is_at(record.load(target), address):
+        check_own(address)
         _down(target, quiet=True)
     with progress() as shown, record.changing(target) as testnet:
         if not serving.is_at(testnet, address):

@@ -37,5 +37,5 @@ def is_at(testnet: Testnet, host: str) -> bool:
 
 def invitation(testnet: Testnet) -> str:
     """What somebody on another machine types."""
-    digits = folder.read_genesis(Path(testnet.genesis)).hash.hex()[:16]
+    digits = folder.read_genesis(Path(testnet.genesis)).hash.hex()[:32]
     return f"mesh join {testnet.nodes[0].p2p[0]} --genesis-hash {digits} --org NAME"

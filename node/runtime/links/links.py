@@ -43,7 +43,7 @@ from meshos.node.runtime.links.limits import (
 from meshos.node.runtime.links.link_state import LinkState, state_of
 from meshos.node.runtime.links.mailbox import Deliver, Mailbox
 from meshos.node.runtime.links.path import RELAY, Connection, Path
-from meshos.node.runtime.links.peer_links import BULK, PeerLinks, link_down
+from meshos.node.runtime.links.peer_links import BULK, Noticed, PeerLinks, cut_off, link_down
 from meshos.node.runtime.links.racing import first_of
 from meshos.node.runtime.links.splicing import Splicing
 from meshos.node.runtime.links.standby import Standby
@@ -65,6 +65,7 @@ class Links:
         self.me = me
         self.cut: frozenset[NodeId] = frozenset()
         self.splicing: Splicing | None = None
+        self.noticed: Noticed = lambda node, path, why: None
         self._mesh = mesh
         self._boot = os.urandom(16)
         self._paths = paths
@@ -130,9 +131,14 @@ class Links:
         self.cut = cut
         for node in sorted(cut & self._peers.keys()):
             for channel in list(self._peers[node].channels):
-                channel.end(_cut_off(node))
+                channel.end(cut_off(node))
         if self.splicing is not None:
             self.splicing.cut(cut)
+
+    def renew(self) -> None:
+        """End every connection: this machine has slept, and what is still wanted is opened again."""
+        for channel in self._channels():
+            channel.end(Unreachable("link-silent", "this machine was asleep"))
 
     def recheck(self, orgs: Container[OrgDid] | None = None) -> None:
         """Let every peer (of ``orgs``) prove again that it may be here, after certificates, roots or revocations have changed."""
@@ -306,7 +312,7 @@ class Links:
         first: MeshError | None = None
         for path in (self._by_name[name] for name in names):
             if to in self.cut:
-                raise _cut_off(to)
+                raise cut_off(to)
             self._connections += 1
             connected = False
             try:
@@ -369,7 +375,7 @@ class Links:
         """The hellos are exchanged: from now on ``channel`` is one of its peer's."""
         node = channel.peer.node
         if node in self.cut:
-            channel.end(_cut_off(node))
+            channel.end(cut_off(node))
         peer = self._peer_of(node)
         peer.join(channel)
         return peer
@@ -419,6 +425,11 @@ class Links:
             self.send(bulk, "bulk", message)
         else:
             self._send_when_open(peer, message)
+
+    def moved(self, peer: PeerLinks) -> None:
+        """See ``peer_links.Ports``."""
+        assert peer.choice.current is not None
+        self.noticed(peer.node, peer.choice.current, peer.choice.why)
 
     def look_soon(self) -> None:
         """See ``peer_links.Ports``."""
@@ -475,7 +486,3 @@ class Links:
         if not peer.dialling_bulk:
             peer.dialling_bulk = True
             self._nursery.start_soon(self._dial_bulk, peer.node, peer)
-
-
-def _cut_off(node: NodeId) -> Unreachable:
-    return Unreachable("peer-unreachable", f"{node} is cut off by the fault hook", outcome="not_done")

@@ -17,23 +17,27 @@ over that either, there is no link.
 
 import random
 from collections import Counter
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
 
 import trio
 
+from meshos.buckets import Bucket
 from meshos.effects import Ok
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.flow import Lane
 from meshos.ids import NodeId
 from meshos.node.runtime.links.channel import Channel
-from meshos.node.runtime.links.limits import AGAIN_MAX_S, AGAIN_MIN_S, DIRECT_SETTLED_S, SETTLED_S
-from meshos.node.runtime.links.rate import Rate
+from meshos.node.runtime.links.limits import AGAIN_MAX_S, AGAIN_MIN_S, DIRECT_SETTLED_S, NEWS_BURST, NEWS_PER_S, SETTLED_S
 from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, NotSent, Reply, Request, Rerouted
 from meshos.protocols.rpc.limits import OUTBOUND_BYTES, OUTBOUND_MESSAGES, REROUTES_BURST, REROUTES_PER_S
-from meshos.protocols.rpc.paths import Choice, patience_s
+from meshos.protocols.rpc.paths import Choice, Why, patience_s
 
 BULK: tuple[Lane, ...] = ("bulk",)
+
+
+Noticed: TypeAlias = Callable[[NodeId, str, Why], None]
+"""Hears that what goes to a node takes another path from now on, and why."""
 
 
 class Ports(Protocol):
@@ -47,6 +51,9 @@ class Ports(Protocol):
 
     def send_bulk(self, peer: "PeerLinks", message: Message) -> None:
         """Put ``message`` on a bulk connection, once there is one."""
+
+    def moved(self, peer: "PeerLinks") -> None:
+        """Another path carries what goes to ``peer``: ``peer.choice`` says which and why."""
 
     def look_soon(self) -> None:
         """Have ``PeerLinks.look`` called every LOOK_S while something waits."""
@@ -78,8 +85,9 @@ class PeerLinks:
         self._counts = counts
         self._failures: Counter[str] = Counter()
         self._again_at: dict[str, float] = {}
-        self._told = Rate(REROUTES_BURST, REROUTES_PER_S, 1)
-        self._bulk_again = Rate(REROUTES_BURST, REROUTES_PER_S, 1)
+        self._told = Bucket(REROUTES_PER_S, REROUTES_BURST)
+        self._bulk_again = Bucket(REROUTES_PER_S, REROUTES_BURST)
+        self._news = Bucket(NEWS_PER_S, NEWS_BURST)
 
     def bulk(self) -> Channel | None:
         """The newest bulk connection that takes messages."""
@@ -179,7 +187,7 @@ class PeerLinks:
     def _bulk_goes_on(self, error: MeshError) -> bool:
         """Whether what was not sent over a bulk connection goes over the next: where the peer is still there, and not time and again."""
         again = self.main is not None and isinstance(error, Unreachable)
-        return again and self._bulk_again.take("", trio.current_time())
+        return again and self._bulk_again.take(trio.current_time())
 
     def _prove(self, main: Channel) -> None:
         main.ping()
@@ -264,14 +272,17 @@ class PeerLinks:
             return
         if self.choice.told(channel.path):
             self._settle()
-        allowed = self._told.take("", trio.current_time())
+        allowed = self._told.take(trio.current_time())
         self._counts["paths_told" if allowed else "paths_told_too_often"] += 1
         if allowed:
             self._tell(Rerouted(self.node))
 
     def _settle(self) -> None:
-        current = self.choice.current
+        before, current = self.main, self.choice.current
         self.main = None if current is None else self.mains[current]
+        moved = before is not None and self.main is not None and before.path != self.main.path
+        if moved and self._news.take(trio.current_time()):
+            self._ports.moved(self)
 
 
 def _size(message: Message) -> int:
@@ -283,3 +294,8 @@ def _size(message: Message) -> int:
 def link_down(node: NodeId, error: MeshError) -> LinkDown:
     """What rpc hears when the last connection has ended, or none can be had."""
     return LinkDown(node, error.name, error.detail, isinstance(error, Refused) and error.name != "busy")
+
+
+def cut_off(node: NodeId) -> Unreachable:
+    """Nothing passes between this node and ``node``."""
+    return Unreachable("peer-unreachable", f"{node} is cut off by the fault hook", outcome="not_done")

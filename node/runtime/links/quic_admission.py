@@ -13,6 +13,7 @@ from aioquic._buffer import Buffer
 from aioquic.quic.packet import QuicPacketType, encode_quic_retry, pull_quic_header
 from aioquic.quic.retry import QuicRetryTokenHandler
 
+from meshos.buckets import Bucket, Buckets, block_of
 from meshos.errors import Refused
 from meshos.node.runtime.links.limits import (
     HANDSHAKE_SOURCES,
@@ -28,7 +29,6 @@ from meshos.node.runtime.links.limits import (
 )
 from meshos.node.runtime.links.quic_endpoint import NOT_QUIC, UNKNOWN_CONNECTION
 from meshos.node.runtime.links.quic_socket import Address
-from meshos.node.runtime.links.rate import Rate, source
 from meshos.node.runtime.quic.identifiers import ID_BYTES
 from meshos.node.runtime.quic.limits import DATAGRAM_BYTES
 
@@ -36,7 +36,6 @@ VERSION: Final = 1
 UNKNOWN_VERSION: Final = Refused("unknown-quic-version", "only QUIC version 1 is spoken here")
 BAD_TOKEN: Final = Refused("bad-retry-token", "the token is not one that this node gave to this address just now")
 """For whoever counts them: none is raised, and strangers are told nothing."""
-_EVERYBODY: Final = "everybody"
 
 
 class Opening:
@@ -70,9 +69,9 @@ class Admission:
 
     def __init__(self) -> None:
         self._waiting: Counter[str] = Counter()  # unauthenticated connections by address
-        self._rate = Rate(HANDSHAKES_BURST, HANDSHAKES_PER_S, HANDSHAKE_SOURCES)
-        self._everybody = Rate(QUIC_HANDSHAKES_BURST, QUIC_HANDSHAKES_PER_S, 1)
-        self._retries = Rate(int(QUIC_RETRIES_PER_S), QUIC_RETRIES_PER_S, 1)
+        self._rates = Buckets(HANDSHAKES_PER_S, HANDSHAKES_BURST, HANDSHAKE_SOURCES)
+        self._everybody = Bucket(QUIC_HANDSHAKES_PER_S, QUIC_HANDSHAKES_BURST)
+        self._retries = Bucket(QUIC_RETRIES_PER_S, QUIC_RETRIES_PER_S)
         self._tokens = QuicRetryTokenHandler()
 
     @property
@@ -94,21 +93,21 @@ class Admission:
         if self.waiting >= UNAUTHENTICATED:
             return "too_many"
         if not validated and self.waiting >= QUIC_RETRY_ABOVE:
-            return "retry" if self._retries.take(_EVERYBODY, now) else "too_often"
-        key = source(address[0])
+            return "retry" if self._retries.take(now) else "too_often"
+        key = block_of(address[0])
         if self._waiting[key] >= UNAUTHENTICATED_PER_ADDRESS:
             return "too_many"
-        if not self._rate.take(key, now) or not self._everybody.take(_EVERYBODY, now):
+        if not self._rates.of(key).take(now) or not self._everybody.take(now):
             return "too_often"
         return None
 
     def enter(self, address: Address) -> None:
         """A handshake with ``address`` begins."""
-        self._waiting[source(address[0])] += 1
+        self._waiting[block_of(address[0])] += 1
 
     def leave(self, address: Address) -> None:
         """It has ended."""
-        key = source(address[0])
+        key = block_of(address[0])
         self._waiting[key] -= 1
         if not self._waiting[key]:
             del self._waiting[key]

@@ -3,7 +3,7 @@
 What every connection of a node needs is in ``runtime/quic/bounded.py``: certificates both ways, and bounds until they are known.
 
 
-- One stream, opened by the client. The peer may open no other.
+- One stream, opened by the client. The peer may open no other, either then or later.
 - Windows open as data is *read* (``consumed``), not as it arrives: aioquic doubles its limits whenever half of them is used, so that a
   peer could have any amount buffered (aiortc/aioquic issue 589).
 - Acknowledgements wait a little for data to travel with.
@@ -24,10 +24,11 @@ from aioquic.quic.connection import (
     END_STATES,
     MAX_STREAM_DATA_FRAME_CAPACITY,
     Limit,
+    QuicConnectionError,
     QuicConnectionState,
 )
 from aioquic.quic.events import ConnectionTerminated
-from aioquic.quic.packet import QuicFrameType, QuicPacketType
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder, QuicPacketBuilderStop, QuicSentPacket
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
@@ -303,6 +304,12 @@ class Core(BoundedConnection):
         super()._replenish_connection_ids()
         for issued in self._host_cids[already:]:
             issued.stateless_reset_token = self._reset_token(issued.cid)
+
+    def _get_or_create_stream(self, frame_type: int, stream_id: int) -> QuicStream:
+        """See ``QuicConnection``, which would let the peer open another stream for each one that is over."""
+        if stream_id != STREAM:
+            raise QuicConnectionError(QuicErrorCode.STREAM_LIMIT_ERROR, frame_type, "a link is one stream")
+        return super()._get_or_create_stream(frame_type, stream_id)
 
     def _write_ack_frame(self, builder: QuicPacketBuilder, space: QuicPacketSpace, now: float) -> None:
         super()._write_ack_frame(builder, space, now)

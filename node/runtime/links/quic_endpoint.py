@@ -22,12 +22,12 @@ from typing import Final
 
 import trio
 
+from meshos.buckets import Bucket
 from meshos.errors import Refused
 from meshos.node.runtime.links.limits import QUIC_DATAGRAM_BYTES, QUIC_RESETS_PER_S
 from meshos.node.runtime.links.quic_link import QuicLink
 from meshos.node.runtime.links.quic_size import Sizing
 from meshos.node.runtime.links.quic_socket import Address, UdpSocket
-from meshos.node.runtime.links.rate import Rate
 from meshos.node.runtime.quic.identifiers import ID_BYTES, Identifiers, destination
 
 logger = logging.getLogger("meshos.links")
@@ -35,7 +35,6 @@ logging.getLogger("quic").setLevel(logging.CRITICAL)  # aioquic has a line for e
 
 _RESET_BYTES: Final = 43
 """A reset is shorter than what it answers, and no shorter than any packet: so two nodes never answer each other's for long."""
-_ALL: Final = "all"
 
 PUNCH: Final = b"\0punch"
 """What a small datagram begins with that opens a way through a router; a code follows. It is no QUIC."""
@@ -81,7 +80,7 @@ class Endpoint:
         self._clock: list[tuple[float, int, QuicLink]] = []
         self._number = count()
         self._sleep = trio.CancelScope()
-        self._rate = Rate(int(QUIC_RESETS_PER_S), QUIC_RESETS_PER_S, 1)
+        self._rate = Bucket(QUIC_RESETS_PER_S, QUIC_RESETS_PER_S)
 
     # -- for the path ------------------------------------------------------------------------------------------------
 
@@ -234,7 +233,7 @@ class Endpoint:
                 logger.error("bug", exc_info=error, extra={"operation": "quic"})
         elif (link := self._resets.get(data[-16:])) is not None:
             self._forgotten(link)
-        elif len(data) > _RESET_BYTES and self._rate.take(_ALL, trio.current_time()):
+        elif len(data) > _RESET_BYTES and self._rate.take(trio.current_time()):
             self.counts["resets_out"] += 1
             noise = bytearray(os.urandom(min(len(data) - 1, _RESET_BYTES) - 16))
             noise[0] = noise[0] & 0x3F | 0x40

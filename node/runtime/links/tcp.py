@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import trio
 
+from meshos.buckets import Buckets, block_of
 from meshos.crypto.certificates import verify_chain
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.ids import NodeId, Peer
@@ -23,7 +24,6 @@ from meshos.node.runtime.links.limits import (
     UNAUTHENTICATED_PER_ADDRESS,
 )
 from meshos.node.runtime.links.path import Accepted
-from meshos.node.runtime.links.rate import Rate, source
 from meshos.node.runtime.links.tls import Credentials, TlsStream, contexts
 from meshos.node.runtime.links.transport import NOTHING, Transport, of_tcp
 from meshos.protocols.rpc.frames import refusal_frame
@@ -92,7 +92,7 @@ class TcpPath:
         self._wall_clock = wall_clock
         self._counts: Counter[str] = Counter()
         self._waiting: Counter[str] = Counter()  # unauthenticated connections by address
-        self._rate = Rate(HANDSHAKES_BURST, HANDSHAKES_PER_S, HANDSHAKE_SOURCES)
+        self._rates = Buckets(HANDSHAKES_PER_S, HANDSHAKES_BURST, HANDSHAKE_SOURCES)
         self.trust(credentials)
 
     def trust(self, credentials: Credentials) -> None:
@@ -159,14 +159,14 @@ class TcpPath:
     async def _take(self, stream: trio.SocketStream, accepted: Accepted) -> None:
         """One connection from outside, from its first byte to its end."""
         try:
-            address = source(stream.socket.getpeername()[0])
+            address = block_of(stream.socket.getpeername()[0])
         except OSError:
             self._counts["refused_link-lost"] += 1
             return  # it has hung up already
         if self._waiting.total() >= UNAUTHENTICATED or self._waiting[address] >= UNAUTHENTICATED_PER_ADDRESS:
             self._counts["refused_too_many"] += 1
             return
-        if not self._rate.take(address, trio.current_time()):
+        if not self._rates.of(address).take(trio.current_time()):
             self._counts["refused_too_often"] += 1
             return
         self._waiting[address] += 1

@@ -56,9 +56,9 @@ class BoundedConnection(QuicConnection):
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         """See ``QuicConnection``; what is too large is lost, as if on the way."""
+        self.frames_of_last = 0
         if (self._largest is not None and len(data) > self._largest) or self._state in END_STATES or self.exceeded:
             return
-        self.frames_of_last = 0
         if self._admitted:
             self._frames = 0
         else:

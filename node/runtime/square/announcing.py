@@ -8,6 +8,7 @@ peer passes on what that node told it. Who has no score left loses the stream.
 A peer speaks on a stream of its own, and is spoken to on one that is opened beside it.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ import trio
 from google.protobuf.message import DecodeError
 from libp2p.pubsub.pb.rpc_pb2 import RPC, Message
 
+from meshos.buckets import block_of
 from meshos.errors import Refused, busy
 from meshos.node.runtime.square import limits
 from meshos.node.runtime.square.streams import Stream
@@ -30,8 +32,9 @@ RPC_BYTES = 16 * limits.KIB
 """Of what a peer says at once: its subscriptions, a few grafts. What it might publish is not wanted."""
 TOPICS, TOPIC_CHARS = 8, 256
 """That are remembered of one peer; ours are two."""
-LISTENERS = 64
-"""Peers that are told: each costs a signature's bytes and some sealing a message."""
+LISTENERS, LISTENERS_A_PEER, LISTENERS_AN_ADDRESS = 64, 2, 8
+"""Streams that are told: each costs a signature's bytes and some sealing a message. Who comes again while its last stream is not over yet
+has another."""
 QUEUE = 4
 """Announcements that wait for one peer; who does not take them misses some."""
 SCORE = 16
@@ -45,6 +48,9 @@ class Listener:
     """A peer that has subscribed to some topics."""
 
     send: trio.MemorySendChannel[bytes]
+    peer: str = ""
+    block: str = ""
+    """Whose count it is on."""
     topics: set[str] = field(default_factory=set)
     score: int = SCORE
 
@@ -58,7 +64,8 @@ class Announcer:
         self._own, self._answering, self._news, self._is_node = own, answering, news, is_node
         self._listeners: set[Listener] = set()
         self._said: dict[str, tuple[bytes, bytes]] = {}  # by topic: the newest, and its message
-        self._sequence = int.from_bytes(own.noise.noise_privkey.to_bytes()[:4], "big") << 24  # another one after each start
+        self._sequence = int.from_bytes(os.urandom(4), "big") << 24  # another one after each start
+        self._looked_at = -ANNOUNCE_S
         self.announced = self.dropped = 0
 
     async def run(self) -> None:
@@ -69,7 +76,11 @@ class Announcer:
                 self.announce()
 
     def announce(self) -> None:
-        """Tell what is new to all who listen for it."""
+        """Tell what is new to all who listen for it. It is looked for no more often than every ANNOUNCE_S, whoever comes."""
+        now = trio.current_time()
+        if now - self._looked_at < ANNOUNCE_S:
+            return
+        self._looked_at = now
         for topic, data in self._news().items():
             said, _ = self._said.get(topic, (None, b""))
             if said != data:
@@ -97,10 +108,11 @@ class Announcer:
 
     async def serve(self, protocol: str, stream: Stream, asker: Asker) -> None:
         """Hear a peer, and tell it, until it ends. Raises Refused ``busy``, ``square-bad-gossip`` or ``square-unwanted-message``."""
-        if len(self._listeners) >= LISTENERS:
-            raise busy("the list of those who hear announcements")
+        block = block_of(asker.address)
+        self._check_room(asker.peer, block)
+        self.announce()
         send, receive = trio.open_memory_channel[bytes](QUEUE)
-        listener = Listener(send)
+        listener = Listener(send, asker.peer, block)
         self._listeners.add(listener)
         try:
             async with trio.open_nursery() as nursery:
@@ -110,10 +122,18 @@ class Announcer:
         finally:
             self._listeners.discard(listener)
 
+    def _check_room(self, peer: str, block: str) -> None:
+        if sum(one.peer == peer for one in self._listeners) >= LISTENERS_A_PEER:
+            raise busy("your part of the list of those who hear announcements")
+        if sum(one.block == block for one in self._listeners) >= LISTENERS_AN_ADDRESS:
+            raise busy("your address's part of the list of those who hear announcements")
+        if len(self._listeners) >= LISTENERS:
+            raise busy("the list of those who hear announcements")
+
     async def _speak(self, protocol: str, stream: Stream, receive: trio.MemoryReceiveChannel[bytes]) -> None:
         beside = await stream.open_beside(protocol)
         try:
-            topics = [RPC.SubOpts(subscribe=True, topicid=topic) for topic in self._news()]
+            topics = [RPC.SubOpts(subscribe=True, topicid=topic) for topic in self._said]
             await beside.write(wire.frame(RPC(subscriptions=topics).SerializeToString()))
             async for message in receive:
                 await beside.write(wire.frame(message))
@@ -123,7 +143,8 @@ class Announcer:
 
     async def _hear(self, stream: Stream, asker: Asker, listener: Listener) -> None:
         while True:
-            said = await stream.frame(RPC_BYTES, idle_s=limits.LIFETIME_S, whole_s=limits.REQUEST_S)
+            patience = limits.LIFETIME_S if listener.topics else limits.STREAM_IDLE_S
+            said = await stream.frame(RPC_BYTES, idle_s=patience, whole_s=limits.REQUEST_S)
             if said is None:
                 return
             self._answering.budget.take(trio.current_time(), COST, address=asker.address, peer=asker.peer)
@@ -134,8 +155,6 @@ class Announcer:
             rpc = RPC.FromString(said)
         except DecodeError as error:
             raise Refused("square-bad-gossip", "this is no message of gossipsub") from error
-        if rpc.subscriptions:
-            self.announce()
         for option in rpc.subscriptions:
             topic = option.topicid
             if not option.subscribe:
@@ -153,3 +172,6 @@ class Announcer:
     def statistics(self) -> dict[str, float]:
         """Who listens, and what was said."""
         return {"listeners": len(self._listeners), "announced": self.announced, "announcements_dropped": self.dropped}
+
+
+assert LISTENERS_A_PEER < LISTENERS_AN_ADDRESS < LISTENERS

@@ -1,4 +1,4 @@
-"""Asking the square of a node: for a stranger's commands, for joining, and for tests. It dials over TCP, and believes nobody.
+"""Asking the square of a node: for a stranger's commands, for joining, and for tests. It dials over TCP or QUIC, and believes nobody.
 
     async with dial(address) as square:
         description = describe.read_description(await square.ask(describe.NAME, describe.request()))
@@ -11,63 +11,24 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import trio
 from libp2p.peer.id import ID
 
 from meshos.cbor import Value
-from meshos.crypto.keys import public_key_of
-from meshos.errors import BadInput, MeshError, Refused, Unreachable
-from meshos.ids import NodeId
-from meshos.node.config import parse_address
+from meshos.errors import MeshError, Refused, Unreachable
 from meshos.node.runtime.square import limits, upgrade
-from meshos.node.runtime.square.quic import Endpoint, QuicMuxed
+from meshos.node.runtime.square.places import Where as Where
+from meshos.node.runtime.square.places import where as where
 from meshos.node.runtime.square.quic_core import Core, configuration
+from meshos.node.runtime.square.quic_endpoint import Endpoint
+from meshos.node.runtime.square.quic_muxed import QuicMuxed
 from meshos.node.runtime.square.streams import ENDED, Negotiable, Stream
 from meshos.node.runtime.square.wire import TcpWire
 from meshos.protocols.square import wire
 from meshos.protocols.square.limits import ANSWER_BYTES
 
 logger = logging.getLogger("meshos.square")
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """Whom to dial. ``peer`` is empty where any node will do."""
-
-    host: str
-    port: int
-    peer: str = ""
-    quic: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}{' by QUIC' if self.quic else ''}"
-
-
-def where(text: str) -> Where:
-    """The place that a multiaddr over TCP or QUIC, or ``host:port`` names; raises BadInput ``bad-square-address``."""
-    if not text.startswith("/"):
-        try:
-            address = parse_address(text)
-        except ValueError as error:
-            raise _bad_address(text) from error
-        return Where(address.host, address.port)
-    bare, _, peer = text.partition("/p2p/")
-    match bare.strip("/").split("/"):
-        case [("ip4" | "ip6" | "dns" | "dns4" | "dns6"), host, ("tcp" | "udp") as kind, port, *rest] if port.isdigit():
-            quic = kind == "udp"
-            if int(port) < 65_536 and rest == (["quic-v1"] if quic else []) and (not peer or _is_node(peer)):
-                return Where(host, int(port), peer, quic)
-    raise _bad_address(text)
-
-
-def _is_node(peer: str) -> bool:
-    try:
-        public_key_of(NodeId(peer))
-    except Refused:
-        return False
-    return True
 
 
 class Asking:
@@ -156,7 +117,6 @@ async def _connected_by_quic(to: Where, own: upgrade.Identity, nursery: trio.Nur
     endpoint = Endpoint(udp, lambda _: None, metered=False)
     core = Core(configuration(own.keys, client=True))
     muxed = QuicMuxed(core, endpoint, excess)
-    muxed.meter = endpoint.meter
     core.connect((str(address[0]), int(address[1])), trio.current_time())
     endpoint.add(muxed)
     nursery.start_soon(_run_endpoint, endpoint)
@@ -200,12 +160,4 @@ async def _connected(to: Where, own: upgrade.Identity, nursery: trio.Nursery, ex
 def _unreachable(to: Where, why: str) -> Unreachable:
     return Unreachable(
         "square-unreachable", f"no square at {to}: {why}", hint="`mesh run` prints where a node's square is", outcome="not_done"
-    )
-
-
-def _bad_address(text: str) -> BadInput:
-    return BadInput(
-        "bad-square-address",
-        f"{text[:120]!r} is no address of a square",
-        hint="write /ip4/HOST/tcp/PORT/p2p/NODE_ID, or HOST:PORT where any node will do",
     )

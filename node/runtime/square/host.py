@@ -14,13 +14,15 @@ from typing import Any, Protocol
 
 import trio
 
-from meshos.errors import MeshError, Refused
+from meshos.buckets import Bucket
+from meshos.errors import MeshError, Refused, first_of
 from meshos.node.runtime.square import limits, upgrade
-from meshos.node.runtime.square.quic import Beginning, Endpoint, QuicMuxed
 from meshos.node.runtime.square.quic_core import Core, configuration
+from meshos.node.runtime.square.quic_endpoint import Beginning, Endpoint
+from meshos.node.runtime.square.quic_muxed import QuicMuxed
 from meshos.node.runtime.square.streams import ENDED, MuxedStream, Negotiable, Stream
 from meshos.node.runtime.square.table import Connection, Table
-from meshos.node.runtime.square.wire import Meter, TcpWire, remote_of
+from meshos.node.runtime.square.wire import TcpWire, remote_of
 from meshos.protocols.square.answering import Asker
 from meshos.protocols.square.budget import Budget
 from meshos.protocols.square.limits import CONNECT_TOKENS, STREAM_TOKENS
@@ -57,7 +59,7 @@ class SquareHost:
         self._budget = budget
         self.endpoint: Endpoint | None = None
         """That of QUIC, while it is served."""
-        self._meter = Meter(limits.ALL_PACKETS_A_SECOND, limits.ALL_PACKETS_SAVED)
+        self._meter = Bucket(limits.ALL_PACKETS_A_SECOND, limits.ALL_PACKETS_SAVED)
 
     @property
     def peer(self) -> str:
@@ -93,13 +95,13 @@ class SquareHost:
         async with trio.open_nursery() as nursery:
 
             def begin(beginning: Beginning) -> None:
-                connection = self._let_in(beginning.address[0], "quic")
-                if connection is not None:
+                address = beginning.address[0]
+                if (connection := self._let_in(address, "quic")) is not None:
                     core = Core(configured, original=beginning.original, retry=beginning.retry)
-                    muxed = QuicMuxed(core, endpoint, connection.end)
+                    muxed = QuicMuxed(core, endpoint, connection.end, endpoint.meters(address))
+                    nursery.start_soon(self._have, connection, partial(self._prove_quic, connection, muxed, endpoint))
                     endpoint.add(muxed, beginning.retry)
                     muxed.receive(beginning.data, beginning.address, trio.current_time())
-                    nursery.start_soon(self._have, connection, partial(self._prove_quic, connection, muxed, endpoint))
 
             endpoint = Endpoint(socket, begin, metered=True)
             self.endpoint = endpoint
@@ -159,7 +161,8 @@ class SquareHost:
                     stream = await muxed.accept_stream()
                 except ENDED:
                     break
-                nursery.start_soon(self._take_stream, connection, Stream(stream, muxed.open_stream))
+                writing = partial(self.table.writing, connection)
+                nursery.start_soon(self._take_stream, connection, Stream(stream, muxed.open_stream, writing))
             nursery.cancel_scope.cancel()
 
     async def _run_muxer(self, start: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
@@ -173,14 +176,14 @@ class SquareHost:
         try:
             await work()
         except* MeshError as group:
-            refusal = _first(group)
+            refusal = first_of(group)
             assert isinstance(refusal, MeshError)
             connection.end(refusal.name)
         except* ENDED:
             connection.end("square-stream-ended")
         except* Exception as group:
             # Noise, Yamux and what decodes their messages raise whatever they like at a stranger's bytes: the connection is over.
-            logger.debug("square-handshake", extra={"err": repr(_first(group))[:300], "address": connection.address})
+            logger.debug("square-handshake", extra={"err": repr(first_of(group))[:300], "address": connection.address})
             connection.end("square-bad-handshake")
 
     # -- streams -----------------------------------------------------------------------------------------------------
@@ -201,14 +204,14 @@ class SquareHost:
             await self._handle(connection, stream)
             await stream.close()
         except* MeshError as group:
-            error = _first(group)
+            error = first_of(group)
             assert isinstance(error, MeshError)
             self._count(error)
             await stream.reset()
         except* ENDED:
             await stream.reset()
         except* Exception as group:  # a bug of ours, or of a library at what a stranger has sent: the stream is over, the square goes on
-            logger.warning("square-stream", extra={"err": repr(_first(group))[:300], "peer": connection.peer})
+            logger.warning("square-stream", extra={"err": repr(first_of(group))[:300], "peer": connection.peer})
             self.table.ended["internal"] += 1
             await stream.reset()
         finally:
@@ -232,8 +235,3 @@ class SquareHost:
 
 def _slow_handshake() -> Refused:
     return Refused("square-slow-handshake", f"no key was proven within {limits.HANDSHAKE_S:g} s")
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> Exception:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

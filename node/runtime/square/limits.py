@@ -56,15 +56,26 @@ all the same, so this is looked at before each frame is read."""
 PIECE_BYTES = 256 * KIB
 """Of one Yamux frame: the first window."""
 
+UNTAKEN_BYTES, UNTAKEN_AN_ADDRESS_BYTES = 16 * KIB * KIB, 4 * KIB * KIB
+"""Of answers that strangers have not taken off us: of all, and of one address, eight of the largest."""
+
 FRAMES_A_DATAGRAM = 256
 """Of QUIC: some 30 are the most that an honest peer packs; 1,200 fit, at a microsecond or more each."""
+FRAMES_A_TURN = 256
+"""Of QUIC, taken before other tasks have their turn: some 5 ms at most."""
 FRAMES_A_PACKET = 8
 """So many more frames of QUIC count as a packet more: aioquic takes up to 20 microseconds for one."""
 IDS_RETIRED = 64
 """Connection ids on one connection: honest ones retire one or two an hour, and each brings a new one that is sent."""
 
+UNACKNOWLEDGED_BYTES, ALL_UNACKNOWLEDGED_BYTES = 128 * KIB, 256 * KIB
+"""Of QUIC, written to one stream, and to all of one connection, that the peer has not acknowledged: what is more waits. A peer that
+acknowledges nothing has so much kept for it, whatever it has asked for."""
+
 PACKETS_A_SECOND, PACKETS_SAVED = 500, 4_000
 """Reads of the socket on one connection, or datagrams of it."""
+ADDRESS_PACKETS_A_SECOND, ADDRESS_PACKETS_SAVED = 1_000, 4_000
+"""Datagrams of all connections of one address: four tenths of what all have, as of tokens."""
 FRAME_PACKETS = 2
 """A header of Yamux counts as so many packets of all: a ping is answered in 0.2 ms."""
 FRAMES_A_SECOND, FRAMES_SAVED = 500, 500
@@ -88,4 +99,8 @@ assert STREAMS < 127
 assert CONNECTIONS_A_PEER <= HANDSHAKES_AN_ADDRESS < CONNECTIONS_AN_ADDRESS < HANDSHAKES
 assert MOST_REQUEST_BYTES <= PIECE_BYTES <= BACKLOG_BYTES
 assert ANSWER_BYTES / WRITE_S < 64 * KIB  # bytes a second: a slow path may still take the largest answer
+assert 8 * (ANSWER_BYTES + KIB) <= 2 * UNTAKEN_AN_ADDRESS_BYTES <= UNTAKEN_BYTES
+assert READ_BYTES < UNACKNOWLEDGED_BYTES < ALL_UNACKNOWLEDGED_BYTES
+assert PACKETS_A_SECOND < ADDRESS_PACKETS_A_SECOND < ALL_PACKETS_A_SECOND and ADDRESS_PACKETS_SAVED < ALL_PACKETS_SAVED
+assert FRAMES_A_DATAGRAM <= FRAMES_A_TURN
 assert EVICTABLE_S < IDLE_S < LIFETIME_S

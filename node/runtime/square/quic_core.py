@@ -77,7 +77,24 @@ class Core(BoundedConnection):
     def unsent(self, stream: int) -> int:
         """Bytes written to a stream that the peer has not acknowledged."""
         found = self._streams.get(stream)
-        return 0 if found is None else found.sender._buffer_stop - found.sender._buffer_start
+        return 0 if found is None else len(found.sender._buffer)
+
+    @property
+    def unsent_in_all(self) -> int:
+        """Those of all streams, and of those that have ended here and are kept until the peer says that it knows."""
+        return sum(len(stream.sender._buffer) for stream in self._streams.values())
+
+    def reset_stream(self, stream_id: int, error_code: int) -> None:
+        """See ``QuicConnection``, which keeps what was not sent until the reset is acknowledged."""
+        super().reset_stream(stream_id, error_code)
+        self.drop(stream_id)
+
+    def drop(self, stream: int) -> None:
+        """Where a side of ours has been reset, by us or because the peer has asked for it, nothing of it is sent any more."""
+        found = self._streams.get(stream)
+        if found is not None and found.sender._reset_error_code is not None:
+            found.sender._buffer.clear()
+            found.sender._buffer_start = found.sender._buffer_stop
 
     def _handle_retire_connection_id_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         self._retired += 1

@@ -70,7 +70,7 @@ def identify(host: SquareHost, answering: Answering, agent: str, addresses: Call
             agent_version=agent,
             public_key=host.identity.public,
             listen_addrs=[_bare(address) for address in addresses()],
-            observed_addr=Multiaddr(f"{ip(asker.address)}/tcp/0").to_bytes(),
+            observed_addr=Multiaddr(f"{ip(asker.address.partition('%')[0])}/tcp/0").to_bytes(),  # without the zone, which is ours alone
             protocols=sorted(host.handlers),
         )
         await stream.write(wire.frame(said.SerializeToString()))

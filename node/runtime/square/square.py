@@ -10,17 +10,20 @@ pause that doubles.
 import gc
 import importlib
 import logging
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import trio
 
+from meshos.buckets import block_of
+from meshos.errors import first_of
 from meshos.ids import NodeId
 from meshos.node.runtime.square import lan, limits, places
 from meshos.node.runtime.square.offer import Offer
-from meshos.protocols.square.budget import block_of
 
 if TYPE_CHECKING:
     from meshos.node.runtime.square.host import SquareHost
@@ -89,10 +92,10 @@ class Square:
             try:
                 await self._live()
             except* OSError as group:
-                self._ended(f"port {self._place.port} on {self._place.host} cannot be had: {_first(group)}", pause)
+                self._ended(f"port {self._place.port} on {self._place.host} cannot be had: {first_of(group)}", pause)
             except* Exception as group:  # libp2p's, or ours: the node goes on without a square
                 logger.error("square-failed", exc_info=group)
-                self._ended(f"it has ended by an error: {type(_first(group)).__name__}", pause)
+                self._ended(f"it has ended by an error: {type(first_of(group)).__name__}", pause)
             self._restarts += 1
             if trio.current_time() - began > limits.RESTART_MOST_S:
                 pause = limits.RESTART_S
@@ -146,12 +149,22 @@ class Square:
     async def _loaded(self, opened: _Open, nursery: trio.Nursery) -> "SquareHost":
         async with opened.loading:
             if opened.host is None:
-                module = await trio.to_thread.run_sync(importlib.import_module, _HOST)
+                module = await trio.to_thread.run_sync(self._load)
                 opened.host = module.open_host(self._seed, self._offer)
-                gc.freeze()  # as after the node's own start (node/process.py): what was loaded now lives for ever, too
                 nursery.start_soon(opened.host.run)
                 logger.info("square-open", extra={"addresses": list(self.addresses)})
             return opened.host
+
+    def _load(self) -> ModuleType:
+        """In a worker thread: what is loaded lives for ever, so it is frozen as after the node's own start (node/process.py), once, and
+        without what is garbage by then.
+        """
+        loaded = _HOST in sys.modules
+        module = importlib.import_module(_HOST)
+        if not loaded:
+            gc.collect()
+            gc.freeze()
+        return module
 
     def statistics(self) -> dict[str, float]:
         """Figures for the metrics."""
@@ -176,8 +189,3 @@ async def _udp(host: str, port: int) -> trio.socket.SocketType:
         udp.close()
         raise
     return udp
-
-
-def _first(group: BaseExceptionGroup[Any]) -> BaseException:
-    first: BaseException = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -6,6 +6,7 @@ update.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import trio
@@ -44,12 +45,22 @@ class MuxedStream(Protocol):
         ...
 
 
+def _unbounded(count: int) -> AbstractContextManager[None]:
+    """However many bytes wait: for who has asked for them to be sent."""
+    return nullcontext()
+
+
 class Stream:
     """See the module's text."""
 
-    def __init__(self, muxed: MuxedStream, beside: Callable[[], Awaitable[MuxedStream]] | None = None) -> None:
-        """``beside`` opens another stream on the same connection."""
-        self._muxed, self._beside = muxed, beside
+    def __init__(
+        self,
+        muxed: MuxedStream,
+        beside: Callable[[], Awaitable[MuxedStream]] | None = None,
+        writing: Callable[[int], AbstractContextManager[None]] = _unbounded,
+    ) -> None:
+        """``beside`` opens another stream on the same connection; ``writing`` so many bytes is done within this context."""
+        self._muxed, self._beside, self._writing = muxed, beside, writing
         self._read = bytearray()
 
     async def more(self) -> bool:
@@ -93,9 +104,9 @@ class Stream:
         raise Refused("square-slow-frame", f"a frame was under way for longer than {whole_s:g} s")
 
     async def write(self, data: bytes) -> None:
-        """All of ``data``; raises Unreachable ``square-stream-ended``, also where the other side does not take it."""
+        """All of ``data``; raises Unreachable ``square-stream-ended``, also where the other side does not take it, and as ``writing``."""
         try:
-            with trio.fail_after(limits.WRITE_S):
+            with self._writing(len(data)), trio.fail_after(limits.WRITE_S):
                 await self._muxed.write(data)
         except (*ENDED, ValueError, trio.TooSlowError) as error:
             raise ended() from error
@@ -105,7 +116,7 @@ class Stream:
         assert self._beside is not None
         try:
             with trio.fail_after(limits.NEGOTIATE_S):
-                stream = Stream(await self._beside(), self._beside)
+                stream = Stream(await self._beside(), self._beside, self._writing)
                 await Negotiable(stream).ask(protocol)
         except (*ENDED, trio.TooSlowError) as error:
             raise ended() from error

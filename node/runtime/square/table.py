@@ -1,13 +1,15 @@
 """Which connections there are, and which may come: counted by address and by peer, and ended by this node's own clock."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
 
+from meshos.buckets import block_of
 from meshos.errors import Refused, busy
 from meshos.node.runtime.square import limits
-from meshos.protocols.square.budget import block_of
 
 
 @dataclass(eq=False, slots=True)
@@ -25,11 +27,11 @@ class Connection:
     """Streams that it was refused."""
     ended_for: str = ""
     """The refusal's name, where this side has ended it."""
+    block: str = field(init=False)
+    """Whose count it is on."""
 
-    @property
-    def block(self) -> str:
-        """Whose count it is on."""
-        return block_of(self.address)
+    def __post_init__(self) -> None:
+        self.block = block_of(self.address)
 
     def end(self, why: str) -> None:
         """End it, and remember why."""
@@ -45,6 +47,7 @@ class Table:
         self.ended: Counter[str] = Counter()
         """Connections that this side has refused or ended, by the refusal's name."""
         self.came = 0
+        self._untaken: Counter[str] = Counter()  # bytes written and not taken yet, by whose count they are on
 
     def enter(self, address: str, transport: str, now: float) -> Connection:
         """Let one in that has not proven its key; raises Refused ``square-too-many`` or ``busy``."""
@@ -89,6 +92,21 @@ class Table:
         connection.streams -= 1
         connection.active = now
 
+    @contextmanager
+    def writing(self, connection: Connection, count: int) -> Iterator[None]:
+        """While so many bytes wait for the peer to take them; raises Refused ``busy`` where as many wait as may."""
+        if self._untaken[connection.block] + count > limits.UNTAKEN_AN_ADDRESS_BYTES:
+            raise busy("what waits for your address to take it")
+        if self._untaken.total() + count > limits.UNTAKEN_BYTES:
+            raise busy("what waits for strangers to take it")
+        self._untaken[connection.block] += count
+        try:
+            yield
+        finally:
+            self._untaken[connection.block] -= count
+            if not self._untaken[connection.block]:
+                del self._untaken[connection.block]
+
     def reap(self, now: float) -> None:
         """End what was quiet for too long, or has lasted long enough."""
         for one in self.connections:
@@ -115,6 +133,7 @@ class Table:
             "connections": len(self.connections),
             "connections_quic": sum(one.transport == "quic" for one in self.connections),
             "streams": sum(one.streams for one in self.connections),
+            "untaken_bytes": self._untaken.total(),
             "came": self.came,
             "ended": self.ended.total(),
         }

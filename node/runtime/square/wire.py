@@ -1,57 +1,25 @@
 """A TCP connection as libp2p wants to read and write it, metered.
 
-Each read is a packet that has to be paid for, and so is each frame that is taken out of one: where a connection sends more than ``Meter``
-allows, its next read waits, and with it, by TCP's own flow control, the sender.
+Each read is a packet that has to be paid for, and so is each frame that is taken out of one: where a connection sends more than its
+buckets hold, its next read waits until the debt is paid, and with it, by TCP's own flow control, the sender.
 """
-
-import math
 
 import trio
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError
 
+from meshos.buckets import Bucket
 from meshos.node.runtime.square import limits
-
-
-class Meter:
-    """Packets a second, with some saved. What is above goes into debt, and the debt says how long to wait."""
-
-    def __init__(self, a_second: float, saved: float) -> None:
-        self._rate, self._saved = a_second, saved
-        self._level, self._at = saved, -1.0
-
-    def take(self, now: float, cost: int = 1) -> float:
-        """Seconds to wait after ``cost`` more packets, for who does wait: so the debt is no more than one step of each."""
-        self._fill(now)
-        self._level -= cost
-        return max(0.0, -self._level / self._rate)
-
-    def allows(self, now: float, cost: int) -> bool:
-        """Whether ``cost`` packets may be taken now; what is dropped instead takes nothing."""
-        self._fill(now)
-        allowed = self._level >= cost
-        if allowed:
-            self._level -= cost
-        return allowed
-
-    def charge(self, cost: int) -> None:
-        """Count ``cost`` packets more for one that was allowed: what it held is known only now."""
-        self._level -= cost
-
-    def _fill(self, now: float) -> None:
-        if self._at >= 0 and self._rate < math.inf:
-            self._level = min(self._saved, self._level + (now - self._at) * self._rate)
-        self._at = now
 
 
 class TcpWire(ReadWriteCloser):
     """See the module's text. ``shared`` meters all connections together."""
 
-    def __init__(self, stream: trio.SocketStream, shared: Meter | None = None) -> None:
+    def __init__(self, stream: trio.SocketStream, shared: Bucket | None = None) -> None:
         self.stream = stream
         self._shared = shared
-        self._reads = Meter(limits.PACKETS_A_SECOND, limits.PACKETS_SAVED)
-        self._frames = Meter(limits.FRAMES_A_SECOND, limits.FRAMES_SAVED)
+        self._reads = Bucket(limits.PACKETS_A_SECOND, limits.PACKETS_SAVED)
+        self._frames = Bucket(limits.FRAMES_A_SECOND, limits.FRAMES_SAVED)
 
     async def read(self, n: int | None = None) -> bytes:
         """At most ``n`` bytes; empty once the other side has ended."""
@@ -67,10 +35,10 @@ class TcpWire(ReadWriteCloser):
         """Wait until one more frame may be taken out of what was read: many fit one read."""
         await self._pay(self._frames, limits.FRAME_PACKETS)
 
-    async def _pay(self, own: Meter, cost: int = 1) -> None:
+    async def _pay(self, own: Bucket, cost: int = 1) -> None:
         if self._shared is not None:
             now = trio.current_time()
-            wait = max(own.take(now), self._shared.take(now, cost))
+            wait = max(own.spend(now), self._shared.spend(now, cost))  # so no more is owed than one step of each connection
             if wait > 0:
                 await trio.sleep(wait)
 
