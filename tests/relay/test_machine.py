@@ -264,6 +264,7 @@ MESSAGES = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(MESSAGES)
 def test_what_is_encoded_is_decoded(message: Message) -> None:
     assert decode(encode(message)) == message and len(encode(message)) <= limits.MESSAGE_BYTES
@@ -277,6 +278,7 @@ def test_what_no_datagram_could_come_from_is_no_address(address: list[object]) -
         decode(cbor.encode([8, bytes(16), ["10.0.0.1", 1], address]))  # type: ignore[list-item]
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=400), MESSAGES.map(encode).flatmap(lambda body: st.binary(max_size=8).map(lambda more: body + more))))
 def test_bytes_that_are_no_message_are_refused_and_counted(body: bytes) -> None:
     world = World()
@@ -286,6 +288,7 @@ def test_bytes_that_are_no_message_are_refused_and_counted(body: bytes) -> None:
         assert world.step(Heard(A, CAST, body)) == [] and world.figure("bad_messages") == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 100_000), st.floats(0, 0.2)), max_size=60), st.integers(16_384, 10_000_000))
 def test_no_more_than_the_bandwidth_goes_in_all_and_half_of_it_for_one_organisation(
     pieces: list[tuple[int, int, float]], rate: int
@@ -391,4 +394,4 @@ class Anything(RuleBasedStateMachine):
 
 
 TestAnything = Anything.TestCase
-TestAnything.settings = settings(max_examples=40, stateful_step_count=30)
+TestAnything.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
