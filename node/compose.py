@@ -130,7 +130,8 @@ class Node:
             logger.warning("no-quic", extra={"port": link.port, "why": self.no_quic})
         elif self.config.links_on_quic:
             paths.append(QuicPath(credentials, link.host, link.port, self._address_of, proved=self._proved))
-        self.relaying = Relaying(credentials, opened.me, paths, self.given.relaying, proved=self._proved)
+        anchors_of = self.assembly.membership.anchors_of
+        self.relaying = Relaying(credentials, opened.me, paths, self.given.relaying, anchors_of=anchors_of, proved=self._proved)
         self.links = Links(opened.me, self.genesis.hash, [*paths, self.relaying.path], self._from_links, self._at_turn_end)
         self.links.noticed = self._path_moved
         self.relaying.attach(self.links)
