@@ -18,6 +18,7 @@ BENCHMARKS = {
     "join": "one command from an empty folder to the first call of a new member, step by step",
     "calls": "a trivial tool called across organisations, beside the same tool over one warm MCP session",
     "links": "a frame over a link, on TLS and on QUIC, beside bare TLS, bare aioquic and py-libp2p",
+    "relay": "a call through a member that relays, beside a direct one",
     "paths": "one of two paths cut under 200 calls a second: calls that fail, and how long none is answered",
     "lossy": "calls and bulk over 50 ms and 1 % of loss, beside QUIC alone",
     "churn": "connects, disconnects and kills for two hours: what is left behind on a node",

@@ -40,6 +40,7 @@ from meshos.node.kernel.hearing import heard
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.node.kernel.watch import Begin, Happened, LedgerMoved
 from meshos.node.opening import Folder
+from meshos.node.relaying import Relaying
 from meshos.node.runtime.embedding.minilm import LazyMiniLM
 from meshos.node.runtime.fault_hook import FaultHook
 from meshos.node.runtime.gossip import Gossip
@@ -129,13 +130,17 @@ class Node:
             logger.warning("no-quic", extra={"port": link.port, "why": self.no_quic})
         elif self.config.links_on_quic:
             paths.append(QuicPath(credentials, link.host, link.port, self._address_of, proved=self._proved))
-        self.links = Links(opened.me, self.genesis.hash, paths, self._from_links, self._at_turn_end)
+        anchors_of = self.assembly.membership.anchors_of
+        self.relaying = Relaying(credentials, opened.me, paths, self.given.relaying, anchors_of=anchors_of, proved=self._proved)
+        self.links = Links(opened.me, self.genesis.hash, [*paths, self.relaying.path], self._from_links, self._at_turn_end)
         self.links.noticed = self._path_moved
+        self.relaying.attach(self.links)
         egress = EgressPolicy.of([*self.config.egress_allow, *(LOOPBACK if self.genesis.testnet else ())])
         hidden = (self.config.dir.parent,) if self.genesis.testnet else (self.config.dir,)
         self.hosting = Hosting(OnPremProvider(OnPremConfig(self.config.dir / "agents", hidden, egress)), self.ring)
         self.host = self._host()
-        self.trusting.host, self.trusting.paths, self.trusting.links = self.host, paths, self.links
+        self.trusting.host, self.trusting.paths, self.trusting.links = self.host, [*paths, self.relaying.path], self.links
+        self.relaying.host = self.host
         self.trusting.sweeping.host = self.host
         door = door_of(opened, host=self.host, assembly=self.assembly, store=self.overlays[LEDGER], wall=time.time)
         self.square = open_square(
@@ -162,6 +167,8 @@ class Node:
                 "gossip": self.gossip.statistics,
                 "lane": self.assembly.lane.statistics,
                 "links": self.links.statistics,
+                "relay": self.assembly.relay.statistics,
+                "relaying": self.relaying.statistics,
                 "turns": self.hosting.turns.statistics,
                 "loop": lambda: {"tasks": trio.lowlevel.current_statistics().tasks_living},
                 **({} if self.square is None else {"square": self.square.statistics}),
@@ -194,6 +201,7 @@ class Node:
                 revoked=lambda: opened.trust.trust.revoked,
                 terms=given.terms,
                 keep_blocks=given.keep_blocks,
+                relaying=given.relaying,
             )
         )
 
@@ -209,6 +217,7 @@ class Node:
                 Happened: self._happened,
                 LedgerMoved: lambda _: self.trusting.look(),
                 LeaveCompleted: lambda _: self.left.set(),
+                **self.relaying.handlers(),
             },
             ports={
                 CallTool: self.hosting.call_tool,
@@ -303,6 +312,8 @@ class Node:
         except* OSError as errors:  # it comes out of the nursery that the links run in
             detail = f"TCP port {config.link.port} on {config.link.host} cannot be had: {first_of(errors)}"
             raise Refused("port-taken", detail, hint="end what uses it, or choose another") from errors
+        if self.relaying.punching is not None:
+            await self.nursery.start(self.relaying.punching.run)
         await self.nursery.start(self.gossip.run)
         if self.genesis.testnet:
             await self.nursery.start(self.hook.serve, config.fault_socket)

@@ -21,6 +21,8 @@ from meshos.node.address import parse_address as parse_address
 from meshos.node.api.amounts import micro
 from meshos.presets import PRESETS
 from meshos.protocols.payments.limits import CREDIT_MICRO, IN_ALL_MICRO, PER_PROVIDER_MICRO
+from meshos.protocols.relay.limits import LEAST_BYTES_PER_S, MOST_BYTES_PER_S
+from meshos.protocols.relay.policy import USUAL, Policy
 from meshos.protocols.tasks.amounts import mesh
 
 FILE = "node.toml"
@@ -98,6 +100,8 @@ class NodeConfig:
     egress_allow: tuple[str, ...] = ()
     """Private networks and hosts that agents of other machines may be at, as ``EgressPolicy.of`` reads them."""
     payments: Payments = Payments()
+    relaying: Policy = USUAL
+    """Whose links go through this node, and how many bytes of them."""
     seeds: tuple[Seed, ...] = ()
     keep_blocks: int | None = None
     """Blocks of the ledger that are kept below the newest checkpoint; None: all, as an archive for others."""
@@ -191,6 +195,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
         "keys",
         "egress",
         "payments",
+        "relay",
         "ledger",
         "seed",
     ),
@@ -201,6 +206,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "keys": ("file", "passphrase_file", "certificate", "revocations"),
     "egress": ("allow",),
     "payments": ("per_provider", "in_all", "credit"),
+    "relay": ("serve", "own_only", "bytes_per_s", "punch"),
     "ledger": ("keep_blocks",),
     "seed": ("node", "gossip", "link"),
 }
@@ -218,7 +224,7 @@ class _Reader:
     def config(self, folder: Path) -> NodeConfig:
         """What the document says; a stand-in where there are problems."""
         top = self._document
-        tables = {name: self._table(name) for name in ("api", "gossip", "link", "square", "keys", "egress", "payments", "ledger")}
+        tables = {name: self._table(name) for name in ("api", "gossip", "link", "square", "keys", "egress", "payments", "relay", "ledger")}
         api, keys = tables["api"], tables["keys"]
         listens = {name: self._address(f"{name}.listen", tables[name].get("listen")) for name in ("api", "gossip", "link")}
         tls = [self._path("api." + key, api.get(key)) for key in ("tls_certificate", "tls_key")]
@@ -247,6 +253,7 @@ class _Reader:
             api_tls_key=tls[1],
             egress_allow=self._egress(tables["egress"].get("allow", [])),
             payments=self._payments(tables["payments"]),
+            relaying=self._relaying(tables["relay"]),
             keep_blocks=self._keep_blocks(tables["ledger"].get("keep_blocks")),
             seeds=self._seeds(top.get("seed", [])),
             leaf=self._leaf(top),
@@ -346,6 +353,15 @@ class _Reader:
         if found.per_provider > found.in_all:
             self.problems.append("payments.per_provider is above payments.in_all")
         return found
+
+    def _relaying(self, table: Mapping[str, object]) -> Policy:
+        usual = USUAL
+        rate = table.get("bytes_per_s", usual.bytes_per_s)
+        if type(rate) is not int or not LEAST_BYTES_PER_S <= rate <= MOST_BYTES_PER_S:
+            self.problems.append(f"relay.bytes_per_s must be a number from {LEAST_BYTES_PER_S} to {MOST_BYTES_PER_S}")
+            rate = usual.bytes_per_s
+        serve, own_only, punch = (self._bool(f"relay.{key}", table.get(key, getattr(usual, key))) for key in ("serve", "own_only", "punch"))
+        return Policy(serve, own_only, rate, punch)
 
     def _keep_blocks(self, value: object) -> int | None:
         if value is None or (type(value) is int and value >= TRANSFER_BLOCKS):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from meshos.node.config import KEYS, OFF, NodeConfig, Payments
+from meshos.protocols.relay.policy import USUAL
 from meshos.protocols.tasks.amounts import mesh
 
 
@@ -35,6 +36,10 @@ def to_toml(config: NodeConfig) -> str:
     if config.payments != Payments():
         amounts = ((name, mesh(getattr(config.payments, name))) for name in KEYS["payments"])
         lines += ["", "[payments]", *(f'{name} = "{amount} MESH"' for name, amount in amounts)]
+    if config.relaying != USUAL:
+        relaying = config.relaying
+        lines += ["", "[relay]", f"serve = {json.dumps(relaying.serve)}", f"own_only = {json.dumps(relaying.own_only)}"]
+        lines += [f"bytes_per_s = {relaying.bytes_per_s}", f"punch = {json.dumps(relaying.punch)}"]
     if config.keep_blocks is not None:
         lines += ["", "[ledger]", f"keep_blocks = {config.keep_blocks}"]
     for seed in config.seeds:

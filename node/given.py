@@ -15,6 +15,7 @@ from meshos.protocols.membership.machine import Seed
 from meshos.protocols.membership.statements import NodeFacts
 from meshos.protocols.payments.budget import Budget
 from meshos.protocols.payments.limits import REDEEM_S, TESTNET_REDEEM_S
+from meshos.protocols.relay.policy import USUAL, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Given:
     seeds: tuple[Seed, ...]
     terms: Terms
     keep_blocks: int | None
+    relaying: Policy = USUAL
 
 
 def given_of(opened: Folder, version: str) -> Given:
@@ -46,6 +48,7 @@ def given_of(opened: Folder, version: str) -> Given:
         seeds=tuple(Seed(seed.node, str(seed.link)) for seed in config.seeds if seed.node != me.node),
         terms=_terms(opened),
         keep_blocks=config.keep_blocks,
+        relaying=replace(config.relaying, punch=config.relaying.punch and config.links_on_quic),
     )
 
 

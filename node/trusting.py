@@ -32,6 +32,7 @@ from meshos.node.opening import Folder
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.quic import QuicPath
+from meshos.node.runtime.links.relay import RelayPath
 from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.runtime.links.tls import Credentials
 from meshos.node.sweeping import Sweeping
@@ -51,7 +52,7 @@ class Trusting:
     """``host``, ``paths`` and ``links`` are attached once they are there: they are made with parts of this. ``ledger`` is its own."""
 
     host: Host
-    paths: Sequence[TcpPath | QuicPath]
+    paths: Sequence[TcpPath | QuicPath | RelayPath]
     links: Links
 
     def __init__(self, opened: Folder, assembly: Assembly, ledger: LedgerView, nursery: trio.Nursery) -> None:

@@ -75,6 +75,7 @@ def build(head: Head, given: object, disks: Disks, chance: Drawing) -> Mapping[s
         raft=given.raft,
         terms=given.terms,
         keep_blocks=given.keep_blocks,
+        relaying=given.relaying,
     )
     return assemble(outside).machines
 

@@ -162,6 +162,7 @@ def path(view: PathView) -> Object:
         "why": view.why,
         "rtt_ms": None if view.rtt_ms is None else round(view.rtt_ms, 3),
         "loss": round(view.loss, 4),
+        "via": view.via,
     }
 
 

@@ -291,13 +291,14 @@ MemberState = Literal["alive", "suspect", "dead", "left"]
 @dataclass(frozen=True, slots=True)
 class PathView:
     """A connection to a node. What this node sends there goes over the one that ``carries``, and ``why``; ``loss`` is the share of packets
-    that had to be sent again."""
+    that had to be sent again, ``via`` the node that relays it."""
 
     path: str
     carries: bool
     why: str
     rtt_ms: float | None
     loss: float
+    via: NodeId | None = None
 
 
 @dataclass(frozen=True, slots=True)

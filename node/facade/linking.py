@@ -1,7 +1,7 @@
 """Over which paths this node is linked with others, and why the one that carries does, as the API shows it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from meshos.ids import NodeId
 from meshos.node.api import shapes
@@ -24,9 +24,11 @@ def paths_of(states: Sequence[LinkState], node: NodeId) -> tuple[shapes.PathView
     return tuple(sorted(found, key=lambda path: not path.carries))
 
 
-def changed(paths: Sequence[shapes.PathView]) -> str | None:
+def changed(paths: Sequence[shapes.PathView], name_of: Callable[[NodeId], str | None]) -> str | None:
     """What is worth a note: another path carries than the one that does where nothing is wrong."""
     carrying = next((path for path in paths if path.carries and path.path != TcpPath.name), None)
+    if carrying is not None and carrying.via is not None:
+        return f"linked through {name_of(carrying.via) or carrying.via}, as no direct way is known"
     return None if carrying is None else f"what is sent there goes over {carrying.path}, as {carrying.why}"
 
 
@@ -37,4 +39,4 @@ def carried(states: Sequence[LinkState]) -> Mapping[str, int]:
 
 def _shown(state: LinkState) -> shapes.PathView:
     rtt_ms = None if state.rtt_s is None else 1000 * state.rtt_s
-    return shapes.PathView(state.path, bool(state.why), WHY.get(state.why, ""), rtt_ms, state.loss)
+    return shapes.PathView(state.path, bool(state.why), WHY.get(state.why, ""), rtt_ms, state.loss, state.via)

@@ -80,7 +80,7 @@ def member_view(view: MemberView, name_of: NameOf, now: float, paths: tuple[shap
         notes.append(f"no work is sent to it in {max(0.0, view.unroutable_in_s):.0f} s")
     elif not view.routable and view.state in ("alive", "suspect"):
         notes.append("no work is sent to it")
-    if (changed := linking.changed(paths)) is not None:
+    if (changed := linking.changed(paths, name_of)) is not None:
         notes.append(changed)
     facts = view.facts
     if facts.anchors:

@@ -89,6 +89,11 @@ from meshos.protocols.membership.sync import PROTOCOL as MEMBERSHIP
 from meshos.protocols.membership.sync import CheckCertificate
 from meshos.protocols.membership.sync import services as membership_services
 from meshos.protocols.payments.books import OrgBooks
+from meshos.protocols.relay.events import MACHINE as RELAY
+from meshos.protocols.relay.machine import Relay
+from meshos.protocols.relay.policy import USUAL as RELAYS
+from meshos.protocols.relay.policy import Policy as RelayPolicy
+from meshos.protocols.relay.wire import CAST as RELAYING
 from meshos.protocols.rpc.casting import Listener
 from meshos.protocols.rpc.limits import SERVED
 from meshos.protocols.rpc.machine import Rpc
@@ -141,6 +146,7 @@ class Outside:
     revoked: Held | None = None
     """The revocation lists to hand on, where there are any."""
     terms: Terms = USUAL
+    relaying: RelayPolicy = RELAYS
     checkpoint_interval: int = CHECKPOINT_INTERVAL
     keep_blocks: int | None = None
     """The same for all nodes of a mesh; smaller in simulations."""
@@ -172,6 +178,7 @@ class Assembly:
     window: ReplicaLedger
     barred: Barred
     registrar: Registrar
+    relay: Relay
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
         """The nodes of ``org`` that work can be sent to now: of the own organisation, the one that leads it first."""
@@ -313,10 +320,12 @@ def assemble(outside: Outside) -> Assembly:
         protocol_of(GROUP): Listener(ORG, own_only),
         PBFT: Listener(LEDGER, any_linked),
         GOSSIP: Listener(LANE, any_linked),
+        RELAYING: Listener(RELAY, not_left),
     }
     rpc = Rpc(me, allowed, outside.rng, bodies=BODIES, listeners=listeners)
     directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window), partial(record_lifetime, window))
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP, KEEP_SEAT)
+    relay = Relay(me, outside.relaying, rpc.peer_of, outside.rng)
     registrar = Registrar(me, org, window, org.replica.view, now=outside.now)
     lane = Lane(membership, outside.verifier)
     receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take, lambda: ledger.core.behind)
@@ -333,6 +342,7 @@ def assemble(outside: Outside) -> Assembly:
         REGISTRAR: registrar,
         "directory": directory,
         RECEIPTS: receipts,
+        RELAY: relay,
         KERNEL: watch,
     }
     return Assembly(
@@ -353,6 +363,7 @@ def assemble(outside: Outside) -> Assembly:
         window,
         barred,
         registrar,
+        relay,
     )
 
 

@@ -316,6 +316,8 @@ class LinkCodec:
             raise Refused("bad-frame", "a control frame with a lane, a stream or too long a payload")
         if kind == HELLO and self.peer_hello is None:
             hello = frames.read_hello(payload)
+            if hello.relay and self._greeted:  # who accepts a connection is not relayed over it
+                raise Refused("bad-hello", "the answer to a hello asks for a relay")
             self._lanes = frames.agree(self._own, hello, self._expect)
             self.peer_hello = hello
             if not self._greeted:

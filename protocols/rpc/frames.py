@@ -1,7 +1,10 @@
 """The kinds of frames of a link, and the frames that carry no message: hello, ping, pong, goodbye, refusal, rerouted.
 
-Kinds: 0 hello, 1 first, 2 more, 3 ping, 4 pong (both with a u64), 5 goodbye (empty), 6 refusal, 7 rerouted (empty). Lanes: 0 control (and
-of every frame that carries no message), 1 work, 2 bulk.
+Kinds: 0 hello, 1 first, 2 more, 3 ping, 4 pong (both with a u64), 5 goodbye (empty), 6 refusal, 7 rerouted (empty), 8 joined (empty).
+Lanes: 0 control (and of every frame that carries no message), 1 work, 2 bulk.
+
+A hello with a relay token and no lanes opens no link: whoever accepts it is to join the connection with another's, and says so by
+``joined``, after which the bytes are the other's (protocols/relay).
 """
 
 import struct
@@ -15,13 +18,14 @@ from meshos.protocols.rpc.limits import CONTROL_FRAME_BYTES, ERROR_DETAIL_CHARS,
 from meshos.protocols.rpc.messages import NAME
 
 HEADER = struct.Struct("!IBBI")
-HELLO, FIRST, MORE, PING, PONG, GOODBYE, REFUSAL, REROUTED = range(8)
+HELLO, FIRST, MORE, PING, PONG, GOODBYE, REFUSAL, REROUTED, JOINED = range(9)
 LANES: Final[tuple[Lane, ...]] = ("control", "work", "bulk")
 """In the order in which they are served."""
 
 LANE_OF: Final[dict[int, Lane]] = dict(enumerate(LANES))
 NUMBER_OF: Final[dict[Lane, int]] = {lane: number for number, lane in LANE_OF.items()}
 VERSION = 1
+RELAY_TOKEN_BYTES = 16
 
 assert HEADER.size == FRAME_HEADER_BYTES
 
@@ -37,6 +41,7 @@ class Hello:
     lanes: tuple[Lane, ...] = LANES
     versions: tuple[int, ...] = (VERSION,)
     paths: tuple[str, ...] = ()
+    relay: bytes = b""
 
 
 def header(length: int, kind: int, lane: Lane, stream: int) -> bytes:
@@ -58,6 +63,7 @@ def hello_frame(hello: Hello) -> bytes:
         "node": hello.node,
         "paths": list(hello.paths),
         "versions": list(hello.versions),
+        **({"relay": hello.relay} if hello.relay else {}),
     }
     return frame(HELLO, cbor.encode(fields))
 
@@ -78,7 +84,10 @@ def read_hello(payload: bytes) -> Hello:
         raise _bad_hello()
     known = tuple(lane for lane in LANES if lane in lanes)
     named = tuple(each for each in paths if type(each) is str and 0 < len(each) <= PATH_CHARS)
-    return Hello(mesh, node, boot, known, tuple(each for each in versions if type(each) is int), named)
+    relay = fields.get("relay", b"")
+    if not isinstance(relay, bytes) or len(relay) > RELAY_TOKEN_BYTES or (relay and known):
+        raise _bad_hello()
+    return Hello(mesh, node, boot, known, tuple(each for each in versions if type(each) is int), named, relay)
 
 
 def agree(own: Hello, other: Hello, expect: str) -> frozenset[Lane]:
@@ -94,7 +103,7 @@ def agree(own: Hello, other: Hello, expect: str) -> frozenset[Lane]:
     if VERSION not in other.versions:
         raise Refused("no-common-version", f"it speaks link versions {list(other.versions)}, this node {list(own.versions)}")
     lanes = frozenset(own.lanes) & frozenset(other.lanes)
-    if not lanes:
+    if not lanes and not own.relay and not other.relay:
         raise _bad_hello()
     return lanes
 

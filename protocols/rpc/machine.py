@@ -120,6 +120,10 @@ class Rpc:
         """Counts since the start and sizes of the tables, for metrics."""
         return {**self._asking.statistics(), **self._serving.statistics(), **self._casting.counts, "links": len(self._links)}
 
+    def peer_of(self, node: NodeId) -> Peer | None:
+        """Who ``node`` is, where there is a link to it."""
+        return self._links.get(node)
+
     # -- one event ---------------------------------------------------------------------------------------------------
 
     def _received(self, peer: Peer, lane: Lane, message: Message) -> None:

@@ -23,6 +23,7 @@ from meshos.node.config import (
     parse_address,
 )
 from meshos.node.config_text import to_toml
+from meshos.protocols.relay.policy import Policy
 
 NODE = NodeId("12D3KooWHQR1hWE46uNwYYky6oRYiDesU6v8abcLtrc4LU4UJ7Aa")
 SEED = Seed(NODE, Address("127.0.0.1", 8201), Address("::1", 8301))
@@ -41,6 +42,7 @@ CONFIG = NodeConfig(
     payments=Payments(1_500_000, 20_000_000, 0),
     keep_blocks=2_048,
     quic=False,
+    relaying=Policy(serve=True, own_only=True, bytes_per_s=1_000_000, punch=False),
     egress_allow=("10.0.0.0/8", "agents.internal:8443", "[::1]:9000"),
     seeds=(SEED, replace(SEED, gossip=Address("host.example", 1))),
 )
@@ -95,6 +97,10 @@ def test_the_square_is_beside_the_links_or_where_it_is_said_to_be_or_nowhere(lin
         ('"1.5 MESH"', "true", "payments.per_provider is 'True', and takes an amount"),
         ('"1.5 MESH"', '"21 MESH"', "payments.per_provider is above payments.in_all"),
         ("keep_blocks = 2048", "keep_blocks = 12", "ledger.keep_blocks must be a number of 1024 or more"),
+        ("bytes_per_s = 1000000", "bytes_per_s = 16000", "relay.bytes_per_s must be a number from 16384"),
+        ("bytes_per_s = 1000000", "bytes_per_s = true", "relay.bytes_per_s must be a number"),
+        ("own_only = true", "own_only = 1", "relay.own_only must be true or false"),
+        ("own_only = true", "only_own = true", "relay.only_own is no key of this file"),
         ("keep_blocks = 2048", "keep_blocks = true", "ledger.keep_blocks must be a number"),
         ("127.0.0.1:8101", "127.0.0.1", "api.listen"),
         ("127.0.0.1:8101", "127.0.0.1:99999", "no port"),

@@ -332,7 +332,7 @@ async def test_a_peer_that_does_not_read_holds_bounded_memory_and_is_cut(nursery
     monkeypatch.setattr(channel, "STALLED_S", 0.3)
     mesh, server = await listening(nursery)
     async with authenticated(mesh, server) as (tls, codec, _):
-        tls.transport.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        tls.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         await greeted(tls, codec)
         for number in range(15):
             codec.send("work", Request(number.to_bytes(16, "big"), ECHO, bytes(900_000), 60_000))

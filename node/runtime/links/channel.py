@@ -107,6 +107,11 @@ class Channel:
         assert self.codec.peer_hello is not None
         return self.codec.peer_hello.boot
 
+    @property
+    def relay_token(self) -> bytes:
+        """With which the other side asks to be joined with another; empty on every connection that is a link."""
+        return b"" if self.codec.peer_hello is None else self.codec.peer_hello.relay
+
     def dialler(self, me: NodeId) -> NodeId:
         """The node that opened this connection."""
         return me if self.connection.dialled else self.peer.node

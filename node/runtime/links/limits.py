@@ -1,5 +1,6 @@
 """The bounds of links, with their reasons and the relations between them. Times in seconds."""
 
+from meshos.protocols.relay.limits import PAIRS_PER_CALLED, PAIRS_PER_CALLER, TRY_S
 from meshos.protocols.rpc.limits import FRAME_BYTES, RECORD_GRACE_S, RESEND_MIN_S, STALL_MIN_S
 
 HANDSHAKE_S = 5.0
@@ -30,8 +31,9 @@ HANDSHAKE_SOURCES = 4096
 CONNECTIONS = 8192
 """Authenticated connections of all peers together."""
 
-CONNECTIONS_PER_PEER = 8
-"""From outside: on each of two paths a main one and the one that takes its place, two for bulk, and the ends of old ones."""
+CONNECTIONS_PER_PEER = 8 + PAIRS_PER_CALLER + PAIRS_PER_CALLED
+"""From outside: on each of two paths a main one and the one that takes its place, two for bulk, and the ends of old ones; and what is
+relayed for the peer here."""
 
 CONNECTIONS_SECOND = CONNECTIONS // 2
 """With so many, no peer gets a second path: what is left is for those who have none."""
@@ -85,6 +87,29 @@ FLUSH_MESSAGES = 16
 MAILBOX_PAUSE_S = 0.005
 """While the mailbox is full nothing is read, and it is offered again this often."""
 
+# -- relayed links (relay.py) -------------------------------------------------------------------------------------------
+
+RELAYS_TRIED = 3
+"""Relays to which connections are opened for one dial, one after the other."""
+
+RELAY_AFTER_S = 1.0
+"""A relay is looked for when the direct paths have taken so long, though they may still lead there: longer than any handshake across the
+world, and a call does not wait for the end of their patience."""
+
+DIRECT_FIRST_S = 2.0
+DIRECT_S = 60.0
+"""So long after a link was relayed, and then this often, a direct way is looked for: one dial at a time, however many links are relayed."""
+
+DIRECT_SETTLED_S = 1.0
+"""A direct connection that has lasted so long takes the place of the relayed one."""
+
+DIRECT_PAUSE_S = 0.05
+"""Whoever has found a way looks again after this whether another dial over the same path is over."""
+
+LATELY_S = 60.0
+"""A relay whose connection to the same peer was opened so shortly before is tried last: it may be why another one is needed."""
+
+assert RELAYS_TRIED * TRY_S <= DIAL_S
 # -- several paths to a peer (standby.py, peer_links.py) ----------------------------------------------------------------
 
 LOOK_S = 0.02

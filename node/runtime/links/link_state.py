@@ -12,7 +12,8 @@ from meshos.protocols.rpc.frames import LANES
 @dataclass(frozen=True, slots=True)
 class LinkState:
     """One connection. ``rtt_s`` is a round trip, None before the first; ``loss`` the share of packets that had to be sent again; ``rate``
-    bytes a second, see ``Transport``; ``why`` it carries what goes to the peer, empty where it does not."""
+    bytes a second, see ``Transport``; ``why`` it carries what goes to the peer, empty where it does not; ``via`` the member that
+    relays it."""
 
     node: NodeId
     org: OrgDid
@@ -28,6 +29,7 @@ class LinkState:
     messages_in: dict[Lane, int]
     messages_out: dict[Lane, int]
     queued: int
+    via: NodeId | None = None
 
 
 def state_of(channel: Channel, peer: PeerLinks) -> LinkState:
@@ -47,4 +49,5 @@ def state_of(channel: Channel, peer: PeerLinks) -> LinkState:
         dict(channel.messages_in),
         dict(channel.messages_out),
         channel.codec.waiting,
+        channel.connection.via,
     )

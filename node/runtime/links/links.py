@@ -7,14 +7,18 @@ a second path to a peer is kept warm in standby.py.
 failed; before that, ``NotSent`` for each message of which the peer cannot have read the end. Events go to ``deliver``,
 which says whether it took them: while it does not, no connection is read.
 
-Paths (TCP, then QUIC) are tried in their order. ``cut`` is the fault hook of testnets: links to these nodes are dropped, and
-refused in both directions.
+Paths (TCP, then QUIC) are tried in their order; the one through a member (relay.py) is begun RELAY_AFTER_S after the direct ones, if none
+has led there by then. While a link is relayed, both sides look for a direct way now and then; the relayed connection then parts politely.
+``splicing`` takes the connections that are to be relayed here. ``cut`` is the fault hook of testnets: links to these nodes are dropped,
+and refused in both directions.
 """
 
 import logging
 import os
 from collections import Counter
 from collections.abc import Container, Sequence
+from functools import partial
+from itertools import groupby
 
 import trio
 
@@ -27,17 +31,24 @@ from meshos.node.runtime.links.limits import (
     CONNECTIONS_PER_PEER,
     CONNECTIONS_SECOND,
     DIAL_S,
+    DIRECT_FIRST_S,
+    DIRECT_PAUSE_S,
+    DIRECT_S,
     NEXT_DIAL_S,
     RECHECK_S,
+    RELAY_AFTER_S,
+    WRITE_BYTES,
 )
 from meshos.node.runtime.links.link_state import LinkState, state_of
 from meshos.node.runtime.links.mailbox import Deliver, Mailbox
-from meshos.node.runtime.links.path import Connection, Path
+from meshos.node.runtime.links.path import RELAY, Connection, Path
 from meshos.node.runtime.links.peer_links import BULK, Noticed, PeerLinks, cut_off, link_down
+from meshos.node.runtime.links.racing import first_of
+from meshos.node.runtime.links.splicing import Splicing
 from meshos.node.runtime.links.standby import Standby
 from meshos.node.runtime.links.turn import AtTurnEnd, Turn
 from meshos.protocols.rpc.events import Message, MessageReceived, NotSent, OpenLink, SendMessage
-from meshos.protocols.rpc.frames import Hello
+from meshos.protocols.rpc.frames import Hello, refusal_frame
 from meshos.protocols.rpc.partials import Partials
 
 logger = logging.getLogger("meshos.links")
@@ -51,6 +62,7 @@ class Links:
         leaves as one piece. Without it each message leaves when it is sent."""
         self.me = me
         self.cut: frozenset[NodeId] = frozenset()
+        self.splicing: Splicing | None = None
         self.noticed: Noticed = lambda node, path, why: None
         self._mesh = mesh
         self._boot = os.urandom(16)
@@ -59,6 +71,7 @@ class Links:
         self._mailbox = Mailbox(deliver)
         self._turn = Turn(at_turn_end)
         self._order = tuple(path.name for path in paths)
+        self._direct = tuple(name for name in self._order if name != RELAY)
         self._peers: dict[NodeId, PeerLinks] = {}
         self._standby = Standby(self._peers, self._second)
         self._partials = Partials()
@@ -78,6 +91,8 @@ class Links:
             nursery.start_soon(self._recheck_often)
             if len(self._paths) > 1:
                 nursery.start_soon(self._standby.run)
+            if RELAY in self._by_name:
+                nursery.start_soon(self._look_for_direct)
             for path in self._paths:
                 await nursery.start(self._serve, path)
             task_status.started()
@@ -114,6 +129,8 @@ class Links:
         for node in sorted(cut & self._peers.keys()):
             for channel in list(self._peers[node].channels):
                 channel.end(cut_off(node))
+        if self.splicing is not None:
+            self.splicing.cut(cut)
 
     def renew(self) -> None:
         """End every connection: this machine has slept, and what is still wanted is opened again."""
@@ -125,10 +142,14 @@ class Links:
         for channel in self._channels():
             if orgs is None or channel.peer.org in orgs:
                 self._recheck(channel)
+        if self.splicing is not None:
+            self.splicing.recheck(orgs)
 
     async def _recheck_often(self) -> None:
         while True:
             await trio.sleep(RECHECK_S)
+            if self.splicing is not None:
+                self.splicing.recheck()
             for channel in self._channels():
                 self._recheck(channel)
                 await trio.lowlevel.checkpoint()  # each is a signature check: not all of them in one go
@@ -147,6 +168,8 @@ class Links:
         """Part from every peer politely; what is queued goes out first. Returns when all are gone or time is up."""
         for channel in self._channels():
             channel.part()
+        if self.splicing is not None:
+            self.splicing.leave()
         with trio.move_on_after(2.0):
             while self._connections:
                 await trio.sleep(0.01)
@@ -170,6 +193,7 @@ class Links:
             "links": sum(peer.main is not None for peer in self._peers.values()),
             "links_on_two_paths": sum(len(peer.mains) > 1 for peer in self._peers.values()),
             **{f"links_carried_by_{name}": sum(peer.choice.current == name for peer in self._peers.values()) for name in self._order},
+            **({} if self.splicing is None else {f"splicing_{key}": value for key, value in self.splicing.statistics().items()}),
             "partial_bytes": self._partials.used,
             "partial_evictions": self._partials.evicted,
             "undelivered": len(self._mailbox),
@@ -185,7 +209,7 @@ class Links:
         await path.serve(accepted, task_status=task_status)
 
     async def _accept(self, connection: Connection, path: str) -> None:
-        """An authenticated connection from outside, to its end. Its hello says whether it is for all lanes or for bulk."""
+        """An authenticated connection from outside, to its end. Its hello says whether it is for all lanes, for bulk, or to be relayed."""
         node = connection.peer.node
         if node in self.cut or self._connections >= CONNECTIONS or self._accepted[node] >= CONNECTIONS_PER_PEER:
             self._counts["refused_connections"] += 1
@@ -196,7 +220,10 @@ class Links:
         self._accepted[node] += 1
         try:
             await channel.greet()
-            await self._run(channel, self._join(channel))
+            if token := channel.relay_token:
+                await self._splice(channel, token)
+            else:
+                await self._run(channel, self._join(channel))
         except MeshError as error:
             self._counts[f"refused_{error.name}"] += 1
         finally:
@@ -204,6 +231,16 @@ class Links:
             self._accepted[node] -= 1
             if not self._accepted[node]:
                 del self._accepted[node]
+
+    async def _splice(self, channel: Channel, token: bytes) -> None:
+        """A connection that is to be relayed, to its end."""
+        if self.splicing is None or channel.connection.via is not None:
+            refusal = Refused("relay-off" if self.splicing is None else "relay-nested", "this connection is not relayed from here")
+            await channel.connection.close_after(refusal_frame(refusal))
+            raise refusal
+        await channel.connection.send(channel.codec.data_to_send(WRITE_BYTES))
+        channel.codec.close()
+        await self.splicing.take(channel.connection, token)
 
     async def _dial(self, to: NodeId, peer: PeerLinks) -> None:
         """Open a main connection, over the next path, too, where one does not answer soon; ``LinkDown`` if none can be had and none has
@@ -269,15 +306,28 @@ class Links:
         """A greeted channel to ``to`` over the first path of ``order`` that has one; raises the first error that says why not."""
         if self._connections >= CONNECTIONS:
             raise busy("the table of connections")
+        groups = [tuple(names) for _, names in groupby(order, key=lambda name: name == RELAY)]
+        ways = [partial(self._over, names, to, hello) for names in groups]
+        return await (ways[0]() if len(ways) == 1 else first_of(ways, RELAY_AFTER_S, self._discard))
+
+    async def _discard(self, channel: Channel) -> None:
+        """It was not needed, and is none of its peer's yet."""
+        self._connections -= 1
+        await channel.connection.close()
+
+    async def _over(self, names: Sequence[str], to: NodeId, hello: Hello) -> Channel:
+        """The same over the first of the paths of these ``names``."""
         first: MeshError | None = None
-        for path in (self._by_name[name] for name in order):
+        for path in (self._by_name[name] for name in names):
             if to in self.cut:
                 raise cut_off(to)
             self._connections += 1
+            connected = False
             try:
                 with trio.fail_after(DIAL_S):
                     channel = Channel(await path.dial(to), hello, path.name, self._partials, self)
                     await channel.greet()
+                    connected = True
                     return channel
             except trio.TooSlowError:
                 first = first or Unreachable("handshake-timeout", f"{to} did not answer in time", outcome="not_done")
@@ -285,12 +335,41 @@ class Links:
                 first = first or error
             except Exception as error:
                 first = first or self._bug(to, error)
-            self._connections -= 1
+            finally:
+                self._connections -= not connected
         self._counts["dials_failed"] += 1
         raise first or Unreachable("no-address", f"there is no path to {to}", outcome="not_done")
 
+    async def _look_for_direct(self) -> None:
+        """Where a link is relayed, see now and then whether the two can reach each other by now: one dial at a time."""
+        while True:
+            await trio.sleep(DIRECT_FIRST_S)
+            for node, peer in list(self._peers.items()):
+                now = trio.current_time()
+                if peer.relayed and peer.direct_at <= now:
+                    peer.direct_at = now + DIRECT_S
+                    for path in self._direct:
+                        await self.go_direct(node, path)
+
+    async def go_direct(self, node: NodeId, path: str) -> None:
+        """Where the link to ``node`` is relayed, have one over this path instead; if none can be had it stays as it is."""
+        peer = self._peer_of(node)
+        while path in peer.going_direct:  # a second one by the same side would be the end of the first
+            await trio.sleep(DIRECT_PAUSE_S)
+        try:
+            if peer.relayed:
+                peer.going_direct.add(path)
+                channel = await self._over([path], node, self._hello())
+                self._counts["direct_after_all"] += 1
+                self._nursery.start_soon(self._run_dialled, channel, self._join(channel))
+        except MeshError:
+            pass  # it stays
+        finally:
+            peer.going_direct.discard(path)
+            self._forget(node)
+
     def _hello(self, lanes: tuple[Lane, ...] = ("control", "work", "bulk")) -> Hello:
-        return Hello(self._mesh, self.me.node, self._boot, lanes, paths=self._order)
+        return Hello(self._mesh, self.me.node, self._boot, lanes, paths=self._direct)
 
     # -- one connection ----------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a way to another node has to offer: TCP with TLS, QUIC, and a relay later, with nothing above them changed."""
+"""What a way to another node has to offer: TCP with TLS, QUIC, or a member that relays, with nothing above them changed."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
@@ -7,6 +7,9 @@ import trio
 
 from meshos.ids import NodeId, Peer
 from meshos.node.runtime.links.transport import Transport
+
+RELAY = "relay"
+"""The name of the path that leads through a member: the others come before it."""
 
 
 class Connection(Protocol):
@@ -20,6 +23,11 @@ class Connection(Protocol):
     @property
     def dialled(self) -> bool:
         """Whether this side opened it."""
+        ...
+
+    @property
+    def via(self) -> NodeId | None:
+        """The member that relays it; None where the two are connected themselves."""
         ...
 
     async def send(self, data: bytes) -> None:

@@ -6,6 +6,8 @@ Both nodes may dial each other at once; then both keep the connection that the s
 politely, so that nothing on it is lost. A second connection over the same path from the same side, or from a new start of the process,
 means that the old one is dead.
 
+A relayed one is there for want of any other: once the two are connected themselves, it parts politely.
+
 Of the main ones one carries (``protocols/rpc/paths.py`` decides). When it has failed and another carries on, rpc is told ``Rerouted``,
 and so is the other side, by a frame before all that follows: what either waits for goes again, and nothing else has to be remembered here.
 
@@ -26,7 +28,7 @@ from meshos.errors import MeshError, Refused, Unreachable
 from meshos.flow import Lane
 from meshos.ids import NodeId
 from meshos.node.runtime.links.channel import Channel
-from meshos.node.runtime.links.limits import AGAIN_MAX_S, AGAIN_MIN_S, NEWS_BURST, NEWS_PER_S, SETTLED_S
+from meshos.node.runtime.links.limits import AGAIN_MAX_S, AGAIN_MIN_S, DIRECT_SETTLED_S, NEWS_BURST, NEWS_PER_S, SETTLED_S
 from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, NotSent, Reply, Request, Rerouted
 from meshos.protocols.rpc.limits import OUTBOUND_BYTES, OUTBOUND_MESSAGES, REROUTES_BURST, REROUTES_PER_S
 from meshos.protocols.rpc.paths import Choice, Why, patience_s
@@ -69,6 +71,10 @@ class PeerLinks:
         """The one that carries."""
         self.choice = Choice(order)
         self.dialling = self.dialling_bulk = self.dialling_second = False
+        self.going_direct: set[str] = set()
+        """Paths over which a direct way is looked for now, where the one that carries is relayed."""
+        self.direct_at = 0.0
+        """When one is looked for next."""
         self.bulk_waiting: list[Message] = []
         """Large messages that wait for their connection."""
         self.proving: tuple[int, float] | None = None
@@ -94,7 +100,19 @@ class PeerLinks:
 
     def empty(self) -> bool:
         """Whether nothing needs to be remembered of this peer."""
-        return not (self.channels or self.dialling or self.dialling_bulk or self.dialling_second or self.bulk_waiting)
+        dialling = self.dialling or self.dialling_bulk or self.dialling_second or self.going_direct
+        return not (self.channels or dialling or self.bulk_waiting)
+
+    @property
+    def relayed(self) -> bool:
+        """Whether there is no way to it but through another member."""
+        return bool(self.mains) and all(each.connection.via is not None for each in self.mains.values())
+
+    def leave_relay(self, now: float) -> None:
+        """Part with the relayed connection where a direct one has lasted: two that both sides opened at once are sorted out by then."""
+        if any(each.connection.via is None and now - each.began_at > DIRECT_SETTLED_S for each in self.mains.values()):
+            for relayed in [each for each in self.mains.values() if each.connection.via is not None]:
+                relayed.part()
 
     # -- a connection more -------------------------------------------------------------------------------------------
 
@@ -211,6 +229,8 @@ class PeerLinks:
         main = self.main
         if main is None or self.dialling or self.dialling_second or not main.connection.dialled or now - main.began_at < AGAIN_MIN_S:
             return None
+        if self.relayed:
+            return None  # both sides look for a direct way (``Links.go_direct``)
         assert main.codec.peer_hello is not None
         named = main.codec.peer_hello.paths
         ready = (path for path in self.choice.ranked() if path in named and path not in self.mains)

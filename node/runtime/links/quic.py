@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -39,6 +39,9 @@ from meshos.protocols.rpc.frames import refusal_frame
 logger = logging.getLogger("meshos.links")
 
 ALPN = "meshos/1"
+
+FOUND = 1024
+"""Nodes that are known to be at another address than their own."""
 
 
 class QuicPath:
@@ -67,6 +70,7 @@ class QuicPath:
         self._entered: dict[QuicLink, Address] = {}  # handshakes of strangers
         self._endpoint = Endpoint(host, port, credentials.key.seed(), self._stranger, datagram_bytes)
         self._accept: Callable[[QuicLink], None] | None = None
+        self._found: OrderedDict[NodeId, Address] = OrderedDict()
         self.trust(credentials)
 
     @property
@@ -85,6 +89,17 @@ class QuicPath:
         for name, count in self._counts.items():
             counted[name] = counted.get(name, 0) + count
         return {**{f"quic_{name}": count for name, count in counted.items()}, "quic_unauthenticated": self._admission.waiting}
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Its socket, with all its connections."""
+        return self._endpoint
+
+    def found(self, node: NodeId, address: Address) -> None:
+        """``node`` is at ``address`` as well, as long as a dial there leads to it: its own says nothing of the port of its router."""
+        self._found[node] = address
+        if len(self._found) > FOUND:
+            self._found.popitem(last=False)
 
     # -- from outside ------------------------------------------------------------------------------------------------
 
@@ -158,7 +173,7 @@ class QuicPath:
 
     async def dial(self, to: NodeId) -> QuicLink:
         """See ``path.Path``."""
-        address = self._address_of(to)
+        address = self._found.pop(to, None) or self._address_of(to)
         if address is None:
             raise Unreachable("no-address", f"no address of {to} is known", outcome="not_done")
         if not self._endpoint.is_open:
@@ -166,11 +181,14 @@ class QuicPath:
         self._counts["dials"] += 1
         try:
             with trio.fail_after(HANDSHAKE_S):
-                return await self._connect(to, *address)
+                link = await self._connect(to, *address)
         except (OSError, ValueError, OverflowError) as error:  # the latter two for what is no address at all
             raise _unreachable(to, address, getattr(error, "strerror", None) or "no connection") from error
         except trio.TooSlowError as error:
             raise Unreachable("handshake-timeout", f"{to} did not finish the handshake in time", outcome="not_done") from error
+        if address != self._address_of(to):
+            self.found(to, address)
+        return link
 
     async def _connect(self, to: NodeId, host: str, port: int) -> QuicLink:
         address = await self._resolved(host, port)

@@ -36,6 +36,9 @@ logging.getLogger("quic").setLevel(logging.CRITICAL)  # aioquic has a line for e
 _RESET_BYTES: Final = 43
 """A reset is shorter than what it answers, and no shorter than any packet: so two nodes never answer each other's for long."""
 
+PUNCH: Final = b"\0punch"
+"""What a small datagram begins with that opens a way through a router; a code follows. It is no QUIC."""
+
 NOT_QUIC: Final = Refused("not-quic", "that was no QUIC, or too short to begin a connection")
 UNKNOWN_CONNECTION: Final = Refused("unknown-quic-connection", "it belongs to no connection of this node, and begins none")
 """For whoever counts them: none is raised, and strangers are told nothing."""
@@ -68,6 +71,8 @@ class Endpoint:
         self._secret = secret
         self._stranger = stranger
         self._largest = largest
+        self.punches: dict[bytes, Callable[[Address], None]] = {}
+        """By the code in it: who hears where a small datagram came from (punching.py)."""
         self._socket: UdpSocket | None = None
         self._by_id: Identifiers[QuicLink] = Identifiers()
         self._resets: dict[bytes, QuicLink] = {}
@@ -216,7 +221,9 @@ class Endpoint:
                 self._socket.send(driven.last)
 
     def _unknown(self, data: bytes, address: Address) -> None:
-        if not data or not data[0] & 0x40:
+        if data[: len(PUNCH)] == PUNCH and (heard := self.punches.get(data[len(PUNCH) :])) is not None:
+            heard(address)
+        elif not data or not data[0] & 0x40:
             self.counts[f"refused_{NOT_QUIC.name}"] += 1
         elif data[0] & 0x80:
             try:

@@ -25,7 +25,7 @@ from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.stream import QuicStream
 
 from meshos.errors import MeshError, Refused, Unreachable
-from meshos.ids import Peer
+from meshos.ids import NodeId, Peer
 from meshos.node.runtime.links.limits import LINGER_S, QUIC_UNSENT_BYTES
 from meshos.node.runtime.links.quic_core import STREAM, Core
 from meshos.node.runtime.links.transport import Transport
@@ -71,6 +71,7 @@ class QuicLink:
     def __init__(self, core: Core, driver: Driver, owner: Owner, *, dialled: bool, deadline: float) -> None:
         self.core = core
         self.dialled = dialled
+        self.via: NodeId | None = None
         self.deadline: float | None = deadline
         """When patience ends: with the handshake first, with the last acknowledgements in the end."""
         self.handshaken = False

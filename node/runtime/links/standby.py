@@ -77,6 +77,8 @@ class Standby:
     def _tend(self, peer: PeerLinks, now: float) -> None:
         quiet_s = now - max(channel.used_at for channel in peer.channels)
         if len(peer.mains) > 1:
+            peer.leave_relay(now)
+        if len(peer.mains) > 1:
             for channel in peer.mains.values():
                 channel.measuring.look(channel.transport())
             if quiet_s < STANDBY_IDLE_S:

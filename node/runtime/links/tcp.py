@@ -13,6 +13,7 @@ from meshos.buckets import Buckets, block_of
 from meshos.crypto.certificates import verify_chain
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.ids import NodeId, Peer
+from meshos.node.runtime.links.carrier import SocketCarrier
 from meshos.node.runtime.links.limits import (
     DIAL_S,
     HANDSHAKE_S,
@@ -24,7 +25,7 @@ from meshos.node.runtime.links.limits import (
 )
 from meshos.node.runtime.links.path import Accepted
 from meshos.node.runtime.links.tls import Credentials, TlsStream, contexts
-from meshos.node.runtime.links.transport import Transport, of_tcp
+from meshos.node.runtime.links.transport import NOTHING, Transport, of_tcp
 from meshos.protocols.rpc.frames import refusal_frame
 
 logger = logging.getLogger("meshos.links")
@@ -42,6 +43,7 @@ class TcpConnection:
     def __init__(self, tls: TlsStream, peer: Peer, check: Callable[[], Peer]) -> None:
         self.peer = peer
         self.dialled = not tls.server_side
+        self.via: NodeId | None = None
         self._tls = tls
         self._check = check
 
@@ -58,7 +60,8 @@ class TcpConnection:
         self._check()
 
     def transport(self, now: float) -> Transport:
-        return of_tcp(self._tls.transport.socket)
+        carrier = self._tls.transport
+        return of_tcp(carrier.socket) if isinstance(carrier, SocketCarrier) else NOTHING  # what a relay's legs lose says nothing
 
     async def close_after(self, last: bytes) -> None:
         await self._tls.close_after(last)

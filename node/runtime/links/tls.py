@@ -16,6 +16,7 @@ import trio
 from meshos.crypto.certificates import Trust, pem, private_key_pem
 from meshos.crypto.keys import SigningKey
 from meshos.errors import MeshError, Refused, Unreachable
+from meshos.node.runtime.links.carrier import Carrier, SocketCarrier
 from meshos.node.runtime.links.limits import LINGER_BYTES, LINGER_S, READ_BYTES
 
 
@@ -59,14 +60,13 @@ def _load_key(context: ssl.SSLContext, credentials: Credentials) -> None:
 
 
 class TlsStream:
-    """TLS over one TCP stream. ``handshake`` first; then one sender and one receiver at a time."""
+    """TLS over one TCP stream, or over what else carries bytes. ``handshake`` first; then one sender and one receiver at a time."""
 
-    def __init__(self, transport: trio.SocketStream, context: ssl.SSLContext, *, server_side: bool) -> None:
-        self.transport = transport
+    def __init__(self, transport: trio.SocketStream | Carrier, context: ssl.SSLContext, *, server_side: bool) -> None:
+        self.transport = SocketCarrier(transport) if isinstance(transport, trio.SocketStream) else transport
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
         self._sending = trio.Lock()
-        self._left = b""  # of what was encrypted, what the socket has not taken yet
         self._closed = False  # the other side has ended the stream
         self.server_side = server_side
 
@@ -78,7 +78,10 @@ class TlsStream:
                 break
             except ssl.SSLWantReadError:
                 await self._flush()
-                await self._fill("the handshake")
+                if not await self._fill():
+                    raise Unreachable(
+                        "link-lost", "the other side closed the connection during the handshake", outcome="not_done"
+                    ) from None
             except ssl.SSLError as error:
                 refusal = refusal_of(error)
                 await self._linger()
@@ -95,22 +98,14 @@ class TlsStream:
         await self._flush()
 
     def send_now(self, data: bytes) -> bool:
-        """See ``path.Connection``: past trio's own socket, whose every write ends the turn."""
+        """See ``path.Connection``."""
         try:
             self._encrypt(data)
         except MeshError:
             return False  # the reader meets the same error
         if self._sending.locked():
             return False  # the answer to a key update is on its way
-        self._left += self._outgoing.read()
-        try:
-            sent = os.write(self.transport.socket.fileno(), self._left)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return False  # broken or closed: ``send`` finds it so, and says it
-        self._left = self._left[sent:]
-        return not self._left
+        return self.transport.send_now(self._outgoing.read())
 
     def _encrypt(self, data: bytes) -> None:
         if data:
@@ -129,7 +124,7 @@ class TlsStream:
                 if not waited:
                     await trio.lowlevel.checkpoint()  # what is already here must not starve the other tasks
                 return data
-            if self._closed or not await self._fill_when_readable():
+            if self._closed or not await self._fill():
                 return b""
             waited = True
             if self._outgoing.pending:  # the answer to a key update
@@ -162,8 +157,8 @@ class TlsStream:
         await self.close()
 
     async def close(self) -> None:
-        """Close the socket at once."""
-        await trio.aclose_forcefully(self.transport)
+        """Close it at once."""
+        await self.transport.close()
 
     async def _linger(self) -> None:
         """Hand over what is still to be sent, and read on for a moment: closing with unread bytes would reset the
@@ -171,50 +166,23 @@ class TlsStream:
         with trio.move_on_after(LINGER_S):
             try:
                 await self._flush()
-                await self.transport.send_eof()
+                await self.transport.finish()
                 left = LINGER_BYTES
-                while left > 0 and (data := await self.transport.receive_some(READ_BYTES)):
+                while left > 0 and (data := await self.transport.receive(READ_BYTES)):
                     left -= len(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            except MeshError:
                 return  # the other side is gone: there is nobody left to tell
 
     async def _flush(self) -> None:
         async with self._sending:
-            if self._left or self._outgoing.pending:
-                data, self._left = self._left + self._outgoing.read(), b""
-                try:
-                    await self.transport.send_all(data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                    raise Unreachable("link-lost", "the connection broke while it was written to") from error
+            await self.transport.send(self._outgoing.read())
 
-    async def _fill_when_readable(self) -> bool:
-        """``_fill`` for a socket that is mostly empty: past trio's own socket, which first tries in vain and then asks the kernel."""
-        try:
-            while True:
-                await trio.lowlevel.wait_readable(self.transport.socket)
-                try:
-                    data = os.read(self.transport.socket.fileno(), READ_BYTES)
-                except BlockingIOError:
-                    continue
-                break
-        except (trio.ClosedResourceError, OSError, ValueError) as error:  # the latter for a socket that was closed before
-            raise Unreachable("link-lost", "the connection broke while it was read") from error
+    async def _fill(self) -> bool:
+        """More bytes from the transport; False at its end."""
+        data = await self.transport.receive(READ_BYTES)
         if data:
             self._incoming.write(data)
         return bool(data)
-
-    async def _fill(self, during: str | None) -> bool:
-        """More bytes from the socket; False at its end, which during something is an error."""
-        try:
-            data = await self.transport.receive_some(READ_BYTES)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise Unreachable("link-lost", "the connection broke while it was read") from error
-        if data:
-            self._incoming.write(data)
-            return True
-        if during is not None:
-            raise Unreachable("link-lost", f"the other side closed the connection during {during}", outcome="not_done")
-        return False
 
 
 _VERIFY: Final = {9: "certificate-not-yet-valid", 10: "certificate-expired"}

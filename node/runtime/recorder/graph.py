@@ -29,7 +29,15 @@ from meshos.node.runtime.recorder.watching import WatchedSnapshot
 
 REF, TUPLE, LIST, SET, FROZENSET, DICT, OBJECT, VALUE, METHOD, ERROR, MEMBER, OUTSIDE, SNAPSHOT = range(13)
 
-PACKAGES = ("meshos.effects", "meshos.flow", "meshos.consensus", "meshos.protocols", "meshos.node.kernel", "meshos.storage.overlay")
+PACKAGES = (
+    "meshos.effects",
+    "meshos.flow",
+    "meshos.buckets",
+    "meshos.consensus",
+    "meshos.protocols",
+    "meshos.node.kernel",
+    "meshos.storage.overlay",
+)
 """Where the objects of machines live."""
 _PLAIN = (type(None), bool, int, float, str, bytes)
 _WIRING = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type, random.Random, partial)
