@@ -55,8 +55,10 @@ class Syncing:
         self._judgement = judgement
         self._ping_lost = ping_lost
         me = state.table.me
-        known = {seed.node: seed for seed in [*seeds, *stored_peers(view)] if seed.node != me}
-        self.seeds: dict[NodeId, Seed] = known
+        known: dict[NodeId, Seed] = {}
+        for seed in (each for each in (*seeds, *stored_peers(view)) if each.node != me):
+            known.setdefault(seed.node, seed)  # what the operator has written goes before: the whole mesh may have moved
+        self.seeds = known
         self._running: dict[tuple[str, int], NodeId] = {}
         self._turned: object = None  # the sync whose turn came last; others are besides, and say nothing of the pace
         self._gap = state.timing.sync_gap_s
