@@ -136,6 +136,7 @@ async def measured(echoes: int, large: int) -> Figures:
         calls = {DIRECT: (a, b.id), RELAYED: (c, d.id)}
         for caller, to in calls.values():
             await _timed(caller, to, 50)
+        assert {state.via for state in c.links.states() if state.node == d.id} == {r.id}
         for _ in range(10):
             for name, (caller, to) in calls.items():
                 echo, began = figures.echoes[name], time.process_time()
