@@ -7,8 +7,8 @@ a second path to a peer is kept warm in standby.py.
 failed; before that, ``NotSent`` for each message of which the peer cannot have read the end. Events go to ``deliver``,
 which says whether it took them: while it does not, no connection is read.
 
-Paths (TCP, then QUIC) are tried in their order; the one through a member (relay.py) is begun RELAY_AFTER_S after the direct ones, if none
-has led there by then. While a link is relayed, both sides look for a direct way now and then; the relayed connection then parts politely.
+Paths (TCP, then QUIC, then the one through a member, relay.py) are dialled in their order, the next one where the one before has failed or
+takes long. While a link is relayed, both sides look for a direct way now and then; the relayed connection then parts politely.
 ``splicing`` takes the connections that are to be relayed here. ``cut`` is the fault hook of testnets: links to these nodes are dropped,
 and refused in both directions.
 """
