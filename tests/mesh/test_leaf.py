@@ -9,7 +9,7 @@ import pytest
 from meshos.node.config import load
 from tests.mesh.conftest import Agents
 from tests.mesh.joiner import Joiner
-from tests.mesh.testnet import Net, until
+from tests.mesh.testnet import EXAMPLES, Net, until
 
 FOUNDERS = ("alpha", "beta", "gamma", "delta")
 
@@ -48,6 +48,16 @@ def test_it_sees_all_and_calls_their_agents(leaf: Joiner, agents: Agents) -> Non
     assert len([member for member in members if member["state"] == "alive"]) == 5
     answer = json.loads(leaf.mesh("call", agents.echo, "echo", "--data", '{"text": "here"}', "--json"))
     assert answer["status"] == "completed" and answer["result"] == {"result": "here"}
+
+
+def test_everybody_calls_its_agent_though_only_its_anchors_have_links_to_it(leaf: Joiner, net: Net) -> None:
+    until(lambda: all(row(net, org).get("state") == "alive" for org in FOUNDERS), "somebody does not see it")
+    agent = leaf.mesh("deploy", "--agent", EXAMPLES / "echo" / "agent.yaml", "--quiet").strip()
+    until(lambda: all(net.knows(org, agent) for org in FOUNDERS), "somebody has not heard of its agent")
+    assert any(f"{org}-1" not in anchors(net, org) for org in FOUNDERS), "of four not all are its anchors"
+    for org in FOUNDERS:
+        answer = net.call(org, agent, "echo", {"text": org})
+        assert (answer["status"], answer["result"]) == ("completed", {"result": org})
 
 
 def test_it_takes_another_anchor_for_one_that_is_gone(leaf: Joiner, net: Net) -> None:
