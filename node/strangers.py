@@ -79,7 +79,7 @@ def open_square(
         addresses=lambda: square.addresses,
         routes=routes,
         news=lambda: _news(known, assembly),
-        opened=lambda addresses: host.deliver("membership", Announce(TOPIC, note_of(addresses))),
+        opened=lambda addresses: None if opened.config.leaf else host.deliver("membership", Announce(TOPIC, note_of(addresses))),
     )
     square = Square(place, opened.node.seed(), offer)
     return square

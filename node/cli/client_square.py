@@ -41,7 +41,7 @@ def find(host: str, seconds: float, *, as_json: bool) -> None:
         return
     for address in found:
         say(address)
-    note(f"{plural(len(found), 'address')}; nothing of this is proven: mesh square describe ADDR --mesh HASH")
+    note(f"{len(found)} {'address' if len(found) == 1 else 'addresses'}; nothing of this is proven: mesh square describe ADDR --mesh HASH")
 
 
 def describe(address: str, mesh: str | None, *, as_json: bool) -> None:

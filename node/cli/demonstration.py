@@ -7,6 +7,7 @@ temporary folder that is removed in the end, whatever happens.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,7 +55,12 @@ def tell(*, keep: bool, base_port: int, as_json: bool) -> None:
 
     With ``as_json`` the story goes to stderr, and stdout gets its steps as one document at the end.
     """
+
+    def leave(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, leave)  # it cleans up as after Ctrl-C
     with _workplace(keep) as place:
         story = _Story(place, sys.stderr if as_json else sys.stdout)
         story.say(f"{ORGS} organisations, {ORGS} nodes, only this machine, under a minute; Ctrl-C cleans up")

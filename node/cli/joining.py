@@ -119,7 +119,7 @@ def _expected(given: str | None, directory: Path) -> str:
     expected = (given or "").lower()
     if expected and not _HASH.fullmatch(expected):
         told = f"a genesis hash is 64 hex digits, of which the first {DIGITS} do"
-        raise BadInput("usage", told, hint="`mesh square` of a member's node shows it, and `mesh genesis show`")
+        raise BadInput("usage", told, hint="`mesh square describe ADDR` shows it, and `mesh genesis check`")
     genesis = directory / "genesis.json"
     if not genesis.exists():
         return expected

@@ -40,7 +40,7 @@ class Top(App[None]):
         ("escape", "all", ""),
         ("slash", "filter", ""),
         ("p", "pause", ""),
-        ("q", "quit", ""),
+        ("q,ctrl+c", "quit", ""),
     ]
 
     def __init__(self, feed: Feed, refresh_s: float = REFRESH_S) -> None:
