@@ -35,6 +35,13 @@ CONNECTIONS_PER_PEER = 8 + PAIRS_PER_CALLER + PAIRS_PER_CALLED
 """From outside: on each of two paths a main one and the one that takes its place, two for bulk, and the ends of old ones; and what is
 relayed for the peer here."""
 
+CONNECTIONS_PER_ORG = CONNECTIONS // 4
+"""From outside, of all nodes of one organisation together: node ids cost it nothing, so that a bound for each is none."""
+
+CONNECTIONS_ACCEPTED = CONNECTIONS - CONNECTIONS // 8
+"""With so many, nobody else is let in: what is left is for those that this node opens itself, so that it reaches whom it needs whoever has
+come."""
+
 CONNECTIONS_SECOND = CONNECTIONS // 2
 """With so many, no peer gets a second path: what is left is for those who have none."""
 
@@ -208,4 +215,5 @@ assert HANDSHAKES_BURST >= UNAUTHENTICATED_PER_ADDRESS
 assert 4 * KEEPALIVE_S < STALLED_S < PARTIAL_S
 assert 2 * KEEPALIVE_S < SILENT_S < STALLED_S <= BULK_IDLE_S < IDLE_S
 assert UNAUTHENTICATED_PER_ADDRESS < UNAUTHENTICATED < CONNECTIONS
+assert 2 * CONNECTIONS_PER_PEER < CONNECTIONS_PER_ORG < CONNECTIONS_SECOND < CONNECTIONS_ACCEPTED < CONNECTIONS
 assert MAILBOX_PAUSE_S < RESEND_MIN_S
