@@ -173,6 +173,17 @@ QUIC_HANDSHAKES_PER_S = 40.0
 QUIC_BATCH = 64
 """Datagrams (or trains of them, with GRO) taken from the socket before other tasks run."""
 
+QUIC_FRAMES_A_DATAGRAM = 256
+"""Of a member: ours pack three or four. aioquic takes each by itself, and copies what follows a padding: more are the end of the link."""
+
+QUIC_FRAMES_A_TURN = 256
+"""Of all members, taken before other tasks run: some 5 ms at most, whatever a batch holds."""
+
+QUIC_FRAMES_USUAL = 16
+QUIC_FRAMES_PER_S = 20_000.0
+QUIC_FRAMES_BURST = 20_000
+"""Frames beyond the usual in one datagram, of all nodes of one organisation together: a tenth of a core. Honest ones have none."""
+
 QUIC_ACK_DELAY_S = 0.015
 """So long an acknowledgement waits for data to travel with, below the 25 ms that peers are told to expect."""
 
@@ -202,6 +213,7 @@ QUIC_RESETS_PER_S = 50.0
 assert 2 * WRITE_BYTES <= QUIC_UNSENT_BYTES <= QUIC_WINDOW_BYTES
 assert QUIC_WINDOW_BYTES >= 2 * FRAME_BYTES
 assert QUIC_ACK_WITH_DATA_S < QUIC_ACK_DELAY_S < 0.025
+assert QUIC_FRAMES_USUAL < QUIC_FRAMES_A_DATAGRAM <= QUIC_FRAMES_A_TURN < QUIC_FRAMES_BURST
 assert QUIC_HANDSHAKES_BURST >= UNAUTHENTICATED_PER_ADDRESS > QUIC_RETRY_ABOVE
 
 assert 4 * LOOK_S < STALL_MIN_S and MEASURE_S < PATH_PING_S
