@@ -265,15 +265,69 @@ async def test_a_peer_that_is_gone_is_missed_on_both_paths_and_linked_anew(nurse
     nursery.cancel_scope.cancel()
 
 
-async def test_a_new_start_of_the_peer_ends_what_the_old_one_had(nursery: trio.Nursery) -> None:
+async def test_a_new_start_of_the_peer_ends_what_the_old_one_had(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_links, "ANSWER_S", 0.1)
     mesh, a, b = await pair(nursery)
     await warm(a, b)
     old = list(mains(a, b).values())
+    await until(lambda: all(each.pings > 2 for each in old))
+    monkeypatch.setattr(standby, "WARM_S", 0.0)  # the new one has one path
     again = mesh.node(BETA, credentials=b.credentials, services=Services().all)  # type: ignore[arg-type]
     await again.start(nursery)
     assert await again.ask(a.id, ECHO, b"again") == b"again"
     await until(lambda: not any(each in mains(a, again).values() for each in old))
+    await trio.sleep(0.5)  # what the old ones had to answer, the new one has not
     assert [event.reason for event in a.of(LinkDown)] == ["link-replaced"] and len(a.of(LinkUp)) == 2
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("left", ["tcp", "quic"])
+async def test_where_a_path_breaks_a_peer_that_is_busy_is_not_gone(
+    left: str, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_links, "ANSWER_S", 0.1)
+    services = Services()
+    _, a, b = await pair(nursery, services)
+    await warm(a, b)
+    await use(a, b, left)
+    for path in (*a.paths, *b.paths):
+        path._address_of = lambda node: None  # what breaks is not opened again
+    answers: list[bytes] = []
+
+    async def ask() -> None:
+        answers.append(await a.ask(b.id, ECHO, b"x"))
+
+    async with trio.open_nursery() as asking:
+        b.full = True  # from the next message on it reads nothing, and so answers no ping
+        asking.start_soon(ask)
+        await until(lambda: mains(b, a)[left].handing)
+        mains(a, b)["quic" if left == "tcp" else "tcp"].end(Unreachable("link-lost", "the test has ended it"))
+        await until(lambda: list(mains(a, b)) == [left])
+        await trio.sleep(0.5)
+        assert not answers
+        b.full = False
+    assert answers == [b"x"] and services.runs.count(b"x") == 1 and not a.of(LinkDown) and not b.of(LinkDown)
+    nursery.cancel_scope.cancel()
+
+
+async def test_where_a_path_breaks_and_the_other_swallows_everything_the_peer_is_gone(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_links, "ANSWER_S", 0.1)
+    mesh = Mesh()
+    a, b = mesh.node(services=Services().all), mesh.node(BETA, services=Services().all)  # type: ignore[arg-type]
+    await b.start(nursery)
+    router = Router(lambda: ("127.0.0.1", b.paths[1].port))
+    await nursery.start(router.run)
+    a.paths[1]._address_of = lambda node: ("127.0.0.1", router.port)
+    await a.start(nursery)
+    await warm(a, b)
+    for node in (a, b):
+        node.paths[0]._address_of = lambda node: None  # what breaks is not opened again
+    router.cut = True
+    break_tcp(mains(a, b)["tcp"])
+    await until(lambda: a.of(LinkDown) and b.of(LinkDown), timeout_s=4.0)
+    assert a.of(LinkDown)[0].reason == b.of(LinkDown)[0].reason == "link-silent"
     nursery.cancel_scope.cancel()
 
 

@@ -144,6 +144,10 @@ NEWS_BURST = 4
 NEWS_PER_S = 0.1
 """Changes of path that people are told of, for each peer: one that goes back and forth is known after the first few."""
 
+ANSWER_S = 1.0
+"""Where one connection broke, and over the other nothing comes for so long, not even an acknowledgement, the peer is gone. One that is busy
+for a moment is not: its kernel acknowledges what comes over TCP, and over QUIC it does as soon as it runs."""
+
 PATH_SILENT_S = 5.0
 """A path that has brought nothing for so long, while another has, is closed."""
 
@@ -219,6 +223,7 @@ assert QUIC_HANDSHAKES_BURST >= UNAUTHENTICATED_PER_ADDRESS > QUIC_RETRY_ABOVE
 assert 4 * LOOK_S < STALL_MIN_S and MEASURE_S < PATH_PING_S
 assert PATH_SILENT_S + 2 * MEASURE_S < RECORD_GRACE_S, "what lay in a path that was cut never comes when its record is gone"
 assert 4 * PATH_PING_S < PATH_SILENT_S < WARM_S < STANDBY_IDLE_S < IDLE_S
+assert STALL_MIN_S < ANSWER_S < PATH_SILENT_S
 assert AGAIN_MIN_S < AGAIN_MAX_S <= SETTLED_S
 
 assert WRITE_BYTES >= FRAME_BYTES and READ_BYTES >= FRAME_BYTES

@@ -11,8 +11,8 @@ A relayed one is there for want of any other: once the two are connected themsel
 Of the main ones one carries (``protocols/rpc/paths.py`` decides). When it has failed and another carries on, rpc is told ``Rerouted``,
 and so is the other side, by a frame before all that follows: what either waits for goes again, and nothing else has to be remembered here.
 
-A connection that breaks may mean that its path has, or that the peer is gone. So the one that is left has to answer: if nothing comes
-over that either, there is no link.
+A connection that breaks may mean that its path has, or that the peer is gone. So the one that is left has to answer a ping, or at least to
+acknowledge it, as a peer that is busy does: if nothing comes over that either, there is no link.
 """
 
 import random
@@ -28,7 +28,8 @@ from meshos.errors import MeshError, Refused, Unreachable
 from meshos.flow import Lane
 from meshos.ids import NodeId
 from meshos.node.runtime.links.channel import Channel
-from meshos.node.runtime.links.limits import AGAIN_MAX_S, AGAIN_MIN_S, DIRECT_SETTLED_S, NEWS_BURST, NEWS_PER_S, SETTLED_S
+from meshos.node.runtime.links.limits import AGAIN_MAX_S, AGAIN_MIN_S, ANSWER_S, DIRECT_SETTLED_S, NEWS_BURST, NEWS_PER_S, SETTLED_S
+from meshos.node.runtime.links.transport import NOTHING
 from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, NotSent, Reply, Request, Rerouted
 from meshos.protocols.rpc.limits import OUTBOUND_BYTES, OUTBOUND_MESSAGES, REROUTES_BURST, REROUTES_PER_S
 from meshos.protocols.rpc.paths import Choice, Why, patience_s
@@ -77,8 +78,8 @@ class PeerLinks:
         """When one is looked for next."""
         self.bulk_waiting: list[Message] = []
         """Large messages that wait for their connection."""
-        self.proving: tuple[int, float] | None = None
-        """Since a main connection has broken: the ping that the one that carries on has to answer, and when it was sent."""
+        self.proving: tuple[Channel, int, float] | None = None
+        """Since a main connection has broken: the one that carries on, the ping that it has to answer, and when that was sent."""
         self._me = me
         self._ports = ports
         self._tell = ports.tell
@@ -191,7 +192,7 @@ class PeerLinks:
 
     def _prove(self, main: Channel) -> None:
         main.ping()
-        self.proving = main.pings, trio.current_time()
+        self.proving = main, main.pings, trio.current_time()
         self._ports.look_soon()
 
     def parted(self, channel: Channel) -> None:
@@ -252,11 +253,18 @@ class PeerLinks:
 
     def _is_dead(self, now: float) -> bool:
         """Whether one connection broke, and over the one that is left nothing came in time: then the peer is gone."""
-        main = self.main
-        if self.proving is None or main is None or main.ponged >= self.proving[0]:
+        if self.proving is None:
+            return False
+        main, ping, since = self.proving
+        transport = main.transport()
+        acknowledged = transport is not NOTHING and not transport.waits and not main.codec.urgent()
+        if main is not self.main or main.ponged >= ping or acknowledged:
             self.proving = None
             return False
-        if now - self.proving[1] <= patience_s(main.measuring.rtt_s):
+        quiet_s = now - max(since, main.heard_at)
+        if transport is not NOTHING:
+            quiet_s = min(quiet_s, transport.acknowledged_s)
+        if quiet_s <= max(ANSWER_S, patience_s(main.measuring.rtt_s)):
             return False
         self.proving = None
         if len(self.mains) > 1:
