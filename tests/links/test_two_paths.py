@@ -4,13 +4,15 @@ import pytest
 import trio
 
 from meshos.crypto.certificates import describe
+from meshos.effects import Ok
 from meshos.errors import MeshError, Unreachable
-from meshos.flow import Sleep
+from meshos.flow import Lane, Sleep
+from meshos.ids import Peer
 from meshos.node.runtime.links import links, peer_links, standby
 from meshos.node.runtime.links.channel import Channel
 from meshos.node.runtime.links.tcp import TcpConnection
 from meshos.protocols.rpc import paths
-from meshos.protocols.rpc.events import Inbound, LinkDown, LinkUp, OpenLink, Rerouted
+from meshos.protocols.rpc.events import Inbound, LinkDown, LinkUp, Message, OpenLink, Reply, Rerouted
 from meshos.protocols.rpc.limits import MIB, REROUTES_BURST
 from tests.links.mesh import BETA, Mesh, Node, until
 from tests.links.quic_stranger import Router
@@ -389,6 +391,38 @@ async def test_a_peer_cannot_have_everything_sent_again_for_ever(nursery: trio.N
     await until(lambda: a.links.statistics().get("paths_told_too_often", 0) + a.links.statistics().get("paths_told", 0) >= 10)
     assert 1 <= len(a.of(Rerouted)) <= REROUTES_BURST + 1
     assert await a.ask(b.id, ECHO, b"fine") == b"fine"
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_may_not_be_asked_for_yet_is_asked_for_later(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_links, "REROUTES_PER_S", 2.0)
+    services = Services()
+    _, a, b = await pair(nursery, services)
+    received, lost = a.links._received, []
+
+    async def losing(peer: Peer, messages: list[tuple[Lane, Message]]) -> None:
+        """The first answer to SLOW is lost, as in a path that was cut."""
+        gone = [] if lost else [each for each in messages if isinstance(each[1], Reply) and each[1].outcome == Ok(b"x")]
+        lost.extend(gone)
+        await received(peer, [each for each in messages if each not in gone])
+
+    a.links._received = losing  # type: ignore[method-assign]
+    await warm(a, b)
+    answers: list[bytes] = []
+
+    async def ask() -> None:
+        answers.append(await a.ask(b.id, SLOW, b"x"))
+
+    async with trio.open_nursery() as asking:
+        asking.start_soon(ask)
+        await until(lambda: bool(lost))
+        peer = a.links.peer(b.id)
+        assert peer is not None
+        while peer._told.take(trio.current_time()):
+            pass  # it has said it as often as it may
+        mains(b, a)["tcp"].reroute()
+    assert answers == [b"x"] and services.runs.count(b"x") == 1 and len(lost) == 1
+    assert a.links.statistics()["paths_told_too_often"] == 1
     nursery.cancel_scope.cancel()
 
 

@@ -80,6 +80,8 @@ class PeerLinks:
         """Large messages that wait for their connection."""
         self.proving: tuple[Channel, int, float] | None = None
         """Since a main connection has broken: the one that carries on, the ping that it has to answer, and when that was sent."""
+        self.owed = False
+        """Whether the other side has said once more than it may that replies may be lost: they are asked for when it may again."""
         self._me = me
         self._ports = ports
         self._tell = ports.tell
@@ -241,6 +243,8 @@ class PeerLinks:
 
     def look(self, now: float) -> None:
         """Measure, and let another path carry if it should."""
+        if self.owed:
+            self._ask_again(now)
         if self._is_dead(now):
             return
         measured = {path: channel.measured(now) for path, channel in self.mains.items()}
@@ -280,9 +284,16 @@ class PeerLinks:
             return
         if self.choice.told(channel.path):
             self._settle()
-        allowed = self._told.take(trio.current_time())
-        self._counts["paths_told" if allowed else "paths_told_too_often"] += 1
-        if allowed:
+        self._ask_again(trio.current_time())
+        if self.owed:
+            self._counts["paths_told_too_often"] += 1
+            self._ports.look_soon()
+
+    def _ask_again(self, now: float) -> None:
+        """For what may be lost, as soon as that is allowed; without a link rpc hears enough."""
+        self.owed = self.main is not None and not self._told.take(now)
+        if self.main is not None and not self.owed:
+            self._counts["paths_told"] += 1
             self._tell(Rerouted(self.node))
 
     def _settle(self) -> None:
