@@ -88,6 +88,20 @@ def break_tcp(channel: Channel) -> None:
     channel.connection._tls.transport.socket.shutdown(2)
 
 
+def lose_first(node: Node, answer: bytes) -> list[object]:
+    """Have ``node`` lose the first of these answers, as in a path that was cut; gives what was lost."""
+    received = node.links._received
+    lost: list[object] = []
+
+    async def losing(peer: Peer, messages: list[tuple[Lane, Message]]) -> None:
+        gone = [] if lost else [each for each in messages if isinstance(each[1], Reply) and each[1].outcome == Ok(answer)]
+        lost.extend(gone)
+        await received(peer, [each for each in messages if each not in gone])
+
+    node.links._received = losing  # type: ignore[method-assign]
+    return lost
+
+
 async def test_whoever_has_dialled_opens_the_second_path_and_nobody_else(nursery: trio.Nursery) -> None:
     _, a, b = await pair(nursery)
     await warm(a, b)
@@ -227,6 +241,25 @@ async def test_a_large_reply_whose_connection_breaks_goes_over_the_next(nursery:
         assert bulk.codec.waiting == 1
         break_tcp(bulk)
     assert [len(answer) for answer in answers] == [size] and not a.of(LinkDown)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_large_reply_that_had_left_when_its_connection_broke_is_asked_for_again(nursery: trio.Nursery) -> None:
+    _, a, b = await pair(nursery)
+    lost = lose_first(a, bytes(2 * MIB))
+    await warm(a, b)
+    answers: list[bytes] = []
+
+    async def ask() -> None:
+        answers.append(await a.ask(b.id, BIG, str(2 * MIB).encode()))
+
+    async with trio.open_nursery() as asking:
+        asking.start_soon(ask)
+        await until(lambda: bool(lost))
+        (bulk,) = (each for each in b.links._peers[a.id].channels if each.bulk_only)
+        assert bulk.codec.waiting == 0
+        break_tcp(bulk)
+    assert [len(answer) for answer in answers] == [2 * MIB] and len(lost) == 1 and not a.of(LinkDown)
     nursery.cancel_scope.cancel()
 
 
@@ -398,15 +431,7 @@ async def test_what_may_not_be_asked_for_yet_is_asked_for_later(nursery: trio.Nu
     monkeypatch.setattr(peer_links, "REROUTES_PER_S", 2.0)
     services = Services()
     _, a, b = await pair(nursery, services)
-    received, lost = a.links._received, []
-
-    async def losing(peer: Peer, messages: list[tuple[Lane, Message]]) -> None:
-        """The first answer to SLOW is lost, as in a path that was cut."""
-        gone = [] if lost else [each for each in messages if isinstance(each[1], Reply) and each[1].outcome == Ok(b"x")]
-        lost.extend(gone)
-        await received(peer, [each for each in messages if each not in gone])
-
-    a.links._received = losing  # type: ignore[method-assign]
+    lost = lose_first(a, b"x")
     await warm(a, b)
     answers: list[bytes] = []
 

@@ -180,6 +180,8 @@ class PeerLinks:
                 self._tell(NotSent(self.node, message, error.name))
             if was_main:
                 self._tell(link_down(self.node, error))
+            if channel.messages_out["bulk"] and not channel.codec.goodbye and not unsent and self._bulk_goes_on(error):
+                self._ask_for_lost()
         else:
             broken = not channel.codec.goodbye
             if was_main and broken:
@@ -191,6 +193,12 @@ class PeerLinks:
         """Whether what was not sent over a bulk connection goes over the next: where the peer is still there, and not time and again."""
         again = self.main is not None and isinstance(error, Unreachable)
         return again and self._bulk_again.take(trio.current_time())
+
+    def _ask_for_lost(self) -> None:
+        """All that went over a bulk connection has left this node, but may not have arrived: have the other side ask for it."""
+        if self.main is not None:
+            self._counts["bulk_ended"] += 1
+            self.main.reroute()
 
     def _prove(self, main: Channel) -> None:
         main.ping()
