@@ -5,8 +5,9 @@ import trio
 
 from meshos.buckets import Buckets
 from meshos.crypto.certificates import describe
+from meshos.errors import MeshError
 from meshos.ids import OrgDid
-from meshos.node.runtime.links import channel, limits, tcp
+from meshos.node.runtime.links import channel, limits, links, tcp
 from meshos.node.runtime.links.tls import Credentials, TlsStream, contexts
 from meshos.protocols.rpc.codec import LinkCodec
 from meshos.protocols.rpc.events import Inbound, LinkDown, Request
@@ -138,6 +139,41 @@ async def test_large_messages_in_both_directions_at_once_keep_their_connections(
     for node in (server, honest):
         assert "ended_link-replaced" not in node.links.statistics()
         assert sum(state.lanes == ("bulk",) and state.dialled for state in node.links.states()) <= 1
+    nursery.cancel_scope.cancel()
+
+
+# -- connections -----------------------------------------------------------------------------------------------------
+
+
+async def test_nodes_of_one_organisation_cannot_take_the_places_of_the_others(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "CONNECTIONS_PER_ORG", 2)
+    mesh, server, _ = await serving(nursery, Partials())
+    first, second = await connected(mesh, server, BETA), await connected(mesh, server, BETA)
+    with pytest.raises(MeshError):
+        await connected(mesh, server, BETA)
+    await until(lambda: server.links.statistics().get("refused_connections") == 1)
+    await connected(mesh, server, GAMMA)
+    await first[0].close()
+    await until(lambda: server.of(LinkDown))
+    await connected(mesh, server, BETA)  # its place is free again
+    await second[0].close()
+    nursery.cancel_scope.cancel()
+
+
+async def test_where_all_places_are_taken_from_outside_this_node_still_opens_links(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "CONNECTIONS", 3)
+    monkeypatch.setattr(links, "CONNECTIONS_ACCEPTED", 2)
+    mesh, server, _ = await serving(nursery, Partials())
+    held = await connected(mesh, server, BETA)
+    with pytest.raises(MeshError):
+        await connected(mesh, server, GAMMA)
+    other = await mesh.node(GAMMA, services={SIZE: size}).start(nursery)
+    assert await server.ask(other.id, SIZE, b"hi") == b"2"
+    await held[0].close()
     nursery.cancel_scope.cancel()
 
 

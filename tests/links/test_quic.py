@@ -2,6 +2,7 @@
 
 import logging
 import os
+from itertools import pairwise
 
 import pytest
 import trio
@@ -9,13 +10,13 @@ from aioquic.tls import Epoch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshos.node.runtime.links import limits, quic, quic_admission
+from meshos.node.runtime.links import limits, quic, quic_admission, quic_endpoint
 from meshos.node.runtime.links.quic_core import Core
 from meshos.node.runtime.links.quic_endpoint import Endpoint
-from meshos.node.runtime.links.quic_link import HANDSHAKE_TOO_LONG
+from meshos.node.runtime.links.quic_link import HANDSHAKE_TOO_LONG, LARGEST_BYTES, TOO_MANY_FRAMES
 from meshos.node.runtime.links.quic_socket import TRAIN_BYTES, TRAIN_DATAGRAMS, Address, trains
 from meshos.node.runtime.quic.limits import CRYPTO_BYTES, DATAGRAM_BYTES, DATAGRAMS, FRAMES
-from tests.links.mesh import ALPHA, BETA, Mesh, until
+from tests.links.mesh import ALPHA, BETA, Mesh, Node, until
 from tests.links.quic_stranger import CREDENTIALS, Stranger, count, crypto, listening, still_serves
 
 
@@ -211,6 +212,83 @@ async def test_a_member_may_open_one_stream(nursery: trio.Nursery) -> None:
     await stranger.until(lambda: stranger.close)
     assert stranger.close is not None and stranger.close.error_code == 0x4  # STREAM_LIMIT_ERROR
     await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def member(mesh: Mesh, server: Node) -> Stranger:
+    """Somebody of the mesh, whom the server has let in, and who says nothing yet."""
+    stranger = Stranger(server, mesh.credentials(BETA))
+    before = count(server, "accepted")
+    await stranger.until(lambda: count(server, "accepted") > before)
+    return stranger
+
+
+async def test_a_datagram_full_of_frames_is_the_end_of_its_link(nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    stranger = await member(mesh, server)
+    await stranger.raw(b"\x01" * (limits.QUIC_FRAMES_A_DATAGRAM + 1))
+    await until(lambda: server.links.statistics().get(f"refused_{TOO_MANY_FRAMES.name}") == 1)
+    await stranger.until(lambda: stranger.close)
+    await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def test_frames_beyond_the_usual_have_a_rate_for_all_nodes_of_an_organisation(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quic_endpoint, "QUIC_FRAMES_BURST", 250)
+    monkeypatch.setattr(quic_endpoint, "QUIC_FRAMES_PER_S", 0.0)
+    mesh, server = await listening(nursery)
+    first, second = await member(mesh, server), await member(mesh, server)
+    for each in (first, second):
+        await each.raw(b"\x01" * 200)
+    await second.until(lambda: second.close)
+    assert second.close is not None and second.close.reason_phrase.startswith(TOO_MANY_FRAMES.name) and first.close is None
+    other = mesh.node(BETA)
+    await other.start(nursery)
+    assert await other.ask(server.id, "/test/echo/1", b"fine") == b"fine", "who sends none is not concerned"
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_datagram_larger_than_any_is_lost_before_it_is_opened(nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    stranger = await member(mesh, server)
+    (link,) = server.path._endpoint.links  # type: ignore[union-attr]
+    space = link.core._spaces[Epoch.ONE_RTT]
+    before = space.expected_packet_number
+    (data,) = stranger.packet(b"\x01" + bytes(LARGEST_BYTES), largest=LARGEST_BYTES + 200)
+    await stranger.socket.sendto(data, stranger.server)
+    await stranger.raw(b"\x01\x01\x01")
+    await until(lambda: link.core.frames_of_last == 3)
+    assert space.expected_packet_number == before + 2 and space.ack_queue.bounds().stop == before + 2
+    assert before not in space.ack_queue and link.core.ended is None
+    nursery.cancel_scope.cancel()
+
+
+async def test_other_tasks_have_their_turn_whatever_a_batch_holds(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, server = await listening(nursery)
+    stranger = await member(mesh, server)
+    handled, turns = 0, [0]
+    receive = Core.receive_datagram
+
+    def counted(core: Core, data: bytes, address: object, now: float) -> None:
+        nonlocal handled
+        receive(core, data, address, now)
+        handled += core.frames_of_last
+
+    class Turns(trio.abc.Instrument):
+        def after_io_wait(self, timeout: float) -> None:
+            turns.append(handled)
+
+    monkeypatch.setattr(Core, "receive_datagram", counted)
+    trio.lowlevel.add_instrument(instrument := Turns())
+    for _ in range(40):  # all of them before the server has its turn
+        for data in stranger.packet(b"\x01" * 200):
+            stranger.socket._sock.sendto(data, stranger.server)
+    await until(lambda: handled >= 40 * 200)
+    trio.lowlevel.remove_instrument(instrument)
+    most = max(after - before for before, after in pairwise(turns))
+    assert most <= limits.QUIC_FRAMES_A_TURN + 200
     nursery.cancel_scope.cancel()
 
 

@@ -261,7 +261,9 @@ async def authenticated(mesh: Mesh, server: Node) -> AsyncIterator[tuple[TlsStre
 async def greeted(tls: TlsStream, codec: LinkCodec) -> None:
     await tls.send(codec.data_to_send(1 << 17))
     while codec.peer_hello is None:
-        codec.receive(await tls.receive(1 << 17))
+        if not (data := await tls.receive(1 << 17)):
+            raise Unreachable("link-lost", "closed without a hello")
+        codec.receive(data)
 
 
 async def last_words(tls: TlsStream, codec: LinkCodec) -> MeshError:
@@ -348,7 +350,7 @@ async def test_a_peer_that_does_not_read_holds_bounded_memory_and_is_cut(nursery
 
 
 async def test_too_many_connections_of_one_peer(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meshos.node.runtime.links.links.CONNECTIONS", 1)
+    monkeypatch.setattr("meshos.node.runtime.links.links.CONNECTIONS_ACCEPTED", 1)
     mesh, server = await listening(nursery)
     async with authenticated(mesh, server) as (tls, codec, _):
         await greeted(tls, codec)

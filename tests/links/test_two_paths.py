@@ -4,13 +4,15 @@ import pytest
 import trio
 
 from meshos.crypto.certificates import describe
+from meshos.effects import Ok
 from meshos.errors import MeshError, Unreachable
-from meshos.flow import Sleep
+from meshos.flow import Lane, Sleep
+from meshos.ids import Peer
 from meshos.node.runtime.links import links, peer_links, standby
 from meshos.node.runtime.links.channel import Channel
 from meshos.node.runtime.links.tcp import TcpConnection
 from meshos.protocols.rpc import paths
-from meshos.protocols.rpc.events import Inbound, LinkDown, LinkUp, OpenLink, Rerouted
+from meshos.protocols.rpc.events import Inbound, LinkDown, LinkUp, Message, OpenLink, Reply, Rerouted
 from meshos.protocols.rpc.limits import MIB, REROUTES_BURST
 from tests.links.mesh import BETA, Mesh, Node, until
 from tests.links.quic_stranger import Router
@@ -84,6 +86,20 @@ def break_tcp(channel: Channel) -> None:
     """As a reset on the way does: both sides lose the connection."""
     assert isinstance(channel.connection, TcpConnection)
     channel.connection._tls.transport.socket.shutdown(2)
+
+
+def lose_first(node: Node, answer: bytes) -> list[object]:
+    """Have ``node`` lose the first of these answers, as in a path that was cut; gives what was lost."""
+    received = node.links._received
+    lost: list[object] = []
+
+    async def losing(peer: Peer, messages: list[tuple[Lane, Message]]) -> None:
+        gone = [] if lost else [each for each in messages if isinstance(each[1], Reply) and each[1].outcome == Ok(answer)]
+        lost.extend(gone)
+        await received(peer, [each for each in messages if each not in gone])
+
+    node.links._received = losing  # type: ignore[method-assign]
+    return lost
 
 
 async def test_whoever_has_dialled_opens_the_second_path_and_nobody_else(nursery: trio.Nursery) -> None:
@@ -228,6 +244,25 @@ async def test_a_large_reply_whose_connection_breaks_goes_over_the_next(nursery:
     nursery.cancel_scope.cancel()
 
 
+async def test_a_large_reply_that_had_left_when_its_connection_broke_is_asked_for_again(nursery: trio.Nursery) -> None:
+    _, a, b = await pair(nursery)
+    lost = lose_first(a, bytes(2 * MIB))
+    await warm(a, b)
+    answers: list[bytes] = []
+
+    async def ask() -> None:
+        answers.append(await a.ask(b.id, BIG, str(2 * MIB).encode()))
+
+    async with trio.open_nursery() as asking:
+        asking.start_soon(ask)
+        await until(lambda: bool(lost))
+        (bulk,) = (each for each in b.links._peers[a.id].channels if each.bulk_only)
+        assert bulk.codec.waiting == 0
+        break_tcp(bulk)
+    assert [len(answer) for answer in answers] == [2 * MIB] and len(lost) == 1 and not a.of(LinkDown)
+    nursery.cancel_scope.cancel()
+
+
 async def test_where_nothing_is_wrong_the_cheaper_one_carries_again(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     _, a, b = await pair(nursery)
     await warm(a, b)
@@ -265,15 +300,69 @@ async def test_a_peer_that_is_gone_is_missed_on_both_paths_and_linked_anew(nurse
     nursery.cancel_scope.cancel()
 
 
-async def test_a_new_start_of_the_peer_ends_what_the_old_one_had(nursery: trio.Nursery) -> None:
+async def test_a_new_start_of_the_peer_ends_what_the_old_one_had(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_links, "ANSWER_S", 0.1)
     mesh, a, b = await pair(nursery)
     await warm(a, b)
     old = list(mains(a, b).values())
+    await until(lambda: all(each.pings > 2 for each in old))
+    monkeypatch.setattr(standby, "WARM_S", 0.0)  # the new one has one path
     again = mesh.node(BETA, credentials=b.credentials, services=Services().all)  # type: ignore[arg-type]
     await again.start(nursery)
     assert await again.ask(a.id, ECHO, b"again") == b"again"
     await until(lambda: not any(each in mains(a, again).values() for each in old))
+    await trio.sleep(0.5)  # what the old ones had to answer, the new one has not
     assert [event.reason for event in a.of(LinkDown)] == ["link-replaced"] and len(a.of(LinkUp)) == 2
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("left", ["tcp", "quic"])
+async def test_where_a_path_breaks_a_peer_that_is_busy_is_not_gone(
+    left: str, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_links, "ANSWER_S", 0.1)
+    services = Services()
+    _, a, b = await pair(nursery, services)
+    await warm(a, b)
+    await use(a, b, left)
+    for path in (*a.paths, *b.paths):
+        path._address_of = lambda node: None  # what breaks is not opened again
+    answers: list[bytes] = []
+
+    async def ask() -> None:
+        answers.append(await a.ask(b.id, ECHO, b"x"))
+
+    async with trio.open_nursery() as asking:
+        b.full = True  # from the next message on it reads nothing, and so answers no ping
+        asking.start_soon(ask)
+        await until(lambda: mains(b, a)[left].handing)
+        mains(a, b)["quic" if left == "tcp" else "tcp"].end(Unreachable("link-lost", "the test has ended it"))
+        await until(lambda: list(mains(a, b)) == [left])
+        await trio.sleep(0.5)
+        assert not answers
+        b.full = False
+    assert answers == [b"x"] and services.runs.count(b"x") == 1 and not a.of(LinkDown) and not b.of(LinkDown)
+    nursery.cancel_scope.cancel()
+
+
+async def test_where_a_path_breaks_and_the_other_swallows_everything_the_peer_is_gone(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_links, "ANSWER_S", 0.1)
+    mesh = Mesh()
+    a, b = mesh.node(services=Services().all), mesh.node(BETA, services=Services().all)  # type: ignore[arg-type]
+    await b.start(nursery)
+    router = Router(lambda: ("127.0.0.1", b.paths[1].port))
+    await nursery.start(router.run)
+    a.paths[1]._address_of = lambda node: ("127.0.0.1", router.port)
+    await a.start(nursery)
+    await warm(a, b)
+    for node in (a, b):
+        node.paths[0]._address_of = lambda node: None  # what breaks is not opened again
+    router.cut = True
+    break_tcp(mains(a, b)["tcp"])
+    await until(lambda: a.of(LinkDown) and b.of(LinkDown), timeout_s=4.0)
+    assert a.of(LinkDown)[0].reason == b.of(LinkDown)[0].reason == "link-silent"
     nursery.cancel_scope.cancel()
 
 
@@ -335,6 +424,30 @@ async def test_a_peer_cannot_have_everything_sent_again_for_ever(nursery: trio.N
     await until(lambda: a.links.statistics().get("paths_told_too_often", 0) + a.links.statistics().get("paths_told", 0) >= 10)
     assert 1 <= len(a.of(Rerouted)) <= REROUTES_BURST + 1
     assert await a.ask(b.id, ECHO, b"fine") == b"fine"
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_may_not_be_asked_for_yet_is_asked_for_later(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_links, "REROUTES_PER_S", 2.0)
+    services = Services()
+    _, a, b = await pair(nursery, services)
+    lost = lose_first(a, b"x")
+    await warm(a, b)
+    answers: list[bytes] = []
+
+    async def ask() -> None:
+        answers.append(await a.ask(b.id, SLOW, b"x"))
+
+    async with trio.open_nursery() as asking:
+        asking.start_soon(ask)
+        await until(lambda: bool(lost))
+        peer = a.links.peer(b.id)
+        assert peer is not None
+        while peer._told.take(trio.current_time()):
+            pass  # it has said it as often as it may
+        mains(b, a)["tcp"].reroute()
+    assert answers == [b"x"] and services.runs.count(b"x") == 1 and len(lost) == 1
+    assert a.links.statistics()["paths_told_too_often"] == 1
     nursery.cancel_scope.cancel()
 
 

@@ -35,6 +35,13 @@ CONNECTIONS_PER_PEER = 8 + PAIRS_PER_CALLER + PAIRS_PER_CALLED
 """From outside: on each of two paths a main one and the one that takes its place, two for bulk, and the ends of old ones; and what is
 relayed for the peer here."""
 
+CONNECTIONS_PER_ORG = CONNECTIONS // 4
+"""From outside, of all nodes of one organisation together: node ids cost it nothing, so that a bound for each is none."""
+
+CONNECTIONS_ACCEPTED = CONNECTIONS - CONNECTIONS // 8
+"""With so many, nobody else is let in: what is left is for those that this node opens itself, so that it reaches whom it needs whoever has
+come."""
+
 CONNECTIONS_SECOND = CONNECTIONS // 2
 """With so many, no peer gets a second path: what is left is for those who have none."""
 
@@ -137,6 +144,10 @@ NEWS_BURST = 4
 NEWS_PER_S = 0.1
 """Changes of path that people are told of, for each peer: one that goes back and forth is known after the first few."""
 
+ANSWER_S = 1.0
+"""Where one connection broke, and over the other nothing comes for so long, not even an acknowledgement, the peer is gone. One that is busy
+for a moment is not: its kernel acknowledges what comes over TCP, and over QUIC it does as soon as it runs."""
+
 PATH_SILENT_S = 5.0
 """A path that has brought nothing for so long, while another has, is closed."""
 
@@ -165,6 +176,17 @@ QUIC_HANDSHAKES_PER_S = 40.0
 
 QUIC_BATCH = 64
 """Datagrams (or trains of them, with GRO) taken from the socket before other tasks run."""
+
+QUIC_FRAMES_A_DATAGRAM = 256
+"""Of a member: ours pack three or four. aioquic takes each by itself, and copies what follows a padding: more are the end of the link."""
+
+QUIC_FRAMES_A_TURN = 256
+"""Of all members, taken before other tasks run: some 5 ms at most, whatever a batch holds."""
+
+QUIC_FRAMES_USUAL = 16
+QUIC_FRAMES_PER_S = 20_000.0
+QUIC_FRAMES_BURST = 20_000
+"""Frames beyond the usual in one datagram, of all nodes of one organisation together: a tenth of a core. Honest ones have none."""
 
 QUIC_ACK_DELAY_S = 0.015
 """So long an acknowledgement waits for data to travel with, below the 25 ms that peers are told to expect."""
@@ -195,11 +217,13 @@ QUIC_RESETS_PER_S = 50.0
 assert 2 * WRITE_BYTES <= QUIC_UNSENT_BYTES <= QUIC_WINDOW_BYTES
 assert QUIC_WINDOW_BYTES >= 2 * FRAME_BYTES
 assert QUIC_ACK_WITH_DATA_S < QUIC_ACK_DELAY_S < 0.025
+assert QUIC_FRAMES_USUAL < QUIC_FRAMES_A_DATAGRAM <= QUIC_FRAMES_A_TURN < QUIC_FRAMES_BURST
 assert QUIC_HANDSHAKES_BURST >= UNAUTHENTICATED_PER_ADDRESS > QUIC_RETRY_ABOVE
 
 assert 4 * LOOK_S < STALL_MIN_S and MEASURE_S < PATH_PING_S
 assert PATH_SILENT_S + 2 * MEASURE_S < RECORD_GRACE_S, "what lay in a path that was cut never comes when its record is gone"
 assert 4 * PATH_PING_S < PATH_SILENT_S < WARM_S < STANDBY_IDLE_S < IDLE_S
+assert STALL_MIN_S < ANSWER_S < PATH_SILENT_S
 assert AGAIN_MIN_S < AGAIN_MAX_S <= SETTLED_S
 
 assert WRITE_BYTES >= FRAME_BYTES and READ_BYTES >= FRAME_BYTES
@@ -208,4 +232,5 @@ assert HANDSHAKES_BURST >= UNAUTHENTICATED_PER_ADDRESS
 assert 4 * KEEPALIVE_S < STALLED_S < PARTIAL_S
 assert 2 * KEEPALIVE_S < SILENT_S < STALLED_S <= BULK_IDLE_S < IDLE_S
 assert UNAUTHENTICATED_PER_ADDRESS < UNAUTHENTICATED < CONNECTIONS
+assert 2 * CONNECTIONS_PER_PEER < CONNECTIONS_PER_ORG < CONNECTIONS_SECOND < CONNECTIONS_ACCEPTED < CONNECTIONS
 assert MAILBOX_PAUSE_S < RESEND_MIN_S

@@ -28,6 +28,8 @@ from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.runtime.links.channel import Channel
 from meshos.node.runtime.links.limits import (
     CONNECTIONS,
+    CONNECTIONS_ACCEPTED,
+    CONNECTIONS_PER_ORG,
     CONNECTIONS_PER_PEER,
     CONNECTIONS_SECOND,
     DIAL_S,
@@ -76,7 +78,7 @@ class Links:
         self._standby = Standby(self._peers, self._second)
         self._partials = Partials()
         self._connections = 0
-        self._accepted: Counter[NodeId] = Counter()  # connections from outside, by peer
+        self._accepted: Counter[str] = Counter()  # connections from outside, by peer and by organisation
         self._counts: Counter[str] = Counter()
         self._nursery: trio.Nursery
         self._running = False
@@ -210,14 +212,15 @@ class Links:
 
     async def _accept(self, connection: Connection, path: str) -> None:
         """An authenticated connection from outside, to its end. Its hello says whether it is for all lanes, for bulk, or to be relayed."""
-        node = connection.peer.node
-        if node in self.cut or self._connections >= CONNECTIONS or self._accepted[node] >= CONNECTIONS_PER_PEER:
+        node, org = connection.peer.node, connection.peer.org
+        full = self._connections >= CONNECTIONS_ACCEPTED or self._accepted[org] >= CONNECTIONS_PER_ORG
+        if node in self.cut or full or self._accepted[node] >= CONNECTIONS_PER_PEER:
             self._counts["refused_connections"] += 1
             await connection.close()
             return
         channel = Channel(connection, self._hello(), path, self._partials, self)
         self._connections += 1
-        self._accepted[node] += 1
+        self._accepted.update((node, org))
         try:
             await channel.greet()
             if token := channel.relay_token:
@@ -228,9 +231,10 @@ class Links:
             self._counts[f"refused_{error.name}"] += 1
         finally:
             self._connections -= 1
-            self._accepted[node] -= 1
-            if not self._accepted[node]:
-                del self._accepted[node]
+            for whose in (node, org):
+                self._accepted[whose] -= 1
+                if not self._accepted[whose]:
+                    del self._accepted[whose]
 
     async def _splice(self, channel: Channel, token: bytes) -> None:
         """A connection that is to be relayed, to its end."""

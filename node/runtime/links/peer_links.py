@@ -11,8 +11,8 @@ A relayed one is there for want of any other: once the two are connected themsel
 Of the main ones one carries (``protocols/rpc/paths.py`` decides). When it has failed and another carries on, rpc is told ``Rerouted``,
 and so is the other side, by a frame before all that follows: what either waits for goes again, and nothing else has to be remembered here.
 
-A connection that breaks may mean that its path has, or that the peer is gone. So the one that is left has to answer: if nothing comes
-over that either, there is no link.
+A connection that breaks may mean that its path has, or that the peer is gone. So the one that is left has to answer a ping, or at least to
+acknowledge it, as a peer that is busy does: if nothing comes over that either, there is no link.
 """
 
 import random
@@ -28,7 +28,8 @@ from meshos.errors import MeshError, Refused, Unreachable
 from meshos.flow import Lane
 from meshos.ids import NodeId
 from meshos.node.runtime.links.channel import Channel
-from meshos.node.runtime.links.limits import AGAIN_MAX_S, AGAIN_MIN_S, DIRECT_SETTLED_S, NEWS_BURST, NEWS_PER_S, SETTLED_S
+from meshos.node.runtime.links.limits import AGAIN_MAX_S, AGAIN_MIN_S, ANSWER_S, DIRECT_SETTLED_S, NEWS_BURST, NEWS_PER_S, SETTLED_S
+from meshos.node.runtime.links.transport import NOTHING
 from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, NotSent, Reply, Request, Rerouted
 from meshos.protocols.rpc.limits import OUTBOUND_BYTES, OUTBOUND_MESSAGES, REROUTES_BURST, REROUTES_PER_S
 from meshos.protocols.rpc.paths import Choice, Why, patience_s
@@ -77,8 +78,10 @@ class PeerLinks:
         """When one is looked for next."""
         self.bulk_waiting: list[Message] = []
         """Large messages that wait for their connection."""
-        self.proving: tuple[int, float] | None = None
-        """Since a main connection has broken: the ping that the one that carries on has to answer, and when it was sent."""
+        self.proving: tuple[Channel, int, float] | None = None
+        """Since a main connection has broken: the one that carries on, the ping that it has to answer, and when that was sent."""
+        self.owed = False
+        """Whether the other side has said once more than it may that replies may be lost: they are asked for when it may again."""
         self._me = me
         self._ports = ports
         self._tell = ports.tell
@@ -177,6 +180,8 @@ class PeerLinks:
                 self._tell(NotSent(self.node, message, error.name))
             if was_main:
                 self._tell(link_down(self.node, error))
+            if channel.messages_out["bulk"] and not channel.codec.goodbye and not unsent and self._bulk_goes_on(error):
+                self._ask_for_lost()
         else:
             broken = not channel.codec.goodbye
             if was_main and broken:
@@ -189,9 +194,15 @@ class PeerLinks:
         again = self.main is not None and isinstance(error, Unreachable)
         return again and self._bulk_again.take(trio.current_time())
 
+    def _ask_for_lost(self) -> None:
+        """All that went over a bulk connection has left this node, but may not have arrived: have the other side ask for it."""
+        if self.main is not None:
+            self._counts["bulk_ended"] += 1
+            self.main.reroute()
+
     def _prove(self, main: Channel) -> None:
         main.ping()
-        self.proving = main.pings, trio.current_time()
+        self.proving = main, main.pings, trio.current_time()
         self._ports.look_soon()
 
     def parted(self, channel: Channel) -> None:
@@ -240,6 +251,8 @@ class PeerLinks:
 
     def look(self, now: float) -> None:
         """Measure, and let another path carry if it should."""
+        if self.owed:
+            self._ask_again(now)
         if self._is_dead(now):
             return
         measured = {path: channel.measured(now) for path, channel in self.mains.items()}
@@ -252,11 +265,18 @@ class PeerLinks:
 
     def _is_dead(self, now: float) -> bool:
         """Whether one connection broke, and over the one that is left nothing came in time: then the peer is gone."""
-        main = self.main
-        if self.proving is None or main is None or main.ponged >= self.proving[0]:
+        if self.proving is None:
+            return False
+        main, ping, since = self.proving
+        transport = main.transport()
+        acknowledged = transport is not NOTHING and not transport.waits and not main.codec.urgent()
+        if main is not self.main or main.ponged >= ping or acknowledged:
             self.proving = None
             return False
-        if now - self.proving[1] <= patience_s(main.measuring.rtt_s):
+        quiet_s = now - max(since, main.heard_at)
+        if transport is not NOTHING:
+            quiet_s = min(quiet_s, transport.acknowledged_s)
+        if quiet_s <= max(ANSWER_S, patience_s(main.measuring.rtt_s)):
             return False
         self.proving = None
         if len(self.mains) > 1:
@@ -272,9 +292,16 @@ class PeerLinks:
             return
         if self.choice.told(channel.path):
             self._settle()
-        allowed = self._told.take(trio.current_time())
-        self._counts["paths_told" if allowed else "paths_told_too_often"] += 1
-        if allowed:
+        self._ask_again(trio.current_time())
+        if self.owed:
+            self._counts["paths_told_too_often"] += 1
+            self._ports.look_soon()
+
+    def _ask_again(self, now: float) -> None:
+        """For what may be lost, as soon as that is allowed; without a link rpc hears enough."""
+        self.owed = self.main is not None and not self._told.take(now)
+        if self.main is not None and not self.owed:
+            self._counts["paths_told"] += 1
             self._tell(Rerouted(self.node))
 
     def _settle(self) -> None:

@@ -1,8 +1,8 @@
 """All QUIC connections of a node over one UDP socket: told apart by connection id, driven by datagrams and by one clock.
 
 One socket for listening and dialling: a router's mapping for it serves both, and a peer that was dialled may be told of it. A batch is
-taken from the socket, then each connection that it was about sends once. Clocks lie in a heap; one that turns out to be early when it
-goes off does no harm.
+taken from the socket, then each connection that it was about sends once; after so many frames other tasks have their turn. Clocks lie in a
+heap; one that turns out to be early when it goes off does no harm.
 
 A datagram for nobody goes to ``stranger`` if it could begin a connection. If it belongs to a connection of an earlier start of this
 node, the peer is told that it is forgotten (a stateless reset, RFC 9000, section 10.3), now and then; anything else is dropped and counted.
@@ -22,10 +22,18 @@ from typing import Final
 
 import trio
 
-from meshos.buckets import Bucket
+from meshos.buckets import Bucket, Buckets
 from meshos.errors import Refused
-from meshos.node.runtime.links.limits import QUIC_DATAGRAM_BYTES, QUIC_RESETS_PER_S
-from meshos.node.runtime.links.quic_link import QuicLink
+from meshos.node.runtime.links.limits import (
+    CONNECTIONS,
+    QUIC_DATAGRAM_BYTES,
+    QUIC_FRAMES_A_TURN,
+    QUIC_FRAMES_BURST,
+    QUIC_FRAMES_PER_S,
+    QUIC_FRAMES_USUAL,
+    QUIC_RESETS_PER_S,
+)
+from meshos.node.runtime.links.quic_link import TOO_MANY_FRAMES, QuicLink
 from meshos.node.runtime.links.quic_size import Sizing
 from meshos.node.runtime.links.quic_socket import Address, UdpSocket
 from meshos.node.runtime.quic.identifiers import ID_BYTES, Identifiers, destination
@@ -81,6 +89,7 @@ class Endpoint:
         self._number = count()
         self._sleep = trio.CancelScope()
         self._rate = Bucket(QUIC_RESETS_PER_S, QUIC_RESETS_PER_S)
+        self._frames = Buckets(QUIC_FRAMES_PER_S, QUIC_FRAMES_BURST, CONNECTIONS)  # beyond the usual, by organisation
 
     # -- for the path ------------------------------------------------------------------------------------------------
 
@@ -181,12 +190,20 @@ class Endpoint:
             now = trio.current_time()
             self.counts["datagrams_in"] += len(datagrams)
             touched: dict[QuicLink, None] = {}
+            frames = 0
             for data, address in datagrams:
                 link = self._by_id.get(destination(data))
                 if link is None:
                     self._unknown(data, address)
                 elif self._gave(link, data, address, now):
                     touched[link] = None
+                    frames += link.core.frames_of_last
+                if frames > QUIC_FRAMES_A_TURN:
+                    for each in touched:
+                        self._after(each, now)
+                    frames, touched = 0, {}
+                    await trio.lowlevel.checkpoint()
+                    now = trio.current_time()
             for link in touched:
                 self._after(link, now)
             for address in refused:
@@ -198,6 +215,9 @@ class Endpoint:
             return False
         try:
             link.core.receive_datagram(data, address, now)
+            more = link.core.frames_of_last - QUIC_FRAMES_USUAL
+            if more > 0 and link.core.admitted and not self._frames.of(link.peer.org).take(now, more):
+                link.shut(TOO_MANY_FRAMES)
         except Exception as error:  # a bug, ours or aioquic's, that these bytes have met: of this connection, not of the node
             self._bug(link, error)
             return False

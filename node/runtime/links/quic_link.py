@@ -26,16 +26,26 @@ from aioquic.quic.stream import QuicStream
 
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.ids import NodeId, Peer
-from meshos.node.runtime.links.limits import LINGER_S, QUIC_UNSENT_BYTES
+from meshos.node.runtime.links.limits import (
+    LINGER_S,
+    QUIC_FRAMES_A_DATAGRAM,
+    QUIC_PROBES_BYTES,
+    QUIC_PROBES_LOOPBACK_BYTES,
+    QUIC_UNSENT_BYTES,
+)
 from meshos.node.runtime.links.quic_core import STREAM, Core
 from meshos.node.runtime.links.transport import Transport
 
 REFUSED: Final = 1
 """Our one application error code: the reason is the refusal's name and text. 0 is a close without complaint."""
 HANDSHAKE_TOO_LONG: Final = Refused("handshake-too-long", "more came before it was known who is there than any handshake needs")
+TOO_MANY_FRAMES: Final = Refused("too-many-frames", "it packs more frames of QUIC into its datagrams than anything needs that a link does")
 
 REASON_BYTES: Final = 400
 """Of a reason: it travels in one datagram, as it is not sent again."""
+
+LARGEST_BYTES: Final = max(*QUIC_PROBES_BYTES, *QUIC_PROBES_LOOPBACK_BYTES)
+"""Of a datagram: no node sends larger ones."""
 
 _REASON: Final = re.compile(r"([a-z][a-z-]{0,63}): (.*)", re.DOTALL)
 _ALERT: Final = 0x100
@@ -164,7 +174,7 @@ class QuicLink:
         """``check`` says who is there, now and later; raises as it does."""
         self.peer = check()
         self._check = check
-        self.core.admit()
+        self.core.admit(largest=LARGEST_BYTES, frames=QUIC_FRAMES_A_DATAGRAM)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -218,7 +228,7 @@ class QuicLink:
         if self._stream is None:
             self._stream = self.core.stream
         if self.core.exceeded:
-            self.refusal = self.refusal or HANDSHAKE_TOO_LONG
+            self.refusal = self.refusal or (TOO_MANY_FRAMES if self.core.admitted else HANDSHAKE_TOO_LONG)
         if self._unheard and (self.handshaken or self.core.ended is not None):
             self._unheard = False
             self._owner.completed(self)

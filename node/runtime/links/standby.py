@@ -1,8 +1,8 @@
 """Keeps several paths to a peer that is talked to: dials what is missing, measures what there is, lets go of what nobody needs.
 
-Two looks. While something waits for a sign that it arrived, every LOOK_S: is the path that carries stalled? And every MEASURE_S: a ping
-over each connection, its losses, and what is missing or of no use any more. A peer that has not been talked to for WARM_S gets no second
-path, after STANDBY_IDLE_S it has none.
+Two looks. While something waits for a sign that it arrived, or until it may be asked for, every LOOK_S: is the path that carries stalled?
+And every MEASURE_S: a ping over each connection, its losses, and what is missing or of no use any more. A peer that has not been talked to
+for WARM_S gets no second path, after STANDBY_IDLE_S it has none.
 
 A path that has brought nothing for PATH_SILENT_S while another did, and takes nothing either (a slow one that is full does), is closed on
 both sides, and dialled anew, more and more seldom.
@@ -59,10 +59,11 @@ class Standby:
         waiting = False
         for peer in list(self._peers.values()):
             since = [channel.waits_since for channel in peer.mains.values() if channel.waits_since is not None]
-            if peer.proving is None and (not since or len(peer.mains) < 2):
+            due = peer.proving is not None or peer.owed
+            if not due and (not since or len(peer.mains) < 2):
                 continue
             waiting = True
-            if peer.proving is not None or now - min(since) > STALL_MIN_S:
+            if due or now - min(since) > STALL_MIN_S:
                 peer.look(now)
         return waiting
 
