@@ -27,8 +27,8 @@ CALLS_BURST, CALLS_PER_S = 16, 2
 
 TOKEN_BYTES = 16
 
-GRANT_S = 5.0
-"""From the grant until the caller comes with it."""
+GRANT_S = 3.0
+"""From the grant until the caller comes with it: a handshake, and a packet that was lost once or twice."""
 
 CALL_S = 3.0
 """From the call until the other side comes: less than the caller waits in all."""
@@ -44,6 +44,11 @@ PAIRS_PER_CALLER = 8
 
 PAIRS_PER_CALLED = 16
 """Of those that lead to one member; who asks pays, so this bounds what others can have it do."""
+
+PAIRS_PER_ORG_AND_CALLED = PAIRS_PER_CALLED // 2
+UNJOINED_PER_ORG_AND_CALLED = PAIRS_PER_CALLED // 4
+"""Of those, for one organisation; and of these, such as only one of the two has come to, or nobody: they cost messages, and would keep all
+others from a member that is reached through relays alone. Two legs are opened within a second where both want them."""
 
 WANTS_BURST, WANTS_PER_S = 16, 2
 """How often one member may ask. A node that has lost all its links asks for some at once, and seldom after that."""
@@ -105,8 +110,8 @@ HOST_CHARS = 45
 """Of an IP address."""
 
 assert max(PUNCHES_AT_S) < MEET_S < MEET_AGAIN_S
-assert 3 * TRY_S + SEEK_S <= 16 and CALL_S < TRY_S <= GRANT_S
-assert PAIRS_PER_CALLER < PAIRS_PER_CALLED < PAIRS_PER_ORG < PAIRS < REMEMBERED
+assert 3 * TRY_S + SEEK_S <= 16 and CALL_S <= GRANT_S < TRY_S
+assert UNJOINED_PER_ORG_AND_CALLED < PAIRS_PER_ORG_AND_CALLED <= PAIRS_PER_CALLER < PAIRS_PER_CALLED < PAIRS_PER_ORG < PAIRS < REMEMBERED
 assert ORGS > PAIRS
 assert 2 * CARRIED_S < IDLE_S < LIFE_S
 assert ANSWERS_PER_RELAY < ANSWERS

@@ -1,7 +1,7 @@
 """The part of the two that are relayed: to find a relay, and to come when one calls.
 
-All candidates are asked at once, as a question is one small message; the first that grants is taken, and what others have granted ends by
-itself within seconds. Where nobody is left who could, the search ends with the first reason that was told.
+All candidates are asked at once, as a question is one small message; the first that grants is taken, and what others have granted is
+given back. Where nobody is left who could, the search ends with the first reason that was told.
 
 A relay may call this node for whoever has a link to it. So how often, and how many answers are under way, is bounded for each relay and
 in all; who the caller is, is proved end to end before anything of it is heard.
@@ -75,6 +75,8 @@ class Seeking:
         if search is not None and relay.node in search.asked:
             del self._searches[granted.ref]
             self._tell(search.reply_to, search.op, Ok(Grant(relay.node, granted.token)))
+        else:
+            self._decline(relay.node, granted.token)
 
     def denied(self, relay: Peer, denied: Denied) -> None:
         """``relay`` would not."""

@@ -1,0 +1,40 @@
+"""The machine ``relay``: what one organisation may have of the way to one member, and what a search does where the nearest cannot help."""
+
+from meshos.ids import NodeId, Peer
+from meshos.protocols.relay import limits
+from meshos.protocols.relay.events import Came, Gone
+from meshos.protocols.relay.wire import Declined, Denied, Granted, Want
+from tests.relay.test_machine import PEERS, A, B, C, World, said
+
+
+def test_one_organisation_cannot_keep_the_others_from_a_member_by_asking_for_it() -> None:
+    world = World()
+    crowd = [Peer(NodeId(f"crowd-{number}"), A.org) for number in range(4)]
+    world.linked.update({peer.node: peer for peer in crowd})
+    answers = [said(world.hear(peer, Want(1, B.node)))[0] for peer in crowd for _ in range(limits.PAIRS_PER_CALLER)]
+    assert sum(isinstance(answer, Granted) for answer in answers) == limits.UNJOINED_PER_ORG_AND_CALLED
+    assert world.grant(PEERS[5], B), "another organisation gets there"
+    world.later(limits.GRANT_S)
+    assert world.figure("pairs") == 0, "and what nobody comes with ends soon"
+
+
+def test_one_organisation_has_half_of_the_pairs_to_a_member_and_others_the_rest() -> None:
+    world = World()
+    crowd = [Peer(NodeId(f"crowd-{number}"), A.org) for number in range(limits.PAIRS_PER_CALLED)]
+    world.linked.update({peer.node: peer for peer in crowd})
+    for number, peer in enumerate(crowd[: limits.PAIRS_PER_ORG_AND_CALLED]):
+        world.step(Came(2 * number + 1, B, world.call(2 * number, peer, B)))
+    assert world.figure("pairs_joined") == limits.PAIRS_PER_ORG_AND_CALLED
+    assert said(world.hear(crowd[-1], Want(1, B.node))) == [Denied(1, "relay-full")]
+    assert world.grant(PEERS[5], B)
+    world.step(Gone(0))
+    assert world.grant(crowd[-1], B), "a place is free again"
+
+
+def test_a_grant_that_is_not_needed_is_given_back_by_whoever_has_it_alone() -> None:
+    world = World()
+    token = world.grant(A, B)
+    assert world.hear(B, Declined(token, "relay-declined")) == world.hear(C, Declined(token, "relay-declined")) == []
+    assert world.figure("pairs") == 1
+    world.hear(A, Declined(token, "relay-declined"))
+    assert world.figure("pairs") == 0
