@@ -5,8 +5,9 @@
        +--- GRANT_S, the caller's link ends ---------+--- CALL_S, declined, the caller goes ----+--- IDLE_S, LIFE_S
 
 A question is answered from what is known here, so refusing costs a message. Whoever asks is charged: the pair counts for its member and
-its organisation from the grant on. Of the places that lead to one member an organisation has half, and of those that nobody has come to
-fewer: a grant costs whoever asks nothing, and others have to reach that member as well. Between the two nothing is read here that belongs to them: it is the ciphertext of their own handshake.
+its organisation from the grant on. Of the places that lead to one member an organisation has half, and fewer of such as are not joined: a
+grant costs whoever asks nothing, and others have to reach that member as well. Between the two nothing is read here that belongs to them:
+it is the ciphertext of their own handshake.
 """
 
 import random

@@ -7,6 +7,10 @@ KIB, MIB = 1024, 1024 * 1024
 CANDIDATES = 3
 """Members that are asked at once whether they would relay: a question is one small message."""
 
+ASKED = 12
+"""Members that are asked in all for one search, the next one where one says no: where members have few links, one that is near by seldom
+is linked to the one that is wanted."""
+
 SEEK_S = 2.0
 """So long their answers are waited for; it is a round trip on a link that there is already."""
 
@@ -109,6 +113,7 @@ MEETINGS_PER_LINK = 4
 HOST_CHARS = 45
 """Of an IP address."""
 
+assert CANDIDATES < ASKED
 assert max(PUNCHES_AT_S) < MEET_S < MEET_AGAIN_S
 assert 3 * TRY_S + SEEK_S <= 16 and CALL_S <= GRANT_S < TRY_S
 assert UNJOINED_PER_ORG_AND_CALLED < PAIRS_PER_ORG_AND_CALLED <= PAIRS_PER_CALLER < PAIRS_PER_CALLED < PAIRS_PER_ORG < PAIRS < REMEMBERED

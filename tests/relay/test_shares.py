@@ -1,10 +1,11 @@
 """The machine ``relay``: what one organisation may have of the way to one member, and what a search does where the nearest cannot help."""
 
+from meshos.effects import Cast, Err, Ok
 from meshos.ids import NodeId, Peer
 from meshos.protocols.relay import limits
-from meshos.protocols.relay.events import Came, Gone
-from meshos.protocols.relay.wire import Declined, Denied, Granted, Want
-from tests.relay.test_machine import PEERS, A, B, C, World, said
+from meshos.protocols.relay.events import Came, Gone, Grant
+from meshos.protocols.relay.wire import REASONS, Declined, Denied, Granted, Want, decode
+from tests.relay.test_machine import PEERS, A, B, C, World, ended, said, seek
 
 
 def test_one_organisation_cannot_keep_the_others_from_a_member_by_asking_for_it() -> None:
@@ -38,3 +39,25 @@ def test_a_grant_that_is_not_needed_is_given_back_by_whoever_has_it_alone() -> N
     assert world.figure("pairs") == 1
     world.hear(A, Declined(token, "relay-declined"))
     assert world.figure("pairs") == 0
+
+
+def test_where_the_nearest_say_no_the_next_ones_are_asked_and_so_many_in_all() -> None:
+    world = World()
+    crowd = [Peer(NodeId(f"crowd-{number}"), C.org) for number in range(limits.ASKED + 5)]
+    world.linked.update({peer.node: peer for peer in crowd})
+    asked = [effect.to for effect in seek(world, 5, *crowd) if isinstance(effect, Cast)]
+    assert asked == [peer.node for peer in crowd[: limits.CANDIDATES]]
+    for number in range(limits.ASKED - limits.CANDIDATES):
+        (cast,) = world.hear(crowd[number], Denied(1, "relay-unlinked"))
+        assert isinstance(cast, Cast) and decode(cast.body) == Want(1, B.node)
+        asked.append(cast.to)
+    assert asked == [peer.node for peer in crowd[: limits.ASKED]]
+    assert world.hear(crowd[0], Denied(1, "relay-unlinked")) == [], "it has answered"
+    for number in range(limits.ASKED - limits.CANDIDATES, limits.ASKED - 1):
+        assert world.hear(crowd[number], Denied(1, "relay-unlinked")) == []
+    outcome = ended(world.hear(crowd[limits.ASKED - 1], Denied(1, "relay-off")))
+    assert isinstance(outcome, Err) and outcome.error.name == "no-relay" and REASONS["relay-unlinked"] in outcome.error.detail
+    seek(world, 6, *crowd)
+    for number in range(3):
+        world.hear(crowd[number], Denied(2, "relay-unlinked"))
+    assert ended(world.hear(crowd[5], Granted(2, b"t" * 16))) == Ok(Grant(crowd[5].node, b"t" * 16))

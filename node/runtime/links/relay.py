@@ -144,7 +144,7 @@ class RelayPath:
                 first = first or error
                 if not others or len(others) == len(left):
                     break
-                avoid = None  # nobody else would
+                tried.update(others)  # nobody else would
                 continue
             tried.add(grant.relay)
             self._remember(to, grant.relay)
