@@ -15,7 +15,7 @@ from meshos.presets import LAN
 from meshos.protocols.membership import codec
 from meshos.protocols.membership import events as ev
 from meshos.protocols.membership.lane import Lane
-from meshos.protocols.membership.limits import ANCHORS, DATAGRAMS_OF_NODE
+from meshos.protocols.membership.limits import ANCHORS, DATAGRAMS_OF_NODE, DATAGRAMS_OF_ORG
 from meshos.protocols.membership.machine import Membership
 from meshos.protocols.membership.reach import GOSSIP
 from meshos.simulations.mesh import SEEDS, Mesh
@@ -188,7 +188,19 @@ def test_a_stranger_and_one_that_floods_are_not_heard_over_a_link() -> None:
     assert lane.step(0.0, Heard(Peer(LEAF, org(1)), GOSSIP, ping)) == [], "its certificate was never checked here"
     lone.step(ev.PeerProved(Peer(LEAF, org(1)), b"certificate of leaf"))
     heard = sum(len(lane.step(0.0, Heard(Peer(LEAF, org(1)), GOSSIP, ping))) for _ in range(2 * int(DATAGRAMS_OF_NODE[1])))
-    assert heard < DATAGRAMS_OF_NODE[1]
+    assert heard == DATAGRAMS_OF_NODE[1] / 2 - 1, "its first one is counted, too"
+
+
+def test_an_organisation_has_over_links_a_quarter_of_what_it_has_at_the_port() -> None:
+    lone = Lone()
+    lane, ping = lane_of(lone.machine), codec.encode_datagram(ev.Ping(1))
+    heard = {1: 0, 2: 0}
+    for of, count in ((1, 8), (2, 1)):
+        for number in range(count):
+            peer = Peer(NodeId(f"leaf-{of}-{number}"), org(of))
+            lone.step(ev.PeerProved(peer, f"certificate of {peer.node}".encode()))
+            heard[of] += sum(len(lane.step(0.0, Heard(peer, GOSSIP, ping))) for _ in range(100))
+    assert heard == {1: DATAGRAMS_OF_ORG[1] / 4, 2: 100}, "and another organisation its own"
 
 
 def test_who_pings_over_a_link_is_answered_over_the_link_and_dialled_by_no_one() -> None:
