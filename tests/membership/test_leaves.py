@@ -166,7 +166,40 @@ def test_who_was_away_is_told_for_how_long_and_nobody_else() -> None:
 def test_the_first_anchors_are_the_seeds() -> None:
     mesh = begun(8, 1)
     leaf = max(mesh.leaves)
-    assert mesh.membership(leaf).anchors_of(leaf) in ((), tuple(mesh.ids[:SEEDS]))
+    until(mesh, lambda: mesh.membership(leaf).anchors_of(leaf) != (), 5)
+    assert mesh.membership(leaf).anchors_of(leaf) == tuple(mesh.ids[:SEEDS])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_where_the_seeds_are_of_one_organisation_others_take_the_places_of_all_but_one(seed: int) -> None:
+    world = World(seed)
+    mesh = Mesh(world, 12, timing=LAN, orgs=3, whole=False, leaves=node_ids(12)[11:])
+    one_org = [node for node in mesh.ids[:11] if mesh.org_of[node] == mesh.org_of[mesh.ids[0]]][:ANCHORS]
+    mesh.seeds = tuple(replace(mesh.seeds[0], node=node) for node in one_org)
+    for node in world.nodes.values():
+        node.start()
+    leaf = max(mesh.leaves)
+    until(mesh, lambda: set(mesh.membership(leaf).anchors_of(leaf)) == set(one_org), 5)
+    until(mesh, lambda: len({mesh.org_of[node] for node in mesh.membership(leaf).anchors_of(leaf)}) == ANCHORS, 30)
+    until(mesh, lambda: all_see(mesh), 30)
+    before = mesh.membership(leaf).anchors_of(leaf)
+    assert len(before) == ANCHORS and set(before) & set(one_org)
+    mesh.world.run(mesh.world.now + 60)
+    assert mesh.membership(leaf).anchors_of(leaf) == before, "and it comes to rest"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_anchor_that_a_leaf_cannot_reach_itself_is_given_up_though_others_reach_it(seed: int) -> None:
+    mesh = begun(12, 2, seed)
+    until(mesh, lambda: all_see(mesh), 30)
+    leaf = max(mesh.leaves)
+    anchor = mesh.membership(leaf).anchors_of(leaf)[0]
+    mesh.world.network.faults.cut |= {(anchor, leaf), (leaf, anchor)}
+    until(mesh, lambda: _has_let_go(mesh, leaf, anchor), 60)
+    assert len(mesh.membership(leaf).anchors_of(leaf)) == ANCHORS
+    until(mesh, lambda: all_see(mesh), 30)
+    mesh.world.run(mesh.world.now + 60)
+    assert all_see(mesh) and _has_let_go(mesh, leaf, anchor)
 
 
 # -- what comes over a link --------------------------------------------------------------------------------------------
