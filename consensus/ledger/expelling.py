@@ -1,8 +1,8 @@
 """Expulsion: the others decide by motion that an organisation is a member no longer (``motions.py``).
 
 It is as if it had left, but for its word: its seat is given up, its keys are retired, what is in its account stays there. Who provides for
-it redeems what it has signed, on its open tabs, and closes them; what is left of them goes back to the account. It comes back as whoever
-has left does, by another motion.
+it redeems what it has signed, on its open tabs. They are closed by the provider, or by any other member, which leaves the provider its
+dispute window (``tabs.py``); what is left of them goes back to the account. It comes back as whoever has left does, by another motion.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,8 @@ contains the lower, and the provider needs to keep but one. The provider redeems
 with the Merkle root of the receipts that it was paid for.
 
 The caller can begin to close the tab. Then the provider has ``dispute-ms`` of ledger time to redeem its highest voucher; when they are
-over, the rest goes back. The provider, who alone would lose by it, can close a tab at once.
+over, the rest goes back. The provider, who alone would lose by it, can close a tab at once. Where the caller's organisation was expelled
+any member can begin to close it in its place.
 
 Nobody redeems twice (only what is above what was redeemed), more than was signed (the voucher), more than was set aside (a voucher above
 that is refused as it stands), on another tab (its id is signed) or after the close (the tab is gone, or its time is over).
@@ -194,7 +195,10 @@ class RedeemTab(Body):
 
 @frozen
 class CloseTab(Body):
-    """The provider: the tab ends now. The caller: it ends when the dispute window does."""
+    """The provider: the tab ends now. The caller: it ends when the dispute window does.
+
+    Whoever is a member speaks for a caller's organisation that is none any more: it has no key left, and its provider may not care.
+    """
 
     KIND: ClassVar[str] = "close-tab"
 
@@ -220,7 +224,9 @@ class CloseTab(Body):
                 cancel(draft, DUE, Item(tab.closes_ms, CLOSES, self.tab))
             end_tab(draft, self.tab)
             return
-        _check_caller(tab, by)
+        org = draft.read(ORGS, tab.org)
+        if org is None or not org.left_ms:
+            _check_caller(tab, by)
         if tab.closes_ms:
             raise Refused("tab-closing", f"this tab closes at {tab.closes_ms} already")
         closes_ms = draft.time_ms + parameters(draft)["dispute-ms"]

@@ -19,7 +19,8 @@ from meshos.errors import Failed, Refused
 from meshos.values import frozen
 
 SUPPORTED = 1
-"""The newest version of the rules that this code knows."""
+"""The newest version of the rules that this code knows. It counts from the first release on: before it the rules change under the number 1,
+and meshes of earlier builds do not live on (CHANGELOG.md)."""
 
 
 @frozen

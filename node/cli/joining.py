@@ -90,7 +90,8 @@ def join(
     config = None
     if (directory / FILE).exists():
         config = load(directory)
-        _check_same(config, {"org": org and did_of(org, kind), "name": name, "region": region, "host": host})
+        given = {"org": org and did_of(org, kind), "name": name, "region": region, "host": host, "leaf": "true" if leaf else None}
+        _check_same(config, given)
     elif org is None:
         raise BadInput("usage", "which organisation is it that joins", hint="give --org NAME")
     learned = trio.run(joining.learn, places, expected, strict_exception_groups=True)
@@ -131,10 +132,11 @@ def _expected(given: str | None, directory: Path) -> str:
 def _check_same(config: "NodeConfig", given: Mapping[str, str | None]) -> None:
     """Raise BadInput ``node-differs`` where an option says something else than the folder that is there."""
     there = {"org": config.org, "name": config.name, "region": config.region, "host": config.advertise or config.link.host}
+    there["leaf"] = "true" if config.leaf else "false"
     for option, value in given.items():
         if value is not None and value != there[option]:
             told = f"the folder {config.dir} has a node whose {option} is {there[option]}, not {value}"
-            hint = "name and host stand in its node.toml; for another organisation choose another folder with --dir"
+            hint = "name, host and leaf stand in its node.toml; for another organisation choose another folder with --dir"
             raise BadInput("node-differs", told, hint=hint)
 
 

@@ -7,6 +7,7 @@ is for people to decide: else its name, and what it left, would be whose who ask
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 from meshos.buckets import Bucket, Buckets, block_of
@@ -17,11 +18,11 @@ from meshos.consensus.ledger.motions import Admit
 from meshos.consensus.ledger.parameters import BY_INVITATION, BY_VOTE, in_force
 from meshos.crypto.guests import read_guest
 from meshos.crypto.keys import multikey
-from meshos.errors import Refused, busy
+from meshos.errors import MeshError, Refused, busy
 from meshos.ids import Peer
 from meshos.node import applying
 from meshos.node.facade.moving import MotionDesk
-from meshos.protocols.ledger.limits import ADMISSIONS, HOUR_S
+from meshos.protocols.ledger.limits import ADMISSIONS, HOUR_S, LAPSE_MARGIN_MS, LIFETIME_MS
 from meshos.protocols.ledger.port import LedgerView
 from meshos.protocols.membership.events import MemberView
 from meshos.protocols.square.join import ASKED, MEMBER, POLICIES, SEEDS, TIMEOUT_S, SeedEntry
@@ -30,6 +31,9 @@ PLACES_A_BLOCK = 16
 """For so many of one address (or one IPv6 network) this organisation moves at once, and an hour: a class that learns, and no crowd."""
 REMEMBERED = 4_096
 """Addresses, and applications, that are counted; the one that came longest ago is forgotten."""
+
+LAPSED_S = (LIFETIME_MS + LAPSE_MARGIN_MS) / 1000
+"""So long a motion of which nothing was heard in time may still come to the ledger."""
 
 
 class Door:
@@ -54,6 +58,7 @@ class Door:
         self._now, self._wall = now, wall
         self._all = Bucket(ADMISSIONS / HOUR_S, ADMISSIONS)
         self._blocks = Buckets(PLACES_A_BLOCK / HOUR_S, PLACES_A_BLOCK, REMEMBERED)
+        self._moving: dict[str, float] = {}  # applications that are being moved, or may be: until then they count as open motions
         self._tried: dict[str, int] = {}  # applications, and how many motions each has come to
 
     def policy(self) -> str:
@@ -87,6 +92,7 @@ class Door:
             return MEMBER, None
         waiting = self._motion_for(asked)
         if waiting is not None:
+            self._moving.pop(_name(application), None)
             return ASKED, waiting
         self._check_may(asked, invitation, former=org is not None)
         return await self._move(application, block_of(address))
@@ -120,24 +126,32 @@ class Door:
 
     async def _move(self, application: str, block: str) -> tuple[str, bytes | None]:
         """Move it, within what the door may. What comes to no motion takes nothing; what timed out goes on under the name that it had."""
-        own = ORGS.read(self._window, self._me.org)
-        if own is not None and own.motions >= MAX_MOTIONS // 2:
+        name, now, mine = _name(application), self._now(), self._blocks.of(block)
+        own, tried = ORGS.read(self._window, self._me.org), self._tried.get(name, 0)
+        self._moving = {one: until for one, until in self._moving.items() if until > now}
+        if own is not None and own.motions + len(self._moving.keys() - {name}) >= MAX_MOTIONS // 2:
             raise busy(f"the list of open motions of {self._me.org}, of which people need the rest")
-        name = hashlib.sha256(application.encode()).hexdigest()[:16]
-        tried = self._tried.setdefault(name, 0)
-        if len(self._tried) > REMEMBERED:
-            self._tried.pop(next(iter(self._tried)))
-        now, mine = self._now(), self._blocks.of(block)
         if mine.level(now) < 1:
             raise busy("the door of this organisation for who comes from your network")
         if not self._all.take(now):
             raise busy("the door of this organisation, which has let in as many as it may in an hour")
         mine.spend(now)
+        self._moving[name] = math.inf
         try:
             moved = await self._motions.move("admit", application, f"join/{name}/{tried}", TIMEOUT_S / 2)
-        except BaseException:
+        except BaseException as error:
             mine.give_back()
             self._all.give_back()
+            self._moving.pop(name, None)
+            if not isinstance(error, MeshError) or error.outcome == "unknown":
+                self._moving[name] = self._now() + LAPSED_S
             raise
+        self._moving.pop(name, None)
         self._tried[name] = tried + 1  # that motion has been made: asked again after its end, another is
+        if len(self._tried) > REMEMBERED:
+            self._tried.pop(next(iter(self._tried)))
         return (ASKED if moved["state"] == "open" else MEMBER), bytes.fromhex(str(moved["id"]))
+
+
+def _name(application: str) -> str:
+    return hashlib.sha256(application.encode()).hexdigest()[:16]

@@ -82,7 +82,7 @@ class Watch:
             return [_block(event), *self._news(), *self._caught_up(), LedgerMoved()]
         if isinstance(event, Returned):
             self._missed = 0
-            away = f"this node is back: it has heard nobody for {event.seconds:.0f} s"
+            away = f"others are heard again, after nobody was for {event.seconds:.0f} s: this node was cut off, or they were"
             return [Happened("returned", away, (("awayMs", int(event.seconds * 1000)),))]
         if isinstance(event, Noticed):
             error = event.error

@@ -187,7 +187,9 @@ class NoteReceived:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """Somebody was heard again, after this node had heard nobody for so many ``seconds``: it was cut off, or moved to another network."""
+    """Somebody was heard again, after this node had heard nobody for so many ``seconds``: it was cut off, or moved to another network; or
+    all others were.
+    """
 
     seconds: float
 

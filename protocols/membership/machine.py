@@ -40,7 +40,7 @@ from meshos.protocols.membership.voice import Voice
 from meshos.storage.store import View
 
 AWAY_S = 60.0
-"""Who has heard nobody for so long was away; in a mesh of two a member is probed every second."""
+"""Who has heard nobody for so long was away, or all others were: in a mesh of two, too, there is a probe every second."""
 
 GOSSIPED_FROM_A_SYNC = 16
 """News of one page of a sync that is gossiped on; more than that is catching up, which the others do by syncs of their own."""

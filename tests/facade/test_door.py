@@ -1,6 +1,8 @@
 """The door of a node: who is moved to be admitted when a stranger applies, and who is told why not."""
 
 import pytest
+import trio
+import trio.testing
 
 from meshos.consensus.ledger import kinds, queries, transaction
 from meshos.consensus.ledger.body import Body
@@ -15,10 +17,13 @@ from meshos.crypto.guests import invite_guest
 from meshos.crypto.keys import SigningKey, multikey
 from meshos.crypto.signing import sign, verify_many
 from meshos.crypto.simulated import SimulatedVerifier
-from meshos.errors import MeshError
+from meshos.errors import MeshError, Unreachable
 from meshos.ids import NodeId, Peer
 from meshos.node import applying
+from meshos.node.api.shapes import Json
+from meshos.node.facade import door
 from meshos.node.facade.door import PLACES_A_BLOCK, Door
+from meshos.node.facade.moving import MotionDesk
 from meshos.protocols.ledger.limits import ADMISSIONS, HOUR_S
 from meshos.protocols.membership.events import MemberView
 from meshos.protocols.membership.statements import NodeFacts
@@ -192,6 +197,53 @@ async def test_half_of_the_open_motions_are_left_to_its_people(opened: Square) -
         await opened.knock(opened.application(f"org{number}", number.to_bytes(32, "big")))
     assert await opened.refused(opened.application()) == "busy"
     opened.chain.books.do("alpha-1", Move(Configure((("admission", BY_VOTE),))))
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["they are told", "they are told to ask again"])
+async def test_nor_do_those_take_more_who_knock_at_once(opened: Square, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+    deciding, told, move = trio.Event(), list[str](), MotionDesk.move
+    applications = [opened.application(f"org{number}", number.to_bytes(32, "big")) for number in range(MAX_MOTIONS)]
+
+    async def after_a_block(self: MotionDesk, kind: str, what: object, key: str, timeout_s: float) -> Json:
+        if late and not deciding.is_set():
+            raise Unreachable("unknown-yet", "the ledger has not said yet", outcome="unknown")
+        await deciding.wait()
+        return await move(self, kind, what, key, timeout_s)
+
+    async def knock(number: int) -> None:
+        try:
+            told.append((await opened.knock(applications[number]))[0])
+        except MeshError as error:
+            told.append(error.name)
+
+    monkeypatch.setattr(MotionDesk, "move", after_a_block)
+    async with trio.open_nursery() as nursery:
+        for number in range(MAX_MOTIONS):
+            nursery.start_soon(knock, number)
+        await trio.testing.wait_all_tasks_blocked()
+        deciding.set()
+    half = MAX_MOTIONS // 2
+    assert sorted(told) == sorted(["unknown-yet" if late else ASKED, "busy"] * half)
+    if late:  # who was told so asks again, and is not counted twice
+        told.clear()
+        for number in range(MAX_MOTIONS):
+            await knock(number)
+        assert sorted(told) == sorted([ASKED, "busy"] * half)
+    opened.chain.books.do("alpha-1", Move(Configure((("admission", BY_VOTE),))))
+
+
+async def test_what_is_refused_makes_the_door_forget_nobody(opened: Square, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "REMEMBERED", 2)
+    await let_in(opened, 1, "192.0.2.1")
+    application = opened.application()
+    _, first = await opened.knock(application)
+    assert first is not None
+    for org in ("beta", "gamma"):
+        opened.chain.books.do(f"{org}-1", Vote(first, False))
+    for number in range(4):
+        assert await opened.refused(opened.application(f"eta{number}", (1).to_bytes(32, "big"))) == "key-in-use"
+    state, second = await opened.knock(application)
+    assert state == ASKED and second not in (None, first)
 
 
 async def test_what_the_ledger_refuses_takes_no_place(opened: Square) -> None:

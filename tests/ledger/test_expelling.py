@@ -7,10 +7,11 @@ from meshos.consensus.ledger.expelling import Expel
 from meshos.consensus.ledger.keys import KEYS, RETIRED, ROOT
 from meshos.consensus.ledger.members import COORDINATORS, ORGS
 from meshos.consensus.ledger.motions import MOTIONS, Admit, Configure, Move, Vote, motion_id, read_subject
+from meshos.consensus.ledger.parameters import DISPUTE_MS
 from meshos.consensus.ledger.seats import SEATS
-from meshos.consensus.ledger.tabs import CloseTab, OpenTab, tab_id
+from meshos.consensus.ledger.tabs import TABS, CloseTab, OpenTab, tab_id
 from meshos.errors import Refused
-from tests.ledger.books import FUNDS, Books, did
+from tests.ledger.books import FUNDS, Books, did, genesis
 
 
 @pytest.fixture
@@ -68,6 +69,33 @@ def test_what_it_signed_is_redeemed_and_the_rest_stays_its_own(books: Books) -> 
     books.do("beta-1", CloseTab(tab))
     assert books.balance("beta") == FUNDS + 400
     assert ACCOUNTS.read(books.state, did("delta")) == Account(FUNDS - 400, False)
+
+
+def test_what_it_set_aside_comes_back_also_where_its_provider_was_expelled_or_does_nothing() -> None:
+    books = Books(genesis(7))
+    gone, idle = (tab_id(books.do("delta-1", OpenTab(did(provider), 1_000))) for provider in ("gamma", "beta"))
+    other = tab_id(books.do("gamma-1", OpenTab(did("delta"), 500)))
+    expelled(books, "delta", votes=("beta", "epsilon", "zeta", "eta"))
+    expelled(books, "gamma", votes=("beta", "epsilon", "zeta"))
+    for tab in (gone, idle, other):
+        books.do("alpha-1", CloseTab(tab))
+    books.refused("zeta-1", CloseTab(idle), "tab-closing")
+    books.do("beta-1", books.redemption(idle, "delta-1", 400))  # its window is there for it all the same
+    books.block(later_ms=2 * DISPUTE_MS)
+    assert not any(TABS.read(books.state, tab) for tab in (gone, idle, other))
+    assert ACCOUNTS.read(books.state, did("delta")) == Account(FUNDS - 400, False)
+    assert ACCOUNTS.read(books.state, did("gamma")) == Account(FUNDS, False)
+
+
+def test_the_tabs_of_who_has_come_back_are_its_own_again(books: Books) -> None:
+    tab = tab_id(books.do("delta-1", OpenTab(did("beta"), 1_000)))
+    expelled(books, "delta")
+    back = Admit(did("delta"), "delta-new", b"0", books.agrees("delta-new", did("delta"), ROOT))
+    books.do("beta-1", Vote(motion_id(books.do("alpha-1", Move(back))), True))
+    books.refused("alpha-1", CloseTab(tab), "not-your-tab")
+    books.do("delta-new", CloseTab(tab))
+    books.block(later_ms=2 * DISPUTE_MS)
+    assert ACCOUNTS.read(books.state, did("delta")) == Account(FUNDS, True)
 
 
 def test_it_comes_back_by_another_motion_only(books: Books) -> None:

@@ -175,7 +175,7 @@ def test_where_the_seeds_are_of_one_organisation_others_take_the_places_of_all_b
     world = World(seed)
     mesh = Mesh(world, 12, timing=LAN, orgs=3, whole=False, leaves=node_ids(12)[11:])
     one_org = [node for node in mesh.ids[:11] if mesh.org_of[node] == mesh.org_of[mesh.ids[0]]][:ANCHORS]
-    mesh.seeds = tuple(replace(mesh.seeds[0], node=node) for node in one_org)
+    mesh.seeds = [replace(mesh.seeds[0], node=node) for node in one_org]
     for node in world.nodes.values():
         node.start()
     leaf = max(mesh.leaves)

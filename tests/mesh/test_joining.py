@@ -69,7 +69,8 @@ def test_a_square_with_another_key_than_the_address_says_is_refused_and_the_next
 
 
 @pytest.mark.parametrize(
-    ("words", "what"), [(["--org", "other"], "org is"), (["--name", "j-9"], "name is"), (["--host", "192.0.2.1"], "host is")]
+    ("words", "what"),
+    [(["--org", "other"], "org is"), (["--name", "j-9"], "name is"), (["--host", "192.0.2.1"], "host is"), (["--leaf"], "leaf is false")],
 )
 def test_what_is_said_of_a_folder_that_says_something_else_is_refused(joiner: Joiner, words: list[str], what: str) -> None:
     done = mesh("join", joiner.address, *words, "--dir", joiner.place, cwd=joiner.place.parent)

@@ -136,6 +136,7 @@ async def test_a_handshake_that_is_bent_is_that_relays_failure_and_another_one_i
         await a.ask(b)
     assert caught.value.outcome == "not_done"
     failures = {name for name, count in a.relay.statistics().items() if "_failed_" in name and count}
+    assert bad.links.statistics()["splicing_bytes"], "it went through the bent relay"
     assert failures <= {"relay_failed_relay-altered", "relay_failed_link-lost", "relay_failed_handshake-timeout"}
     good = await mesh.member(GAMMA).start(nursery)
     await a.link(good)

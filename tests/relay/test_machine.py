@@ -169,15 +169,6 @@ def test_an_organisation_has_half() -> None:
     assert isinstance(said(world.hear(B, Want(1, C.node)))[0], Granted)
 
 
-def test_who_floods_is_not_even_answered() -> None:
-    world = World()
-    answers = [said(world.hear(A, Want(1, NodeId("nobody")))) for _ in range(100)]
-    assert sum(map(len, answers)) == limits.WANTS_BURST
-    assert world.grant(C, B), "others do not feel it"
-    world.later(1.0)
-    assert said(world.hear(A, Want(1, NodeId("nobody"))))
-
-
 def test_a_pair_that_carries_nothing_ends_and_the_oldest_does_in_any_case() -> None:
     world = World()
     world.step(Came(2, B, world.call(1)))

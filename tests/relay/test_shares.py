@@ -61,3 +61,12 @@ def test_where_the_nearest_say_no_the_next_ones_are_asked_and_so_many_in_all() -
     for number in range(3):
         world.hear(crowd[number], Denied(2, "relay-unlinked"))
     assert ended(world.hear(crowd[5], Granted(2, b"t" * 16))) == Ok(Grant(crowd[5].node, b"t" * 16))
+
+
+def test_who_floods_is_not_even_answered() -> None:
+    world = World()
+    answers = [said(world.hear(A, Want(1, NodeId("nobody")))) for _ in range(100)]
+    assert sum(map(len, answers)) == limits.WANTS_BURST
+    assert world.grant(C, B), "others do not feel it"
+    world.later(1.0)
+    assert said(world.hear(A, Want(1, NodeId("nobody"))))

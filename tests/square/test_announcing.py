@@ -150,7 +150,7 @@ async def test_who_listens_for_nothing_is_not_kept(nursery: trio.Nursery, monkey
     async with stranger(of) as client:
         await (await speaks(client)).write(SUBSCRIBE)
         monkeypatch.setattr(limits, "STREAM_IDLE_S", 0.3)
-        await speaks(client)
+        await (await speaks(client)).write(SUBSCRIBE.replace(b"heads", b"tails"))
         await until(lambda: host(of).statistics()["listeners"] == 2)
         await until(lambda: host(of).statistics()["listeners"] == 1)
         await trio.sleep(0.4)
@@ -189,7 +189,7 @@ async def test_it_is_looked_for_news_as_often_however_many_come(nursery: trio.Nu
 
 def test_the_numbers_of_announcements_begin_anywhere_and_tell_nothing_of_a_key() -> None:
     own = identity(bytes(32))
-    first, second = (announcing.Announcer(own, SQUARE, dict, lambda peer: False)._sequence >> 24 for _ in range(2))
+    first, second = (announcing.Announcer(own, SQUARE, (), dict, lambda peer: False)._sequence >> 24 for _ in range(2))
     assert first != second and int.from_bytes(own.noise.noise_privkey.to_bytes()[:4], "big") not in (first, second)
 
 

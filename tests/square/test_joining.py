@@ -87,6 +87,16 @@ def described(**change: object) -> Answer:
     return answer
 
 
+def after(seconds: float) -> Answer:
+    """The truth, each time so much later."""
+
+    async def answer(fields: wire.Fields, asker: Asker) -> object:
+        await trio.sleep(seconds)
+        return await describe.protocol(MESH.known, lambda: ()).answer(fields, asker)
+
+    return answer
+
+
 async def by_the_byte(fields: wire.Fields, asker: Asker) -> object:
     told = await describe.protocol(MESH.known, lambda: ()).answer(fields, asker)
     assert isinstance(told, dict)
@@ -112,11 +122,19 @@ LIES: dict[str, tuple[str, Answer]] = {
 async def test_a_node_that_fails_or_lies_is_passed_over(lie: str, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joining, "GRACE_S", 0.3)
     name, answer = LIES[lie]
-    liar, honest = await served(nursery, lies={name: answer}), await served(nursery)
-    learned = await learn([liar, honest], HASH)
-    assert (learned.genesis, learned.places) == (GENESIS, (honest,))
+    liar, honest, other = await served(nursery, lies={name: answer}), await served(nursery), await served(nursery)
+    learned = await learn([liar, honest, other], HASH)
+    assert (learned.genesis, learned.places) == (GENESIS, (honest, other))
     assert [place for place, _ in learned.passed] == [liar]
     assert learned.head is not None and learned.head.header.height == MESH.chain.height
+
+
+async def test_who_is_quick_does_not_shut_out_those_that_need_longer(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "GRACE_S", 0.05)
+    quick = await served(nursery, Door(seeds=tuple(seed(number) for number in range(10, 20))))
+    slow = await served(nursery, Door(seeds=(seed(30),)), lies={describe.NAME: after(1.0)})
+    learned = await learn([quick, slow, Where("127.0.0.1", 9)], HASH)
+    assert learned.places == (quick, slow) and seed(30) in learned.seeds
 
 
 async def test_who_asks_nodes_of_different_meshes_has_to_say_which(nursery: trio.Nursery) -> None:

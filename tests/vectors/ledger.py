@@ -8,11 +8,13 @@ from meshos import cbor
 from meshos.consensus.ledger import proofs, tree
 from meshos.consensus.ledger.light_client import Signed
 from meshos.consensus.ledger.nodes import position
+from meshos.consensus.ledger.parameters import OPEN, PARAMETERS, SPECS, Parameters, changed, from_genesis
 from meshos.consensus.ledger.proofs import Proof, encode_proof
 from meshos.consensus.pbft.block import certificate_claims, certificate_fields, request_hash, requests_root
 from meshos.consensus.pbft.quorum import faults, quorum
 from meshos.consensus.pbft.validators import ValidatorSet, encode_validators
 from meshos.crypto.signing import Ed25519Verifier
+from meshos.genesis_content import MESH
 from tests.ledger_tree.states import Memory, crowded
 from tests.vectors.basics import refusal
 from tests.vectors.chain import GENESIS, Chain, set_of
@@ -62,7 +64,7 @@ def crowded_state() -> Memory:
 
 
 def tree_vectors() -> dict[str, Any]:
-    """A state, what it hashes to, and proofs of what is there and what is not; then proofs of nothing."""
+    """A state, what it hashes to, and proofs of what is there and what is not; then proofs of nothing; then parameters as they are kept."""
     state = crowded_state()
     root = tree.root(state)
     entries = {key.removeprefix(b"s/"): value for key, value in state.scan(b"s/")}
@@ -75,7 +77,27 @@ def tree_vectors() -> dict[str, Any]:
         "proofs": [_proof(root, *one) for one in found],
         "small": [{"entries": [[k.hex(), v.hex()] for k, v in sorted(one.items())], "root": _root(one)} for one in small],
         "refused": [{**row, "root": root.hex()} for row in _wrong_proofs(root, *found[0], found[1][2])],
+        "parameters": [_parameters(one) for one in _parameters_of_meshes()],
     }
+
+
+def _parameters_of_meshes() -> Iterator[Parameters]:
+    """As in a genesis; one that admits whoever asks; with a gift besides; and where a coordinator has changed another one alone."""
+    yield (one := from_genesis(replace(GENESIS, testnet=False)))
+    for changes in ({"admission": OPEN}, {"admission-gift": 100 * MESH}):
+        one = changed(one, changes)
+        one = replace(one, settled=one.values)
+        yield one
+    yield changed(one, {"dispute-ms": 7_200_000})
+
+
+def _parameters(row: Parameters) -> dict[str, Any]:
+    told = {
+        "version": row.version,
+        "values": dict(zip(SPECS, row.values, strict=True)),
+        "settled": dict(zip(SPECS, row.settled, strict=True)),
+    }
+    return {**told, "cbor": PARAMETERS.encode(row).hex()}
 
 
 def _places(state: Memory) -> list[bytes]:

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from meshos.consensus.ledger import tree_limits
+from meshos.consensus.ledger.parameters import KEPT
 from meshos.consensus.pbft.limits import MAX_NUMBER, MAX_VALIDATORS
 from meshos.node.runtime.square import announcing, routing
 from meshos.node.runtime.square import limits as carrying
@@ -33,6 +34,14 @@ def test_every_file_is_in_the_pages_table_and_every_refusal_is_explained() -> No
         assert f"| [{name}](../../tests/vectors/{name}) |" in PAGE
     told = set(re.findall(r'"refused": "([a-z-]+)"', "".join(pages.file_of(name) for name in pages.FILES)))
     assert told and not [name for name in told if f"`{name}`" not in PAGE]
+
+
+def test_the_page_lists_the_parameters_in_the_order_in_which_they_are_kept() -> None:
+    rows = [
+        f"{number}. `{name}`" + ("" if absent is None else f"; where it is not there: {absent}")
+        for number, (name, absent) in enumerate(KEPT, 1)
+    ]
+    assert "\n" + "\n".join(rows) + "\n" in PAGE
 
 
 def test_the_page_says_the_limits_that_hold() -> None:

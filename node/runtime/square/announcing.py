@@ -9,7 +9,7 @@ A peer speaks on a stream of its own, and is spoken to on one that is opened bes
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import trio
@@ -30,8 +30,6 @@ SIGNED_PREFIX = b"libp2p-pubsub:"
 COST = 1
 RPC_BYTES = 16 * limits.KIB
 """Of what a peer says at once: its subscriptions, a few grafts. What it might publish is not wanted."""
-TOPICS, TOPIC_CHARS = 8, 256
-"""That are remembered of one peer; ours are two."""
 LISTENERS, LISTENERS_A_PEER, LISTENERS_AN_ADDRESS = 64, 2, 8
 """Streams that are told: each costs a signature's bytes and some sealing a message. Who comes again while its last stream is not over yet
 has another."""
@@ -45,7 +43,7 @@ ANNOUNCE_S = 2.0
 
 @dataclass(eq=False, slots=True)
 class Listener:
-    """A peer that has subscribed to some topics."""
+    """A peer that has subscribed to some topics of ours; others are nothing to wait for, and not remembered."""
 
     send: trio.MemorySendChannel[bytes]
     peer: str = ""
@@ -56,12 +54,19 @@ class Listener:
 
 
 class Announcer:
-    """See the module's text. ``news`` gives what is to be said now on each topic; ``is_node`` whether a peer id is one of the mesh."""
+    """See the module's text. ``topics`` are ours, ``news`` gives what is to be said on them now; ``is_node`` whether a peer id is one of
+    the mesh.
+    """
 
     def __init__(
-        self, own: Identity, answering: Answering, news: Callable[[], Mapping[str, bytes]], is_node: Callable[[bytes], bool]
+        self,
+        own: Identity,
+        answering: Answering,
+        topics: Collection[str],
+        news: Callable[[], Mapping[str, bytes]],
+        is_node: Callable[[bytes], bool],
     ) -> None:
-        self._own, self._answering, self._news, self._is_node = own, answering, news, is_node
+        self._own, self._answering, self._topics, self._news, self._is_node = own, answering, topics, news, is_node
         self._listeners: set[Listener] = set()
         self._said: dict[str, tuple[bytes, bytes]] = {}  # by topic: the newest, and its message
         self._sequence = int.from_bytes(os.urandom(4), "big") << 24  # another one after each start
@@ -159,7 +164,7 @@ class Announcer:
             topic = option.topicid
             if not option.subscribe:
                 listener.topics.discard(topic)
-            elif topic not in listener.topics and len(listener.topics) < TOPICS and len(topic) <= TOPIC_CHARS:
+            elif topic in self._topics and topic not in listener.topics:
                 listener.topics.add(topic)
                 if topic in self._said:
                     self._queue(listener, self._said[topic][1])  # how it is now

@@ -7,6 +7,7 @@ from meshos.node.runtime.square import routing, serving
 from meshos.node.runtime.square.announcing import PROTOCOLS, Announcer
 from meshos.node.runtime.square.host import SquareHost
 from meshos.node.runtime.square.offer import Offer
+from meshos.protocols.square.announcements import directory_topic, heads_topic
 
 for _noisy in ("libp2p", "quic", "aioquic"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)  # they warn of what strangers send, who could fill the log so
@@ -17,7 +18,8 @@ def open_host(seed: bytes, offer: Offer) -> SquareHost:
     answering = offer.answering
     host = SquareHost(seed, answering.budget, serving.handlers(answering))
     host.handlers[serving.IDENTIFY] = serving.identify(host, answering, offer.agent, offer.addresses)
-    announcer = Announcer(host.identity, answering, offer.news, lambda peer: offer.routes().knows(peer))
+    topics = heads_topic(offer.genesis_hash), directory_topic(offer.genesis_hash)
+    announcer = Announcer(host.identity, answering, topics, offer.news, lambda peer: offer.routes().knows(peer))
     for protocol in PROTOCOLS:
         host.handlers[protocol] = partial(announcer.serve, protocol)
     host.background.append(announcer.run)
