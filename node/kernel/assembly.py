@@ -211,6 +211,9 @@ def assemble(outside: Outside) -> Assembly:
         leader = () if org.leader is None else (org.leader,)  # it is heard, also where membership has doubts
         return tuple(dict.fromkeys((*leader, *membership.routable_of(me.org), me.node)))
 
+    def is_leaf(node: NodeId) -> bool:
+        return bool(outside.facts.anchors if node == me.node else membership.anchors_of(node))
+
     org = OrgMachine(_replica(outside, me))
     wall_ms = outside.now_ms
     ledger = replica_of(
@@ -230,7 +233,7 @@ def assemble(outside: Outside) -> Assembly:
     agents = AgentFlows(
         me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms, above=lambda agent: least_version(window, me.org, agent)
     )
-    group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes)
+    group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes, is_leaf=is_leaf)
     seating = Seating(
         me,
         office=org,
@@ -240,7 +243,7 @@ def assemble(outside: Outside) -> Assembly:
         routable=own_routable,
         wall_ms=outside.wall_ms,
         behind=lambda: ledger.core.behind,
-        leaf=bool(outside.facts.anchors),
+        is_leaf=is_leaf,
     )
     leading = Leading(me, office=org, nodes=own_nodes, agent_flows=agents, group=group)
     tasks = TaskServices(

@@ -4,7 +4,9 @@ Only the leader changes the group, and one change follows another. A node of the
 certificate that was checked, becomes a learner: it is sent everything and has no vote. Of 1, 3 and 5 votes the group has as many as there
 are nodes with all of its log, never an even number: a second vote would double what can fail and let nothing more be lost. Membership is
 a hint, so nobody loses its vote for being silent (DESIGN.md, 'Three ways to agree'). It loses it for good when its organisation's root
-key revokes it, or when somebody removes it here; a learner that has caught up takes its place in the same change.
+key revokes it, or when somebody removes it here; a learner that has caught up takes its place in the same change. A leaf, which is
+reached through others and asleep at times, votes only where without it the group would be smaller, and gives its vote to the next node
+that has everything (docs/decisions/0030-leaves.md).
 
 A node that was removed is told by nobody, since nobody sends to it any more. One that hears no leader for a while asks the others.
 """
@@ -41,7 +43,8 @@ REMOVE_PAUSE_S = 0.2
 
 class GroupFlows:
     """The Flows of one node. ``alive`` gives the nodes of its organisation, itself among them, that membership shows alive and whose
-    certificates were checked; ``expelled`` those that were revoked; ``nodes`` all that can be asked, the leader first.
+    certificates were checked; ``expelled`` those that were revoked; ``nodes`` all that can be asked, the leader first; ``is_leaf`` says
+    of whom membership knows that nobody can dial it.
     """
 
     def __init__(
@@ -52,10 +55,12 @@ class GroupFlows:
         alive: Callable[[], Set[NodeId]],
         expelled: Callable[[], Set[NodeId]],
         nodes: Callable[[], Sequence[NodeId]],
+        is_leaf: Callable[[NodeId], bool] = lambda node: False,
     ) -> None:
         self._me = me
         self._office = office
         self._alive, self._expelled, self._nodes = alive, expelled, nodes
+        self._is_leaf = is_leaf
         self._lost = 0
         self.removed = False
         """Whether this node knows that it was removed from its organisation's nodes."""
@@ -113,7 +118,12 @@ class GroupFlows:
             return
         removed = await Propose[frozenset[NodeId]](Stale(ListRemoved()))
         changes = next_change(
-            group.members, leader=self._me.node, unwanted=self._unwanted(removed), caught_up=_caught_up(group), alive=self._alive()
+            group.members,
+            leader=self._me.node,
+            unwanted=self._unwanted(removed),
+            caught_up=_caught_up(group),
+            alive=self._alive(),
+            leaves={node for node in group.members.members if self._is_leaf(node)},
         )
         if changes:
             await Propose[Configuration](ChangeMembers(changes))
@@ -131,19 +141,26 @@ class GroupFlows:
 
 
 def next_change(
-    now: Configuration, *, leader: NodeId, unwanted: Set[NodeId], caught_up: Set[NodeId], alive: Set[NodeId]
+    now: Configuration,
+    *,
+    leader: NodeId,
+    unwanted: Set[NodeId],
+    caught_up: Set[NodeId],
+    alive: Set[NodeId],
+    leaves: Set[NodeId] = frozenset(),
 ) -> tuple[Change, ...]:
     """What the group needs, as one change; nothing while another is under way.
 
-    ``leader`` keeps its vote unless it is unwanted itself. Those that are to decide no more are, where there is a choice, silent ones.
-    The last voter stays, however unwanted, until another can take its place.
+    ``leader`` keeps its vote unless it is unwanted itself, or a leaf: these come last. Those that are to decide no more are, where there is
+    a choice, silent ones. The last voter stays, however unwanted, until another can take its place.
     """
     if now.joint:
         return ()
     stay = sorted(now.voters - unwanted, key=lambda node: (node != leader, node not in alive, node not in caught_up, node))
     spare = sorted((now.learners & caught_up & alive) - unwanted)
-    size = next((size for size in SIZES if size <= len(stay) + len(spare)), 0)
-    voters = frozenset((stay + spare)[:size]) or now.voters
+    able = sorted(stay + spare, key=lambda node: node in leaves)
+    size = next((size for size in SIZES if size <= len(able)), 0)
+    voters = frozenset(able[:size]) or now.voters
     gone = (unwanted & now.members) - voters
     room = MAX_MEMBERS - len(now.members | voters)
     joining = sorted(alive - unwanted - now.members)[:room]

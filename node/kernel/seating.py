@@ -13,7 +13,8 @@ another that it can reach. That others suspect it counts for nothing, since any 
 Membership is a hint, and here it moves nothing that could be unsafe: both nodes vote with keys of their own, the move is a transaction in
 force from a checkpoint on, and until then it is the old node's vote that counts. A node that came back too late follows from then on.
 The node that leads takes the seat, or another one does: what the ledger would refuse (a burnt key) is not asked for, and after a
-transaction that came to nothing it is another's turn, ever later. Only a node that agrees takes a seat, and none that lacks blocks.
+transaction that came to nothing it is another's turn, ever later. Only a node that agrees takes a seat, and none that lacks blocks, or is a
+leaf as far as those know that sign.
 
 The statement names how often the seat was moved before, and an end that is near: signatures that are left over are worth nothing after the
 next move, nor in the next outage.
@@ -58,7 +59,7 @@ ABSENT_LOOKS = 12
 
 class Seating:
     """The Flows of one node. ``routable`` gives those of its organisation that membership would send work to, ``behind`` the blocks it
-    lacks."""
+    lacks; ``is_leaf`` says of whom membership knows that nobody can dial it."""
 
     def __init__(
         self,
@@ -71,14 +72,14 @@ class Seating:
         routable: Callable[[], Set[NodeId]],
         wall_ms: Callable[[], int],
         behind: Callable[[], int],
-        leaf: bool = False,
+        is_leaf: Callable[[NodeId], bool] = lambda node: False,
     ) -> None:
         self._me = me
         self._office = office
         self._ledger = ledger
         self._verifier = verifier
         self._domain = domain(genesis_hash, "seat")
-        self._routable, self._wall_ms, self._behind, self._leaf = routable, wall_ms, behind, leaf
+        self._routable, self._wall_ms, self._behind, self._is_leaf = routable, wall_ms, behind, is_leaf
         self._turn = 0  # whose it is to take it
         self._sent = 0  # transactions, since it is missed
         self._rest = 0  # looks that are left until the next
@@ -168,9 +169,9 @@ class Seating:
     def _check(self, node: NodeId) -> None:
         """Raise Refused as ``set_seat`` where the ledger, as this node knows it, would not give ``node`` the seat; and ``quarantined``: one
         coordinator alone may put a node there, and with its seat at it the organisation would judge nothing (``seats.judging``); and
-        ``leaf-no-seat`` of this node itself, where nobody can dial it.
+        ``leaf-no-seat`` where nobody can dial it.
         """
-        if self._leaf and node == self._me.node:
+        if self._is_leaf(node):
             raise Refused("leaf-no-seat", f"{node} is a leaf: nobody can dial it, and it does not vote for its organisation")
         draft = Draft(self._ledger, self._ledger.height + 1, self._ledger.time_ms + 1)
         set_seat(draft, self._me.org, node)

@@ -3,7 +3,7 @@
 Whoever holds a certificate of a member organisation is heard, and an organisation makes as many nodes as it likes. So each sender has
 a bucket, and all nodes of its organisation have one together; who has emptied either is not heard for a moment, and nobody
 else notices. A datagram is counted once its box has opened: before that, its sender is only claimed, and anybody could empty another's
-bucket. Its signature checks are counted before they are made.
+bucket. Its signature checks are counted before they are made. What comes over links (lane.py) has a budget of its own, a smaller one.
 """
 
 from meshos.buckets import Buckets
@@ -31,11 +31,11 @@ class _Budget:
 
 
 class GossipBudget:
-    """Both kinds. Times are in seconds of any one clock that does not go back."""
+    """Both kinds. Times are in seconds of any one clock that does not go back. ``of_node`` and ``of_org`` are shares of the limits."""
 
-    def __init__(self) -> None:
-        self._datagrams = _Budget(limits.DATAGRAMS_OF_NODE, limits.DATAGRAMS_OF_ORG)
-        self._checks = _Budget(limits.CHECKS_OF_NODE, limits.CHECKS_OF_ORG)
+    def __init__(self, of_node: float = 1.0, of_org: float = 1.0) -> None:
+        self._datagrams = _Budget(_part(of_node, limits.DATAGRAMS_OF_NODE), _part(of_org, limits.DATAGRAMS_OF_ORG))
+        self._checks = _Budget(_part(of_node, limits.CHECKS_OF_NODE), _part(of_org, limits.CHECKS_OF_ORG))
 
     def datagram(self, sender: Peer, now: float) -> bool:
         """Whether one more datagram of ``sender`` is heard."""
@@ -48,3 +48,7 @@ class GossipBudget:
     def statistics(self) -> dict[str, int]:
         """Datagrams that were not heard, and datagrams whose news were not checked."""
         return {"over_budget": self._datagrams.refused, "over_budget_checks": self._checks.refused}
+
+
+def _part(share: float, bucket: tuple[float, float]) -> tuple[float, float]:
+    return share * bucket[0], share * bucket[1]

@@ -1,6 +1,7 @@
 """The machine "gossip": words of membership that come over a link, in the place of datagrams, from leaves and their anchors.
 
-As at the gossip port (``node/runtime/gossip.py``) a message counts within its sender's budget, and its news once their signatures hold.
+As at the gossip port (``node/runtime/gossip.py``) a message counts within its sender's budget, and its news once their signatures hold. The
+budget is one of its own (limits.py has the sum): a part of the port's could not be had here without a look at what no recording holds.
 """
 
 from collections import Counter
@@ -11,6 +12,7 @@ from meshos.errors import MeshError
 from meshos.protocols.membership.admission import admit
 from meshos.protocols.membership.budget import GossipBudget
 from meshos.protocols.membership.codec import decode_datagram
+from meshos.protocols.membership.limits import OVER_LINKS_OF_NODE, OVER_LINKS_OF_ORG
 from meshos.protocols.membership.machine import Membership
 from meshos.protocols.membership.reach import OVER_LINK
 from meshos.protocols.membership.voice import MACHINE as MEMBERSHIP
@@ -24,7 +26,7 @@ class Lane:
     def __init__(self, membership: Membership, verifier: Verifier) -> None:
         self._membership = membership
         self._verifier = verifier
-        self._budget = GossipBudget()
+        self._budget = GossipBudget(OVER_LINKS_OF_NODE, OVER_LINKS_OF_ORG)
         self._counts: Counter[str] = Counter()
 
     def step(self, now: float, event: object) -> list[object]:

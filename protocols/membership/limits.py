@@ -85,6 +85,11 @@ CHECKS_OF_ORG = (400.0, 800.0)
 """The same of signature checks, at 53 us each: a fiftieth of the loop; the burst takes 42 ms. Most news comes by syncs, which check in
 worker threads; by gossip one node brought 18 news a second while half of a mesh died."""
 
+OVER_LINKS_OF_NODE, OVER_LINKS_OF_ORG = 1 / 2, 1 / 4
+"""Of each of these four, so much again is heard over links, where leaves and their anchors gossip: in budgets of its own, since that is
+dealt with in the machine's step, which must be the same when a recording is replayed. So an organisation that floods both ways takes an
+eighth of the loop, and its signatures a fortieth. A leaf hears all news so, of three anchors; its own are few."""
+
 SIGNING = 2 * MEMBERS
 """Signatures asked for and not yet made."""
 
@@ -143,6 +148,8 @@ SKIPS = 8
 """Members passed over in one round of probing because they were heard of lately."""
 
 assert CHECKS_OF_NODE[1] >= UPDATES, "a full datagram fits into a full bucket"
+assert CHECKS_OF_NODE[1] * OVER_LINKS_OF_NODE >= UPDATES
+assert DATAGRAMS_OF_NODE[0] * OVER_LINKS_OF_NODE < DATAGRAMS_OF_ORG[0] * OVER_LINKS_OF_ORG
 assert DATAGRAMS_OF_NODE < DATAGRAMS_OF_ORG and CHECKS_OF_NODE < CHECKS_OF_ORG, "one node does not silence its organisation"
 assert DATAGRAM_BYTES + BOX_OVERHEAD_BYTES <= BOXED_BYTES
 assert HEAD_BYTES + STATEMENT_BYTES + 3 <= DATAGRAM_BYTES

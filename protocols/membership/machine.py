@@ -79,7 +79,7 @@ class Membership:
         self._judgement = Judgement(state, self._voice.accuse, self._confirm)
         self._prober = Prober(state, self._reach, self._judgement.accused, self._judgement.probe_failed, self._found)
         self._syncing = Syncing(state, self._reach, self._judgement, seeds, view, self._prober.ping_lost)
-        self._anchoring = Anchoring(state, self._voice)
+        self._anchoring = Anchoring(state, self._voice, self._prober.confirm)
         self._heap = state.timers.heap
         self._late_s = timing.probe_timeout_s / 2
         self._gossip_timer: Timer | None = None

@@ -5,7 +5,9 @@
        +--- GRANT_S, the caller's link ends ---------+--- CALL_S, declined, the caller goes ----+--- IDLE_S, LIFE_S
 
 A question is answered from what is known here, so refusing costs a message. Whoever asks is charged: the pair counts for its member and
-its organisation from the grant on. Between the two nothing is read here that belongs to them: it is the ciphertext of their own handshake.
+its organisation from the grant on. Of the places that lead to one member an organisation has half, and fewer of such as are not joined: a
+grant costs whoever asks nothing, and others have to reach that member as well. Between the two nothing is read here that belongs to them:
+it is the ciphertext of their own handshake.
 """
 
 import random
@@ -27,8 +29,10 @@ from meshos.protocols.relay.limits import (
     PAIRS_PER_CALLED,
     PAIRS_PER_CALLER,
     PAIRS_PER_ORG,
+    PAIRS_PER_ORG_AND_CALLED,
     REMEMBERED,
     TOKEN_BYTES,
+    UNJOINED_PER_ORG_AND_CALLED,
     WANTS_BURST,
     WANTS_PER_S,
 )
@@ -78,6 +82,8 @@ class Carrying:
         self._callers: Counter[NodeId] = Counter()
         self._calleds: Counter[NodeId] = Counter()
         self._orgs: Counter[OrgDid] = Counter()
+        self._both: Counter[tuple[OrgDid, NodeId]] = Counter()  # of an organisation, to one member
+        self._unjoined: Counter[tuple[OrgDid, NodeId]] = Counter()
 
     # -- what members say --------------------------------------------------------------------------------------------
 
@@ -98,13 +104,15 @@ class Carrying:
         self._callers[caller.node] += 1
         self._calleds[called.node] += 1
         self._orgs[caller.org] += 1
+        self._both[caller.org, called.node] += 1
+        self._unjoined[caller.org, called.node] += 1
         self.counts["granted"] += 1
         self._cast(caller.node, Granted(want.ref, token))
 
     def declined(self, peer: Peer, declined: Declined) -> None:
-        """``peer`` was called, and does not come."""
+        """``peer`` was called, and does not come; or has found another relay, and does not need the grant."""
         number = self._tokens.get(declined.token)
-        if number is not None and self._pairs[number].called.node == self._pairs[number].awaited == peer.node:
+        if number is not None and self._pairs[number].awaited == peer.node:
             self._end(number, "relay-declined")
 
     # -- legs --------------------------------------------------------------------------------------------------------
@@ -126,6 +134,7 @@ class Carrying:
         else:
             pair.second, pair.began, pair.until = event.leg, self.now, self.now + IDLE_S
             self.counts["joined"] += 1
+            _less(self._unjoined, (pair.caller.org, pair.called.node))
             self.out.append(Join(pair.first, event.leg, pair.caller.org))
 
     def carried(self, leg: int) -> None:
@@ -177,6 +186,9 @@ class Carrying:
         full = len(self._pairs) >= PAIRS or self._orgs[caller.org] >= PAIRS_PER_ORG
         if full or self._callers[caller.node] >= PAIRS_PER_CALLER or self._calleds[to] >= PAIRS_PER_CALLED:
             return "relay-full"
+        both = (caller.org, to)
+        if self._both[both] >= PAIRS_PER_ORG_AND_CALLED or self._unjoined[both] >= UNJOINED_PER_ORG_AND_CALLED:
+            return "relay-full"
         return None
 
     def _call(self, number: int, pair: Pair) -> None:
@@ -196,6 +208,9 @@ class Carrying:
         _less(self._callers, pair.caller.node)
         _less(self._calleds, pair.called.node)
         _less(self._orgs, pair.caller.org)
+        _less(self._both, (pair.caller.org, pair.called.node))
+        if not pair.joined:
+            _less(self._unjoined, (pair.caller.org, pair.called.node))
         self.counts[f"ended_{reason}"] += 1
 
     def _refused(self, reason: str) -> None:

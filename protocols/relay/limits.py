@@ -7,6 +7,10 @@ KIB, MIB = 1024, 1024 * 1024
 CANDIDATES = 3
 """Members that are asked at once whether they would relay: a question is one small message."""
 
+ASKED = 12
+"""Members that are asked in all for one search, the next one where one says no: where members have few links, one that is near by seldom
+is linked to the one that is wanted."""
+
 SEEK_S = 2.0
 """So long their answers are waited for; it is a round trip on a link that there is already."""
 
@@ -27,8 +31,8 @@ CALLS_BURST, CALLS_PER_S = 16, 2
 
 TOKEN_BYTES = 16
 
-GRANT_S = 5.0
-"""From the grant until the caller comes with it."""
+GRANT_S = 3.0
+"""From the grant until the caller comes with it: a handshake, and a packet that was lost once or twice."""
 
 CALL_S = 3.0
 """From the call until the other side comes: less than the caller waits in all."""
@@ -44,6 +48,11 @@ PAIRS_PER_CALLER = 8
 
 PAIRS_PER_CALLED = 16
 """Of those that lead to one member; who asks pays, so this bounds what others can have it do."""
+
+PAIRS_PER_ORG_AND_CALLED = PAIRS_PER_CALLED // 2
+UNJOINED_PER_ORG_AND_CALLED = PAIRS_PER_CALLED // 4
+"""Of those, for one organisation; and of these, such as only one of the two has come to, or nobody: they cost messages, and would keep all
+others from a member that is reached through relays alone. Two legs are opened within a second where both want them."""
 
 WANTS_BURST, WANTS_PER_S = 16, 2
 """How often one member may ask. A node that has lost all its links asks for some at once, and seldom after that."""
@@ -104,9 +113,10 @@ MEETINGS_PER_LINK = 4
 HOST_CHARS = 45
 """Of an IP address."""
 
+assert CANDIDATES < ASKED
 assert max(PUNCHES_AT_S) < MEET_S < MEET_AGAIN_S
-assert 3 * TRY_S + SEEK_S <= 16 and CALL_S < TRY_S <= GRANT_S
-assert PAIRS_PER_CALLER < PAIRS_PER_CALLED < PAIRS_PER_ORG < PAIRS < REMEMBERED
+assert 3 * TRY_S + SEEK_S <= 16 and CALL_S <= GRANT_S < TRY_S
+assert UNJOINED_PER_ORG_AND_CALLED < PAIRS_PER_ORG_AND_CALLED <= PAIRS_PER_CALLER < PAIRS_PER_CALLED < PAIRS_PER_ORG < PAIRS < REMEMBERED
 assert ORGS > PAIRS
 assert 2 * CARRIED_S < IDLE_S < LIFE_S
 assert ANSWERS_PER_RELAY < ANSWERS

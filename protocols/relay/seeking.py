@@ -1,7 +1,8 @@
 """The part of the two that are relayed: to find a relay, and to come when one calls.
 
-All candidates are asked at once, as a question is one small message; the first that grants is taken, and what others have granted ends by
-itself within seconds. Where nobody is left who could, the search ends with the first reason that was told.
+The nearest candidates are asked at once, as a question is one small message, and the next one for each that says no; the first that
+grants is taken, and what others have granted is given back. Where nobody is left who could, the search ends with the first reason that
+was told.
 
 A relay may call this node for whoever has a link to it. So how often, and how many answers are under way, is bounded for each relay and
 in all; who the caller is, is proved end to end before anything of it is heard.
@@ -17,17 +18,30 @@ from meshos.errors import MeshError, Unreachable, busy
 from meshos.flow_machine import Abandon, Perform
 from meshos.ids import NodeId, Peer
 from meshos.protocols.relay.events import Answer, Answered, Grant, Seek
-from meshos.protocols.relay.limits import ANSWERS, ANSWERS_PER_RELAY, CALLS_BURST, CALLS_PER_S, CANDIDATES, REMEMBERED, SEEK_S, SEEKS, TRY_S
+from meshos.protocols.relay.limits import (
+    ANSWERS,
+    ANSWERS_PER_RELAY,
+    ASKED,
+    CALLS_BURST,
+    CALLS_PER_S,
+    CANDIDATES,
+    REMEMBERED,
+    SEEK_S,
+    SEEKS,
+    TRY_S,
+)
 from meshos.protocols.relay.wire import CAST, REASONS, Called, Declined, Denied, Granted, Want, encode
 
 
 @dataclass(slots=True, eq=False)
 class Search:
-    """One ``Seek`` under way. ``asked`` are those that have not answered."""
+    """One ``Seek`` under way. ``asked`` are those that have not answered, ``left`` those that would be asked next."""
 
     op: int
     reply_to: str
     until: float
+    to: NodeId
+    left: list[NodeId]
     asked: set[NodeId] = field(default_factory=set)
     reason: str = ""
 
@@ -59,9 +73,9 @@ class Seeking:
             self.counts["sought"] += 1
             self._refs += 1
             until = self.now + SEEK_S if perform.deadline is None else min(perform.deadline, self.now + SEEK_S)
-            asked = candidates[:CANDIDATES]
-            self._searches[self._refs] = Search(perform.op, perform.reply_to, until, set(asked))
-            self.out += [Cast(node, CAST, encode(Want(self._refs, seek.to))) for node in asked]
+            search = self._searches[self._refs] = Search(perform.op, perform.reply_to, until, seek.to, candidates[:ASKED])
+            for _ in range(min(CANDIDATES, len(candidates))):
+                self._ask_next(self._refs, search)
 
     def abandon(self, event: Abandon) -> None:
         """Nobody waits for it any more."""
@@ -75,6 +89,8 @@ class Seeking:
         if search is not None and relay.node in search.asked:
             del self._searches[granted.ref]
             self._tell(search.reply_to, search.op, Ok(Grant(relay.node, granted.token)))
+        else:
+            self._decline(relay.node, granted.token)
 
     def denied(self, relay: Peer, denied: Denied) -> None:
         """``relay`` would not."""
@@ -83,8 +99,15 @@ class Seeking:
             return
         search.asked.discard(relay.node)
         search.reason = search.reason or denied.reason
-        if not search.asked:
+        if search.left:
+            self._ask_next(denied.ref, search)
+        elif not search.asked:
             self._fail(denied.ref)
+
+    def _ask_next(self, ref: int, search: Search) -> None:
+        node = search.left.pop(0)
+        search.asked.add(node)
+        self.out.append(Cast(node, CAST, encode(Want(ref, search.to))))
 
     def _fail(self, ref: int) -> None:
         search = self._searches.pop(ref)

@@ -69,6 +69,8 @@ class Siblings:
         """What these nodes answer, whatever they are asked for."""
         self.behind: set[NodeId] = set()
         """Who lacks blocks."""
+        self.leaves: set[NodeId] = set()
+        """Whom nobody can dial, as all of them know."""
         self.outcome: str | None = None
         """How every transaction ends, instead of what the ledger does with it."""
         self.wall_ms = self.books.time_ms
@@ -118,6 +120,7 @@ class Siblings:
             routable=lambda: self.routable,
             wall_ms=lambda: self.wall_ms,
             behind=lambda: int(node in self.behind),
+            is_leaf=lambda one: one in self.leaves,
         )
 
     def _run(self, node: NodeId, flow: Coroutine[Any, Any, object], value: object = None) -> object:
@@ -186,6 +189,22 @@ def test_as_many_as_half_move_nothing_and_one_more_does(count: int, left: int) -
         alpha.up = set(alpha.nodes) - {HOLDER}
         alpha.look(ABSENT_LOOKS + 1)
         assert alpha.holder == SECOND
+
+
+def test_a_leaf_takes_no_seat_and_nobody_gives_it_one() -> None:
+    alpha = Siblings(3)
+    leaf = alpha.nodes[2]
+    alpha.leaves, alpha.outcome = {leaf}, EXPIRED
+    alpha.end(HOLDER)
+    alpha.look(4 * ABSENT_LOOKS)
+    assert len(alpha.sent) > 2 and {seat.node for seat in alpha.sent} == {SECOND}, "however often it comes to nothing"
+    alpha = Siblings(3)
+    alpha.leaves = {leaf, SECOND}  # also the one that leads
+    alpha.end(HOLDER)
+    alpha.look(2 * ABSENT_LOOKS)
+    assert not alpha.sent and alpha.holder == HOLDER
+    body = cbor.encode([leaf, 0, alpha.wall_ms + 60_000])
+    assert alpha.refusal(SECOND, body, by=leaf) == "leaf-no-seat"
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,14 @@ def nodes(text: str) -> frozenset[NodeId]:
     return frozenset(map(NodeId, text))
 
 
-def after(voters: str, learners: str = "", *, alive: str = "", behind: str = "", unwanted: str = "", leader: str = "a") -> tuple[str, str]:
+def after(
+    voters: str, learners: str = "", *, alive: str = "", behind: str = "", unwanted: str = "", leader: str = "a", leaves: str = ""
+) -> tuple[str, str]:
     """Voters and learners once the next change is over; all that are alive have caught up, but those that are ``behind``."""
     now = Configuration(nodes(voters), learners=nodes(learners))
     up = nodes(alive or voters + learners)
-    changes = next_change(now, leader=NodeId(leader), unwanted=nodes(unwanted), caught_up=up - nodes(behind), alive=up)
+    caught_up = up - nodes(behind)
+    changes = next_change(now, leader=NodeId(leader), unwanted=nodes(unwanted), caught_up=caught_up, alive=up, leaves=nodes(leaves))
     target = settled(now, changes)
     return "".join(sorted(target.voters)), "".join(sorted(target.learners))
 
@@ -55,6 +58,13 @@ def settled(now: Configuration, changes: tuple[Change, ...]) -> Configuration:
         ("a learner takes the place of the only one", ("a", "b"), {"unwanted": "a"}, ("b", "")),
         ("the last one stays", ("a", ""), {"unwanted": "a"}, ("a", "")),
         ("also where the other lacks something", ("a", "b"), {"unwanted": "a", "behind": "b"}, ("a", "b")),
+        ("a leaf votes where without it the group would be smaller", ("a", "bc"), {"leaves": "c"}, ("abc", "")),
+        ("not where there are others", ("a", "bcd"), {"leaves": "b"}, ("acd", "b")),
+        ("it gives its vote to the next one", ("abc", "d"), {"leaves": "c"}, ("abd", "c")),
+        ("not to one that lacks something", ("abc", "d"), {"leaves": "c", "behind": "d"}, ("abc", "d")),
+        ("also where it leads", ("a", "b"), {"leaves": "a"}, ("b", "a")),
+        ("one alone votes", ("a", ""), {"leaves": "a"}, ("a", "")),
+        ("leaves among themselves are as any", ("a", "bc"), {"leaves": "abc"}, ("abc", "")),
         ("who is removed is not taken up again", ("a", "b"), {"unwanted": "b", "alive": "ab"}, ("a", "")),
     ],
 )
@@ -74,19 +84,19 @@ SOME: st.SearchStrategy[Set[NodeId]] = st.frozensets(st.sampled_from(LETTERS).ma
 @given(st.data())
 def test_whatever_happens_an_odd_number_votes_and_raft_takes_the_change(data: st.DataObject) -> None:
     """From one founder through any history of joining, lagging, removing; and at rest there is nothing left to do."""
-    now, unwanted = Configuration(nodes("a")), frozenset[NodeId]()
+    now, unwanted, leaves = Configuration(nodes("a")), frozenset[NodeId](), data.draw(SOME)
     for _ in range(data.draw(st.integers(1, 6))):
         alive, caught_up = data.draw(SOME), data.draw(SOME)
         unwanted |= data.draw(st.frozensets(st.sampled_from(LETTERS).map(NodeId), max_size=2))
         leader = data.draw(st.sampled_from(sorted(now.voters)))
         alive, caught_up = alive | {leader}, caught_up | {leader}
         before = now
-        now = settled(now, next_change(now, leader=leader, unwanted=unwanted, caught_up=caught_up, alive=alive))
+        now = settled(now, next_change(now, leader=leader, unwanted=unwanted, caught_up=caught_up, alive=alive, leaves=leaves))
         assert len(now.voters) in SIZES and len(now.members) <= MAX_MEMBERS
         assert now.voters <= before.voters | (caught_up & alive), "a vote is for who has everything"
-        assert leader in now.voters or leader in unwanted
+        assert leader in now.voters or leader in unwanted | leaves
         assert not now.learners & unwanted
     for _ in range(4):
         leader = leader if leader in now.voters else min(now.voters)
-        now = settled(now, next_change(now, leader=leader, unwanted=unwanted, caught_up=caught_up, alive=alive))
-    assert next_change(now, leader=leader, unwanted=unwanted, caught_up=caught_up, alive=alive) == (), "it comes to rest"
+        now = settled(now, next_change(now, leader=leader, unwanted=unwanted, caught_up=caught_up, alive=alive, leaves=leaves))
+    assert next_change(now, leader=leader, unwanted=unwanted, caught_up=caught_up, alive=alive, leaves=leaves) == (), "it comes to rest"

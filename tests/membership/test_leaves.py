@@ -15,7 +15,7 @@ from meshos.presets import LAN
 from meshos.protocols.membership import codec
 from meshos.protocols.membership import events as ev
 from meshos.protocols.membership.lane import Lane
-from meshos.protocols.membership.limits import ANCHORS, DATAGRAMS_OF_NODE
+from meshos.protocols.membership.limits import ANCHORS, DATAGRAMS_OF_NODE, DATAGRAMS_OF_ORG
 from meshos.protocols.membership.machine import Membership
 from meshos.protocols.membership.reach import GOSSIP
 from meshos.simulations.mesh import SEEDS, Mesh
@@ -166,8 +166,40 @@ def test_who_was_away_is_told_for_how_long_and_nobody_else() -> None:
 def test_the_first_anchors_are_the_seeds() -> None:
     mesh = begun(8, 1)
     leaf = max(mesh.leaves)
-    until(mesh, lambda: bool(mesh.membership(leaf).anchors_of(leaf)), 5)
+    until(mesh, lambda: mesh.membership(leaf).anchors_of(leaf) != (), 5)
     assert mesh.membership(leaf).anchors_of(leaf) == tuple(mesh.ids[:SEEDS])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_where_the_seeds_are_of_one_organisation_others_take_the_places_of_all_but_one(seed: int) -> None:
+    world = World(seed)
+    mesh = Mesh(world, 12, timing=LAN, orgs=3, whole=False, leaves=node_ids(12)[11:])
+    one_org = [node for node in mesh.ids[:11] if mesh.org_of[node] == mesh.org_of[mesh.ids[0]]][:ANCHORS]
+    mesh.seeds = [replace(mesh.seeds[0], node=node) for node in one_org]
+    for node in world.nodes.values():
+        node.start()
+    leaf = max(mesh.leaves)
+    until(mesh, lambda: set(mesh.membership(leaf).anchors_of(leaf)) == set(one_org), 5)
+    until(mesh, lambda: len({mesh.org_of[node] for node in mesh.membership(leaf).anchors_of(leaf)}) == ANCHORS, 30)
+    until(mesh, lambda: all_see(mesh), 30)
+    before = mesh.membership(leaf).anchors_of(leaf)
+    assert len(before) == ANCHORS and set(before) & set(one_org)
+    mesh.world.run(mesh.world.now + 60)
+    assert mesh.membership(leaf).anchors_of(leaf) == before, "and it comes to rest"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_anchor_that_a_leaf_cannot_reach_itself_is_given_up_though_others_reach_it(seed: int) -> None:
+    mesh = begun(12, 2, seed)
+    until(mesh, lambda: all_see(mesh), 30)
+    leaf = max(mesh.leaves)
+    anchor = mesh.membership(leaf).anchors_of(leaf)[0]
+    mesh.world.network.faults.cut |= {(anchor, leaf), (leaf, anchor)}
+    until(mesh, lambda: _has_let_go(mesh, leaf, anchor), 60)
+    assert len(mesh.membership(leaf).anchors_of(leaf)) == ANCHORS
+    until(mesh, lambda: all_see(mesh), 30)
+    mesh.world.run(mesh.world.now + 60)
+    assert all_see(mesh) and _has_let_go(mesh, leaf, anchor)
 
 
 # -- what comes over a link --------------------------------------------------------------------------------------------
@@ -189,7 +221,19 @@ def test_a_stranger_and_one_that_floods_are_not_heard_over_a_link() -> None:
     assert lane.step(0.0, Heard(Peer(LEAF, org(1)), GOSSIP, ping)) == [], "its certificate was never checked here"
     lone.step(ev.PeerProved(Peer(LEAF, org(1)), b"certificate of leaf"))
     heard = sum(len(lane.step(0.0, Heard(Peer(LEAF, org(1)), GOSSIP, ping))) for _ in range(2 * int(DATAGRAMS_OF_NODE[1])))
-    assert heard < DATAGRAMS_OF_NODE[1]
+    assert heard == DATAGRAMS_OF_NODE[1] / 2 - 1, "its first one is counted, too"
+
+
+def test_an_organisation_has_over_links_a_quarter_of_what_it_has_at_the_port() -> None:
+    lone = Lone()
+    lane, ping = lane_of(lone.machine), codec.encode_datagram(ev.Ping(1))
+    heard = {1: 0, 2: 0}
+    for of, count in ((1, 8), (2, 1)):
+        for number in range(count):
+            peer = Peer(NodeId(f"leaf-{of}-{number}"), org(of))
+            lone.step(ev.PeerProved(peer, f"certificate of {peer.node}".encode()))
+            heard[of] += sum(len(lane.step(0.0, Heard(peer, GOSSIP, ping))) for _ in range(100))
+    assert heard == {1: DATAGRAMS_OF_ORG[1] / 4, 2: 100}, "and another organisation its own"
 
 
 def test_who_pings_over_a_link_is_answered_over_the_link_and_dialled_by_no_one() -> None:

@@ -20,7 +20,7 @@ from meshos.simulations.mesh import CHECKPOINT_INTERVAL
 from tests.recorder.recorded import Memory, Recorded
 
 N1, N2 = NodeId("n001"), NodeId("n002")
-MACHINES = {"rpc", "membership", "org", "pbft", "directory", "receipts", "kernel", *PAYMENTS, "registrar"}
+MACHINES = {"rpc", "membership", "org", "pbft", "directory", "receipts", "kernel", "gossip", "relay", *PAYMENTS, "registrar"}
 LOOKING = {"earning", "registrar"}
 """They look at the state of the machine org."""
 

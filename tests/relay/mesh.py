@@ -20,6 +20,7 @@ from meshos.node.runtime.links.relay import nearest
 from meshos.node.runtime.links.splicing import Splicing
 from meshos.node.runtime.links.tcp import TcpPath
 from meshos.node.runtime.links.tls import Credentials
+from meshos.protocols.membership.probing import PROBE_PROTOCOL
 from meshos.protocols.relay.events import MACHINE
 from meshos.protocols.relay.machine import Relay
 from meshos.protocols.relay.policy import USUAL, Bandwidth, Policy
@@ -66,7 +67,7 @@ class Node:
         self.relays: Sequence[NodeId] | None = None  # whom it asks, where it is told
         self.mesh = mesh
         rng = random.SystemRandom()
-        rpc = Rpc(self.peer, dict.fromkeys((ECHO, BIG), _anybody), rng, listeners={CAST: Listener(MACHINE, _anybody)})
+        rpc = Rpc(self.peer, dict.fromkeys((ECHO, BIG, PROBE_PROTOCOL), _anybody), rng, listeners={CAST: Listener(MACHINE, _anybody)})
         self.machine = Relay(self.peer, policy, rpc.peer_of, rng)
         self.paths = self._paths(mesh.kind)
         self.path = self.paths[0]
@@ -78,7 +79,11 @@ class Node:
         self.relaying.splicing = splicing(Bandwidth(policy.bytes_per_s), lambda machine, event: self.host.deliver(machine, event))
         self.relaying.attach(self.links)
         self.host = Host(
-            {"rpc": rpc, "flows": Flows({ECHO: _echo, BIG: _big, ASK: ask_service}, limit=10_000), MACHINE: self.machine},
+            {
+                "rpc": rpc,
+                "flows": Flows({ECHO: _echo, BIG: _big, PROBE_PROTOCOL: _nothing, ASK: ask_service}, limit=10_000),
+                MACHINE: self.machine,
+            },
             stores={},
             handlers={OpenLink: self.links.open_link, SendMessage: self.links.send_message, **self.relaying.handlers()},
             ports={},
@@ -174,6 +179,10 @@ async def _echo(request: Inbound) -> bytes:
 
 async def _big(request: Inbound) -> bytes:
     return b"\xa5" * int(request.body)
+
+
+async def _nothing(request: Inbound) -> bytes:
+    return b""
 
 
 async def _never_sign(sign: Any) -> bytes:

@@ -21,7 +21,7 @@ import math
 import os
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import trio
 
@@ -46,6 +46,7 @@ ALTERED = frozenset({"not-tls", "tls-failed", "tls-too-old"})
 """What OpenSSL has to say of records that nobody there has sealed."""
 
 Ask = Callable[[Seek], Awaitable[Grant]]
+Prepare = Callable[[NodeId, Collection[NodeId]], Awaitable[None]]
 Deliver = Callable[[str, object], None]
 
 
@@ -86,8 +87,9 @@ class RelayedConnection(TcpConnection):
 
 
 class RelayPath:
-    """See the module's text and ``path.Path``. ``candidates`` are the members that may be asked to relay to a node, the best first; ``ask``
-    puts a command to the machine ``relay``, ``deliver`` tells it an event."""
+    """See the module's text and ``path.Path``. ``candidates`` are the members that may be asked to relay to a node, the best first;
+    ``prepare`` has this node linked to one that leads there and was not tried, where such are known; ``ask`` puts a command to the machine
+    ``relay``, ``deliver`` tells it an event."""
 
     name = RELAY
 
@@ -97,6 +99,7 @@ class RelayPath:
         me: NodeId,
         over: Sequence[Path],
         candidates: Callable[[NodeId], Sequence[NodeId]],
+        prepare: Prepare,
         ask: Ask,
         deliver: Deliver,
         *,
@@ -106,6 +109,7 @@ class RelayPath:
         self._me = me
         self._over = over
         self._candidates = candidates
+        self._prepare = prepare
         self._ask = ask
         self._deliver = deliver
         self._proved = proved
@@ -134,17 +138,16 @@ class RelayPath:
         avoid, tried = self._avoid(to), set[NodeId]()
         first: MeshError | None = None
         for _ in range(RELAYS_TRIED):
+            await self._prepare(to, tried)
             left = [node for node in self._candidates(to) if node not in tried]
             others = tuple(node for node in left if node != avoid)
-            if tried and not left:
+            if first is not None and not left:
                 break
             try:
                 grant = await self._ask(Seek(to, others or tuple(left)))
             except MeshError as error:
                 first = first or error
-                if not others or len(others) == len(left):
-                    break
-                avoid = None  # nobody else would
+                tried.update(others or left)
                 continue
             tried.add(grant.relay)
             self._remember(to, grant.relay)

@@ -38,6 +38,7 @@ PACKAGES = (
     "meshos.flow",
     "meshos.ids",
     "meshos.presets",
+    "meshos.buckets",
     "meshos.crypto",
     "meshos.storage",
     "meshos.consensus",
