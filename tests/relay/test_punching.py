@@ -5,12 +5,14 @@ import random
 import pytest
 
 from meshos.effects import Cast, Heard, Tick
+from meshos.flow import Propose
+from meshos.flow_machine import Perform
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.protocols.relay import limits
-from meshos.protocols.relay.events import Came, EndLeg, Join, Punch, Relayed, ShowUp, Unrelayed
+from meshos.protocols.relay.events import MACHINE, Came, EndLeg, Join, Punch, Relayed, Seek, ShowUp, Unrelayed
 from meshos.protocols.relay.machine import Relay
 from meshos.protocols.relay.policy import Policy
-from meshos.protocols.relay.wire import CAST, Address, Called, Granted, Here, Meet, Message, Met, Show, Want, decode, encode
+from meshos.protocols.relay.wire import CAST, Address, Called, Granted, Here, Meet, Message, Met, Show, decode, encode
 
 R, A, B, C = (Peer(NodeId(f"node-{name}"), OrgDid("did:mesh:enterprise:alpha")) for name in "rabc")
 AT_A, AT_B, ELSEWHERE = ("203.0.113.2", 4000), ("203.0.113.3", 5000), ("198.51.100.9", 53)
@@ -47,7 +49,7 @@ class Net:
 
     def relayed(self) -> None:
         """``a`` and ``b`` are joined by ``r``."""
-        self.step(R, Heard(A, CAST, encode(Want(1, B.node))))
+        self.step(A, Perform(1, Propose(Seek(B.node, (R.node,)), to=MACHINE), self.now + 5, "outside"))
         (granted,) = [message for message in self.said(R) if isinstance(message, Granted)]
         self.come(A, granted.token)
         (called,) = [message for message in self.said(R) if isinstance(message, Called)]
