@@ -99,6 +99,14 @@ def deployed(client: httpx.Client) -> str:
     return str(answer.json()["agentId"])
 
 
+def known(client: httpx.Client, agent: str) -> None:
+    """Return once the node has heard of it."""
+    ends = time.monotonic() + 30
+    while client.get(f"/v1/agents/{agent}").status_code != 200:
+        assert time.monotonic() < ends, f"nobody told it of {agent}"
+        time.sleep(0.05)
+
+
 def test_a_validator_that_was_killed_is_replayed_from_its_folder(
     mesh: Mesh, tmp_path: Path, taken_down: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +120,8 @@ def test_a_validator_that_was_killed_is_replayed_from_its_folder(
     with client_of(alpha) as at_alpha, client_of(beta) as at_beta:
         with ThreadPoolExecutor() as pool:
             of_alpha, of_beta = pool.map(deployed, (at_alpha, at_beta))
+        known(at_beta, of_alpha)
+        known(at_alpha, of_beta)
         call(at_beta, of_alpha, "echo", text="hello")
         call(at_alpha, of_beta, "echo", text="hello")
         call(at_alpha, of_alpha, "repeat", text="0123456789" * 10, times=1000)
