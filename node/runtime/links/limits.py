@@ -144,9 +144,10 @@ NEWS_BURST = 4
 NEWS_PER_S = 0.1
 """Changes of path that people are told of, for each peer: one that goes back and forth is known after the first few."""
 
-ANSWER_S = 1.0
+ANSWER_S = 0.25
 """Where one connection broke, and over the other nothing comes for so long, not even an acknowledgement, the peer is gone. One that is busy
-for a moment is not: its kernel acknowledges what comes over TCP, and over QUIC it does as soon as it runs."""
+for a moment is not: its kernel acknowledges what comes over TCP, and over QUIC it does as soon as it runs. An organisation whose leader was
+killed waits as long before it looks for another."""
 
 PATH_SILENT_S = 5.0
 """A path that has brought nothing for so long, while another has, is closed."""

@@ -121,7 +121,8 @@ class Links:
         if peer is None or main is None:
             self._mailbox.tell(NotSent(effect.to, effect.message, "link-lost"))
         elif effect.lane != "bulk":
-            self.send(main, effect.lane, effect.message)
+            if not peer.hold(effect.lane, effect.message):
+                self.send(main, effect.lane, effect.message)
         else:
             self.send_bulk(peer, effect.message)
 

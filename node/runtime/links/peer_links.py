@@ -12,7 +12,7 @@ Of the main ones one carries (``protocols/rpc/paths.py`` decides). When it has f
 and so is the other side, by a frame before all that follows: what either waits for goes again, and nothing else has to be remembered here.
 
 A connection that breaks may mean that its path has, or that the peer is gone. So the one that is left has to answer a ping, or at least to
-acknowledge it, as a peer that is busy does: if nothing comes over that either, there is no link.
+acknowledge it, as a peer that is busy does: if nothing comes over that either, there is no link. Until that is known nothing more is sent.
 """
 
 import random
@@ -80,6 +80,8 @@ class PeerLinks:
         """Large messages that wait for their connection."""
         self.proving: tuple[Channel, int, float] | None = None
         """Since a main connection has broken: the one that carries on, the ping that it has to answer, and when that was sent."""
+        self.held: list[tuple[Lane, Message]] = []
+        """What is to be sent while it is not known whether the peer is there: what a dead one never got is certainly not done."""
         self.owed = False
         """Whether the other side has said once more than it may that replies may be lost: they are asked for when it may again."""
         self._me = me
@@ -104,7 +106,22 @@ class PeerLinks:
     def empty(self) -> bool:
         """Whether nothing needs to be remembered of this peer."""
         dialling = self.dialling or self.dialling_bulk or self.dialling_second or self.going_direct
-        return not (self.channels or dialling or self.bulk_waiting)
+        return not (self.channels or dialling or self.bulk_waiting or self.held)
+
+    def hold(self, lane: Lane, message: Message) -> bool:
+        """Whether ``message`` was kept until it is known whether the peer is there."""
+        held = self.proving is not None and self.proving[0] is self.main and len(self.held) < OUTBOUND_MESSAGES[lane]
+        if held:
+            self.held.append((lane, message))
+        return held
+
+    def _release(self, why_not: str = "link-lost") -> None:
+        held, self.held = self.held, []
+        for lane, message in held:
+            if self.main is None:
+                self._tell(NotSent(self.node, message, why_not))
+            else:
+                self._ports.send(self.main, lane, message)
 
     @property
     def relayed(self) -> bool:
@@ -168,6 +185,8 @@ class PeerLinks:
         """``channel`` counts no more. Where another main one is left, that carries on; else say what was not sent, and that there is no
         link."""
         was_main = self._without(channel)
+        if self.main is None:
+            self._release(error.name)
         unsent = channel.codec.unsent()
         channel.codec.forget_unsent()
         if was_main:
@@ -208,6 +227,7 @@ class PeerLinks:
     def parted(self, channel: Channel) -> None:
         """``channel`` takes nothing more: what comes next needs another one. What it holds still goes out."""
         if self._without(channel) and self.main is None:
+            self._release()
             self._tell(LinkDown(self.node, "link-closed", f"the link to {self.node} is being closed"))
 
     def _without(self, channel: Channel) -> bool:
@@ -272,6 +292,7 @@ class PeerLinks:
         acknowledged = transport is not NOTHING and not transport.waits and not main.codec.urgent()
         if main is not self.main or main.ponged >= ping or acknowledged:
             self.proving = None
+            self._release()
             return False
         quiet_s = now - max(since, main.heard_at)
         if transport is not NOTHING:
@@ -280,6 +301,7 @@ class PeerLinks:
             return False
         self.proving = None
         if len(self.mains) > 1:
+            self._release()
             return False  # one that was dialled meanwhile
         silent = Unreachable("link-silent", f"one connection to {self.node} broke, and over the other nothing came")
         self.drop(main, silent)
