@@ -96,7 +96,8 @@ class Liar:
         self._voted: set[tuple[int, int, int]] = set()
         self._wrong: dict[tuple[int, int, int], Block] = {}
         self._oldest: Checkpoints | None = None
-        self._tale = rng.choice(TALES) if "false states" in self.habits else ""
+        tale = random.Random(inner.config.node).choice(TALES)  # drawn apart: seeds of before stay what they were
+        self._tale = tale if "false states" in self.habits else ""
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""

@@ -283,6 +283,6 @@ _CORE_ALONE = ("new-view-not-verified", "views-across-epochs", "choice-forgotten
 MUTATIONS = tuple(mutation for mutation in _ALL if mutation.name not in _CORE_ALONE)
 """What whole nodes show, in a mesh that goes on."""
 
-_MESH_ALONE = ("patience-without-end", "known-epochs-help")
+_MESH_ALONE = ("patience-without-end", "known-epochs-help", "any-state-taken")
 CORE = tuple(mutation for mutation in _ALL if mutation.name not in _MESH_ALONE)
 """What a storm shows: all but that nothing happens any more."""
