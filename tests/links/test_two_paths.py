@@ -12,8 +12,8 @@ from meshos.node.runtime.links import links, peer_links, standby
 from meshos.node.runtime.links.channel import Channel
 from meshos.node.runtime.links.tcp import TcpConnection
 from meshos.protocols.rpc import paths
-from meshos.protocols.rpc.events import Inbound, LinkDown, LinkUp, Message, OpenLink, Reply, Rerouted
-from meshos.protocols.rpc.limits import MIB, REROUTES_BURST
+from meshos.protocols.rpc.events import Cancel, Inbound, LinkDown, LinkUp, Message, OpenLink, Reply, Request, Rerouted
+from meshos.protocols.rpc.limits import MIB, OUTBOUND_BYTES, REROUTES_BURST
 from tests.links.mesh import BETA, Mesh, Node, until
 from tests.links.quic_stranger import Router
 
@@ -363,6 +363,56 @@ async def test_where_a_path_breaks_and_the_other_swallows_everything_the_peer_is
     break_tcp(mains(a, b)["tcp"])
     await until(lambda: a.of(LinkDown) and b.of(LinkDown), timeout_s=4.0)
     assert a.of(LinkDown)[0].reason == b.of(LinkDown)[0].reason == "link-silent"
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_is_asked_of_a_peer_that_is_gone_before_that_is_known_was_not_done(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_links, "ANSWER_S", 0.5)
+    mesh = Mesh()
+    a, b = mesh.node(services=Services().all), mesh.node(BETA, services=Services().all)  # type: ignore[arg-type]
+    await b.start(nursery)
+    router = Router(lambda: ("127.0.0.1", b.paths[1].port))
+    await nursery.start(router.run)
+    a.paths[1]._address_of = lambda node: ("127.0.0.1", router.port)
+    await a.start(nursery)
+    await warm(a, b)
+    peer = a.links.peer(b.id)
+    assert peer is not None
+    for node in (a, b):
+        node.paths[0]._address_of = lambda node: None  # what breaks is not opened again
+    router.cut = True
+    break_tcp(mains(a, b)["tcp"])
+    await until(lambda: peer.proving is not None)
+    with pytest.raises(MeshError) as caught:
+        await a.ask(b.id, ECHO, b"x")
+    assert caught.value.outcome == "not_done" and a.of(LinkDown)[0].reason == "link-silent" and not peer.held
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_waits_for_a_peer_to_answer_is_sent_once_it_has(nursery: trio.Nursery) -> None:
+    services = Services()
+    _, a, b = await pair(nursery, services)
+    await warm(a, b)
+    break_tcp(mains(a, b)["tcp"])
+    peer = a.links.peer(b.id)
+    assert peer is not None
+    await until(lambda: peer.proving is not None)
+    assert await a.ask(b.id, ECHO, b"x") == b"x" and services.runs.count(b"x") == 1 and not peer.held
+    nursery.cancel_scope.cancel()
+
+
+async def test_no_more_waits_for_a_peer_to_answer_than_fits_its_lane(nursery: trio.Nursery) -> None:
+    _, a, b = await pair(nursery)
+    await warm(a, b)
+    peer = a.links.peer(b.id)
+    assert peer is not None and peer.main is not None
+    peer.proving = peer.main, peer.main.pings + 1, trio.current_time()
+    one = Request(bytes(16), ECHO, bytes(MIB), 1_000)
+    held = sum(peer.hold("work", one) for _ in range(2 * OUTBOUND_BYTES["work"] // MIB))
+    assert held == OUTBOUND_BYTES["work"] // MIB and peer.hold("control", Cancel(bytes(16))), "each lane has its own bound"
+    peer.held.clear()
     nursery.cancel_scope.cancel()
 
 

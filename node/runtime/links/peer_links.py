@@ -30,7 +30,7 @@ from meshos.ids import NodeId
 from meshos.node.runtime.links.channel import Channel
 from meshos.node.runtime.links.limits import AGAIN_MAX_S, AGAIN_MIN_S, ANSWER_S, DIRECT_SETTLED_S, NEWS_BURST, NEWS_PER_S, SETTLED_S
 from meshos.node.runtime.links.transport import NOTHING
-from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, NotSent, Reply, Request, Rerouted
+from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, Notice, NotSent, Reply, Request, Rerouted
 from meshos.protocols.rpc.limits import OUTBOUND_BYTES, OUTBOUND_MESSAGES, REROUTES_BURST, REROUTES_PER_S
 from meshos.protocols.rpc.paths import Choice, Why, patience_s
 
@@ -89,6 +89,8 @@ class PeerLinks:
         self._tell = ports.tell
         self._counts = counts
         self._failures: Counter[str] = Counter()
+        self._held_bytes: Counter[Lane] = Counter()
+        self._held_messages: Counter[Lane] = Counter()
         self._again_at: dict[str, float] = {}
         self._told = Bucket(REROUTES_PER_S, REROUTES_BURST)
         self._bulk_again = Bucket(REROUTES_PER_S, REROUTES_BURST)
@@ -109,14 +111,21 @@ class PeerLinks:
         return not (self.channels or dialling or self.bulk_waiting or self.held)
 
     def hold(self, lane: Lane, message: Message) -> bool:
-        """Whether ``message`` was kept until it is known whether the peer is there."""
-        held = self.proving is not None and self.proving[0] is self.main and len(self.held) < OUTBOUND_MESSAGES[lane]
-        if held:
-            self.held.append((lane, message))
-        return held
+        """Whether ``message`` was kept until it is known whether the peer is there; what a lane holds has the bounds of its queue."""
+        if self.proving is None or self.proving[0] is not self.main:
+            return False
+        size = self._held_bytes[lane] + _size(message)
+        if size > OUTBOUND_BYTES[lane] or self._held_messages[lane] >= OUTBOUND_MESSAGES[lane]:
+            return False
+        self._held_bytes[lane] = size
+        self._held_messages[lane] += 1
+        self.held.append((lane, message))
+        return True
 
     def _release(self, why_not: str = "link-lost") -> None:
         held, self.held = self.held, []
+        self._held_bytes.clear()
+        self._held_messages.clear()
         for lane, message in held:
             if self.main is None:
                 self._tell(NotSent(self.node, message, why_not))
@@ -335,7 +344,7 @@ class PeerLinks:
 
 
 def _size(message: Message) -> int:
-    if isinstance(message, Request):
+    if isinstance(message, Request | Notice):
         return len(message.body)
     return len(message.outcome.value) if isinstance(message, Reply) and isinstance(message.outcome, Ok) else 0
 
