@@ -15,11 +15,12 @@ import trio
 
 from meshos.bench.link_libp2p import echoes as libp2p_echoes
 from meshos.bench.link_quic import RawQuic
+from meshos.bench.services import ASKING, BIG, ECHO, SERVICES, anybody, no_signature
 from meshos.crypto.certificates import Trust, issue, new_root
 from meshos.crypto.keys import SigningKey, node_id
-from meshos.effects import Ok, Sign
+from meshos.effects import Ok
 from meshos.flow import Ask
-from meshos.flow_machine import Flows, Service
+from meshos.flow_machine import Flows
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.limits import WRITE_BYTES
@@ -28,11 +29,10 @@ from meshos.node.runtime.links.path import Connection
 from meshos.node.runtime.links.quic import QuicPath
 from meshos.node.runtime.links.tcp import AddressOf, TcpPath
 from meshos.node.runtime.links.tls import Credentials, contexts
-from meshos.protocols.rpc.events import Inbound, OpenLink, Reply, SendMessage
+from meshos.protocols.rpc.events import OpenLink, Reply, SendMessage
 from meshos.protocols.rpc.limits import MIB
 from meshos.protocols.rpc.machine import Rpc
 
-ECHO, BIG, ASKING = "/bench/echo/1", "/bench/big/1", "/bench/asking/1"
 BODY = bytes(200)
 STREAM_TIMES = 3
 """The best of so many: what another process takes is none of it."""
@@ -76,16 +76,15 @@ class _Node:
 
     def __init__(self, credentials: Credentials, org: OrgDid, address_of: AddressOf, over: type[TcpPath] | type[QuicPath]) -> None:
         self.peer = Peer(node_id(credentials.key.public), org)
-        services: dict[str, Service] = {ECHO: _echo, BIG: _big, ASKING: _asking}
-        rpc = Rpc(self.peer, {ECHO: _anybody, BIG: _anybody}, random.SystemRandom())
+        rpc = Rpc(self.peer, {ECHO: anybody, BIG: anybody}, random.SystemRandom())
         self.path = over(credentials, "127.0.0.1", 0, address_of)
         self.links = Links(self.peer, credentials.mesh, [self.path], self._deliver, lambda act: self.host.at_turn_end(act))
         self.host = Host(
-            {"rpc": rpc, "flows": Flows(services, limit=10_000)},
+            {"rpc": rpc, "flows": Flows(SERVICES, limit=10_000)},
             stores={},
             handlers={OpenLink: self.links.open_link, SendMessage: self.links.send_message},
             ports={},
-            sign=_no_signature,
+            sign=no_signature,
         )
 
     def _deliver(self, events: Sequence[object]) -> bool:
@@ -96,26 +95,6 @@ class _Node:
         value = await self.host.flow(ASKING, Ask(to, protocol, body, 60.0), timeout_s=60)
         assert isinstance(value, bytes)
         return value
-
-
-async def _echo(request: Inbound) -> bytes:
-    return request.body
-
-
-async def _big(request: Inbound) -> bytes:
-    return bytes(int(request.body))
-
-
-async def _asking(ask: Ask) -> bytes:
-    return await ask
-
-
-def _anybody(peer: Peer) -> bool:
-    return True
-
-
-async def _no_signature(sign: Sign) -> bytes:
-    raise NotImplementedError("nothing is signed in this benchmark")
 
 
 def _credentials() -> list[tuple[OrgDid, Credentials]]:

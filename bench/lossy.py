@@ -4,19 +4,17 @@ Two processes in network namespaces of their own, and a cable between them that 
 machines have netem. Both kinds of links in turn, each on a cable of its own.
 """
 
-import json
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
+from meshos.bench.asked_process import AskedProcess
 from meshos.bench.namespaces import Apart
 from meshos.bench.raft_node import NODES, Members
 from meshos.bench.report import Report, Row, percentile, row
-from meshos.errors import Failed
 
 DELAY_MS, LOSS = 25.0, 0.01
 ROUND_TRIP_MS = 2 * DELAY_MS
@@ -65,39 +63,11 @@ def measure(report: Report, *, short: bool) -> None:
 @contextmanager
 def _caller(kinds: str, seed: int) -> Iterator[Callable[[str], Any]]:
     """Two nodes at the ends of a cable, one of which asks the other; and how to ask that one."""
-    with Apart() as net, tempfile.TemporaryDirectory() as name:
+    with ExitStack() as stack:
+        net, name = stack.enter_context(Apart()), stack.enter_context(tempfile.TemporaryDirectory())
         Members.new([0] * (NODES + 1)).save(Path(name))
-        processes: list[subprocess.Popen[str]] = []
-        try:
-            cable = ["meshos.bench.slow_cable", *net.names, str(DELAY_MS), str(LOSS), str(seed)]
-            processes.append(_ready([sys.executable, "-m", *cable]))
-            for number in (1, 0):
-                node = ["meshos.bench.lossy_node", name, str(number), kinds]
-                processes.append(_ready([*net.within(number), sys.executable, "-m", *node]))
-
-            def ask(word: str) -> Any:
-                asked = processes[-1]
-                print(word, file=asked.stdin, flush=True)
-                answer = cast("IO[str]", asked.stdout).readline()
-                if not answer:
-                    raise Failed("bench-command-failed", f"the node ended while it was asked for {word!r}")
-                return json.loads(answer)
-
-            yield ask
-        finally:
-            for process in reversed(processes):
-                cast("IO[str]", process.stdin).close()
-                try:
-                    process.wait(5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-
-
-def _ready(command: Sequence[str]) -> "subprocess.Popen[str]":
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    if cast("IO[str]", process.stdout).readline() != "ready\n":
-        process.kill()
-        process.wait()
-        raise Failed("peer-not-ready", f"{command[-4:]} of this benchmark ended before it was ready")
-    return process
+        cable = ["meshos.bench.slow_cable", *net.names, str(DELAY_MS), str(LOSS), str(seed)]
+        stack.enter_context(AskedProcess([sys.executable, "-m", *cable]))
+        commands = ([*net.within(number), sys.executable, "-m", "meshos.bench.lossy_node", name, str(number), kinds] for number in (1, 0))
+        _, asked = [stack.enter_context(AskedProcess(command)) for command in commands]
+        yield asked.ask

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import trio
 
-from meshos.bench.paths_node import BIG, BODY, ECHO, Node
+from meshos.bench.paths_node import BODY, Node
 from meshos.bench.raft_node import Members
+from meshos.bench.services import BIG, ECHO
 from meshos.bench.slow_cable import ADDRESSES
 from meshos.node.runtime.links.quic import QuicPath
 from meshos.node.runtime.links.tcp import TcpPath

@@ -5,18 +5,18 @@ the other one takes over; it is mended, and when both answer again, the one that
 are asked at a steady rate without retries, so that what is lost is lost.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
+from meshos.bench.asked_process import AskedProcess
 from meshos.bench.namespaces import Protocol, Routed
 from meshos.bench.paths_node import RATE, Call, PathState
 from meshos.bench.raft_node import NODES, Members
@@ -87,33 +87,12 @@ def both_answer(ask: Callable[[str], list[dict[str, Any]]]) -> str:
 @contextmanager
 def caller() -> Iterator[tuple[Routed, Callable[[str], list[dict[str, Any]]]]]:
     """Two nodes in namespaces of their own, one of which calls the other, and how to ask that one."""
-    with Routed() as net, tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        Members.new([0] * (NODES + 1)).save(folder)
-        processes: list[subprocess.Popen[str]] = []
-        try:
-            for number in (1, 0):
-                command = [*net.within(number), sys.executable, "-m", "meshos.bench.paths_node", name, str(number)]
-                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-                processes.append(process)
-                if cast("IO[str]", process.stdout).readline() != "ready\n":
-                    raise Failed("peer-not-ready", "a node of this benchmark ended before it served")
-
-            def ask(word: str) -> list[dict[str, Any]]:
-                asked = processes[-1]
-                print(word, file=asked.stdin, flush=True)
-                answer: list[dict[str, Any]] = json.loads(cast("IO[str]", asked.stdout).readline() or "null")
-                return answer
-
-            yield net, ask
-        finally:
-            for process in reversed(processes):
-                cast("IO[str]", process.stdin).close()
-                try:
-                    process.wait(5)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+    with ExitStack() as stack:
+        net, name = stack.enter_context(Routed()), stack.enter_context(tempfile.TemporaryDirectory())
+        Members.new([0] * (NODES + 1)).save(Path(name))
+        commands = ([*net.within(number), sys.executable, "-m", "meshos.bench.paths_node", name, str(number)] for number in (1, 0))
+        _, asked = [stack.enter_context(AskedProcess(command)) for command in commands]
+        yield net, asked.ask
 
 
 def _iproute2() -> str:

@@ -18,20 +18,20 @@ import trio
 
 from meshos.bench.namespaces import ADDRESSES
 from meshos.bench.raft_node import MESH, ORG, Members
-from meshos.effects import Machine, Sign
+from meshos.bench.services import ASKING, BIG, ECHO, SERVICES, anybody, no_signature
+from meshos.effects import Machine
 from meshos.errors import MeshError
 from meshos.flow import Ask
-from meshos.flow_machine import Flows, Service
+from meshos.flow_machine import Flows
 from meshos.ids import NodeId, Peer
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.links import Links
 from meshos.node.runtime.links.quic import QuicPath
 from meshos.node.runtime.links.tcp import TcpPath
-from meshos.protocols.rpc.events import Inbound, OpenLink, SendMessage
+from meshos.protocols.rpc.events import OpenLink, SendMessage
 from meshos.protocols.rpc.limits import STALL_MIN_S
 from meshos.protocols.rpc.machine import Rpc
 
-ECHO, BIG, ASKING = "/bench/echo/1", "/bench/big/1", "/bench/asking/1"
 BODY = bytes(200)
 PORT = 7700
 RATE = 200
@@ -74,15 +74,14 @@ class Node:
         credentials = members.credentials(number)
         paths = [kind(credentials, addresses[number], PORT, self._address_of) for kind in kinds]
         self.links = Links(self.me, MESH, paths, self._deliver, lambda act: self.host.at_turn_end(act))
-        services: dict[str, Service] = {ECHO: _echo, BIG: _big, ASKING: _asking}
-        self.rpc = Rpc(self.me, dict.fromkeys((ECHO, BIG), lambda peer: True), random.SystemRandom())
-        machines: dict[str, Machine] = {"rpc": self.rpc, "flows": Flows(services, limit=8192)}
+        self.rpc = Rpc(self.me, dict.fromkeys((ECHO, BIG), anybody), random.SystemRandom())
+        machines: dict[str, Machine] = {"rpc": self.rpc, "flows": Flows(SERVICES, limit=8192)}
         self.host = Host(
             machines,
             stores={},
             handlers={OpenLink: self.links.open_link, SendMessage: self.links.send_message},
             ports={},
-            sign=_no_signature,
+            sign=no_signature,
         )
 
     async def ask(self, protocol: str, body: bytes, timeout_s: float = TIMEOUT_S) -> None:
@@ -139,22 +138,6 @@ class Caller:
         except MeshError as failure:
             error = failure.name
         self.ended.append(Call(asked, time.monotonic(), error))
-
-
-async def _echo(request: Inbound) -> bytes:
-    return request.body
-
-
-async def _big(request: Inbound) -> bytes:
-    return bytes(int(request.body))
-
-
-async def _asking(ask: Ask) -> bytes:
-    return await ask
-
-
-async def _no_signature(sign: Sign) -> bytes:
-    raise NotImplementedError("nothing is signed in this benchmark")
 
 
 async def _serve(folder: Path, number: int) -> None:

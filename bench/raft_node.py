@@ -20,13 +20,14 @@ import trio
 
 from meshos import cbor
 from meshos.bench.raft_writer import Writer
+from meshos.bench.services import no_signature
 from meshos.consensus.raft.applying import founding
 from meshos.consensus.raft.config import LAN
 from meshos.consensus.raft.events import GetGroup, Group, Unlinked
 from meshos.consensus.raft.replica import Replica, protocol_of
 from meshos.crypto.certificates import Trust, issue, new_root
 from meshos.crypto.keys import SigningKey, node_id
-from meshos.effects import Machine, Put, Sign, Write
+from meshos.effects import Machine, Put, Write
 from meshos.errors import Refused
 from meshos.flow import Propose
 from meshos.flow_machine import Flows, Service
@@ -180,7 +181,7 @@ class Node:
             stores=stores,
             handlers={OpenLink: self.links.open_link, SendMessage: self.links.send_message},
             ports={},
-            sign=_no_signature,
+            sign=no_signature,
         )
 
     def _address_of(self, node: NodeId) -> tuple[str, int] | None:
@@ -208,10 +209,6 @@ class Node:
 async def _state(request: Inbound) -> bytes:
     group = await Propose[Group](GetGroup(), to=RAFT)
     return State(group.term, group.leader or NodeId(""), group.commit).encode()
-
-
-async def _no_signature(sign: Sign) -> bytes:
-    raise NotImplementedError("nothing is signed in this benchmark")
 
 
 def client(members: Members) -> Node:

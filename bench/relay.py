@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import trio
 
-from meshos.bench.link_pair import BODY, ECHO, Echo
+from meshos.bench.link_pair import BODY, Echo
 from meshos.bench.report import Report, Row
+from meshos.bench.services import ASKING, BIG, ECHO, SERVICES, anybody, no_signature
 from meshos.crypto.certificates import Trust, issue, new_root
 from meshos.crypto.keys import SigningKey, node_id
-from meshos.effects import Sign
 from meshos.flow import Ask
 from meshos.flow_machine import Flows
 from meshos.ids import NodeId, OrgDid, Peer
@@ -31,13 +31,12 @@ from meshos.protocols.relay.machine import Relay
 from meshos.protocols.relay.policy import Policy
 from meshos.protocols.relay.wire import CAST
 from meshos.protocols.rpc.casting import Listener
-from meshos.protocols.rpc.events import Inbound, OpenLink, SendMessage
+from meshos.protocols.rpc.events import OpenLink, SendMessage
 from meshos.protocols.rpc.limits import MIB
 from meshos.protocols.rpc.machine import Rpc
 
 TO_DIRECT = 3.0
 """The most that the median through a relay may be, in medians of a direct call."""
-BIG, ASKING = "/bench/big/1", "/bench/asking/1"
 DIRECT, RELAYED = "direct", "through a relay"
 COLD = 10
 """First calls, each over a link of its own."""
@@ -59,7 +58,7 @@ class _Node:
         self.id = node_id(credentials.key.public)
         self._world = world
         peer, rng = Peer(self.id, world.org), random.SystemRandom()
-        rpc = Rpc(peer, dict.fromkeys((ECHO, BIG), _anybody), rng, listeners={CAST: Listener(MACHINE, _anybody)})
+        rpc = Rpc(peer, dict.fromkeys((ECHO, BIG), anybody), rng, listeners={CAST: Listener(MACHINE, anybody)})
         self.path = TcpPath(credentials, "127.0.0.1", 0, self._address_of)
         relaying = Relaying(credentials, peer, [self.path], FAST)
         self.links = Links(peer, credentials.mesh, [self.path, relaying.path], self._deliver, lambda act: self.host.at_turn_end(act))
@@ -67,13 +66,13 @@ class _Node:
         self.host = Host(
             {
                 "rpc": rpc,
-                "flows": Flows({ECHO: _echo, BIG: _big, ASKING: _asking}, limit=1_000),
+                "flows": Flows(SERVICES, limit=1_000),
                 MACHINE: Relay(peer, FAST, rpc.peer_of, rng),
             },
             stores={},
             handlers={OpenLink: self.links.open_link, SendMessage: self.links.send_message, **relaying.handlers()},
             ports={},
-            sign=_no_signature,
+            sign=no_signature,
         )
         relaying.host = self.host
 
@@ -176,23 +175,3 @@ async def _timed(caller: _Node, to: NodeId, times: int) -> list[float]:
         await caller.ask(to)
         taken.append((time.perf_counter() - began) * 1000)
     return taken
-
-
-async def _echo(request: Inbound) -> bytes:
-    return request.body
-
-
-async def _big(request: Inbound) -> bytes:
-    return bytes(int(request.body))
-
-
-async def _asking(ask: Ask) -> bytes:
-    return await ask
-
-
-def _anybody(peer: Peer) -> bool:
-    return True
-
-
-async def _no_signature(sign: Sign) -> bytes:
-    raise NotImplementedError("nothing is signed in this benchmark")

@@ -10,6 +10,7 @@ from meshos.flow import Lane, Sleep
 from meshos.ids import Peer
 from meshos.node.runtime.links import links, peer_links, standby
 from meshos.node.runtime.links.channel import Channel
+from meshos.node.runtime.links.peer_links import answer_s
 from meshos.node.runtime.links.tcp import TcpConnection
 from meshos.protocols.rpc import paths
 from meshos.protocols.rpc.events import Cancel, Inbound, LinkDown, LinkUp, Message, OpenLink, Reply, Request, Rerouted
@@ -401,6 +402,12 @@ async def test_what_waits_for_a_peer_to_answer_is_sent_once_it_has(nursery: trio
     await until(lambda: peer.proving is not None)
     assert await a.ask(b.id, ECHO, b"x") == b"x" and services.runs.count(b"x") == 1 and not peer.held
     nursery.cancel_scope.cancel()
+
+
+def test_a_long_path_has_time_to_send_a_loss_again_before_the_peer_is_held_for_gone() -> None:
+    for rtt_s in (0.05, 0.1, 0.3):
+        assert answer_s(rtt_s) > 0.2 + 2 * rtt_s, "the retransmission and its acknowledgement are on their way"
+    assert answer_s(None) == answer_s(0.000_3) == peer_links.ANSWER_S
 
 
 async def test_no_more_waits_for_a_peer_to_answer_than_fits_its_lane(nursery: trio.Nursery) -> None:

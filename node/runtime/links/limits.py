@@ -149,6 +149,10 @@ ANSWER_S = 0.25
 for a moment is not: its kernel acknowledges what comes over TCP, and over QUIC it does as soon as it runs. An organisation whose leader was
 killed waits as long before it looks for another."""
 
+ANSWER_ROUND_TRIPS = 10
+"""Where a round trip takes longer, the peer has so many: its transport sends a loss again after 200 ms and one of them at the earliest
+(Linux's TCP_RTO_MIN), and a link that is there must not end for one packet, nor for two."""
+
 PATH_SILENT_S = 5.0
 """A path that has brought nothing for so long, while another has, is closed."""
 

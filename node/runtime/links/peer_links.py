@@ -28,11 +28,20 @@ from meshos.errors import MeshError, Refused, Unreachable
 from meshos.flow import Lane
 from meshos.ids import NodeId
 from meshos.node.runtime.links.channel import Channel
-from meshos.node.runtime.links.limits import AGAIN_MAX_S, AGAIN_MIN_S, ANSWER_S, DIRECT_SETTLED_S, NEWS_BURST, NEWS_PER_S, SETTLED_S
+from meshos.node.runtime.links.limits import (
+    AGAIN_MAX_S,
+    AGAIN_MIN_S,
+    ANSWER_ROUND_TRIPS,
+    ANSWER_S,
+    DIRECT_SETTLED_S,
+    NEWS_BURST,
+    NEWS_PER_S,
+    SETTLED_S,
+)
 from meshos.node.runtime.links.transport import NOTHING
 from meshos.protocols.rpc.events import LinkDown, LinkUp, Message, Notice, NotSent, Reply, Request, Rerouted
 from meshos.protocols.rpc.limits import OUTBOUND_BYTES, OUTBOUND_MESSAGES, REROUTES_BURST, REROUTES_PER_S
-from meshos.protocols.rpc.paths import Choice, Why, patience_s
+from meshos.protocols.rpc.paths import Choice, Why
 
 BULK: tuple[Lane, ...] = ("bulk",)
 
@@ -306,7 +315,7 @@ class PeerLinks:
         quiet_s = now - max(since, main.heard_at)
         if transport is not NOTHING:
             quiet_s = min(quiet_s, transport.acknowledged_s)
-        if quiet_s <= max(ANSWER_S, patience_s(main.measuring.rtt_s)):
+        if quiet_s <= answer_s(main.measuring.rtt_s):
             return False
         self.proving = None
         if len(self.mains) > 1:
@@ -341,6 +350,11 @@ class PeerLinks:
         moved = before is not None and self.main is not None and before.path != self.main.path
         if moved and self._news.take(trio.current_time()):
             self._ports.moved(self)
+
+
+def answer_s(rtt_s: float | None) -> float:
+    """How long whoever is there may take to show it, after another connection has broken, where a round trip takes ``rtt_s``."""
+    return max(ANSWER_S, ANSWER_ROUND_TRIPS * (rtt_s or 0.0))
 
 
 def _size(message: Message) -> int:
