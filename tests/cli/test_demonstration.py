@@ -1,12 +1,19 @@
 """What the demo tells, for people and for programs: the same steps. The whole demo is run by tests/test_console.py."""
 
 import io
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from meshos.errors import Failed
 from meshos.node.cli.demonstration import _Story
+from tests.mesh.testnet import until
 
 
 @pytest.fixture
@@ -30,3 +37,30 @@ def test_a_step_that_fails_ends_the_story(story: _Story) -> None:
     with pytest.raises(Failed) as caught:
         story.step("Begin", "members", "--org", "nobody")
     assert caught.value.name == "demo-failed" and story.steps == []
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder with a short name: sockets of nodes have their places below it."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as folder:
+        yield Path(folder)
+
+
+def _running(place: Path) -> list[int]:
+    """The processes that are about something in ``place``."""
+    lines = {int(path.parent.name): path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()}
+    return [pid for pid, line in lines.items() if str(place).encode() in line]
+
+
+def test_a_demo_that_is_told_to_end_leaves_nothing_running_and_no_folder(place: Path) -> None:
+    command = [sys.executable, "-m", "meshos.node.cli.main", "demo"]
+    demo = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(place)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: next(place.glob("mesh-demo-*/testnet/testnet.json"), None), "no node was ever started")
+        demo.send_signal(signal.SIGTERM)
+        assert demo.wait(60) == 130
+        assert not list(place.glob("mesh-demo-*")) and not _running(place)
+    finally:
+        demo.kill()
+        for pid in _running(place):
+            os.kill(pid, signal.SIGKILL)

@@ -423,6 +423,17 @@ async def test_no_more_waits_for_a_peer_to_answer_than_fits_its_lane(nursery: tr
     nursery.cancel_scope.cancel()
 
 
+async def test_after_a_sleep_every_connection_ends_and_what_is_wanted_is_opened_again(nursery: trio.Nursery) -> None:
+    _, a, b = await pair(nursery)
+    await warm(a, b)
+    old = list(mains(a, b).values())
+    a.links.renew()
+    await until(lambda: not any(each in mains(a, b).values() for each in old))
+    assert await a.ask(b.id, ECHO, b"awake") == b"awake"
+    await warm(a, b)
+    nursery.cancel_scope.cancel()
+
+
 async def test_whoever_is_revoked_loses_both_paths(nursery: trio.Nursery) -> None:
     mesh, a, b = await pair(nursery)
     await warm(a, b)
