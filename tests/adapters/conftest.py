@@ -1,6 +1,5 @@
 """Agents for the tests: real processes in the real sandbox."""
 
-import os
 import shutil
 import stat
 import tempfile
@@ -20,6 +19,7 @@ from meshos.adapters.onprem.supervisor import Pace
 from meshos.ids import AgentId, TaskId
 from meshos.protocols.tasks.agent_file import parse_mapping
 from meshos.protocols.tasks.ports import CallTool
+from tests.leftovers import processes_below
 
 HERE = Path(__file__).resolve().parent
 QUICK = Pace(
@@ -54,18 +54,8 @@ class Bench:
 
 
 def processes_of(agents: Path) -> list[int]:
-    """Every other process of this machine that has to do with the folders of this test: launchers, inits, agents, what those started."""
-    top = str(agents.parent)
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                words = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes() + os.fsencode(os.readlink(entry / "cwd"))
-            except OSError:
-                continue
-            if top.encode() in words:
-                found.append(int(entry.name))
-    return found
+    """Every other process that has to do with the folders of this test: launchers, inits, agents, what those started."""
+    return processes_below(agents.parent)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 
 from meshos.errors import Failed
 from meshos.node.cli.demonstration import _Story
+from tests.leftovers import processes_below
 from tests.mesh.testnet import until
 
 
@@ -46,12 +47,6 @@ def place() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _running(place: Path) -> list[int]:
-    """The processes that are about something in ``place``."""
-    found = subprocess.run(["pgrep", "--full", str(place)], capture_output=True, text=True, check=False)
-    return [int(pid) for pid in found.stdout.split()]
-
-
 def test_a_demo_that_is_told_to_end_leaves_nothing_running_and_no_folder(place: Path) -> None:
     command = [sys.executable, "-m", "meshos.node.cli.main", "demo"]
     demo = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(place)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -59,8 +54,8 @@ def test_a_demo_that_is_told_to_end_leaves_nothing_running_and_no_folder(place: 
         until(lambda: next(place.glob("mesh-demo-*/testnet/testnet.json"), None), "no node was ever started")
         demo.send_signal(signal.SIGTERM)
         assert demo.wait(60) == 130
-        assert not list(place.glob("mesh-demo-*")) and not _running(place)
+        assert not list(place.glob("mesh-demo-*")) and not processes_below(place)
     finally:
         demo.kill()
-        for pid in _running(place):
+        for pid in processes_below(place):
             os.kill(pid, signal.SIGKILL)
