@@ -164,7 +164,7 @@ def explain(
 
 def top(
     where: Where,
-    once: Annotated[bool, typer.Option("--once", help="Print one plain frame and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print one plain frame and end, as where there is no terminal.")] = False,
     width: Annotated[int | None, typer.Option(min=20, max=400, help="Columns of the frame; the terminal's if not given.")] = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -1,6 +1,7 @@
-"""``mesh top``: one plain frame, one JSON document, or the live screen."""
+"""``mesh top``: one plain frame, one JSON document, or the live screen where there is a terminal for it."""
 
 import shutil
+import sys
 
 from meshos.node.cli.client_connection import Target
 from meshos.node.cli.output import block, document
@@ -10,7 +11,7 @@ from meshos.node.cli.top_frame import frame
 
 def top(target: Target, *, once: bool, width: int | None, as_json: bool) -> None:
     """See ``client.top``."""
-    if once or as_json:
+    if once or as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         _print(target, width, as_json)
         return
     from meshos.node.cli.top_screen import Top

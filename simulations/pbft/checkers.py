@@ -7,9 +7,12 @@ healing every client is served within a bound, and all honest nodes are at one h
 """
 
 from meshos.consensus.pbft.block import Header
+from meshos.consensus.pbft.codec import encode
 from meshos.consensus.pbft.events import Decided, Noticed
-from meshos.effects import Tell
+from meshos.consensus.pbft.messages import FetchCheckpoint
+from meshos.effects import Cast, Tell
 from meshos.errors import Broken
+from meshos.ids import NodeId
 from meshos.simulations.pbft.group import GENESIS, MACHINE, Group
 from meshos.simulations.pbft.laws import Reference, Signatures
 from meshos.simulations.pbft.work import Clients
@@ -19,6 +22,9 @@ SERVED_S = 25.0
 """After healing every client is served within this time: f + 2 times the longest patience (``Timing.max_patience_ms``), and catching up."""
 QUIET_S = 5.0
 """Nobody asks for anything any more; who is behind catches up."""
+ASKED = 100
+"""In a second: each validator of a large mesh some times. Where each useless answer is a reason to ask again, it is thousands."""
+_ASKS = encode(FetchCheckpoint(0))[:2]
 
 
 class LedgerChecker:
@@ -80,13 +86,28 @@ class HonestyChecker:
 
 
 class LivenessChecker:
-    """Once the faults are over, every client is served within SERVED_S, and every honest node comes to the same height and state."""
+    """Once the faults are over, every client is served within SERVED_S, and every honest node comes to the same height and state. And
+    nobody is kept asking without end: no honest node asks for a state more than ASKED times within a second."""
 
     def __init__(self, group: Group, clients: Clients, ledger: LedgerChecker) -> None:
         self._group, self._clients, self._ledger = group, clients, ledger
+        self._asked: dict[NodeId, tuple[float, int]] = {}  # since when, how often
 
     def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
         """See ``Checker``."""
+        if machine != MACHINE or node.name in self._group.liars:
+            return
+        for effect in effects:
+            if type(effect) is Cast and effect.body.startswith(_ASKS):
+                self._asks(node.name, self._group.world.now)
+
+    def _asks(self, node: NodeId, now: float) -> None:
+        since, asked = self._asked.get(node, (now, 0))
+        if now - since >= 1.0:
+            since, asked = now, 0
+        if asked == ASKED:
+            raise Violation("stuck", f"{node} asks for a state {ASKED} times within {now - since:.3f} s, and on")
+        self._asked[node] = since, asked + 1
 
     def finish(self, world: World) -> None:
         """See ``Checker``."""

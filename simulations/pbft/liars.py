@@ -51,8 +51,8 @@ HABITS = (
     "denies",
     "garbage",
 )
-TALES = ("", "old states", "epochs alone")
-"""What one with false states answers whoever asks which there is: the truth, or what is genuine and leads nowhere."""
+TALES = ("", "", "old states", "epochs alone")
+"""What it answers whoever asks which state there is: the truth, or what is genuine and leads nowhere."""
 
 KEPT = 64
 _VOTED: tuple[Phase, ...] = ("prepare", "commit")
@@ -96,8 +96,7 @@ class Liar:
         self._voted: set[tuple[int, int, int]] = set()
         self._wrong: dict[tuple[int, int, int], Block] = {}
         self._oldest: Checkpoints | None = None
-        tale = random.Random(inner.config.node).choice(TALES)  # drawn apart: seeds of before stay what they were
-        self._tale = tale if "false states" in self.habits else ""
+        self._tale = random.Random(inner.config.node).choice(TALES)  # drawn apart: the other habits of a seed stay what they were
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
@@ -246,6 +245,8 @@ class Liar:
         return status
 
     def _blocks(self, to: NodeId, message: Blocks) -> Blocks:
+        if self._tale:  # it keeps no old blocks, it says: whoever fell behind is to ask it for a state
+            return Blocks(message.height, message.height, ())
         if not self._has("false states", 0.5) or not message.blocks:
             return message
         place = self._rng.randrange(len(message.blocks))
@@ -264,12 +265,10 @@ class Liar:
         """Genuine and of no use, for as long as it is asked: the oldest state that it ever told of, or epochs that lead to none."""
         if self._oldest is None and message.checkpoint is not None:
             self._oldest = message
-        if self._oldest is None or not self._tale:
-            return message
-        if self._tale == "old states":
-            return self._oldest
-        first = self.inner.core.chain.step_into(1)  # genuine, and known to whoever has come so far
-        return Checkpoints(() if first is None else (first,), None)
+        if self._tale == "epochs alone":
+            first = self.inner.core.chain.step_into(1)  # genuine, and known to whoever has come so far
+            return message if first is None else Checkpoints((first,), None)
+        return message if self._oldest is None or self._tale != "old states" else self._oldest
 
     def _chunk(self, to: NodeId, message: ChunkOf) -> ChunkOf:
         return replace(message, data=self._garbage(message.data)) if self._has("false states", 0.7) else message

@@ -92,6 +92,15 @@ def test_a_testnet_lives_through_everything_that_the_commands_do(mesh: Mesh, tmp
     assert {processes.state(node) for node in record.load(tmp_path / "testnet").nodes} == {"stopped"}
 
 
+def test_a_testnet_whose_nodes_do_not_see_each_other_is_not_up(mesh: Mesh, tmp_path: Path, taken_down: None) -> None:
+    base = making.free_base_port(3, BASE_PORT)
+    assert mesh("testnet", "up", "--detach", "--orgs", "3", "--timing", "fast", "--base-port", base).code == 0
+    assert mesh("testnet", "partition", "alpha/beta,gamma").code == 0 and mesh("testnet", "kill", "gamma").code == 0
+    up = mesh("testnet", "up", "--detach", "--timeout", "15")  # gamma hears beta; alpha still hears neither
+    assert up.code == 1 and "not seeing all others yet" in up.err, up
+    assert {processes.state(node) for node in record.load(tmp_path / "testnet").nodes} == {"running"}
+
+
 def test_ctrl_c_takes_a_testnet_in_the_foreground_down(tmp_path: Path, base_port: int, taken_down: None) -> None:
     command = [sys.executable, "-m", "meshos.node.cli.main", "testnet", "up", "--orgs", "1", "--base-port", str(base_port)]
     # Whoever runs the tests in the background has SIGINT ignored, and a child would inherit that.

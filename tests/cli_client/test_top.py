@@ -113,6 +113,7 @@ def test_once_and_json(mesh: Mesh, clock: str) -> None:
     assert "+ Clock" in ran.out
     assert "Clock runs" in ran.out, "events that were there before"
     assert "\x1b" not in ran.out
+    assert mesh("top").out.startswith("alpha-1  healthy  1/2 alive"), "there is no terminal here"
     document = json.loads(mesh("top", "--json").out)
     assert document["schema"] == "mesh.top/1"
     assert document["events"]

@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
@@ -76,7 +76,10 @@ def up(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to become ready in.")] = READY_S,
     as_json: JsonFlag = False,
 ) -> None:
-    """Bring a whole mesh up on this machine; one that was taken down goes on with its data."""
+    """Bring a whole mesh up on this machine; one that was taken down goes on with its data.
+
+    Exit code 1 if it runs and not all nodes see each other in time.
+    """
     from meshos.genesis import TIMINGS
     from meshos.node.cli.testnet import making, starting
 
@@ -100,10 +103,11 @@ def up(
         with record.changing(target) as testnet:
             _check_same(testnet, target, orgs, replicas, base_port)
             started = starting.start(testnet, testnet.nodes, timeout, shown)
-    if detach:
-        _show_up(started, as_json)
-    else:
+    if not detach:
         _stay(target, started, as_json)
+    _show_up(started, as_json)
+    if started.unacquainted:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: mesh testnet serve --host 192.0.2.7 --detach")
@@ -136,10 +140,11 @@ def serve(
         started = starting.start(testnet, testnet.nodes, timeout, shown)
     if not as_json:
         note(f"Others join with: {serving.invitation(started.testnet)}")
-    if detach:
-        _show_up(started, as_json)
-    else:
+    if not detach:
         _stay(target, started, as_json)
+    _show_up(started, as_json)
+    if started.unacquainted:
+        raise typer.Exit(1)
 
 
 def _check_same(testnet: record.Testnet, target: Path, orgs: int | None, replicas: int | None, base_port: int | None) -> None:
@@ -182,7 +187,7 @@ def _show_up(started: "Started", as_json: bool) -> None:
     note(f"Logs {testnet.dir}/*/node.log  Next mesh members{record.elsewhere(testnet.dir)}")
 
 
-def _stay(target: Path, started: "Started", as_json: bool) -> None:
+def _stay(target: Path, started: "Started", as_json: bool) -> Never:
     """Show it, and stay until Ctrl-C or SIGTERM, saying which nodes end meanwhile; then take the testnet down, whatever happened."""
 
     def leave(number: int, frame: object) -> None:
