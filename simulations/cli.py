@@ -51,7 +51,7 @@ def list_(json_: Annotated[bool, typer.Option("--json", help="One JSON document.
 
 @app.command("run")
 def run_(
-    scenario: Annotated[str, typer.Argument(help="Which one (`mesh sim list` names them), or a scenario file.")] = "membership",
+    scenario: Annotated[str, typer.Argument(help="One of `mesh sim list`, SCENARIO+MUTATION, or a scenario file.")] = "membership",
     seed: Annotated[int | None, typer.Option(help="The seed; without one, a new one is drawn and printed.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Many seeds, A..B, on all cores.")] = None,
     nodes: Annotated[int | None, typer.Option(min=2, max=5000, help="How many nodes.")] = None,

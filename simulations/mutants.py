@@ -91,3 +91,6 @@ def _print(done: list[tuple[_Job, Hunt]]) -> None:
         output.say(f"x   {job.mutation.name}: none of {hunted.tried} seeds finds it; they said {list(hunted.others[:3]) or 'nothing'}")
     if not survivors:
         output.say(f"ok  all {len(done)} mutations found")
+    found = next(((job, hunted) for job, hunted in done if hunted.seed), None)
+    if found is not None:
+        output.say(f"See one  mesh sim run {found[0].mutation.in_(found[0].scenario).name} --seed {found[1].seed}")

@@ -16,7 +16,7 @@ A mutation is data with a context manager, and is pickled by the name of that: i
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from meshos.simulations.parallel import Workers, workers
@@ -40,6 +40,12 @@ class Mutation:
     words: str = ""
     nodes: int | None = None
     until_s: float | None = None
+
+    def in_(self, scenario: Scenario) -> Scenario:
+        """The scenario with the product broken in this way: it is called SCENARIO+MUTATION."""
+        name, summary = f"{scenario.name}+{self.name}", f"{scenario.summary}; and {self.what}"
+        nodes, until_s = self.nodes or scenario.nodes, self.until_s or scenario.until_s
+        return replace(scenario, name=name, summary=summary, nodes=nodes, until_s=until_s, broken=self.apply)
 
     def shows_in(self, report: Report) -> bool:
         """Whether a run of the broken product found it."""
@@ -79,7 +85,7 @@ def replaced(owner: object, name: str, value: object) -> Iterator[None]:
 def hunt(mutation: Mutation, scenario: Scenario, seeds: Iterable[int], pool: Workers) -> Hunt:
     """Try seed after seed until one finds it."""
     tried, others = 0, list[str]()
-    for report in pool.map(partial(_mutated, mutation, scenario), seeds, ahead=1):
+    for report in pool.map(partial(run, mutation.in_(scenario)), seeds, ahead=1):
         tried += 1
         if mutation.shows_in(report):
             return Hunt(mutation, tried, report, tuple(others))
@@ -101,8 +107,3 @@ def must_find(mutation: Mutation, scenario: Scenario, seeds: Iterable[int], *, p
     said = "; ".join(done.others) or "nothing was violated"
     assert done.report is not None, f"{mutation.name} ({mutation.what}): none of {done.tried} seeds of {scenario.name} finds it: {said}"
     return done
-
-
-def _mutated(mutation: Mutation, scenario: Scenario, seed: int) -> Report:
-    with mutation.apply():
-        return run(scenario, seed, nodes=mutation.nodes, until_s=mutation.until_s)

@@ -6,11 +6,14 @@ not a wait for ever.
 Ctrl-C is the business of the process that began the workers, and there it is only noted: a KeyboardInterrupt in the middle of the
 pool's own code leaves its locks held, and the pool's threads, which end it, wait for them for ever. ``map`` raises it where nothing is
 held. A second Ctrl-C is raised at once, wherever that is.
+
+A process that is killed can end nobody: its workers watch it, and end with it.
 """
 
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -76,6 +79,19 @@ class Workers:
             yield result
 
 
+def _begin() -> None:
+    """In a worker: leave Ctrl-C to the process that began it, and end with that one, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 @contextmanager
 def workers(count: int | None = None) -> Iterator[Workers]:
     """``count`` processes (as many as there are cores), ended with the block, whatever they do."""
@@ -85,7 +101,7 @@ def workers(count: int | None = None) -> Iterator[Workers]:
         return
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
     interrupt = _Interrupt()
     handled = signal.signal(signal.SIGINT, interrupt.note)
     try:

@@ -3,6 +3,7 @@
 import json
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO, TypeAlias
@@ -55,6 +56,7 @@ class Scenario:
 
     ``mixture`` draws the faults (a scenario with lying nodes adds theirs to ``swarmed``), ``marks`` says what a timeline shows of each
     step, ``situations`` names what ``World.visited`` may be told of by this scenario, so that what no seed has visited can be listed.
+    ``broken()`` breaks the product for as long as a run lasts: a mutation (mutations.py).
     """
 
     name: str
@@ -68,6 +70,7 @@ class Scenario:
     marks: Watched = unmarked
     situations: tuple[str, ...] = ()
     fewest_nodes: int = 2
+    broken: Callable[[], AbstractContextManager[None]] = nullcontext
     source: str = ""
     """The file that it comes from, where it is none of ours."""
 
@@ -132,6 +135,21 @@ def run(
 ) -> Report:
     """Run once. Without a schedule, one is drawn from the seed. ``record`` hashes every step (some ten times slower). ``tracer`` is
     called with the world before it starts, and gives what observes each step beside the checkers."""
+    with scenario.broken():
+        return _run(scenario, seed, nodes, until_s, schedule, record=record, log=log, tracer=tracer)
+
+
+def _run(
+    scenario: Scenario,
+    seed: int,
+    nodes: int | None,
+    until_s: float | None,
+    schedule: Schedule | None,
+    *,
+    record: bool,
+    log: TextIO | None,
+    tracer: Callable[[Scenario, World], Observer] | None,
+) -> Report:
     size = scenario.nodes if nodes is None else nodes
     if size < scenario.fewest_nodes:
         raise BadInput("too-few-nodes", f"{scenario.name} needs {scenario.fewest_nodes} nodes or more, not {size}")

@@ -91,9 +91,20 @@ MUTATIONS: dict[str, tuple[Mutation, ...]] = {
 
 
 def scenario_named(name: str) -> Scenario:
-    """The scenario; raises BadInput ``unknown-scenario``."""
+    """The scenario, or with the name of a mutation behind a plus sign (``calls+keys-are-forgotten``) the one in which the product is
+    broken; raises BadInput ``unknown-scenario`` and ``unknown-mutation``."""
+    name, broken, mutation = name.partition("+")
     if name not in SCENARIOS:
         meant = difflib.get_close_matches(name, SCENARIOS, 1)
         hint = f"did you mean {meant[0]}?" if meant else "`mesh sim list` names them"
         raise BadInput("unknown-scenario", f"there is no scenario {name[:60]!r}", hint=hint)
-    return SCENARIOS[name]
+    return mutation_named(name, mutation).in_(SCENARIOS[name]) if broken else SCENARIOS[name]
+
+
+def mutation_named(scenario: str, name: str) -> Mutation:
+    """The mutation that the scenario must find; raises BadInput ``unknown-mutation``."""
+    there = {mutation.name: mutation for mutation in MUTATIONS.get(scenario, ())}
+    if name not in there:
+        hint = f"there are: {', '.join(there)}" if there else f"scenarios with mutations: {', '.join(MUTATIONS)}"
+        raise BadInput("unknown-mutation", f"{scenario} has no mutation {name[:60]!r}", hint=hint)
+    return there[name]

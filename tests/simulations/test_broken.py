@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from meshos.consensus.org.machine import OrgMachine
+from meshos.node.cli import main
 from meshos.protocols.tasks import serve
 from meshos.simulations.call_mutations import MUTATIONS
 from meshos.simulations.mutations import Mutation, found_within, must_find, replaced
@@ -35,6 +37,19 @@ def test_a_product_that_is_not_broken_is_not_found() -> None:
 def test_the_first_seed_that_finds_it_is_the_same_on_several_cores() -> None:
     keys, calls = MUTATIONS[-1], scenario_named("calls")
     assert found_within(keys, calls, range(1, 9), processes=2) == found_within(keys, calls, range(1, 9)) is not None
+
+
+def test_a_broken_product_is_run_saved_and_replayed_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main.run(["sim", "run", "calls+keys-are-forgotten", "--seed", "2", "--until", "80"]) == 1
+    (file,) = Path("sim").glob("*.json")
+    told = capsys.readouterr().out
+    assert "must not run twice" in told and str(file) in told
+    assert main.run(["sim", "replay", str(file)]) == 1 and "must not run twice" in capsys.readouterr().out
+    assert main.run(["sim", "run", "calls", "--seed", "2", "--until", "80"]) == 0, "the next run is of the product as it is"
+    assert main.run(["sim", "run", "calls+nothing"]) == 2 and "[unknown-mutation]" in capsys.readouterr().err
 
 
 def test_what_was_replaced_is_there_again_whatever_happens() -> None:

@@ -14,6 +14,8 @@ from meshos.node.cli import main
 from meshos.simulations import situations
 from meshos.simulations.parallel import workers
 from meshos.simulations.seeds import Job, failed_first, path_of, run_seeds
+from tests.leftovers import processes_below
+from tests.mesh.testnet import until
 
 FAILS = """
 from meshos.ids import NodeId, OrgDid
@@ -97,6 +99,21 @@ def test_ctrl_c_gives_the_verdict_so_far(even: str, tmp_path: Path) -> None:
     out, err = run.communicate(timeout=60)
     assert first.startswith("FAIL stuck: seed 2 is even") and run.returncode == 130
     assert "stopped after" in err and "Traceback" not in err and "violated: even.py, 2 nodes" in out
+
+
+def test_workers_end_with_whoever_began_them(even: str, tmp_path: Path) -> None:
+    (tmp_path / even).write_text(FAILS + "\nimport time\n_sleep = time.sleep\n" + SLOW.replace("0.05", "600"))
+    command = [sys.executable, "-m", "meshos.node.cli.main", "sim", "run", even, "--seeds", "1..4000"]
+    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: len(processes_below(tmp_path)) > 2, "no worker ever began")
+        run.kill()
+        run.wait()
+        until(lambda: not processes_below(tmp_path), "its workers go on")
+    finally:
+        run.kill()
+        for pid in processes_below(tmp_path):
+            os.kill(pid, signal.SIGKILL)
 
 
 SLOW = """
