@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -57,20 +58,19 @@ class _Churn:
     counts: Counter[str] = field(default_factory=Counter)
 
     def run(self, seconds: float, sample: Callable[[], None]) -> None:
-        """Everything at once, for so long."""
-        parts = [threading.Thread(target=part) for part in (self._call, self._kill, self._visit)]
-        for part in parts:
-            part.start()
-        try:
-            ends = time.monotonic() + seconds
-            while time.monotonic() < ends:
-                sample()
-                time.sleep(SAMPLE_S)
-        finally:
-            self.over.set()
+        """Everything at once, for so long; a part that fails ends it with its error."""
+        with ThreadPoolExecutor() as threads:
+            parts = [threads.submit(part) for part in (self._call, self._kill, self._visit)]
+            try:
+                ends = time.monotonic() + seconds
+                while time.monotonic() < ends and not any(part.done() for part in parts):
+                    sample()
+                    time.sleep(SAMPLE_S)
+            finally:
+                self.over.set()
             for part in parts:
-                part.join()
-            self.over.clear()
+                part.result()
+        self.over.clear()
 
     def _call(self) -> None:
         asker = Asker(record.load(self.live.folder).nodes[1])

@@ -2,7 +2,7 @@
 
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 import trio
 
@@ -20,7 +20,7 @@ from meshos.node.runtime.square.square import Place, Square
 from meshos.protocols.directory.search import DiscoverRequest, Found
 from meshos.protocols.directory.services import DISCOVER_HERE
 from meshos.protocols.membership.events import Announce, MemberView
-from meshos.protocols.square import announcements, describe, headers, proof, resolve, search
+from meshos.protocols.square import announcements, describe, headers, peer_record, proof, resolve, search
 from meshos.protocols.square.answering import Answering, Protocol
 from meshos.protocols.square.budget import Budget
 from meshos.protocols.square.knowledge import Known
@@ -63,6 +63,12 @@ def open_square(
         found: Sequence[Found] = await host.flow(DISCOVER_HERE, request, timeout_s=search.TIMEOUT_S)
         return found
 
+    def tell(addresses: tuple[str, ...]) -> None:
+        host.deliver("membership", Announce(TOPIC, note_of(addresses)))
+        record = peer_record.seal(opened.node.sign_bytes, opened.me.node, addresses, wall_ms())
+        if record:
+            host.deliver("membership", Announce(peer_record.TOPIC, record))
+
     spoken = [
         describe.protocol(known, lambda: tuple(answering.protocols)),
         headers.protocol(known),
@@ -79,7 +85,8 @@ def open_square(
         addresses=lambda: square.addresses,
         routes=routes,
         news=lambda: _news(known, assembly),
-        opened=lambda addresses: None if opened.config.leaf else host.deliver("membership", Announce(TOPIC, note_of(addresses))),
+        records=routes.records,
+        opened=lambda addresses: None if opened.config.leaf else tell(addresses),
     )
     square = Square(place, opened.node.seed(), offer)
     return square
@@ -112,21 +119,34 @@ def _is_loopback(host: str) -> bool:
 
 class MeshRoutes:
     """The nodes that are alive, and where their squares are: looked up again every ROUTES_S. While they are few, those that the genesis
-    names count too, unless they are known to be gone.
+    names count too, unless they are known to be gone. ``records()`` are what the nodes have signed of the same.
     """
 
     def __init__(self, members: Callable[[], Iterable[MemberView]], me: NodeId, bootstrap: Sequence[str]) -> None:
         self._members, self._me, self._bootstrap = members, me, bootstrap
-        self._routes, self._until = Routes(), -1.0
+        self._routes, self._records, self._until = Routes(), peer_record.Records(), -1.0
 
     def __call__(self) -> Routes:
-        now = trio.current_time()
-        if now >= self._until:
-            views = list(self._members())
-            here = [view for view in views if view.routable or view.node_id == self._me]
-            gone = {view.node_id for view in views} - {view.node_id for view in here}
-            notes = ((view.node_id, dict(view.notes).get(TOPIC)) for view in here)
-            meeting = [address for address in self._bootstrap if node_at(address) not in gone]
-            self._routes = routes_of(((node, note) for node, note in notes if note is not None), meeting)
-            self._until = now + ROUTES_S
+        self._look()
         return self._routes
+
+    def records(self) -> peer_record.Records:
+        """What they have signed of where they are."""
+        self._look()
+        return self._records
+
+    def _look(self) -> None:
+        now = trio.current_time()
+        if now < self._until:
+            return
+        views = list(self._members())
+        here = [view for view in views if view.routable or view.node_id == self._me]
+        gone = {view.node_id for view in views} - {view.node_id for view in here}
+        meeting = [address for address in self._bootstrap if node_at(address) not in gone]
+        self._routes = routes_of(_notes(here, TOPIC), meeting)
+        self._records.renew(_notes(here, peer_record.TOPIC))
+        self._until = now + ROUTES_S
+
+
+def _notes(views: Iterable[MemberView], topic: str) -> Iterator[tuple[NodeId, bytes]]:
+    return ((view.node_id, note) for view in views for said, note in view.notes if said == topic)

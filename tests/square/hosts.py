@@ -17,6 +17,7 @@ from meshos.protocols.square import wire
 from meshos.protocols.square.announcements import heads_topic
 from meshos.protocols.square.answering import Answering, Asker, Protocol
 from meshos.protocols.square.budget import Budget, Rate, Rates
+from meshos.protocols.square.peer_record import Records, seal
 from meshos.protocols.square.routes import note_of, routes_of
 from tests.square.mesh import GENESIS, KEY, ME, MESH_KNOWN, answering
 
@@ -25,6 +26,11 @@ HEADS = heads_topic(GENESIS.hash)
 NEWS: dict[str, bytes] = {HEADS: b"a head"}
 OTHERS = [SigningKey(bytes([number]) * 32) for number in range(1, 41)]
 ROUTES = routes_of((node_id(key.public), note_of([f"/ip4/192.0.2.{place}/tcp/8401"])) for place, key in enumerate(OTHERS))
+RECORDS = Records()
+RECORDS.renew(
+    (node_id(key.public), seal(key.sign_bytes, node_id(key.public), [f"/ip4/192.0.2.{place}/tcp/8401"], 1))
+    for place, key in enumerate(OTHERS)
+)
 AMPLE = Rates(Rate(10_000, 10_000), Rate(10_000, 10_000), Rate(10_000, 10_000))
 
 
@@ -38,7 +44,15 @@ def square(rates: Rates | None = AMPLE, key: SigningKey = KEY, answers: Answerin
     answers = answers or answering(MESH_KNOWN, [Protocol(ECHO, 1, echo, timeout_s=1.0)])
     if rates is not None:
         answers.budget = Budget(rates)
-    offer = Offer(answers, GENESIS.hash, "meshos/test", addresses=lambda: of.addresses, routes=lambda: ROUTES, news=lambda: dict(NEWS))
+    offer = Offer(
+        answers,
+        GENESIS.hash,
+        "meshos/test",
+        addresses=lambda: of.addresses,
+        routes=lambda: ROUTES,
+        records=lambda: RECORDS,
+        news=lambda: dict(NEWS),
+    )
     of = Square(Place("127.0.0.1", 0, "127.0.0.1", ME.node), key.seed(), offer)
     return of
 

@@ -22,6 +22,7 @@ from libp2p.stream_muxer.mplex.mplex import MPLEX_PROTOCOL_ID, Mplex
 from multiaddr import Multiaddr
 
 from meshos.errors import MeshError, Refused, Unreachable
+from meshos.node.runtime.square import asking as square_asking
 from meshos.node.runtime.square import following, opening, serving
 from meshos.node.runtime.square.asking import dial
 from meshos.node.runtime.square.following import Follower, describe_mesh
@@ -246,3 +247,19 @@ async def test_nobody_there_is_unreachable() -> None:
         async with dial(Where("127.0.0.1", 1)):
             raise AssertionError("somebody was there")
     assert caught.value.name == "square-unreachable"
+
+
+async def test_what_goes_wrong_while_a_dial_is_called_off_is_no_error(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Where("127.0.0.1", port(await opened(nursery)), ME.node)
+    connected = square_asking._connected
+
+    async def fails(to: Where, own: object, within: trio.Nursery, excess: Callable[[str], None]) -> object:
+        await connected(to, own, within, excess)  # type: ignore[arg-type]
+        scope.cancel()
+        raise Refused("square-bad-handshake", "at the same time")
+
+    monkeypatch.setattr(square_asking, "_connected", fails)
+    with trio.CancelScope() as scope:
+        async with dial(place):
+            pass
+    assert scope.cancelled_caught

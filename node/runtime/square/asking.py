@@ -99,9 +99,14 @@ async def dial(to: Where, seed: bytes | None = None) -> AsyncIterator[Asking]:
                 with trio.move_on_after(limits.CLOSE_S, shield=True):
                     await muxed.close()
                 nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:  # one thing went wrong, and it is what the caller wants to know
-        if len(group.exceptions) == 1 and isinstance(group.exceptions[0], MeshError):
-            raise group.exceptions[0] from None
+    except BaseExceptionGroup as group:
+        cancelled, errors = group.split(trio.Cancelled)
+        if errors is None or errors.split(MeshError)[1] is not None:
+            raise
+        if cancelled is not None:  # what went wrong while it was called off is nobody's business
+            raise cancelled from None
+        if len(errors.exceptions) == 1:  # one thing went wrong, and it is what the caller wants to know
+            raise errors.exceptions[0] from None
         raise
     if flooded:  # the body was cut off: it must not look as if it had come to its end
         raise Refused("square-flood", f"{to} has sent more than was asked for", hint="ask another node of the mesh")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from meshos.protocols.square.answering import Answering
+from meshos.protocols.square.peer_record import Records
 from meshos.protocols.square.routes import Routes
 
 
@@ -20,6 +21,7 @@ class Offer:
     agent: str
     addresses: Callable[[], tuple[str, ...]] = tuple
     routes: Callable[[], Routes] = Routes
+    records: Callable[[], Records] = Records
     news: Callable[[], Mapping[str, bytes]] = dict
     """What is to be announced now, by topic."""
     opened: Callable[[tuple[str, ...]], None] = _nobody

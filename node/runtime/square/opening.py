@@ -3,7 +3,7 @@
 import logging
 from functools import partial
 
-from meshos.node.runtime.square import routing, serving
+from meshos.node.runtime.square import rendezvous, routing, serving
 from meshos.node.runtime.square.announcing import PROTOCOLS, Announcer
 from meshos.node.runtime.square.host import SquareHost
 from meshos.node.runtime.square.offer import Offer
@@ -25,4 +25,6 @@ def open_host(seed: bytes, offer: Offer) -> SquareHost:
     host.background.append(announcer.run)
     host.figures.append(announcer.statistics)
     host.handlers[routing.protocol_of(offer.genesis_hash)] = routing.handler(answering, offer.routes)
+    point = rendezvous.handler(answering, rendezvous.namespace_of(offer.genesis_hash), offer.records)
+    host.handlers[rendezvous.PROTOCOL] = point
     return host
