@@ -10,7 +10,9 @@ from typing import Any
 import libp2p
 import trio
 from libp2p.custom_types import TProtocol
+from libp2p.discovery.rendezvous.pb.rendezvous_pb2 import Message as Rendezvous
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
+from libp2p.peer.envelope import consume_envelope
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from multiaddr import Multiaddr
@@ -21,6 +23,7 @@ from meshos.consensus.ledger.accounts import ACCOUNTS
 from meshos.crypto.signing import Ed25519Verifier
 from meshos.protocols.square import describe, headers, proof, resolve, wire
 from meshos.protocols.square.limits import ANSWER_BYTES
+from meshos.protocols.square.protobuf import field, fields
 
 VERIFIER = Ed25519Verifier()
 
@@ -70,6 +73,7 @@ class Outsider:
             "signers": len(account.signers),
             "did": document["id"],
             "found": await self.found(f"/meshos/{genesis_hash[:8].hex()}/kad/1.0.0", other),
+            "met": await self.met(f"/meshos/{genesis_hash[:8].hex()}"),
         }
 
     async def found(self, kademlia: str, other: str) -> list[str]:
@@ -77,6 +81,16 @@ class Outsider:
         key = ID.from_string(other).to_bytes()
         said = Message.FromString(await self.exchange(kademlia, Message(type=Message.FIND_NODE, key=key).SerializeToString()))
         return [str(Multiaddr(address)) for peer in said.closerPeers if peer.id == key for address in peer.addrs]
+
+
+    async def met(self, namespace: str) -> dict[str, list[str]]:
+        """Whom one meets at this rendezvous, as each has signed it."""
+        asked = field(1, Rendezvous.DISCOVER) + field(5, field(1, namespace.encode()))
+        answer = dict(fields(await self.exchange("/rendezvous/1.0.0", asked)))[6]
+        assert isinstance(answer, bytes)
+        rows = [dict(fields(row)) for tag, row in fields(answer) if tag == 1 and isinstance(row, bytes)]
+        records = [consume_envelope(row[2], "libp2p-peer-record")[1] for row in rows if isinstance(row[2], bytes)]
+        return {str(record.peer_id): [str(address) for address in record.addrs] for record in records}
 
 
 async def main(address: str, genesis_hash: str, other: str) -> None:

@@ -46,6 +46,8 @@ def test_a_libp2p_program_elsewhere_proves_the_ledger_from_the_genesis_hash_alon
     assert said["head"] >= decided and said["signers"] >= 3 and said["balance"] > 0
     assert said["did"] == net.node("alpha").did
     assert [f"{address}/p2p/{other.node_id}" for address in said["found"]] == list(other.p2p)
+    assert {node.node_id for node in net.nodes()} == said["met"].keys()
+    assert [f"{address}/p2p/{other.node_id}" for address in said["met"][other.node_id]] == list(other.p2p)
     assert not [name for name in said["protocols"] if "tasks" in name or "pbft" in name or "membership" in name]
 
 
