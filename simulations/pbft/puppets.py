@@ -30,6 +30,7 @@ class Puppet(Liar):
 
     def __init__(self, inner: Replica, signer: Signer, rng: random.Random, plot: Plot, ids: Sequence[NodeId]) -> None:
         super().__init__(inner, signer, rng, plot, ids)
+        self._tale = ""  # a node that takes a state is told useless ones where a mesh goes on (liars.py)
         inner.core._asking._roll = lambda epoch: None  # type: ignore[method-assign]  # it knows that others have heard what it never said
         self.habits -= {"silent to some"}  # partitions do that
         self._eager, self._betrays = 0.0, False
