@@ -55,9 +55,13 @@ class Joiner:
 
     def mesh(self, *words: object) -> str:
         """What a command to its own node prints; it must say yes."""
-        done = self._run(list(map(str, words)), self._clean | self._own())
+        done = self.tried(*words)
         assert done.returncode == 0, (words, done)
         return done.stdout
+
+    def tried(self, *words: object) -> subprocess.CompletedProcess[str]:
+        """How a command to its own node ends."""
+        return self._run(list(map(str, words)), self._clean | self._own())
 
     def status(self) -> str:
         """What ``mesh status`` prints, which says no where something is wrong with the node."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.mesh.joiner import Joiner
-from tests.mesh.testnet import until
+from tests.mesh.testnet import EXAMPLES, until
 
 SERVER, GUESTS = "s", ("a", "b", "c")
 PREFIX = f"mesh{os.getpid()}"
@@ -128,3 +128,28 @@ def test_three_machines_join_go_and_come_back(lan: Lan, served: Path, tmp_path: 
     finally:
         for joiner in joiners:
             joiner.end()
+
+
+def test_a_leaf_goes_on_from_another_address(lan: Lan, served: Path, tmp_path: Path) -> None:
+    address = json.loads((served / "testnet" / "testnet.json").read_text())["nodes"][0]["p2p"][0]
+    agent = mesh(lan.within(SERVER), served, "deploy", "--agent", str(EXAMPLES / "echo" / "agent.yaml"), "--org", "alpha", "-q").strip()
+    laptop = Joiner("laptop", tmp_path / "node", address, lan.within("c"), options=["--leaf"])
+
+    def calls(text: str) -> bool:
+        done = laptop.tried("call", agent, "echo", "--data", json.dumps({"text": text}), "--json")
+        return done.returncode == 0 and json.loads(done.stdout)["status"] == "completed"
+
+    def alive() -> list[str]:
+        members = json.loads(mesh(lan.within(SERVER), served, "members", "--json"))["members"]
+        return [member["name"] for member in members if member["state"] == "alive" and member["name"] == "laptop-1"]
+
+    try:
+        laptop.begin()
+        until(lambda: calls("from here"), "it never called")
+        for old, new in (("10.77.0.4", "10.77.0.44"), ("10.77.0.44", "10.77.0.4")):
+            _ip("-n", f"{PREFIX}c", "address", "del", f"{old}/24", "dev", "lan")
+            _ip("-n", f"{PREFIX}c", "address", "add", f"{new}/24", "dev", "lan")
+            until(lambda: calls("from elsewhere"), "it never called again")
+            until(alive, "the others do not see it")
+    finally:
+        laptop.end()
