@@ -16,8 +16,9 @@ from meshos.crypto.signing import Ed25519Verifier
 from meshos.genesis import Genesis
 from meshos.node import folder as files
 from meshos.node.config import load
-from meshos.node.runtime.square import announcing, routing, serving
+from meshos.node.runtime.square import announcing, rendezvous, routing, serving
 from meshos.protocols.square import announcements, describe, headers, join, proof, resolve, search, wire
+from meshos.protocols.square.protobuf import field
 from tests.interop import programs
 from tests.mesh.testnet import ROOT, Net, until
 
@@ -26,6 +27,8 @@ SPOKEN = [module.NAME for module in (describe, headers, proof, resolve, search, 
 OTHERS = ["/ipfs/kad/1.0.0", "/ipfs/id/push/1.0.0", "/libp2p/circuit/relay/0.2.0/hop", "/libp2p/autonat/1.0.0", "/floodsub/1.0.0"]
 """What libp2p programs often speak, and a square does not."""
 VERIFIER = Ed25519Verifier()
+DISCOVER = 3
+"""Of libp2p's rendezvous: the type of the message."""
 
 
 def members_protocols() -> list[str]:
@@ -67,6 +70,7 @@ def visit(language: str, request: pytest.FixtureRequest, net: Net) -> dict[str, 
         "find": delta.node_id,
         "topics": [announcements.heads_topic(genesis.hash), announcements.directory_topic(genesis.hash)],
         "ask": [(name, data.hex()) for name, data in requests],
+        "meet": (field(1, DISCOVER) + field(5, field(1, rendezvous.namespace_of(genesis.hash).encode()))).hex(),
         "refused": [*members_protocols(), *OTHERS],
     }
     said, code = programs.run(programs.program(language), told)
@@ -89,7 +93,7 @@ def head_of(net: Net, visit: dict[str, Any]) -> light_client.Signed:
 
 def test_it_is_identified_and_pinged(net: Net, visit: dict[str, Any]) -> None:
     alpha, said = net.node("alpha"), visit["identify"]
-    also = [routing.protocol_of(genesis_of(net).hash), *announcing.PROTOCOLS, serving.IDENTIFY, serving.PING]
+    also = [routing.protocol_of(genesis_of(net).hash), rendezvous.PROTOCOL, *announcing.PROTOCOLS, serving.IDENTIFY, serving.PING]
     assert visit["peer"] == alpha.node_id and visit["ping_ms"] >= 0
     assert said["protocol_version"] == "meshos/1" and said["agent_version"].startswith("meshos/")
     assert sorted(said["protocols"]) == sorted([*SPOKEN, *also])
@@ -132,6 +136,11 @@ def test_it_is_told_how_one_comes_in(net: Net, visit: dict[str, Any]) -> None:
 def test_another_node_is_found_by_kademlia(net: Net, visit: dict[str, Any]) -> None:
     delta = net.node("delta")
     assert {f"{address}/p2p/{delta.node_id}" for address in (one.partition("/p2p/")[0] for one in visit["found"])} == set(delta.p2p)
+
+
+def test_all_nodes_are_met_at_the_rendezvous_by_what_each_has_signed(net: Net, visit: dict[str, Any]) -> None:
+    met = {node: {f"{address}/p2p/{node}" for address in addresses} for node, addresses in visit["met"].items()}
+    assert met == {node.node_id: set(node.p2p) for node in net.nodes()}
 
 
 def test_news_is_heard(net: Net, visit: dict[str, Any]) -> None:

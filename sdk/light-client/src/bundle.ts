@@ -5,10 +5,11 @@ import { type Value, decode } from "./cbor.ts";
 import { type Genesis } from "./genesis.ts";
 import { type Certificate, type Header, type Step, type Trusted, certificateOf, checkCounts, follow, headerOf, stepOf } from "./headers.ts";
 import { Refused } from "./refused.ts";
-import { bytes, hash, list, tuple } from "./shapes.ts";
+import { bytes, hash, isOtherVersion, list, tuple } from "./shapes.ts";
 import { type Proof, checkProof, proofOf } from "./state.ts";
 import { type Validators } from "./validators.ts";
 
+const VERSION = 1;
 const MAX_BYTES = 16 * 1024 * 1024;
 const MAX_STEPS = 1024;
 const MAX_KEY = 128;
@@ -37,9 +38,9 @@ export interface Proven {
 
 export function readBundle(data: Bytes): Bundle {
   const value = decode(data, MAX_BYTES);
-  if (Array.isArray(value) && value.length > 0 && value[0] !== 1) throw new Refused("unknown-version", "a bundle of another version");
+  if (Array.isArray(value) && isOtherVersion(value[0], VERSION)) throw new Refused("unknown-version", "a bundle of another version");
   const fields = tuple(value, 8);
-  if (fields === undefined) throw malformed();
+  if (fields === undefined || fields[0] !== VERSION) throw malformed();
   const genesisHash = hash(fields[1]);
   const rows = list(fields[2], MAX_STEPS);
   const key = bytes(fields[5], 1, MAX_KEY);

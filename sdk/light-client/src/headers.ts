@@ -4,7 +4,7 @@ import { type Bytes, equal, sha256, utf8 } from "./bytes.ts";
 import { type Value, encode } from "./cbor.ts";
 import { domainBytes, holds } from "./keys.ts";
 import { Refused } from "./refused.ts";
-import { bytes, hash, list, number, tuple } from "./shapes.ts";
+import { bytes, hash, isOtherVersion, list, number, tuple } from "./shapes.ts";
 import { type Seat, type Validators, hashOf as hashOfValidators, quorum, validatorsOf } from "./validators.ts";
 
 const VERSION = 1;
@@ -47,11 +47,12 @@ export function hashOf(header: Header): Bytes {
 
 export function headerOf(value: Value): Header {
   const fields = Array.isArray(value) ? value : [];
-  if (fields.length > 0 && fields[0] !== VERSION) throw new Refused("unknown-version", "a header of another version");
-  const [, ...rest] = tuple(value, 8) ?? [];
+  if (isOtherVersion(fields[0], VERSION)) throw new Refused("unknown-version", "a header of another version");
+  const [version, ...rest] = tuple(value, 8) ?? [];
   const [height, epoch, timeMs] = [number(rest[0], 1), number(rest[1]), number(rest[2])];
   const [parent, stateRoot, requestsRoot, nextValidators] = [rest[3], rest[4], rest[5], rest[6]].map(hash);
-  if (height === undefined || epoch === undefined || timeMs === undefined || !parent || !stateRoot || !requestsRoot || !nextValidators) {
+  const known = version === VERSION && height !== undefined && epoch !== undefined && timeMs !== undefined;
+  if (!known || !parent || !stateRoot || !requestsRoot || !nextValidators) {
     throw new Refused("header-malformed", "this is no header");
   }
   return { height, epoch, timeMs, parent, stateRoot, requestsRoot, nextValidators };

@@ -22,6 +22,11 @@ export function text(value: Value | undefined, most: number): string | undefined
   return typeof value === "string" && [...value].length <= most ? value : undefined;
 }
 
+/** Whether this is the number of a version that is not `known`; what is no whole number is no version at all. */
+export function isOtherVersion(value: Value | undefined, known: number): boolean {
+  return typeof value === "bigint" || (typeof value === "number" && value !== known);
+}
+
 /** A list of exactly `length` items. */
 export function tuple(value: Value | undefined, length: number): Value[] | undefined {
   return Array.isArray(value) && value.length === length ? value : undefined;

@@ -24,9 +24,11 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/core/record"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multistream"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 const (
@@ -40,6 +42,7 @@ type asked struct {
 	Find     string      `json:"find"`
 	Topics   []string    `json:"topics"`
 	Ask      [][2]string `json:"ask"`
+	Meet     string      `json:"meet"`
 	Refused  []string    `json:"refused"`
 }
 
@@ -62,6 +65,7 @@ type told struct {
 	PingMs    float64              `json:"ping_ms"`
 	Answers   []string             `json:"answers"`
 	Found     []string             `json:"found"`
+	Met       map[string][]string  `json:"met"`
 	Heard     map[string][]message `json:"heard"`
 	Refused   map[string]string    `json:"refused"`
 }
@@ -126,6 +130,9 @@ func visit(ctx context.Context, wanted asked) (*told, error) {
 			return nil, fmt.Errorf("%s: %w", question[0], err)
 		}
 		out.Answers = append(out.Answers, answer)
+	}
+	if out.Met, err = meet(ctx, h, info.ID, wanted.Meet); err != nil {
+		return nil, fmt.Errorf("rendezvous: %w", err)
 	}
 	time.Sleep(time.Second) // who asked much waits until tokens have come back
 	for _, name := range wanted.Refused {
@@ -267,6 +274,54 @@ func find(ctx context.Context, routing *dht.IpfsDHT, wanted string) ([]string, e
 		return nil, err
 	}
 	return addresses(found.Addrs), nil
+}
+
+// meet asks a rendezvous point with this request, and opens the records that come.
+func meet(ctx context.Context, h host.Host, to peer.ID, request string) (map[string][]string, error) {
+	answer, err := ask(ctx, h, to, "/rendezvous/1.0.0", request)
+	if err != nil {
+		return nil, err
+	}
+	message, err := hex.DecodeString(answer)
+	if err != nil {
+		return nil, err
+	}
+	met := map[string][]string{}
+	for _, discovered := range parts(message, 6) {
+		for _, registration := range parts(discovered, 1) {
+			for _, sealed := range parts(registration, 2) {
+				_, opened, err := record.ConsumeEnvelope(sealed, peer.PeerRecordEnvelopeDomain)
+				if err != nil {
+					return nil, err
+				}
+				said := opened.(*peer.PeerRecord)
+				met[said.PeerID.String()] = addresses(said.Addrs)
+			}
+		}
+	}
+	return met, nil
+}
+
+// parts are the fields of a protobuf message that have this number and hold bytes.
+func parts(message []byte, wanted protowire.Number) [][]byte {
+	var found [][]byte
+	for len(message) > 0 {
+		number, kind, n := protowire.ConsumeTag(message)
+		if n < 0 {
+			return found
+		}
+		message = message[n:]
+		if number == wanted && kind == protowire.BytesType {
+			if part, n := protowire.ConsumeBytes(message); n >= 0 {
+				found = append(found, part)
+			}
+		}
+		if n = protowire.ConsumeFieldValue(number, kind, message); n < 0 {
+			return found
+		}
+		message = message[n:]
+	}
+	return found
 }
 
 func addresses(all []multiaddr.Multiaddr) []string {

@@ -1,7 +1,7 @@
 // A stranger at a node's square, on js-libp2p: reads what to do as JSON from stdin, does it, and prints what came of it as JSON.
 //
-//   in    {address, kademlia, find, topics, ask: [[protocol, request in hex], …], refused: [protocol, …]}
-//   out   {peer, identify, ping_ms, answers: [hex, …], found: [multiaddr, …], heard: {topic: [{from, data}, …]}, refused: {protocol: why}}
+//   in    {address, kademlia, find, topics, ask: [[protocol, request in hex], …], meet: request in hex, refused: [protocol, …]}
+//   out   {peer, identify, ping_ms, answers: [hex, …], found: [multiaddr, …], met: {peer: [multiaddr, …]}, heard: {topic: [{from, data}, …]}, refused: {protocol: why}}
 //
 // Nothing of the mesh's own code is in here: what the answers hold is looked at by who started it.
 
@@ -16,6 +16,7 @@ import { gossipsub } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { peerIdFromString } from '@libp2p/peer-id'
+import { PeerRecord, RecordEnvelope } from '@libp2p/peer-record'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { lpStream } from '@libp2p/utils'
@@ -72,13 +73,46 @@ out.identify = {
 }
 out.ping_ms = await node.services.ping.ping(peer, { signal: patience() })
 
-out.answers = []
-for (const [protocol, request] of asked.ask) {
+async function ask (protocol, request) {
   const stream = await connection.newStream(protocol, { signal: patience() })
   const frames = lpStream(stream, { maxDataLength: 1 << 20 })
   await frames.write(Buffer.from(request, 'hex'), { signal: patience() })
-  out.answers.push(hex(await frames.read({ signal: patience() })))
+  const answer = await frames.read({ signal: patience() })
   await stream.close()
+  return Buffer.from(answer.subarray())
+}
+
+// The fields of a protobuf message that have this number and hold bytes.
+function * parts (message, wanted) {
+  let at = 0
+  const varint = () => {
+    for (let number = 0, scale = 1; ; scale *= 128) {
+      const byte = message[at++]
+      number += (byte & 127) * scale
+      if (byte < 128) return number
+    }
+  }
+  while (at < message.length) {
+    const key = varint()
+    const value = varint()
+    if ((key & 7) !== 2) continue
+    if (key >> 3 === wanted) yield message.subarray(at, at + value)
+    at += value
+  }
+}
+
+out.answers = []
+for (const [protocol, request] of asked.ask) out.answers.push(hex(await ask(protocol, request)))
+
+out.met = {}
+for (const discovered of parts(await ask('/rendezvous/1.0.0', asked.meet), 6)) {
+  for (const registration of parts(discovered, 1)) {
+    for (const sealed of parts(registration, 2)) {
+      const { payload } = await RecordEnvelope.openAndCertify(sealed, PeerRecord.DOMAIN)
+      const said = PeerRecord.createFromProtobuf(payload)
+      out.met[said.peerId.toString()] = said.multiaddrs.map(String)
+    }
+  }
 }
 
 await new Promise((resolve) => setTimeout(resolve, 1_000)) // who asked much waits until tokens have come back
