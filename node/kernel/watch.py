@@ -10,7 +10,7 @@ from meshos.effects import Completed, Err, Tell, Tick
 from meshos.errors import Refused
 from meshos.flow_machine import Abandon, CancelFlow, FlowEnded, Perform, StartFlow
 from meshos.ids import NodeId
-from meshos.protocols.membership.events import LeaveCompleted, MemberChanged, MemberForgotten, NoteReceived, Returned
+from meshos.protocols.membership.events import LeaveCompleted, MemberChanged, MemberForgotten, NoteReceived, Returned, SeedFailed
 
 MACHINE = "kernel"
 START, END = "lead-start", "lead-end"
@@ -80,6 +80,9 @@ class Watch:
             return self._ended(event)
         if isinstance(event, Decided):
             return [_block(event), *self._news(), *self._caught_up(), LedgerMoved()]
+        if isinstance(event, SeedFailed):
+            told = f"{event.node}, which this node was to join through, is not reached: {event.error.detail}"
+            return [Happened("seed-failed", told, (("peer", event.node), ("err", event.error.name)))]
         if isinstance(event, Returned):
             self._missed = 0
             away = f"others are heard again, after nobody was for {event.seconds:.0f} s: this node was cut off, or they were"

@@ -7,6 +7,7 @@ Beside these it hears ``Tick``, ``Signed``, ``Completed``, ``FlowEnded``, and ``
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from meshos.errors import MeshError
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.protocols.membership.statements import NodeFacts, Statement
 from meshos.values import frozen
@@ -183,6 +184,15 @@ class NoteReceived:
     node: NodeId
     topic: str
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SeedFailed:
+    """A node that this one was told to join through could not be synced with, for a reason that was not told of it before; nobody is known
+    yet."""
+
+    node: NodeId
+    error: MeshError
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class Membership:
 
     ``mine`` names this node, its organisation and its certificate. ``domain`` is what statements are signed for, the same at
     every node of a mesh: ``domain(genesis_hash)``. ``view`` is the machine's own store. ``subscribers`` are told ``MemberChanged``,
-    ``MemberForgotten``, ``NoteReceived``, ``Returned`` and ``LeaveCompleted``.
+    ``MemberForgotten``, ``NoteReceived``, ``SeedFailed``, ``Returned`` and ``LeaveCompleted``.
     """
 
     def __init__(

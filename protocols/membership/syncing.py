@@ -14,6 +14,7 @@ from meshos.effects import Ok, Persist, Put, Tell
 from meshos.errors import Refused
 from meshos.flow_machine import FlowEnded, StartFlow
 from meshos.ids import NodeId
+from meshos.protocols.membership.events import SeedFailed
 from meshos.protocols.membership.judgement import Judgement
 from meshos.protocols.membership.limits import STORED_PEERS, STORED_PEERS_S, SYNCS
 from meshos.protocols.membership.member import Member
@@ -59,6 +60,7 @@ class Syncing:
         for seed in (each for each in (*seeds, *stored_peers(view)) if each.node != me):
             known.setdefault(seed.node, seed)  # what the operator has written goes before: the whole mesh may have moved
         self.seeds = known
+        self._failed: dict[NodeId, str] = {}  # why, the last time that it was told
         self._running: dict[tuple[str, int], NodeId] = {}
         self._turned: object = None  # the sync whose turn came last; others are besides, and say nothing of the pace
         self._gap = state.timing.sync_gap_s
@@ -101,6 +103,9 @@ class Syncing:
         if isinstance(event.outcome, Ok):
             self.joined = True
             self._store_peers()
+        elif not self.joined and self._failed.get(peer) != event.outcome.error.name and peer in self.seeds:
+            self._failed[peer] = event.outcome.error.name
+            state.tell(SeedFailed(peer, event.outcome.error))
         if news:
             self._gap = timing.sync_gap_s
         elif not in_turn:

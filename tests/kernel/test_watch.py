@@ -2,10 +2,11 @@
 
 from meshos.consensus.raft.events import Followed, Led
 from meshos.effects import Tell
+from meshos.errors import Unreachable
 from meshos.flow_machine import CancelFlow, StartFlow
 from meshos.ids import NodeId
 from meshos.node.kernel.watch import END, START, Begin, Happened, Watch
-from meshos.protocols.membership.events import Returned
+from meshos.protocols.membership.events import Returned, SeedFailed
 from tests.kernel.test_news import decided as block
 
 
@@ -43,6 +44,8 @@ def test_who_comes_back_says_how_long_it_was_away_and_how_many_blocks_it_has_mis
         return [effect for effect in watch.step(0.0, event) if isinstance(effect, Happened)]
 
     assert [one.kind for one in told(block(7))] == ["block"], "it was never away"
+    (failed,) = told(SeedFailed(NodeId("far"), Unreachable("not-connected", "nobody listens at 192.0.2.1:1")))
+    assert failed.kind == "seed-failed" and "nobody listens" in failed.text and ("err", "not-connected") in failed.fields
     (back,) = told(Returned(7_200.4))
     assert back.kind == "returned" and back.fields == (("awayMs", 7_200_400),)
     assert [one.kind for one in told(block(8))] == ["block"]

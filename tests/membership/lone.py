@@ -1,6 +1,7 @@
 """One machine alone, driven by hand: what it hears is written by the test, and so is the world around it."""
 
 import random
+from collections.abc import Sequence
 
 from meshos.crypto.simulated import SimulatedSigner, SimulatedWorld
 from meshos.effects import Persist, Put, Sign, Signed, Tell, Tick
@@ -12,6 +13,7 @@ from meshos.protocols.membership import events as ev
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership
 from meshos.protocols.membership.statements import Kind, Statement
+from meshos.protocols.membership.syncing import Seed
 from meshos.storage.memory import MemoryStore
 from tests.membership.mesh import DOMAIN, facts, org
 
@@ -21,7 +23,9 @@ ME = NodeId("me")
 class Lone:
     """``signs=False`` keeps signatures back until ``sign()``. ``out`` is what the last call caused, ``lines`` the transcript."""
 
-    def __init__(self, timing: Timing = LAN, *, store: MemoryStore | None = None, signs: bool = True, seed: int = 1) -> None:
+    def __init__(
+        self, timing: Timing = LAN, *, store: MemoryStore | None = None, signs: bool = True, seed: int = 1, seeds: Sequence[Seed] = ()
+    ) -> None:
         self.store = store or MemoryStore(random.Random(seed))
         self.secret = SimulatedWorld(seed)
         self.signs = signs
@@ -33,7 +37,9 @@ class Lone:
         self.timing = timing
         self.org: dict[NodeId, OrgDid] = {ME: org(0)}
         mine = Certified(ME, org(0), b"my certificate")
-        self.machine = Membership(mine, facts(ME, org(0)), domain=DOMAIN, timing=timing, seeds=[], rng=random.Random(seed), view=self.store)
+        self.machine = Membership(
+            mine, facts(ME, org(0)), domain=DOMAIN, timing=timing, seeds=seeds, rng=random.Random(seed), view=self.store
+        )
 
     def step(self, event: object) -> list[object]:
         """One step, and the steps that its signatures cause; gives all effects."""

@@ -2,20 +2,25 @@
 
 import random
 from dataclasses import replace
+from typing import TypeVar
 
 import pytest
 
-from meshos.effects import Tell
-from meshos.errors import Refused
+from meshos.effects import Err, Tell
+from meshos.errors import MeshError, Refused, Unreachable
+from meshos.flow_machine import FlowEnded, StartFlow
 from meshos.ids import NodeId, Peer
 from meshos.presets import FAST, LAN, PRESETS
 from meshos.protocols.membership import events as ev
 from meshos.protocols.membership.commands import Certified
 from meshos.protocols.membership.machine import Membership
 from meshos.protocols.membership.statements import Kind
+from meshos.protocols.membership.syncing import Seed
 from meshos.storage.memory import MemoryStore
 from tests.membership.lone import ME, Lone, met, silence, told
 from tests.membership.mesh import DOMAIN, facts, org
+
+T = TypeVar("T")
 
 
 def test_a_stranger_is_not_answered() -> None:
@@ -62,6 +67,26 @@ def test_facts_that_nobody_would_take_are_refused_at_the_start() -> None:
                 rng=random.Random(1),
                 view=MemoryStore(random.Random(1)),
             )
+
+
+def _sent(effects: list[object], kind: type[T]) -> list[T]:
+    return [effect.event for effect in effects if isinstance(effect, Tell) and isinstance(effect.event, kind)]
+
+
+def test_a_node_that_finds_nobody_says_why_once_for_each_seed_and_reason() -> None:
+    lone = Lone(seeds=[Seed(NodeId("gone"), "192.0.2.1:1")])
+    caused = lone.step(ev.Started())
+
+    def told(error: MeshError) -> list[str]:
+        """What is said when the next sync ends so."""
+        nonlocal caused
+        begun = _sent([*caused, *lone.until(lone.now + 30)], StartFlow)
+        caused = lone.step(FlowEnded(begun[0].flow, Err(error)))
+        return [failed.error.name for failed in _sent(caused, ev.SeedFailed)]
+
+    assert told(Unreachable("not-connected", "no")) == ["not-connected"]
+    assert told(Unreachable("not-connected", "still not")) == []
+    assert told(Refused("stranger", "who are you")) == ["stranger"]
 
 
 def test_a_peer_is_who_its_link_proved() -> None:

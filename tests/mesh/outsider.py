@@ -82,7 +82,6 @@ class Outsider:
         said = Message.FromString(await self.exchange(kademlia, Message(type=Message.FIND_NODE, key=key).SerializeToString()))
         return [str(Multiaddr(address)) for peer in said.closerPeers if peer.id == key for address in peer.addrs]
 
-
     async def met(self, namespace: str) -> dict[str, list[str]]:
         """Whom one meets at this rendezvous, as each has signed it."""
         asked = field(1, Rendezvous.DISCOVER) + field(5, field(1, namespace.encode()))
