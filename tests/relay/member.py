@@ -94,12 +94,12 @@ class Member(Node):
 
 
 PATIENCE_S = 120.0
-punching.MEET_AGAIN_S = 2.0
-punching.MEETINGS_PER_LINK = 10
+MEET_AGAIN_S, MEETINGS_PER_LINK = 2.0, 10
 """A meeting may come to nothing where seven processes share a core: so there are more of them than between nodes."""
 
 
 async def main(given: dict[str, Any]) -> None:
+    punching.MEET_AGAIN_S, punching.MEETINGS_PER_LINK = MEET_AGAIN_S, MEETINGS_PER_LINK  # of this process, which is a member's
     member = Member(given)
     async with trio.open_nursery() as nursery:
         await member.start(nursery)

@@ -158,8 +158,8 @@ async def test_one_that_delays_is_slow_and_no_more(nursery: trio.Nursery, monkey
 async def test_one_that_holds_everything_back_is_silence_and_tried_last_after_that(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channel, "KEEPALIVE_S", 0.1)
-    monkeypatch.setattr(channel, "SILENT_S", 0.3)
+    monkeypatch.setattr(channel, "KEEPALIVE_S", 0.5)
+    monkeypatch.setattr(channel, "SILENT_S", 2.0)
     monkeypatch.setattr(Holds, "begun", False)
     mesh, a, b, _ = await three(nursery, splicing=Holds)
     await a.ask(b)
