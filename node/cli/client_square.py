@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from meshos.errors import BadInput, Failed, MeshError, first_of
-from meshos.node.cli.client_text import org_name, plural, short
+from meshos.errors import BadInput, Failed, MeshError, Refused, first_of
+from meshos.node.cli.client_text import GENESIS_DIGITS, names_genesis, org_name, plural, short
 from meshos.node.cli.output import block, document, note, ok, say, table, warn
 from meshos.node.cli.proven_age import age, warn_if_old
 
@@ -46,13 +46,13 @@ def find(host: str, seconds: float, *, as_json: bool) -> None:
 
 def describe(address: str, mesh: str | None, *, as_json: bool) -> None:
     """See ``square.describe``."""
-    trusted = _hash(mesh)
+    trusted = _digits(mesh)
 
     async def work(square: "Asking") -> "tuple[Description, Follower | None]":
         from meshos.node.runtime.square.following import Follower, describe_mesh
 
         said = await describe_mesh(square)
-        return said, None if trusted is None else await Follower.begin(square, trusted)
+        return said, None if trusted is None else await Follower.begin(square, _meant(said, trusted))
 
     said, client = _asked(address, work)
     if as_json:
@@ -147,12 +147,12 @@ def verify(address: str, key: str, mesh: str | None, *, as_json: bool) -> None:
 
 
 def _proving(address: str, mesh: str | None, ask: "Callable[[Follower], Awaitable[T]]") -> "tuple[Follower, T]":
-    trusted = _hash(mesh)
+    trusted = _digits(mesh)
 
     async def work(square: "Asking") -> "tuple[Follower, T]":
         from meshos.node.runtime.square.following import Follower, describe_mesh
 
-        client = await Follower.begin(square, trusted or (await describe_mesh(square)).genesis)
+        client = await Follower.begin(square, _meant(await describe_mesh(square), trusted or ""))
         return client, await ask(client)
 
     found = _asked(address, work)
@@ -189,13 +189,20 @@ def _asked(address: str, work: "Callable[[Asking], Awaitable[T]]") -> T:
         raise first_of(known) from group
 
 
-def _hash(text: str | None) -> bytes | None:
-    if text is None:
-        return None
-    try:
-        found = bytes.fromhex(text)
-    except ValueError:
-        found = b""
-    if len(found) != 32:
-        raise BadInput("usage", f"{text[:80]!r} is no hash of a genesis", hint="it has 64 hex digits; mesh genesis check FILE shows it")
-    return found
+def _digits(text: str | None) -> str | None:
+    """Those of a genesis hash that were given: all, or so many that no other genesis can be made that begins with them."""
+    digits = None if text is None else text.lower()
+    if digits is not None and not names_genesis(digits):
+        told = f"{digits[:80]!r} is no hash of a genesis"
+        raise BadInput(
+            "usage", told, hint=f"it has 64 hex digits, of which the first {GENESIS_DIGITS} do; mesh genesis check FILE shows it"
+        )
+    return digits
+
+
+def _meant(said: "Description", digits: str) -> bytes:
+    """The hash of the genesis, which the node tells, of a mesh whose hash begins with these digits."""
+    if not said.genesis.hex().startswith(digits):
+        told = f"this is a node of the mesh {said.genesis.hex()}, not of {digits}"
+        raise Refused("wrong-genesis", told, hint="ask a node of the mesh that you mean")
+    return said.genesis

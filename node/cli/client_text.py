@@ -1,5 +1,6 @@
 """How the answers of a node read to a person: durations, amounts, short ids, and careful access to what came over the wire."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import cast
@@ -8,6 +9,14 @@ SHOWN_DIGITS = 8
 """Hex digits of the id of a decision or motion in a table."""
 SHORT_ID = 10
 """Characters of an id in a table: ``a-`` and 8 hex digits are unique among ten thousand agents as good as always."""
+GENESIS_DIGITS = 32
+"""Of a genesis hash, that say which it is: to make another genesis that begins with them takes 2^64 times what it takes with 16."""
+_GENESIS = re.compile(rf"[0-9a-f]{{{GENESIS_DIGITS},64}}")
+
+
+def names_genesis(text: str) -> bool:
+    """Whether these are the digits of a genesis hash, or enough of the first ones."""
+    return _GENESIS.fullmatch(text) is not None
 
 
 def short(identity: object) -> str:

@@ -8,7 +8,6 @@
 Each step is looked at before it is done, so that the command can be given again after whatever interrupted it.
 """
 
-import re
 import socket
 import sys
 import threading
@@ -22,6 +21,7 @@ import typer
 
 from meshos.errors import BadInput, Failed, MeshError, Refused
 from meshos.ids import ORG_KINDS
+from meshos.node.cli.client_text import GENESIS_DIGITS, names_genesis
 from meshos.node.cli.init import API_PORT, DEFAULT_DIR, GOSSIP_PORT, LINK_PORT, DirOption, LeafFlag, configured, did_of
 from meshos.node.cli.output import JsonFlag, document, note, ok, progress, say, warn
 from meshos.node.cli.own_address import is_own, towards
@@ -41,10 +41,7 @@ REGISTER_S = 120.0
 ANYWHERE = "0.0.0.0"
 STEPS = 90
 """Sets of ports that are tried, each one above the last: those of the four kinds stay apart."""
-DIGITS = 32
-"""Of a genesis hash, that say which it is: to make another genesis that begins with them takes 2^64 times what it takes with 16."""
 BY_PEOPLE = ("admission-by-vote", "not-invited")
-_HASH = re.compile(rf"[0-9a-f]{{{DIGITS},64}}")
 
 
 def register(app: typer.Typer) -> None:
@@ -61,7 +58,7 @@ def join(
     kind: Annotated[str, typer.Option(help=f"What it is: {', '.join(ORG_KINDS)}.")] = ORG_KINDS[0],
     directory: DirOption = DEFAULT_DIR,
     genesis_hash: Annotated[
-        str | None, typer.Option(metavar="HEX", help=f"Of the mesh that is meant, or how it begins ({DIGITS} digits at least).")
+        str | None, typer.Option(metavar="HEX", help=f"Of the mesh that is meant, or how it begins ({GENESIS_DIGITS} digits at least).")
     ] = None,
     invitation: Annotated[str | None, typer.Option(help="Of a member, where one is needed: what `mesh org invite --guest` prints.")] = None,
     name: Annotated[str | None, typer.Option(help="The node's name; NAME-1 if not given.")] = None,
@@ -117,15 +114,15 @@ def _expected(given: str | None, directory: Path) -> str:
     from meshos.node import folder
 
     expected = (given or "").lower()
-    if expected and not _HASH.fullmatch(expected):
-        told = f"a genesis hash is 64 hex digits, of which the first {DIGITS} do"
+    if expected and not names_genesis(expected):
+        told = f"a genesis hash is 64 hex digits, of which the first {GENESIS_DIGITS} do"
         raise BadInput("usage", told, hint="`mesh square describe ADDR` shows it, and `mesh genesis check`")
     genesis = directory / "genesis.json"
     if not genesis.exists():
         return expected
     own = folder.read_genesis(genesis).hash.hex()
     if not own.startswith(expected):
-        raise Refused("wrong-genesis", f"the node in {directory} belongs to the mesh {own[:DIGITS]}", hint="give another --dir")
+        raise Refused("wrong-genesis", f"the node in {directory} belongs to the mesh {own[:GENESIS_DIGITS]}", hint="give another --dir")
     return own
 
 
@@ -156,7 +153,7 @@ def _tell_mesh(learned: "Learned", expected: str) -> None:
     genesis, head = learned.genesis, learned.head
     for place, error in learned.passed:
         warn(f"{place} is passed over: {error}")
-    digits = genesis.hash.hex()[:DIGITS]
+    digits = genesis.hash.hex()[:GENESIS_DIGITS]
     if head is None:
         ok(f"{genesis.mesh}: genesis {digits}, no block yet")
     else:

@@ -13,7 +13,11 @@ app = typer.Typer(
 Address = Annotated[str, typer.Argument(metavar="ADDR", help="The square of a node: a multiaddr over TCP or QUIC, or HOST:PORT.")]
 Mesh = Annotated[
     str | None,
-    typer.Option("--mesh", metavar="HASH", help="The hash of its genesis, from somebody you trust: all that has to be trusted."),
+    typer.Option(
+        "--mesh",
+        metavar="HASH",
+        help="The hash of its genesis, or its first 32 digits, from somebody you trust: all that has to be trusted.",
+    ),
 ]
 
 

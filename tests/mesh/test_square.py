@@ -69,6 +69,8 @@ def test_mesh_square_proves_what_a_node_says(net: Net, decided: int) -> None:
 
 
 def test_mesh_square_refuses_a_mesh_that_is_another(net: Net) -> None:
+    assert json.loads(net.must("square", "describe", net.node("beta").p2p[0], "--mesh", genesis_hash(net)[:32].upper(), "--json"))["proven"]
+    assert net.mesh("square", "describe", net.node("beta").p2p[0], "--mesh", genesis_hash(net)[:30]).code == 2
     done = net.mesh("square", "describe", net.node("beta").p2p[0], "--mesh", "00" * 32)
     assert done.code == 4 and "[wrong-genesis]" in done.err
 
