@@ -56,7 +56,8 @@ def open_square(
     if config.square is None:
         return None
     place = Place(config.square.host, config.square.port, config.advertise or config.square.host, opened.me.node)
-    routes = MeshRoutes(assembly.membership.members, opened.me.node, meeting_points(genesis.bootstrap, place.advertised))
+    meeting = meeting_points(genesis.bootstrap, place.advertised)
+    routes = MeshRoutes(assembly.membership.members, opened.me.node, meeting, peer_record.Records(wall_ms()))
     known = Known(opened.me, version, genesis, to_json(genesis), store, assembly.window, lambda: square.addresses, routes)
 
     async def search_here(request: DiscoverRequest) -> Sequence[Found]:
@@ -66,8 +67,7 @@ def open_square(
     def tell(addresses: tuple[str, ...]) -> None:
         host.deliver("membership", Announce(TOPIC, note_of(addresses)))
         record = peer_record.seal(opened.node.sign_bytes, opened.me.node, addresses, wall_ms())
-        if record:
-            host.deliver("membership", Announce(peer_record.TOPIC, record))
+        host.deliver("membership", Announce(peer_record.TOPIC, record))
 
     spoken = [
         describe.protocol(known, lambda: tuple(answering.protocols)),
@@ -122,9 +122,12 @@ class MeshRoutes:
     names count too, unless they are known to be gone. ``records()`` are what the nodes have signed of the same.
     """
 
-    def __init__(self, members: Callable[[], Iterable[MemberView]], me: NodeId, bootstrap: Sequence[str]) -> None:
+    def __init__(
+        self, members: Callable[[], Iterable[MemberView]], me: NodeId, bootstrap: Sequence[str], records: peer_record.Records | None = None
+    ) -> None:
         self._members, self._me, self._bootstrap = members, me, bootstrap
-        self._routes, self._records, self._until = Routes(), peer_record.Records(), -1.0
+        self._records = records or peer_record.Records()
+        self._routes, self._until = Routes(), -1.0
 
     def __call__(self) -> Routes:
         self._look()

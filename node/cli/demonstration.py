@@ -56,13 +56,17 @@ def tell(*, keep: bool, base_port: int, as_json: bool) -> None:
     With ``as_json`` the story goes to stderr, and stdout gets its steps as one document at the end.
     """
 
+    told_alone = False
+
     def leave(number: int, frame: object) -> None:
+        nonlocal told_alone
+        told_alone = True
         raise KeyboardInterrupt
 
     began = time.monotonic()
     signal.signal(signal.SIGTERM, leave)  # it cleans up as after Ctrl-C
     with _workplace(keep) as place:
-        story = _Story(place, sys.stderr if as_json else sys.stdout)
+        story = _Story(place, sys.stderr if as_json else sys.stdout, lambda: told_alone)
         story.say(f"{ORGS} organisations, {ORGS} nodes, only this machine, under a minute; Ctrl-C cleans up")
         try:
             _tell(story, _ports(place, base_port))
@@ -177,10 +181,12 @@ def _holds_dead(node: record.Node) -> bool:
 
 
 class _Story:
-    """Runs commands and shows them with what they print on ``out``; ``steps`` is the same for programs."""
+    """Runs commands and shows them with what they print on ``out``; ``steps`` is the same for programs. ``told_alone`` says whether this
+    process was told to end and its children were not, as by SIGTERM; a terminal's Ctrl-C comes to them too."""
 
-    def __init__(self, place: Path, out: TextIO) -> None:
+    def __init__(self, place: Path, out: TextIO, told_alone: Callable[[], bool] = lambda: False) -> None:
         self.place = place
+        self._told_alone = told_alone
         self.steps: list[dict[str, object]] = []
         self._out = out
         self._number = 0
@@ -207,10 +213,16 @@ class _Story:
             self._command(words), cwd=self.place, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as child:
             assert child.stdout is not None
-            for line in child.stdout:
-                told = clean(line.rstrip())
-                verdict = told.removeprefix("ok ") if told.startswith("ok ") else verdict
-                self.say(f"    {told}")
+            try:
+                for line in child.stdout:
+                    told = clean(line.rstrip())
+                    verdict = told.removeprefix("ok ") if told.startswith("ok ") else verdict
+                    self.say(f"    {told}")
+            except KeyboardInterrupt:
+                if self._told_alone():
+                    child.send_signal(signal.SIGINT)
+                child.wait()  # so that it has ended what it began
+                raise
         if child.returncode:
             told = f"`mesh {words[0]}` ended with {child.returncode}"
             raise Failed("demo-failed", told, hint="its sentence stands above; `mesh doctor` checks this machine")

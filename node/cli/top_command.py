@@ -11,7 +11,7 @@ from meshos.node.cli.top_frame import frame
 
 def top(target: Target, *, once: bool, width: int | None, as_json: bool) -> None:
     """See ``client.top``."""
-    if once or as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if once or as_json or not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         _print(target, width, as_json)
         return
     from meshos.node.cli.top_screen import Top

@@ -81,7 +81,7 @@ class Watch:
         if isinstance(event, Decided):
             return [_block(event), *self._news(), *self._caught_up(), LedgerMoved()]
         if isinstance(event, SeedFailed):
-            told = f"{event.node}, which this node was to join through, is not reached: {event.error.detail}"
+            told = f"{event.node}, which this node was to join through, cannot be joined through: {event.error.detail}"
             return [Happened("seed-failed", told, (("peer", event.node), ("err", event.error.name)))]
         if isinstance(event, Returned):
             self._missed = 0

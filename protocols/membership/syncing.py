@@ -11,7 +11,7 @@ from math import ceil, log2
 
 from meshos import cbor
 from meshos.effects import Ok, Persist, Put, Tell
-from meshos.errors import Refused
+from meshos.errors import MeshError, Refused
 from meshos.flow_machine import FlowEnded, StartFlow
 from meshos.ids import NodeId
 from meshos.protocols.membership.events import SeedFailed
@@ -28,6 +28,8 @@ PEERS_KEY = b"peers"
 MACHINE = "membership"
 
 MAX_STORED_BYTES = 16 * 1024
+FAILURES_TOLD = 64
+"""Of seeds and reasons, while nobody is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Syncing:
         for seed in (each for each in (*seeds, *stored_peers(view)) if each.node != me):
             known.setdefault(seed.node, seed)  # what the operator has written goes before: the whole mesh may have moved
         self.seeds = known
-        self._failed: dict[NodeId, str] = {}  # why, the last time that it was told
+        self._failed: set[tuple[NodeId, str]] = set()  # what was told already
         self._running: dict[tuple[str, int], NodeId] = {}
         self._turned: object = None  # the sync whose turn came last; others are besides, and say nothing of the pace
         self._gap = state.timing.sync_gap_s
@@ -103,9 +105,8 @@ class Syncing:
         if isinstance(event.outcome, Ok):
             self.joined = True
             self._store_peers()
-        elif not self.joined and self._failed.get(peer) != event.outcome.error.name and peer in self.seeds:
-            self._failed[peer] = event.outcome.error.name
-            state.tell(SeedFailed(peer, event.outcome.error))
+        elif not self.joined and peer in self.seeds:
+            self._tell_failed(peer, event.outcome.error)
         if news:
             self._gap = timing.sync_gap_s
         elif not in_turn:
@@ -115,6 +116,12 @@ class Syncing:
         self._set(max(state.now, self._began + self._gap * (0.75 + 0.5 * state.rng.random())))
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _tell_failed(self, peer: NodeId, error: MeshError) -> None:
+        why = (peer, error.name)
+        if why not in self._failed and len(self._failed) < FAILURES_TOLD:
+            self._failed.add(why)
+            self._state.tell(SeedFailed(peer, error))
 
     def _rest_s(self) -> float:
         size = len(self._state.table.ring) + 1

@@ -5,11 +5,9 @@ believed (``node/runtime/square/rendezvous.py``). Source: libp2p specs, RFC 0002
 """
 
 import ipaddress
-from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from operator import attrgetter
 
 from meshos.crypto import base58
 from meshos.crypto.keys import public_key_of, verify_bytes
@@ -17,6 +15,7 @@ from meshos.errors import MeshError, Refused
 from meshos.genesis_content import is_place
 from meshos.ids import NodeId
 from meshos.protocols.square.protobuf import Value, field, fields, varint
+from meshos.protocols.square.routes import dialled
 
 TOPIC = "square-record"
 """Of the note that holds it."""
@@ -37,10 +36,9 @@ _CODES = {"ip4": 4, "tcp": 6, "ip6": 41, "dns": 53, "dns4": 54, "dns6": 55, "udp
 def seal(sign: Callable[[bytes], bytes], node: NodeId, addresses: Iterable[str], sequence: int) -> bytes:
     """The record of ``node``, whose key ``sign`` signs with, at as many of ``addresses`` (multiaddrs with or without the node's id) as fit.
 
-    A later one has a higher ``sequence``; empty where no address can be written.
+    A later one has a higher ``sequence``; empty where there is no address that somebody can dial.
     """
-    bare = [address.partition("/p2p/")[0] for address in addresses]
-    kept = [multiaddr(address) for address in bare if is_place(f"{address}/p2p/{node}")]
+    kept = [multiaddr(address) for address in dialled(addresses) if is_place(f"{address}/p2p/{node}")]
     while kept:
         payload = field(_PEER, base58.decode(node)) + field(_SEQUENCE, sequence)
         payload += b"".join(field(_ADDRESS, field(_MULTIADDR, address)) for address in kept)
@@ -80,7 +78,7 @@ def multiaddr(text: str) -> bytes:
 
 @dataclass(slots=True)
 class _Row:
-    peer: bytes
+    number: int
     node: NodeId
     record: bytes
     good: bool | None = None
@@ -97,35 +95,29 @@ class _Row:
 
 
 class Records:
-    """What nodes have signed, in the order of their peer ids. Each is verified when it is told for the first time, so that the first
-    question costs no more than what it gets."""
+    """What nodes have signed, numbered as it came to be known here: who remembers the last number gets what is new since then.
 
-    def __init__(self) -> None:
-        self._rows: dict[NodeId, _Row] = {}
-        self._order: list[_Row] = []
+    Numbers begin above ``start``: with the time of the node's start, so that they are higher than those of its lives before. Each record is
+    verified when it is told for the first time, so that the first question costs no more than what it gets.
+    """
+
+    def __init__(self, start: int = 0) -> None:
+        self._last = start
+        self._rows: dict[NodeId, _Row] = {}  # in the order of their numbers
 
     def renew(self, notes: Iterable[tuple[NodeId, bytes]]) -> None:
         """These are there now, and no others."""
-        before, self._rows = self._rows, {}
-        for node, note in notes:
-            row = before.get(node)
-            if row is not None and row.record == note:
-                self._rows[node] = row
-            elif (peer := _peer(node)) is not None:
-                self._rows[node] = _Row(peer, node, note)
-        self._order = sorted(self._rows.values(), key=attrgetter("peer"))
+        there = dict(notes)
+        self._rows = {node: row for node, row in self._rows.items() if there.get(node) == row.record}
+        for node, note in there.items():
+            if node not in self._rows and note:
+                self._last += 1
+                self._rows[node] = _Row(self._last, node, note)
 
-    def page(self, after: bytes, most: int) -> list[tuple[bytes, bytes]]:
-        """Peer ids behind ``after`` and their records, ``most`` of them. One that is not its node's is left out."""
-        rows = self._order[bisect_right(self._order, after, key=attrgetter("peer")) :]
-        return [(row.peer, row.record) for row in islice(filter(_Row.is_good, rows), most)]
-
-
-def _peer(node: NodeId) -> bytes | None:
-    try:
-        return base58.decode(node)
-    except ValueError:
-        return None
+    def page(self, after: int, most: int) -> list[tuple[int, bytes]]:
+        """Records with their numbers, above ``after``, ``most`` of them. One that is not its node's is left out."""
+        rows = (row for row in self._rows.values() if row.number > after and row.is_good())
+        return [(row.number, row.record) for row in islice(rows, most)]
 
 
 def _key(node: NodeId) -> Value:

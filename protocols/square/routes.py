@@ -115,9 +115,8 @@ def _meeting(bootstrap: Iterable[str]) -> dict[NodeId, list[str]]:
 
 def note_of(addresses: Sequence[str]) -> bytes:
     """What a node says of where its square is: its multiaddrs, without the peer id."""
-    bare = [_SUFFIX.sub("", address) for address in addresses if not _is_wildcard(address)]
     kept: list[str] = []
-    for address in bare[:ADDRESSES]:
+    for address in dialled(addresses)[:ADDRESSES]:
         if len(cbor.encode([*kept, address])) <= NOTE_BYTES:
             kept.append(address)
     return cbor.encode(kept)
@@ -132,5 +131,6 @@ def read_note(node: NodeId, note: bytes) -> tuple[str, ...]:
     raise Refused("square-bad-note", f"{node} says of its square what is no list of addresses")
 
 
-def _is_wildcard(address: str) -> bool:
-    return address.startswith(("/ip4/0.0.0.0/", "/ip6/::/"))
+def dialled(addresses: Iterable[str]) -> list[str]:
+    """Those that somebody can dial, and no wildcards, without the peer id."""
+    return [_SUFFIX.sub("", address) for address in addresses if not address.startswith(("/ip4/0.0.0.0/", "/ip6/::/"))]

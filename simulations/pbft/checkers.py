@@ -36,6 +36,7 @@ class LedgerChecker:
         interval, visited = group.config.checkpoint_interval, group.world.visited
         self._reference = Reference(GENESIS, group.genesis, interval, group.verifier, clients.submitted, visited)
         clients.placed = self._reference.places.get
+        self._heights: dict[tuple[NodeId, int], int] = {}  # of each life of each node: what is committed is never taken back in one
 
     @property
     def figures(self) -> dict[str, float]:
@@ -58,6 +59,10 @@ class LedgerChecker:
                     self._reference.decided(node.name, told)
                 elif type(told) is Noticed and isinstance(told.error, Broken):
                     raise Violation("safety", f"{node.name}: {told.error}")
+        life, height = (node.name, node.epoch), self._group.replicas[node.name].core.chain.height
+        if height < self._heights.get(life, 0):
+            raise Violation("safety", f"{node.name} goes back from height {self._heights[life]} to {height}")
+        self._heights[life] = height
 
     def finish(self, world: World) -> None:
         """See ``Checker``."""

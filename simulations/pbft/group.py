@@ -150,6 +150,7 @@ class Group:
         machine: Machine = replica
         if node.name in self.liars:
             machine = Liar(replica, SimulatedSigner(self.secret, node.name), node.rng, self.plot, self.ids)
+            machine.visited = self.world.visited
         return {MACHINE: machine, "rpc": Wire()}
 
     def _look(self, name: str, domain: Domain, payload: bytes) -> None:

@@ -54,6 +54,8 @@ HABITS = (
 TALES = ("", "", "old states", "epochs alone")
 """What it answers whoever asks which state there is: the truth, or what is genuine and leads nowhere."""
 
+TOLD_OLD, TOLD_EPOCHS = "a liar told of an old state", "a liar told of epochs that lead to no state"
+
 KEPT = 64
 _VOTED: tuple[Phase, ...] = ("prepare", "commit")
 
@@ -83,6 +85,9 @@ class Plot:
 class Liar:
     """The machine "pbft" of a lying node: ``inner`` is an honest replica that does not know."""
 
+    visited: Callable[[str], None] = staticmethod(lambda _: None)
+    """Told of the situations that it brings others into."""
+
     def __init__(self, inner: Replica, signer: Signer, rng: random.Random, plot: Plot, ids: Sequence[NodeId]) -> None:
         self.inner = inner
         self._signer = signer
@@ -96,7 +101,8 @@ class Liar:
         self._voted: set[tuple[int, int, int]] = set()
         self._wrong: dict[tuple[int, int, int], Block] = {}
         self._oldest: Checkpoints | None = None
-        self._tale = random.Random(inner.config.node).choice(TALES)  # drawn apart: the other habits of a seed stay what they were
+        apart = random.Random(str(rng.getstate()[1][:4]))  # so that the other habits of a seed stay what they were
+        self._tale = apart.choice(TALES)
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
@@ -265,10 +271,14 @@ class Liar:
         """Genuine and of no use, for as long as it is asked: the oldest state that it ever told of, or epochs that lead to none."""
         if self._oldest is None and message.checkpoint is not None:
             self._oldest = message
-        if self._tale == "epochs alone":
-            first = self.inner.core.chain.step_into(1)  # genuine, and known to whoever has come so far
-            return message if first is None else Checkpoints((first,), None)
-        return message if self._oldest is None or self._tale != "old states" else self._oldest
+        first = self.inner.core.chain.step_into(1)  # genuine, and known to whoever has come so far
+        if self._tale == "epochs alone" and first is not None:
+            self.visited(TOLD_EPOCHS)
+            return Checkpoints((first,), None)
+        if self._tale == "old states" and self._oldest not in (None, message):
+            self.visited(TOLD_OLD)
+            return self._oldest or message
+        return message
 
     def _chunk(self, to: NodeId, message: ChunkOf) -> ChunkOf:
         return replace(message, data=self._garbage(message.data)) if self._has("false states", 0.7) else message

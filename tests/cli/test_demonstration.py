@@ -13,8 +13,8 @@ import pytest
 
 from meshos.errors import Failed
 from meshos.node.cli.demonstration import _Story
-from tests.leftovers import processes_below
-from tests.mesh.testnet import until
+from tests.leftovers import kill_below, processes_below
+from tests.mesh.testnet import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -53,9 +53,9 @@ def test_a_demo_that_is_told_to_end_leaves_nothing_running_and_no_folder(place: 
     try:
         until(lambda: next(place.glob("mesh-demo-*/testnet/testnet.json"), None), "no node was ever started")
         demo.send_signal(signal.SIGTERM)
-        assert demo.wait(60) == 130
-        assert not list(place.glob("mesh-demo-*")) and not processes_below(place)
+        assert demo.wait(PATIENCE_S) == 130
+        assert not list(place.glob("mesh-demo-*"))
+        until(lambda: not processes_below(place), "something is left running")
     finally:
         demo.kill()
-        for pid in processes_below(place):
-            os.kill(pid, signal.SIGKILL)
+        kill_below(place)

@@ -95,9 +95,13 @@ def test_a_testnet_lives_through_everything_that_the_commands_do(mesh: Mesh, tmp
 def test_a_testnet_whose_nodes_do_not_see_each_other_is_not_up(mesh: Mesh, tmp_path: Path, taken_down: None) -> None:
     base = making.free_base_port(3, BASE_PORT)
     assert mesh("testnet", "up", "--detach", "--orgs", "3", "--timing", "fast", "--base-port", base).code == 0
+    alpha, beta, _ = record.load(tmp_path / "testnet").nodes
     assert mesh("testnet", "partition", "alpha/beta,gamma").code == 0 and mesh("testnet", "kill", "gamma").code == 0
+    wait_until(lambda: seen(alpha, "beta-1") == "dead" and seen(beta, "alpha-1") == "dead")
     up = mesh("testnet", "up", "--detach", "--timeout", "15")  # gamma hears beta; alpha still hears neither
     assert up.code == 1 and "not seeing all others yet" in up.err, up
+    again = mesh("testnet", "up", "--detach", "--json")
+    assert again.code == 1 and "alpha-1" in json.loads(again.out)["unacquainted"] and "not seeing all others yet" in again.err, again
     assert {processes.state(node) for node in record.load(tmp_path / "testnet").nodes} == {"running"}
 
 

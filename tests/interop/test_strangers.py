@@ -73,10 +73,15 @@ def visit(language: str, request: pytest.FixtureRequest, net: Net) -> dict[str, 
         "meet": (field(1, DISCOVER) + field(5, field(1, rendezvous.namespace_of(genesis.hash).encode()))).hex(),
         "refused": [*members_protocols(), *OTHERS],
     }
-    said, code = programs.run(programs.program(language), told)
-    assert code == 0
-    assert isinstance(said, dict)
-    return said
+
+    def met_all() -> dict[str, Any] | None:
+        """A node's record comes with its membership, soon after the node."""
+        said, code = programs.run(programs.program(language), told)
+        assert code == 0 and isinstance(said, dict)
+        return said if len(said["met"]) == len(net.nodes()) else None
+
+    found: dict[str, Any] = until(met_all, "not all nodes are met at the rendezvous")
+    return found
 
 
 def answers(visit: dict[str, Any]) -> dict[str, Any]:

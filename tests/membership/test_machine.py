@@ -87,6 +87,7 @@ def test_a_node_that_finds_nobody_says_why_once_for_each_seed_and_reason() -> No
     assert told(Unreachable("not-connected", "no")) == ["not-connected"]
     assert told(Unreachable("not-connected", "still not")) == []
     assert told(Refused("stranger", "who are you")) == ["stranger"]
+    assert told(Unreachable("not-connected", "once more")) == []
 
 
 def test_a_peer_is_who_its_link_proved() -> None:

@@ -14,7 +14,7 @@ from meshos.node.cli import main
 from meshos.simulations import situations
 from meshos.simulations.parallel import workers
 from meshos.simulations.seeds import Job, failed_first, path_of, run_seeds
-from tests.leftovers import processes_below
+from tests.leftovers import kill_below, processes_below
 from tests.mesh.testnet import until
 
 FAILS = """
@@ -112,8 +112,7 @@ def test_workers_end_with_whoever_began_them(even: str, tmp_path: Path) -> None:
         until(lambda: not processes_below(tmp_path), "its workers go on")
     finally:
         run.kill()
-        for pid in processes_below(tmp_path):
-            os.kill(pid, signal.SIGKILL)
+        kill_below(tmp_path)
 
 
 SLOW = """

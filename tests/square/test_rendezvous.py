@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from libp2p.peer.envelope import consume_envelope
 from multiaddr import Multiaddr
 
-from meshos.crypto import base58
 from meshos.crypto.keys import SigningKey, node_id
 from meshos.errors import MeshError, Refused
 from meshos.ids import NodeId
@@ -69,7 +68,8 @@ def test_a_multiaddr_is_written_as_others_write_it(text: str) -> None:
 def test_a_record_stays_small_and_names_no_place_that_there_cannot_be() -> None:
     long = f"/dns/{'x' * 120}.example/tcp/8401"
     assert 0 < len(seal(KEY.sign_bytes, NODE, [TCP, long, long], 1)) <= RECORD_BYTES
-    assert seal(KEY.sign_bytes, NODE, ["/ip4/0.0.0.0/tcp/99999"], 1) == b"" == seal(KEY.sign_bytes, NODE, [], 1)
+    for nowhere in ([], ["/ip4/192.0.2.1/tcp/99999"], ["/ip4/0.0.0.0/tcp/8401", "/ip6/::/udp/8401/quic-v1"]):
+        assert seal(KEY.sign_bytes, NODE, nowhere, 1) == b""
 
 
 SEALED = seal(KEY.sign_bytes, NODE, [TCP], 1)
@@ -94,10 +94,32 @@ def test_a_record_of_another_node_is_refused() -> None:
 def test_a_node_whose_record_is_none_is_left_out_and_harms_nobody_else() -> None:
     known = Records()
     good = node_id(OTHERS[1].public)
-    known.renew([(NODE, b"nonsense"), (good, seal(OTHERS[1].sign_bytes, good, [TCP], 1)), (NodeId("0O"), b"")])
-    assert [peer for peer, _ in known.page(b"", 9)] == [base58.decode(good)]
+    other = seal(OTHERS[1].sign_bytes, good, [TCP], 1)
+    known.renew([(NODE, b"nonsense"), (good, other), (NodeId("0O"), b"more nonsense"), (NodeId("n1"), b"")])
+    assert [record for _, record in known.page(0, 9)] == [other]
     known.renew([(NODE, SEALED)])
-    assert [peer for peer, _ in known.page(b"", 9)] == [base58.decode(NODE)], "who is gone is told no more, and who is mended is"
+    assert [record for _, record in known.page(0, 9)] == [SEALED], "who is gone is told no more, and who is mended is"
+
+
+def test_who_comes_again_with_its_cookie_gets_what_is_new_and_what_has_changed() -> None:
+    first, second, third = ((node_id(key.public), seal(key.sign_bytes, node_id(key.public), [TCP], 1)) for key in OTHERS[:3])
+    known = Records(start=1_764_000_000_000)
+    known.renew([second, third])
+    records, cookie, _ = told(ask(discover(), known))
+    assert set(records) == {second[1], third[1]} and told(ask(discover(cookie=cookie), known)) == ([], cookie, 0)
+    moved = (third[0], seal(OTHERS[2].sign_bytes, third[0], [QUIC], 2))
+    known.renew([first, second, moved])
+    assert set(told(ask(discover(cookie=cookie), known))[0]) == {first[1], moved[1]}
+    again = Records(start=1_764_000_100_000)
+    again.renew([first])
+    assert told(ask(discover(cookie=cookie), again))[0] == [first[1]], "a node that has started again tells all"
+
+
+def test_rust_libp2p_can_read_a_cookie() -> None:
+    """``Cookie::from_wire_encoding``: eight bytes, and a namespace in UTF-8 behind them."""
+    for request in (discover(), discover(limit=1), discover(namespace="/meshos/0000000000000000")):
+        assert len(told(ask(request))[1]) == 8
+    assert len(told(ask(discover(), Records()))[1]) == 8
 
 
 # -- the point -----------------------------------------------------------------------------------------------------------
@@ -122,7 +144,7 @@ def test_a_page_has_an_end_whatever_is_asked_for() -> None:
 
 
 def test_another_namespace_has_nobody_in_it() -> None:
-    assert told(ask(discover(namespace="/meshos/0000000000000000"))) == ([], b"", 0)
+    assert told(ask(discover(namespace="/meshos/0000000000000000"))) == ([], bytes(8), 0)
 
 
 def test_a_cookie_of_somebody_else_is_invalid() -> None:

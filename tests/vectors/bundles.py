@@ -121,6 +121,8 @@ def _forms(good: Bundle) -> Iterator[tuple[str, object]]:
     yield "a field too few", fields[:-1]
     yield "version 2", with_(0, 2)
     yield "version true", with_(0, True)
+    yield "version -1", with_(0, -1)
+    yield "version 2^64 - 1", with_(0, 2**64 - 1)
     yield "no version", with_(0, None)
     yield "a text for a version", with_(0, "1")
     yield "a header of version true", with_(3, [True, *header[1:]])

@@ -167,6 +167,7 @@ def _show_up(started: "Started", as_json: bool) -> None:
         extra = {"ready_ms": started.ready_ms, "took_ms": started.took_ms, "unacquainted": list(started.unacquainted)}
         extra |= {"incomplete": list(started.incomplete), "unregistered": list(started.unregistered)}
         document("testnet-up", {key: value for key, value in testnet.body().items() if key != "schema"} | extra)
+        _warn(started)
         return
     rows = [
         (node.name, node.org, node.api, f"{started.ready_ms[node.name] / 1000:.1f} s" if node.name in started.ready_ms else "already")
@@ -174,17 +175,22 @@ def _show_up(started: "Started", as_json: bool) -> None:
     ]
     table(("NODE", "ORG", "API", "READY"), rows)
     count = len(testnet.nodes)
+    _warn(started)
+    if not started.children and not started.unacquainted:
+        ok(f"all {count} nodes run already" if count != 1 else "the node runs already")
+    elif not started.unacquainted:
+        ok(f"{count} of {count} nodes see each other, after {started.took_ms / 1000:.1f} s")
+    note(f"Logs {testnet.dir}/*/node.log  Next mesh members{record.elsewhere(testnet.dir)}")
+
+
+def _warn(started: "Started") -> None:
     if started.incomplete:
         warn(f"not all nodes of {', '.join(started.incomplete)} decide for it yet: mesh org nodes --org {started.incomplete[0]}")
     if started.unregistered:
         warn(f"{', '.join(started.unregistered)} cannot pay yet, the ledger does not know them: mesh testnet up tries it again")
     if started.unacquainted:
-        warn(f"{', '.join(started.unacquainted)} not seeing all others yet: mesh members --org {testnet.node(started.unacquainted[0]).org}")
-    elif not started.children:
-        ok(f"all {count} nodes run already" if count != 1 else "the node runs already")
-    else:
-        ok(f"{count} of {count} nodes see each other, after {started.took_ms / 1000:.1f} s")
-    note(f"Logs {testnet.dir}/*/node.log  Next mesh members{record.elsewhere(testnet.dir)}")
+        org = started.testnet.node(started.unacquainted[0]).org
+        warn(f"{', '.join(started.unacquainted)} not seeing all others yet: mesh members --org {org}")
 
 
 def _stay(target: Path, started: "Started", as_json: bool) -> Never:

@@ -100,12 +100,13 @@ def what_now(node: Node) -> str:
 
 
 def _wait_acquainted(testnet: Testnet, children: dict[str, subprocess.Popen[bytes]], until: float, shown: Progress) -> tuple[str, ...]:
-    """Wait until every node that runs sees all of them alive; the names of those that do not when the time is over."""
+    """Wait until every node that runs sees all of them alive; the names of those that do not when the time is over. Where nothing was
+    started there is nothing to wait for: it is only looked."""
     running = [node for node in testnet.nodes if processes.state(node) == "running"]
-    left = running if children else []
+    left = running
     while left:
         left = [node for node in left if processes.alive_members(node) < len(running)]
-        if not left or time.monotonic() > until:
+        if not left or not children or time.monotonic() > until:
             break
         shown.at(f"{len(running) - len(left)} of {len(running)} nodes see all others")
         time.sleep(processes.POLL_S)

@@ -80,7 +80,7 @@ async def dial(to: Where, seed: bytes | None = None) -> AsyncIterator[Asking]:
     Raises Unreachable ``square-unreachable``, Refused ``square-bad-handshake``, ``square-flood`` where a node sends what was not asked for.
     """
     own = upgrade.identity(seed or os.urandom(32))
-    flooded = False
+    flooded, failed = False, False
 
     def excess(why: str) -> None:
         nonlocal flooded
@@ -95,6 +95,9 @@ async def dial(to: Where, seed: bytes | None = None) -> AsyncIterator[Asking]:
                 raise _unreachable(to, "it has not answered in time")
             try:
                 yield Asking(muxed)
+            except MeshError:
+                failed = True
+                raise
             finally:
                 with trio.move_on_after(limits.CLOSE_S, shield=True):
                     await muxed.close()
@@ -103,7 +106,7 @@ async def dial(to: Where, seed: bytes | None = None) -> AsyncIterator[Asking]:
         cancelled, errors = group.split(trio.Cancelled)
         if errors is None or errors.split(MeshError)[1] is not None:
             raise
-        if cancelled is not None:  # what went wrong while it was called off is nobody's business
+        if cancelled is not None and not failed:  # what went wrong while it was called off is nobody's business
             raise cancelled from None
         if len(errors.exceptions) == 1:  # one thing went wrong, and it is what the caller wants to know
             raise errors.exceptions[0] from None

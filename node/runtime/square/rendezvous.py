@@ -1,5 +1,8 @@
 """A rendezvous point for the nodes of the mesh (libp2p specs, rendezvous): who asks gets their signed peer records, page by page.
 
+A cookie is a number of eight bytes, the record's that was told last: with it comes what this point has learned since. (rust-libp2p reads
+eight bytes and a namespace; for others a cookie is any bytes.)
+
 Nobody is registered here who says so: nodes of the mesh are known by their membership, and their records come with it. So nothing of a
 stranger is kept, and REGISTER is answered with E_NOT_AUTHORIZED. A record is its node's own word, which the asker verifies.
 """
@@ -28,7 +31,7 @@ TTL_S = 7_200
 
 _REGISTER, _REGISTER_RESPONSE, _UNREGISTER, _DISCOVER, _DISCOVER_RESPONSE = range(5)
 _OK, _INVALID_COOKIE, _NOT_AUTHORIZED = 0, 103, 200
-_PEER_ID_BYTES = 38
+_COOKIE_BYTES = 8
 
 
 def namespace_of(genesis_hash: bytes) -> str:
@@ -71,14 +74,15 @@ def answer(request: bytes, namespace: str, known: Callable[[], Records]) -> byte
 
 def _discovered(asked: dict[int, Value], namespace: str, known: Callable[[], Records]) -> bytes:
     wanted, limit, cookie = _bytes(asked.get(1, b"")), asked.get(2, 0), _bytes(asked.get(3, b""))
-    if cookie and len(cookie) != _PEER_ID_BYTES:
+    if cookie and len(cookie) != _COOKIE_BYTES:
         return field(3, _INVALID_COOKIE) + field(4, b"this cookie was not given by a node of the mesh")
     if not isinstance(limit, int):
         raise ValueError("a limit is a number")
-    most = min(limit or REGISTRATIONS, REGISTRATIONS)
-    told = known().page(cookie, most) if wanted in (b"", namespace.encode()) else []
+    most, after = min(limit or REGISTRATIONS, REGISTRATIONS), int.from_bytes(cookie, "big")
+    told = known().page(after, most) if wanted in (b"", namespace.encode()) else []
     rows = (field(1, namespace.encode()) + field(2, record) + field(3, TTL_S) for _, record in told)
-    return b"".join(field(1, row) for row in rows) + field(2, told[-1][0] if told else cookie) + field(3, _OK)
+    last = told[-1][0] if told else after
+    return b"".join(field(1, row) for row in rows) + field(2, last.to_bytes(_COOKIE_BYTES, "big")) + field(3, _OK)
 
 
 def _bytes(value: Value) -> bytes:
