@@ -15,7 +15,7 @@ from meshos.protocols.rpc.frames import Hello
 from meshos.protocols.rpc.limits import FRAME_BYTES, MIB
 from meshos.protocols.rpc.partials import Partials
 from tests.links.mesh import ALPHA, BETA, Mesh, Node, until
-from tests.links.test_strangers import counted, greeted, last_words, listening, raw, still_serves
+from tests.links.test_strangers import ECHO, counted, greeted, last_words, listening, raw, still_serves
 
 SIZE = "/test/size/1"
 GAMMA = OrgDid("did:mesh:enterprise:gamma")
@@ -193,4 +193,21 @@ async def test_handshakes_that_come_too_often_are_refused_before_tls(nursery: tr
     assert server.links.statistics()["path_tcp_refused_too_often"] == 1
     server.path._rates = Buckets(limits.HANDSHAKES_PER_S, limits.HANDSHAKES_BURST, limits.HANDSHAKE_SOURCES)
     await still_serves(mesh, server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def test_strangers_of_many_addresses_are_refused_before_tls_and_keep_no_member_out(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp, "STRANGE_HANDSHAKES_BURST", 3)
+    monkeypatch.setattr(tcp, "STRANGE_HANDSHAKES_PER_S", 0.0)
+    mesh, server = await listening(nursery)
+    member = await mesh.node(BETA).start(nursery)
+    assert await member.ask(server.id, ECHO, b"first") == b"first"
+    for number in range(2, 8):
+        stream = await trio.open_tcp_stream("127.0.0.1", server.path.port, local_address=f"127.0.0.{number}")
+        await stream.aclose()
+    await counted(server, "path_tcp_refused_too_often", 4)
+    other = await mesh.node(BETA).start(nursery)  # at the same address as the first
+    assert await other.ask(server.id, ECHO, b"second") == b"second"
     nursery.cancel_scope.cancel()

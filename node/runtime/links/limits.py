@@ -25,6 +25,9 @@ HANDSHAKES_BURST = 256
 HANDSHAKES_PER_S = 32.0
 """And this many per second after that; each costs about a millisecond of a core."""
 
+STRANGE_HANDSHAKES_BURST, STRANGE_HANDSHAKES_PER_S = 512, 250.0
+"""Of all addresses together from which no member has come yet: a quarter of a core, however many addresses strangers have."""
+
 HANDSHAKE_SOURCES = 4096
 """Addresses whose recent handshakes are remembered; the one seen longest ago is forgotten first."""
 

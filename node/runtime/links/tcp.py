@@ -3,13 +3,13 @@
 import logging
 import socket
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import TypeAlias
 
 import trio
 
-from meshos.buckets import Buckets, block_of
+from meshos.buckets import Bucket, Buckets, block_of
 from meshos.crypto.certificates import verify_chain
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.ids import NodeId, Peer
@@ -20,6 +20,8 @@ from meshos.node.runtime.links.limits import (
     HANDSHAKE_SOURCES,
     HANDSHAKES_BURST,
     HANDSHAKES_PER_S,
+    STRANGE_HANDSHAKES_BURST,
+    STRANGE_HANDSHAKES_PER_S,
     UNAUTHENTICATED,
     UNAUTHENTICATED_PER_ADDRESS,
 )
@@ -93,6 +95,8 @@ class TcpPath:
         self._counts: Counter[str] = Counter()
         self._waiting: Counter[str] = Counter()  # unauthenticated connections by address
         self._rates = Buckets(HANDSHAKES_PER_S, HANDSHAKES_BURST, HANDSHAKE_SOURCES)
+        self._strange = Bucket(STRANGE_HANDSHAKES_PER_S, STRANGE_HANDSHAKES_BURST)
+        self._met: OrderedDict[str, None] = OrderedDict()  # addresses from which members have come
         self.trust(credentials)
 
     def trust(self, credentials: Credentials) -> None:
@@ -166,7 +170,8 @@ class TcpPath:
         if self._waiting.total() >= UNAUTHENTICATED or self._waiting[address] >= UNAUTHENTICATED_PER_ADDRESS:
             self._counts["refused_too_many"] += 1
             return
-        if not self._rates.of(address).take(trio.current_time()):
+        now = trio.current_time()
+        if not self._rates.of(address).take(now) or (address not in self._met and not self._strange.take(now)):
             self._counts["refused_too_often"] += 1
             return
         self._waiting[address] += 1
@@ -178,7 +183,14 @@ class TcpPath:
                 del self._waiting[address]
         if connection is not None:
             self._counts["accepted"] += 1
+            self._meet(address)
             await accepted(connection)
+
+    def _meet(self, address: str) -> None:
+        self._met[address] = None
+        self._met.move_to_end(address)
+        if len(self._met) > HANDSHAKE_SOURCES:
+            self._met.popitem(last=False)
 
     async def _admit(self, stream: trio.SocketStream) -> TcpConnection | None:
         """The connection, once it is known who is there; None if it was refused."""
