@@ -19,8 +19,10 @@ from meshos.consensus.pbft.codec import decode, encode
 from meshos.consensus.pbft.messages import (
     Blocks,
     Body,
+    Checkpoint,
     Checkpoints,
     ChunkOf,
+    FetchChunk,
     Message,
     NewView,
     Phase,
@@ -34,8 +36,10 @@ from meshos.consensus.pbft.messages import (
 from meshos.consensus.pbft.replica import CAST, Replica
 from meshos.consensus.pbft.view_change import change_domain, change_payload, new_view_domain, new_view_payload
 from meshos.crypto.signing import Signer
-from meshos.effects import Ahead, Cast
+from meshos.effects import Ahead, Cast, Heard
+from meshos.errors import MeshError
 from meshos.ids import NodeId
+from meshos.storage.store import Snapshot
 
 HABITS = (
     "equivocates",
@@ -100,13 +104,13 @@ class Liar:
         self._kept: list[bytes] = []
         self._voted: set[tuple[int, int, int]] = set()
         self._wrong: dict[tuple[int, int, int], Block] = {}
-        self._oldest: Checkpoints | None = None
+        self._oldest: tuple[Checkpoint, Snapshot] | None = None
         apart = random.Random(str(rng.getstate()[1][:4]))  # so that the other habits of a seed stay what they were
         self._tale = apart.choice(TALES)
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
-        found: list[object] = []
+        found = self._parts_of_old_states(event)
         for effect in self.inner.step(now, event):
             if isinstance(effect, Cast):
                 found += self._twist(effect)
@@ -268,17 +272,31 @@ class Liar:
         return Body(Block(header, message.block.requests))
 
     def _checkpoints(self, to: NodeId, message: Checkpoints) -> Checkpoints:
-        """Genuine and of no use, for as long as it is asked: the oldest state that it ever told of, or epochs that lead to none."""
-        if self._oldest is None and message.checkpoint is not None:
-            self._oldest = message
+        """Genuine and of no use, for as long as it is asked: the oldest state that it has met, or epochs that lead to none."""
         first = self.inner.core.chain.step_into(1)  # genuine, and known to whoever has come so far
         if self._tale == "epochs alone" and first is not None:
             self.visited(TOLD_EPOCHS)
             return Checkpoints((first,), None)
-        if self._tale == "old states" and self._oldest not in (None, message):
+        if self._tale == "old states" and self._oldest is not None:
             self.visited(TOLD_OLD)
-            return self._oldest or message
+            return Checkpoints((), self._oldest[0])
         return message
+
+    def _parts_of_old_states(self, event: object) -> list[object]:
+        """It keeps the oldest state that it has met, whole, and gives it to whoever takes it."""
+        if self._tale != "old states":
+            return []
+        if self._oldest is None:
+            checkpointing = self.inner.core._checkpointing
+            stable = checkpointing.stable
+            snapshot = None if stable is None else checkpointing.snapshot_at(stable.header.height)
+            self._oldest = None if stable is None or snapshot is None else (stable, snapshot)
+        elif isinstance(event, Heard):
+            asked, (checkpoint, snapshot) = read(event), self._oldest
+            if isinstance(asked, FetchChunk) and asked.height == checkpoint.header.height:
+                data = self.inner.core.desk.application.chunk(snapshot, asked.at)
+                return [Cast(event.peer.node, CAST, encode(ChunkOf(asked.height, asked.at, data)))]
+        return []
 
     def _chunk(self, to: NodeId, message: ChunkOf) -> ChunkOf:
         return replace(message, data=self._garbage(message.data)) if self._has("false states", 0.7) else message
@@ -317,3 +335,11 @@ class Liar:
         signature = self._signer.sign(change_domain(self._mesh, change), change_payload(change))
         body = encode(replace(change, signature=signature))
         return [Cast(peer, CAST, body) for peer in self._rng.sample(self._ids, k=self._rng.randint(1, len(self._ids)))]
+
+
+def read(heard: Heard) -> Message | None:
+    """The message that was heard; None where it is none."""
+    try:
+        return decode(heard.body)
+    except MeshError:
+        return None

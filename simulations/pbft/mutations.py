@@ -245,17 +245,6 @@ def known_epochs_help() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def any_state_taken() -> Iterator[None]:
-    """A node whose state is being laid down takes one from before what it has voted on."""
-
-    def lowest(self: Transfer) -> int:
-        return 0 if self._desk.restoring else self._desk.chain.height + 1
-
-    with replaced(Transfer, "_lowest", property(lowest)):
-        yield
-
-
 _ALL = (
     Mutation("quorum-less-one", "a quorum is one vote short", quorum_less_one, "safety"),
     Mutation("vote-not-persisted", "a vote is signed before it is written", vote_not_persisted, "safety", "honesty"),
@@ -276,13 +265,12 @@ _ALL = (
     Mutation("certificate-not-checked", "fetched blocks are believed", certificate_not_checked, "safety"),
     Mutation("chunk-not-checked", "parts of a state are believed", chunk_not_checked, "safety"),
     Mutation("known-epochs-help", "a liar that tells known epochs is asked for ever", known_epochs_help, "stuck"),
-    Mutation("any-state-taken", "a state from before one's own votes is taken", any_state_taken),
 )
 
 _CORE_ALONE = ("new-view-not-verified", "views-across-epochs", "choice-forgotten", "witness-not-asked", "chunk-not-checked")
 MUTATIONS = tuple(mutation for mutation in _ALL if mutation.name not in _CORE_ALONE)
 """What whole nodes show, in a mesh that goes on."""
 
-_MESH_ALONE = ("patience-without-end", "known-epochs-help", "any-state-taken")
+_MESH_ALONE = ("patience-without-end", "known-epochs-help")
 CORE = tuple(mutation for mutation in _ALL if mutation.name not in _MESH_ALONE)
 """What a storm shows: all but that nothing happens any more."""

@@ -18,9 +18,8 @@ from meshos.consensus.pbft.replica import CAST, Replica
 from meshos.consensus.pbft.view_change import change_domain, change_payload, choose, new_view_domain, new_view_payload
 from meshos.crypto.signing import Signer
 from meshos.effects import Cast, Heard
-from meshos.errors import MeshError
 from meshos.ids import NodeId
-from meshos.simulations.pbft.liars import Liar, Plot
+from meshos.simulations.pbft.liars import Liar, Plot, read
 
 PROOFS_KEPT = 32
 
@@ -55,7 +54,7 @@ class Puppet(Liar):
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
-        heard = _read(event) if isinstance(event, Heard) else None
+        heard = read(event) if isinstance(event, Heard) else None
         if isinstance(heard, NewView):
             self._keep_proof(heard)
         committing = heard is not None and _is_commit(heard)
@@ -178,13 +177,6 @@ class Puppet(Liar):
             changes.append(replace(change, signature=mine))
         proof = NewView(header.epoch, view, tuple(changes), (), index, b"")
         return replace(proof, signature=self._signer.sign(new_view_domain(self._mesh, proof), new_view_payload(proof)))
-
-
-def _read(heard: Heard) -> Message | None:
-    try:
-        return decode(heard.body)
-    except MeshError:
-        return None
 
 
 def _is_commit(message: Message) -> bool:
