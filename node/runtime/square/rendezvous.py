@@ -59,14 +59,14 @@ def answer(request: bytes, namespace: str, known: Callable[[], Records]) -> byte
     """The answer to a message; None to UNREGISTER, which has none. Raises Refused ``square-bad-rendezvous``."""
     try:
         asked = dict(fields(request))
-        match asked.get(1, _REGISTER):
-            case 0 if 2 in asked:
-                told = field(1, _NOT_AUTHORIZED) + field(2, b"only nodes of the mesh are told of here, and these are known already")
-                return field(1, _REGISTER_RESPONSE) + field(3, told)
-            case 2:
-                return None
-            case 3:
-                return field(1, _DISCOVER_RESPONSE) + field(6, _discovered(dict(fields(_bytes(asked.get(5, b"")))), namespace, known))
+        kind = asked.get(1, _REGISTER)
+        if kind == _REGISTER and 2 in asked:
+            told = field(1, _NOT_AUTHORIZED) + field(2, b"only nodes of the mesh are told of here, and these are known already")
+            return field(1, _REGISTER_RESPONSE) + field(3, told)
+        if kind == _UNREGISTER:
+            return None
+        if kind == _DISCOVER:
+            return field(1, _DISCOVER_RESPONSE) + field(6, _discovered(dict(fields(_bytes(asked.get(5, b"")))), namespace, known))
     except ValueError as error:
         raise Refused("square-bad-rendezvous", "this is no message of libp2p's rendezvous") from error
     raise Refused("square-bad-rendezvous", "this is no message of libp2p's rendezvous that is asked of a point")
