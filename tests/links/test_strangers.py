@@ -114,7 +114,7 @@ async def test_a_revoked_client_is_refused_and_a_link_ends_when_its_certificate_
     assert await client.ask(server.id, ECHO, b"before") == b"before"
     serial = describe(client.credentials.certificate).serial
     server.recredential(trust=mesh.revoking(BETA, [serial]))
-    await until(lambda: client.of(LinkDown))
+    await until(lambda: client.of(LinkDown) and server.of(LinkDown))
     assert client.of(LinkDown)[0].reason == server.of(LinkDown)[0].reason == "certificate-revoked"
     with pytest.raises(Refused) as caught:
         await client.ask(server.id, ECHO, b"after")
