@@ -85,7 +85,7 @@ class CatchingUp:
         gone = message.base > desk.chain.height + 1
         if gone or message.height - desk.chain.height > desk.config.transfer_blocks:
             self._transfer(sender)
-        self._fetching.answered(sender, desk.now, message.height, useful=useful or gone)
+        self._fetching.answered(sender, desk.now, message.height, useful=useful, oldest=message.base if gone else None)
         self.ask()
 
     def follow(self) -> None:

@@ -1,7 +1,8 @@
 """Whom to ask for blocks: nodes that say that they are further.
 
 What a node says of its height proves nothing, so it costs little to be wrong: one question at a time, a time limit, and whoever does not
-answer with the block that it claimed to have is not asked again for a while. What comes is proven by its certificate.
+answer with the block that it claimed to have is not asked again for a while. Who keeps no blocks so old is asked again after a time limit,
+or as soon as what it keeps comes next. What comes is proven by its certificate.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ class _Peer:
     height: int
     not_before: float = 0.0
     asked: float = -1.0
+    oldest: int | None = None  # of its blocks, where it keeps none so old as those that were asked for
+
+    def ready_at(self, height: int) -> float:
+        """From when on it may be asked for the blocks after ``height``."""
+        return 0.0 if self.oldest is not None and self.oldest <= height + 1 else self.not_before
 
 
 class Fetching:
@@ -45,7 +51,7 @@ class Fetching:
         """Whom to ask for the blocks after ``height``, if anybody, and nobody is being asked: the one asked longest ago."""
         if self.asked is not None:
             return None
-        able = [(peer.asked, name) for name, peer in self._peers.items() if peer.height > height and peer.not_before <= now]
+        able = [(peer.asked, name) for name, peer in self._peers.items() if peer.height > height and peer.ready_at(height) <= now]
         if not able:
             return None
         _, name = min(able)
@@ -53,12 +59,15 @@ class Fetching:
         self.asked, self._until = name, now + self._timeout_s
         return name
 
-    def answered(self, peer: NodeId, now: float, height: int, *, useful: bool) -> None:
-        """``peer``, who may have been asked, has sent blocks, and says that it is at ``height``."""
+    def answered(self, peer: NodeId, now: float, height: int, *, useful: bool, oldest: int | None = None) -> None:
+        """``peer``, who may have been asked, has sent blocks, and says that it is at ``height``; or that its ``oldest`` is newer than what
+        was asked for."""
         known = self._peers.get(peer)
         if known is not None:
             known.height = height
-            if peer == self.asked and not useful:
+            if peer == self.asked and oldest is not None:
+                known.oldest, known.not_before = oldest, now + self._timeout_s
+            elif peer == self.asked and not useful:
                 self._punish(known, now)
         if peer == self.asked:
             self.asked = None
@@ -73,8 +82,8 @@ class Fetching:
         """When to look again."""
         if self.asked is not None:
             return self._until
-        return min((peer.not_before for peer in self._peers.values() if peer.height > height), default=None)
+        return min((peer.ready_at(height) for peer in self._peers.values() if peer.height > height), default=None)
 
     def _punish(self, peer: _Peer, now: float) -> None:
-        peer.height = 0
+        peer.height, peer.oldest = 0, None
         peer.not_before = now + PENALTY * self._timeout_s

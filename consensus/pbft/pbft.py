@@ -337,7 +337,7 @@ class Pbft:
             case "witness":
                 self._asking.ask()
             case "transfer":
-                self._transfer.in_vain()
+                self._transfer.due()
             case "follow":
                 desk.again(FOLLOW, desk.timing.follow_ms)
                 if desk.index is None:

@@ -10,6 +10,9 @@ only one asked: all validators take turns until the state is whole, and after a 
 else names the state to be taken, none older than the blocks that were here. Of N that are asked, one honest one whose turn it is to name it
 is enough.
 
+Before that first part a round that helped nobody ends it, and a rest begins: whoever offers a state within it waits for its end, so that
+nobody is asked without end by saying again and again that it has one.
+
 Trust in old keys: an attacker with the keys of a quorum of a past epoch could invent later ones. Who joins after long absence
 compares a recent header hash out of band, as everywhere (in CometBFT's words: weak subjectivity).
 """
@@ -77,7 +80,7 @@ class Transfer:
 
     def in_vain(self) -> None:
         """Whoever was asked has not answered in time, or with a lie: ask another. Where nobody has the state any more, take one that the
-        next of them names; where nothing was laid down yet, let it be."""
+        next of them names; where nothing was laid down yet, let it be for a time limit."""
         desk = self._desk
         if desk.restoring:
             self._turn_to_all()
@@ -88,8 +91,16 @@ class Transfer:
             self._target, self._vain = None, 0
             if not desk.restoring:
                 self._give_up()
+                desk.again(TRANSFER, desk.timing.fetch_ms)
                 return
         self.ask()
+
+    def due(self) -> None:
+        """The time is over that a question has, or a rest."""
+        if self._asked is not None:
+            self.in_vain()
+        elif self._sources:
+            self.ask()
 
     def _turn_to_all(self) -> None:
         """Ask all validators that are known, of the newest epoch too, besides those that have offered a state."""

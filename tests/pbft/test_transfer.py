@@ -7,7 +7,7 @@ import pytest
 from meshos.consensus.pbft.block import Certified
 from meshos.consensus.pbft.checkpoint import CheckpointVotes, checkpoint_digest, is_boundary
 from meshos.consensus.pbft.limits import FETCHED_BYTES_PER_S, FETCHED_OVERHEAD
-from meshos.consensus.pbft.messages import Blocks, Checkpoints, ChunkOf, Fetch, FetchCheckpoint, FetchChunk, Message, Status, Vote
+from meshos.consensus.pbft.messages import Blocks, Checkpoint, Checkpoints, ChunkOf, Fetch, FetchCheckpoint, FetchChunk, Message, Status, Vote
 from meshos.consensus.pbft.records import RESTORING
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.ids import NodeId
@@ -300,6 +300,60 @@ def test_a_validator_whose_state_is_being_laid_down_takes_none_that_is_older_tha
     assert not node.core.desk.restoring and node.core.chain.height == 24
     node.crash()
     assert node.core.silent is None and node.core.chain.height == 24
+
+
+def behind(cores: Cores) -> tuple[Node, Checkpoint]:
+    """A validator at 12 while the others are at 27 and keep two blocks; and the stable checkpoint that it has itself."""
+    fill(cores, 12)
+    node = cores[3]
+    own = node.core._checkpointing.stable
+    assert own is not None and own.header.height == 12
+    fill(cores, 27, cut=(3,))
+    return node, own
+
+
+def asked_by(node: Node, liar: NodeId, tells: Checkpoints, seconds: float) -> list[Message]:
+    """What ``node`` asks of a liar within ``seconds`` that says at once that it has no blocks so old, and tells of the same state."""
+    asked: list[Message] = []
+    ends = node.now + seconds
+    while node.now < ends:
+        for send in node.take():
+            if send.to == (liar,) and isinstance(send.message, Fetch | FetchCheckpoint):
+                asked.append(send.message)
+                node.hear(liar, Blocks(100, 90, ()) if isinstance(send.message, Fetch) else tells)
+        node.wait(0.001)
+    return asked
+
+
+def test_who_has_neither_the_blocks_nor_a_newer_state_is_asked_for_them_now_and_then_and_not_without_end() -> None:
+    node, own = behind(cores := Cores(4, interval=4, keep_blocks=2, transfer_blocks=4).start())
+    node.hear(cores[0].name, Status(0, 0, 100))
+    asked = asked_by(node, cores[0].name, Checkpoints((), own), 5.0)
+    assert 5 <= len([each for each in asked if isinstance(each, Fetch)]) <= 10, "once in a time limit of a question"
+    assert 5 <= len([each for each in asked if isinstance(each, FetchCheckpoint)]) <= 15, "a round of each, and then a rest"
+
+
+def test_who_offers_a_state_while_a_liar_is_left_alone_is_asked_for_it_then() -> None:
+    node, own = behind(cores := Cores(4, interval=4, keep_blocks=2, transfer_blocks=4).start())
+    node.hear(cores[0].name, Status(0, 0, 100))
+    asked_by(node, cores[0].name, Checkpoints((), own), 0.5)
+    node.hear(cores[1].name, cores[1].core._catching_up.blocks_from(13))
+    ask_with_liar(cores, node, Checkpoints((), own))
+    assert node.core.chain.height >= 24 and not node.core.desk.restoring
+
+
+def test_blocks_after_a_state_are_asked_at_once_of_who_had_none_before_it() -> None:
+    node, _ = behind(cores := Cores(4, interval=4, keep_blocks=2, transfer_blocks=4).start())
+    node.hear(cores[0].name, Status(0, 0, 27))
+    began = node.now
+    while node.core.chain.height < 27 and node.now < began + 0.9:
+        for send in node.take():
+            if send.to == (cores[0].name,):
+                cores[0].hear(node.name, send.message)
+                for back in cores[0].take():
+                    node.hear(cores[0].name, back.message)
+        node.wait(0.01)
+    assert node.core.chain.height == 27
 
 
 def test_between_the_first_part_and_the_last_nothing_is_executed_or_signed_not_even_after_a_crash() -> None:
