@@ -7,7 +7,18 @@ import pytest
 from meshos.consensus.pbft.block import Certified
 from meshos.consensus.pbft.checkpoint import CheckpointVotes, checkpoint_digest, is_boundary
 from meshos.consensus.pbft.limits import FETCHED_BYTES_PER_S, FETCHED_OVERHEAD
-from meshos.consensus.pbft.messages import Blocks, Checkpoint, Checkpoints, ChunkOf, Fetch, FetchCheckpoint, FetchChunk, Message, Status, Vote
+from meshos.consensus.pbft.messages import (
+    Blocks,
+    Checkpoint,
+    Checkpoints,
+    ChunkOf,
+    Fetch,
+    FetchCheckpoint,
+    FetchChunk,
+    Message,
+    Status,
+    Vote,
+)
 from meshos.consensus.pbft.records import RESTORING
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.ids import NodeId
