@@ -6,10 +6,12 @@ it was told. Honesty: an honest validator never signs two votes for one domain, 
 healing every client is served within a bound, and all honest nodes are at one height.
 """
 
+from collections import Counter
+
 from meshos.consensus.pbft.block import Header
-from meshos.consensus.pbft.codec import encode
+from meshos.consensus.pbft.codec import decode, encode
 from meshos.consensus.pbft.events import Decided, Noticed
-from meshos.consensus.pbft.messages import FetchCheckpoint
+from meshos.consensus.pbft.messages import Fetch, FetchCheckpoint, FetchChunk
 from meshos.effects import Cast, Tell
 from meshos.errors import Broken
 from meshos.ids import NodeId
@@ -24,7 +26,7 @@ QUIET_S = 5.0
 """Nobody asks for anything any more; who is behind catches up."""
 ASKED = 100
 """In a second: each validator of a large mesh some times. Where each useless answer is a reason to ask again, it is thousands."""
-_ASKS = encode(FetchCheckpoint(0))[:2]
+_ASKS = tuple(encode(question)[:2] for question in (Fetch(0), FetchCheckpoint(0), FetchChunk(0, b"")))
 
 
 class LedgerChecker:
@@ -92,11 +94,12 @@ class HonestyChecker:
 
 class LivenessChecker:
     """Once the faults are over, every client is served within SERVED_S, and every honest node comes to the same height and state. And
-    nobody is kept asking without end: no honest node asks for a state more than ASKED times within a second."""
+    nobody is kept asking without end: no honest node asks for the same blocks, checkpoint or part more than ASKED times within a second."""
 
     def __init__(self, group: Group, clients: Clients, ledger: LedgerChecker) -> None:
         self._group, self._clients, self._ledger = group, clients, ledger
-        self._asked: dict[NodeId, tuple[float, int]] = {}  # since when, how often
+        self._asked: Counter[tuple[NodeId, bytes]] = Counter()
+        self._since = 0.0
 
     def observe(self, node: SimNode, machine: str, event: object, effects: list[object]) -> None:
         """See ``Checker``."""
@@ -104,15 +107,16 @@ class LivenessChecker:
             return
         for effect in effects:
             if type(effect) is Cast and effect.body.startswith(_ASKS):
-                self._asks(node.name, self._group.world.now)
+                self._asks(node.name, effect.body, self._group.world.now)
 
-    def _asks(self, node: NodeId, now: float) -> None:
-        since, asked = self._asked.get(node, (now, 0))
-        if now - since >= 1.0:
-            since, asked = now, 0
-        if asked == ASKED:
-            raise Violation("stuck", f"{node} asks for a state {ASKED} times within {now - since:.3f} s, and on")
-        self._asked[node] = since, asked + 1
+    def _asks(self, node: NodeId, question: bytes, now: float) -> None:
+        if now - self._since >= 1.0:
+            self._asked.clear()
+            self._since = now
+        self._asked[node, question] += 1
+        if self._asked[node, question] > ASKED:
+            what = type(decode(question)).__name__
+            raise Violation("stuck", f"{node} asks the same {what} {ASKED} times within {now - self._since:.3f} s, and on")
 
     def finish(self, world: World) -> None:
         """See ``Checker``."""
