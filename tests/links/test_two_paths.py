@@ -1,106 +1,19 @@
-"""Two paths to a peer that is talked to: who opens the second, what becomes of calls when one ends, and when both do."""
+"""Two paths to a peer that is talked to: who opens the second, which one carries, and what ends both."""
 
 import pytest
 import trio
 
 from meshos.crypto.certificates import describe
-from meshos.effects import Ok
 from meshos.errors import MeshError, Unreachable
-from meshos.flow import Lane, Sleep
-from meshos.ids import Peer
 from meshos.node.runtime.links import links, peer_links, standby
-from meshos.node.runtime.links.channel import Channel
 from meshos.node.runtime.links.peer_links import answer_s
-from meshos.node.runtime.links.tcp import TcpConnection
 from meshos.protocols.rpc import paths
-from meshos.protocols.rpc.events import Cancel, Inbound, LinkDown, LinkUp, Message, OpenLink, Reply, Request, Rerouted
-from meshos.protocols.rpc.limits import MIB, OUTBOUND_BYTES, REROUTES_BURST
-from tests.links.mesh import BETA, Mesh, Node, until
+from meshos.protocols.rpc.events import LinkDown, LinkUp, OpenLink, Rerouted
+from tests.links.mesh import BETA, Mesh, until
+from tests.links.pairs import ECHO, SLOW, Services, break_tcp, carries, mains, pair, use, warm
 from tests.links.quic_stranger import Router
 
-ECHO, SLOW, BIG = "/test/echo/1", "/test/slow/1", "/test/big/1"
-
-
-@pytest.fixture(autouse=True)
-def both(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Mesh, "kind", "tcp+quic")
-    monkeypatch.setattr(standby, "MEASURE_S", 0.02)
-    monkeypatch.setattr(standby, "PATH_PING_S", 0.05)
-    monkeypatch.setattr(peer_links, "AGAIN_MIN_S", 0.05)
-
-
-class Services:
-    def __init__(self) -> None:
-        self.runs: list[bytes] = []
-        self.all = {ECHO: self.echo, SLOW: self.slow, BIG: self.big}
-
-    async def echo(self, request: Inbound) -> bytes:
-        self.runs.append(request.body)
-        return request.body
-
-    async def big(self, request: Inbound) -> bytes:
-        return bytes(int(request.body))
-
-    async def slow(self, request: Inbound) -> bytes:
-        self.runs.append(request.body)
-        await Sleep(0.3)
-        return request.body
-
-
-async def pair(nursery: trio.Nursery, services: Services | None = None) -> tuple[Mesh, Node, Node]:
-    mesh = Mesh()
-    table = (services or Services()).all
-    a, b = mesh.node(services=table), mesh.node(BETA, services=table)  # type: ignore[arg-type]
-    await a.start(nursery)
-    await b.start(nursery)
-    return mesh, a, b
-
-
-def mains(node: Node, peer: Node) -> dict[str, Channel]:
-    found = node.links.peer(peer.id)
-    return {} if found is None else found.mains
-
-
-def carries(node: Node, peer: Node) -> str | None:
-    found = node.links.peer(peer.id)
-    return None if found is None else found.choice.current
-
-
-async def warm(a: Node, b: Node) -> None:
-    """Both paths are there and have answered, on both sides."""
-    await a.ask(b.id, ECHO)
-    for one, other in ((a, b), (b, a)):
-        await until(lambda one=one, other=other: len(mains(one, other)) == 2)
-        await until(lambda one=one, other=other: all(each.ponged for each in mains(one, other).values()))
-
-
-async def use(a: Node, b: Node, path: str) -> None:
-    """Have both sides send over ``path``."""
-    for one, other in ((a, b), (b, a)):
-        peer = one.links.peer(other.id)
-        assert peer is not None
-        peer.choice.told(path)
-        peer._settle()
-
-
-def break_tcp(channel: Channel) -> None:
-    """As a reset on the way does: both sides lose the connection."""
-    assert isinstance(channel.connection, TcpConnection)
-    channel.connection._tls.transport.socket.shutdown(2)
-
-
-def lose_first(node: Node, answer: bytes) -> list[object]:
-    """Have ``node`` lose the first of these answers, as in a path that was cut; gives what was lost."""
-    received = node.links._received
-    lost: list[object] = []
-
-    async def losing(peer: Peer, messages: list[tuple[Lane, Message]]) -> None:
-        gone = [] if lost else [each for each in messages if isinstance(each[1], Reply) and each[1].outcome == Ok(answer)]
-        lost.extend(gone)
-        await received(peer, [each for each in messages if each not in gone])
-
-    node.links._received = losing  # type: ignore[method-assign]
-    return lost
+pytestmark = pytest.mark.usefixtures("both")
 
 
 async def test_whoever_has_dialled_opens_the_second_path_and_nobody_else(nursery: trio.Nursery) -> None:
@@ -167,100 +80,6 @@ async def test_a_peer_that_names_one_path_is_given_one(nursery: trio.Nursery, mo
         await a.ask(b.id, ECHO)
         await trio.sleep(0.02)
     assert list(mains(a, b)) == ["tcp"] and not a.links.statistics().get("path_quic_dials")
-    nursery.cancel_scope.cancel()
-
-
-@pytest.mark.parametrize("used", ["tcp", "quic"])
-async def test_a_path_that_breaks_under_calls_costs_none_and_is_opened_again(used: str, nursery: trio.Nursery) -> None:
-    services = Services()
-    _, a, b = await pair(nursery, services)
-    await warm(a, b)
-    await use(a, b, used)
-    answers: list[bytes] = []
-
-    async def ask(who: Node, whom: Node, number: int) -> None:
-        answers.append(await who.ask(whom.id, SLOW if number % 2 else ECHO, b"%d" % number))
-
-    async with trio.open_nursery() as asking:
-        for number in range(60):
-            asking.start_soon(ask, *((a, b) if number % 4 < 2 else (b, a)), number)
-            if number == 30:
-                broken = mains(b, a)[used]
-                if used == "tcp":
-                    break_tcp(broken)
-                else:
-                    broken.end(Unreachable("link-lost", "the test has ended it"))
-            await trio.sleep(0.002)
-    assert sorted(answers, key=int) == [b"%d" % number for number in range(60)]
-    assert sorted(services.runs, key=lambda body: int(body or b"-1")) == [b"", *(b"%d" % number for number in range(60))], "each once"
-    assert not a.of(LinkDown) and not b.of(LinkDown) and a.of(Rerouted) and b.of(Rerouted)
-    await until(lambda: len(mains(a, b)) == len(mains(b, a)) == 2)
-    await until(lambda: all(len(node.links.states()) == node.links.statistics()["connections"] == 2 for node in (a, b)))
-    nursery.cancel_scope.cancel()
-
-
-async def test_a_path_that_swallows_everything_is_left_and_later_closed(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standby, "PATH_SILENT_S", 0.6)
-    mesh = Mesh()
-    services = Services()
-    a, b = mesh.node(services=services.all), mesh.node(BETA, services=services.all)  # type: ignore[arg-type]
-    await b.start(nursery)
-    router = Router(lambda: ("127.0.0.1", b.paths[1].port))
-    await nursery.start(router.run)
-    a.paths[1]._address_of = lambda node: ("127.0.0.1", router.port)
-    await a.start(nursery)
-    await warm(a, b)
-    await use(a, b, "quic")
-    noticed: list[tuple[str, str]] = []
-    a.links.noticed = lambda node, path, why: noticed.append((path, why))
-    router.cut = True
-    assert await a.ask(b.id, ECHO, b"through") == b"through", "without a retry, over the other one"
-    assert (carries(a, b), carries(b, a)) == ("tcp", "tcp")
-    assert sum(node.links.statistics().get("paths_stalled", 0) for node in (a, b)) >= 1, "whoever has noticed it first told the other"
-    assert a.of(Rerouted) and b.of(Rerouted) and noticed in ([("tcp", "stalled")], [("tcp", "told")])
-    await until(lambda: list(mains(a, b)) == list(mains(b, a)) == ["tcp"])
-    router.cut = False
-    await a.ask(b.id, ECHO)
-    await until(lambda: len(mains(a, b)) == len(mains(b, a)) == 2)
-    assert len(a.of(LinkUp)) == len(b.of(LinkUp)) == 1 and not a.of(LinkDown) and not b.of(LinkDown)
-    nursery.cancel_scope.cancel()
-
-
-async def test_a_large_reply_whose_connection_breaks_goes_over_the_next(nursery: trio.Nursery) -> None:
-    _, a, b = await pair(nursery)
-    await warm(a, b)
-    size = 64 * MIB
-    answers: list[bytes] = []
-
-    async def ask() -> None:
-        answers.append(await a.ask(b.id, BIG, str(size).encode(), timeout_s=60))
-
-    async with trio.open_nursery() as asking:
-        asking.start_soon(ask)
-        await until(lambda: any(each.bulk_only and each.bytes_out > MIB for each in b.links._peers[a.id].channels))
-        (bulk,) = (each for each in b.links._peers[a.id].channels if each.bulk_only)
-        assert bulk.codec.waiting == 1
-        break_tcp(bulk)
-    assert [len(answer) for answer in answers] == [size] and not a.of(LinkDown)
-    nursery.cancel_scope.cancel()
-
-
-async def test_a_large_reply_that_had_left_when_its_connection_broke_is_asked_for_again(nursery: trio.Nursery) -> None:
-    _, a, b = await pair(nursery)
-    lost = lose_first(a, bytes(2 * MIB))
-    await warm(a, b)
-    answers: list[bytes] = []
-
-    async def ask() -> None:
-        answers.append(await a.ask(b.id, BIG, str(2 * MIB).encode()))
-
-    async with trio.open_nursery() as asking:
-        asking.start_soon(ask)
-        await until(lambda: bool(lost))
-        (bulk,) = (each for each in b.links._peers[a.id].channels if each.bulk_only)
-        assert bulk.codec.waiting == 0
-        break_tcp(bulk)
-    assert [len(answer) for answer in answers] == [2 * MIB] and len(lost) == 1 and not a.of(LinkDown)
     nursery.cancel_scope.cancel()
 
 
@@ -367,60 +186,10 @@ async def test_where_a_path_breaks_and_the_other_swallows_everything_the_peer_is
     nursery.cancel_scope.cancel()
 
 
-async def test_what_is_asked_of_a_peer_that_is_gone_before_that_is_known_was_not_done(
-    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(peer_links, "ANSWER_S", 0.5)
-    mesh = Mesh()
-    a, b = mesh.node(services=Services().all), mesh.node(BETA, services=Services().all)  # type: ignore[arg-type]
-    await b.start(nursery)
-    router = Router(lambda: ("127.0.0.1", b.paths[1].port))
-    await nursery.start(router.run)
-    a.paths[1]._address_of = lambda node: ("127.0.0.1", router.port)
-    await a.start(nursery)
-    await warm(a, b)
-    peer = a.links.peer(b.id)
-    assert peer is not None
-    for node in (a, b):
-        node.paths[0]._address_of = lambda node: None  # what breaks is not opened again
-    router.cut = True
-    break_tcp(mains(a, b)["tcp"])
-    await until(lambda: peer.proving is not None)
-    with pytest.raises(MeshError) as caught:
-        await a.ask(b.id, ECHO, b"x")
-    assert caught.value.outcome == "not_done" and a.of(LinkDown)[0].reason == "link-silent" and not peer.held
-    nursery.cancel_scope.cancel()
-
-
-async def test_what_waits_for_a_peer_to_answer_is_sent_once_it_has(nursery: trio.Nursery) -> None:
-    services = Services()
-    _, a, b = await pair(nursery, services)
-    await warm(a, b)
-    break_tcp(mains(a, b)["tcp"])
-    peer = a.links.peer(b.id)
-    assert peer is not None
-    await until(lambda: peer.proving is not None)
-    assert await a.ask(b.id, ECHO, b"x") == b"x" and services.runs.count(b"x") == 1 and not peer.held
-    nursery.cancel_scope.cancel()
-
-
 def test_a_long_path_has_time_to_send_a_loss_again_before_the_peer_is_held_for_gone() -> None:
     for rtt_s in (0.05, 0.1, 0.3):
         assert answer_s(rtt_s) > 0.2 + 2 * rtt_s, "the retransmission and its acknowledgement are on their way"
     assert answer_s(None) == answer_s(0.000_3) == peer_links.ANSWER_S
-
-
-async def test_no_more_waits_for_a_peer_to_answer_than_fits_its_lane(nursery: trio.Nursery) -> None:
-    _, a, b = await pair(nursery)
-    await warm(a, b)
-    peer = a.links.peer(b.id)
-    assert peer is not None and peer.main is not None
-    peer.proving = peer.main, peer.main.pings + 1, trio.current_time()
-    one = Request(bytes(16), ECHO, bytes(MIB), 1_000)
-    held = sum(peer.hold("work", one) for _ in range(2 * OUTBOUND_BYTES["work"] // MIB))
-    assert held == OUTBOUND_BYTES["work"] // MIB and peer.hold("control", Cancel(bytes(16))), "each lane has its own bound"
-    peer.held.clear()
-    nursery.cancel_scope.cancel()
 
 
 async def test_after_a_sleep_every_connection_ends_and_what_is_wanted_is_opened_again(nursery: trio.Nursery) -> None:
@@ -479,43 +248,6 @@ async def test_a_path_over_which_nothing_can_be_had_is_tried_more_and_more_seldo
     tries = a.links.statistics()["second_path_peer-unreachable"]
     assert 1 <= tries <= 6, "after 0.05 s, 0.1 s, 0.2 s ..., less a half by chance"
     assert list(mains(a, b)) == ["tcp"] and not a.of(LinkDown)
-    nursery.cancel_scope.cancel()
-
-
-async def test_a_peer_cannot_have_everything_sent_again_for_ever(nursery: trio.Nursery) -> None:
-    _, a, b = await pair(nursery)
-    await warm(a, b)
-    channel = mains(b, a)["tcp"]
-    for _ in range(100):
-        channel.reroute()
-        await trio.sleep(0.001)
-    await until(lambda: a.links.statistics().get("paths_told_too_often", 0) + a.links.statistics().get("paths_told", 0) >= 10)
-    assert 1 <= len(a.of(Rerouted)) <= REROUTES_BURST + 1
-    assert await a.ask(b.id, ECHO, b"fine") == b"fine"
-    nursery.cancel_scope.cancel()
-
-
-async def test_what_may_not_be_asked_for_yet_is_asked_for_later(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer_links, "REROUTES_PER_S", 2.0)
-    services = Services()
-    _, a, b = await pair(nursery, services)
-    lost = lose_first(a, b"x")
-    await warm(a, b)
-    answers: list[bytes] = []
-
-    async def ask() -> None:
-        answers.append(await a.ask(b.id, SLOW, b"x"))
-
-    async with trio.open_nursery() as asking:
-        asking.start_soon(ask)
-        await until(lambda: bool(lost))
-        peer = a.links.peer(b.id)
-        assert peer is not None
-        while peer._told.take(trio.current_time()):
-            pass  # it has said it as often as it may
-        mains(b, a)["tcp"].reroute()
-    assert answers == [b"x"] and services.runs.count(b"x") == 1 and len(lost) == 1
-    assert a.links.statistics()["paths_told_too_often"] == 1
     nursery.cancel_scope.cancel()
 
 
