@@ -5,7 +5,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from meshos.simulations.seeds import Job, failed_first, run_seeds
 from meshos.simulations.shrinking import shrink
 from meshos.simulations.timeline import traced
 
+MAX_SEED = 2**64 - 1
+MAX_S = 10_000_000.0
+"""Of virtual time: four months, which is more than anybody waits for."""
 PAGES = 3
 """The first failures of many get a timeline by themselves; each takes as long as its run did."""
 
@@ -52,10 +55,10 @@ def list_(json_: Annotated[bool, typer.Option("--json", help="One JSON document.
 @app.command("run")
 def run_(
     scenario: Annotated[str, typer.Argument(help="One of `mesh sim list`, SCENARIO+MUTATION, or a scenario file.")] = "membership",
-    seed: Annotated[int | None, typer.Option(help="The seed; without one, a new one is drawn and printed.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=MAX_SEED, help="The seed; without one, a new one is drawn and printed.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Many seeds, A..B, on all cores.")] = None,
     nodes: Annotated[int | None, typer.Option(min=2, max=5000, help="How many nodes.")] = None,
-    until: Annotated[float | None, typer.Option(min=1, help="Virtual seconds.")] = None,
+    until: Annotated[float | None, typer.Option(min=1, max=MAX_S, help="Virtual seconds.")] = None,
     stop_after: Annotated[int | None, typer.Option(min=1, help="End after so many seeds that fail.")] = None,
     coverage: Annotated[bool, typer.Option("--coverage", help="Name the situations that the runs have been through.")] = False,
     log: Annotated[Path | None, typer.Option(help="Write the decision log of a single run here, one JSON line a step.")] = None,
@@ -65,9 +68,10 @@ def run_(
     with _excerpts():
         picked = chosen(scenario)
     wanted = _wanted(picked, seed, seeds)
+    verdicts.make_folder()  # before a run is lost for want of it
     begun = time.perf_counter()
     if len(wanted) == 1:
-        with _opened(log) as out:
+        with verdicts.written(log) as out:
             runs = _given(run(picked.scenario, wanted[0], nodes=nodes, until_s=until, log=out))
     else:
         order = failed_first(wanted, scenario, verdicts.FOLDER)
@@ -103,22 +107,13 @@ def replay(
         if json_:
             output.document("sim-replay", problems.document(error, "") | {"exit": verdicts.UNDECIDED})
         raise typer.Exit(verdicts.UNDECIDED) from None
-    with _opened(log) as out:
+    with verdicts.written(log) as out, verdicts.written(html) as page:
         report = run(scenario, seed, nodes=nodes, until_s=until, schedule=schedule, record=True, log=out)
+        if page is not None:
+            page.write(traced(report))
     if digest and report.digest != digest:
         output.warn(f"not the same steps as when {file} was written: that was another commit, or a bug of determinism")
-    if html is not None:
-        html.write_text(traced(report), encoding="utf-8")
-    _finish(_given(report), scenario, 1, begun, json_, "sim-replay", page=html)
-
-
-@contextmanager
-def _opened(log: Path | None) -> Iterator[TextIO | None]:
-    if log is None:
-        yield None
-        return
-    with log.open("w") as out:
-        yield out
+    _finish(_given(report), scenario, 1, begun, json_, "sim-replay", replayed=(file, html))
 
 
 @contextmanager
@@ -132,16 +127,21 @@ def _excerpts() -> Iterator[None]:
         raise
 
 
-def _page(report: Report, path: Path) -> Path:
-    """The timeline beside the file of a run."""
+def _saved(report: Report, *, with_page: bool) -> tuple[Path, Path | None]:
+    """The file of a run, and the timeline beside it."""
+    path = verdicts.save(report)
+    if not with_page:
+        return path, None
     page = path.with_suffix(".html")
     page.write_text(traced(report), encoding="utf-8")
-    return page
+    return path, page
 
 
 def _wanted(picked: Chosen, seed: int | None, seeds: str | None) -> Sequence[int]:
     """Which seeds: those that were asked for, those of the scenario's file, or one that is drawn."""
     if seeds is not None:
+        if seed is not None:
+            raise BadInput("usage", "--seed and --seeds exclude each other", hint="give one of them")
         try:
             return seeds_of(seeds)
         except ValueError as error:
@@ -164,9 +164,11 @@ def _finish(
     command: str = "sim-run",
     *,
     coverage: bool = False,
-    page: Path | None = None,
+    replayed: tuple[Path, Path | None] | None = None,
 ) -> None:
     """Tell and write down each failure as it comes, then the verdict; exit with the worst. Ctrl-C gives what there is.
+
+    A run that is ``replayed`` is in its file, and has its page or none: it is not written again.
 
     ``runs`` is closed here, and its workers end: whoever collected it later might be one of the pool's own threads.
     """
@@ -176,11 +178,10 @@ def _finish(
         for report in runs:
             reports.append(report)
             if report.verdict != "ok":
-                path = verdicts.save(report)
                 failed += 1
-                shown = page or (_page(report, path) if failed <= PAGES else None)
+                path, page = replayed or _saved(report, with_page=failed <= PAGES)
                 if not as_json:
-                    verdicts.tell_failure(report, path, shown)
+                    verdicts.tell_failure(report, path, page)
     except KeyboardInterrupt:
         interrupted = True
         output.warn(f"stopped after {len(reports)} of {wanted} runs")

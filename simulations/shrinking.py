@@ -27,6 +27,9 @@ def shrink(
     """Find the smallest schedule that fails in the same way. Example: mesh sim shrink sim/membership-8141.json"""
     name, seed, nodes, until, schedule, _ = load(file)
     whole = Case(name, seed, nodes, until, tuple(schedule))
+    path = out or file.with_suffix(".min.json")
+    if not path.parent.is_dir():
+        raise BadInput("usage", f"there is no folder {path.parent}", hint="name another file with --out")
     failed = run_case(whole)
     if failed.verdict == "ok":
         raise BadInput("nothing-to-shrink", f"the run in {file} does not fail", hint="it was another commit's, or is mended")
@@ -38,10 +41,10 @@ def shrink(
             output.warn("stopped: this is the smallest so far")
     least = _tidy(shrinker.case)
     report = run_case(least, record=True)
-    path = out or file.with_suffix(".min.json")
-    path.write_text(json.dumps(report.to_json(), indent=1) + "\n")
     page = path.with_suffix(".html")
-    page.write_text(traced(report), encoding="utf-8")
+    for name, text in ((path, json.dumps(report.to_json(), indent=1) + "\n"), (page, traced(report))):
+        with verdicts.written(name) as to:
+            to.write(text)
     if json_:
         sizes = {"runs": shrinker.runs, "before": _size(whole), "after": _size(least), "file": str(path)}
         output.document("sim-shrink", {**sizes, "words": words(least.schedule), "run": report.to_json()})

@@ -6,11 +6,15 @@ this commit cannot replay); 2, as everywhere, for a file that is no run at all, 
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
+from meshos.errors import Failed
 from meshos.node.cli import output
 from meshos.simulations import situations
+from meshos.simulations.faults.processes import Mend
 from meshos.simulations.run import Report, Scenario
 from meshos.simulations.seeds import path_of
 
@@ -20,9 +24,31 @@ INTERRUPTED = 130
 FOLDER = Path("sim")
 
 
+@contextmanager
+def written(file: Path | None) -> Iterator[TextIO | None]:
+    """``file``, to be written, where one is named; raises Failed ``cannot-write`` before anything is run for it."""
+    if file is None:
+        yield None
+        return
+    try:
+        out = file.open("w", encoding="utf-8")
+    except OSError as error:
+        raise Failed("cannot-write", f"{file} cannot be written: {error.strerror}") from error
+    with out:
+        yield out
+
+
+def make_folder() -> None:
+    """Where runs that fail are written down; raises Failed ``cannot-write``."""
+    try:
+        FOLDER.mkdir(exist_ok=True)
+    except OSError as error:
+        raise Failed("cannot-write", f"{FOLDER.absolute()} cannot be made: {error.strerror}", hint="go to a folder of your own") from error
+
+
 def save(report: Report) -> Path:
-    """Write a run down so that it can be replayed."""
-    FOLDER.mkdir(exist_ok=True)
+    """Write a run down so that it can be replayed; raises as ``make_folder``."""
+    make_folder()
     path = path_of(report.scenario, report.seed, FOLDER)
     path.write_text(json.dumps(report.to_json(), indent=1) + "\n")
     return path
@@ -39,7 +65,8 @@ def tell_violation(report: Report) -> None:
 def tell_failure(report: Report, path: Path, page: Path | None) -> None:
     """What was violated, and what to do with it."""
     tell_violation(report)
-    faults = f"{len(report.schedule)} fault{'' if len(report.schedule) == 1 else 's'} drawn"
+    drawn = sum(not isinstance(fault, Mend) for _, fault in report.schedule)  # the mending at the end is none
+    faults = f"{drawn} fault{'' if drawn == 1 else 's'} drawn"
     output.say(f"  at {report.at_s:.3f} s, after {report.steps} steps, {faults}")
     output.say(f"Replay  mesh sim replay {path}")
     output.say(f"Shrink  mesh sim shrink {path}")
