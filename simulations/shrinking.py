@@ -42,8 +42,8 @@ def shrink(
     least = _tidy(shrinker.case)
     report = run_case(least, record=True)
     page = path.with_suffix(".html")
-    for name, text in ((path, json.dumps(report.to_json(), indent=1) + "\n"), (page, traced(report))):
-        with verdicts.written(name) as to:
+    for target, text in ((path, json.dumps(report.to_json(), indent=1) + "\n"), (page, traced(report))):
+        with verdicts.opened(target) as to:
             to.write(text)
     if json_:
         sizes = {"runs": shrinker.runs, "before": _size(whole), "after": _size(least), "file": str(path)}

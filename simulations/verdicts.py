@@ -24,17 +24,21 @@ INTERRUPTED = 130
 FOLDER = Path("sim")
 
 
+def opened(file: Path) -> TextIO:
+    """``file``, to be written; raises Failed ``cannot-write``."""
+    try:
+        return file.open("w", encoding="utf-8")
+    except OSError as error:
+        raise Failed("cannot-write", f"{file} cannot be written: {error.strerror}") from error
+
+
 @contextmanager
 def written(file: Path | None) -> Iterator[TextIO | None]:
-    """``file``, to be written, where one is named; raises Failed ``cannot-write`` before anything is run for it."""
+    """The same where one is named: before anything is run for it."""
     if file is None:
         yield None
         return
-    try:
-        out = file.open("w", encoding="utf-8")
-    except OSError as error:
-        raise Failed("cannot-write", f"{file} cannot be written: {error.strerror}") from error
-    with out:
+    with opened(file) as out:
         yield out
 
 

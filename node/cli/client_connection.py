@@ -57,7 +57,8 @@ def find(node: str | None, key: str | None, directory: Path | None, org: str | N
         return _target(named, key or os.environ.get("MESH_API_KEY") or _key_of(named, in_folder), named)
     if named or directory is not None or org is not None or (in_folder / "testnet.json").exists():
         return _in_testnet(in_folder, named, org, key)
-    raise BadInput("no-node-named", "no node is named", hint="run `mesh testnet up --detach`, or pass --node and --api-key")
+    hint = "run `mesh testnet up --detach`, or pass --node and --api-key (the key is in `api-key` of the folder of a node)"
+    raise BadInput("no-node-named", "no node is named", hint=hint)
 
 
 def testnet_here() -> Path:

@@ -63,8 +63,11 @@ def propose(target: Target, file: Path, timeout_s: float, *, vote: bool, as_json
         client_proposals.move(target, file, content, timeout_s, as_json=as_json)
         return
     reason = content.pop("reason", None)
-    if not isinstance(reason, str) or not content:
-        raise BadInput("bad-proposal", f"{file} has no reason or no action", hint="see `mesh propose --help` for how it looks")
+    if not content:
+        raise BadInput("bad-proposal", f"{file} names nothing to be done", hint="see `mesh propose --help` for how it looks")
+    if not isinstance(reason, str):
+        hint = "add `reason: TEXT`; what the organisations are to vote on has none, and --vote"
+        raise BadInput("bad-proposal", f"{file} gives no reason for {', '.join(content)}", hint=hint)
     put(target, content, reason, timeout_s, "propose", as_json=as_json)
 
 

@@ -1,11 +1,12 @@
 """wallet and ledger: what a node says of the ledger, as tables."""
 
 import base64
+import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from meshos.errors import Refused, Unreachable
+from meshos.errors import MeshError, Refused, Unreachable
 from meshos.node.cli.client_answer import GRACE_S, ask, for_program, order
 from meshos.node.cli.client_connection import Client, Target
 from meshos.node.cli.client_text import org_name, plural, rows_of, short, table_of, texts_of
@@ -173,7 +174,14 @@ def _say_whose(paid: Sequence[PaidTab]) -> None:
 def transfer(target: Target, did: str, amount: str, timeout_s: float, key: str | None, *, as_json: bool) -> None:
     """See ``wallet.transfer``."""
     body = {"transfer": {"to": did, "amount": amount}}
-    answer = order(target, "v1", "transactions", body=body, timeout_s=timeout_s, key=key)
+    key = key or secrets.token_hex(16)
+    try:
+        answer = order(target, "v1", "transactions", body=body, timeout_s=timeout_s, key=key)
+    except MeshError as error:
+        if error.outcome != "unknown":
+            raise
+        hint = f"the same again with --idempotency-key {key} says what became of it; without that it is a second transfer"
+        raise type(error)(error.name, error.detail, hint=hint, outcome="unknown") from error
     if for_program("wallet-transfer", answer, as_json=as_json):
         return
     say(str(answer.get("txId")))

@@ -94,7 +94,8 @@ def _humans(humans: Mapping[str, object]) -> str:
 def _ledger(head: Mapping[str, object]) -> str:
     votes = "votes" if head.get("votes") else f"does not vote: {head.get('silent')}" if head.get("silent") else "follows"
     behind = f", {plural(head.get('behind'), 'block')} behind" if head.get("behind") else ""
-    return f"block {head.get('height')}, view {head.get('view')}, primary {head.get('primary')}; {votes}{behind}"
+    waiting = f", {plural(head.get('waiting'), 'transaction')} waiting" if head.get("waiting") else ""
+    return f"block {head.get('height')}, view {head.get('view')}, primary {head.get('primary')}; {votes}{behind}{waiting}"
 
 
 def group_parts(group: Mapping[str, object]) -> tuple[str, ...]:

@@ -61,11 +61,13 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    directory: Annotated[Path, typer.Option("--dir", help="A node's folder; without one only the machine is checked.")] = DEFAULT_DIR,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help=f"A node's folder, ./{DEFAULT_DIR} if there is one; else only the machine is checked.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Check this machine and a node's folder; read-only. Exits 1 if anything failed."""
-    config, broken = _config(directory)
+    config, broken = _config(directory or DEFAULT_DIR, named=directory is not None)
     rows = []
     for check in CHECKS:
         began = time.monotonic()
@@ -83,7 +85,7 @@ def doctor(
     if failed:
         raise Failed("doctor-found", f"{len(failed)} of {len(rows)} checks failed: {', '.join(failed)}", hint="mend them as said above")
     passed = sum(finding.verdict == "pass" for _, finding, _ in rows)
-    ok(f"{passed} checks passed; next: {f'mesh run --dir {directory}' if config else 'mesh demo'}")
+    ok(f"{passed} checks passed; next: {f'mesh run --dir {config.dir}' if config else 'mesh demo'}")
 
 
 def _row(name: str, finding: Finding, took_ms: float) -> dict[str, object]:
@@ -91,11 +93,12 @@ def _row(name: str, finding: Finding, took_ms: float) -> dict[str, object]:
     return shown | {"took_ms": round(took_ms, 1)}
 
 
-def _config(directory: Path) -> "tuple[NodeConfig | None, Finding | None]":
+def _config(directory: Path, *, named: bool) -> "tuple[NodeConfig | None, Finding | None]":
     from meshos.node.config import FILE, load
 
     if not (directory / FILE).exists():
-        return None, Finding("skip", f"there is no node in {directory}")
+        hint = "name the folder of a node, or leave --dir out"
+        return None, Finding("fail" if named else "skip", f"there is no node in {directory}", hint if named else "")
     try:
         return load(directory), None
     except MeshError as error:

@@ -281,6 +281,7 @@ def _register(config: "NodeConfig", root: "SigningKey", facts: "Ready", as_json:
         say(f"  node id  {facts.node_id}")
         say(f"  API      {facts.api}")
         say("ready" if problem is None else "it runs")
+        note(f"Next, in another shell: MESH_NODE={facts.api} MESH_API_KEY=$(cat {config.dir / 'api-key'}) mesh members")
     sys.stdout.flush()
 
 

@@ -108,7 +108,7 @@ def leave(
     try:
         parse_org_did(heir or "did:mesh:enterprise:nobody")
     except ValueError as error:
-        raise BadInput("bad-did", str(error), hint="`mesh members` shows the organisations of this mesh") from error
+        raise BadInput("bad-did", str(error), hint="`mesh members --json` has the DIDs of this mesh") from error
     config = node_config.load(directory)
     if nonce is not None:
         say_signed(registering.signed_offline(config, Leave(heir), nonce), "org-leave", as_json)

@@ -134,7 +134,7 @@ class DecisionDesk:
         }
 
     def _view(self, one: queries.Waiting, judging: set[str], threshold: int) -> dict[str, object]:
-        """``judging``: whose approvals count; it is the same for all, and some work to find out."""
+        """``judging``: whose approvals count while it is open; it is the same for all, and some work to find out."""
         decision = one.decision
         kind, subject, *_ = decision.action.fields()
         return {
@@ -145,7 +145,7 @@ class DecisionDesk:
             "by": decision.by,
             "approvedBy": list(decision.approved),
             "rejectedBy": list(decision.rejected),
-            "approvals": len(judging.intersection(decision.approved)),
+            "approvals": len(judging.intersection(decision.approved) if decision.status == OPEN else decision.approved),
             "needed": one.needed if decision.risk > threshold or decision.status == OPEN else 0,
             "people": self._people(decision.people),
             "expires_ms": decision.expires_ms if decision.status == OPEN else None,

@@ -15,7 +15,7 @@ def document(text: str, genesis: Genesis, ledger: LedgerView) -> shapes.Json:
     try:
         parse_org_did(text)
     except ValueError as error:
-        raise BadInput("bad-did", str(error), hint="`mesh members` shows the organisations of this mesh") from error
+        raise BadInput("bad-did", str(error), hint="`mesh members --json` has the DIDs of this mesh") from error
     org = OrgDid(text)
     keys = _on_ledger(org, ledger) if ledger.height else _in_genesis(org, genesis)
     if keys is None:

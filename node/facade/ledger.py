@@ -18,7 +18,7 @@ from meshos.consensus.ledger.tabs import TABS, Tab
 from meshos.consensus.pbft.block import Certified, request_hash
 from meshos.consensus.pbft.events import Committed, Head, ReadBlock, ReadHead, Submit
 from meshos.consensus.pbft.replica import Replica
-from meshos.errors import BadInput, Done, Failed, MeshError, Refused, Unreachable
+from meshos.errors import KINDS, BadInput, Done, Failed, MeshError, Refused, Unreachable
 from meshos.ids import NodeId, OrgDid, parse_org_did
 from meshos.node.api import shapes
 from meshos.node.facade.orgs import org_view
@@ -113,7 +113,7 @@ class LedgerDesk:
                 raise tree.incomplete()
             account = queries.account(books.window, org)
             if account is None:
-                raise Refused("no-such-account", f"the ledger has no account of {org}", hint="`mesh members` names the organisations")
+                raise Refused("no-such-account", f"the ledger has no account of {org}", hint="`mesh members --json` has their DIDs")
             said = {"did": org, "balance_micro": account.balance, "open": account.open, "height": books.window.height}
             picture = books.store.snapshot()
             try:
@@ -124,7 +124,7 @@ class LedgerDesk:
     async def transfer(self, to: str, micro: int, key: str, timeout_s: float) -> shapes.Json:
         """Move MESH of this node's organisation; returns when it is committed.
 
-        Raises Failed by the ledger's refusal or ``transaction-expired``, Unreachable ``unknown-yet``.
+        Raises what the catalogue has for the ledger's refusal or ``transaction-expired``, Unreachable ``unknown-yet``.
         """
         body = Transfer.read([read_did(to), micro])  # its bounds are looked at before a nonce is spent on it
         done = await self.send(body, key, timeout_s)
@@ -249,7 +249,7 @@ def read_did(did: str) -> OrgDid:
     try:
         parse_org_did(did)
     except ValueError as error:
-        raise BadInput("bad-did", str(error), hint="`mesh members` shows the organisations of this mesh") from error
+        raise BadInput("bad-did", str(error), hint="`mesh members --json` has the DIDs of this mesh") from error
     return OrgDid(did)
 
 
@@ -267,8 +267,11 @@ def advice(name: str) -> str:
     return "" if known is None else known.do[:1].lower() + known.do[1:].rstrip(".")
 
 
-def _failed(name: str, outcome: Done = "not_done") -> Failed:
-    return Failed(name, f"the ledger did not do it: {name}", hint=advice(name), outcome=outcome)
+def _failed(name: str, outcome: Done = "not_done") -> MeshError:
+    """Of the kind that the catalogue says, so that a command ends with the exit code that is documented."""
+    known = catalogue.entries().get(name)
+    kind = Failed if known is None else KINDS[known.kind]
+    return kind(name, f"the ledger did not do it: {name}", hint=advice(name), outcome=outcome)
 
 
 def _tabs_of(state: View, org: OrgDid) -> list[dict[str, object]]:
@@ -300,4 +303,4 @@ def _tab(id_: bytes, tab: Tab) -> dict[str, object]:
 
 def _unknown_yet(timeout_s: float) -> Unreachable:
     what = f"the ledger has not said within {timeout_s:g} s what became of it"
-    return Unreachable("unknown-yet", what, hint="look again with `mesh ledger tx` or `mesh wallet`; it cannot be done twice")
+    return Unreachable("unknown-yet", what, hint="it may be done later, once: look again when the ledger goes on")

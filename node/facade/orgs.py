@@ -19,7 +19,7 @@ def org_view(window: ReplicaLedger, voting: ValidatorSet, did: OrgDid, name_of: 
         raise tree.incomplete()
     org = queries.org(window, did)
     if org is None:
-        raise Refused("no-such-org", f"the ledger has no organisation {did}", hint="`mesh members` names the organisations")
+        raise Refused("no-such-org", f"the ledger has no organisation {did}", hint="`mesh members --json` has their DIDs")
     seat = next((entry for entry in queries.seats(window).entries if entry.org == did), None)
     votes = next((entry.node for entry in voting.entries if entry.org == did), None)
     people = [(key, KEYS.read(window, key)) for key in org.humans]

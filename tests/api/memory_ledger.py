@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from meshos.errors import Failed, Refused, Unreachable
+from meshos.errors import Refused, Unreachable
 from meshos.node.api.shapes import Json, LedgerHead
 
 ORG = "did:mesh:enterprise:alpha"
@@ -53,7 +53,7 @@ class MemoryLedger:
 
     async def transfer(self, to: str, micro: int, key: str, timeout_s: float) -> Json:
         if self.balances[ORG] < micro:
-            raise Failed("insufficient-funds", "there is not so much")
+            raise Refused("insufficient-funds", "there is not so much")
         if key not in self.moved:
             self.balances[ORG] -= micro
         self.moved[key] = (to, micro)

@@ -16,6 +16,11 @@ def test_what_this_machine_gives_is_told(mesh: Mesh, tmp_path: Path) -> None:
     assert checks["sandbox"]["verdict"] in ("pass", "warn") and checks["sandbox"]["sentence"].startswith("agents run behind ")
 
 
+def test_a_folder_that_is_named_and_holds_no_node_is_no_healthy_one(mesh: Mesh, tmp_path: Path) -> None:
+    done = mesh("doctor", "--dir", str(tmp_path / "nosuch"))
+    assert done.code == 1 and "configuration" in done.err and "there is no node in" in done.out
+
+
 @pytest.mark.parametrize("missing", LACKING)
 def test_each_layer_that_is_missing_is_named_with_what_that_means(missing: str) -> None:
     found = judge_sandbox(root=False, layers=tuple(layer for layer in ALL if layer != missing))

@@ -42,6 +42,13 @@ async def test_a_decision_is_shown_with_who_approved_it_and_why_until_it_is_exec
     assert (await chain.desk("delta-1").approvals(open_only=True))["approvals"] == [] and chain.desk("beta-1").waiting() == 0
 
 
+async def test_who_was_put_into_quarantine_by_a_decision_has_approved_it_all_the_same(chain: Chain) -> None:
+    id_ = str((await propose(chain))["id"])
+    await chain.desk("beta-1").judge(id_, APPROVE, "I looked", "k", 1.0)
+    done = await chain.desk("delta-1").judge(id_, APPROVE, "it is true", "k", 1.0)
+    assert (done["state"], done["approvals"], len(cast(Any, done["approvedBy"]))) == ("executed", 3, 3)
+
+
 async def test_what_the_ledger_would_refuse_is_refused_before_it_is_sent_with_advice(chain: Chain) -> None:
     made = await propose(chain)
     chain.sent.clear()

@@ -10,7 +10,7 @@ import trio
 
 from meshos.consensus.pbft.records import RESTORING
 from meshos.effects import Put
-from meshos.errors import Failed, MeshError, Refused, Unreachable
+from meshos.errors import MeshError, Refused, Unreachable
 from meshos.ids import NodeId
 from meshos.node.facade.ledger import LedgerDesk
 from meshos.protocols.ledger.port import ReplicaLedger
@@ -44,7 +44,7 @@ async def test_a_transfer_that_takes_too_long_may_still_be_done() -> None:
 
 async def test_a_transfer_that_was_refused_or_expired_fails_by_that_name() -> None:
     for ended, name in ((("refused", "insufficient-funds"), "insufficient-funds"), (("expired", ""), "transaction-expired")):
-        with pytest.raises(Failed, match=name):
+        with pytest.raises(Refused, match=name):  # as the catalogue has it
             await desk(Concluded(b"r", bytes(32), *ended)).transfer(BETA, 5, "key", 3.0)
     done = await desk(Concluded(b"r", bytes(32), "committed", "", 7)).transfer(BETA, 5, "key", 3.0)
     assert done == {"txId": "00" * 32, "height": 7, "outcome": "committed"}

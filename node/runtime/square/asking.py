@@ -30,6 +30,8 @@ from meshos.protocols.square.limits import ANSWER_BYTES
 
 logger = logging.getLogger("meshos.square")
 
+NO_SQUARE = "is it a square? `mesh status` at a node says where that one's is"
+
 
 class Asking:
     """A connection to a node's square."""
@@ -157,12 +159,16 @@ async def _connected(to: Where, own: upgrade.Identity, nursery: trio.Nursery, ex
         muxed = await upgrade.dial(TcpWire(stream), own, peer, excess)
         nursery.start_soon(muxed.start)
         return muxed
-    except (MeshError, trio.Cancelled):
+    except trio.Cancelled:
         await trio.aclose_forcefully(stream)
         raise
+    except MeshError as error:
+        await trio.aclose_forcefully(stream)
+        raise type(error)(error.name, f"{to}: {error.detail}", hint=error.hint or NO_SQUARE, outcome=error.outcome) from error
     except Exception as error:  # whatever Noise raises at what comes back
         await trio.aclose_forcefully(stream)
-        raise Refused("square-bad-handshake", f"{to} does not prove the key that it should have: {type(error).__name__}") from error
+        what = f"{to} does not prove the key that it should have: {type(error).__name__}"
+        raise Refused("square-bad-handshake", what, hint=NO_SQUARE) from error
 
 
 def _unreachable(to: Where, why: str) -> Unreachable:
