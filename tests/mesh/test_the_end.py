@@ -136,7 +136,7 @@ def test_who_has_left_does_nothing_but_vote_and_the_others_can_count_on_that_unt
     answer = net.call("delta", agents.echo, "echo", {"text": "let me"}, timeout=2)
     assert answer["outcome"] == "not_done", answer
     refused = net.mesh("org", "seat", "--give-up", "--dir", gamma.dir)
-    assert (refused.code, "[seat-needed]" in refused.err) == (1, True), refused
+    assert (refused.code, "[seat-needed]" in refused.err) == (4, True), refused
     net.must("testnet", "kill", "gamma")
     net.must("wallet", "transfer", net.node("beta").did, "1", "--org", "alpha")
     start_alone(net, "gamma-1")
