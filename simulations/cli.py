@@ -35,6 +35,11 @@ app.command("explore")(explore_)
 app.command("shrink")(shrink)
 
 
+def names_of(incomplete: str) -> list[str]:
+    """The scenarios that begin so: for completion."""
+    return [name for name in SCENARIOS if name.startswith(incomplete)]
+
+
 def register(root: typer.Typer) -> None:
     """Add ``mesh sim`` to the command line."""
     root.add_typer(app, name="sim")
@@ -54,7 +59,9 @@ def list_(json_: Annotated[bool, typer.Option("--json", help="One JSON document.
 
 @app.command("run")
 def run_(
-    scenario: Annotated[str, typer.Argument(help="One of `mesh sim list`, SCENARIO+MUTATION, or a scenario file.")] = "membership",
+    scenario: Annotated[
+        str, typer.Argument(help="One of `mesh sim list`, SCENARIO+MUTATION, or a scenario file.", autocompletion=names_of)
+    ] = "membership",
     seed: Annotated[int | None, typer.Option(min=0, max=MAX_SEED, help="The seed; without one, a new one is drawn and printed.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Many seeds, A..B, on all cores.")] = None,
     nodes: Annotated[int | None, typer.Option(min=2, max=5000, help="How many nodes.")] = None,

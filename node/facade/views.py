@@ -77,7 +77,7 @@ def member_view(view: MemberView, name_of: NameOf, now: float, paths: tuple[shap
     accusers = sorted(name_of(accusation.accuser) or accusation.accuser for accusation in view.accusations)
     notes = [f"accused by {', '.join(accusers)}"] if accusers else []
     if view.unroutable_in_s is not None:
-        notes.append(f"no work is sent to it in {max(0.0, view.unroutable_in_s):.0f} s")
+        notes.append(f"in {max(0.0, view.unroutable_in_s):.0f} s no more work is sent to it")
     elif not view.routable and view.state in ("alive", "suspect"):
         notes.append("no work is sent to it")
     if (changed := linking.changed(paths, name_of)) is not None:

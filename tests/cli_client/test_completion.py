@@ -63,6 +63,10 @@ def test_where_nobody_answers_nothing_is_offered(tmp_path: Path, environment: En
     assert completed("mesh members --org al", tmp_path, environment) == []
 
 
+def test_scenarios_are_those_that_there_are(tmp_path: Path, environment: Environment) -> None:
+    assert completed("mesh sim run pb", tmp_path, environment) == ["pbft", "pbft-core"]
+
+
 def test_completion_is_installed_for_a_shell(tmp_path: Path, environment: Environment) -> None:
     program = Path(sys.executable).with_name("mesh")
     done = subprocess.run(
