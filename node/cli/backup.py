@@ -61,7 +61,7 @@ def restore(file: BackupFile, directory: DirOption = DEFAULT_DIR, genesis: Genes
     say(f"  validator key  {restored.validator} (new)")
     warn(f"what it acknowledged after {saved.made} is not in it")
     warn(f"if other nodes have joined {saved.org} since then, do not start it: invite a new node there (mesh org invite)")
-    warn("a seat that it had does not count until its organisation moves it to the new key")
+    warn("if it had a seat, it does not vote until its organisation moves that to the new key")
     ok(f"restored; never run the old copy again. Next: mesh run --dir {directory}")
     if restored.agreement:
         note("Then, if it had a seat: move it to the new key, where the root key of the organisation is, in force at the next checkpoint:")
