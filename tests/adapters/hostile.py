@@ -237,7 +237,11 @@ def serve() -> None:
                 page = {"tools": [], "nextCursor": "again"}
             say({"id": number, "result": page})
         elif method == "tools/call":
-            threading.Thread(target=call, args=(number, params["name"], params.get("arguments", {})), daemon=True).start()
+            work = (number, params["name"], params.get("arguments", {}))
+            if work[1] == "echo":
+                call(*work)  # a thread for each of many at once is more than an agent may have
+            else:
+                threading.Thread(target=call, args=work, daemon=True).start()
         elif method == "ping":
             if MODE != "mute-pings":
                 say({"id": number, "result": {}})
