@@ -88,9 +88,12 @@ class Transfer:
             self._sources.append(self._sources.pop(0))
         self._vain += 1
         if self._vain > len(self._sources):  # a round and one more: it is not the turn again of who named this state
-            self._target, self._vain = None, 0
+            named, self._target, self._vain = self._target is not None, None, 0
             if not desk.restoring:
-                self._give_up()
+                if named:
+                    self._asked = None  # after the rest it is the next one's turn to name a state
+                else:
+                    self._give_up()
                 desk.again(TRANSFER, desk.timing.fetch_ms)
                 return
         self.ask()
@@ -115,13 +118,14 @@ class Transfer:
 
     def _give_up(self) -> None:
         self._target = self._asked = None
+        self._vain = 0
         self._sources.clear()
         self._desk.timers.stop(TRANSFER)
 
     @property
     def _newest_epoch(self) -> int:
         """The newest whose validators are known here."""
-        return max(self._steps, default=self._desk.chain.epoch)
+        return max((self._desk.chain.epoch, *self._steps))
 
     @property
     def _lowest(self) -> int:

@@ -353,6 +353,41 @@ def test_who_offers_a_state_while_a_liar_is_left_alone_is_asked_for_it_then() ->
     assert node.core.chain.height >= 24 and not node.core.desk.restoring
 
 
+def test_a_liar_that_names_a_state_which_only_it_has_and_gives_no_part_of_it_keeps_nobody_behind() -> None:
+    cores = Cores(4, interval=4, keep_blocks=2, transfer_blocks=4).start()
+    fill(cores, 12)
+    node, liar = cores[3], cores[0].name
+    fill(cores, 16, cut=(3,))
+    named = cores[0].core._checkpointing.stable
+    assert named is not None and named.header.height == 16
+    for _ in range(2):
+        for each in (cores[0], cores[1], cores[2]):  # until none of them has the state of 16 any more
+            each.wait(60.0)
+            each.take()
+        fill(cores, 27, cut=(3,))
+    node.take()
+    node.hear(liar, Blocks(27, 26, ()))
+    until = node.now + 60.0
+    while node.now < until and node.core.chain.height < 24:
+        for other in (1, 2):
+            node.hear(cores[other].name, Status(0, 0, 27))
+        for send in node.take():
+            for to in send.to:
+                if to == liar:
+                    tells = {FetchCheckpoint: Checkpoints((), named), FetchChunk: ChunkOf(16, b"", b"\x83\x80\x00\x80")}
+                    node.hear(liar, tells.get(type(send.message), Blocks(27, 26, ())))
+                    node.hear(liar, Blocks(27, 26, ()))
+                elif isinstance(send.message, Fetch | FetchCheckpoint | FetchChunk):
+                    cores.nodes[to].hear(node.name, send.message)
+                    for back in cores.nodes[to].take():
+                        if node.name in back.to and isinstance(back.message, Blocks | Checkpoints | ChunkOf):
+                            node.hear(to, back.message)
+        if liar not in node.core._transfer._sources:
+            node.hear(liar, Blocks(27, 26, ()))  # it pushes in
+        node.wait(0.01)
+    assert node.core.chain.height >= 24 and not node.core.desk.restoring
+
+
 def test_blocks_after_a_state_are_asked_at_once_of_who_had_none_before_it() -> None:
     node, _ = behind(cores := Cores(4, interval=4, keep_blocks=2, transfer_blocks=4).start())
     node.hear(cores[0].name, Status(0, 0, 27))
