@@ -42,9 +42,10 @@ def shrink(
     least = _tidy(shrinker.case)
     report = run_case(least, record=True)
     page = path.with_suffix(".html")
-    for target, text in ((path, json.dumps(report.to_json(), indent=1) + "\n"), (page, traced(report))):
-        with verdicts.opened(target) as to:
-            to.write(text)
+    with verdicts.opened(path) as to:
+        to.write(json.dumps(report.to_json(), indent=1) + "\n")
+    with verdicts.opened(page) as to:
+        to.write(traced(report))
     if json_:
         sizes = {"runs": shrinker.runs, "before": _size(whole), "after": _size(least), "file": str(path)}
         output.document("sim-shrink", {**sizes, "words": words(least.schedule), "run": report.to_json()})

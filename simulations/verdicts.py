@@ -5,6 +5,7 @@ this commit cannot replay); 2, as everywhere, for a file that is no run at all, 
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,13 +49,16 @@ def make_folder() -> None:
         FOLDER.mkdir(exist_ok=True)
     except OSError as error:
         raise Failed("cannot-write", f"{FOLDER.absolute()} cannot be made: {error.strerror}", hint="go to a folder of your own") from error
+    if not os.access(FOLDER, os.W_OK):
+        raise Failed("cannot-write", f"{FOLDER.absolute()} is not yours to write in", hint="go to a folder of your own")
 
 
 def save(report: Report) -> Path:
-    """Write a run down so that it can be replayed; raises as ``make_folder``."""
+    """Write a run down so that it can be replayed; raises as ``make_folder`` and ``opened``."""
     make_folder()
     path = path_of(report.scenario, report.seed, FOLDER)
-    path.write_text(json.dumps(report.to_json(), indent=1) + "\n")
+    with opened(path) as out:
+        out.write(json.dumps(report.to_json(), indent=1) + "\n")
     return path
 
 

@@ -10,8 +10,9 @@ only one asked: all validators take turns until the state is whole, and after a 
 else names the state to be taken, none older than the blocks that were here. Of N that are asked, one honest one whose turn it is to name it
 is enough.
 
-Before that first part a round that helped nobody ends it, and a rest begins: whoever offers a state within it waits for its end, so that
-nobody is asked without end by saying again and again that it has one.
+Before that first part a round that helped nobody is followed by a rest: whoever offers a state within it waits for its end, so that nobody
+is asked without end by saying again and again that it has one. After it, where a state had been named and nobody gave it, it is the next
+one's turn to name one; else all is forgotten until somebody offers a state.
 
 Trust in old keys: an attacker with the keys of a quorum of a past epoch could invent later ones. Who joins after long absence
 compares a recent header hash out of band, as everywhere (in CometBFT's words: weak subjectivity).

@@ -180,7 +180,7 @@ def transfer(target: Target, did: str, amount: str, timeout_s: float, key: str |
     except MeshError as error:
         if error.outcome != "unknown":
             raise
-        hint = f"the same again with --idempotency-key {key} says what became of it; without that it is a second transfer"
+        hint = f"typed again it needs --idempotency-key {key}, or it is a second transfer; {error.hint}"
         raise type(error)(error.name, error.detail, hint=hint, outcome="unknown") from error
     if for_program("wallet-transfer", answer, as_json=as_json):
         return

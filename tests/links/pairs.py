@@ -9,6 +9,7 @@ from meshos.node.runtime.links.channel import Channel
 from meshos.node.runtime.links.tcp import TcpConnection
 from meshos.protocols.rpc.events import Inbound, Message, Reply
 from tests.links.mesh import BETA, Mesh, Node, until
+from tests.links.quic_stranger import Router
 
 ECHO, SLOW, BIG = "/test/echo/1", "/test/slow/1", "/test/big/1"
 
@@ -38,6 +39,20 @@ async def pair(nursery: trio.Nursery, services: Services | None = None) -> tuple
     await a.start(nursery)
     await b.start(nursery)
     return mesh, a, b
+
+
+async def pair_behind_a_router(nursery: trio.Nursery, services: Services | None = None) -> tuple[Node, Node, Router]:
+    """The same, with a router between them that can swallow what goes over QUIC; both paths are there and have answered."""
+    mesh = Mesh()
+    table = (services or Services()).all
+    a, b = mesh.node(services=table), mesh.node(BETA, services=table)  # type: ignore[arg-type]
+    await b.start(nursery)
+    router = Router(lambda: ("127.0.0.1", b.paths[1].port))
+    await nursery.start(router.run)
+    a.paths[1]._address_of = lambda node: ("127.0.0.1", router.port)
+    await a.start(nursery)
+    await warm(a, b)
+    return a, b, router
 
 
 def mains(node: Node, peer: Node) -> dict[str, Channel]:

@@ -10,8 +10,7 @@ from meshos.node.runtime.links.peer_links import answer_s
 from meshos.protocols.rpc import paths
 from meshos.protocols.rpc.events import LinkDown, LinkUp, OpenLink, Rerouted
 from tests.links.mesh import BETA, Mesh, until
-from tests.links.pairs import ECHO, SLOW, Services, break_tcp, carries, mains, pair, use, warm
-from tests.links.quic_stranger import Router
+from tests.links.pairs import ECHO, SLOW, Services, break_tcp, carries, mains, pair, pair_behind_a_router, use, warm
 
 pytestmark = pytest.mark.usefixtures("both")
 
@@ -169,14 +168,7 @@ async def test_where_a_path_breaks_and_the_other_swallows_everything_the_peer_is
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peer_links, "ANSWER_S", 0.1)
-    mesh = Mesh()
-    a, b = mesh.node(services=Services().all), mesh.node(BETA, services=Services().all)  # type: ignore[arg-type]
-    await b.start(nursery)
-    router = Router(lambda: ("127.0.0.1", b.paths[1].port))
-    await nursery.start(router.run)
-    a.paths[1]._address_of = lambda node: ("127.0.0.1", router.port)
-    await a.start(nursery)
-    await warm(a, b)
+    a, b, router = await pair_behind_a_router(nursery)
     for node in (a, b):
         node.paths[0]._address_of = lambda node: None  # what breaks is not opened again
     router.cut = True

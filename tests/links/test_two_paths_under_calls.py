@@ -7,9 +7,8 @@ from meshos.errors import MeshError, Unreachable
 from meshos.node.runtime.links import peer_links, standby
 from meshos.protocols.rpc.events import Cancel, LinkDown, LinkUp, Request, Rerouted
 from meshos.protocols.rpc.limits import MIB, OUTBOUND_BYTES, REROUTES_BURST
-from tests.links.mesh import BETA, Mesh, Node, until
-from tests.links.pairs import BIG, ECHO, SLOW, Services, break_tcp, carries, lose_first, mains, pair, use, warm
-from tests.links.quic_stranger import Router
+from tests.links.mesh import Node, until
+from tests.links.pairs import BIG, ECHO, SLOW, Services, break_tcp, carries, lose_first, mains, pair, pair_behind_a_router, use, warm
 
 pytestmark = pytest.mark.usefixtures("both")
 
@@ -45,15 +44,8 @@ async def test_a_path_that_breaks_under_calls_costs_none_and_is_opened_again(use
 
 async def test_a_path_that_swallows_everything_is_left_and_later_closed(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standby, "PATH_SILENT_S", 0.6)
-    mesh = Mesh()
     services = Services()
-    a, b = mesh.node(services=services.all), mesh.node(BETA, services=services.all)  # type: ignore[arg-type]
-    await b.start(nursery)
-    router = Router(lambda: ("127.0.0.1", b.paths[1].port))
-    await nursery.start(router.run)
-    a.paths[1]._address_of = lambda node: ("127.0.0.1", router.port)
-    await a.start(nursery)
-    await warm(a, b)
+    a, b, router = await pair_behind_a_router(nursery, services)
     await use(a, b, "quic")
     noticed: list[tuple[str, str]] = []
     a.links.noticed = lambda node, path, why: noticed.append((path, why))
@@ -112,14 +104,7 @@ async def test_what_is_asked_of_a_peer_that_is_gone_before_that_is_known_was_not
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peer_links, "ANSWER_S", 0.5)
-    mesh = Mesh()
-    a, b = mesh.node(services=Services().all), mesh.node(BETA, services=Services().all)  # type: ignore[arg-type]
-    await b.start(nursery)
-    router = Router(lambda: ("127.0.0.1", b.paths[1].port))
-    await nursery.start(router.run)
-    a.paths[1]._address_of = lambda node: ("127.0.0.1", router.port)
-    await a.start(nursery)
-    await warm(a, b)
+    a, b, router = await pair_behind_a_router(nursery)
     peer = a.links.peer(b.id)
     assert peer is not None
     for node in (a, b):
