@@ -44,12 +44,12 @@ def head(net: Net, org: str = HURT) -> dict[str, object]:
 
 
 def signers(net: Net, height: int) -> list[str]:
-    """Whose votes the block's certificate holds, as each of the others has it: who answered has the block, and another may come to it later."""
-    said = (
-        until(lambda org=org: net.ask(org, "GET", f"/v1/ledger/blocks/{height}").body.get("signedBy"), f"{org} never had it")
-        for org in OTHERS
-    )
-    return [signer for signers in said for signer in signers]
+    """Whose votes the block's certificate holds, as each of the others has it, sooner or later."""
+
+    def said_by(org: str) -> list[str]:
+        return until(lambda: net.ask(org, "GET", f"/v1/ledger/blocks/{height}").body.get("signedBy"), f"{org} never had it")
+
+    return [signer for org in OTHERS for signer in said_by(org)]
 
 
 @contextmanager
