@@ -77,15 +77,14 @@ class CatchingUp:
     def on_blocks(self, sender: NodeId, message: Blocks) -> None:
         """Certified blocks, whose certificates hold."""
         desk = self._desk
-        before = desk.chain.height
         for certified in message.blocks:
             if certified.block.header.height == desk.chain.height + 1:
                 self._commit(certified)
-        useful = desk.chain.height > before or message.height <= before
         gone = message.base > desk.chain.height + 1
         if gone or message.height - desk.chain.height > desk.config.transfer_blocks:
             self._transfer(sender)
-        self._fetching.answered(sender, desk.now, message.height, useful=useful, oldest=message.base if gone else None)
+        oldest = message.base if gone else None
+        self._fetching.answered(sender, desk.now, message.height, reached=desk.chain.height, oldest=oldest)
         self.ask()
 
     def follow(self) -> None:

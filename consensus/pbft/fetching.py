@@ -1,8 +1,8 @@
 """Whom to ask for blocks: nodes that say that they are further.
 
 What a node says of its height proves nothing, so it costs little to be wrong: one question at a time, a time limit, and whoever does not
-answer with the block that it claimed to have is not asked again for a while. Who keeps no blocks so old is asked again after a time limit,
-or as soon as what it keeps comes next. What comes is proven by its certificate.
+answer with the block that it claimed to have is not asked again for a while. Who takes back what it has claimed is asked again after a
+time limit, and so is who keeps no blocks so old, but as soon as what it keeps comes next. What comes is proven by its certificate.
 """
 
 from dataclasses import dataclass
@@ -33,6 +33,7 @@ class Fetching:
         self._timeout_s = timeout_s
         self._peers: dict[NodeId, _Peer] = {}
         self.asked: NodeId | None = None
+        self._from = 0  # the height after which blocks were asked for
         self._until = 0.0
 
     def claims(self, peer: NodeId, height: int) -> None:
@@ -56,21 +57,22 @@ class Fetching:
             return None
         _, name = min(able)
         self._peers[name].asked = now
-        self.asked, self._until = name, now + self._timeout_s
+        self.asked, self._from, self._until = name, height, now + self._timeout_s
         return name
 
-    def answered(self, peer: NodeId, now: float, height: int, *, useful: bool, oldest: int | None = None) -> None:
+    def answered(self, peer: NodeId, now: float, height: int, *, reached: int, oldest: int | None = None) -> None:
         """``peer``, who may have been asked, has sent blocks, and says that it is at ``height``; or that its ``oldest`` is newer than what
-        was asked for."""
+        was asked for. With them, or what came meanwhile, this node has ``reached`` a height."""
         known = self._peers.get(peer)
         if known is not None:
             known.height = height
-            if peer == self.asked and oldest is not None:
-                known.oldest, known.not_before = oldest, now + self._timeout_s
-            elif peer == self.asked and not useful:
-                self._punish(known, now)
-        if peer == self.asked:
-            self.asked = None
+        if peer != self.asked:
+            return
+        asked, self.asked = self._peers[peer], None
+        if oldest is not None or reached == self._from >= height:
+            asked.oldest, asked.not_before = oldest, now + self._timeout_s
+        elif reached == self._from:
+            self._punish(asked, now)
 
     def tick(self, now: float) -> None:
         """Give up on whoever does not answer."""

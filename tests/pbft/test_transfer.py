@@ -323,6 +323,59 @@ def behind(cores: Cores) -> tuple[Node, Checkpoint]:
     return node, own
 
 
+def test_who_takes_back_what_it_has_claimed_and_claims_it_anew_is_asked_now_and_then_and_not_without_end() -> None:
+    node, _ = behind(cores := Cores(4, interval=4, keep_blocks=2, transfer_blocks=40).start())
+    liar = cores[0].name
+    node.hear(liar, Status(0, 0, 13))
+    asked, ends = 0, node.now + 5.0
+    while node.now < ends:
+        for send in node.take():
+            if send.to == (liar,) and isinstance(send.message, Fetch):
+                asked += 1
+                node.hear(liar, Blocks(12, 1, ()))
+                node.hear(liar, Status(0, 0, 13))
+        node.wait(0.001)
+    assert 4 <= asked <= 10, "once in a time limit of a question"
+
+
+def test_whose_answer_has_crossed_with_the_blocks_from_another_is_asked_again_at_once() -> None:
+    node, _ = behind(cores := Cores(4, interval=4, keep_blocks=20, transfer_blocks=40).start())
+    asked, other = cores[0], cores[1]
+    node.hear(asked.name, Status(0, 0, 13))
+    node.wait(0.1)
+    assert said(node, Fetch) == [Fetch(13)]
+    node.hear(other.name, replace(blocks := other.core._catching_up.blocks_from(13), blocks=blocks.blocks[:2]))
+    node.hear(asked.name, replace(blocks, height=13, blocks=blocks.blocks[:1]))
+    node.hear(asked.name, Status(0, 0, 27))
+    node.wait(0.1)
+    assert [send.to for send in node.take() if send.message == Fetch(15)] == [(asked.name,)]
+
+
+def test_epochs_learned_on_the_way_to_a_state_that_blocks_made_needless_are_not_where_the_next_one_is_asked_from() -> None:
+    cores = Cores(4, interval=4, extra=1, keep_blocks=2, transfer_blocks=4).start()
+    away = (4,)
+    for nonce, n in ((1, 5), (2, 4)):
+        cores.submit(new_seats(nonce, genesis_set(n)), cut=away)
+        cores.deliver(cut=away)
+        fill(cores, nonce * 4, cut=away)
+    assert cores[0].core.chain.epoch == 2
+    node, first = cores[4], cores[0].core.chain.step_into(1)
+    assert first is not None
+    node.core._transfer.begin(cores[0].name)
+    node.hear(cores[0].name, Checkpoints((first,), None))
+    assert node.core._transfer._newest_epoch == 1
+    for height in range(1, 9):
+        certified = cores[0].core.chain.certified(height)
+        assert certified is not None
+        node.hear(cores[0].name, Blocks(height, 1, (certified,)))
+    assert node.core.chain.epoch == 2
+    node.wait(60.0)
+    node.take()
+    node.core._transfer.begin(cores[0].name)
+    node._carry(node.core.taken())
+    assert said(node, FetchCheckpoint) == [FetchCheckpoint(2)]
+
+
 def asked_by(node: Node, liar: NodeId, tells: Checkpoints, seconds: float) -> list[Message]:
     """What ``node`` asks of a liar within ``seconds`` that says at once that it has no blocks so old, and tells of the same state."""
     asked: list[Message] = []
