@@ -72,7 +72,7 @@ class Pbft:
         self.broken: MeshError | None = None
         self._slots = Slots(desk)
         self._accusing = Accusing(desk, self._add_request)
-        self._phases = Phases(desk, self._slots, self._commit, self._accusing.accuse)
+        self._phases = Phases(desk, self._slots, self._decided, self._accusing.accuse)
         self._catching_up = CatchingUp(desk, self._commit_fetched, self._begin_transfer)
         self._views = Views(desk, self._phases.progress, self._catching_up.heard_of)
         self._phases.views = self._views
@@ -362,10 +362,15 @@ class Pbft:
         if self.chain.epoch != epoch and not voted and not self.desk.asking:
             self._asking.begin()
 
+    def _decided(self, certified: Certified) -> None:
+        """Votes that came here have decided a block."""
+        self._commit(certified)
+        if certified.certificate.view == self.view:
+            self._relaying.decided(len(certified.block.requests) < self.desk.config.batch_requests // 2)
+
     def _commit(self, certified: Certified) -> None:
         desk, chain = self.desk, self.chain
         header, decided_by = certified.block.header, chain.validators
-        room = len(certified.block.requests) < desk.config.batch_requests // 2
         applied = chain.apply(certified)
         writes = (*applied.writes, *desk.ballot.let_go(header.height), self._asking.record())
         desk.write(WriteBack(writes))
@@ -384,7 +389,6 @@ class Pbft:
                 self._views.followed()
         self._checkpointing.committed(certified, decided_by)
         self._catching_up.committed(certified)
-        self._relaying.committed(room)
         self._views.committed()
 
     def _may_vote(self) -> None:

@@ -2,8 +2,8 @@
 
 A client gives its request to one node, which tells all validators of it, so that a primary that withholds it is noticed: each validator
 waits for what it knows of (Castro & Liskov 1999, sections 4.1 and 4.4). What waits long is sent to the primary again, which may not
-have got it. Of the oldest request it is counted how many blocks with room have left it out; after a few, the primary is taken for one that
-withholds, however busy it is with others.
+have got it. Of the oldest request it is counted how many blocks with room its view has decided without it; after a few, the primary is taken for
+one that withholds, however busy it is with others. Fetched blocks say nothing of it, nor do those of a view that was left.
 """
 
 from meshos.consensus.pbft.block import request_hash
@@ -107,10 +107,10 @@ class Relaying:
         batch = desk.chain.batch(fresh_time(desk.chain, desk.wall_ms))
         return any(batch.admit(pending.request) is None for pending in desk.pool)
 
-    def committed(self, had_room: bool) -> None:
-        """A block was decided: did it leave out what it had room for?"""
+    def decided(self, had_room: bool) -> None:
+        """A block was decided by votes: did its primary leave out what it had room for?"""
         desk = self._desk
-        oldest = desk.pool.oldest()
+        oldest = None if self._views.leaving else desk.pool.oldest()
         if oldest is None or not had_room or desk.now - oldest.since < desk.timing.patience_ms / 1000:
             return
         oldest.passed += 1

@@ -4,7 +4,9 @@ Liveness (Castro & Liskov 1999, section 4.5.2). A replica waits for ``patience``
 progress. Then it promises the next view. Once q validators ask for a view it waits for its proof, twice as long each time after the
 first few; with fewer it waits without end, so that a part that is cut off does not run ahead. f + 1 that ask for later views take it
 along, as one of them is honest. A validator that asks alone is joined out of courtesy after a while: its promise keeps it from voting
-in the present view, and a mesh in which some have left in vain tolerates fewer faults.
+in the present view, and a mesh in which some have left in vain tolerates fewer faults. But in the next view, whatever it asks for: it may
+lie. So nobody honest asks for a view that is more than one beyond what another honest one has come to. That matters: while f are away, all
+the others are needed in the very same view, and whoever had run ahead could be met only view by view.
 """
 
 from collections.abc import Callable
@@ -198,7 +200,7 @@ class Views:
             patience_s = desk.timing.courtesy_ms * (1 << min(self._courtesies.get(index, 0), 6)) / 1000
             if wanted > view and desk.now - since >= patience_s:
                 self._courtesies[index] = self._courtesies.get(index, 0) + 1
-                self._leave_for(wanted)
+                self._leave_for(view + 1)
                 return
 
     # -- the proof -----------------------------------------------------------------------------------------------------

@@ -156,11 +156,14 @@ class Reference:
 
 
 class Signatures:
-    """Nobody honest signs two things in one domain, nor votes below its promise; over all its lives."""
+    """Nobody honest signs two things in one domain, nor votes below its promise; over all its lives. And nobody honest runs ahead: who asks
+    for a view is at most one beyond what another honest validator has voted in or asked for, else they might not meet again for long.
+    """
 
     def __init__(self) -> None:
         self._signed: dict[tuple[str, Domain], bytes] = {}
         self._promised: dict[tuple[str, int], int] = {}
+        self._reached: dict[int, dict[str, int]] = {}
 
     def signs(self, name: str, domain: Domain, payload: bytes) -> None:
         """The key ``name`` of an honest node signs."""
@@ -172,5 +175,14 @@ class Signatures:
         key = (name, domain.epoch)
         if domain.phase == "view-change":
             self._promised[key] = max(domain.view, self._promised.get(key, 0))
+            self._keeps_step(name, domain)
         elif domain.phase != "checkpoint" and domain.view < self._promised.get(key, 0):
             raise unsafe(f"honesty: {name} votes in view {domain.view} after promising {self._promised[key]}")
+        if domain.phase != "checkpoint":
+            reached = self._reached.setdefault(domain.epoch, {})
+            reached[name] = max(domain.view, reached.get(name, 0))
+
+    def _keeps_step(self, name: str, domain: Domain) -> None:
+        others = max((view for other, view in self._reached.get(domain.epoch, {}).items() if other != name), default=0)
+        if domain.view > others + 1:
+            raise Violation("stuck", f"{name} asks for view {domain.view}, and nobody else honest has come beyond {others}")

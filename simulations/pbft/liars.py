@@ -22,6 +22,7 @@ from meshos.consensus.pbft.messages import (
     Checkpoint,
     Checkpoints,
     ChunkOf,
+    Fetch,
     FetchChunk,
     Message,
     NewView,
@@ -55,10 +56,16 @@ HABITS = (
     "denies",
     "garbage",
 )
-TALES = ("", "", "old states", "epochs alone")
-"""What it answers whoever asks which state there is: the truth, or what is genuine and leads nowhere."""
+TALES = ("", "", "old states", "epochs alone", "lost states", "taken back")
+"""What it answers whoever is behind: the truth; or what is genuine and leads nowhere; or states that nobody else has any more, of which it
+gives false parts; or blocks that it claims, takes back, and claims again."""
 
 TOLD_OLD, TOLD_EPOCHS = "a liar told of an old state", "a liar told of epochs that lead to no state"
+TOLD_LOST, TAKEN_BACK = "a liar told of a state that nobody else had any more", "a liar took back what it had claimed"
+LATER = 6
+"""So many checkpoints later nobody has the state of the first any more."""
+ONCE_MORE_S = 0.003
+"""So much later it claims what it has taken back."""
 
 KEPT = 64
 _VOTED: tuple[Phase, ...] = ("prepare", "commit")
@@ -105,13 +112,16 @@ class Liar:
         self._voted: set[tuple[int, int, int]] = set()
         self._wrong: dict[tuple[int, int, int], Block] = {}
         self._oldest: tuple[Checkpoint, Snapshot] | None = None
+        self._later: list[tuple[float, Cast]] = []
         apart = random.Random(str(rng.getstate()[1][:4]))  # so that the other habits of a seed stay what they were
         self._tale = apart.choice(TALES)
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
-        found = self._parts_of_old_states(event)
-        for effect in self.inner.step(now, event):
+        told = self._tell(now, event)
+        due, self._later = [cast for at, cast in self._later if at <= now], [(at, cast) for at, cast in self._later if at > now]
+        found = [*told, *due]
+        for effect in [] if told else self.inner.step(now, event):
             if isinstance(effect, Cast):
                 found += self._twist(effect)
             else:
@@ -120,7 +130,9 @@ class Liar:
 
     def deadline(self) -> float | None:
         """See ``meshos.effects.Machine``."""
-        return self.inner.deadline()
+        inner = self.inner.deadline()
+        due = [at for at, _ in self._later] + ([] if inner is None else [inner])
+        return min(due, default=None)
 
     def _has(self, habit: str, share: float = 1.0) -> bool:
         return habit in self.habits and self._rng.random() < share
@@ -280,23 +292,47 @@ class Liar:
         if self._tale == "old states" and self._oldest is not None:
             self.visited(TOLD_OLD)
             return Checkpoints((), self._oldest[0])
+        if self._tale == "lost states" and self._oldest is not None and message.checkpoint is not None:
+            if self._oldest[0].header.height < message.checkpoint.header.height:
+                self.visited(TOLD_LOST)
+            return Checkpoints(message.steps, self._oldest[0])
         return message
 
-    def _parts_of_old_states(self, event: object) -> list[object]:
-        """It keeps the oldest state that it has met, whole, and gives it to whoever takes it."""
-        if self._tale != "old states":
+    def _tell(self, now: float, event: object) -> list[object]:
+        """What its tale makes it say of its own, unasked or in place of an answer."""
+        if self._tale in ("old states", "lost states"):
+            self._keep_state()
+        heard = read(event) if self._tale and isinstance(event, Heard) else None
+        if not isinstance(event, Heard) or heard is None:
             return []
-        if self._oldest is None:
-            checkpointing = self.inner.core._checkpointing
-            stable = checkpointing.stable
-            snapshot = None if stable is None else checkpointing.snapshot_at(stable.header.height)
-            self._oldest = None if stable is None or snapshot is None else (stable, snapshot)
-        elif isinstance(event, Heard):
-            asked, (checkpoint, snapshot) = read(event), self._oldest
-            if isinstance(asked, FetchChunk) and asked.height == checkpoint.header.height:
-                data = self.inner.core.desk.application.chunk(snapshot, asked.at)
-                return [Cast(event.peer.node, CAST, encode(ChunkOf(asked.height, asked.at, data)))]
-        return []
+        told: list[Message] = []
+        match self._tale, heard:
+            case "old states", FetchChunk(height, at) if self._oldest is not None and height == self._oldest[0].header.height:
+                told = [ChunkOf(height, at, self.inner.core.desk.application.chunk(self._oldest[1], at))]
+            case "lost states", FetchChunk(height, at):
+                told = [ChunkOf(height, at, b"")]
+            case "lost states", Status(height=height) if height < self.inner.core.chain.height:
+                top = self.inner.core.chain.height
+                told = [Blocks(top, top, ())]  # it offers a state before anybody else does
+            case "taken back", Status(height=height):
+                told = [Blocks(height + 1, 1, ())]
+            case "taken back", Fetch(height):
+                self.visited(TAKEN_BACK)
+                told = [Blocks(height - 1, 1, ())]
+                again = Cast(event.peer.node, CAST, encode(Blocks(height, 1, ())))
+                self._later = [*self._later[-KEPT:], (now + ONCE_MORE_S, again)]
+        return [Cast(event.peer.node, CAST, encode(message)) for message in told]
+
+    def _keep_state(self) -> None:
+        """It keeps the oldest state that it has met, whole; or one that the others have let go by now."""
+        core = self.inner.core
+        stable = core._checkpointing.stable
+        if stable is None or (self._oldest is not None and self._tale == "old states"):
+            return
+        lasting = LATER * core.desk.config.checkpoint_interval
+        if self._oldest is None or stable.header.height - self._oldest[0].header.height >= lasting:
+            snapshot = core._checkpointing.snapshot_at(stable.header.height)
+            self._oldest = None if snapshot is None else (stable, snapshot)
 
     def _chunk(self, to: NodeId, message: ChunkOf) -> ChunkOf:
         return replace(message, data=self._garbage(message.data)) if self._has("false states", 0.7) else message

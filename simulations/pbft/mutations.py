@@ -11,11 +11,13 @@ from meshos.consensus.pbft.block import Block, Header
 from meshos.consensus.pbft.chain import Chain
 from meshos.consensus.pbft.checking import Lane
 from meshos.consensus.pbft.desk import Desk
+from meshos.consensus.pbft.fetching import Fetching
 from meshos.consensus.pbft.messages import Checkpoints, Message, NewView, ViewChange, Vote
 from meshos.consensus.pbft.pbft import Pbft
 from meshos.consensus.pbft.quorum import faults, quorum
 from meshos.consensus.pbft.records import ViewRecord
-from meshos.consensus.pbft.transfer import Transfer
+from meshos.consensus.pbft.relaying import Relaying
+from meshos.consensus.pbft.transfer import TRANSFER, Transfer
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.consensus.pbft.view_change import Choice, choose
 from meshos.consensus.pbft.views import Views
@@ -245,6 +247,60 @@ def known_epochs_help() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def turn_forgotten() -> Iterator[None]:
+    """Where nobody gives the state that was named, all is forgotten until somebody offers one: it may be the same again."""
+    in_vain = Transfer.in_vain
+
+    def forgetful(self: Transfer) -> None:
+        in_vain(self)
+        if self._asked is None and self._sources:
+            self._give_up()
+            self._desk.again(TRANSFER, self._desk.timing.fetch_ms)
+
+    with replaced(Transfer, "in_vain", forgetful):
+        yield
+
+
+@contextmanager
+def taken_back_unpunished() -> Iterator[None]:
+    """Whoever takes back what it has claimed is asked again as soon as it claims it anew."""
+    answered = Fetching.answered
+
+    def lenient(self: Fetching, peer: NodeId, now: float, height: int, *, reached: int, oldest: int | None = None) -> None:
+        answered(self, peer, now, height, reached=reached if height > self._from else self._from + 1, oldest=oldest)
+
+    with replaced(Fetching, "answered", lenient):
+        yield
+
+
+@contextmanager
+def blame_without_end() -> Iterator[None]:
+    """Whoever has left a view goes on to the next for each request that is not in what the others decide in it."""
+    decided = Relaying.decided
+
+    def restless(self: Relaying, had_room: bool) -> None:
+        with replaced(Views, "leaving", property(lambda self: False)):
+            decided(self, had_room)
+
+    with replaced(Relaying, "decided", restless):
+        yield
+
+
+@contextmanager
+def courtesy_without_measure() -> Iterator[None]:
+    """A validator that asks for a far view alone is joined there."""
+    be_courteous, leave_for = Views.be_courteous, Views._leave_for
+
+    def obedient(self: Views) -> None:
+        far = max((view for view, _ in self._alone.values()), default=0)
+        with replaced(Views, "_leave_for", lambda self, view: leave_for(self, max(view, far))):
+            be_courteous(self)
+
+    with replaced(Views, "be_courteous", obedient):
+        yield
+
+
 _ALL = (
     Mutation("quorum-less-one", "a quorum is one vote short", quorum_less_one, "safety"),
     Mutation("vote-not-persisted", "a vote is signed before it is written", vote_not_persisted, "safety", "honesty"),
@@ -265,12 +321,23 @@ _ALL = (
     Mutation("certificate-not-checked", "fetched blocks are believed", certificate_not_checked, "safety"),
     Mutation("chunk-not-checked", "parts of a state are believed", chunk_not_checked, "safety"),
     Mutation("known-epochs-help", "a liar that tells known epochs is asked for ever", known_epochs_help, "stuck"),
+    Mutation("turn-forgotten", "a liar that names what it does not give names the next state, too", turn_forgotten, "stuck"),
+    Mutation("taken-back-unpunished", "who takes back what it has claimed is asked again at once", taken_back_unpunished, "stuck"),
+    Mutation("blame-without-end", "who has left a view leaves the next ones, too", blame_without_end, "stuck", "asks for view"),
+    Mutation("courtesy-without-measure", "a lone validator is joined in any view", courtesy_without_measure, "stuck", "asks for view"),
 )
 
 _CORE_ALONE = ("new-view-not-verified", "views-across-epochs", "choice-forgotten", "witness-not-asked", "chunk-not-checked")
 MUTATIONS = tuple(mutation for mutation in _ALL if mutation.name not in _CORE_ALONE)
 """What whole nodes show, in a mesh that goes on."""
 
-_MESH_ALONE = ("patience-without-end", "known-epochs-help")
+_MESH_ALONE = (
+    "patience-without-end",
+    "known-epochs-help",
+    "turn-forgotten",
+    "taken-back-unpunished",
+    "blame-without-end",
+    "courtesy-without-measure",
+)
 CORE = tuple(mutation for mutation in _ALL if mutation.name not in _MESH_ALONE)
 """What a storm shows: all but that nothing happens any more."""

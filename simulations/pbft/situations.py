@@ -6,7 +6,7 @@ from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.effects import Tell
 from meshos.ids import NodeId
 from meshos.simulations.pbft.group import MACHINE, Group
-from meshos.simulations.pbft.liars import TOLD_EPOCHS, TOLD_OLD
+from meshos.simulations.pbft.liars import TAKEN_BACK, TOLD_EPOCHS, TOLD_LOST, TOLD_OLD
 from meshos.simulations.world import SimNode, World
 
 NAMES = (
@@ -28,6 +28,8 @@ NAMES = (
     "a state was taken from others",
     TOLD_OLD,
     TOLD_EPOCHS,
+    TOLD_LOST,
+    TAKEN_BACK,
     "a disk was put back to an old copy",
     "disk-rolled-back",
     "clock-apart",

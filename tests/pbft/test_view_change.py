@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from meshos.consensus.pbft.block import request_hash
-from meshos.consensus.pbft.messages import Fetch, NewView, Proposal, Relay, ViewChange, Vote
+from meshos.consensus.pbft.messages import Blocks, Fetch, NewView, Proposal, Relay, ViewChange, Vote
 from meshos.consensus.pbft.view_change import (
     Choice,
     change_domain,
@@ -18,7 +18,7 @@ from meshos.consensus.pbft.view_change import (
 from meshos.crypto.simulated import SimulatedSigner
 from meshos.simulations.pbft.cores import GENESIS, SECRET, Cores, Node, verified
 from meshos.simulations.pbft.toy import request
-from tests.pbft.making import add, prepared_at, refused, reproposed, signed
+from tests.pbft.making import add, fill, prepared_at, refused, reproposed, signed
 
 
 def change(node: Node, index: int, view: int = 1, **fields: object) -> ViewChange:
@@ -256,6 +256,42 @@ def test_a_primary_that_leaves_a_request_out_of_blocks_with_room_is_left() -> No
         cores.deliver()
     assert min(node.core.view for node in cores.nodes.values()) >= 1
     assert cores[3].core.chain.place(request_hash(victim)) is not None
+
+
+def test_who_fetches_what_was_decided_without_it_blames_no_primary_that_a_request_of_its_own_is_not_in_there() -> None:
+    """It would promise one view after the other within the second, and be of no help for as long as the others take to come there."""
+    cores = Cores().start()
+    fill(cores, 40, cut=(3,))
+    late = cores[3]
+    late.submit(add(1))
+    for first in range(1, 41):
+        late.wait(0.1)
+        late.hear(cores[0].name, Blocks(40, 1, (cores[0].decided[first - 1].certified,)))
+    assert late.core.chain.height == 40 and late.core.desk.ballot.record.promised == 0
+
+
+def test_who_has_left_a_view_goes_no_further_for_what_the_others_decide_in_it_meanwhile() -> None:
+    cores = Cores().start()
+    cores[3].submit(add(1))
+    cores[3].take()
+    cores[3].lose_patience()
+    cores[3].wait(2.0)
+    fill(cores, 30)
+    assert cores[3].core.chain.height == 30 and cores[3].core.desk.ballot.record.promised == 1
+
+
+def test_a_liar_that_asks_one_validator_for_a_far_view_and_falls_silent_does_not_lead_it_away_from_the_others() -> None:
+    cores = Cores().start()
+    liar, alone = cores[0], cores[3]
+    alone.hear(liar.name, change(liar, 0, view=1000))
+    for moment in range(60):
+        if moment == 21:
+            assert alone.core._views.leaving, "it has joined the liar, out of courtesy"
+            cores.submit(add(1), cut=[0])
+        for number in (1, 2, 3):
+            cores[number].wait(0.5)
+        cores.deliver(cut=[0])
+    assert min(cores.heights()[1:]) >= 1
 
 
 def test_a_validator_that_left_alone_is_joined_after_a_while() -> None:
