@@ -2,8 +2,8 @@
 
 A client gives its request to one node, which tells all validators of it, so that a primary that withholds it is noticed: each validator
 waits for what it knows of (Castro & Liskov 1999, sections 4.1 and 4.4). What waits long is sent to the primary again, which may not
-have got it. Of the oldest request it is counted how many blocks with room its view has decided without it; after a few, the primary is taken for
-one that withholds, however busy it is with others. Fetched blocks say nothing of it, nor do those of a view that was left.
+have got it. Of the oldest request it is counted how many blocks with room its view has decided without it; after a few the primary is taken
+for one that withholds, however busy it is with others. Fetched blocks say nothing of it, nor do those of a view that was left.
 """
 
 from meshos.consensus.pbft.block import request_hash

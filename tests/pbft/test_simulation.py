@@ -22,7 +22,7 @@ FINDS = {
     "one-liar-too-many": 15,
     "state-root-unchecked": 2,
     "set-change-at-once": 1,
-    "views-across-epochs": 134,
+    "views-across-epochs": 154,
     "choice-forgotten": 30,
     "promise-not-binding": 1,
     "witness-not-asked": 7,
