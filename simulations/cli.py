@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from meshos.errors import BadInput
+from meshos.errors import BadInput, Failed, MeshError
 from meshos.node.api import problems
 from meshos.node.cli import output
 from meshos.protocols.tasks.located import FileError
@@ -17,13 +17,12 @@ from meshos.simulations import flight_cli, verdicts
 from meshos.simulations.explore import explore_
 from meshos.simulations.mutants import mutants
 from meshos.simulations.run import Report, Scenario, load, run
-from meshos.simulations.scenario_files import Chosen, chosen, seeds_of
+from meshos.simulations.scenario_files import MAX_SEED, Chosen, chosen, seeds_of
 from meshos.simulations.scenarios import SCENARIOS
 from meshos.simulations.seeds import Job, failed_first, run_seeds
 from meshos.simulations.shrinking import shrink
 from meshos.simulations.timeline import traced
 
-MAX_SEED = 2**64 - 1
 MAX_S = 10_000_000.0
 """Of virtual time: four months, which is more than anybody waits for."""
 PAGES = 3
@@ -75,12 +74,13 @@ def run_(
     with _excerpts():
         picked = chosen(scenario)
     wanted = _wanted(picked, seed, seeds)
-    verdicts.make_folder()  # before a run is lost for want of it
     begun = time.perf_counter()
-    if len(wanted) == 1:
-        with verdicts.written(log) as out:
-            runs = _given(run(picked.scenario, wanted[0], nodes=nodes, until_s=until, log=out))
-    else:
+    with _undecided_if_it_fails("sim-run", json_):
+        verdicts.make_folder()  # before a run is lost for want of it
+        if len(wanted) == 1:
+            with verdicts.written(log) as out:
+                runs = _given(run(picked.scenario, wanted[0], nodes=nodes, until_s=until, log=out))
+    if len(wanted) > 1:
         order = failed_first(wanted, scenario, verdicts.FOLDER)
         runs = run_seeds([Job(scenario, each, nodes, until) for each in order], stop_after=stop_after, quiet=json_)
     _finish(runs, picked.scenario, len(wanted), begun, json_, coverage=coverage)
@@ -110,17 +110,34 @@ def replay(
     except BadInput as error:
         if error.name == "bad-run-file":
             raise
-        output.note(f"mesh: {error}")
-        if json_:
-            output.document("sim-replay", problems.document(error, "") | {"exit": verdicts.UNDECIDED})
-        raise typer.Exit(verdicts.UNDECIDED) from None
-    with verdicts.written(log) as out, verdicts.written(html) as page:
+        raise _undecided(error, "sim-replay", json_) from None
+    for beside in (log, html):
+        if beside is not None and beside.exists() and beside.samefile(file):
+            raise BadInput("usage", f"{beside} is the run itself, and would be lost", hint="write beside it")
+    with _undecided_if_it_fails("sim-replay", json_), verdicts.written(log) as out, verdicts.written(html) as page:
         report = run(scenario, seed, nodes=nodes, until_s=until, schedule=schedule, record=True, log=out)
         if page is not None:
             page.write(traced(report))
     if digest and report.digest != digest:
         output.warn(f"not the same steps as when {file} was written: that was another commit, or a bug of determinism")
     _finish(_given(report), scenario, 1, begun, json_, "sim-replay", replayed=(file, html))
+
+
+def _undecided(error: MeshError, command: str, as_json: bool) -> typer.Exit:
+    """Say why there is no verdict; to be raised."""
+    output.note(f"mesh: {error}")
+    if as_json:
+        output.document(command, problems.document(error, "") | {"exit": verdicts.UNDECIDED})
+    return typer.Exit(verdicts.UNDECIDED)
+
+
+@contextmanager
+def _undecided_if_it_fails(command: str, as_json: bool) -> Iterator[None]:
+    """What keeps a run from being made, or written down, is no verdict of it."""
+    try:
+        yield
+    except Failed as error:
+        raise _undecided(error, command, as_json) from None
 
 
 @contextmanager

@@ -40,6 +40,7 @@ NAME = "bad-scenario-file"
 AMOUNTS = {"little": 0.5, "some": 1.0, "much": 3.0}
 KEYS = ("scenario", "nodes", "until", "begin", "settle", "seeds", "checkers", "faults", "schedule")
 MAX_NODES = 5000
+MAX_SEED = 2**64 - 1
 MAX_SEEDS = 1_000_000
 
 
@@ -79,6 +80,8 @@ def seeds_of(text: str) -> tuple[int, ...]:
     if not first.isdecimal() or (dots and not last.isdecimal()):
         raise ValueError(f"{text[:40]!r} is neither a seed nor a range of them, as 1..200")
     seeds = range(int(first), int(last or first) + 1)
+    if int(last or first) > MAX_SEED:
+        raise ValueError(f"{text[:40]!r} goes beyond the last seed, {MAX_SEED}")
     if not 0 < len(seeds) <= MAX_SEEDS:
         raise ValueError(f"{text[:40]!r} are {len(seeds)} seeds, from 1 to {MAX_SEEDS} are allowed")
     return tuple(seeds)

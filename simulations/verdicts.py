@@ -1,7 +1,7 @@
 """What a run came to, for people and programs: lines, tables, files and exit codes.
 
 Exit codes, made for ``git bisect run``: 0 nothing was violated, 1 safety, 10 stuck, 11 crashed, 125 undecided (a run that
-this commit cannot replay); 2, as everywhere, for a file that is no run at all, and 130 for Ctrl-C.
+this commit cannot replay, or that cannot be written down); 2, as everywhere, for a file that is no run at all, and 130 for Ctrl-C.
 """
 
 import json

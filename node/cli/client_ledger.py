@@ -171,17 +171,23 @@ def _say_whose(paid: Sequence[PaidTab]) -> None:
         note("Next mesh wallet close --root DIR, the folder with the root key: it closes the tabs of nodes that are gone")
 
 
+def _again(key: str) -> str:
+    return f"typed again it needs --idempotency-key {key}, or it is a second transfer"
+
+
 def transfer(target: Target, did: str, amount: str, timeout_s: float, key: str | None, *, as_json: bool) -> None:
     """See ``wallet.transfer``."""
     body = {"transfer": {"to": did, "amount": amount}}
     key = key or secrets.token_hex(16)
     try:
         answer = order(target, "v1", "transactions", body=body, timeout_s=timeout_s, key=key)
+    except KeyboardInterrupt:
+        warn(_again(key))
+        raise
     except MeshError as error:
         if error.outcome != "unknown":
             raise
-        hint = f"typed again it needs --idempotency-key {key}, or it is a second transfer; {error.hint}"
-        raise type(error)(error.name, error.detail, hint=hint, outcome="unknown") from error
+        raise type(error)(error.name, error.detail, hint=f"{_again(key)}; {error.hint}", outcome="unknown") from error
     if for_program("wallet-transfer", answer, as_json=as_json):
         return
     say(str(answer.get("txId")))

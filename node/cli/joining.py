@@ -8,6 +8,7 @@
 Each step is looked at before it is done, so that the command can be given again after whatever interrupted it.
 """
 
+import shlex
 import socket
 import sys
 import threading
@@ -281,7 +282,8 @@ def _register(config: "NodeConfig", root: "SigningKey", facts: "Ready", as_json:
         say(f"  node id  {facts.node_id}")
         say(f"  API      {facts.api}")
         say("ready" if problem is None else "it runs")
-        note(f"Next, in another shell: MESH_NODE={facts.api} MESH_API_KEY=$(cat {config.dir / 'api-key'}) mesh members")
+        key = shlex.quote(str(config.dir / "api-key"))
+        note(f'Next, in another shell: MESH_NODE={facts.api} MESH_API_KEY="$(cat {key})" mesh members')
     sys.stdout.flush()
 
 

@@ -116,7 +116,7 @@ class LivenessChecker:
         self._asked[node, question] += 1
         if self._asked[node, question] > ASKED:
             what = type(decode(question)).__name__
-            raise Violation("stuck", f"{node} asks the same {what} {ASKED} times within {now - self._since:.3f} s, and on")
+            raise Violation("stuck", f"{node} asks the same {what} more than {ASKED} times within {now - self._since:.3f} s, and on")
 
     def finish(self, world: World) -> None:
         """See ``Checker``."""

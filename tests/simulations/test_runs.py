@@ -108,7 +108,8 @@ def test_a_failed_run_is_written_down_replays_and_has_its_exit_code(tmp_path: Pa
         (["--seed", str(2**64)], "usage", 2),
         (["--until", "1e9999"], "usage", 2),
         (["--seed", "1", "--seeds", "1..3"], "usage", 2),
-        (["--seed", "1", "--log", "nowhere/x"], "cannot-write", 1),
+        (["--seed", "1", "--log", "nowhere/x"], "cannot-write", 125),
+        (["--seeds", f"{2**64}..{2**64}"], "bad-seeds", 2),
     ],
 )
 def test_what_cannot_be_run_or_written_is_said_before_the_run(arguments: list[str], name: str, code: int, tmp_path: Path) -> None:
@@ -119,14 +120,22 @@ def test_what_cannot_be_run_or_written_is_said_before_the_run(arguments: list[st
 def test_a_file_where_the_folder_of_runs_should_be_is_said_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "sim").write_text("")
     done = mesh("sim", "run", "membership", "--seed", "1", cwd=tmp_path)
-    assert done.returncode == 1 and "[cannot-write]" in done.stderr and not done.stdout
+    assert done.returncode == 125 and "[cannot-write]" in done.stderr and not done.stdout
 
 
 def test_a_page_that_cannot_be_written_is_said_before_the_replay(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text(json.dumps(run(scenario_named("membership"), 1, nodes=3, until_s=20, record=True).to_json()))
     done = mesh("sim", "replay", str(path), "--html", "nowhere/x.html", cwd=tmp_path)
-    assert done.returncode == 1 and "[cannot-write]" in done.stderr and not done.stdout
+    assert done.returncode == 125 and "[cannot-write]" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize("option", ["--log", "--html"])
+def test_a_run_is_not_overwritten_by_what_is_written_of_it(option: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(text := json.dumps(run(scenario_named("membership"), 1, nodes=3, until_s=20, record=True).to_json()))
+    done = mesh("sim", "replay", "run.json", option, str(path), cwd=tmp_path)
+    assert done.returncode == 2 and "[usage]" in done.stderr and path.read_text() == text
 
 
 def test_a_file_of_another_run_is_noticed_and_a_bad_one_is_undecided(tmp_path: Path) -> None:

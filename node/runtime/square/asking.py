@@ -135,7 +135,7 @@ async def _connected_by_quic(to: Where, own: upgrade.Identity, nursery: trio.Nur
     while not (muxed.handshaken.is_set() or muxed.closed.is_set()):
         await muxed.progress.wait()
     if muxed.closed.is_set():
-        raise Refused("square-bad-handshake", f"{to} has ended the handshake")
+        raise Refused("square-bad-handshake", f"{to} has ended the handshake", hint=NO_SQUARE)
     peer = muxed.prove()
     if to.peer and str(peer) != to.peer:
         raise Refused("square-bad-handshake", f"{to} proves to be {peer}, and should be {to.peer}")
