@@ -2,7 +2,13 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from tests.mesh.conftest import Agents
@@ -12,6 +18,18 @@ from tests.mesh.testnet import Net, until
 def balance(net: Net, whose: str, asked: str) -> Decimal:
     """What ``whose`` has, as ``asked``'s node says: exactly, since millionths add up to no float."""
     return Decimal(net.ask(asked, "GET", f"/v1/accounts/{net.node(whose).did}").body["balance"])
+
+
+@contextmanager
+def waiting(net: Net, *words: object) -> Iterator[subprocess.Popen[str]]:
+    """The command while it runs; whoever runs the tests in the background has SIGINT ignored, which a child would inherit."""
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    line = [sys.executable, "-m", "meshos.node.cli.main", *map(str, words)]
+    with subprocess.Popen(line, cwd=net.folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=heed) as command:
+        try:
+            yield command
+        finally:
+            command.kill()
 
 
 def test_a_transfer_is_committed_at_all_and_stands_in_a_block_that_a_quorum_signed(net: Net) -> None:
@@ -44,6 +62,18 @@ def test_a_transfer_of_which_nothing_is_known_yet_can_be_asked_for_again_and_mov
     until(lambda: net.mesh(*words, "--idempotency-key", key).code == 0)
     first, again = (json.loads(net.must(*words, "--idempotency-key", key)) for _ in range(2))
     assert first == again and first["outcome"] == "committed"
+
+
+def test_whoever_stops_waiting_for_a_transfer_learns_how_to_ask_for_it_again(net: Net) -> None:
+    net.must("testnet", "partition", "alpha,beta/gamma,delta")
+    try:
+        with waiting(net, "wallet", "transfer", net.node("beta").did, "1", "--org", "alpha", "--timeout", "120") as command:
+            until(lambda: net.ask("alpha", "GET", "/v1/ledger/head").body["waiting"], "it was never asked for")
+            command.send_signal(signal.SIGINT)
+            _, err = command.communicate(timeout=60)
+    finally:
+        net.must("testnet", "heal")
+    assert command.returncode == 130 and re.search(r"--idempotency-key [0-9a-f]{32}", err) and "Traceback" not in err, err
 
 
 def test_what_the_ledger_says_no_to(net: Net) -> None:
