@@ -64,8 +64,8 @@ TOLD_OLD, TOLD_EPOCHS = "a liar told of an old state", "a liar told of epochs th
 TOLD_LOST, TAKEN_BACK = "a liar told of a state that nobody else had any more", "a liar took back what it had claimed"
 LATER = 6
 """So many checkpoints later nobody has the state of the first any more."""
-ONCE_MORE_S = 0.003
-"""So much later it claims what it has taken back."""
+ONCE_MORE_S, PUSHES_S = 0.003, 0.03
+"""So much later it claims what it has taken back; and so often it offers a state to whoever is behind."""
 
 KEPT = 64
 _VOTED: tuple[Phase, ...] = ("prepare", "commit")
@@ -313,7 +313,8 @@ class Liar:
                 told = [ChunkOf(height, at, b"")]
             case "lost states", Status(height=height) if height < self.inner.core.chain.height:
                 top = self.inner.core.chain.height
-                told = [Blocks(top, top, ())]  # it offers a state before anybody else does
+                offer = Cast(event.peer.node, CAST, encode(Blocks(top, top, ())))  # again and again: before anybody else does
+                self._later = [(now + PUSHES_S * number, offer) for number in range(KEPT)]
             case "taken back", Status(height=height):
                 told = [Blocks(height + 1, 1, ())]
             case "taken back", Fetch(height):

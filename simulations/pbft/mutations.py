@@ -17,7 +17,7 @@ from meshos.consensus.pbft.pbft import Pbft
 from meshos.consensus.pbft.quorum import faults, quorum
 from meshos.consensus.pbft.records import ViewRecord
 from meshos.consensus.pbft.relaying import Relaying
-from meshos.consensus.pbft.transfer import TRANSFER, Transfer
+from meshos.consensus.pbft.transfer import Transfer
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.consensus.pbft.view_change import Choice, choose
 from meshos.consensus.pbft.views import Views
@@ -248,21 +248,6 @@ def known_epochs_help() -> Iterator[None]:
 
 
 @contextmanager
-def turn_forgotten() -> Iterator[None]:
-    """Where nobody gives the state that was named, all is forgotten until somebody offers one: it may be the same again."""
-    in_vain = Transfer.in_vain
-
-    def forgetful(self: Transfer) -> None:
-        in_vain(self)
-        if self._asked is None and self._sources:
-            self._give_up()
-            self._desk.again(TRANSFER, self._desk.timing.fetch_ms)
-
-    with replaced(Transfer, "in_vain", forgetful):
-        yield
-
-
-@contextmanager
 def taken_back_unpunished() -> Iterator[None]:
     """Whoever takes back what it has claimed is asked again as soon as it claims it anew."""
     answered = Fetching.answered
@@ -321,7 +306,6 @@ _ALL = (
     Mutation("certificate-not-checked", "fetched blocks are believed", certificate_not_checked, "safety"),
     Mutation("chunk-not-checked", "parts of a state are believed", chunk_not_checked, "safety"),
     Mutation("known-epochs-help", "a liar that tells known epochs is asked for ever", known_epochs_help, "stuck"),
-    Mutation("turn-forgotten", "a liar that names what it does not give names the next state, too", turn_forgotten, "stuck"),
     Mutation("taken-back-unpunished", "who takes back what it has claimed is asked again at once", taken_back_unpunished, "stuck"),
     Mutation("blame-without-end", "who has left a view leaves the next ones, too", blame_without_end, "stuck", "asks for view"),
     Mutation("courtesy-without-measure", "a lone validator is joined in any view", courtesy_without_measure, "stuck", "asks for view"),
