@@ -74,6 +74,7 @@ SCENARIOS = {
         raft.SCENARIO,
         storm.SCENARIO,
         pbft.SCENARIO,
+        pbft.FULL,
         pbft_storm.SCENARIO,
     )
 }

@@ -70,9 +70,11 @@ class Watched:
 
 
 class Group:
-    """``count`` nodes; ``looked`` is told of each honest signature."""
+    """``count`` nodes; ``looked`` is told of each honest signature. ``full``: each organisation has a seat, and f of them lie; else the seed
+    says how many do.
+    """
 
-    def __init__(self, world: World, count: int) -> None:
+    def __init__(self, world: World, count: int, *, full: bool = False) -> None:
         self.world = world
         self.rng = rng = world.generator("group")
         self.ids = node_ids(count)
@@ -83,10 +85,12 @@ class Group:
         if count > 5:
             self.orgs[self.ids[-1]] = self.orgs[self.ids[0]]  # the second node of the first organisation
         single = [node for node in self.ids if node != self.ids[-1]] if count > 5 else self.ids
-        seated = single[: rng.randint(min(4, len(single)), len(single))]
+        self.fewest = len(single) if full else min(4, len(single))
+        """So many seats there are at least, whichever change."""
+        seated = single[: rng.randint(self.fewest, len(single))]
         self.genesis = ValidatorSet(0, tuple(sorted((seat(self.orgs[node], node) for node in seated), key=lambda entry: entry.org)))
         most = liars_of(len(seated))
-        lying = rng.sample(seated, k=rng.choice((0, most, most)))
+        lying = rng.sample(seated, k=most if full else rng.choice((0, most, most)))
         if lying and seated[0] not in lying and rng.random() < 0.5:
             lying[0] = seated[0]  # who leads first
         self.liars = set(lying)

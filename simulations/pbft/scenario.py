@@ -1,17 +1,18 @@
 """The scenario: which group, which clients, which faults, which checkers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from meshos.consensus.pbft.events import Decided, Noticed
 from meshos.effects import Tell
 from meshos.simulations.faults.network import Heal, Partition
-from meshos.simulations.faults.processes import Pause, Resume, Wall
+from meshos.simulations.faults.processes import Crash, Pause, Resume, Wall
 from meshos.simulations.faults.schedule import Schedule
 from meshos.simulations.marks import Mark, Marks, State
 from meshos.simulations.pbft.checkers import HonestyChecker, LedgerChecker, LivenessChecker
 from meshos.simulations.pbft.faults import BackUp, PutBack
-from meshos.simulations.pbft.group import MACHINE, Group
+from meshos.simulations.pbft.group import MACHINE, Group, liars_of
 from meshos.simulations.pbft.situations import NAMES, Situations
 from meshos.simulations.pbft.work import Clients
 from meshos.simulations.run import Checker, Scenario, swarmed
@@ -23,9 +24,9 @@ UNTIL_S, BEGIN_S, SETTLE_S = 60.0, 3.0, 25.0
 _groups: "WeakKeyDictionary[World, Group]" = WeakKeyDictionary()
 
 
-def populate(world: World, nodes: int) -> Sequence[Checker]:
+def populate(world: World, nodes: int, *, full: bool = False) -> Sequence[Checker]:
     """A mesh of ``nodes``, in use."""
-    group = _groups[world] = Group(world, nodes)
+    group = _groups[world] = Group(world, nodes, full=full)
     clients = Clients(group, until_s=UNTIL_S - 0.5, changes_until_s=UNTIL_S - SETTLE_S)
     ledger = LedgerChecker(group, clients)
     return [HonestyChecker(group), LivenessChecker(group, clients, ledger), ledger, Situations(group)]
@@ -33,7 +34,7 @@ def populate(world: World, nodes: int) -> Sequence[Checker]:
 
 def mixture(world: World, begin_s: float, end_s: float) -> Schedule:
     """What any world can suffer, and in some seeds a disk that is put back. In the end clocks are right again: without that no fresh block
-    can be agreed on."""
+    can be agreed on. But where nobody may be blamed for anything, one is away then: the others must do without it."""
     schedule = swarmed(world, begin_s, end_s)
     schedule += _short_pauses(world, begin_s, end_s) + _short_cuts(world, begin_s, end_s)
     schedule.sort(key=lambda row: row[0])
@@ -44,7 +45,11 @@ def mixture(world: World, begin_s: float, end_s: float) -> Schedule:
         back = round(taken + rng.choice((0.05, 1.0, 10.0)) * rng.random(), 3)
         schedule += [(taken, BackUp(group.forgetful)), (min(back, end_s), PutBack(group.forgetful))]
         schedule.sort(key=lambda row: row[0])
-    return schedule + [(end_s, Wall(str(node), 0.0)) for node in world.nodes]
+    schedule += [(end_s, Wall(str(node), 0.0)) for node in world.nodes]
+    if not group.suspects and liars_of(group.genesis.n):
+        gone = world.generator("gone").choice(list(world.nodes))
+        schedule.append((end_s, Crash(str(gone))))  # none lies: so one is away, from the healing on
+    return schedule
 
 
 def _short_pauses(world: World, begin_s: float, end_s: float) -> Schedule:
@@ -85,9 +90,13 @@ def marks(node: SimNode, machine: str, event: object, effects: list[object]) -> 
             yield State("view", str(effect.event.certified.certificate.view))
 
 
+def _full(world: World, nodes: int) -> Sequence[Checker]:
+    return populate(world, nodes, full=True)
+
+
 SCENARIO = Scenario(
     "pbft",
-    "organisations agree while up to f of their validators lie, and validators come and go",
+    "four to six organisations agree while up to f of their validators lie, and validators come and go",
     populate,
     7,
     UNTIL_S,
@@ -96,4 +105,12 @@ SCENARIO = Scenario(
     mixture=mixture,
     marks=marks,
     situations=NAMES,
+)
+
+FULL = replace(
+    SCENARIO,
+    name="pbft-full",
+    summary="seven organisations of which two lie agree, while seats are handed over",
+    populate=_full,
+    nodes=8,
 )

@@ -70,7 +70,7 @@ class Clients:
             by_org.setdefault(group.orgs[node], []).append(node)
         orgs = sorted(by_org)
         while True:
-            chosen = sorted(rng.sample(orgs, k=rng.randint(min(4, len(orgs)), len(orgs))))
+            chosen = sorted(rng.sample(orgs, k=rng.randint(group.fewest, len(orgs))))
             nodes = [rng.choice(by_org[org]) for org in chosen]
             if len(group.suspects.intersection(nodes)) <= group_of.liars_of(len(nodes)):
                 break

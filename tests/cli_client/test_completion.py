@@ -64,7 +64,7 @@ def test_where_nobody_answers_nothing_is_offered(tmp_path: Path, environment: En
 
 
 def test_scenarios_are_those_that_there_are(tmp_path: Path, environment: Environment) -> None:
-    assert completed("mesh sim run pb", tmp_path, environment) == ["pbft", "pbft-core"]
+    assert completed("mesh sim run pb", tmp_path, environment) == ["pbft", "pbft-full", "pbft-core"]
 
 
 def test_completion_is_installed_for_a_shell(tmp_path: Path, environment: Environment) -> None:

@@ -29,6 +29,12 @@ def test_a_mesh_with_liars_and_changing_validators_agrees(seed: int) -> None:
     assert report.figures["blocks"] > 20 and report.figures["epochs"] >= 1
 
 
+def test_two_liars_among_seven_hold_nobody_up() -> None:
+    report = run(scenario_named("pbft-full"), 3, until_s=40)
+    assert (report.verdict, report.message) == ("ok", "")
+    assert report.figures["blocks"] > 20 and report.figures["epochs"] >= 1
+
+
 @pytest.mark.parametrize("name", ["quorum-less-one", "unsigned-accepted", "set-change-at-once"])
 def test_a_rule_that_is_broken_is_found(name: str) -> None:
     must_find(BY_NAME[name], scenario_named("pbft"), range(1, 9))
