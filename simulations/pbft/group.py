@@ -70,8 +70,8 @@ class Watched:
 
 
 class Group:
-    """``count`` nodes; ``looked`` is told of each honest signature. ``full``: each organisation has a seat, and f of them lie; else the seed
-    says how many do.
+    """``count`` nodes; ``looked`` is told of each honest signature. ``full``: each organisation has a seat, and f of them lie; else it is
+    as the seed says.
     """
 
     def __init__(self, world: World, count: int, *, full: bool = False) -> None:
