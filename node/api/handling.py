@@ -71,9 +71,9 @@ def name_of(request: Request, body: bodies.Body) -> tuple[str, str, str]:
 
 
 def digest_of(body: bodies.Body) -> bytes:
-    """The same for the same members, however they are spelt in JSON."""
+    """The same for the same members, however they are spelt in JSON; whoever gives it more time asks the same, too."""
     try:
-        return cbor.encode(body.model_dump())
+        return cbor.encode(body.model_dump(exclude={"timeout"}))
     except (UnicodeEncodeError, ValueError) as error:
         raise BadInput("bad-request", "the body holds text that is not valid Unicode") from error
 
