@@ -111,9 +111,9 @@ def replay(
         if error.name == "bad-run-file":
             raise
         raise _undecided(error, "sim-replay", json_) from None
-    for beside in (log, html):
-        if beside is not None and beside.exists() and beside.samefile(file):
-            raise BadInput("usage", f"{beside} is the run itself, and would be lost", hint="write beside it")
+    beside = [path for path in (log, html) if path is not None]
+    if any(path.exists() and path.samefile(file) for path in beside) or len({path.absolute() for path in beside}) < len(beside):
+        raise BadInput("usage", "the run, its log and its page are three files", hint="write them beside each other")
     with _undecided_if_it_fails("sim-replay", json_), verdicts.written(log) as out, verdicts.written(html) as page:
         report = run(scenario, seed, nodes=nodes, until_s=until, schedule=schedule, record=True, log=out)
         if page is not None:
@@ -157,7 +157,8 @@ def _saved(report: Report, *, with_page: bool) -> tuple[Path, Path | None]:
     if not with_page:
         return path, None
     page = path.with_suffix(".html")
-    page.write_text(traced(report), encoding="utf-8")
+    with verdicts.opened(page) as out:
+        out.write(traced(report))
     return path, page
 
 
@@ -203,7 +204,11 @@ def _finish(
             reports.append(report)
             if report.verdict != "ok":
                 failed += 1
-                path, page = replayed or _saved(report, with_page=failed <= PAGES)
+                try:
+                    path, page = replayed or _saved(report, with_page=failed <= PAGES)
+                except Failed as error:  # what was found stands all the same
+                    output.warn(str(error))
+                    path, page = None, None
                 if not as_json:
                     verdicts.tell_failure(report, path, page)
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 """What a run came to, for people and programs: lines, tables, files and exit codes.
 
-Exit codes, made for ``git bisect run``: 0 nothing was violated, 1 safety, 10 stuck, 11 crashed, 125 undecided (a run that
-this commit cannot replay, or that cannot be written down); 2, as everywhere, for a file that is no run at all, and 130 for Ctrl-C.
+Exit codes, made for ``git bisect run``: 0 nothing was violated, 1 safety, 10 stuck, 11 crashed, 125 undecided (a run that this commit
+cannot replay, or that is not made since nothing can be written here); 2, as everywhere, for a file that is no run at all, 130 for Ctrl-C.
 """
 
 import json
@@ -70,14 +70,15 @@ def tell_violation(report: Report) -> None:
         output.block(rest)
 
 
-def tell_failure(report: Report, path: Path, page: Path | None) -> None:
-    """What was violated, and what to do with it."""
+def tell_failure(report: Report, path: Path | None, page: Path | None) -> None:
+    """What was violated, and what to do with it, where it was written down."""
     tell_violation(report)
     drawn = sum(not isinstance(fault, Mend) for _, fault in report.schedule)  # the mending at the end is none
     faults = f"{drawn} fault{'' if drawn == 1 else 's'} drawn"
     output.say(f"  at {report.at_s:.3f} s, after {report.steps} steps, {faults}")
-    output.say(f"Replay  mesh sim replay {path}")
-    output.say(f"Shrink  mesh sim shrink {path}")
+    if path is not None:
+        output.say(f"Replay  mesh sim replay {path}")
+        output.say(f"Shrink  mesh sim shrink {path}")
     if page is not None:
         output.say(f"See     {page}")
 

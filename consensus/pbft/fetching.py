@@ -60,18 +60,19 @@ class Fetching:
         self.asked, self._from, self._until = name, height, now + self._timeout_s
         return name
 
-    def answered(self, peer: NodeId, now: float, height: int, *, reached: int, oldest: int | None = None) -> None:
-        """``peer``, who may have been asked, has sent blocks, and says that it is at ``height``; or that its ``oldest`` is newer than what
-        was asked for. With them, or what came meanwhile, this node has ``reached`` a height."""
+    def answered(self, peer: NodeId, now: float, height: int, *, first: int | None, oldest: int | None = None) -> None:
+        """``peer`` has sent blocks from ``first`` on, which hold, or none. It is at ``height``, it says, or its ``oldest`` is too new.
+        Blocks that were not asked for are no answer.
+        """
         known = self._peers.get(peer)
         if known is not None:
             known.height = height
-        if peer != self.asked:
+        if peer != self.asked or (first is not None and first != self._from + 1):
             return
         asked, self.asked = self._peers[peer], None
-        if oldest is not None or reached == self._from >= height:
+        if first is None and (oldest is not None or height <= self._from):
             asked.oldest, asked.not_before = oldest, now + self._timeout_s
-        elif reached == self._from:
+        elif first is None:
             self._punish(asked, now)
 
     def tick(self, now: float) -> None:

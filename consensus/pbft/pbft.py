@@ -72,7 +72,7 @@ class Pbft:
         self.broken: MeshError | None = None
         self._slots = Slots(desk)
         self._accusing = Accusing(desk, self._add_request)
-        self._phases = Phases(desk, self._slots, self._decided, self._accusing.accuse)
+        self._phases = Phases(desk, self._slots, self._commit, self._accusing.accuse)
         self._catching_up = CatchingUp(desk, self._commit_fetched, self._begin_transfer)
         self._views = Views(desk, self._phases.progress, self._catching_up.heard_of)
         self._phases.views = self._views
@@ -317,6 +317,8 @@ class Pbft:
         match name:
             case "patience":
                 self._relaying.sort_out()
+                if self._views.leaving:
+                    return  # out of courtesy, in this very moment
                 if self._phases.in_flight or self._phases.idle_due() or self._relaying.orderable():
                     self._views.leave()
             case "impatience":
@@ -362,12 +364,6 @@ class Pbft:
         if self.chain.epoch != epoch and not voted and not self.desk.asking:
             self._asking.begin()
 
-    def _decided(self, certified: Certified) -> None:
-        """Votes that came here have decided a block."""
-        self._commit(certified)
-        if certified.certificate.view == self.view:
-            self._relaying.decided(len(certified.block.requests) < self.desk.config.batch_requests // 2)
-
     def _commit(self, certified: Certified) -> None:
         desk, chain = self.desk, self.chain
         header, decided_by = certified.block.header, chain.validators
@@ -390,6 +386,7 @@ class Pbft:
         self._checkpointing.committed(certified, decided_by)
         self._catching_up.committed(certified)
         self._views.committed()
+        self._relaying.committed(certified)
 
     def _may_vote(self) -> None:
         """The others have answered what they have seen of this validator."""

@@ -10,13 +10,13 @@ from meshos.ids import NodeId
 
 @dataclass(slots=True)
 class Pending:
-    """A request, who brought it, and since when it waits (seconds); ``passed``: blocks with room that left it out."""
+    """A request, who brought it, and since when it waits (seconds); ``passed``: in which view how many blocks left it out."""
 
     hash: bytes
     request: bytes
     sender: NodeId
     since: float
-    passed: int = 0
+    passed: tuple[int, int] = (0, 0)
 
 
 class Pool:

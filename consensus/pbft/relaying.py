@@ -1,12 +1,14 @@
 """Requests on their way into a block: taken in, told to all validators, and watched.
 
 A client gives its request to one node, which tells all validators of it, so that a primary that withholds it is noticed: each validator
-waits for what it knows of (Castro & Liskov 1999, sections 4.1 and 4.4). What waits long is sent to the primary again, which may not
-have got it. Of the oldest request it is counted how many blocks with room its view has decided without it; after a few the primary is taken
-for one that withholds, however busy it is with others. Fetched blocks say nothing of it, nor do those of a view that was left.
+waits for what it knows of (Castro & Liskov 1999, sections 4.1 and 4.4). What waits long is sent to the primary again, which may not have
+got it. Of the oldest request it is counted how many blocks its view has decided without it that had room, and were proposed when it had
+waited for long; after a few, the primary is taken for one that withholds, however busy it is with others. That the block came by votes
+is not asked for: a primary could see to it that each comes with its certificate. So what is fetched counts too, but not what was decided
+before the request was here, nor anything in a view that was left already.
 """
 
-from meshos.consensus.pbft.block import request_hash
+from meshos.consensus.pbft.block import Certified, request_hash
 from meshos.consensus.pbft.desk import Desk
 from meshos.consensus.pbft.events import Dropped
 from meshos.consensus.pbft.limits import MAX_BLOCK_REQUESTS
@@ -23,7 +25,7 @@ RELAYED_BYTES = 48 << 10
 SORTED_OUT = 256
 """Old requests that are looked at once more before a view is left for them."""
 PASSED = 4
-"""Blocks with room that may leave out a request that waits for longer than patience."""
+"""Blocks that may leave out a request which had waited for longer than patience when they were proposed."""
 
 
 class Relaying:
@@ -107,14 +109,19 @@ class Relaying:
         batch = desk.chain.batch(fresh_time(desk.chain, desk.wall_ms))
         return any(batch.admit(pending.request) is None for pending in desk.pool)
 
-    def decided(self, had_room: bool) -> None:
-        """A block was decided by votes: did its primary leave out what it had room for?"""
-        desk = self._desk
-        oldest = None if self._views.leaving else desk.pool.oldest()
-        if oldest is None or not had_room or desk.now - oldest.since < desk.timing.patience_ms / 1000:
+    def committed(self, certified: Certified) -> None:
+        """A block was decided: did the primary of this view leave out what it had room for, though it waited?"""
+        desk, header = self._desk, certified.block.header
+        oldest, view = desk.pool.oldest(), certified.certificate.view
+        record, timing = desk.ballot.record, desk.timing
+        if oldest is None or self._views.leaving or view != record.view or header.height <= record.choice.height:
+            return  # also with what the view had to begin with
+        had_waited_ms = (desk.now - oldest.since) * 1000 - (desk.wall_ms - header.time_ms)
+        full = len(certified.block.requests) >= desk.config.batch_requests // 2
+        if full or had_waited_ms < timing.patience_ms + timing.clock_ms:
             return
-        oldest.passed += 1
-        if oldest.passed >= PASSED:
-            oldest.passed = 0
+        oldest.passed = (view, oldest.passed[1] + 1 if oldest.passed[0] == view else 1)
+        if oldest.passed[1] >= PASSED:
+            oldest.passed = (view, 0)
             if desk.chain.batch(fresh_time(desk.chain, desk.wall_ms)).admit(oldest.request) is None:
                 self._views.leave()

@@ -4,9 +4,11 @@ Liveness (Castro & Liskov 1999, section 4.5.2). A replica waits for ``patience``
 progress. Then it promises the next view. Once q validators ask for a view it waits for its proof, twice as long each time after the
 first few; with fewer it waits without end, so that a part that is cut off does not run ahead. f + 1 that ask for later views take it
 along, as one of them is honest. A validator that asks alone is joined out of courtesy after a while: its promise keeps it from voting
-in the present view, and a mesh in which some have left in vain tolerates fewer faults. But in the next view, whatever it asks for: it may
-lie. So nobody honest asks for a view that is more than one beyond what another honest one has come to. That matters: while f are away, all
-the others are needed in the very same view, and whoever had run ahead could be met only view by view.
+in the present view, and a mesh in which some have left in vain tolerates fewer faults. Whatever view it asks for, the others go to the
+next one only, since it may lie, and tell each other who has asked.
+
+So nobody honest asks for a view that is more than one beyond what another honest one has voted in or asked for. That matters: while f are
+away, all the others are needed in the very same view, and whoever had run ahead could be met only view by view.
 """
 
 from collections.abc import Callable
@@ -157,7 +159,7 @@ class Views:
         if change.view <= record.view:
             return
         if change.height > desk.chain.height:
-            self._behind(sender, change.height)
+            self._behind(desk.node(change.index), change.height)
         elif change.height < desk.chain.height:
             self._tell_status(sender)
         self._count(change)
@@ -190,7 +192,7 @@ class Views:
             self.leave()
 
     def be_courteous(self) -> None:
-        """Join a validator that has asked for a later view for long."""
+        """Go one view towards a validator that has asked for a later one for long."""
         desk = self._desk
         desk.timers.begin(COURTESY, desk.after(desk.timing.courtesy_ms))
         view = desk.ballot.record.view
@@ -200,6 +202,10 @@ class Views:
             patience_s = desk.timing.courtesy_ms * (1 << min(self._courtesies.get(index, 0), 6)) / 1000
             if wanted > view and desk.now - since >= patience_s:
                 self._courtesies[index] = self._courtesies.get(index, 0) + 1
+                self._alone[index] = (wanted, desk.now)
+                asked = self._changes.of(index)
+                if asked is not None:
+                    desk.broadcast(asked)
                 self._leave_for(view + 1)
                 return
 

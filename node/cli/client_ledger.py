@@ -172,7 +172,7 @@ def _say_whose(paid: Sequence[PaidTab]) -> None:
 
 
 def _again(key: str) -> str:
-    return f"typed again it needs --idempotency-key {key}, or it is a second transfer"
+    return f"the same transfer, typed again, needs --idempotency-key {key}, or it is a second one"
 
 
 def transfer(target: Target, did: str, amount: str, timeout_s: float, key: str | None, *, as_json: bool) -> None:

@@ -2,8 +2,8 @@
 
 Agreement and total order: at each height all honest nodes decide one header. Validity: only what was submitted is ordered, each once, and
 executed as the reference does. Certificates: each decision is proven to a third party. Durability: what a client was told stands where
-it was told. Honesty: an honest validator never signs two votes for one domain, nor one below its promise, in all its lives. Liveness: after
-healing every client is served within a bound, and all honest nodes are at one height.
+it was told. Honesty: an honest validator never signs two votes for one domain, nor one below its promise, in all its lives, and does not
+run ahead through the views. Liveness: after healing every client is served within a bound, and all honest nodes are at one height.
 """
 
 from collections import Counter
@@ -74,7 +74,7 @@ class LedgerChecker:
 
 
 class HonestyChecker:
-    """Nobody honest signs two things in one domain, nor votes below its promise; over all its lives."""
+    """Nobody honest signs two things in one domain, votes below its promise, or runs ahead through the views; over all its lives."""
 
     def __init__(self, group: Group) -> None:
         self._group = group

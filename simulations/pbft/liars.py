@@ -314,7 +314,8 @@ class Liar:
             case "lost states", Status(height=height) if height < self.inner.core.chain.height:
                 top = self.inner.core.chain.height
                 offer = Cast(event.peer.node, CAST, encode(Blocks(top, top, ())))  # again and again: before anybody else does
-                self._later = [(now + PUSHES_S * number, offer) for number in range(KEPT)]
+                others = [(at, cast) for at, cast in self._later if cast.to != event.peer.node]
+                self._later = [*others, *((now + PUSHES_S * number, offer) for number in range(KEPT))]
             case "taken back", Status(height=height):
                 told = [Blocks(height + 1, 1, ())]
             case "taken back", Fetch(height):

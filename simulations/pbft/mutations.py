@@ -7,7 +7,7 @@ from dataclasses import replace
 from meshos.consensus.pbft import ballot, claims, validators, view_change, views
 from meshos.consensus.pbft.asking import Asking
 from meshos.consensus.pbft.ballot import Ballot
-from meshos.consensus.pbft.block import Block, Header
+from meshos.consensus.pbft.block import Block, Certified, Header
 from meshos.consensus.pbft.chain import Chain
 from meshos.consensus.pbft.checking import Lane
 from meshos.consensus.pbft.desk import Desk
@@ -252,8 +252,9 @@ def taken_back_unpunished() -> Iterator[None]:
     """Whoever takes back what it has claimed is asked again as soon as it claims it anew."""
     answered = Fetching.answered
 
-    def lenient(self: Fetching, peer: NodeId, now: float, height: int, *, reached: int, oldest: int | None = None) -> None:
-        answered(self, peer, now, height, reached=reached if height > self._from else self._from + 1, oldest=oldest)
+    def lenient(self: Fetching, peer: NodeId, now: float, height: int, *, first: int | None, oldest: int | None = None) -> None:
+        taken_back = first is None and height <= self._from
+        answered(self, peer, now, height, first=self._from + 1 if taken_back else first, oldest=oldest)
 
     with replaced(Fetching, "answered", lenient):
         yield
@@ -262,13 +263,13 @@ def taken_back_unpunished() -> Iterator[None]:
 @contextmanager
 def blame_without_end() -> Iterator[None]:
     """Whoever has left a view goes on to the next for each request that is not in what the others decide in it."""
-    decided = Relaying.decided
+    committed = Relaying.committed
 
-    def restless(self: Relaying, had_room: bool) -> None:
+    def restless(self: Relaying, certified: Certified) -> None:
         with replaced(Views, "leaving", property(lambda self: False)):
-            decided(self, had_room)
+            committed(self, certified)
 
-    with replaced(Relaying, "decided", restless):
+    with replaced(Relaying, "committed", restless):
         yield
 
 

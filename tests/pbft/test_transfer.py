@@ -338,6 +338,30 @@ def test_who_takes_back_what_it_has_claimed_and_claims_it_anew_is_asked_now_and_
     assert 4 <= asked <= 10, "once in a time limit of a question"
 
 
+def test_an_empty_answer_is_no_better_for_a_block_that_came_from_another_meanwhile() -> None:
+    node, _ = behind(cores := Cores(4, interval=4, keep_blocks=20, transfer_blocks=4_000).start())
+    liar, blocks = cores[0].name, cores[1].core._catching_up.blocks_from(13)
+    asked = 0
+    for place in range(12):
+        node.hear(liar, Status(0, 0, 1_000))
+        node.wait(0.1)
+        asked += len(said(node, Fetch))
+        node.hear(cores[1].name, replace(blocks, height=13 + place, blocks=blocks.blocks[place : place + 1]))
+        node.hear(liar, Blocks(1_000, 1, ()))
+    assert asked == 1
+
+
+def test_blocks_that_were_not_asked_for_are_not_taken_for_the_answer() -> None:
+    node, _ = behind(cores := Cores(4, interval=4, keep_blocks=20, transfer_blocks=40).start())
+    other, blocks = cores[0].name, cores[0].core._catching_up.blocks_from(13)
+    node.hear(other, Status(0, 0, 27))
+    node.wait(0.1)
+    assert said(node, Fetch) == [Fetch(13)]
+    node.hear(other, replace(blocks, blocks=blocks.blocks[-1:]))  # the newest, as to those that follow
+    node.hear(other, replace(blocks, blocks=blocks.blocks[:1]))
+    assert said(node, Fetch) == [Fetch(14)]
+
+
 def test_whose_answer_has_crossed_with_the_blocks_from_another_is_asked_again_at_once() -> None:
     node, _ = behind(cores := Cores(4, interval=4, keep_blocks=20, transfer_blocks=40).start())
     asked, other = cores[0], cores[1]

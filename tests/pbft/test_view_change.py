@@ -33,6 +33,15 @@ def shown(message: NewView, node: Node) -> NewView:
     return replace(message, signature=signature)
 
 
+def pass_time(cores: Cores, seconds: float, cut: tuple[int, ...] = (), step_s: float = 0.5) -> None:
+    """Of those that are not cut off, who hear each other."""
+    for _ in range(round(seconds / step_s)):
+        for number, node in enumerate(cores.nodes.values()):
+            if number not in cut:
+                node.wait(step_s)
+        cores.deliver(cut=cut)
+
+
 # -- what a new view begins with -----------------------------------------------------------------------------------------
 
 
@@ -282,16 +291,64 @@ def test_who_has_left_a_view_goes_no_further_for_what_the_others_decide_in_it_me
 
 def test_a_liar_that_asks_one_validator_for_a_far_view_and_falls_silent_does_not_lead_it_away_from_the_others() -> None:
     cores = Cores().start()
-    liar, alone = cores[0], cores[3]
-    alone.hear(liar.name, change(liar, 0, view=1000))
-    for moment in range(60):
-        if moment == 21:
-            assert alone.core._views.leaving, "it has joined the liar, out of courtesy"
-            cores.submit(add(1), cut=[0])
-        for number in (1, 2, 3):
-            cores[number].wait(0.5)
-        cores.deliver(cut=[0])
+    liar = cores[0]
+    cores[3].hear(liar.name, change(liar, 0, view=1000))
+    pass_time(cores, 10.5, cut=(0,))
+    assert {cores[number].core.view for number in (1, 2, 3)} == {1}, "it has told them who asks, out of courtesy"
+    cores.submit(add(1), cut=[0])
+    pass_time(cores, 3.0, cut=(0,))
     assert min(cores.heights()[1:]) >= 1
+
+
+def test_one_word_of_a_liar_does_not_have_views_left_without_end() -> None:
+    """Each further time twice as late (``Timing.courtesy_ms``)."""
+    cores = Cores().start()
+    for number in (1, 2, 3):
+        cores[number].hear(cores[0].name, change(cores[0], 0, view=10**9))
+    pass_time(cores, 1_300.0, step_s=5.0)
+    assert max(node.core.view for node in cores.nodes.values()) <= 12
+
+
+def test_courtesy_and_patience_that_end_in_one_moment_are_one_reason_to_leave() -> None:
+    cores = Cores().start()
+    late = cores[3]
+    late.hear(cores[0].name, change(cores[0], 0))
+    late.wait(9.2)
+    late.submit(add(1))
+    late.now += 1.04  # its process was busy
+    late.wait(0.0)
+    assert late.core.desk.ballot.record.promised == 1
+
+
+def test_a_primary_that_has_each_block_come_with_its_certificate_withholds_nothing_for_ever() -> None:
+    """It sends its commit votes to nobody, and one validator nothing at all: nobody decides by votes, and all go on."""
+    cores = Cores().start()
+    liar, cut_off, victim = cores[0], cores.ids[3], add(1)
+    for number in (1, 2, 3):
+        cores[number].submit(victim)
+        cores[number].take()
+
+    def deliver() -> None:
+        while said := [(node, send) for node in cores.nodes.values() for send in node.take()]:
+            for node, send in said:
+                for to in send.to:
+                    own = node is liar and isinstance(send.message, Vote | Proposal)
+                    secret = own and (to == cut_off or (isinstance(send.message, Vote) and send.message.phase == "commit"))
+                    if not secret and not isinstance(send.message, Relay):
+                        cores.nodes[to].hear(node.name, send.message)
+            for number in (1, 2, 3):
+                node = cores[number]
+                if liar.core.view == 0 and node.core.chain.height < liar.core.chain.height:
+                    node.hear(liar.name, liar.core._catching_up.blocks_from(node.core.chain.height + 1))
+
+    bob = SimulatedSigner(SECRET, "bob")
+    for nonce in range(1, 40):
+        for node in cores.nodes.values():
+            node.wait(0.5)
+        deliver()
+        cores.submit(request(bob, GENESIS, nonce, "add", 1))
+        deliver()
+    assert cores[3].core.chain.place(request_hash(victim)) is not None
 
 
 def test_a_validator_that_left_alone_is_joined_after_a_while() -> None:

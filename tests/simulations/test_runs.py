@@ -130,6 +130,12 @@ def test_a_page_that_cannot_be_written_is_said_before_the_replay(tmp_path: Path)
     assert done.returncode == 125 and "[cannot-write]" in done.stderr and not done.stdout
 
 
+def test_a_violation_that_cannot_be_written_down_is_told_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "sim" / "raft+quorum-one-less-1.json").mkdir(parents=True)
+    done = mesh("sim", "run", "raft+quorum-one-less", "--seed", "1", cwd=tmp_path)
+    assert done.returncode == 1 and "FAIL safety" in done.stdout and "cannot be written" in done.stderr and "Replay" not in done.stdout
+
+
 @pytest.mark.parametrize("option", ["--log", "--html"])
 def test_a_run_is_not_overwritten_by_what_is_written_of_it(option: str, tmp_path: Path) -> None:
     path = tmp_path / "run.json"
