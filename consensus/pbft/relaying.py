@@ -116,7 +116,7 @@ class Relaying:
         record, timing = desk.ballot.record, desk.timing
         if oldest is None or self._views.leaving or view != record.view or header.height <= record.choice.height:
             return  # also with what the view had to begin with
-        had_waited_ms = (desk.now - oldest.since) * 1000 - (desk.wall_ms - header.time_ms)
+        had_waited_ms = (desk.now - oldest.since) * 1000 - max(0, desk.wall_ms - header.time_ms)
         full = len(certified.block.requests) >= desk.config.batch_requests // 2
         if full or had_waited_ms < timing.patience_ms + timing.clock_ms:
             return
