@@ -1,8 +1,8 @@
 """Partitions by hand: a local socket through which a testnet's node is told whom it must not hear.
 
-It exists only where the genesis is marked as a testnet, as a Unix socket in the node's own folder (mode 0600), and takes one
-JSON line a connection: ``{"cut": ["beta-1", …]}`` replaces the list, ``{"heal": true}`` empties it. The answer is one JSON
-line: ``{"cut": […]}``, or ``{"error": …}``. Both the links and the gossip ask ``is_cut`` before anything is sent or heard.
+It exists only where the genesis is marked as a testnet, as a Unix socket in the node's own folder (mode 0600), and takes one JSON line a
+connection: ``{"cut": ["beta-1", …]}`` replaces the list, ``{"heal": true}`` empties it, ``{"show": true}`` leaves it. The answer is one
+JSON line: the list, as ``{"cut": […]}``, or ``{"error": …}``. The links and the gossip ask ``is_cut`` before anything is sent or heard.
 """
 
 import json
@@ -25,6 +25,7 @@ class FaultHook:
         self._id_of = id_of
         self._changed = changed
         self.cut: frozenset[NodeId] = frozenset()
+        self._names: list[str] = []
 
     def is_cut(self, node: NodeId) -> bool:
         """Whether nothing may pass between this node and ``node``."""
@@ -55,14 +56,17 @@ class FaultHook:
             wanted = json.loads(line)
         except ValueError:
             return {"error": "not one line of JSON"}
+        if isinstance(wanted, dict) and wanted.get("show") is True:
+            return {"cut": self._names}
         if not isinstance(wanted, dict) or not (wanted.get("heal") is True or isinstance(wanted.get("cut"), list)):
-            return {"error": 'write {"cut": [names]} or {"heal": true}'}
+            return {"error": 'write {"cut": [names]}, {"heal": true} or {"show": true}'}
         names = [] if wanted.get("heal") is True else [str(name) for name in wanted["cut"]]
         found = {name: self._id_of(name) for name in names}
         unknown = [name for name, node in found.items() if node is None]
         if unknown:
             return {"error": f"no member is called {', '.join(unknown)[:200]}"}
         self.cut = frozenset(node for node in found.values() if node is not None)
+        self._names = names
         self._changed(self.cut)
         return {"cut": names}
 

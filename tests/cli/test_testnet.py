@@ -256,9 +256,9 @@ def test_a_node_is_told_whom_to_cut_and_to_heal(made: Testnet) -> None:
     with standing_in(made.nodes[0]) as node, hooked(node) as hook:
         running = made.with_pid(node.name, node.pid)
         partition.apply(running, {node.name: ["gamma-1", "delta-1"]})
-        assert hook.cut == {"gamma-1", "delta-1"}
+        assert hook.cut == {"gamma-1", "delta-1"} and partition.cut_off(node) == ["gamma-1", "delta-1"]
         partition.apply(running, {node.name: []})
-        assert hook.cut == frozenset()
+        assert hook.cut == frozenset() and partition.cut_off(node) == []
         with pytest.raises(Failed) as caught:
             partition.apply(running, {node.name: ["epsilon-1"]})
         assert caught.value.name == "fault-refused" and "epsilon-1" in caught.value.detail

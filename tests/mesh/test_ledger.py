@@ -73,6 +73,7 @@ def test_whoever_stops_waiting_for_a_transfer_learns_how_to_ask_for_it_again(net
     words = ("wallet", "transfer", net.node("beta").did, "1", "--org", "alpha")
     net.must("testnet", "partition", "alpha,beta/gamma,delta")
     try:
+        assert "alpha-1 is cut off from gamma-1, delta-1" in net.mesh("testnet", "status").err
         before = waiting(net)
         with begun(net, *words, "--timeout", "120") as command:
             until(lambda: waiting(net) > before, "it was never asked for")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
-from meshos.errors import BadInput, MeshError
+from meshos.errors import BadInput, MeshError, Unreachable
 from meshos.node.cli.client_text import plural
 from meshos.node.cli.output import JsonFlag, document, note, ok, progress, table, warn
 from meshos.node.cli.testnet import record
@@ -215,17 +215,18 @@ def _stay(target: Path, started: "Started", as_json: bool) -> Never:
 
 @app.command(epilog="Example: mesh testnet status")
 def status(context: typer.Context, directory: Dir = None, as_json: JsonFlag = False) -> None:
-    """The nodes of the testnet, as their processes are."""
+    """The nodes of the testnet, as their processes are, and who is cut off from whom."""
     from meshos.node.cli.testnet import processes
 
     testnet = record.load(folder_of(context, directory))
     states = {node.name: processes.state(node) for node in testnet.nodes}
     ready = {node.name: states[node.name] == "running" and processes.is_ready(node) for node in testnet.nodes}
+    cut = {node.name: _cut_off(node) if ready[node.name] else [] for node in testnet.nodes}
     if as_json:
         keys = ("name", "org", "node_id", "api", "gossip", "link", "region")
         nodes = [
             {key: getattr(node, key) for key in keys}
-            | {"state": states[node.name], "ready": ready[node.name], "pid": node.pid if states[node.name] != "stopped" else None}
+            | {"state": states[node.name], "ready": ready[node.name], "pid": _pid(node, states), "cut": cut[node.name]}
             for node in testnet.nodes
         ]
         document("testnet-status", {"dir": str(testnet.dir), "nodes": nodes})
@@ -235,8 +236,20 @@ def status(context: typer.Context, directory: Dir = None, as_json: JsonFlag = Fa
         for node in testnet.nodes
     ]
     table(("NODE", "ORG", "PROCESS", "READY", "PID", "API"), rows)
+    for name in [name for name, others in cut.items() if others]:
+        warn(f"{name} is cut off from {', '.join(cut[name])}; mesh testnet heal mends it")
     following = "mesh members" if any(ready.values()) else "mesh testnet up --detach"
     ok(f"{sum(ready.values())} of {len(testnet.nodes)} nodes ready; next: {following}{record.elsewhere(testnet.dir)}")
+
+
+def _cut_off(node: record.Node) -> list[str]:
+    from meshos.node.cli.testnet import partition as cutting
+
+    try:
+        return cutting.cut_off(node)
+    except Unreachable as error:  # it ends in this moment
+        warn(str(error))
+        return []
 
 
 def _pid(node: record.Node, states: Mapping[str, str]) -> int | None:

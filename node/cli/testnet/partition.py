@@ -46,7 +46,12 @@ def apply(testnet: Testnet, wanted: Mapping[str, list[str]]) -> None:
         _tell(node, {"cut": names} if names else {"heal": True})
 
 
-def _tell(node: Node, wanted: Mapping[str, object]) -> None:
+def cut_off(node: Node) -> list[str]:
+    """From which nodes this one is cut off; raises Unreachable ``fault-socket``."""
+    return [str(name) for name in _tell(node, {"show": True})]
+
+
+def _tell(node: Node, wanted: Mapping[str, object]) -> list[object]:
     path = Path(node.dir) / SOCKET
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -61,3 +66,5 @@ def _tell(node: Node, wanted: Mapping[str, object]) -> None:
     if not isinstance(answer, dict) or "error" in answer:
         said = answer.get("error") if isinstance(answer, dict) else "nothing that can be understood"
         raise Failed("fault-refused", f"{node.name} says: {said}", hint="wait until the nodes know each other, and try again")
+    cut = answer.get("cut")
+    return cut if isinstance(cut, list) else []
