@@ -1,7 +1,7 @@
 """What a run came to, for people and programs: lines, tables, files and exit codes.
 
 Exit codes, made for ``git bisect run``: 0 nothing was violated, 1 safety, 10 stuck, 11 crashed, 125 undecided (a run that this commit
-cannot replay, or that is not made since nothing can be written here); 2, as everywhere, for a file that is no run at all, 130 for Ctrl-C.
+cannot replay, or that is not made because nothing can be written here); 2, as everywhere, for a file that is no run at all, 130 for Ctrl-C.
 """
 
 import json

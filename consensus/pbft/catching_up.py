@@ -83,8 +83,7 @@ class CatchingUp:
         gone = message.base > desk.chain.height + 1
         if gone or message.height - desk.chain.height > desk.config.transfer_blocks:
             self._transfer(sender)
-        first = message.blocks[0].block.header.height if message.blocks else None
-        self._fetching.answered(sender, desk.now, message.height, first=first, oldest=message.base if gone else None)
+        self._fetching.answered(sender, desk.now, message.height, first=message.first, oldest=message.base)
         self.ask()
 
     def follow(self) -> None:

@@ -33,9 +33,6 @@ class Timing:
     """A fresh proposal further off one's own clock is refused (DESIGN.md, "Ledger time")."""
     witness_ms: int = 500
     """At its start a validator asks the others this often what they have seen of it."""
-    courtesy_ms: int = 10_000
-    """One validator that asks for another view alone is joined after this time, so that a promise given in vain does not silence it for
-    ever; each further time twice as late."""
     follow_ms: int = 2_000
     """Who only follows asks this often."""
 

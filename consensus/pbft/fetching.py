@@ -60,18 +60,20 @@ class Fetching:
         self.asked, self._from, self._until = name, height, now + self._timeout_s
         return name
 
-    def answered(self, peer: NodeId, now: float, height: int, *, first: int | None, oldest: int | None = None) -> None:
-        """``peer`` has sent blocks from ``first`` on, which hold, or none. It is at ``height``, it says, or its ``oldest`` is too new.
+    def answered(self, peer: NodeId, now: float, height: int, *, first: int | None, oldest: int) -> None:
+        """``peer`` has sent blocks from ``first`` on, or none (None). It says that it is at ``height`` and keeps blocks from ``oldest`` on.
         Blocks that were not asked for are no answer.
         """
         known = self._peers.get(peer)
         if known is not None:
             known.height = height
-        if peer != self.asked or (first is not None and first != self._from + 1):
+        wanted = self._from + 1
+        if peer != self.asked or first not in (None, wanted):
             return
         asked, self.asked = self._peers[peer], None
-        if first is None and (oldest is not None or height <= self._from):
-            asked.oldest, asked.not_before = oldest, now + self._timeout_s
+        if first is None and (oldest > wanted or height < wanted):
+            asked.oldest = oldest if oldest > wanted else None
+            asked.not_before = now + self._timeout_s
         elif first is None:
             self._punish(asked, now)
 

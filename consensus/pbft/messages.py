@@ -104,11 +104,19 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Certified blocks in a row, as many as fit. Its sender is at ``height``, and has none below ``base``."""
+    """Certified blocks in a row, as many as fit. Its sender is at ``height``, and has none below ``base``. ``began`` is not sent: it is
+    the height of the first that came, where some are left out that were known or too far ahead.
+    """
 
     height: int
     base: int
     blocks: tuple[Certified, ...]
+    began: int | None = None
+
+    @property
+    def first(self) -> int | None:
+        """The height of the first block that came; None where none did."""
+        return self.blocks[0].block.header.height if self.began is None and self.blocks else self.began
 
 
 @frozen

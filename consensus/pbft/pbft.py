@@ -317,14 +317,10 @@ class Pbft:
         match name:
             case "patience":
                 self._relaying.sort_out()
-                if self._views.leaving:
-                    return  # out of courtesy, in this very moment
                 if self._phases.in_flight or self._phases.idle_due() or self._relaying.orderable():
                     self._views.leave()
             case "impatience":
                 self._views.impatient()
-            case "courtesy":
-                self._views.be_courteous()
             case "resend":
                 desk.again(RESEND, desk.timing.resend_ms)
                 self._views.say_again()

@@ -10,13 +10,12 @@ from meshos.ids import NodeId
 
 @dataclass(slots=True)
 class Pending:
-    """A request, who brought it, and since when it waits (seconds); ``passed``: in which view how many blocks left it out."""
+    """A request, who brought it, and since when it waits (seconds)."""
 
     hash: bytes
     request: bytes
     sender: NodeId
     since: float
-    passed: tuple[int, int] = (0, 0)
 
 
 class Pool:

@@ -2,10 +2,12 @@
 
 A client gives its request to one node, which tells all validators of it, so that a primary that withholds it is noticed: each validator
 waits for what it knows of (Castro & Liskov 1999, sections 4.1 and 4.4). What waits long is sent to the primary again, which may not have
-got it. Of the oldest request it is counted how many blocks its view has decided without it that had room, and were proposed when it had
-waited for long; after a few, the primary is taken for one that withholds, however busy it is with others. That the block came by votes
-is not asked for: a primary could see to it that each comes with its certificate. So what is fetched counts too, but not what was decided
-before the request was here, nor anything in a view that was left already.
+got it. The oldest request that could be ordered is watched: each block of the present view that comes without it is counted, and after a
+few, over some time, the primary is taken for one that withholds, however busy it is with others.
+
+Fetched blocks count like those that were decided by votes here: else a primary could have every block arrive as a fetched one. But a block
+counts only if it was proposed lately, and when the request had waited for long: so that who was away blames nobody for what was decided
+meanwhile. Full blocks excuse a primary for as long as a queue may take, and not for ever: it may fill them itself.
 """
 
 from meshos.consensus.pbft.block import Certified, request_hash
@@ -25,7 +27,9 @@ RELAYED_BYTES = 48 << 10
 SORTED_OUT = 256
 """Old requests that are looked at once more before a view is left for them."""
 PASSED = 4
-"""Blocks that may leave out a request which had waited for longer than patience when they were proposed."""
+"""Blocks that may leave out a request which had waited for long when they were proposed."""
+QUEUE_MS = 30_000
+"""So long a request may wait behind others for which there is no room: several times what a full pool takes."""
 
 
 class Relaying:
@@ -34,6 +38,9 @@ class Relaying:
     def __init__(self, desk: Desk, views: Views) -> None:
         self._desk = desk
         self._views = views
+        self._watched: Pending | None = None
+        self._passed: tuple[int, int, int, float] = (0, 0, 0, 0.0)  # epoch, view, how many blocks have left it out, since when
+        self._looked = 0.0
 
     def take(self, pendings: list[Pending], *, relay: bool) -> None:
         """Take requests in; with ``relay``, tell the others of those that are new."""
@@ -110,18 +117,37 @@ class Relaying:
         return any(batch.admit(pending.request) is None for pending in desk.pool)
 
     def committed(self, certified: Certified) -> None:
-        """A block was decided: did the primary of this view leave out what it had room for, though it waited?"""
-        desk, header = self._desk, certified.block.header
-        oldest, view = desk.pool.oldest(), certified.certificate.view
+        """A block was decided: did the primary of this view leave out what has waited for long?"""
+        desk, header, view = self._desk, certified.block.header, certified.certificate.view
         record, timing = desk.ballot.record, desk.timing
-        if oldest is None or self._views.leaving or view != record.view or header.height <= record.choice.height:
-            return  # also with what the view had to begin with
-        had_waited_ms = (desk.now - oldest.since) * 1000 - max(0, desk.wall_ms - header.time_ms)
-        full = len(certified.block.requests) >= desk.config.batch_requests // 2
-        if full or had_waited_ms < timing.patience_ms + timing.clock_ms:
+        if self._views.leaving or (header.epoch, view) != (record.epoch, record.view) or header.height <= record.choice.height:
+            return  # the block that a view must begin with is not its primary's choice
+        long_ms, lag_ms = timing.patience_ms + timing.clock_ms, max(0, desk.wall_ms - header.time_ms)
+        watched = self._watch(long_ms)
+        if watched is None or lag_ms > long_ms:
             return
-        oldest.passed = (view, oldest.passed[1] + 1 if oldest.passed[0] == view else 1)
-        if oldest.passed[1] >= PASSED:
-            oldest.passed = (view, 0)
-            if desk.chain.batch(fresh_time(desk.chain, desk.wall_ms)).admit(oldest.request) is None:
+        full = 2 * len(certified.block.requests) >= desk.config.batch_requests or 2 * len(certified.encoded) >= desk.config.batch_bytes
+        if (desk.now - watched.since) * 1000 - lag_ms < (QUEUE_MS if full else long_ms):
+            return
+        epoch, counted_in, count, since = self._passed
+        if (epoch, counted_in) != (record.epoch, view):
+            count, since = 0, desk.now
+        self._passed = (record.epoch, view, count + 1, since)
+        if count + 1 >= PASSED and (desk.now - since) * 1000 >= timing.patience_ms:
+            self._watched = None
+            if desk.chain.batch(fresh_time(desk.chain, desk.wall_ms)).admit(watched.request) is None:
                 self._views.leave()
+
+    def _watch(self, long_ms: int) -> Pending | None:
+        """The request that is watched: it stays so until it is ordered; the next is looked for once in a patience."""
+        desk = self._desk
+        if self._watched is not None and self._watched.hash in desk.pool:
+            return self._watched
+        self._watched = None
+        if (desk.now - self._looked) * 1000 < desk.timing.patience_ms:
+            return None
+        self._looked, self._passed = desk.now, (0, 0, 0, desk.now)
+        batch = desk.chain.batch(fresh_time(desk.chain, desk.wall_ms))
+        old = desk.pool.older_than(desk.now - long_ms / 1000, len(desk.pool))
+        self._watched = next((pending for pending in old if batch.admit(pending.request) is None), None)
+        return self._watched

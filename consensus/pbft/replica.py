@@ -174,7 +174,7 @@ class Replica:
         if blocks and blocks[0].block.header.height != chain.height + 1:
             blocks = ()
         count, wanted = signatures.blocks_claims(blocks, self.config.genesis_hash, chain.validators)
-        return Blocks(message.height, message.base, blocks[:count]), wanted
+        return Blocks(message.height, message.base, blocks[:count], message.first), wanted
 
     def _claims_of_requests(self, proposal: Proposal) -> list[Claim]:
         """Of those that have not been checked when they came by themselves: client signatures are verified once."""

@@ -3,9 +3,8 @@
 Liveness (Castro & Liskov 1999, section 4.5.2). A replica waits for ``patience``: from when something waits to be decided, or from the last
 progress. Then it promises the next view. Once q validators ask for a view it waits for its proof, twice as long each time after the
 first few; with fewer it waits without end, so that a part that is cut off does not run ahead. f + 1 that ask for later views take it
-along, as one of them is honest. A validator that asks alone is joined out of courtesy after a while: its promise keeps it from voting
-in the present view, and a mesh in which some have left in vain tolerates fewer faults. Whatever view it asks for, the others go to the
-next one only, since it may lie, and tell each other who has asked.
+along, as one of them is honest. Nobody follows fewer, who may all lie: who has left a view alone votes no more, and is met in the next one
+as soon as another is missed, after one patience.
 
 So nobody honest asks for a view that is more than one beyond what another honest one has voted in or asked for. That matters: while f are
 away, all the others are needed in the very same view, and whoever had run ahead could be met only view by view.
@@ -22,7 +21,6 @@ from meshos.ids import NodeId
 
 PATIENCE = "patience"
 IMPATIENCE = "impatience"
-COURTESY = "courtesy"
 
 
 class Views:
@@ -37,8 +35,6 @@ class Views:
         self._held: tuple[NodeId, NewView] | None = None  # waits for blocks that it rests on
         self._assembled = -1  # the view that this replica is proving
         self._in_a_row = 0  # views left since a block was decided
-        self._courtesies: dict[int, int] = {}
-        self._alone: dict[int, tuple[int, float]] = {}  # who asks for a later view, which, since when
         self._answered: dict[NodeId, float] = {}
 
     # -- what is known -------------------------------------------------------------------------------------------------
@@ -101,9 +97,7 @@ class Views:
         self._proof = self._held = None
         self._assembled = -1
         self._in_a_row = 0
-        self._alone.clear()
-        self._courtesies.clear()
-        for name in (PATIENCE, IMPATIENCE, COURTESY):
+        for name in (PATIENCE, IMPATIENCE):
             self._desk.timers.stop(name)
 
     # -- leaving -------------------------------------------------------------------------------------------------------
@@ -159,7 +153,7 @@ class Views:
         if change.view <= record.view:
             return
         if change.height > desk.chain.height:
-            self._behind(desk.node(change.index), change.height)
+            self._behind(sender, change.height)
         elif change.height < desk.chain.height:
             self._tell_status(sender)
         self._count(change)
@@ -168,10 +162,6 @@ class Views:
         desk = self._desk
         if not self._changes.add(change):
             return
-        since = self._alone.get(change.index)
-        if since is None or since[0] != change.view:
-            self._alone[change.index] = (change.view, desk.now)
-            desk.timers.begin(COURTESY, desk.after(desk.timing.courtesy_ms))
         record = desk.ballot.record
         joined = self._changes.joined(record.promised, desk.chain.validators.weak)
         if joined is not None:
@@ -190,24 +180,6 @@ class Views:
         """q validators ask for a view, and its primary does not prove it."""
         if self.leaving:
             self.leave()
-
-    def be_courteous(self) -> None:
-        """Go one view towards a validator that has asked for a later one for long."""
-        desk = self._desk
-        desk.timers.begin(COURTESY, desk.after(desk.timing.courtesy_ms))
-        view = desk.ballot.record.view
-        if self.leaving:
-            return
-        for index, (wanted, since) in sorted(self._alone.items()):
-            patience_s = desk.timing.courtesy_ms * (1 << min(self._courtesies.get(index, 0), 6)) / 1000
-            if wanted > view and desk.now - since >= patience_s:
-                self._courtesies[index] = self._courtesies.get(index, 0) + 1
-                self._alone[index] = (wanted, desk.now)
-                asked = self._changes.of(index)
-                if asked is not None:
-                    desk.broadcast(asked)
-                self._leave_for(view + 1)
-                return
 
     # -- the proof -----------------------------------------------------------------------------------------------------
 

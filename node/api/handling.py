@@ -45,7 +45,7 @@ class Handling:
         if body.idempotencyKey is None:
             return JsonAnswer.raw(await work())
         name = name_of(request, body)
-        recorded = await self._replays.begin(name, digest_of(body))
+        recorded = await self._replays.begin(name, digest_of(body, without=frozenset({"timeout"})))
         if recorded is not None:
             return replayed(recorded)
         try:
@@ -70,10 +70,10 @@ def name_of(request: Request, body: bodies.Body) -> tuple[str, str, str]:
     return (asked.key.id, request.scope["path"], body.idempotencyKey)
 
 
-def digest_of(body: bodies.Body) -> bytes:
-    """The same for the same members, however they are spelt in JSON; whoever gives it more time asks the same, too."""
+def digest_of(body: bodies.Body, without: frozenset[str] = frozenset()) -> bytes:
+    """The same for the same members, however they are spelt in JSON; ``without`` those that say how to answer, and not what is asked."""
     try:
-        return cbor.encode(body.model_dump(exclude={"timeout"}))
+        return cbor.encode(body.model_dump(exclude=set(without)))
     except (UnicodeEncodeError, ValueError) as error:
         raise BadInput("bad-request", "the body holds text that is not valid Unicode") from error
 

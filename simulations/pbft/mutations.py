@@ -19,7 +19,7 @@ from meshos.consensus.pbft.records import ViewRecord
 from meshos.consensus.pbft.relaying import Relaying
 from meshos.consensus.pbft.transfer import Transfer
 from meshos.consensus.pbft.validators import ValidatorSet
-from meshos.consensus.pbft.view_change import Choice, choose
+from meshos.consensus.pbft.view_change import Changes, Choice, choose
 from meshos.consensus.pbft.views import Views
 from meshos.crypto.signing import Claim
 from meshos.effects import WriteBack
@@ -252,7 +252,7 @@ def taken_back_unpunished() -> Iterator[None]:
     """Whoever takes back what it has claimed is asked again as soon as it claims it anew."""
     answered = Fetching.answered
 
-    def lenient(self: Fetching, peer: NodeId, now: float, height: int, *, first: int | None, oldest: int | None = None) -> None:
+    def lenient(self: Fetching, peer: NodeId, now: float, height: int, *, first: int | None, oldest: int) -> None:
         taken_back = first is None and height <= self._from
         answered(self, peer, now, height, first=self._from + 1 if taken_back else first, oldest=oldest)
 
@@ -274,16 +274,10 @@ def blame_without_end() -> Iterator[None]:
 
 
 @contextmanager
-def courtesy_without_measure() -> Iterator[None]:
-    """A validator that asks for a far view alone is joined there."""
-    be_courteous, leave_for = Views.be_courteous, Views._leave_for
-
-    def obedient(self: Views) -> None:
-        far = max((view for view, _ in self._alone.values()), default=0)
-        with replaced(Views, "_leave_for", lambda self, view: leave_for(self, max(view, far))):
-            be_courteous(self)
-
-    with replaced(Views, "be_courteous", obedient):
+def one_is_followed() -> Iterator[None]:
+    """Who has left a view takes the others along, though nobody else has."""
+    joined = Changes.joined
+    with replaced(Changes, "joined", lambda self, view, weak: joined(self, view, 1)):
         yield
 
 
@@ -309,7 +303,7 @@ _ALL = (
     Mutation("known-epochs-help", "a liar that tells known epochs is asked for ever", known_epochs_help, "stuck"),
     Mutation("taken-back-unpunished", "who takes back what it has claimed is asked again at once", taken_back_unpunished, "stuck"),
     Mutation("blame-without-end", "who has left a view leaves the next ones, too", blame_without_end, "stuck", "asks for view"),
-    Mutation("courtesy-without-measure", "a lone validator is joined in any view", courtesy_without_measure, "stuck", "asks for view"),
+    Mutation("one-is-followed", "a lone validator takes the others to its view", one_is_followed, "stuck", "asks for view"),
 )
 
 _CORE_ALONE = ("new-view-not-verified", "views-across-epochs", "choice-forgotten", "witness-not-asked", "chunk-not-checked")
@@ -322,7 +316,7 @@ _MESH_ALONE = (
     "turn-forgotten",
     "taken-back-unpunished",
     "blame-without-end",
-    "courtesy-without-measure",
+    "one-is-followed",
 )
 CORE = tuple(mutation for mutation in _ALL if mutation.name not in _MESH_ALONE)
 """What a storm shows: all but that nothing happens any more."""

@@ -257,11 +257,10 @@ async def test_the_same_request_twice_is_one_task(live: Live) -> None:
         )
         assert first.json() == second.json()
         assert second.headers["idempotent-replayed"] == "true"
-        patient = await client.post("/v1/tasks", json={**body, "timeout": 77})
-        assert patient.json() == first.json(), "how long is waited is no part of what is asked"
         assert live.memory is None or live.memory.runs == 1
-        other = await client.post("/v1/tasks", json={**body, "data": {"a": 2}})
-        assert (other.status_code, other.json()["name"]) == (409, "idempotency-conflict")
+        for more in ({"data": {"a": 2}}, {"timeout": 77}):
+            other = await client.post("/v1/tasks", json={**body, **more})
+            assert (other.status_code, other.json()["name"]) == (409, "idempotency-conflict")
         async with live.client("admin") as stranger:
             other = await stranger.post("/v1/tasks", json=body)
         assert other.json()["taskId"] != first.json()["taskId"], "a key's names are its own"

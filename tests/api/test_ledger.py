@@ -77,12 +77,13 @@ async def test_a_key_moves_no_more_than_its_budget(live: Live) -> None:
     assert clerk is not None
     async with live.client("clerk") as client:
 
-        async def move(amount: str, **more: str) -> tuple[int, str]:
+        async def move(amount: str, **more: object) -> tuple[int, str]:
             answer = await client.post("/v1/transactions", json={"transfer": {"to": BETA, "amount": amount}, **more})
             return answer.status_code, answer.json().get("name", "")
 
         assert await move("3.000001") == (402, "budget-exceeded")
         assert await move("2", idempotencyKey="k") == await move("2", idempotencyKey="k") == (200, "")
+        assert await move("2", idempotencyKey="k", timeout=77) == (200, ""), "how long is waited is no part of what is asked"
         assert (clerk.spent_micro, clerk.held_micro) == (2_000_000, 0), "once for what is done once"
         assert await move("1.5") == (402, "budget-exceeded")
         assert live.memory is not None

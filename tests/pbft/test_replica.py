@@ -24,7 +24,7 @@ from meshos.ids import NodeId, OrgDid, Peer
 from meshos.simulations.pbft.cores import GENESIS, GENESIS_MS, SECRET, VERIFIER, Cores, Disk, genesis_set
 from meshos.simulations.pbft.toy import Toy, request
 from meshos.simulations.run import node_ids
-from tests.pbft.making import ALICE, add, reproposed, signed
+from tests.pbft.making import ALICE, add, fill, reproposed, signed
 from tests.pbft.test_view_change import change, shown
 
 STRANGER = Peer(NodeId("n099"), OrgDid("did:mesh:enterprise:x"))
@@ -308,3 +308,21 @@ def test_a_mesh_of_one_decides_alone() -> None:
     host = Host(1)
     host.ask(1, Submit(add(1)))
     assert host.answers[1] == Ok(Committed(1, 0, b"1"))
+
+
+@pytest.mark.parametrize("known", [1, 2])
+def test_an_answer_that_crosses_with_what_is_decided_here_is_an_answer(known: int) -> None:
+    host, cores = Host(), Cores().start()
+    fill(cores, 2)
+    blocks, replica = cores[0].core._catching_up.blocks_from(1), host.replicas[host.ids[3]]
+    asked = NodeId("n050")  # who answers when it is told to
+    host.hear(3, asked, Status(0, 0, 2))
+    host.now += 0.1
+    host.queue.append((host.ids[3], Tick()))
+    host.run()
+    assert replica.core._catching_up._fetching.asked == asked
+    host.hear(3, host.ids[1], replace(blocks, blocks=blocks.blocks[:known]))
+    host.hear(3, asked, blocks)
+    fetching = replica.core._catching_up._fetching
+    assert replica.core.chain.height == 2 and fetching.asked is None
+    assert fetching._peers[asked].not_before == 0.0, "it is not left for another"
