@@ -104,8 +104,8 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Certified blocks in a row, as many as fit. Its sender is at ``height``, and has none below ``base``. ``began`` is not sent: it is
-    the height of the first that came, where some are left out that were known or too far ahead.
+    """Certified blocks in a row, as many as fit. Its sender is at ``height``, and has none below ``base``. ``began`` is not sent: whoever
+    leaves out what is known or too far ahead notes there the height of the first that came.
     """
 
     height: int

@@ -1,9 +1,9 @@
 """Requests on their way into a block: taken in, told to all validators, and watched.
 
 A client gives its request to one node, which tells all validators of it, so that a primary that withholds it is noticed: each validator
-waits for what it knows of (Castro & Liskov 1999, sections 4.1 and 4.4). What waits long is sent to the primary again, which may not have
-got it. The oldest request that could be ordered is watched: each block of the present view that comes without it is counted, and after a
-few, over some time, the primary is taken for one that withholds, however busy it is with others.
+waits for what it knows of (Castro & Liskov 1999, sections 4.1 and 4.4). What waits long is sent again to the primary, which may not have
+got it, and after a patience to the others in turn. The oldest request that could be ordered is watched: each block of the present view
+that comes without it is counted, and after a few, over some time, the primary is taken for one that withholds, however busy it is.
 
 Fetched blocks count like those that were decided by votes here: else a primary could have every block arrive as a fetched one. But a block
 counts only if it was proposed lately, and when the request had waited for long: so that who was away blames nobody for what was decided
@@ -24,12 +24,14 @@ RELAY = "relay"
 RELAYED = 64
 """Requests in one reminder."""
 RELAYED_BYTES = 48 << 10
+LOOKED_AT = 1_024
+"""So many old requests are looked at for those that could be ordered."""
 SORTED_OUT = 256
 """Old requests that are looked at once more before a view is left for them."""
 PASSED = 4
 """Blocks that may leave out a request which had waited for long when they were proposed."""
 QUEUE_MS = 30_000
-"""So long a request may wait behind others for which there is no room: several times what a full pool takes."""
+"""So long full blocks excuse that a request is left out: several times what it takes to empty a full pool."""
 
 
 class Relaying:
@@ -39,8 +41,10 @@ class Relaying:
         self._desk = desk
         self._views = views
         self._watched: Pending | None = None
-        self._passed: tuple[int, int, int, float] = (0, 0, 0, 0.0)  # epoch, view, how many blocks have left it out, since when
+        self._began = 0.0  # to be watched
+        self._passed: tuple[int, int, int, float] | None = None  # epoch, view, how many blocks have left it out, since when
         self._looked = 0.0
+        self._turn = 0
 
     def take(self, pendings: list[Pending], *, relay: bool) -> None:
         """Take requests in; with ``relay``, tell the others of those that are new."""
@@ -84,21 +88,31 @@ class Relaying:
         self._desk.broadcast(Relay(tuple(batch)))
 
     def relay(self) -> None:
-        """Remind the primary of what waits for long."""
-        desk = self._desk
+        """Remind the primary of what waits for long and could be ordered; and of what waits for longer one other, each time the next."""
+        desk, timing = self._desk, self._desk.timing
         if not desk.pool:
             return
-        desk.again(RELAY, desk.timing.relay_ms)
+        desk.again(RELAY, timing.relay_ms)
+        old = desk.pool.older_than(desk.now - timing.relay_ms / 1000, LOOKED_AT)
+        orderable = desk.chain.batch(fresh_time(desk.chain, desk.wall_ms))
         batch: list[bytes] = []
         size = 0
-        for pending in desk.pool.older_than(desk.now - desk.timing.relay_ms / 1000, RELAYED):
+        for pending in old:
+            if orderable.admit(pending.request) is not None:
+                continue
             size += len(pending.request)
-            if batch and size > RELAYED_BYTES:
+            if len(batch) >= RELAYED or (batch and size > RELAYED_BYTES):
                 break
             batch.append(pending.request)
-        primary = desk.node(desk.chain.validators.primary(desk.ballot.record.view))
-        if batch:
-            desk.send(primary, Relay(tuple(batch)))
+        if not batch:
+            return
+        to = {desk.node(desk.chain.validators.primary(desk.ballot.record.view))}
+        others = desk.others()
+        if others and old[0].since <= desk.now - timing.patience_ms / 1000:
+            self._turn = (self._turn + 1) % len(others)
+            to.add(others[self._turn])
+        for node in sorted(to):
+            desk.send(node, Relay(tuple(batch)))
 
     def sort_out(self) -> None:
         """Drop what cannot be ordered any more, of what waits longest."""
@@ -124,29 +138,31 @@ class Relaying:
             return  # the block that a view must begin with is not its primary's choice
         long_ms, lag_ms = timing.patience_ms + timing.clock_ms, max(0, desk.wall_ms - header.time_ms)
         watched = self._watch(long_ms)
-        if watched is None or lag_ms > long_ms:
+        if watched is None or lag_ms > long_ms + timing.patience_ms:
             return
         full = 2 * len(certified.block.requests) >= desk.config.batch_requests or 2 * len(certified.encoded) >= desk.config.batch_bytes
-        if (desk.now - watched.since) * 1000 - lag_ms < (QUEUE_MS if full else long_ms):
+        waited_ms = (desk.now - (self._began if full else watched.since)) * 1000 - lag_ms
+        if waited_ms < (QUEUE_MS if full else long_ms):
             return
-        epoch, counted_in, count, since = self._passed
-        if (epoch, counted_in) != (record.epoch, view):
-            count, since = 0, desk.now
-        self._passed = (record.epoch, view, count + 1, since)
-        if count + 1 >= PASSED and (desk.now - since) * 1000 >= timing.patience_ms:
+        count, since = 1, desk.now
+        if self._passed is not None and self._passed[:2] == (record.epoch, view):
+            count, since = self._passed[2] + 1, self._passed[3]
+        self._passed = (record.epoch, view, count, since)
+        if count >= PASSED and (desk.now - since) * 1000 >= timing.patience_ms:
             self._watched = None
             if desk.chain.batch(fresh_time(desk.chain, desk.wall_ms)).admit(watched.request) is None:
                 self._views.leave()
 
     def _watch(self, long_ms: int) -> Pending | None:
-        """The request that is watched: it stays so until it is ordered; the next is looked for once in a patience."""
+        """The request that is watched, as long as it waits; the next one is looked for once in a patience."""
         desk = self._desk
         if self._watched is not None and self._watched.hash in desk.pool:
             return self._watched
         self._watched = None
-        if (desk.now - self._looked) * 1000 < desk.timing.patience_ms:
+        if desk.index is None or (desk.now - self._looked) * 1000 < desk.timing.patience_ms:
             return None
-        self._looked, self._passed = desk.now, (0, 0, 0, desk.now)
+        self._looked = self._began = desk.now
+        self._passed = None
         batch = desk.chain.batch(fresh_time(desk.chain, desk.wall_ms))
         old = desk.pool.older_than(desk.now - long_ms / 1000, len(desk.pool))
         self._watched = next((pending for pending in old if batch.admit(pending.request) is None), None)

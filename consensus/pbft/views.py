@@ -4,7 +4,7 @@ Liveness (Castro & Liskov 1999, section 4.5.2). A replica waits for ``patience``
 progress. Then it promises the next view. Once q validators ask for a view it waits for its proof, twice as long each time after the
 first few; with fewer it waits without end, so that a part that is cut off does not run ahead. f + 1 that ask for later views take it
 along, as one of them is honest. Nobody follows fewer, who may all lie: who has left a view alone votes no more, and is met in the next one
-as soon as another is missed, after one patience.
+as soon as another is missed while something waits, after one patience.
 
 So nobody honest asks for a view that is more than one beyond what another honest one has voted in or asked for. That matters: while f are
 away, all the others are needed in the very same view, and whoever had run ahead could be met only view by view.
@@ -120,9 +120,15 @@ class Views:
         self._desk.ballot.promise(view, chain.height, chain.head)
 
     def resume(self) -> None:
-        """This validator may speak again after a restart: what it had promised holds, and is said again."""
-        if self.leaving and self._desk.speaks:
-            self._promise(self._desk.ballot.record.promised)
+        """This validator may speak again, as after a restart: what it had promised holds, and whom it would have joined it joins now."""
+        record, weak = self._desk.ballot.record, self._desk.chain.validators.weak
+        if not self._desk.speaks:
+            return
+        joined = self._changes.joined(record.promised, weak)
+        if joined is not None:
+            self._leave_for(joined)
+        elif self.leaving:
+            self._promise(record.promised)
 
     def promised(self, change: ViewChange) -> None:
         """The own promise is signed."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from meshos.consensus.pbft.block import request_hash
-from meshos.consensus.pbft.messages import Blocks, Fetch, NewView, Proposal, Relay, Status, ViewChange, Vote
+from meshos.consensus.pbft.messages import Blocks, Fetch, NewView, Proposal, Relay, Seen, Status, ViewChange, Vote
 from meshos.consensus.pbft.view_change import (
     Choice,
     change_domain,
@@ -16,6 +16,7 @@ from meshos.consensus.pbft.view_change import (
     new_view_payload,
 )
 from meshos.crypto.simulated import SimulatedSigner
+from meshos.ids import NodeId
 from meshos.simulations.pbft.cores import GENESIS, SECRET, Cores, Node, verified
 from meshos.simulations.pbft.toy import request
 from tests.pbft.making import add, fill, prepared_at, refused, reproposed, signed
@@ -395,6 +396,44 @@ def test_a_validator_that_left_alone_is_met_as_soon_as_another_is_missed() -> No
     cores.submit(add(2), cut=[2])
     pass_time(cores, 2.0, cut=(2,))
     assert [cores.heights()[number] for number in (0, 1, 3)] == [2, 2, 2] and not cores[3].core._views.leaving
+
+
+def test_promises_that_are_heard_before_a_validator_may_speak_take_it_along_then() -> None:
+    cores = Cores().start()
+    for number in (2, 3):
+        cores[number].submit(add(1))
+        cores[number].lose_patience()
+    promises = [(node.name, send.message) for node in (cores[2], cores[3]) for send in node.take() if isinstance(send.message, ViewChange)]
+    cores[1].crash(witnessed=False)
+    for sender, promise in promises:
+        cores[1].hear(sender, promise)
+    assert cores[1].core.desk.asking and cores[1].core.desk.ballot.record.promised == 0
+    for other in (2, 3):
+        cores[1].hear(cores[other].name, Seen(0, None, None))
+    pass_time(cores, 3.0, cut=(0,))
+    assert min(cores.heights()[1:]) >= 1
+
+
+def test_a_request_whose_first_word_was_lost_is_told_to_the_others_too_where_the_primary_does_nothing() -> None:
+    cores = Cores().start()
+    cores[3].submit(add(1), relay=True)
+    cores[3].take()
+    told: set[NodeId] = set()
+    for _ in range(40):
+        cores[3].wait(0.1)
+        told.update(to for send in cores[3].take() if isinstance(send.message, Relay) for to in send.to)
+    assert told == {cores.ids[0], cores.ids[1], cores.ids[2]}
+
+
+def test_what_cannot_be_ordered_yet_keeps_no_reminder_from_what_can() -> None:
+    cores = Cores().start()
+    friend = SimulatedSigner(SECRET, "friend")
+    for nonce in range(2, 80):
+        cores[3].submit(request(friend, GENESIS, nonce, "add", 1))
+    cores[3].submit(victim := add(1))
+    cores[3].take()
+    cores[3].wait(0.7)
+    assert any(victim in send.message.requests for send in cores[3].take() if isinstance(send.message, Relay))
 
 
 @pytest.mark.parametrize("n", [4, 5, 6, 7, 10])
