@@ -90,6 +90,7 @@ class Relaying:
     def relay(self) -> None:
         """Remind the primary of what waits for long and could be ordered; and of what waits for longer one other, each time the next."""
         desk, timing = self._desk, self._desk.timing
+        self.sort_out()  # a node without a vote has no patience that would end
         if not desk.pool:
             return
         desk.again(RELAY, timing.relay_ms)

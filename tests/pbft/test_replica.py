@@ -310,6 +310,20 @@ def test_a_mesh_of_one_decides_alone() -> None:
     assert host.answers[1] == Ok(Committed(1, 0, b"1"))
 
 
+def test_a_client_of_a_node_without_a_vote_hears_soon_that_its_request_can_never_be_ordered_any_more() -> None:
+    """As where the node did not know yet that the nonce is used: its client would wait for all of its time."""
+    cores = Cores(extra=1).start()
+    follower, used = cores[4], request(ALICE, GENESIS, 1, "add", 7)
+    follower.submit(used)
+    follower.take()
+    cores.submit(add(1), cut=[4])
+    cores.deliver(cut=[4])
+    follower.hear(cores[0].name, cores[0].core._catching_up.blocks_from(1))
+    assert follower.core.chain.height == 1 and request_hash(used) in follower.core.desk.pool
+    follower.wait(0.4)
+    assert [dropped.request_hash for dropped in follower.dropped] == [request_hash(used)]
+
+
 @pytest.mark.parametrize("known", [1, 2])
 def test_an_answer_that_crosses_with_what_is_decided_here_is_an_answer(known: int) -> None:
     host, cores = Host(), Cores().start()
