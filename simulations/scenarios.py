@@ -85,7 +85,7 @@ MUTATIONS: dict[str, tuple[Mutation, ...]] = {
     "org": org_mutations.MUTATIONS,
     "raft": raft_mutations.MUTATIONS,
     "raft-core": raft_mutations.CORE,
-    "pbft": pbft_mutations.MUTATIONS,
+    "pbft-full": pbft_mutations.MUTATIONS,
     "pbft-core": pbft_mutations.CORE,
 }
 """By scenario: what it must find (``mesh sim mutants``, tests/simulations/test_broken.py)."""

@@ -187,7 +187,7 @@ def transfer(target: Target, did: str, amount: str, timeout_s: float, key: str |
     except MeshError as error:
         if error.outcome != "unknown":
             raise
-        raise type(error)(error.name, error.detail, hint=f"{_again(key)}; {error.hint}", outcome="unknown") from error
+        raise type(error)(error.name, error.detail, hint="; ".join(filter(None, (_again(key), error.hint))), outcome="unknown") from error
     if for_program("wallet-transfer", answer, as_json=as_json):
         return
     say(str(answer.get("txId")))

@@ -156,8 +156,9 @@ class Reference:
 
 
 class Signatures:
-    """Nobody honest signs two things in one domain, nor votes below its promise; over all its lives. And nobody honest runs ahead: who asks
-    for a view is at most one beyond what another honest validator has voted in or asked for, else they might not meet again for long.
+    """Nobody honest signs two things in one domain, nor votes below its promise; over all its lives. And of two or more nobody honest runs
+    ahead: who asks for a view is at most one beyond what another honest validator has voted in or asked for, else they might not meet
+    again for long.
     """
 
     def __init__(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 from meshos.consensus.pbft import ballot, claims, validators, view_change, views
 from meshos.consensus.pbft.asking import Asking
@@ -16,7 +17,7 @@ from meshos.consensus.pbft.messages import Checkpoints, Message, NewView, ViewCh
 from meshos.consensus.pbft.pbft import Pbft
 from meshos.consensus.pbft.quorum import faults, quorum
 from meshos.consensus.pbft.records import ViewRecord
-from meshos.consensus.pbft.relaying import Relaying
+from meshos.consensus.pbft.relaying import PASSED, Relaying
 from meshos.consensus.pbft.transfer import Transfer
 from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.consensus.pbft.view_change import Changes, Choice, choose
@@ -262,12 +263,15 @@ def taken_back_unpunished() -> Iterator[None]:
 
 @contextmanager
 def blame_without_end() -> Iterator[None]:
-    """Whoever has left a view goes on to the next for each request that is not in what the others decide in it."""
-    committed = Relaying.committed
+    """Each block that an old request is not in is held against the primary, whenever it was proposed, and also once its view was left."""
+    passed: WeakKeyDictionary[Relaying, int] = WeakKeyDictionary()
 
     def restless(self: Relaying, certified: Certified) -> None:
-        with replaced(Views, "leaving", property(lambda self: False)):
-            committed(self, certified)
+        desk, oldest = self._desk, self._desk.pool.oldest()
+        if oldest is not None and desk.now - oldest.since >= desk.timing.patience_ms / 1000:
+            passed[self] = passed.get(self, 0) + 1
+            if passed[self] % PASSED == 0:
+                self._views.leave()
 
     with replaced(Relaying, "committed", restless):
         yield
@@ -301,8 +305,16 @@ _ALL = (
     Mutation("certificate-not-checked", "fetched blocks are believed", certificate_not_checked, "safety"),
     Mutation("chunk-not-checked", "parts of a state are believed", chunk_not_checked, "safety"),
     Mutation("known-epochs-help", "a liar that tells known epochs is asked for ever", known_epochs_help, "stuck"),
-    Mutation("taken-back-unpunished", "who takes back what it has claimed is asked again at once", taken_back_unpunished, "stuck"),
-    Mutation("blame-without-end", "who has left a view leaves the next ones, too", blame_without_end, "stuck", "asks for view"),
+    Mutation(
+        "taken-back-unpunished",
+        "who takes back what it has claimed is asked again at once",
+        taken_back_unpunished,
+        "stuck",
+        "asks the same",
+    ),
+    Mutation(
+        "blame-without-end", "a primary is blamed for what was decided before, again and again", blame_without_end, "stuck", "asks for view"
+    ),
     Mutation("one-is-followed", "a lone validator takes the others to its view", one_is_followed, "stuck", "asks for view"),
 )
 
@@ -313,7 +325,6 @@ MUTATIONS = tuple(mutation for mutation in _ALL if mutation.name not in _CORE_AL
 _MESH_ALONE = (
     "patience-without-end",
     "known-epochs-help",
-    "turn-forgotten",
     "taken-back-unpunished",
     "blame-without-end",
     "one-is-followed",

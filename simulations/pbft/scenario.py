@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from meshos.consensus.pbft.events import Decided, Noticed
@@ -90,10 +91,6 @@ def marks(node: SimNode, machine: str, event: object, effects: list[object]) -> 
             yield State("view", str(effect.event.certified.certificate.view))
 
 
-def _full(world: World, nodes: int) -> Sequence[Checker]:
-    return populate(world, nodes, full=True)
-
-
 SCENARIO = Scenario(
     "pbft",
     "four to six organisations agree while up to f of their validators lie, and validators come and go",
@@ -111,6 +108,6 @@ FULL = replace(
     SCENARIO,
     name="pbft-full",
     summary="seven organisations of which two lie agree, while seats are handed over",
-    populate=_full,
+    populate=partial(populate, full=True),
     nodes=8,
 )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from meshos.consensus.pbft.block import Block, Certificate, Header, commit_domain, request_hash, requests_root
 from meshos.consensus.pbft.claims import vote_domain
-from meshos.consensus.pbft.messages import Proposal, Vote
+from meshos.consensus.pbft.messages import Checkpoint, Message, Proposal, Vote
 from meshos.consensus.pbft.validators import ValidatorEntry, ValidatorSet, encode_validators
 from meshos.crypto.simulated import SimulatedSigner, SimulatedWorld
 from meshos.errors import Refused
@@ -112,3 +112,18 @@ def prepared_at(cores: Cores, *holders: int) -> Block:
     for node in cores.nodes.values():
         node.take()
     return proposal.block
+
+
+def said(node: Node, kind: type) -> list[Message]:
+    """What it has said of this kind since the last time."""
+    return [send.message for send in node.take() if isinstance(send.message, kind)]
+
+
+def behind(cores: Cores) -> tuple[Node, Checkpoint]:
+    """A validator at 12 while the others are at 27 and keep two blocks; and the stable checkpoint that it has itself."""
+    fill(cores, 12)
+    node = cores[3]
+    own = node.core._checkpointing.stable
+    assert own is not None and own.header.height == 12
+    fill(cores, 27, cut=(3,))
+    return node, own

@@ -1,4 +1,4 @@
-"""Checkpoints and catching up: blocks that prove themselves, or a state whose parts do (Castro & Liskov 1999, sections 4.3 and 5.3.2)."""
+"""Checkpoints, and taking a state whose parts prove themselves (Castro & Liskov 1999, sections 4.3 and 5.3.2)."""
 
 from dataclasses import replace
 
@@ -9,7 +9,6 @@ from meshos.consensus.pbft.checkpoint import CheckpointVotes, checkpoint_digest,
 from meshos.consensus.pbft.limits import FETCHED_BYTES_PER_S, FETCHED_OVERHEAD
 from meshos.consensus.pbft.messages import (
     Blocks,
-    Checkpoint,
     Checkpoints,
     ChunkOf,
     Fetch,
@@ -24,7 +23,7 @@ from meshos.consensus.pbft.validators import ValidatorSet
 from meshos.ids import NodeId
 from meshos.simulations.pbft.cores import Cores, Node, genesis_set, verified
 from meshos.storage.store import Snapshot
-from tests.pbft.making import add, fill, new_seats, refused, signed
+from tests.pbft.making import behind, fill, new_seats, refused, said
 
 
 def late(cores: Cores, node: Node, seconds: float = 10.0) -> None:
@@ -33,10 +32,6 @@ def late(cores: Cores, node: Node, seconds: float = 10.0) -> None:
         for each in cores.nodes.values():
             each.wait(0.25)
         cores.deliver()
-
-
-def said(node: Node, kind: type) -> list[Message]:
-    return [send.message for send in node.take() if isinstance(send.message, kind)]
 
 
 def test_boundaries_are_the_multiples_of_the_interval() -> None:
@@ -82,51 +77,6 @@ def test_a_replica_whose_state_is_not_the_one_that_q_have_signed_stops() -> None
     assert cores[3].noticed[-1:] == ["state-diverged"] and cores[3].core.deadline() is None
     fill(cores, 5)
     assert cores.heights()[:3] == [5, 5, 5]
-
-
-def test_who_hears_that_others_are_further_fetches_blocks_from_them() -> None:
-    cores = Cores().start()
-    for nonce in (1, 2, 3):
-        cores.submit(add(nonce))
-        cores.deliver(cut=[3])
-    node = cores[3]
-    node.hear(cores[0].name, Status(0, 0, 3))
-    node.wait(0.1)
-    assert said(node, Fetch) == [Fetch(1)]
-    cores[0].hear(node.name, Fetch(1))
-    (blocks,) = said(cores[0], Blocks)
-    node.hear(cores[0].name, blocks)
-    assert node.core.chain.head == cores[0].core.chain.head
-
-
-def test_a_node_that_claims_more_than_it_gives_is_left_for_another() -> None:
-    cores = Cores().start()
-    cores.submit(add(1))
-    cores.deliver(cut=[3])
-    node = cores[3]
-    node.hear(cores[2].name, Status(0, 0, 10**6))
-    node.wait(0.1)
-    node.take()
-    node.hear(cores[2].name, Blocks(10**6, 1, ()))
-    node.hear(cores[2].name, Status(0, 0, 10**6))
-    node.hear(cores[0].name, Status(0, 0, 1))
-    node.wait(0.1)
-    asked = [send.to for send in node.take() if isinstance(send.message, Fetch)]
-    assert asked == [(cores[0].name,)]
-
-
-def test_blocks_out_of_order_or_from_the_past_are_passed_over() -> None:
-    cores = Cores().start()
-    for nonce in (1, 2):
-        cores.submit(add(nonce))
-        cores.deliver(cut=[3])
-    blocks = cores[0].core._catching_up.blocks_from(1)
-    node = cores[3]
-    node.hear(cores[0].name, replace(blocks, blocks=blocks.blocks[1:]))
-    assert node.core.chain.height == 0
-    node.hear(cores[0].name, blocks)
-    node.hear(cores[0].name, blocks)
-    assert node.core.chain.height == 2
 
 
 def joined(cores: Cores) -> Node:
@@ -313,68 +263,6 @@ def test_a_validator_whose_state_is_being_laid_down_takes_none_that_is_older_tha
     assert node.core.silent is None and node.core.chain.height == 24
 
 
-def behind(cores: Cores) -> tuple[Node, Checkpoint]:
-    """A validator at 12 while the others are at 27 and keep two blocks; and the stable checkpoint that it has itself."""
-    fill(cores, 12)
-    node = cores[3]
-    own = node.core._checkpointing.stable
-    assert own is not None and own.header.height == 12
-    fill(cores, 27, cut=(3,))
-    return node, own
-
-
-def test_who_takes_back_what_it_has_claimed_and_claims_it_anew_is_asked_now_and_then_and_not_without_end() -> None:
-    node, _ = behind(cores := Cores(4, interval=4, keep_blocks=2, transfer_blocks=40).start())
-    liar = cores[0].name
-    node.hear(liar, Status(0, 0, 13))
-    asked, ends = 0, node.now + 5.0
-    while node.now < ends:
-        for send in node.take():
-            if send.to == (liar,) and isinstance(send.message, Fetch):
-                asked += 1
-                node.hear(liar, Blocks(12, 1, ()))
-                node.hear(liar, Status(0, 0, 13))
-        node.wait(0.001)
-    assert 4 <= asked <= 10, "once in a time limit of a question"
-
-
-def test_an_empty_answer_is_no_better_for_a_block_that_came_from_another_meanwhile() -> None:
-    node, _ = behind(cores := Cores(4, interval=4, keep_blocks=20, transfer_blocks=4_000).start())
-    liar, blocks = cores[0].name, cores[1].core._catching_up.blocks_from(13)
-    asked = 0
-    for place in range(12):
-        node.hear(liar, Status(0, 0, 1_000))
-        node.wait(0.1)
-        asked += len(said(node, Fetch))
-        node.hear(cores[1].name, replace(blocks, height=13 + place, blocks=blocks.blocks[place : place + 1]))
-        node.hear(liar, Blocks(1_000, 1, ()))
-    assert asked == 1
-
-
-def test_blocks_that_were_not_asked_for_are_not_taken_for_the_answer() -> None:
-    node, _ = behind(cores := Cores(4, interval=4, keep_blocks=20, transfer_blocks=40).start())
-    other, blocks = cores[0].name, cores[0].core._catching_up.blocks_from(13)
-    node.hear(other, Status(0, 0, 27))
-    node.wait(0.1)
-    assert said(node, Fetch) == [Fetch(13)]
-    node.hear(other, replace(blocks, blocks=blocks.blocks[-1:]))  # the newest, as to those that follow
-    node.hear(other, replace(blocks, blocks=blocks.blocks[:1]))
-    assert said(node, Fetch) == [Fetch(14)]
-
-
-def test_whose_answer_has_crossed_with_the_blocks_from_another_is_asked_again_at_once() -> None:
-    node, _ = behind(cores := Cores(4, interval=4, keep_blocks=20, transfer_blocks=40).start())
-    asked, other = cores[0], cores[1]
-    node.hear(asked.name, Status(0, 0, 13))
-    node.wait(0.1)
-    assert said(node, Fetch) == [Fetch(13)]
-    node.hear(other.name, replace(blocks := other.core._catching_up.blocks_from(13), blocks=blocks.blocks[:2]))
-    node.hear(asked.name, replace(blocks, height=13, blocks=blocks.blocks[:1]))
-    node.hear(asked.name, Status(0, 0, 27))
-    node.wait(0.1)
-    assert [send.to for send in node.take() if send.message == Fetch(15)] == [(asked.name,)]
-
-
 def test_epochs_learned_on_the_way_to_a_state_that_blocks_made_needless_are_not_where_the_next_one_is_asked_from() -> None:
     cores = Cores(4, interval=4, extra=1, keep_blocks=2, transfer_blocks=4).start()
     away = (4,)
@@ -489,19 +377,6 @@ def test_between_the_first_part_and_the_last_nothing_is_executed_or_signed_not_e
     assert node.core.chain.height == 0
     late(cores, node)
     assert not node.core.desk.restoring and node.core.chain.head == cores[0].core.chain.head
-
-
-def test_a_validator_that_was_away_is_helped_by_those_whom_its_votes_reach() -> None:
-    cores = Cores().start()
-    cores.submit(add(1))
-    cores.deliver(cut=[3])
-    for node in cores.nodes.values():
-        node.wait(1.0)
-        node.take()
-    stuck = signed(Vote("prepare", 0, 0, 1, bytes(32), 3, b""), cores[3])
-    assert not cores[0].core.worth(cores[0].now, cores[3].name, stuck), "not worth a check: it is answered"
-    answers = list(cores[0].core.taken())
-    assert len(answers) == 1 and isinstance(answers[0].message, Blocks)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("keep", [0, 3])

@@ -359,8 +359,6 @@ def test_blocks_that_a_primary_fills_itself_excuse_it_for_a_while_and_not_for_ev
     cores, victim = Cores(batch_requests=2).start(), add(1)
     withheld(cores, victim, rounds=50, each=2)
     assert cores[3].core.chain.place(request_hash(victim)) is None and max(node.core.view for node in cores.nodes.values()) == 0
-    for number in (0, 1, 2, 3):
-        cores[number].core.desk.pool.remove([request_hash(victim)])
     fresh = Cores(batch_requests=2).start()
     withheld(fresh, victim, rounds=90, each=2)
     assert fresh[3].core.chain.place(request_hash(victim)) is not None

@@ -1,6 +1,6 @@
 """The scenario "pbft" and the exhaustive explorer: they find nothing in the product, and each way to break it.
 
-``mesh sim mutants pbft`` hunts all mutations over 200 seeds, ``mesh sim explore`` explores the whole small scope; here are their short
+``mesh sim mutants pbft-full`` hunts all mutations over 200 seeds, ``mesh sim explore`` explores the whole small scope; here are their short
 forms.
 """
 

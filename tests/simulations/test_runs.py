@@ -142,6 +142,8 @@ def test_a_run_is_not_overwritten_by_what_is_written_of_it(option: str, tmp_path
     path.write_text(text := json.dumps(run(scenario_named("membership"), 1, nodes=3, until_s=20, record=True).to_json()))
     done = mesh("sim", "replay", "run.json", option, str(path), cwd=tmp_path)
     assert done.returncode == 2 and "[usage]" in done.stderr and path.read_text() == text
+    both = mesh("sim", "replay", "run.json", "--log", "one", "--html", "./one", cwd=tmp_path)
+    assert both.returncode == 2 and "[usage]" in both.stderr and not (tmp_path / "one").exists()
 
 
 def test_a_file_of_another_run_is_noticed_and_a_bad_one_is_undecided(tmp_path: Path) -> None:

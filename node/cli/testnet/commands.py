@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
-from meshos.errors import BadInput, MeshError, Unreachable
+from meshos.errors import BadInput, MeshError
 from meshos.node.cli.client_text import plural
 from meshos.node.cli.output import JsonFlag, document, note, ok, progress, table, warn
 from meshos.node.cli.testnet import record
@@ -247,7 +247,7 @@ def _cut_off(node: record.Node) -> list[str]:
 
     try:
         return cutting.cut_off(node)
-    except Unreachable as error:  # it ends in this moment
+    except MeshError as error:  # it ends in this moment, or knows no such question
         warn(str(error))
         return []
 

@@ -47,7 +47,7 @@ def apply(testnet: Testnet, wanted: Mapping[str, list[str]]) -> None:
 
 
 def cut_off(node: Node) -> list[str]:
-    """From which nodes this one is cut off; raises Unreachable ``fault-socket``."""
+    """From which nodes this one is cut off; raises Unreachable ``fault-socket``, Failed ``fault-refused``."""
     return [str(name) for name in _tell(node, {"show": True})]
 
 
@@ -63,8 +63,8 @@ def _tell(node: Node, wanted: Mapping[str, object]) -> list[object]:
     except (OSError, ValueError) as error:
         told = f"{node.name} does not answer on its fault socket"
         raise Unreachable("fault-socket", told, hint="nodes told before it may be cut already: `mesh testnet heal` undoes that") from error
-    if not isinstance(answer, dict) or "error" in answer:
+    cut = answer.get("cut") if isinstance(answer, dict) else None
+    if not isinstance(cut, list):
         said = answer.get("error") if isinstance(answer, dict) else "nothing that can be understood"
         raise Failed("fault-refused", f"{node.name} says: {said}", hint="wait until the nodes know each other, and try again")
-    cut = answer.get("cut")
-    return cut if isinstance(cut, list) else []
+    return cut
