@@ -23,12 +23,13 @@ from meshos.errors import BadInput
 from meshos.node.runtime.embedding.minilm import MiniLM
 from meshos.protocols.directory.profile import Profile
 from meshos.storage.index.index import Index
+from meshos.storage.index.question import ask, spelled
 from meshos.storage.index.segment import Document
 from meshos.storage.index.words import stem, words
 
 TOP = 10
 RESAMPLES = 10_000
-BAR = 1.05
+BAR = 1.08
 
 LABELS = {
     "ours": "words, meaning and pieces",
@@ -151,8 +152,8 @@ def quality(
     snapshot = index.snapshot()
 
     def ours(question: str) -> list[str]:
-        spelled = snapshot.spelled(question, model.knows)
-        return [hit.key for hit in snapshot.search(spelled, model.read([spelled])[0], TOP)]
+        mended = spelled(question, model.knows, snapshot)
+        return [hit.key for hit in snapshot.search(ask(mended, model.read([mended])[0], snapshot), TOP)]
 
     def meaning(dense: NDArray[np.float32]) -> Ranker:
         return lambda question: [names[row] for row in np.argsort(-(dense @ model.embed([question])[0]), kind="stable")[:TOP]]
@@ -185,8 +186,8 @@ def times_ms(questions: Sequence[Question], model: MiniLM, index: Index) -> list
     taken = []
     for question in questions:
         start = time.perf_counter()
-        spelled = snapshot.spelled(question.text, model.knows)
-        snapshot.search(spelled, model.read([spelled])[0], TOP)
+        mended = spelled(question.text, model.knows, snapshot)
+        snapshot.search(ask(mended, model.read([mended])[0], snapshot), TOP)
         taken.append(1e3 * (time.perf_counter() - start))
     return taken
 

@@ -12,6 +12,7 @@ from meshos.protocols.directory.commands import IndexChanged
 from meshos.protocols.directory.embedder import Embedder
 from meshos.protocols.directory.record import AgentRecord, Sealed
 from meshos.storage.index.index import Hit, Index
+from meshos.storage.index.question import ask, spelled
 from meshos.storage.index.segment import Document
 
 
@@ -62,10 +63,10 @@ class Shelf:
         self.searches += 1
         self.catch_up()
         snapshot = self._index.snapshot()
-        spelled = snapshot.spelled(query, self._embedder.knows)
-        read = self._embedder.read([spelled])[0]
+        mended = spelled(query, self._embedder.knows, snapshot)
+        question = ask(mended, self._embedder.read([mended])[0], snapshot)
         accepts = None if keep is None else lambda tag: keep(_record(tag))
-        return [_match(hit) for hit in snapshot.search(spelled, read, limit, accepts)]
+        return [_match(hit) for hit in snapshot.search(question, limit, accepts)]
 
     def size(self) -> int:
         """How many records can be found."""

@@ -14,27 +14,17 @@ weigh most; they are left out. The best by both are then compared with the quest
 by all three.
 """
 
-import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from meshos.storage.index.limits import (
-    DEAD_SHARE,
-    K1,
-    LEXICAL_WEIGHT,
-    NEARNESS_WEIGHT,
-    QUERY_WORDS,
-    RERANKED,
-    RERANKED_LEXICAL_WEIGHT,
-    SPELLED_WORDS,
-    B,
-)
-from meshos.storage.index.pieces import Reading, nearness
-from meshos.storage.index.segment import Document, Floats, Mask, Segment, build, merge
-from meshos.storage.index.words import FUNCTION_WORDS, corrected, stem, words
+from meshos.storage.index.facets import ANYTHING, Condition, picked
+from meshos.storage.index.limits import DEAD_SHARE, K1, LEXICAL_WEIGHT, NEARNESS_WEIGHT, RERANKED, RERANKED_LEXICAL_WEIGHT, B
+from meshos.storage.index.pieces import nearness
+from meshos.storage.index.question import Question
+from meshos.storage.index.segment import Document, Floats, Mask, Rows, Segment, build, merge
 
 Part = tuple[Segment, Mask]
 
@@ -51,94 +41,86 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidates:
+    """Some rows of one segment, and what they score against a question in meaning and words."""
+
+    segment: Segment
+    rows: Rows
+    meaning: Floats
+    lexical: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The index at one moment; never changes."""
+    """The index at one moment; never changes. It is the ``question.Statistics`` of its own documents."""
 
     parts: tuple[Part, ...]
     size: int
     mean_length: float
 
-    def spelled(self, query: str, known: Callable[[str], bool] = lambda word: False) -> str:
-        """``query`` with misspelt words replaced by indexed ones a slip away: what to give to the sentence model and to ``search``.
-
-        A word that is ``known`` to be one (or is in a document) stays as it is.
-        """
-        return corrected(query, self._count, known, most=SPELLED_WORDS)
-
-    def search(self, query: str, read: Reading, limit: int, keep: Callable[[object], bool] | None = None) -> list[Hit]:
-        """The ``limit`` best of the documents whose tag ``keep`` accepts, best first. ``read`` is the question as the model reads it."""
-        if not self.size:
-            return []
-        meaning = self.meaning(read.vector)
-        lexical = self.lexical(query)
-        chosen = self._candidates(meaning + LEXICAL_WEIGHT * lexical, max(limit, RERANKED), keep)
-        near = self._nearness(read, chosen)
-        places = np.array([row for row, _, _ in chosen], np.int64)
-        fused = meaning[places] + NEARNESS_WEIGHT * near + RERANKED_LEXICAL_WEIGHT * lexical[places]
-        asked = _asked(query)
-        hits: list[Hit] = []
-        for place in np.argsort(-fused, kind="stable")[:limit]:
-            row, segment, local = chosen[place]
-            score = min(1.0, max(0.0, float(fused[place]) / (1 + NEARNESS_WEIGHT + RERANKED_LEXICAL_WEIGHT)))
-            close = max(0.0, float(meaning[row]))
-            had = tuple(word for term, word in asked.items() if _has(segment, term, local))
-            hits.append(Hit(segment.keys[local], segment.tags[local], round(score, 4), round(close, 4), had))
-        return hits
-
-    def _candidates(self, fused: Floats, most: int, keep: Callable[[object], bool] | None) -> list[tuple[int, Segment, int]]:
-        """The ``most`` best living rows that ``keep`` accepts, each with its segment and its place there."""
-        rows = np.flatnonzero(np.concatenate([mask for _, mask in self.parts]))
-        chosen: list[tuple[int, Segment, int]] = []
-        for row in rows[np.argsort(-fused[rows], kind="stable")]:
-            segment, local = self._at(int(row))
-            if keep is None or keep(segment.tags[local]):
-                chosen.append((int(row), segment, local))
-                if len(chosen) == most:
-                    break
-        return chosen
-
-    def _nearness(self, read: Reading, chosen: Sequence[tuple[int, Segment, int]]) -> Floats:
-        """How near each of ``chosen`` comes to the question; a word of several pieces weighs as much as one of a single piece."""
-        pieces = read.pieces / np.maximum(np.linalg.norm(read.pieces, axis=1, keepdims=True), np.float32(1e-9))
-        weights = [self._rarity(stem(word)) / read.words.count(word) for word in read.words]
-        return nearness(pieces, np.array(weights, np.float32), [segment.pieces[local] for _, segment, local in chosen])
-
-    def meaning(self, dense: Floats) -> Floats:
-        """For each row, dead ones too, the cosine with the question's vector."""
-        return np.concatenate([segment.dense @ dense for segment, _ in self.parts])
-
-    def lexical(self, query: str) -> Floats:
-        """For each row, dead ones too, its BM25 score as a share (0..1) of the most that any text could reach for this question."""
-        total = np.zeros(sum(len(segment) for segment, _ in self.parts), np.float32)
-        most = 0.0
-        for term in _asked(query):
-            rarity = self._rarity(term)
-            most += rarity * (K1 + 1)
-            start = 0
-            for segment, _ in self.parts:
-                found = segment.postings(term)
-                if found is not None:
-                    rows, counts = found
-                    length = K1 * (1 - B + B * segment.lengths[rows] / self.mean_length)
-                    total[start + rows] += rarity * (K1 + 1) * counts / (counts + length)
-                start += len(segment)
-        return total / np.float32(most) if most else total
-
-    def _rarity(self, term: str) -> float:
-        """The inverse document frequency of a stem (Robertson and Zaragoza 2009, with Lucene's 1 + under the logarithm)."""
+    def having(self, term: str) -> int:
+        """How many documents have a word of this stem."""
         found = [(segment.postings(term), alive) for segment, alive in self.parts]
-        count = sum(int(alive[at[0]].sum()) for at, alive in found if at is not None)
-        return math.log(1 + (self.size - count + 0.5) / (count + 0.5))
+        return sum(int(alive[at[0]].sum()) for at, alive in found if at is not None)
 
-    def _count(self, word: str) -> int:
+    def spelt(self, word: str) -> int:
+        """How many documents have this very word; those replaced or dropped lately may count."""
         return sum(segment.spellings.get(word, 0) for segment, _ in self.parts)
 
-    def _at(self, row: int) -> tuple[Segment, int]:
-        for segment, _ in self.parts:
-            if row < len(segment):
-                return segment, row
-            row -= len(segment)
-        raise IndexError(row)
+    def search(
+        self, question: Question, limit: int, keep: Callable[[object], bool] | None = None, condition: Condition = ANYTHING
+    ) -> list[Hit]:
+        """The ``limit`` best of the documents that fulfil ``condition`` and whose tag ``keep`` accepts, best first."""
+        found = [self.candidates(question, part, condition) for part in self.parts]
+        chosen = _best(found, max(limit, RERANKED), keep)
+        if not chosen:
+            return []
+        meaning = np.array([one.meaning[place] for one, place in chosen], np.float32)
+        lexical = np.array([one.lexical[place] for one, place in chosen], np.float32)
+        texts = [one.segment.pieces[one.rows[place]] for one, place in chosen]
+        fused = meaning + NEARNESS_WEIGHT * nearness(question.pieces, question.weights, texts) + RERANKED_LEXICAL_WEIGHT * lexical
+        hits: list[Hit] = []
+        for place in np.argsort(-fused, kind="stable")[:limit]:
+            segment, row = chosen[place][0].segment, int(chosen[place][0].rows[chosen[place][1]])
+            score = min(1.0, max(0.0, float(fused[place]) / (1 + NEARNESS_WEIGHT + RERANKED_LEXICAL_WEIGHT)))
+            close = max(0.0, float(meaning[place]))
+            had = tuple(term.word for term in question.terms if _has(segment, term.stem, row))
+            hits.append(Hit(segment.keys[row], segment.tags[row], round(score, 4), round(close, 4), had))
+        return hits
+
+    def candidates(self, question: Question, part: Part, condition: Condition = ANYTHING) -> Candidates:
+        """The rows of ``part`` that fulfil ``condition``, with their cosine with the question's vector and their BM25 score as a share
+        (0..1) of the most that any text could reach for this question."""
+        segment, alive = part
+        rows = picked(segment, alive, condition)
+        few = 2 * len(rows) < len(segment)
+        meaning = segment.dense[rows] @ question.vector if few else (segment.dense @ question.vector)[rows]
+        lexical = np.zeros(len(segment), np.float32)
+        most = sum(term.rarity * (K1 + 1) for term in question.terms)
+        for term in question.terms:
+            found = segment.postings(term.stem)
+            if found is not None:
+                having, counts = found
+                length = K1 * (1 - B + B * segment.lengths[having] / question.mean_length)
+                lexical[having] += term.rarity * (K1 + 1) * counts / (counts + length)
+        return Candidates(segment, rows, meaning, lexical[rows] / np.float32(most or 1))
+
+
+def _best(found: Sequence[Candidates], most: int, keep: Callable[[object], bool] | None) -> list[tuple[Candidates, int]]:
+    """The ``most`` best places that ``keep`` accepts; of equal ones the first."""
+    if not found:
+        return []
+    fused = np.concatenate([one.meaning + LEXICAL_WEIGHT * one.lexical for one in found])
+    ends = np.cumsum([len(one.rows) for one in found])
+    chosen: list[tuple[Candidates, int]] = []
+    for place in np.argsort(-fused, kind="stable"):
+        part = int(np.searchsorted(ends, place, side="right"))
+        one, local = found[part], int(place - (ends[part - 1] if part else 0))
+        if keep is None or keep(one.segment.tags[one.rows[local]]):
+            chosen.append((one, local))
+            if len(chosen) == most:
+                break
+    return chosen
 
 
 class Index:
@@ -205,17 +187,6 @@ def _snapshot(parts: tuple[Part, ...]) -> Snapshot:
     size = sum(int(alive.sum()) for _, alive in parts)
     length = sum(float(segment.lengths[alive].sum()) for segment, alive in parts)
     return Snapshot(parts, size, max(1.0, length / size if size else 1.0))
-
-
-def _asked(query: str) -> dict[str, str]:
-    """The stems of a question's telling words, each with the first word it came from; of all its words if none is telling."""
-    found = words(query)
-    asked: dict[str, str] = {}
-    for word in [word for word in found if word not in FUNCTION_WORDS] or found:
-        if len(asked) == QUERY_WORDS:
-            break
-        asked.setdefault(stem(word), word)
-    return asked
 
 
 def _has(segment: Segment, term: str, row: int) -> bool:

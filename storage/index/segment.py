@@ -20,18 +20,24 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What is indexed under ``key``: its words, its vector (of length 1), anything that filters want to look at, and its pieces' signs."""
+    """What is indexed under ``key``: its words, its vector (of length 1), anything that filters want to look at, its pieces' signs, the
+    facets that it is picked by, and its cost."""
 
     key: str
     text: str
     dense: Floats
     tag: object = None
     pieces: bytes = b""
+    facets: tuple[str, ...] = ()
+    cost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """See the module's text. Slice ``starts[t]:starts[t + 1]`` of ``rows`` and ``counts`` belongs to stem ``t = stems[stem]``."""
+    """See the module's text. Slice ``starts[t]:starts[t + 1]`` of ``rows`` and ``counts`` belongs to stem ``t = stems[stem]``.
+
+    ``facets`` has the rows of each facet, rising.
+    """
 
     keys: tuple[str, ...]
     tags: tuple[object, ...]
@@ -43,6 +49,8 @@ class Segment:
     rows: Rows
     counts: Floats
     spellings: dict[str, int]
+    facets: dict[str, Rows]
+    costs: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -64,7 +72,10 @@ def build(documents: Sequence[Document]) -> Segment:
     terms: list[int] = []
     rows: list[int] = []
     counts: list[int] = []
+    faceted: dict[str, list[int]] = {}
     for row, document in enumerate(documents):
+        for facet in dict.fromkeys(document.facets):
+            faceted.setdefault(facet, []).append(row)
         spelled = words(document.text)
         spellings.update(set(spelled))
         lengths[row] = len(spelled)
@@ -83,6 +94,8 @@ def build(documents: Sequence[Document]) -> Segment:
         np.array(rows, np.int32),
         np.array(counts, np.float32),
         dict(spellings),
+        {facet: np.array(found, np.int32) for facet, found in faceted.items()},
+        np.array([document.cost for document in documents], np.int64),
     )
 
 
@@ -93,6 +106,7 @@ def merge(parts: Sequence[tuple[Segment, Mask]]) -> Segment:
     """
     stems: dict[str, int] = {}
     spellings: Counter[str] = Counter()
+    faceted: dict[str, list[Rows]] = {}
     terms, rows, counts, start = [], [], [], 0
     for segment, alive in parts:
         number = np.array([stems.setdefault(word, len(stems)) for word in segment.stems], np.int64)
@@ -103,6 +117,9 @@ def merge(parts: Sequence[tuple[Segment, Mask]]) -> Segment:
         rows.append(moved[segment.rows[kept]])
         counts.append(segment.counts[kept])
         spellings.update(segment.spellings)
+        for facet, having in segment.facets.items():
+            if alive[having].any():
+                faceted.setdefault(facet, []).append(moved[having[alive[having]]])
         start += int(alive.sum())
     return _sorted(
         tuple(key for segment, alive in parts for key, lives in zip(segment.keys, alive, strict=True) if lives),
@@ -115,6 +132,8 @@ def merge(parts: Sequence[tuple[Segment, Mask]]) -> Segment:
         np.concatenate(rows),
         np.concatenate(counts),
         dict(spellings),
+        {facet: np.concatenate(found) for facet, found in faceted.items()},
+        np.concatenate([segment.costs[alive] for segment, alive in parts]),
     )
 
 
@@ -129,9 +148,11 @@ def _sorted(
     rows: Rows,
     counts: Floats,
     spellings: dict[str, int],
+    facets: dict[str, Rows],
+    costs: NDArray[np.int64],
 ) -> Segment:
     """The segment whose postings are given in any order."""
     order = np.argsort(terms, kind="stable")
     starts = np.zeros(len(stems) + 1, np.int64)
     np.cumsum(np.bincount(terms, minlength=len(stems)), out=starts[1:])
-    return Segment(keys, tags, pieces, dense, lengths, stems, starts, rows[order], counts[order], spellings)
+    return Segment(keys, tags, pieces, dense, lengths, stems, starts, rows[order], counts[order], spellings, facets, costs)

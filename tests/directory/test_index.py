@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshos.protocols.directory.vector import DIMENSION, HASHED, hashed, similarity, whole
-from meshos.storage.index.index import Index
+from meshos.storage.index.facets import ANYTHING, Condition
+from meshos.storage.index.index import Hit, Index
 from meshos.storage.index.limits import K1, B
 from meshos.storage.index.pieces import PIECE_NUMBERS, Reading
+from meshos.storage.index.question import ask, rarity
 from meshos.storage.index.segment import Document
 from meshos.storage.index.words import corrected, stem, words
 
@@ -29,11 +31,18 @@ def read(vector: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Reading:
     return Reading(vector, np.zeros((0, PIECE_NUMBERS), np.float32), ())
 
 
+def found(index: Index, query: str, reading: Reading, limit: int, condition: Condition = ANYTHING) -> list[Hit]:
+    snapshot = index.snapshot()
+    return snapshot.search(ask(query, reading, snapshot), limit, condition=condition)
+
+
 documents = st.builds(
-    lambda key, text, seed: Document(f"k{key}", " ".join(text), unit(seed), key),
+    lambda key, text, seed, facets, cost: Document(f"k{key}", " ".join(text), unit(seed), key, b"", tuple(facets), cost),
     st.integers(0, 9),
     st.lists(st.sampled_from(VOCABULARY), max_size=12),
     st.integers(0, 50),
+    st.lists(st.sampled_from("abcd"), max_size=4),
+    st.integers(0, 3),
 )
 steps = st.lists(st.tuples(st.lists(documents, max_size=6), st.lists(st.integers(0, 9).map(lambda key: f"k{key}"), max_size=3)), max_size=8)
 
@@ -57,9 +66,9 @@ def plain_bm25(held: dict[str, Document], query: str) -> dict[str, float]:
 
 @given(steps)
 @settings(max_examples=40, deadline=None)
-def test_scores_are_those_of_a_plain_computation_after_any_updates(found: list[tuple[list[Document], list[str]]]) -> None:
+def test_scores_are_those_of_a_plain_computation_after_any_updates(given_steps: list[tuple[list[Document], list[str]]]) -> None:
     index, held = Index(), dict[str, Document]()
-    for put, drop in found:
+    for put, drop in given_steps:
         index.update(put, drop)
         fresh = {document.key: document for document in put}
         for key in (*fresh, *drop):
@@ -67,12 +76,13 @@ def test_scores_are_those_of_a_plain_computation_after_any_updates(found: list[t
         held |= fresh
     snapshot = index.snapshot()
     assert snapshot.size == len(held)
-    hits = snapshot.search("chess time", read(unit(99)), 20)
+    hits = snapshot.search(ask("chess time", read(unit(99)), snapshot), 20)
     assert {hit.key for hit in hits} == set(held)
     if not held:
         return
-    lexical = snapshot.lexical("chess time")
-    meaning = snapshot.meaning(unit(99))
+    scored = [snapshot.candidates(ask("chess time", read(unit(99)), snapshot), (segment, alive)) for segment, alive in snapshot.parts]
+    lexical = [float(score) for one in scored for score in one.lexical]
+    meaning = [float(score) for one in scored for score in one.meaning]
     expected = plain_bm25(held, "chess time")
     row = 0
     for segment, alive in snapshot.parts:
@@ -80,32 +90,97 @@ def test_scores_are_those_of_a_plain_computation_after_any_updates(found: list[t
             if lives:
                 assert lexical[row] == pytest.approx(expected[key], rel=1e-4, abs=1e-5)
                 assert meaning[row] == pytest.approx(float(held[key].dense @ unit(99)), abs=1e-5)
-            row += 1
+                row += 1
     scores = [hit.score for hit in hits]
     assert scores == sorted(scores, reverse=True) and all(0 <= score <= 1 for score in scores)
     assert all(set(hit.words) == {word for word in ("chess", "time") if word in held[hit.key].text.split()} for hit in hits)
 
 
+conditions = st.builds(
+    Condition,
+    st.none() | st.lists(st.sampled_from("abce"), max_size=3).map(tuple),
+    st.lists(st.lists(st.sampled_from("abce"), min_size=1, max_size=2).map(tuple), max_size=2).map(tuple),
+    st.lists(st.sampled_from("bde"), max_size=2).map(tuple),
+    st.none() | st.integers(0, 3),
+)
+
+
+def fulfils(document: Document, condition: Condition) -> bool:
+    facets = set(document.facets)
+    return (
+        (condition.some is None or bool(facets & set(condition.some)))
+        and all(facets & set(group) for group in condition.every)
+        and not facets & set(condition.none)
+        and (condition.cost is None or document.cost <= condition.cost)
+    )
+
+
+@given(steps, conditions)
+@settings(max_examples=80, deadline=None)
+def test_what_is_found_under_a_condition_is_what_fulfils_it_after_any_updates(
+    given_steps: list[tuple[list[Document], list[str]]], condition: Condition
+) -> None:
+    index, held = Index(), dict[str, Document]()
+    for put, drop in given_steps:
+        index.update(put, drop)
+        fresh = {document.key: document for document in put}
+        for key in (*fresh, *drop):
+            held.pop(key, None)
+        held |= fresh
+    hits = found(index, "chess", read(unit(99)), 20, condition)
+    assert {hit.key for hit in hits} == {key for key, document in held.items() if fulfils(document, condition)}
+
+
+def test_parts_that_are_asked_by_common_statistics_rank_as_the_whole() -> None:
+    random = np.random.default_rng(4)
+    given_documents = [Document(f"k{n}", " ".join(random.choice(VOCABULARY, 6)), unit(n), n, b"", (f"cell {n % 3}",)) for n in range(90)]
+    whole_index, parts = Index(), [Index(), Index()]
+    whole_index.update(given_documents)
+    parts[0].update(given_documents[:20])
+    parts[1].update(given_documents[20:])
+    statistics = whole_index.snapshot()
+    question = ask("read the weather of the city", read(unit(7)), statistics)
+    for condition in (ANYTHING, Condition(some=("cell 0", "cell 2"))):
+        merged = sorted(
+            (hit for part in parts for hit in part.snapshot().search(question, 10, condition=condition)), key=lambda hit: -hit.score
+        )
+        exact = statistics.search(question, 10, condition=condition)
+        assert [hit.score for hit in merged[:10]] == [hit.score for hit in exact] and len(exact) == 10
+
+
+def test_statistics_that_are_older_than_a_word_call_it_rare() -> None:
+    index = Index()
+    index.update([Document("a", "chess", unit(1))])
+    statistics = index.snapshot()
+    assert rarity(statistics, stem("weather")) > rarity(statistics, stem("chess")) > 0
+
+
 def test_a_filter_finds_everything_that_passes_it() -> None:
     index = Index()
     index.update([Document(f"k{number}", "read write", unit(number), number) for number in range(1000)])
-    hits = index.snapshot().search("read", read(unit(5)), 100, keep=lambda tag: isinstance(tag, int) and tag % 50 == 0)
+    snapshot = index.snapshot()
+    hits = snapshot.search(ask("read", read(unit(5)), snapshot), 100, keep=lambda tag: isinstance(tag, int) and tag % 50 == 0)
     assert sorted(hit.key for hit in hits) == sorted(f"k{number}" for number in range(0, 1000, 50))
 
 
 def test_an_empty_index_finds_nothing_and_a_question_without_words_still_ranks_by_meaning() -> None:
     index = Index()
-    assert index.snapshot().search("anything", read(unit(1)), 5) == []
+    assert found(index, "anything", read(unit(1)), 5) == []
     index.update([Document(f"k{number}", "read", unit(number)) for number in range(20)])
-    assert index.snapshot().search("???", read(unit(7)), 1)[0].key == "k7"
+    assert found(index, "???", read(unit(7)), 1)[0].key == "k7"
 
 
 def test_words_that_tell_nothing_do_not_count_unless_there_are_no_others() -> None:
     index = Index()
     index.update([Document("chess", "play chess", unit(1)), Document("what", "what is my", unit(1))])
     snapshot = index.snapshot()
-    assert snapshot.lexical("what is my chess").tolist()[1] == 0
-    assert snapshot.lexical("what is my").tolist()[0] == 0 < snapshot.lexical("what is my").tolist()[1]
+
+    def lexical(query: str) -> list[float]:
+        asked = snapshot.candidates(ask(query, read(unit(1)), snapshot), snapshot.parts[0])
+        return [float(score) for score in asked.lexical]
+
+    assert lexical("what is my chess")[1] == 0
+    assert lexical("what is my")[0] == 0 < lexical("what is my")[1]
 
 
 def test_searches_are_whole_while_another_thread_updates() -> None:
@@ -116,7 +191,7 @@ def test_searches_are_whole_while_another_thread_updates() -> None:
 
     def search() -> None:
         while not stop.is_set():
-            hits = index.snapshot().search("read", read(unit(1)), 50)
+            hits = found(index, "read", read(unit(1)), 50)
             generations = {hit.tag for hit in hits}
             if len(hits) != 50 or len(generations) != 1:  # each update replaces all fifty at once
                 wrong.append((len(hits), generations))

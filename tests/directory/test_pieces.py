@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from meshos.storage.index.index import Index
 from meshos.storage.index.limits import PIECES, RERANKED
 from meshos.storage.index.pieces import PIECE_BYTES, PIECE_NUMBERS, Floats, Reading, alike, nearness, telling, unpacked
+from meshos.storage.index.question import ask
 from meshos.storage.index.segment import Document
 
 SAME = np.full(PIECE_NUMBERS, PIECE_NUMBERS**-0.5, np.float32)
@@ -68,12 +69,14 @@ def test_pieces_decide_between_texts_that_are_alike_as_a_whole_and_survive_merge
     for number in range(0, RERANKED, 3):
         index.update([], [f"k{number}"])
     for number in (1, 50, 98):
-        hits = index.snapshot().search("read", Reading(SAME, pieces(number, 3), ("a", "b", "c")), 5)
+        snapshot = index.snapshot()
+        hits = snapshot.search(ask("read", Reading(SAME, pieces(number, 3), ("a", "b", "c")), snapshot), 5)
         assert hits[0].key == f"k{number}" and hits[0].score > hits[1].score
 
 
 def test_a_document_without_pieces_is_found_all_the_same() -> None:
     index = Index()
     index.update([Document("bare", "read", SAME), Document("other", "write", -SAME, None, signs(pieces(1, 3)))])
-    hits = index.snapshot().search("read", Reading(SAME, pieces(2, 2), ("read", "read")), 5)
+    snapshot = index.snapshot()
+    hits = snapshot.search(ask("read", Reading(SAME, pieces(2, 2), ("read", "read")), snapshot), 5)
     assert [hit.key for hit in hits] == ["bare", "other"]
