@@ -76,6 +76,16 @@ def read_cards(folder: Path) -> dict[str, str]:
     return cards
 
 
+def read_tools(folder: Path) -> dict[str, str]:
+    """Name and description of every tool, by its package; the first of a name counts."""
+    tools: dict[str, str] = {}
+    with (folder / "agents" / "tools.jsonl").open(encoding="utf-8") as file:
+        for line in file:
+            entry = json.loads(line)
+            tools.setdefault(f"{entry['package']}/{entry['tool']}", entry["description"])
+    return tools
+
+
 def read_questions(path: Path) -> list[Question]:
     """The frozen questions."""
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -6,6 +6,7 @@ Its words are kept as an inverted file: for each stem, the rows it occurs in and
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,13 @@ from meshos.storage.index.words import stem, words
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int32]
 Mask = NDArray[np.bool_]
+Name = TypeVar("Name", int, str)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """What is indexed under ``key``: its words, its vector (of length 1), anything that filters want to look at, its pieces' signs, the
-    facets that it is picked by, and its cost."""
+    facets that it is picked by, its cost, and the numbers of the cells that it is in."""
 
     key: str
     text: str
@@ -30,13 +32,14 @@ class Document:
     pieces: bytes = b""
     facets: tuple[str, ...] = ()
     cost: int = 0
+    cells: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """See the module's text. Slice ``starts[t]:starts[t + 1]`` of ``rows`` and ``counts`` belongs to stem ``t = stems[stem]``.
 
-    ``facets`` has the rows of each facet, rising.
+    ``facets`` has the rows of each facet, rising, and ``cells`` those of each cell.
     """
 
     keys: tuple[str, ...]
@@ -50,6 +53,7 @@ class Segment:
     counts: Floats
     spellings: dict[str, int]
     facets: dict[str, Rows]
+    cells: dict[int, Rows]
     costs: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -72,10 +76,7 @@ def build(documents: Sequence[Document]) -> Segment:
     terms: list[int] = []
     rows: list[int] = []
     counts: list[int] = []
-    faceted: dict[str, list[int]] = {}
     for row, document in enumerate(documents):
-        for facet in dict.fromkeys(document.facets):
-            faceted.setdefault(facet, []).append(row)
         spelled = words(document.text)
         spellings.update(set(spelled))
         lengths[row] = len(spelled)
@@ -94,7 +95,8 @@ def build(documents: Sequence[Document]) -> Segment:
         np.array(rows, np.int32),
         np.array(counts, np.float32),
         dict(spellings),
-        {facet: np.array(found, np.int32) for facet, found in faceted.items()},
+        _rows_by([document.facets for document in documents]),
+        _rows_by([document.cells for document in documents]),
         np.array([document.cost for document in documents], np.int64),
     )
 
@@ -106,7 +108,6 @@ def merge(parts: Sequence[tuple[Segment, Mask]]) -> Segment:
     """
     stems: dict[str, int] = {}
     spellings: Counter[str] = Counter()
-    faceted: dict[str, list[Rows]] = {}
     terms, rows, counts, start = [], [], [], 0
     for segment, alive in parts:
         number = np.array([stems.setdefault(word, len(stems)) for word in segment.stems], np.int64)
@@ -117,9 +118,6 @@ def merge(parts: Sequence[tuple[Segment, Mask]]) -> Segment:
         rows.append(moved[segment.rows[kept]])
         counts.append(segment.counts[kept])
         spellings.update(segment.spellings)
-        for facet, having in segment.facets.items():
-            if alive[having].any():
-                faceted.setdefault(facet, []).append(moved[having[alive[having]]])
         start += int(alive.sum())
     return _sorted(
         tuple(key for segment, alive in parts for key, lives in zip(segment.keys, alive, strict=True) if lives),
@@ -132,9 +130,33 @@ def merge(parts: Sequence[tuple[Segment, Mask]]) -> Segment:
         np.concatenate(rows),
         np.concatenate(counts),
         dict(spellings),
-        {facet: np.concatenate(found) for facet, found in faceted.items()},
+        _rows_moved([(segment.facets, alive) for segment, alive in parts]),
+        _rows_moved([(segment.cells, alive) for segment, alive in parts]),
         np.concatenate([segment.costs[alive] for segment, alive in parts]),
     )
+
+
+def _rows_by(names: Sequence[Sequence[Name]]) -> dict[Name, Rows]:
+    """The rows of each name; ``names`` has those of each row."""
+    found: dict[Name, list[int]] = {}
+    for row, some in enumerate(names):
+        for name in dict.fromkeys(some):
+            found.setdefault(name, []).append(row)
+    return {name: np.array(rows, np.int32) for name, rows in found.items()}
+
+
+def _rows_moved(parts: Sequence[tuple[dict[Name, Rows], Mask]]) -> dict[Name, Rows]:
+    """The rows of each name once those alive in ``parts`` are laid end to end."""
+    found: dict[Name, list[Rows]] = {}
+    start = 0
+    for rows, alive in parts:
+        moved = (np.cumsum(alive) - 1 + start).astype(np.int32)
+        for name, having in rows.items():
+            living = moved[having[alive[having]]]
+            if len(living):
+                found.setdefault(name, []).append(living)
+        start += int(alive.sum())
+    return {name: np.concatenate(some) for name, some in found.items()}
 
 
 def _sorted(
@@ -149,10 +171,11 @@ def _sorted(
     counts: Floats,
     spellings: dict[str, int],
     facets: dict[str, Rows],
+    cells: dict[int, Rows],
     costs: NDArray[np.int64],
 ) -> Segment:
     """The segment whose postings are given in any order."""
     order = np.argsort(terms, kind="stable")
     starts = np.zeros(len(stems) + 1, np.int64)
     np.cumsum(np.bincount(terms, minlength=len(stems)), out=starts[1:])
-    return Segment(keys, tags, pieces, dense, lengths, stems, starts, rows[order], counts[order], spellings, facets, costs)
+    return Segment(keys, tags, pieces, dense, lengths, stems, starts, rows[order], counts[order], spellings, facets, cells, costs)

@@ -1,0 +1,79 @@
+"""Every bound of the cells in one place, with its reason, and the constants of the formulas; docs/decisions/0031 has the figures."""
+
+CELLS = (64, 1024)
+"""The fewest and the most cells of a codebook."""
+
+RECORDS_A_CELL = 24
+"""Cells are doubled until they hold no more on average: small ones let a question look at little, and cost a holder nothing."""
+
+SUBCENTROIDS = (4, 16)
+"""The fewest and the most of a cell's points; that of 1,024 cells with 16 each are 6.3 MB."""
+
+RECORDS_A_SUBCENTROID = 2.5
+"""A cell has as many points as leave each so many records, within the bounds above."""
+
+SCALE = 512
+"""A vector's numbers times this, rounded, are the integers that placement computes with. Beyond +-127 they are cut: a unit vector of 384
+numbers has some .05 each."""
+
+BALANCE = 1.5
+"""The largest cell over the mean that a codebook may have on the records that it is checked with."""
+
+TRAINED_BALANCE = 1.25
+"""What training aims at, so that records that come later have room."""
+
+TRAINING_RECORDS = 60_000
+"""Of more records a sample is trained on: 60 to a cell, as k-means wants."""
+
+ROUNDS, SUB_ROUNDS = 20, 8
+"""Rounds of k-means over all records, and within a cell."""
+
+BALANCING_ROUNDS = 400
+
+SHARPNESS = 40.0
+"""How a cell's nearness follows from those of its points: close to the nearest, but many near ones count. 30 to 60 are alike."""
+
+WORDS_WEIGHT = 0.45
+"""What a question's word that a cell has adds to its nearness, times the word's share of the question's rarity: a word that occurs once in
+a text of mean length earns this share of the best possible score (1 of K1 + 1)."""
+
+SCANNED = 0.2
+"""A question is sent to the nearest cells that together hold this share of all records."""
+
+SCANNED_FILTERED = 0.3
+"""Under conditions, to those that hold so many records that may fulfil them, as a share of all records; few that do are looked at all."""
+
+SCANNED_LEAST = 256
+"""Under conditions, to so many records in any case: how many fulfil them is estimated, and least well where they are few."""
+
+CELLS_ASKED = 64
+"""At most, without conditions: from some 8,000 records on the share above is no longer reached, nor needed."""
+
+VOCABULARY = 32_768
+"""Stems and spellings whose frequency a codebook carries, the commonest first; the others count as occurring once."""
+
+SUMMARY_WORDS = 4_096
+"""Stems named in a cell's summary, the rarest first: four bytes each."""
+
+SUMMARY_WORDS_A_RECORD = 96
+"""Stems of one record that a summary may name: real cards have some 30, and a list of words has no cell asked about everything."""
+
+SUMMARY_FACETS = 1_024
+"""Facets named in a cell's summary, the commonest first: eight bytes each."""
+
+COSTS = 16
+"""Steps of a summary's histogram of prices."""
+
+CELL_RECORDS = 1 << 20
+"""Records of one cell that a summary may claim."""
+
+SUMMARY_BYTES = 32 << 10
+
+CODEBOOK_BYTES = 8 << 20
+"""An encoded codebook: centroids 6.3 MB, vocabulary 1 MB at most."""
+
+assert 4 * SUMMARY_WORDS + 8 * SUMMARY_FACETS + 256 < SUMMARY_BYTES
+assert CELLS[0] < CELLS[1] <= 1 << 16 and SUBCENTROIDS[0] < SUBCENTROIDS[1]
+assert TRAINED_BALANCE < BALANCE and SCANNED < SCANNED_FILTERED < 1
+assert CELLS[1] * SUBCENTROIDS[1] * 384 + VOCABULARY * 2 * 24 < CODEBOOK_BYTES
+assert 127 * 127 * 384 < 2**24, "placement multiplies integers as 32-bit floats, which is exact below 2**24"
