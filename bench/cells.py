@@ -21,6 +21,7 @@ from meshos.protocols.directory.cells.routing import Chart, chart
 from meshos.protocols.directory.cells.summary import encode, summarise
 from meshos.protocols.directory.cells.training import sizes_for, train
 from meshos.protocols.directory.profile import Profile
+from meshos.protocols.directory.vector import whole_bytes
 from meshos.storage.index.facets import ANYTHING, Condition
 from meshos.storage.index.index import Index, Snapshot
 from meshos.storage.index.pieces import Reading
@@ -125,7 +126,7 @@ def _cut(names: Sequence[str], texts: Sequence[str], read: Sequence[Reading], si
     began = time.perf_counter()
     codebook = train(1, MODEL, np.stack([one.vector for one in read]), texts, SEED, sizes or sizes_for(len(names)))
     trained_s = time.perf_counter() - began
-    homes = codebook.place(codebooks.whole_numbers([one.vector.astype("<f2").tobytes() for one in read]))
+    homes = codebook.place(codebooks.whole_numbers([whole_bytes(one.vector.astype("<f2").tobytes()) for one in read]))
     random = np.random.default_rng(SEED)
     documents = [
         Document(name, text, one.vector, None, one.signs(), _picks(random), 0, (int(home),))

@@ -28,7 +28,7 @@ from meshos.ids import AgentId, NodeId, Peer, agent_id
 from meshos.protocols.directory.commands import EntrySignature, Find, Held, Merged, Publish, SignEntry, Withdraw
 from meshos.protocols.directory.embedder import Embedder
 from meshos.protocols.directory.profile import Profile, checked
-from meshos.protocols.directory.record import AgentRecord, Entry, Sealed, Tombstone, body_of, described, parse, seal
+from meshos.protocols.directory.record import AgentRecord, Entry, Sealed, body_of, buried, described, parse, seal
 from meshos.protocols.leader.wire import AgentProcesses
 from meshos.protocols.tasks.agent_file import AgentFile, parse_canonical
 from meshos.protocols.tasks.tools import Tool
@@ -156,7 +156,7 @@ class AgentFlows:
             if before is None or before.withdrawn:
                 raise Refused("agent-unknown", f"no agent {agent[:80]!r} is deployed here", hint="`mesh agents` lists those that are")
             version = await self._next_version(agent, before)
-            tombstone = await self._signed(Tombstone(self._me.org, before.name, version, self._wall_ms()))
+            tombstone = await self._signed(buried(self._me.org, before.name, version, self._wall_ms(), parse(before.record).entry))
             self._stray.add(agent)
             try:
                 gone = await Propose[Agent](WithdrawAgent(agent, version, tombstone.to_bytes(), asked.by, term))
@@ -285,7 +285,9 @@ class AgentFlows:
     async def _sealed(self, profile: Profile, version: int) -> Sealed:
         checked(profile)
         (read,) = await Compute(lambda: self._embedder.read([profile.text()]), cost_s=EMBED_COST_S)
-        return await self._signed(described(self._me.org, profile, version, self._wall_ms(), self._embedder.name, read))
+        (held,) = await Propose[tuple[Held | None, ...]](Find((agent_id(self._me.org, profile.name),)), to="directory")
+        before = None if held is None or held.sealed is None else held.sealed.entry
+        return await self._signed(described(self._me.org, profile, version, self._wall_ms(), self._embedder.name, read, before))
 
     async def _signed(self, entry: Entry) -> Sealed:
         signature = await Port[EntrySignature](SignEntry(body_of(entry)))

@@ -37,6 +37,10 @@ DENSE_BYTES = 2 * 384
 PIECES_BYTES = PIECES * PIECE_BYTES
 """The signs of a text's telling pieces. Real cards have 1.3 KiB of them."""
 
+FORMER_VECTORS = 4
+"""Vectors of former versions that an entry carries, 384 bytes each: what is changed more often in a day is found in the places of the
+oldest until those lapse."""
+
 TEXT_CHARS = 4_096
 """Of a record's text, what is given to the model and to the words."""
 
@@ -152,7 +156,7 @@ WORDS_CACHED = 20_000
 """Hashed words remembered: more than the vocabulary of 10,000 real cards' frequent words, a few megabytes."""
 
 assert RECORD_BYTES <= PAGE_BYTES <= BODY_BYTES["work"] // 2
-assert DENSE_BYTES + PIECES_BYTES + PROOF_BYTES + 4 * DESCRIPTION_CHARS < RECORD_BYTES
+assert DENSE_BYTES + PIECES_BYTES + FORMER_VECTORS * 384 + PROOF_BYTES + 4 * DESCRIPTION_CHARS < RECORD_BYTES
 assert ORG_SURE < ORG_RECORDS < ORG_ENTRIES and TOTAL_RECORDS - ORG_RECORDS >= 10_000
 assert RENEWALS > 1 and TOMBSTONE_LIVES >= 2
 assert BODY_BYTES["work"] > ITEMS_A_PAGE * 64 and HINT_ITEMS <= IDS_A_PAGE

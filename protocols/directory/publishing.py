@@ -12,7 +12,7 @@ from meshos.protocols.directory import limits
 from meshos.protocols.directory.commands import MACHINE, EntrySignature, Find, Held, Merged, Publish, ReadDue, SignEntry, Withdraw
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.profile import Profile, checked
-from meshos.protocols.directory.record import AgentRecord, Entry, Sealed, Tombstone, body_of, described, seal
+from meshos.protocols.directory.record import AgentRecord, Entry, Sealed, body_of, buried, described, seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,10 @@ async def _publish_batch(parts: Parts, profiles: Sequence[Profile], now_ms: int)
     embedder = parts.checker.embedder
     texts = [profile.text() for profile in profiles]
     read = await Compute(lambda: embedder.read(texts), cost_s=0.015 * len(texts))
-    versions = await _versions([agent_id(parts.org, profile.name) for profile in profiles])
+    before = await _before([agent_id(parts.org, profile.name) for profile in profiles])
     entries: list[Entry] = [
-        described(parts.org, profile, version + 1, now_ms, embedder.name, one)
-        for profile, version, one in zip(profiles, versions, read, strict=True)
+        described(parts.org, profile, version + 1, now_ms, embedder.name, one, entry)
+        for profile, (version, entry), one in zip(profiles, before, read, strict=True)
     ]
     return await _seal_and_propose(entries)
 
@@ -81,7 +81,7 @@ async def withdraw(parts: Parts, withdrawal: Withdrawal) -> Published:
     for name, held in zip(withdrawal.names, found, strict=True):
         if held is None or held.sealed is None or not isinstance(held.sealed.entry, AgentRecord):
             raise Refused("no-such-agent", f"{parts.org} has no agent {name[:60]!r} in the directory", hint="`mesh agents` lists them")
-        entries.append(Tombstone(parts.org, name, held.version + 1, withdrawal.now_ms))
+        entries.append(buried(parts.org, name, held.version + 1, withdrawal.now_ms, held.sealed.entry))
     accepted, refused = await _seal_and_propose(entries, gone=True)
     return Published(tuple(accepted), tuple(refused))
 
@@ -97,9 +97,10 @@ async def renew(parts: Parts) -> int:
     return len(accepted)
 
 
-async def _versions(ids: Sequence[AgentId]) -> list[int]:
+async def _before(ids: Sequence[AgentId]) -> list[tuple[int, Entry | None]]:
+    """The version and the entry that is held of each."""
     found: tuple[Held | None, ...] = await Propose(Find(tuple(ids)), MACHINE)
-    return [0 if held is None else held.version for held in found]
+    return [(0, None) if held is None else (held.version, None if held.sealed is None else held.sealed.entry) for held in found]
 
 
 async def _seal_and_propose(entries: Sequence[Entry], *, gone: bool = False) -> tuple[list[AgentId], list[tuple[int, MeshError]]]:

@@ -23,7 +23,7 @@ from meshos.errors import Refused
 from meshos.ids import AgentId, OrgDid, agent_id, parse_org_did
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.profile import PROFILE_FIELDS, Profile, bad_record, read_profile
-from meshos.protocols.directory.vector import DENSE, Vector, whole
+from meshos.protocols.directory.vector import DENSE, Vector, whole, whole_bytes
 from meshos.storage.index.limits import PIECES
 from meshos.storage.index.pieces import PIECE_BYTES, Reading
 
@@ -37,7 +37,8 @@ OrgOf: TypeAlias = Callable[[str, bytes], OrgDid]
 class AgentRecord:
     """An agent that is there. ``updated_ms`` is when the owner last changed it (Unix time).
 
-    ``dense`` is the model's half of the vector, ``pieces`` the signs of the text's telling pieces, both of ``profile.text()``.
+    ``dense`` is the model's half of the vector, ``pieces`` the signs of the text's telling pieces, both of ``profile.text()``. ``was`` has
+    the vectors of the versions before, the latest first: where those lie, this one has to be known too.
     """
 
     mesh_id: OrgDid
@@ -47,6 +48,7 @@ class AgentRecord:
     embedding_model: str
     dense: bytes
     pieces: bytes
+    was: tuple[bytes, ...] = ()
 
     @property
     def name(self) -> str:
@@ -71,12 +73,13 @@ class AgentRecord:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """An agent that is gone, since ``version``."""
+    """An agent that is gone, since ``version``. ``was`` has the vectors of its records."""
 
     mesh_id: OrgDid
     name: str
     version: int
     updated_ms: int
+    was: tuple[bytes, ...] = ()
 
     @property
     def agent_id(self) -> AgentId:
@@ -103,14 +106,30 @@ class Sealed:
         return cbor.encode([self.body, self.signer, self.signature, self.proof])
 
 
-def described(org: OrgDid, profile: Profile, version: int, updated_ms: int, model: str, read: Reading) -> AgentRecord:
-    """The record of an agent whose ``profile.text()`` the sentence model ``model`` has read."""
-    return AgentRecord(org, profile, version, updated_ms, model, read.vector.astype("<f2").tobytes(), read.signs())
+def described(
+    org: OrgDid, profile: Profile, version: int, updated_ms: int, model: str, read: Reading, before: "Entry | None" = None
+) -> AgentRecord:
+    """The record of an agent whose ``profile.text()`` the sentence model ``model`` has read; ``before`` is what it replaces."""
+    dense = read.vector.astype("<f2").tobytes()
+    was = tuple(vector for vector in vectors_of(before) if vector != whole_bytes(dense))
+    return AgentRecord(org, profile, version, updated_ms, model, dense, read.signs(), was[: limits.FORMER_VECTORS])
+
+
+def buried(org: OrgDid, name: str, version: int, updated_ms: int, before: "Entry | None") -> Tombstone:
+    """The tombstone in the place of ``before``."""
+    return Tombstone(org, name, version, updated_ms, vectors_of(before)[: limits.FORMER_VECTORS])
+
+
+def vectors_of(entry: "Entry | None") -> tuple[bytes, ...]:
+    """The vectors by which an entry is placed, its own first: 384 whole numbers from -127 to 127 each (``vector.whole_bytes``)."""
+    if isinstance(entry, AgentRecord):
+        return (whole_bytes(entry.dense), *entry.was)
+    return () if entry is None else entry.was
 
 
 def body_of(entry: Entry) -> bytes:
     """The bytes that the owner signs; raises Refused ``record-too-large``."""
-    fields: dict[str, Value] = {"meshId": entry.mesh_id, "version": entry.version, "updated": entry.updated_ms}
+    fields: dict[str, Value] = {"meshId": entry.mesh_id, "version": entry.version, "updated": entry.updated_ms, "was": list(entry.was)}
     if isinstance(entry, AgentRecord):
         fields |= {"kind": "record", "model": entry.embedding_model, "dense": entry.dense, "pieces": entry.pieces, **entry.profile.fields()}
     else:
@@ -186,7 +205,7 @@ def _read_body(body: bytes) -> Entry:
         name = fields["name"]
         if not isinstance(name, str) or not 0 < len(name) <= limits.NAME_CHARS:
             raise bad_record("the name of a tombstone is no name")
-        return Tombstone(_org(fields), name, _number(fields, "version"), _number(fields, "updated"))
+        return Tombstone(_org(fields), name, _number(fields, "version"), _number(fields, "updated"), _was(fields["was"]))
     if kind != "record" or fields.keys() != _COMMON | _RECORD:
         raise bad_record("it has not the fields of a record or a tombstone")
     dense, pieces, model = fields["dense"], fields["pieces"], fields["model"]
@@ -199,10 +218,11 @@ def _read_body(body: bytes) -> Entry:
     length = float(np.linalg.norm(np.frombuffer(dense, "<f2").astype(np.float64)))
     if not 0.99 < length < 1.01:
         raise bad_record("its vector has not length 1")
-    return AgentRecord(_org(fields), read_profile(fields), _number(fields, "version"), _number(fields, "updated"), model, dense, pieces)
+    version, updated_ms = _number(fields, "version"), _number(fields, "updated")
+    return AgentRecord(_org(fields), read_profile(fields), version, updated_ms, model, dense, pieces, _was(fields["was"]))
 
 
-_COMMON = frozenset({"kind", "meshId", "version", "updated"})
+_COMMON = frozenset({"kind", "meshId", "version", "updated", "was"})
 _RECORD = frozenset({"model", "dense", "pieces"}) | PROFILE_FIELDS
 
 
@@ -211,6 +231,15 @@ def _number(fields: dict[str, Value], name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limits.MAX_NUMBER:
         raise bad_record(f"{name} is no number from 0 to 2**53")
     return value
+
+
+def _was(value: Value) -> tuple[bytes, ...]:
+    if not isinstance(value, list) or len(value) > limits.FORMER_VECTORS:
+        raise bad_record("its former vectors are no list, or too many")
+    found = tuple(vector for vector in value if isinstance(vector, bytes) and len(vector) == DENSE)
+    if len(found) != len(value):
+        raise bad_record(f"a former vector has not {DENSE} numbers")
+    return found
 
 
 def _org(fields: dict[str, Value]) -> OrgDid:

@@ -20,6 +20,10 @@ DENSE = 384
 HASHED = 384
 DIMENSION = DENSE + HASHED
 
+SCALE = 512
+"""A vector's numbers times this, rounded, are the whole numbers that placement computes with. Beyond +-127 they are cut: a unit vector of
+384 numbers has some .05 each."""
+
 Vector = NDArray[np.float32]
 
 
@@ -37,6 +41,13 @@ def hashed(text: str) -> Vector:
 def whole(dense: Vector, text: str) -> Vector:
     """The 768 numbers of a record: the model's half as given (length 1), the hashed half of ``text``."""
     return np.concatenate([dense, hashed(text)])
+
+
+def whole_bytes(dense: bytes) -> bytes:
+    """The 384 whole numbers (one byte each, -127 to 127) by which a record with this half (16-bit floats) is placed: alike everywhere."""
+    numbers = np.frombuffer(dense, "<f2").astype(np.float32) * np.float32(SCALE)
+    found: bytes = np.clip(np.rint(numbers), -127, 127).astype(np.int8).tobytes()
+    return found
 
 
 def similarity(one: Vector, other: Vector) -> float:

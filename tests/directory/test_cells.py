@@ -18,7 +18,7 @@ from meshos.protocols.directory.cells.routing import Chart, chart
 from meshos.protocols.directory.cells.summary import Summary, summarise
 from meshos.protocols.directory.cells.training import sizes_for, train
 from meshos.protocols.directory.embedder import HashedEmbedder
-from meshos.protocols.directory.vector import Vector
+from meshos.protocols.directory.vector import Vector, whole_bytes
 from meshos.storage.index.facets import Condition
 from meshos.storage.index.index import Index
 from meshos.storage.index.question import Question, ask
@@ -47,7 +47,7 @@ def trained(count: int = 900) -> tuple[list[str], Codebook]:
 
 
 TEXTS, CODEBOOK = trained()
-NUMBERS = whole_numbers([vector.astype("<f2").tobytes() for vector in vectors(TEXTS)])
+NUMBERS = whole_numbers([whole_bytes(vector.astype("<f2").tobytes()) for vector in vectors(TEXTS)])
 HOMES = CODEBOOK.place(NUMBERS)
 
 

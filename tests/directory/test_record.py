@@ -13,9 +13,23 @@ from meshos.crypto.signing import Ed25519Verifier, sign
 from meshos.errors import MeshError, Refused
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.profile import Profile, checked, read_profile
-from meshos.protocols.directory.record import AgentRecord, Sealed, Tombstone, body_of, domain, parse, seal, verify
+from meshos.protocols.directory.record import (
+    AgentRecord,
+    Entry,
+    Sealed,
+    Tombstone,
+    body_of,
+    buried,
+    described,
+    domain,
+    parse,
+    seal,
+    vectors_of,
+    verify,
+)
+from meshos.protocols.directory.vector import whole_bytes
 from meshos.protocols.tasks.tools import Tool
-from tests.directory.world import GENESIS, NOW_MS, VERIFIER, changed, org, org_of, record, sealed_record, signed
+from tests.directory.world import EMBEDDER, GENESIS, NOW_MS, VERIFIER, changed, org, org_of, record, sealed_record, signed
 
 SCHEMA = cbor.encode({"type": "object"})
 words = st.lists(st.text("abc -é", min_size=1, max_size=8).filter(str.strip), max_size=4).map(tuple)
@@ -56,6 +70,20 @@ def test_a_tombstone_comes_back_and_names_the_same_agent() -> None:
     again = parse(buried.to_bytes())
     verify(again, VERIFIER, GENESIS, org_of)
     assert again == buried and again.entry.agent_id == sealed_record().entry.agent_id
+
+
+def test_an_entry_names_the_places_of_those_before_it_the_latest_first_and_not_its_own() -> None:
+    clock = record(text="Tells the time.")
+    same = described(clock.mesh_id, clock.profile, 2, NOW_MS, "m", EMBEDDER.read([clock.profile.text()])[0], clock)
+    assert same.was == ()
+    entry: Entry = clock
+    for version in range(2, 9):
+        profile = Profile("clock", f"Does thing number {version} instead.")
+        entry = described(clock.mesh_id, profile, version, NOW_MS, "m", EMBEDDER.read([profile.text()])[0], entry)
+    assert isinstance(entry, AgentRecord) and len(entry.was) == limits.FORMER_VECTORS and whole_bytes(entry.dense) not in entry.was
+    tombstone = buried(clock.mesh_id, "clock", 9, NOW_MS, entry)
+    assert tombstone.was == (whole_bytes(entry.dense), *entry.was[:-1]) == vectors_of(tombstone)
+    assert parse(signed(tombstone, "n0-a").to_bytes()).entry == tombstone and parse(signed(entry, "n0-a").to_bytes()).entry == entry
 
 
 def test_real_keys_sign_and_verify() -> None:
@@ -136,6 +164,10 @@ BAD_FIELDS: list[dict[str, Value]] = [
     {"tasks": [["a", "b", b"\xff", True, True]]},
     {"tasks": [["a", "b", cbor.encode([]), True, True]]},
     {"tasks": [["a", "b", SCHEMA, True, True]] * 257},
+    {"was": b"x" * 384},
+    {"was": ["x" * 384]},
+    {"was": [b"x" * 383]},
+    {"was": [b"x" * 384] * 5},
     {"kind": "tombstone"},
     {"kind": "else"},
     {"extra": 1},

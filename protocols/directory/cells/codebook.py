@@ -9,6 +9,7 @@ scores of different cells compare (``storage/index/question.py``).
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +19,7 @@ from meshos import cbor
 from meshos.errors import Refused
 from meshos.protocols.directory.cells import limits
 from meshos.protocols.directory.limits import MODEL_CHARS
-from meshos.protocols.directory.vector import DENSE, Vector
+from meshos.protocols.directory.vector import DENSE, SCALE, Vector
 from meshos.storage.index.limits import WORD_CHARS
 
 Integers = NDArray[np.float32]
@@ -79,18 +80,15 @@ class Codebook:
 
     def nearness(self, question: Vector) -> Vector:
         """How near a question's vector (length 1) is to each cell: about the cosine with the nearest record there."""
-        cosines = (np.rint(question * limits.SCALE) @ self._turned) / np.float32(limits.SCALE**2)
+        cosines = (np.rint(question * SCALE) @ self._turned) / np.float32(SCALE**2)
         mass = np.add.reduceat(np.exp(limits.SHARPNESS * (cosines - 1)) * self.weights, self._starts)
         near: Vector = (1 + np.log(np.maximum(mass, 1e-30)) / limits.SHARPNESS).astype(np.float32)
         return near
 
 
-def whole_numbers(dense: bytes | list[bytes]) -> Integers:
-    """The integers of one or more records' vectors as they are signed (384 16-bit floats each), a row each."""
-    data = dense if isinstance(dense, bytes) else b"".join(dense)
-    vectors = np.frombuffer(data, "<f2").astype(np.float32).reshape(-1, DENSE)
-    vectors *= limits.SCALE
-    return np.clip(np.rint(vectors, out=vectors), -127, 127, out=vectors)
+def whole_numbers(vectors: Sequence[bytes]) -> Integers:
+    """Vectors as ``vector.whole_bytes`` gives them, a row each."""
+    return np.frombuffer(b"".join(vectors), np.int8).astype(np.float32).reshape(-1, DENSE)
 
 
 def encode(codebook: Codebook) -> bytes:
@@ -135,7 +133,7 @@ def decode(data: bytes) -> Codebook:
         raise _bad("its tables are not of like length")
     if len(cell_of) > cells * limits.SUBCENTROIDS[1] or not np.array_equal(np.unique(cell_of), np.arange(cells)):
         raise _bad("a cell has no point, or there are too many")
-    if (np.diff(cell_of) < 0).any() or (weights < 1).any() or (np.abs(prices.astype(np.int64)) > limits.SCALE**2).any():
+    if (np.diff(cell_of) < 0).any() or (weights < 1).any() or (np.abs(prices.astype(np.int64)) > SCALE**2).any():
         raise _bad("a table of it has numbers that cannot be")
     if not 1 <= milli <= 1000 * 2**20 or not 1 <= records <= 2**40:
         raise _bad("its statistics cannot be")

@@ -12,10 +12,6 @@ SUBCENTROIDS = (4, 16)
 RECORDS_A_SUBCENTROID = 2.5
 """A cell has as many points as leave each so many records, within the bounds above."""
 
-SCALE = 512
-"""A vector's numbers times this, rounded, are the integers that placement computes with. Beyond +-127 they are cut: a unit vector of 384
-numbers has some .05 each."""
-
 BALANCE = 1.5
 """The largest cell over the mean that a codebook may have on the records that it is checked with."""
 

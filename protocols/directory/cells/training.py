@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from meshos.errors import Refused
 from meshos.protocols.directory.cells import limits
 from meshos.protocols.directory.cells.codebook import Codebook, Integers, Vocabulary
-from meshos.protocols.directory.vector import Vector
+from meshos.protocols.directory.vector import SCALE, Vector
 from meshos.storage.index.words import stem, words
 
 Random = np.random.Generator
@@ -50,7 +50,7 @@ def train(version: int, model: str, vectors: Vector, texts: Sequence[str], seed:
     whole = _whole(np.concatenate(points))
     numbers = np.array(cell_of, np.int32)
     near = _whole(vectors) @ whole.T
-    _, prices = _balanced(_best_of_cells(near, numbers, cells), float(limits.SCALE**2))
+    _, prices = _balanced(_best_of_cells(near, numbers, cells), float(SCALE**2))
     weights = np.bincount((near - prices[numbers]).argmax(axis=1), minlength=len(numbers))
     return Codebook(
         version,
@@ -80,7 +80,7 @@ def _commonest(counts: Counter[str]) -> dict[str, int]:
 
 
 def _whole(vectors: Vector) -> Integers:
-    return np.clip(np.rint(vectors * limits.SCALE), -127, 127).astype(np.float32)
+    return np.clip(np.rint(vectors * SCALE), -127, 127).astype(np.float32)
 
 
 def _kmeans(vectors: Vector, count: int, rounds: int, dice: Random) -> Vector:
