@@ -15,6 +15,7 @@ from meshos.node.kernel.agents import DeployAsked, UndeployAsked
 from meshos.node.kernel.asking import ASK_DIRECTORY, CALL, DEPLOY, UNDEPLOY
 from meshos.node.kernel.core import OUTSIDE
 from meshos.protocols.directory.commands import Digest, ReadDigest
+from meshos.protocols.directory.limits import BUCKETS
 from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.publishing import Publication, Withdrawal
 from meshos.protocols.directory.services import PUBLISH, WITHDRAW
@@ -137,7 +138,9 @@ class DirectoryChecker:
         work = self._work
         for owner in work.owners:
             work.settle(owner)
-        numbers = {node: work.asking.ask(world.nodes[node], ASK_DIRECTORY, ReadDigest(), 5.0) for node in self._mesh.living()}
+        numbers = {
+            node: work.asking.ask(world.nodes[node], ASK_DIRECTORY, ReadDigest(tuple(range(BUCKETS))), 5.0) for node in self._mesh.living()
+        }
         world.run(world.now + 5)
         roots: dict[bytes, list[NodeId]] = {}
         for node, number in numbers.items():

@@ -9,6 +9,9 @@ from meshos.protocols.directory.record import AgentRecord, Sealed
 
 MACHINE = "directory"
 
+Places: TypeAlias = tuple[int, ...]
+"""Where an entry lies (``cells.layout``)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -38,22 +41,87 @@ class Withdraw:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Take in entries whose signatures hold. ``checked``: the digests of those whose vectors were computed again. Gives ``Merged``."""
+    """Take in entries whose signatures hold. ``checked``: the digests of those whose vectors were computed again; ``places``: where each
+    lies in the ``layout`` of that name. Gives ``Merged``.
+    """
 
     entries: tuple[Sealed, ...]
     checked: frozenset[bytes] = frozenset()
+    layout: bytes = b""
+    places: tuple[Places, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where the entry of this digest lies."""
+
+    id: AgentId
+    digest: bytes
+    places: Places
+
+
+@dataclass(frozen=True, slots=True)
+class Arrange:
+    """From now on entries lie as the layout of this name has it: those in ``placed`` there, the others are yet to be placed. An empty name
+    is the whole. Gives None.
+    """
+
+    layout: bytes
+    placed: tuple[Placed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Entries that were yet to be placed lie there. Gives whether the directory is arranged by the layout of this name."""
+
+    layout: bytes
+    placed: tuple[Placed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadUnplaced:
+    """Gives up to ``count`` entries that are yet to be placed: ``tuple[Sealed, ...]``."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadArranged:
+    """Gives the name of the layout by which entries lie: ``bytes``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPlaces:
+    """Gives the places in which something lies, rising: ``tuple[int, ...]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPlacesOf:
+    """Gives where the entries of these ids lie, nowhere for one that is not held or placed: ``tuple[Places, ...]``."""
+
+    ids: tuple[AgentId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Let go of what lies in none of the places ``kept``, but for what this node has signed itself. Gives how many entries went."""
+
+    layout: bytes
+    kept: Places
 
 
 @dataclass(frozen=True, slots=True)
 class ReadDigest:
-    """Gives ``Digest``."""
+    """Gives ``Digest`` of these places (rising numbers)."""
+
+    places: Places
 
 
 @dataclass(frozen=True, slots=True)
 class ReadItems:
-    """Gives ``Items``: the entries of ``buckets`` (rising numbers) after the id ``after``, in the order of their ids."""
+    """Gives ``Items``: the entries in ``places`` (rising numbers) after the id ``after``, in the order of their ids."""
 
-    buckets: tuple[int, ...]
+    places: Places
     after: str = ""
 
 
@@ -116,7 +184,27 @@ class ReadDue:
     count: int
 
 
-Command: TypeAlias = Publish | Withdraw | Merge | ReadDigest | ReadItems | Want | Read | Find | ReadUnchecked | Judge | Disown | ReadDue
+Command: TypeAlias = (
+    Publish
+    | Withdraw
+    | Merge
+    | Arrange
+    | Place
+    | Release
+    | ReadArranged
+    | ReadPlaces
+    | ReadPlacesOf
+    | ReadUnplaced
+    | ReadDigest
+    | ReadItems
+    | Want
+    | Read
+    | Find
+    | ReadUnchecked
+    | Judge
+    | Disown
+    | ReadDue
+)
 
 
 # -- what they give back ---------------------------------------------------------------------------------------------
@@ -132,10 +220,10 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """``root`` (16 bytes) is the same where all entries are; ``buckets`` are the 256 digests that it is made of."""
+    """``root`` (16 bytes) is the same where all entries are; ``places`` are the digests that it is made of, 16 bytes for each place."""
 
     root: bytes
-    buckets: bytes
+    places: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +256,12 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class IndexChanged:
-    """For the index port: these records are new or changed, those ids are gone."""
+    """For the index port: these records are new or changed, and lie in ``homes``; those ids are gone; those lie elsewhere now."""
 
     put: tuple[Sealed, ...]
+    homes: tuple[int, ...]
     drop: tuple[AgentId, ...]
+    moved: tuple[tuple[AgentId, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

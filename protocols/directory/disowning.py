@@ -9,17 +9,18 @@ from functools import partial
 from meshos.flow import Compute, Propose
 from meshos.ids import OrgDid
 from meshos.protocols.directory import limits
-from meshos.protocols.directory.commands import MACHINE, Disown, Item, Items, Read, ReadItems
+from meshos.protocols.directory.commands import MACHINE, Disown, Item, Items, Read, ReadItems, ReadPlaces
 from meshos.protocols.directory.parts import Parts
 
 
 async def disown(parts: Parts, orgs: frozenset[OrgDid]) -> int:
     """Look at all entries of ``orgs``, a few at a time; how many went."""
     gone = 0
-    for bucket in range(limits.BUCKETS):
+    places: tuple[int, ...] = await Propose(ReadPlaces(), MACHINE)
+    for place in places:
         after, more = "", True
         while more:
-            listed: Items = await Propose(ReadItems((bucket,), after), MACHINE)
+            listed: Items = await Propose(ReadItems((place,), after), MACHINE)
             more = listed.more
             for start in range(0, len(listed.items), limits.DISOWNED_AT_ONCE):
                 some = listed.items[start : start + limits.DISOWNED_AT_ONCE]

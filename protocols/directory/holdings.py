@@ -1,4 +1,4 @@
-"""The table of what a node holds: one entry for each agent, in 256 buckets, with digests by which two tables are compared.
+"""The table of what a node holds: one entry for each agent, in the places where it lies, with digests by which two tables are compared.
 
 Which of two entries of an agent stays is decided alike everywhere, whatever came first: the higher version; of equal versions a mark
 before a tombstone before a record, then the larger digest. So tables merge in any order to the same.
@@ -8,15 +8,16 @@ take no part in digests: they are nobody else's business.
 """
 
 import hashlib
+import heapq
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from meshos.errors import Refused
 from meshos.ids import AgentId, OrgDid
 from meshos.protocols.directory import limits
-from meshos.protocols.directory.commands import Item
+from meshos.protocols.directory.commands import Item, Places
 
 Kind = Literal["record", "tombstone", "mark"]
 
@@ -25,7 +26,10 @@ _ORDER: dict[Kind, int] = {"record": 0, "tombstone": 1, "mark": 2}
 
 @dataclass(slots=True)
 class Holding:
-    """One entry, without its bytes: those are in the Store. ``since`` and ``expires`` are times of this machine."""
+    """One entry, without its bytes: those are in the Store. ``since`` and ``expires`` are times of this machine.
+
+    ``places`` are where it lies (``cells.layout``), a record's own cell first; none: that is to be worked out, and nobody is told of it.
+    """
 
     id: AgentId
     org: OrgDid
@@ -36,6 +40,7 @@ class Holding:
     expires: float
     checked: bool
     own: bool
+    places: Places = ()
 
     def rank(self) -> tuple[int, int, bytes]:
         """The larger one stays."""
@@ -70,8 +75,8 @@ class Holdings:
     def __init__(self, caps: Caps = uncapped) -> None:
         self._caps = caps
         self._buckets: list[dict[AgentId, Holding]] = [{} for _ in range(limits.BUCKETS)]
-        self._digests: list[bytes | None] = [None] * limits.BUCKETS
-        self._root: bytes | None = None
+        self._places: dict[int, dict[AgentId, Holding]] = {}
+        self._digests: dict[int, bytes] = {}
         self._records: Counter[OrgDid] = Counter()
         self._entries: Counter[OrgDid] = Counter()
         self._own: dict[AgentId, Holding] = {}
@@ -94,6 +99,10 @@ class Holdings:
     def __len__(self) -> int:
         return sum(self._entries.values())
 
+    def all(self) -> Iterable[Holding]:
+        """Everything, in no order."""
+        return (holding for bucket in self._buckets for holding in bucket.values())
+
     def check_room(self, org: OrgDid, kind: Kind, held: Holding | None) -> None:
         """Return if an entry of ``org`` fits in place of ``held``; raises Refused ``org-full`` or ``directory-full``."""
         if held is None and self._entries[org] >= limits.ORG_ENTRIES:
@@ -110,6 +119,8 @@ class Holdings:
         """Hold this, in place of what was held of the agent."""
         self.drop(holding.id)
         self._buckets[bucket_of(holding.id)][holding.id] = holding
+        for place in holding.places:
+            self._places.setdefault(place, {})[holding.id] = holding
         self._entries[holding.org] += 1
         if holding.kind == "record":
             self._records[holding.org] += 1
@@ -118,11 +129,28 @@ class Holdings:
                 self._own[holding.id] = holding
         self._touch(holding)
 
+    def lay(self, holding: Holding, places: Places) -> None:
+        """It lies there from now on."""
+        self._lift(holding)
+        holding.places = places
+        for place in places:
+            self._places.setdefault(place, {})[holding.id] = holding
+        self._touch(holding)
+
+    def _lift(self, holding: Holding) -> None:
+        self._touch(holding)
+        for place in holding.places:
+            there = self._places[place]
+            del there[holding.id]
+            if not there:
+                del self._places[place]
+
     def drop(self, agent: AgentId) -> None:
         """Hold nothing of an agent."""
         holding = self._buckets[bucket_of(agent)].pop(agent, None)
         if holding is None:
             return
+        self._lift(holding)
         self._entries[holding.org] -= 1
         if holding.kind == "record":
             self._records[holding.org] -= 1
@@ -131,38 +159,42 @@ class Holdings:
         for counter in (self._entries, self._records):
             if not counter[holding.org]:
                 del counter[holding.org]
-        self._touch(holding)
 
-    def digests(self) -> tuple[bytes, list[bytes]]:
-        """The root, and the digest of each bucket: hashes over the sorted entries, so that nobody can make two tables look alike."""
-        if self._root is None:
-            for number, digest in enumerate(self._digests):
-                if digest is None:
-                    self._digests[number] = self._digest(number)
-            self._root = _hash(b"".join(digest or b"" for digest in self._digests))
-        return self._root, [digest or b"" for digest in self._digests]
+    def places(self) -> list[int]:
+        """Those in which something lies, rising."""
+        return sorted(self._places)
 
-    def items(self, buckets: tuple[int, ...], after: str, most: int) -> tuple[tuple[Item, ...], bool]:
-        """Up to ``most`` records and tombstones of the (rising) ``buckets`` in the order of their ids, and whether there are more."""
-        found: list[Item] = []
-        for number in buckets:
-            for agent in sorted(self._buckets[number]):
-                holding = self._buckets[number][agent]
-                if agent <= after or holding.kind == "mark":
-                    continue
-                if len(found) == most:
-                    return tuple(found), True
-                found.append(Item(agent, holding.version, holding.digest))
-        return tuple(found), False
+    def lying_in(self, place: int) -> list[Holding]:
+        """What lies in a place, in the order of the ids."""
+        there = self._places.get(place, {})
+        return [there[agent] for agent in sorted(there)]
 
-    def _digest(self, number: int) -> bytes:
-        bucket = self._buckets[number]
-        return _hash(b"".join(agent.encode() + bucket[agent].digest for agent in sorted(bucket) if bucket[agent].kind != "mark"))
+    def digests(self, places: Sequence[int]) -> tuple[bytes, list[bytes]]:
+        """A root of these places, and the digest of each: hashes over the sorted entries, so that nobody can make two tables look alike."""
+        found = [self._digests.get(place) or self._digest(place) for place in places]
+        return _hash(b"".join(found)), found
+
+    def items(self, places: Sequence[int], after: str, most: int) -> tuple[tuple[Item, ...], bool]:
+        """Up to ``most`` records and tombstones in these places in the order of their ids, and whether there are more."""
+        lying = {
+            agent: holding
+            for place in places
+            for agent, holding in self._places.get(place, {}).items()
+            if agent > after and holding.kind != "mark"
+        }
+        first = heapq.nsmallest(most + 1, lying)
+        return tuple(Item(agent, lying[agent].version, lying[agent].digest) for agent in first[:most]), len(first) > most
+
+    def _digest(self, place: int) -> bytes:
+        there = self._places.get(place, {})
+        found = _hash(b"".join(agent.encode() + there[agent].digest for agent in sorted(there) if there[agent].kind != "mark"))
+        self._digests[place] = found
+        return found
 
     def _touch(self, holding: Holding) -> None:
-        self._digests[bucket_of(holding.id)] = None
-        self._root = None
+        for place in holding.places:
+            self._digests.pop(place, None)
 
 
 def _hash(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=limits.BUCKET_DIGEST_BYTES, person=b"meshos/bucket/1").digest()
+    return hashlib.blake2b(data, digest_size=limits.DIGEST_BYTES, person=b"meshos/bucket/1").digest()

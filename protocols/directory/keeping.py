@@ -4,8 +4,11 @@ import zlib
 
 from meshos.errors import Failed, Refused, Unreachable
 from meshos.flow import Compute, Flow, Propose, Sleep
+from meshos.ids import NodeId
 from meshos.protocols.directory import limits
+from meshos.protocols.directory.arranging import arrange, place_some
 from meshos.protocols.directory.commands import MACHINE, Judge, ReadUnchecked, item_of
+from meshos.protocols.directory.handing import hand_over
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.publishing import renew
 from meshos.protocols.directory.record import Sealed
@@ -20,19 +23,29 @@ async def keep(parts: Parts) -> None:
     """Never ends. What fails for a peer (it is gone, it is busy, it sends nonsense) is tried again with another."""
     turn = zlib.crc32(parts.node.encode())
     while True:
-        peers = sorted(parts.peers())
+        await arrange(parts)
+        peers = _partners(parts)
         if peers:
-            await _tolerant(sync_with(parts, peers[turn % len(peers)]))
+            peer = peers[turn % len(peers)]
+            await _tolerant(sync_with(parts, peer, parts.layout.shared_with(peer)))
         turn += 1
         if turn % RENEW_EVERY == 0:
             await _tolerant(renew(parts))
+            await _tolerant(hand_over(parts, turn // RENEW_EVERY))
         for _ in range(_STEPS):
             searches = parts.shelf.searches
             await Sleep(limits.IDLE_S)
+            await place_some(parts)
             if parts.shelf.behind():
                 await Compute(parts.shelf.catch_up, cost_s=0.001)
             if parts.shelf.searches == searches:
                 await _tolerant(check_some(parts))
+
+
+def _partners(parts: Parts) -> list[NodeId]:
+    """The peers that are alive and hold something that this node holds."""
+    partners = parts.layout.partners()
+    return sorted(parts.peers() if partners is None else set(parts.peers()) & set(partners))
 
 
 async def check_some(parts: Parts) -> int:

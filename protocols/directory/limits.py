@@ -77,7 +77,23 @@ received later."""
 BUCKETS = 256
 """By the first two hex digits of the agent's id; 40 entries each at 10,000."""
 
-BUCKET_DIGEST_BYTES = 16
+DIGEST_BYTES = 16
+
+PLACES = 1_280
+"""Places of a directory: its buckets while it is whole, or up to 1,024 cells and 256 places by id."""
+
+LAYOUT_BYTES = 16
+"""The name of a layout: the beginning of its codebook's hash."""
+
+PLACES_ASKED = 32
+"""Places listed in one request: 1,250 entries of a directory of 10,000, a page or two."""
+
+HANDED_PLACES = 128
+"""Places that a node has something in and does not hold, looked after in one go, each minute: own records, and what it held before."""
+
+HANDED_TO = 2
+"""So many holders of a place must have what this node had in it, before this one lets go of it."""
+
 SYNC_S = 2.0
 """Between two rounds with a peer. Alike directories cost one round trip of 100 bytes."""
 

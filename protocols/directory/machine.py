@@ -1,4 +1,4 @@
-"""The directory machine: which agents' records this node holds. One cell, and every node is in it.
+"""The directory machine: which agents' records this node holds, and where they lie.
 
 Theory of operation. Entries come from this node's own owner (``Publish``, ``Withdraw``) or were fetched from another node and verified
 (``Merge``). Which stays is decided in ``holdings``. Everything taken in is persisted before it is answered for, and told to the index
@@ -6,6 +6,9 @@ Theory of operation. Entries come from this node's own owner (``Publish``, ``Wit
 received, here or by another holder; its owner renews it by a higher version. A tombstone and the mark of a lapsed version live three
 times as long, so that the copies that others received later lapse before them. Times mean nothing after a restart, so that each entry's
 life begins anew then. A longer lifetime holds at once, a shorter one for what is received from then on: its owner had no time to renew it.
+
+While the directory is whole, an entry lies in the bucket of its id. By a codebook it lies in cells (``cells.layout``), which worker threads
+work out: what came without its places, as this node's own does, waits for them, unfound, until the Flows have placed it.
 
 The machine starts two Flows of ``sync``: ``KEEP`` once, and ``TELL`` for what this node has published.
 """
@@ -24,6 +27,7 @@ from meshos.protocols.directory import limits
 from meshos.protocols.directory.checking import publisher_refused
 from meshos.protocols.directory.commands import (
     MACHINE,
+    Arrange,
     Command,
     Digest,
     Disown,
@@ -35,19 +39,27 @@ from meshos.protocols.directory.commands import (
     Judge,
     Merge,
     Merged,
+    Place,
+    Placed,
+    Places,
     Publish,
     Read,
+    ReadArranged,
     ReadDigest,
     ReadDue,
     ReadItems,
+    ReadPlaces,
+    ReadPlacesOf,
     ReadUnchecked,
+    ReadUnplaced,
+    Release,
     Want,
     Wanted,
     Withdraw,
     is_record,
     item_of,
 )
-from meshos.protocols.directory.holdings import Caps, Holding, Holdings, Kind, Lifetime, a_day, uncapped
+from meshos.protocols.directory.holdings import Caps, Holding, Holdings, Kind, Lifetime, a_day, bucket_of, uncapped
 from meshos.protocols.directory.record import AgentRecord, Sealed, parse
 from meshos.storage.store import View
 
@@ -55,6 +67,8 @@ KEEP = "directory-keep"
 TELL = "directory-tell"
 
 _PREFIX = b"e/"
+_PLACES = b"p/"
+_LAYOUT = b"layout"
 _STORED_BYTES = limits.RECORD_BYTES + 1024
 _RESTART_S = 5.0
 
@@ -71,6 +85,8 @@ class Directory:
         self._held = Holdings(caps)
         self._expiries: list[tuple[float, AgentId, bytes]] = []
         self._unchecked: dict[AgentId, None] = {}
+        self._layout = b""
+        self._unplaced: dict[AgentId, None] = {}
         self._cheats: Counter[OrgDid] = Counter()  # until a restart; so are the two below
         self._refused: dict[OrgDid, float] = {}  # those that have cheated too often, and until when nothing of them is taken in
         self._unwanted: dict[bytes, float] = {}  # digests of what was refused, and until when; the latest last
@@ -81,13 +97,14 @@ class Directory:
         self._writes: list[Write] = []
         self._put: dict[AgentId, Sealed] = {}
         self._drop: dict[AgentId, None] = {}
+        self._moved: dict[AgentId, int] = {}
         self._effects: list[object] = []
 
     # -- the machine -------------------------------------------------------------------------------------------------
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
-        self._writes, self._put, self._drop, self._effects = [], {}, {}, []
+        self._writes, self._put, self._drop, self._moved, self._effects = [], {}, {}, {}, []
         if not self._begun:
             self._begin(now)
         if isinstance(event, Perform) and isinstance(event.operation, Propose):
@@ -102,9 +119,15 @@ class Directory:
         if self._keep_again is not None and self._keep_again <= now:
             self._keep()
         before: list[object] = [Persist(tuple(self._writes))] if self._writes else []
-        if self._put or self._drop:
-            before.append(IndexChanged(tuple(self._put.values()), tuple(self._drop)))
+        if self._put or self._drop or self._moved:
+            before.append(self._index_changed())
         return before + self._effects
+
+    def _index_changed(self) -> IndexChanged:
+        """What waits for its places is not there yet."""
+        put = {agent: sealed for agent, sealed in self._put.items() if agent not in self._unplaced}
+        homes = [held.places[0] for agent in put if (held := self._held.get(agent)) is not None]
+        return IndexChanged(tuple(put.values()), tuple(homes), tuple(self._drop), tuple(self._moved.items()))
 
     def deadline(self) -> float | None:
         """When the next entry lapses; at once, before the first step."""
@@ -132,7 +155,7 @@ class Directory:
 
     def digest(self) -> bytes:
         """Of all that is held: two that are alike have the same."""
-        return self._held.digests()[0]
+        return self._held.digests(self._held.places())[0]
 
     def statistics(self) -> dict[str, int]:
         """How much is held, how many vectors wait to be checked, how many did not fit."""
@@ -140,6 +163,7 @@ class Directory:
             "records": self._held.records,
             "entries": len(self._held),
             "unchecked": len(self._unchecked),
+            "unplaced": len(self._unplaced),
             "cheats": sum(self._cheats.values()),
         }
 
@@ -148,6 +172,7 @@ class Directory:
     def _begin(self, now: float) -> None:
         """Everything that was held is held again."""
         self._begun = True
+        self._layout = self._view.get(_LAYOUT) or b""
         for key, value in self._view.scan(_PREFIX):
             stored = cbor.decode(value, max_bytes=_STORED_BYTES)
             assert isinstance(stored, list)
@@ -157,10 +182,17 @@ class Directory:
             agent = AgentId(key[len(_PREFIX) :].decode())
             own = sealed is not None and sealed.signer == self._node
             name: Kind = "record" if kind == "record" else "tombstone" if kind == "tombstone" else "mark"
-            self._hold(now, Holding(agent, OrgDid(str(org)), name, version, digest, now, 0.0, bool(checked), own))
+            places = self._stored_places(agent)
+            self._hold(now, Holding(agent, OrgDid(str(org)), name, version, digest, now, 0.0, bool(checked), own, places))
             if sealed is not None and is_record(sealed):
                 self._put[agent] = sealed
         self._keep()
+
+    def _stored_places(self, agent: AgentId) -> Places:
+        if not self._layout:
+            return (bucket_of(agent),)
+        stored = cbor.decode(self._view.get(_PLACES + agent.encode()) or cbor.encode([]), max_bytes=_STORED_BYTES)
+        return tuple(place for place in stored if isinstance(place, int)) if isinstance(stored, list) else ()
 
     def _keep(self) -> None:
         self._keep_again = None
@@ -178,13 +210,30 @@ class Directory:
         match command:
             case Publish(entries) | Withdraw(entries):
                 return self._publish(now, entries)
-            case Merge(entries, checked):
-                return self._merge(now, entries, checked)
-            case ReadDigest():
-                root, buckets = self._held.digests()
-                return Digest(root, b"".join(buckets))
-            case ReadItems(buckets, after):
-                return Items(*self._held.items(buckets, after, limits.ITEMS_A_PAGE))
+            case Merge(entries, checked, layout, places):
+                return self._merge(now, entries, checked, places if layout == self._layout else ())
+            case Arrange(layout, placed):
+                self._arrange(layout, placed)
+                return None
+            case Place(layout, placed):
+                if layout == self._layout:
+                    self._lay(placed)
+                return layout == self._layout
+            case Release(layout, kept):
+                return self._release(kept) if layout == self._layout else 0
+            case ReadArranged():
+                return self._layout
+            case ReadPlaces():
+                return tuple(self._held.places())
+            case ReadPlacesOf(ids):
+                return tuple(() if (held := self._held.get(agent)) is None else held.places for agent in ids)
+            case ReadUnplaced(count):
+                return self._read_unplaced(count)
+            case ReadDigest(places):
+                root, digests = self._held.digests(places)
+                return Digest(root, b"".join(digests))
+            case ReadItems(places, after):
+                return Items(*self._held.items(places, after, limits.ITEMS_A_PAGE))
             case Want(items):
                 return self._want(now, items)
             case Read(ids, max_bytes):
@@ -206,7 +255,7 @@ class Directory:
 
     def _publish(self, now: float, entries: tuple[Sealed, ...]) -> Merged:
         """Our own: their vectors need no check here, and an old version is a mistake of ours that has to be heard of."""
-        merged = self._merge(now, entries, frozenset(sealed.digest for sealed in entries), own=True)
+        merged = self._merge(now, entries, frozenset(sealed.digest for sealed in entries), (), own=True)
         refused = {place for place, _ in merged.refused}
         news = [item_of(sealed) for place, sealed in enumerate(entries) if place not in refused]
         if news:
@@ -215,23 +264,28 @@ class Directory:
             self._effects.append(Tell("flows", StartFlow((TELL, self._tells), TELL, named, now + limits.SYNC_TIMEOUT_S, MACHINE)))
         return merged
 
-    def _merge(self, now: float, entries: tuple[Sealed, ...], checked: frozenset[bytes], *, own: bool = False) -> Merged:
+    def _merge(
+        self, now: float, entries: tuple[Sealed, ...], checked: frozenset[bytes], places: tuple[Places, ...], *, own: bool = False
+    ) -> Merged:
         news, refused = 0, []
-        for place, sealed in enumerate(entries):
+        for number, sealed in enumerate(entries):
+            there: Places = () if self._layout else (bucket_of(sealed.entry.agent_id),)
+            if self._layout and len(places) == len(entries):
+                there = places[number]
             try:
-                news += self._take(now, sealed, checked=sealed.digest in checked, own=own)
+                news += self._take(now, sealed, there, checked=sealed.digest in checked, own=own)
             except Refused as error:
-                refused.append((place, error))
+                refused.append((number, error))
         return Merged(news, tuple(refused))
 
-    def _take(self, now: float, sealed: Sealed, *, checked: bool, own: bool) -> bool:
+    def _take(self, now: float, sealed: Sealed, places: Places, *, checked: bool, own: bool) -> bool:
         """Hold ``sealed`` if it is newer than what is held; whether it was."""
         entry = sealed.entry
         agent = entry.agent_id
         kind: Kind = "record" if isinstance(entry, AgentRecord) else "tombstone"
         old = self._held.get(agent)
         mine = sealed.signer == self._node
-        new = Holding(agent, entry.mesh_id, kind, entry.version, sealed.digest, now, 0.0, checked or kind != "record", mine)
+        new = Holding(agent, entry.mesh_id, kind, entry.version, sealed.digest, now, 0.0, checked or kind != "record", mine, places)
         if old is not None and new.rank() <= old.rank():
             if own and new.digest != old.digest:
                 raise Refused("old-version", f"version {old.version} of {entry.name[:60]!r} is there already", hint="raise the version")
@@ -248,6 +302,55 @@ class Directory:
             self._put.pop(agent, None)
             self._drop[agent] = None
         return True
+
+    # -- places ------------------------------------------------------------------------------------------------------
+
+    def _arrange(self, layout: bytes, placed: tuple[Placed, ...]) -> None:
+        self._layout = layout
+        self._writes.append(Put(_LAYOUT, layout))
+        self._unplaced.clear()
+        places = {one.id: one.places for one in placed if (held := self._held.get(one.id)) is not None and held.digest == one.digest}
+        for holding in list(self._held.all()):
+            there = places.get(holding.id, ()) if layout else (bucket_of(holding.id),)
+            self._held.lay(holding, there)
+            if there and layout:
+                self._writes.append(Put(_PLACES + holding.id.encode(), cbor.encode(list(there))))
+            if holding.kind == "mark":
+                continue
+            if not there:
+                self._unplaced[holding.id] = None
+            if holding.kind == "record":
+                if there:
+                    self._moved[holding.id] = there[0]
+                else:
+                    self._drop[holding.id] = None
+
+    def _lay(self, placed: tuple[Placed, ...]) -> None:
+        for one in placed:
+            held = self._held.get(one.id)
+            if held is None or held.digest != one.digest or one.id not in self._unplaced:
+                continue  # it was replaced meanwhile, and waits for its own places
+            del self._unplaced[one.id]
+            self._held.lay(held, one.places)
+            self._writes.append(Put(_PLACES + one.id.encode(), cbor.encode(list(one.places))))
+            if held.kind == "record":
+                self._put[held.id] = parse(self._bytes(held))
+                self._drop.pop(held.id, None)
+
+    def _release(self, kept: Places) -> int:
+        stays, gone = frozenset(kept), 0
+        for place in [place for place in self._held.places() if place not in stays]:
+            for held in self._held.lying_in(place):
+                if not held.own and stays.isdisjoint(held.places):
+                    self._forget(held)
+                    self._put.pop(held.id, None)
+                    self._drop[held.id] = None
+                    gone += 1
+        return gone
+
+    def _read_unplaced(self, count: int) -> tuple[Sealed, ...]:
+        held = [holding for agent in itertools.islice(self._unplaced, count) if (holding := self._held.get(agent)) is not None]
+        return tuple(parse(self._bytes(holding)) for holding in held if holding.kind != "mark")
 
     def _want(self, now: float, items: tuple[Item, ...]) -> Wanted:
         ids = []
@@ -335,7 +438,10 @@ class Directory:
     def _forget(self, held: Holding) -> None:
         self._held.drop(held.id)
         self._unchecked.pop(held.id, None)
+        self._unplaced.pop(held.id, None)
         self._writes.append(Delete(_PREFIX + held.id.encode()))
+        if self._layout:
+            self._writes.append(Delete(_PLACES + held.id.encode()))
 
     def _read_due(self, now: float, count: int) -> tuple[Sealed, ...]:
         due: list[Sealed] = []
@@ -357,8 +463,11 @@ class Directory:
             self._expiries = [when for when in self._expiries if (held := self._held.get(when[1])) is not None and held.expires == when[0]]
             heapq.heapify(self._expiries)
         self._unchecked.pop(holding.id, None)
+        self._unplaced.pop(holding.id, None)
         if holding.kind == "record" and not holding.checked:
             self._unchecked[holding.id] = None
+        if not holding.places and holding.kind != "mark":
+            self._unplaced[holding.id] = None
 
     def _await_expiry(self, holding: Holding) -> None:
         holding.expires = holding.since + self._lifetime() * (1 if holding.kind == "record" else limits.TOMBSTONE_LIVES)
@@ -376,7 +485,7 @@ class Directory:
 
     def _mark(self, now: float, held: Holding) -> None:
         """The record goes; that its version is not wanted any more is remembered."""
-        mark = Holding(held.id, held.org, "mark", held.version, held.digest, now, 0.0, True, held.own)
+        mark = Holding(held.id, held.org, "mark", held.version, held.digest, now, 0.0, True, held.own, held.places)
         self._hold(now, mark)
         self._write(mark, b"")
         self._put.pop(held.id, None)
@@ -385,6 +494,8 @@ class Directory:
     def _write(self, held: Holding, data: bytes) -> None:
         value = cbor.encode([held.kind, held.org, held.version, held.digest, held.checked, data])
         self._writes.append(Put(_PREFIX + held.id.encode(), value))
+        if self._layout:
+            self._writes.append(Put(_PLACES + held.id.encode(), cbor.encode(list(held.places))))
 
     def _bytes(self, held: Holding) -> bytes:
         """The sealed bytes of what is held: from this step's writes, or from the Store."""

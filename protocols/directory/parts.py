@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from meshos.ids import AgentId, NodeId, OrgDid
+from meshos.protocols.directory.cells.layout import Layout, whole
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.ledger.quarantine import Barred, nobody
@@ -32,7 +33,12 @@ def unmeasured(agent: AgentId) -> Measured:
 @dataclass(slots=True)
 class Parts:
     """``peers`` gives the other nodes that are alive, now. ``busy_with`` are those that a round is under way with, ``hinted_by`` those
-    whose announcement is being followed, and whether to ask them again after it. ``barred`` knows who is in quarantine."""
+    whose announcement is being followed, and whether to ask them again after it. ``barred`` knows who is in quarantine.
+
+    ``layout`` is how entries lie here, ``seen`` how they ought to by what this node knows now (None: whole for good); the keeping Flow has
+    the one follow the other. ``unsure`` are the places that this node holds and may lack something in, since it came to hold them lately,
+    with the other holders that it has compared them with: it is sure once one of these was, or it has compared with all.
+    """
 
     node: NodeId
     org: OrgDid
@@ -41,5 +47,11 @@ class Parts:
     peers: Callable[[], Sequence[NodeId]]
     measures: Measures = unmeasured
     barred: Barred = nobody
+    layout: Layout = field(init=False)
+    seen: Callable[[], Layout] | None = None
+    unsure: dict[int, frozenset[NodeId]] = field(default_factory=dict)
     busy_with: set[NodeId] = field(default_factory=set)
     hinted_by: dict[NodeId, bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.layout = whole(self.node)

@@ -41,7 +41,7 @@ def services(parts: Parts) -> dict[str, Service]:
         return keep(parts)
 
     return {
-        PROTOCOL: serve,
+        PROTOCOL: partial(serve, parts),
         HINT: partial(hinted, parts),
         KEEP: keep_on,
         TELL: partial(tell, parts),

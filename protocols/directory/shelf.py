@@ -35,15 +35,18 @@ class Shelf:
         self._index = Index()
         self._guard = threading.Lock()
         self._taking = threading.Lock()
-        self._waiting: dict[str, Sealed | None] = {}
+        self._waiting: dict[str, tuple[Sealed | None, int] | None] = {}
         self.searches = 0
 
     def changed(self, change: IndexChanged) -> None:
         """The handler of the effect ``IndexChanged``."""
         with self._guard:
             self._waiting.update(dict.fromkeys(change.drop))
-            for sealed in change.put:
-                self._waiting[sealed.entry.agent_id] = sealed
+            for sealed, home in zip(change.put, change.homes, strict=True):
+                self._waiting[sealed.entry.agent_id] = sealed, home
+            for agent, home in change.moved:
+                waits = self._waiting.get(agent)
+                self._waiting[agent] = None if waits is None else waits[0], home
 
     def behind(self) -> bool:
         """Whether something waits to be taken in."""
@@ -55,8 +58,9 @@ class Shelf:
             with self._guard:
                 waiting, self._waiting = self._waiting, {}
             if waiting:
-                put = [_document(key, sealed) for key, sealed in waiting.items() if sealed is not None]
-                self._index.update(put, [key for key, sealed in waiting.items() if sealed is None])
+                changed = {key: (one[0] or self._index.tag(key), one[1]) for key, one in waiting.items() if one is not None}
+                put = [_document(key, tag, home) for key, (tag, home) in changed.items() if tag is not None]
+                self._index.update(put, [key for key, one in waiting.items() if one is None])
 
     def search(self, query: str, limit: int, keep: Callable[[AgentRecord], bool] | None) -> list[Match]:
         """The best records that ``keep`` accepts (a worker thread; the model's 10 ms and some 3). Raises Failed ``model-missing``."""
@@ -73,9 +77,9 @@ class Shelf:
         return self._index.snapshot().size
 
 
-def _document(key: str, sealed: Sealed) -> Document:
-    record = _record(sealed)
-    return Document(key, record.profile.text(), record.meaning(), sealed, record.pieces)
+def _document(key: str, tag: object, home: int) -> Document:
+    record = _record(tag)
+    return Document(key, record.profile.text(), record.meaning(), tag, record.pieces, cells=(home,))
 
 
 def _record(tag: object) -> AgentRecord:

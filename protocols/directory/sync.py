@@ -1,18 +1,22 @@
 """How directories become alike: each node pulls what it lacks, and is told at once when there is something new.
 
-A *round* with a peer compares roots (one message, when nothing differs), then the digests of 256 buckets, then lists the buckets that
-differ, then fetches what is missing or newer, page by page. Only pulled entries are merged, and only after their signatures held,
+A *round* with a peer compares roots (one message, when nothing differs), then the digests of the places that both hold, then lists those
+that differ, then fetches what is missing or newer, page by page. Only pulled entries are merged, and only after their signatures held,
 so that nobody can push anything (Demers et al. 1987, section 1.3: pull converges faster once most have an update). An
 *announcement* names what a node has just published; who lacks it pulls it from the announcer. A lost one costs nothing but the time
 until the next round.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
+from meshos.errors import Refused
 from meshos.flow import Ask, Compute, Gather, Propose
 from meshos.ids import AgentId, NodeId, OrgDid
 from meshos.protocols.directory import limits
+from meshos.protocols.directory.arranging import place_some
+from meshos.protocols.directory.cells.layout import Layout
 from meshos.protocols.directory.checking import Admitted
 from meshos.protocols.directory.commands import (
     MACHINE,
@@ -22,9 +26,11 @@ from meshos.protocols.directory.commands import (
     Judge,
     Merge,
     Merged,
+    Places,
     Read,
     ReadDigest,
     ReadItems,
+    ReadPlacesOf,
     Want,
     Wanted,
 )
@@ -49,22 +55,27 @@ from meshos.protocols.directory.wire import (
 )
 from meshos.protocols.rpc.events import Inbound
 
-BUCKETS_ASKED = 32
-"""Buckets listed in one request: 1,250 entries of a directory of 10,000, a page or two."""
 
-
-async def serve(inbound: Inbound) -> bytes:
-    """The service ``/meshos/directory/1``. Raises Refused ``bad-message``."""
+async def serve(parts: Parts, inbound: Inbound) -> bytes:
+    """The service ``/meshos/directory/1``. Raises Refused ``bad-message`` or ``other-layout``."""
     match decode_request(inbound.body):
-        case AskDigest(root):
-            digest: Digest = await Propose(ReadDigest(), MACHINE)
-            return encode_digests(None if digest.root == root else digest.buckets)
-        case AskItems(buckets, after):
-            items: Items = await Propose(ReadItems(buckets, after), MACHINE)
+        case AskDigest(layout, places, root):
+            _check_layout(parts, layout)
+            digest: Digest = await Propose(ReadDigest(places), MACHINE)
+            unsure = tuple(place for place in places if place in parts.unsure)
+            return encode_digests(None if digest.root == root else digest.places, unsure)
+        case AskItems(layout, places, after):
+            _check_layout(parts, layout)
+            items: Items = await Propose(ReadItems(places, after), MACHINE)
             return encode_items(items)
         case AskEntries(ids):
             entries: tuple[bytes, ...] = await Propose(Read(ids, limits.PAGE_BYTES), MACHINE)
             return encode_entries(entries)
+
+
+def _check_layout(parts: Parts, layout: bytes) -> None:
+    if layout != parts.layout.name:
+        raise Refused("other-layout", "this node's directory is cut into other cells", hint="ask again when both have heard of the change")
 
 
 async def hinted(parts: Parts, inbound: Inbound) -> bytes:
@@ -84,47 +95,82 @@ async def hinted(parts: Parts, inbound: Inbound) -> bytes:
             await fetch(parts, peer, wanted.ids, wanted.suspected, limits.PAGES_A_ROUND)
         while parts.hinted_by[peer]:
             parts.hinted_by[peer] = False
-            await sync_with(parts, peer)
+            await sync_with(parts, peer, parts.layout.mine)
     finally:
         del parts.hinted_by[peer]
     return b""
 
 
 async def tell(parts: Parts, items: tuple[Item, ...]) -> None:
-    """Announce what this node has published. Whom it does not reach learns of it in a round."""
-    body = encode_hint(items)
-    peers = sorted(parts.peers())[: limits.HINT_PEERS]
-    await Gather(*(Ask(peer, HINT, body, limits.HINT_TIMEOUT_S, retries=0) for peer in peers))
+    """Announce what this node has published, to whoever is to hold it. Whom it does not reach learns of it in a round."""
+    peers = sorted(parts.peers())
+    if parts.layout.codebook is None or not items:
+        body = encode_hint(items)
+        await Gather(*(_hint(peer, body) for peer in peers[: limits.HINT_PEERS]))
+        return
+    while await place_some(parts):
+        pass  # what this node has published waits for its places
+    places: tuple[Places, ...] = await Propose(ReadPlacesOf(tuple(item.id for item in items)), MACHINE)
+    to: dict[NodeId, list[Item]] = {}
+    for item, there in zip(items, places, strict=True):
+        for node in dict.fromkeys(node for place in there for node in parts.layout.holders[place]):
+            to.setdefault(node, []).append(item)
+    await Gather(*(_hint(peer, encode_hint(to[peer])) for peer in peers if peer in to))
 
 
-async def sync_with(parts: Parts, peer: NodeId) -> int:
-    """One round with ``peer``; how many entries it brought. Raises what asking raises. One round at a time with a peer."""
-    if peer in parts.busy_with:
+def _hint(peer: NodeId, body: bytes) -> Ask:
+    return Ask(peer, HINT, body, limits.HINT_TIMEOUT_S, retries=0)
+
+
+async def sync_with(parts: Parts, peer: NodeId, places: Places) -> int:
+    """One round with ``peer`` over these places; how many entries it brought. Raises what asking raises. One at a time with a peer."""
+    if peer in parts.busy_with or not places:
         return 0
     parts.busy_with.add(peer)
     try:
-        return await _round(parts, peer)
+        return await _round(parts, peer, places)
     finally:
         parts.busy_with.discard(peer)
 
 
-async def _round(parts: Parts, peer: NodeId) -> int:
-    mine: Digest = await Propose(ReadDigest(), MACHINE)
-    theirs = decode_digests(await _ask(peer, AskDigest(mine.root)))
-    if theirs is None:
-        return 0
-    size = limits.BUCKET_DIGEST_BYTES
-    differ = [number for number, digest in enumerate(theirs) if digest != mine.buckets[number * size : (number + 1) * size]]
-    pages, news = limits.PAGES_A_ROUND, 0
-    for start in range(0, len(differ), BUCKETS_ASKED):
-        buckets, after, more = tuple(differ[start : start + BUCKETS_ASKED]), "", True
+async def _round(parts: Parts, peer: NodeId, places: Places) -> int:
+    layout = parts.layout
+    mine: Digest = await Propose(ReadDigest(places), MACHINE)
+    theirs, unsure = decode_digests(await _ask(peer, AskDigest(layout.name, places, mine.root)), len(places))
+    pages, news, size = limits.PAGES_A_ROUND, 0, limits.DIGEST_BYTES
+    digests = () if theirs is None else zip(places, theirs, strict=True)
+    differ = [place for at, (place, digest) in enumerate(digests) if digest != mine.places[at * size : (at + 1) * size]]
+    for start in range(0, len(differ), limits.PLACES_ASKED):
+        asked, after, more = tuple(differ[start : start + limits.PLACES_ASKED]), "", True
         while more and pages > 0:
-            listed = decode_items(await _ask(peer, AskItems(buckets, after)))
+            listed = decode_items(await _ask(peer, AskItems(layout.name, asked, after)))
             more, after, pages = listed.more, listed.items[-1].id if listed.items else "", pages - 1
             wanted: Wanted = await Propose(Want(listed.items), MACHINE)
             used, found = await fetch(parts, peer, wanted.ids, wanted.suspected, pages)
             pages, news = pages - used, news + found
+    if pages > 0 and layout is parts.layout:
+        _compared(parts, peer, places, frozenset(unsure))
     return news
+
+
+def _compared(parts: Parts, peer: NodeId, places: Places, unsure: frozenset[int]) -> None:
+    for place in places:
+        if place in parts.unsure:
+            with_ = parts.unsure[place] | {peer}
+            parts.unsure[place] = with_
+            if place not in unsure or with_.issuperset(set(parts.layout.holders[place]) - {parts.node}):
+                del parts.unsure[place]
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    admitted: Admitted
+    places: tuple[Places, ...]
+
+
+def _take(parts: Parts, layout: Layout, entries: Sequence[bytes], suspected: frozenset[OrgDid]) -> _Taken:
+    admitted = parts.checker.admit(entries, suspected)
+    return _Taken(admitted, tuple(layout.places_of([sealed.entry for sealed in admitted.entries])))
 
 
 async def fetch(parts: Parts, peer: NodeId, ids: Sequence[AgentId], suspected: frozenset[OrgDid], pages: int) -> tuple[int, int]:
@@ -134,12 +180,16 @@ async def fetch(parts: Parts, peer: NodeId, ids: Sequence[AgentId], suspected: f
         batch, left = left[: limits.IDS_A_PAGE], left[limits.IDS_A_PAGE :]
         entries = decode_entries(await _ask(peer, AskEntries(tuple(batch))))
         used += 1
-        admitted: Admitted = await Compute(partial(parts.checker.admit, entries, suspected), cost_s=0.0003 * len(entries))
+        layout = parts.layout
+        taken: _Taken = await Compute(partial(_take, parts, layout, entries, suspected), cost_s=0.0003 * len(entries))
+        admitted = taken.admitted
         out = (*admitted.cheats, *admitted.shunned)
         if out:  # before the rest of the page is merged: who has cheated too often is refused from here on
             orgs = tuple(sealed.entry.mesh_id for sealed in admitted.cheats)
             suspected = await Propose[frozenset[OrgDid]](Judge((), (), orgs, tuple(sealed.digest for sealed in out)), MACHINE)
-        merged: Merged = await Propose(Merge(admitted.entries, admitted.checked), MACHINE)
+        ours = [at for at, places in enumerate(taken.places) if layout.holds(places)]
+        kept = tuple(admitted.entries[at] for at in ours)
+        merged: Merged = await Propose(Merge(kept, admitted.checked, layout.name, tuple(taken.places[at] for at in ours)), MACHINE)
         news += merged.news
         came = {sealed.entry.agent_id for sealed in (*admitted.entries, *out)}
         if came & set(batch):  # a page holds so many bytes; of what the peer has not any more, nothing comes

@@ -1,6 +1,7 @@
 """The messages of ``/meshos/directory/1`` and of its announcement, both ways: canonical CBOR, each field checked.
 
-A request is one of three questions: is your directory like mine (its root); what do you list in these buckets; give me these entries.
+A request is one of three questions: is your directory like mine (its root); what do you list in these places; give me these entries. The
+first two name the layout that places are numbered by, empty while the directory is whole.
 """
 
 import itertools
@@ -9,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
 from meshos import cbor
 from meshos.cbor import Value
 from meshos.errors import Refused
 from meshos.ids import AgentId
 from meshos.protocols.directory import limits
-from meshos.protocols.directory.commands import Item, Items
+from meshos.protocols.directory.commands import Item, Items, Places
 
 HINT = "/meshos/directory-hint/1"
 
@@ -25,16 +28,19 @@ _ID_CHARS = 18
 
 @dataclass(frozen=True, slots=True)
 class AskDigest:
-    """Are our directories alike? ``root`` is the asker's."""
+    """Are our directories alike in these places? ``root`` is the asker's."""
 
+    layout: bytes
+    places: Places
     root: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class AskItems:
-    """What do you list in these buckets after this id?"""
+    """What do you list in these places after this id?"""
 
-    buckets: tuple[int, ...]
+    layout: bytes
+    places: Places
     after: str
 
 
@@ -51,10 +57,10 @@ Request: TypeAlias = AskDigest | AskItems | AskEntries
 def encode_request(request: Request) -> bytes:
     """A request's bytes."""
     match request:
-        case AskDigest(root):
-            return cbor.encode(["digest", root])
-        case AskItems(buckets, after):
-            return cbor.encode(["items", list(buckets), after])
+        case AskDigest(layout, places, root):
+            return cbor.encode(["digest", layout, encode_places(places), root])
+        case AskItems(layout, places, after):
+            return cbor.encode(["items", layout, encode_places(places), after])
         case AskEntries(ids):
             return cbor.encode(["entries", list(ids)])
 
@@ -62,31 +68,44 @@ def encode_request(request: Request) -> bytes:
 def decode_request(data: bytes) -> Request:
     """The request in ``data``; raises Refused ``too-large``, ``bad-encoding`` or ``bad-message``."""
     match cbor.decode(data, max_bytes=16 << 10):
-        case ["digest", bytes() as root] if len(root) == limits.BUCKET_DIGEST_BYTES:
-            return AskDigest(root)
-        case ["items", list() as buckets, str() as after] if len(after) <= _ID_CHARS:
-            numbers = tuple(number for number in buckets if isinstance(number, int) and not isinstance(number, bool))
-            if len(numbers) == len(buckets) and numbers == tuple(sorted(set(numbers))) and all(0 <= n < limits.BUCKETS for n in numbers):
-                return AskItems(numbers, after)
+        case ["digest", bytes() as layout, bytes() as places, bytes() as root] if len(root) == limits.DIGEST_BYTES:
+            return AskDigest(_layout(layout), decode_places(places), root)
+        case ["items", bytes() as layout, bytes() as places, str() as after] if len(after) <= _ID_CHARS:
+            return AskItems(_layout(layout), decode_places(places), after)
         case ["entries", list() as ids] if len(ids) <= limits.IDS_A_PAGE:
             return AskEntries(tuple(_id(agent) for agent in ids))
     raise _bad("a request")
 
 
-def encode_digests(buckets: bytes | None) -> bytes:
-    """The answer to AskDigest: the digests of all buckets, or None where the directories are alike."""
-    return cbor.encode(buckets)
+def encode_places(places: Places) -> bytes:
+    """Two bytes each."""
+    return np.array(places, ">u2").tobytes()
 
 
-def decode_digests(data: bytes) -> list[bytes] | None:
-    """The digest of each bucket of the other side, None where all are alike."""
-    value = cbor.decode(data, max_bytes=_MESSAGE_BYTES)
-    size = limits.BUCKET_DIGEST_BYTES
-    if value is None:
-        return None
-    if not isinstance(value, bytes) or len(value) != limits.BUCKETS * size:
-        raise _bad("an answer with digests")
-    return [value[start : start + size] for start in range(0, len(value), size)]
+def decode_places(data: bytes) -> Places:
+    """Rising numbers of places; raises Refused ``bad-message``."""
+    if len(data) % 2 or len(data) > 2 * limits.PLACES:
+        raise _bad("a list of places")
+    places = tuple(np.frombuffer(data, ">u2").tolist())
+    if any(one >= other for one, other in itertools.pairwise(places)):
+        raise _bad("a list of places")
+    return places
+
+
+def encode_digests(digests: bytes | None, unsure: Places = ()) -> bytes:
+    """The answer to AskDigest: the digest of each place, or None where all are alike; and in which places this node may lack something."""
+    return cbor.encode([digests, encode_places(unsure)])
+
+
+def decode_digests(data: bytes, places: int) -> tuple[list[bytes] | None, Places]:
+    """The digest of each of so many places at the other side, None where all are alike; and the places that it is unsure of."""
+    size = limits.DIGEST_BYTES
+    match cbor.decode(data, max_bytes=_MESSAGE_BYTES):
+        case [None, bytes() as unsure]:
+            return None, decode_places(unsure)
+        case [bytes() as digests, bytes() as unsure] if len(digests) == places * size:
+            return [digests[start : start + size] for start in range(0, len(digests), size)], decode_places(unsure)
+    raise _bad("an answer with digests")
 
 
 def encode_items(items: Items) -> bytes:
@@ -130,6 +149,12 @@ def decode_entries(data: bytes) -> tuple[bytes, ...]:
             if len(found) == len(entries):
                 return found
     raise _bad("a page of entries")
+
+
+def _layout(name: bytes) -> bytes:
+    if len(name) not in (0, limits.LAYOUT_BYTES):
+        raise _bad("the name of a layout")
+    return name
 
 
 def _item(value: Value) -> Item:

@@ -135,6 +135,12 @@ class Index:
         """What is indexed now."""
         return self._snapshot
 
+    def tag(self, key: str) -> object:
+        """What was indexed with the document of this key; None for nothing."""
+        with self._lock:
+            at = self._where.get(key)
+            return None if at is None else at[0].tags[at[1]]
+
     def update(self, put: Sequence[Document], drop: Sequence[str] = ()) -> None:
         """Take out ``drop``, then take in ``put`` (the last of a key counts, and replaces what was there)."""
         with self._lock:

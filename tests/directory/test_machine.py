@@ -90,12 +90,12 @@ def test_the_order_and_repetition_of_merges_make_no_difference(found: list[Seale
     shuffle.shuffle(mixed)
     for sealed in mixed:
         other.do(Merge((sealed,)))
-    assert one.do(ReadDigest()) == other.do(ReadDigest())
+    assert one.do(ReadDigest(tuple(range(256)))) == other.do(ReadDigest(tuple(range(256))))
     assert one.indexed() == other.indexed()
     again = Alone()
     again.store = one.store
     again.machine = Directory(again.node, one.store)  # a restart
-    assert again.do(ReadDigest()) == one.do(ReadDigest()) and again.indexed() == one.indexed()
+    assert again.do(ReadDigest(tuple(range(256)))) == one.do(ReadDigest(tuple(range(256)))) and again.indexed() == one.indexed()
 
 
 def test_it_is_written_before_it_is_answered_or_indexed() -> None:
@@ -107,9 +107,9 @@ def test_it_is_written_before_it_is_answered_or_indexed() -> None:
 def test_a_replayed_older_version_changes_nothing() -> None:
     alone = Alone()
     alone.do(Merge((sealed_record(version=2),)))
-    before: Digest = alone.do(ReadDigest())
+    before: Digest = alone.do(ReadDigest(tuple(range(256))))
     assert alone.do(Merge((sealed_record(version=1),))) == Merged(0)
-    assert alone.do(ReadDigest()) == before and not any(isinstance(effect, Persist) for effect in alone.last)
+    assert alone.do(ReadDigest(tuple(range(256)))) == before and not any(isinstance(effect, Persist) for effect in alone.last)
 
 
 def test_publishing_an_old_version_of_ones_own_is_told() -> None:
@@ -190,7 +190,7 @@ def test_the_mesh_decides_how_long_records_live_and_a_shorter_life_is_for_what_c
 
     def held_at(now: float) -> int:
         alone.now = now
-        alone.do(ReadDigest())
+        alone.do(ReadDigest(tuple(range(256))))
         return alone.machine.statistics()["records"]
 
     alone.do(Merge((sealed_record("first"),)))

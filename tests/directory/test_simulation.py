@@ -172,10 +172,10 @@ def test_a_cheat_that_escaped_the_sample_is_found_when_it_would_rank_high(monkey
     mesh.slip_in(0, cheat)
     mesh.publish(0, CLOCK)
     mesh.run(3)
-    assert mesh.held(1) == {"records": 2, "entries": 2, "unchecked": 2, "cheats": 0}
+    assert mesh.held(1) == {"records": 2, "entries": 2, "unchecked": 2, "unplaced": 0, "cheats": 0}
     answer = mesh.discover(1, DiscoverRequest("quite another text about something else"))
     assert [found.record.name for found in answer.agents] == ["clock"]
-    assert mesh.held(1) == {"records": 1, "entries": 2, "unchecked": 0, "cheats": 1}
+    assert mesh.held(1) == {"records": 1, "entries": 2, "unchecked": 0, "unplaced": 0, "cheats": 1}
     mesh.run(20)
     assert mesh.held(1)["records"] == 1  # a mark keeps it from being fetched again
 
@@ -187,7 +187,7 @@ def test_vectors_that_were_not_sampled_are_checked_when_idle(monkeypatch: pytest
     mesh.run(1)
     assert mesh.held(0)["unchecked"] == 0 and mesh.held(1)["unchecked"] > 0
     mesh.run(10)
-    assert mesh.held(1) == {"records": 20, "entries": 20, "unchecked": 0, "cheats": 0}
+    assert mesh.held(1) == {"records": 20, "entries": 20, "unchecked": 0, "unplaced": 0, "cheats": 0}
 
 
 def test_records_lapse_unless_their_owner_renews_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """The directory's messages: there and back, and what a stranger may not send."""
 
+from functools import partial
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,10 +14,11 @@ from meshos.protocols.directory.commands import Item, Items
 
 ids = st.text("0123456789abcdef", min_size=16, max_size=16).map(lambda hexes: AgentId("a-" + hexes))
 items = st.builds(Item, ids, st.integers(0, 2**53), st.binary(min_size=16, max_size=16))
-buckets = st.sets(st.integers(0, 255), max_size=32).map(lambda found: tuple(sorted(found)))
+places = st.sets(st.integers(0, limits.PLACES), max_size=32).map(lambda found: tuple(sorted(found)))
+layouts = st.just(b"") | st.binary(min_size=limits.LAYOUT_BYTES, max_size=limits.LAYOUT_BYTES)
 requests = (
-    st.builds(wire.AskDigest, st.binary(min_size=16, max_size=16))
-    | st.builds(wire.AskItems, buckets, st.just("") | ids)
+    st.builds(wire.AskDigest, layouts, places, st.binary(min_size=16, max_size=16))
+    | st.builds(wire.AskItems, layouts, places, st.just("") | ids)
     | st.builds(wire.AskEntries, st.lists(ids, max_size=64).map(tuple))
 )
 
@@ -35,8 +38,8 @@ def test_lists_and_announcements_come_back(found: list[Item], more: bool) -> Non
 
 
 def test_digests_and_entries_come_back() -> None:
-    assert wire.decode_digests(wire.encode_digests(None)) is None
-    assert wire.decode_digests(wire.encode_digests(bytes(range(16)) * 256)) == [bytes(range(16))] * 256
+    assert wire.decode_digests(wire.encode_digests(None, (3, 4)), 256) == (None, (3, 4))
+    assert wire.decode_digests(wire.encode_digests(bytes(range(16)) * 256), 256) == ([bytes(range(16))] * 256, ())
     assert wire.decode_entries(wire.encode_entries([b"a", b"b"])) == (b"a", b"b")
 
 
@@ -47,14 +50,16 @@ ID = "a-0123456789abcdef"
     "value",
     [
         None,
-        ["digest", b"short"],
+        ["digest", b"", b"", b"short"],
         ["digest"],
-        ["items", [256], ""],
-        ["items", [3, 2], ""],
-        ["items", [1, 1], ""],
-        ["items", ["1"], ""],
-        ["items", [True], ""],
-        ["items", [1], "a" * 19],
+        ["digest", b"l", b"\0\1", bytes(16)],
+        ["digest", b"", b"\0", bytes(16)],
+        ["digest", b"", bytes(2 * limits.PLACES + 2), bytes(16)],
+        ["items", b"", b"\0\3\0\2", ""],
+        ["items", b"", b"\0\1\0\1", ""],
+        ["items", b"", [1], ""],
+        ["items", b"x" * 15, b"\0\1", ""],
+        ["items", b"", b"\0\1", "a" * 19],
         ["entries", [ID] * 65],
         ["entries", ["a-xyz"]],
         ["entries", [7]],
@@ -84,8 +89,9 @@ def test_a_list_that_is_none_is_refused(value: object) -> None:
 
 
 def test_other_answers_that_are_none_are_refused() -> None:
-    with pytest.raises(Refused, match="bad-message"):
-        wire.decode_digests(cbor.encode(b"x" * 100))
+    for answer in (b"x" * 100, [b"x" * 100, b""], [b"x" * 16, b"\0"], [None, b"\0\1\0\1"], [bytes(32), b""], [None]):
+        with pytest.raises(Refused, match="bad-message"):
+            wire.decode_digests(cbor.encode(answer), 1)
     with pytest.raises(Refused, match="bad-message"):
         wire.decode_entries(cbor.encode([b"x"] * (limits.IDS_A_PAGE + 1)))
     with pytest.raises(Refused, match="bad-message"):
@@ -97,7 +103,7 @@ def test_other_answers_that_are_none_are_refused() -> None:
 @given(st.binary(max_size=80))
 @settings(max_examples=100, deadline=None)
 def test_garbage_is_refused_by_name(data: bytes) -> None:
-    for decode in (wire.decode_request, wire.decode_items, wire.decode_hint, wire.decode_entries, wire.decode_digests):
+    for decode in (wire.decode_request, wire.decode_items, wire.decode_hint, wire.decode_entries, partial(wire.decode_digests, places=1)):
         try:
             decode(data)
         except Refused as error:

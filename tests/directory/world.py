@@ -12,6 +12,10 @@ from meshos.flow import Propose
 from meshos.flow_machine import FlowEnded, Flows, Perform, StartFlow
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.core import OUTSIDE
+from meshos.protocols.directory.cells import codebook as codebooks
+from meshos.protocols.directory.cells.codebook import Codebook
+from meshos.protocols.directory.cells.layout import Layout, in_cells, whole
+from meshos.protocols.directory.cells.placement import Seat
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.commands import MACHINE, EntrySignature, IndexChanged, Publish, SignEntry
 from meshos.protocols.directory.embedder import HashedEmbedder
@@ -76,6 +80,8 @@ class Mesh:
         self.quarantine: set[str] = set()
         self.ended: dict[object, FlowEnded] = {}
         self.flows = 0
+        self.codebook: Codebook | None = None
+        self.layouts: dict[tuple[object, ...], Layout] = {}
         self.world.noticed = self._noticed
         for number, node in enumerate(self.ids):
             signer: Signer = SimulatedSigner(WORLD, node)
@@ -93,6 +99,7 @@ class Mesh:
             Shelf(EMBEDDER),
             lambda: [other for other in self.ids if other != me],
             barred=self.barred,
+            seen=lambda: self.seen(me),
         )
 
         def anybody(_: Peer) -> bool:
@@ -103,6 +110,16 @@ class Mesh:
             "rpc": Rpc(Peer(me, node.spec.org), {PROTOCOL: anybody, HINT: anybody}, node.rng),
             "directory": Directory(me, node.views["directory"]),
         }
+
+    def seen(self, me: NodeId) -> Layout:
+        """The layout by the codebook that the test has set, among the nodes that are alive."""
+        alive = tuple(node for node in self.ids if self.world.nodes[node].alive)
+        key = (me, alive, id(self.codebook))
+        if key not in self.layouts:
+            seats = [Seat(org(number), 0, node) for number, node in enumerate(self.ids) if node in alive]
+            named = codebooks.name_of(codebooks.encode(self.codebook))[:16] if self.codebook is not None else b""
+            self.layouts[key] = whole(me) if self.codebook is None else in_cells(me, named, self.codebook, GENESIS, seats)
+        return self.layouts[key]
 
     def barred(self, *names: str) -> str | None:
         """What the ledger says."""
@@ -168,7 +185,7 @@ class Mesh:
 
     def alike(self) -> bool:
         """Whether all nodes that are alive hold the same."""
-        return len({self.machine(number)._held.digests()[0] for number, node in enumerate(self.ids) if self.world.nodes[node].alive}) == 1
+        return len({self.machine(number).digest() for number, node in enumerate(self.ids) if self.world.nodes[node].alive}) == 1
 
 
 def _sign(effect: object, signer: Signer) -> EntrySignature:

@@ -57,6 +57,12 @@ SUMMARY_WORDS_A_RECORD = 96
 SUMMARY_FACETS = 1_024
 """Facets named in a cell's summary, the commonest first: eight bytes each."""
 
+COPIES = 3
+"""Nodes that hold a place, each of another organisation: two may be gone, or one lie and one be gone."""
+
+ID_PLACES = 256
+"""Places by agents' ids, in which whoever has an id finds the record."""
+
 COSTS = 16
 """Steps of a summary's histogram of prices."""
 
