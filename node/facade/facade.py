@@ -40,9 +40,10 @@ from meshos.node.runtime.links.link_state import LinkState
 from meshos.node.runtime.square.square import Square
 from meshos.node.runtime.turns import Turns
 from meshos.protocols.directory.cards import read_lines
+from meshos.protocols.directory.filters import Filters
 from meshos.protocols.directory.publishing import Publication, Published, Withdrawal
 from meshos.protocols.directory.record import AgentRecord, Sealed, parse
-from meshos.protocols.directory.search import DiscoverAnswer, DiscoverRequest, Filters
+from meshos.protocols.directory.search import DiscoverAnswer, DiscoverRequest
 from meshos.protocols.directory.services import DISCOVER, PUBLISH, WITHDRAW
 from meshos.protocols.leader.wire import AgentProcesses, AskRemove, OrgNodes
 from meshos.protocols.tasks.agent_file import McpCommand, parse_canonical, parse_mapping

@@ -1,7 +1,7 @@
 """Every bound of the directory in one place, with its reason, and how the bounds hang together."""
 
 from meshos.protocols.rpc.limits import BODY_BYTES
-from meshos.storage.index.limits import PIECES
+from meshos.storage.index.limits import PIECES, RERANKED
 from meshos.storage.index.pieces import PIECE_BYTES
 
 # -- one record ------------------------------------------------------------------------------------------------------
@@ -156,7 +156,23 @@ REMEMBERED_ORGS = 4_096
 
 QUERY_CHARS = 2_000
 FOUND = 100
-"""Records in an answer."""
+"""Records in an answer, and in all pages of one together: those that are compared piece by piece, of which the order is exact."""
+
+FILTER_ENTRIES = 64
+FILTER_CHARS = 200
+"""Entries of a list in a filter, and their length: as many as a record may have, and longer than any of its words."""
+
+FILTER_PRICE_MICRO = 2**63 - 1
+"""The highest price that a filter may name, in millionths of a MESH: prices are kept in 64 bits."""
+
+CURSOR_CHARS = 128
+"""A cursor; ours have 60."""
+
+FACETS_SHOWN = 20
+"""Of each kind of facet, the most frequent that an answer counts."""
+
+TALLIED_AT_ONCE = 512
+"""Records looked up in the ledger's quarantine in one step of counting, a millisecond or two."""
 
 DISOWNED_AT_ONCE = 32
 """Entries read from the Store in one step, to see whether their certificates were revoked: a millisecond or two."""
@@ -174,6 +190,7 @@ WORDS_CACHED = 20_000
 assert RECORD_BYTES <= PAGE_BYTES <= BODY_BYTES["work"] // 2
 assert DENSE_BYTES + PIECES_BYTES + FORMER_VECTORS * 384 + PROOF_BYTES + 4 * DESCRIPTION_CHARS < RECORD_BYTES
 assert ORG_SURE < ORG_RECORDS < ORG_ENTRIES and TOTAL_RECORDS - ORG_RECORDS >= 10_000
+assert FOUND == RERANKED and FILTER_ENTRIES >= WORDS and FILTER_CHARS >= WORD_CHARS
 assert RENEWALS > 1 and TOMBSTONE_LIVES >= 2
 assert BODY_BYTES["work"] > ITEMS_A_PAGE * 64 and HINT_ITEMS <= IDS_A_PAGE
 assert REMEMBERED_REFUSALS >= ORG_ENTRIES and REFUSED_S < TTL_S

@@ -8,7 +8,7 @@ lifted they are there.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -16,38 +16,37 @@ from meshos.effects import Ok, Outcome
 from meshos.errors import BadInput, Failed
 from meshos.flow import Compute, Flow, Gather, Propose
 from meshos.ids import AgentId
-from meshos.protocols.directory import limits
+from meshos.protocols.directory import filters, limits, paging, weighing
 from meshos.protocols.directory.commands import MACHINE, Find, Held
+from meshos.protocols.directory.filters import UNFILTERED, Filters, acceptor, condition_of
 from meshos.protocols.directory.keeping import judge
+from meshos.protocols.directory.paging import Page, Rank
 from meshos.protocols.directory.parts import Measured, Parts
 from meshos.protocols.directory.record import AgentRecord, Sealed
+from meshos.protocols.directory.related import record_of
 from meshos.protocols.directory.shelf import Match
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """What an answer must fulfil; None and empty are no condition. Words are compared without regard to case."""
-
-    trust_min: float | None = None
-    trust_max: float | None = None
-    certifications: tuple[str, ...] = ()
-    capabilities: tuple[str, ...] = ()
-    region: str | None = None
-    max_latency_ms: float | None = None
-    max_price_micro: int | None = None
-
-    def any(self) -> bool:
-        """Whether there is a condition at all."""
-        return self != Filters()
+from meshos.protocols.directory.tally import Tally, tally
+from meshos.protocols.directory.weighing import NOTHING, Weigh
+from meshos.protocols.directory.why import reasons
 
 
 @dataclass(frozen=True, slots=True)
 class DiscoverRequest:
-    """A question in plain words, how many answers are wanted, and what they must fulfil."""
+    """A question in plain words, or the agent that others are to be like; how many answers are wanted, what they must fulfil, and how what
+    is measured of them counts.
 
-    query: str
+    ``facets``: whether all that fulfil the filters are to be counted. ``cursor`` is what an answer gave for its next page. ``after`` is the
+    rank that it names: a cell gives what ranks after that.
+    """
+
+    query: str = ""
     limit: int = 10
-    filters: Filters = Filters()
+    filters: Filters = UNFILTERED
+    weigh: Weigh = NOTHING
+    related: AgentId | None = None
+    facets: bool = False
+    cursor: str | None = None
+    after: Rank | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +62,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class DiscoverAnswer:
-    """The best first."""
+    """The best first. ``cursor`` asks for the next page; None at the end."""
 
     agents: tuple[Found, ...]
     cells_asked: int
     cells_missing: int
+    cursor: str | None = None
+    facets: Tally | None = None
 
     @property
     def complete(self) -> bool:
@@ -80,13 +81,23 @@ Cell: TypeAlias = Callable[[DiscoverRequest], Flow[Sequence[Found]]]
 
 
 async def discover(parts: Parts, request: DiscoverRequest) -> DiscoverAnswer:
-    """Answer a question. Raises BadInput ``bad-query``, or Failed ``model-missing`` if no cell could answer for that reason."""
+    """Answer a question. Raises BadInput ``bad-query``, ``bad-did`` or ``bad-cursor``, Refused ``no-such-agent`` if nobody knows the agent
+    that others are to be like, or Failed ``model-missing`` if no cell could answer for that reason."""
     check(request)
+    name = paging.name_of(request.query, request.related, request.filters, request.weigh)
+    page = paging.FIRST if request.cursor is None else paging.page_of(request.cursor, name)
+    room = min(request.limit, limits.FOUND - page.shown)
 
     async def here(asked: DiscoverRequest) -> Sequence[Found]:
         return await local_cell(parts, asked)
 
-    return await ask_cells([here], request)
+    answer = await ask_cells([here], replace(request, limit=room + 1, after=page.after))  # one more tells whether there is a next page
+    shown, counted = page.shown + room, await tally(parts, request.filters) if request.facets else None
+    cursor = None
+    if len(answer.agents) > room and shown < limits.FOUND:
+        last = answer.agents[room - 1]
+        cursor = paging.cursor(name, Page(paging.rank(last.score, last.record.agent_id), shown))
+    return replace(answer, agents=answer.agents[:room], cursor=cursor, facets=counted)
 
 
 async def discover_here(parts: Parts, request: DiscoverRequest) -> Sequence[Found]:
@@ -106,25 +117,29 @@ async def ask_cells(cells: Sequence[Cell], request: DiscoverRequest) -> Discover
         known = best.get(found.record.agent_id)
         if known is None or found.record.version > known.record.version:
             best[found.record.agent_id] = found
-    ranked = sorted(best.values(), key=lambda found: -found.score)
+    ranked = sorted(best.values(), key=lambda found: paging.rank(found.score, found.record.agent_id))
     return DiscoverAnswer(tuple(ranked[: request.limit]), len(cells), len(cells) - len(answers))
 
 
 async def local_cell(parts: Parts, request: DiscoverRequest) -> Sequence[Found]:
-    """What this node holds that fits. A record that ranks high for the first time has its vector checked before."""
-    matches = await _matches(parts, request)
-    wrong = await _check_high(parts, [match.sealed for match in matches[: limits.RANKS_HIGH]])
-    good = [match for match in matches if match.sealed.digest not in wrong][: request.limit]
-    return [_found(parts, request.filters, match) for match in good]
+    """What this node holds that fits, of the FOUND that rank highest. A record that ranks high for the first time has its vector checked
+    before. Raises Refused ``no-such-agent``."""
+    ranked = _ranked(parts, request, await _matches(parts, request))
+    wrong = await _check_high(parts, [found.sealed for found in ranked[: limits.RANKS_HIGH]])
+    good = [found for found in ranked if found.sealed.digest not in wrong]
+    if request.after is not None:
+        good = [found for found in good if paging.rank(found.score, found.record.agent_id) > request.after]
+    return good[: request.limit]
 
 
 async def _matches(parts: Parts, request: DiscoverRequest) -> list[Match]:
     """What fits and is not in quarantine, the best first. The ledger is read between the searches, which worker threads do."""
-    keep = acceptor(parts, request.filters) if request.filters.any() else None
-    wanted, out = request.limit + limits.RANKS_HIGH, frozenset[str]()
+    asked = request.query if request.related is None else await record_of(parts, request.related)
+    keep, condition = acceptor(parts.measures, request.filters), condition_of(request.filters)
+    out = frozenset[str]() if request.related is None else frozenset[str]({request.related})
     for _ in range(limits.BARRED_ROUNDS):
         accepts = _without(out, keep)
-        matches = await Compute(partial(parts.shelf.search, request.query, wanted, accepts), cost_s=0.015)
+        matches = await Compute(partial(parts.shelf.search, asked, limits.FOUND, accepts, condition), cost_s=0.015)
         barred = {match.record.agent_id: _barred(parts, match) for match in matches}
         matches = [match for match in matches if barred[match.record.agent_id] is None]
         more = {name for name in barred.values() if name is not None}
@@ -132,6 +147,17 @@ async def _matches(parts: Parts, request: DiscoverRequest) -> list[Match]:
             break
         out |= more
     return matches
+
+
+def _ranked(parts: Parts, request: DiscoverRequest, matches: Sequence[Match]) -> list[Found]:
+    """The matches as they are shown, weighed as the caller wants it, in the order of their ranks."""
+    found = [_found(request, match, parts.measures(match.record.agent_id)) for match in matches]
+    return sorted(found, key=lambda one: paging.rank(one.score, one.record.agent_id))
+
+
+def _found(request: DiscoverRequest, match: Match, measured: Measured) -> Found:
+    score = round(weighing.weighed(match.score, request.weigh, measured, match.record.profile.per_query), 4)
+    return Found(match.sealed, match.record, measured, score, reasons(match, request.filters, request.weigh, measured))
 
 
 def _barred(parts: Parts, match: Match) -> str | None:
@@ -158,50 +184,14 @@ async def _check_high(parts: Parts, records: Sequence[Sealed]) -> frozenset[byte
 
 
 def check(request: DiscoverRequest) -> None:
-    """Return if the request can be answered; raises BadInput ``bad-query``."""
-    if not request.query.strip():
+    """Return if the request can be answered; raises BadInput ``bad-query`` or ``bad-did``."""
+    filters.check(request.filters)
+    weighing.check(request.weigh)
+    if request.related is not None and request.query:
+        raise BadInput("bad-query", "a question and an agent that others are to be like are two requests", hint="ask for one of them")
+    if request.related is None and not request.query.strip():
         raise BadInput("bad-query", "the question is empty", hint='ask in plain words, as in "read a chest x-ray"')
     if len(request.query) > limits.QUERY_CHARS:
         raise BadInput("bad-query", f"the question has {len(request.query)} characters, at most {limits.QUERY_CHARS} are read")
     if not 1 <= request.limit <= limits.FOUND:
         raise BadInput("bad-query", f"the limit is {request.limit}, not from 1 to {limits.FOUND}")
-
-
-def acceptor(parts: Parts, filters: Filters) -> Callable[[AgentRecord], bool]:
-    """Whether a record fulfils the filters. What was not measured yet fulfils no bound on it."""
-    certifications, capabilities = _folded(filters.certifications), _folded(filters.capabilities)
-    region = None if filters.region is None else filters.region.casefold()
-
-    def accepts(record: AgentRecord) -> bool:
-        profile = record.profile
-        if region is not None and profile.region.casefold() != region:
-            return False
-        if filters.max_price_micro is not None and profile.per_query > filters.max_price_micro:
-            return False
-        if not certifications <= _folded(profile.certifications) or not capabilities <= _folded(profile.capabilities):
-            return False
-        if filters.trust_min is None and filters.trust_max is None and filters.max_latency_ms is None:
-            return True
-        measured = parts.measures(record.agent_id)
-        if filters.trust_min is not None and measured.trust_score < filters.trust_min:
-            return False
-        if filters.trust_max is not None and measured.trust_score > filters.trust_max:
-            return False
-        latency = measured.avg_latency_ms
-        return filters.max_latency_ms is None or (latency is not None and latency <= filters.max_latency_ms)
-
-    return accepts
-
-
-def _folded(entries: Sequence[str]) -> frozenset[str]:
-    return frozenset(entry.casefold() for entry in entries)
-
-
-def _found(parts: Parts, filters: Filters, match: Match) -> Found:
-    reasons = list(match.words[:4])
-    reasons += [entry for entry in (*filters.capabilities, *filters.certifications) if entry not in reasons]
-    if filters.region is not None:
-        reasons.append(f"in {filters.region}")
-    if not match.words or match.meaning >= 0.4:
-        reasons.append(f"meaning {match.meaning:.2f}")
-    return Found(match.sealed, match.record, parts.measures(match.record.agent_id), match.score, tuple(reasons))

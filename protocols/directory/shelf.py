@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from meshos.protocols.directory.commands import IndexChanged
 from meshos.protocols.directory.embedder import Embedder
+from meshos.protocols.directory.facets import facets_of
 from meshos.protocols.directory.record import AgentRecord, Sealed
-from meshos.storage.index.index import Hit, Index
-from meshos.storage.index.question import ask, spelled
+from meshos.storage.index.facets import ANYTHING, Condition, Fulfilling
+from meshos.storage.index.index import Hit, Index, Snapshot
+from meshos.storage.index.question import Question, ask, resembling, spelled
 from meshos.storage.index.segment import Document
 
 
@@ -62,15 +64,30 @@ class Shelf:
                 put = [_document(key, tag, home) for key, (tag, home) in changed.items() if tag is not None]
                 self._index.update(put, [key for key, one in waiting.items() if one is None])
 
-    def search(self, query: str, limit: int, keep: Callable[[AgentRecord], bool] | None) -> list[Match]:
-        """The best records that ``keep`` accepts (a worker thread; the model's 10 ms and some 3). Raises Failed ``model-missing``."""
+    def search(
+        self, asked: str | AgentRecord, limit: int, keep: Callable[[AgentRecord], bool] | None, condition: Condition = ANYTHING
+    ) -> list[Match]:
+        """The best records for a question, or those most like a record, of all that fulfil ``condition`` and that ``keep`` accepts.
+
+        For a worker thread: the model's 10 ms, which a record does not need, and some 3. Raises Failed ``model-missing``.
+        """
         self.searches += 1
         self.catch_up()
         snapshot = self._index.snapshot()
-        mended = spelled(query, self._embedder.knows, snapshot)
-        question = ask(mended, self._embedder.read([mended])[0], snapshot)
         accepts = None if keep is None else lambda tag: keep(_record(tag))
-        return [_match(hit) for hit in snapshot.search(question, limit, accepts)]
+        return [_match(hit) for hit in snapshot.search(self._question(asked, snapshot), limit, accepts, condition)]
+
+    def fulfilling(self, keep: Callable[[AgentRecord], bool] | None, condition: Condition = ANYTHING) -> Fulfilling:
+        """All records that fulfil ``condition`` and that ``keep`` accepts (a worker thread)."""
+        self.catch_up()
+        found = self._index.snapshot().fulfilling(condition)
+        return found if keep is None else found.where(lambda tag: keep(_record(tag)))
+
+    def _question(self, asked: str | AgentRecord, snapshot: Snapshot) -> Question:
+        if isinstance(asked, AgentRecord):
+            return resembling(asked.profile.text(), asked.meaning(), asked.pieces, snapshot)
+        mended = spelled(asked, self._embedder.knows, snapshot)
+        return ask(mended, self._embedder.read([mended])[0], snapshot)
 
     def size(self) -> int:
         """How many records can be found."""
@@ -79,7 +96,8 @@ class Shelf:
 
 def _document(key: str, tag: object, home: int) -> Document:
     record = _record(tag)
-    return Document(key, record.profile.text(), record.meaning(), tag, record.pieces, cells=(home,))
+    facets, cost = facets_of(record), record.profile.per_query
+    return Document(key, record.profile.text(), record.meaning(), tag, record.pieces, facets, cost, (home,))
 
 
 def _record(tag: object) -> AgentRecord:

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meshos.storage.index.facets import ANYTHING, Condition, picked
+from meshos.storage.index.facets import ANYTHING, Condition, Fulfilling, picked
 from meshos.storage.index.limits import DEAD_SHARE, K1, LEXICAL_WEIGHT, NEARNESS_WEIGHT, RERANKED, RERANKED_LEXICAL_WEIGHT, B
 from meshos.storage.index.pieces import nearness
-from meshos.storage.index.question import Question
+from meshos.storage.index.question import Question, Term
 from meshos.storage.index.segment import Document, Floats, Mask, Rows, Segment, build, merge
 
 Part = tuple[Segment, Mask]
@@ -80,13 +80,17 @@ class Snapshot:
         texts = [one.segment.pieces[one.rows[place]] for one, place in chosen]
         fused = meaning + NEARNESS_WEIGHT * nearness(question.pieces, question.weights, texts) + RERANKED_LEXICAL_WEIGHT * lexical
         hits: list[Hit] = []
-        for place in np.argsort(-fused, kind="stable")[:limit]:
-            segment, row = chosen[place][0].segment, int(chosen[place][0].rows[chosen[place][1]])
+        order = np.argsort(-fused, kind="stable")[:limit]
+        places = [(chosen[place][0].segment, int(chosen[place][0].rows[chosen[place][1]])) for place in order]
+        for place, (segment, row), had in zip(order, places, _words_had(question.terms, places), strict=True):
             score = min(1.0, max(0.0, float(fused[place]) / (1 + NEARNESS_WEIGHT + RERANKED_LEXICAL_WEIGHT)))
             close = max(0.0, float(meaning[place]))
-            had = tuple(term.word for term in question.terms if _has(segment, term.stem, row))
             hits.append(Hit(segment.keys[row], segment.tags[row], round(score, 4), round(close, 4), had))
         return hits
+
+    def fulfilling(self, condition: Condition = ANYTHING) -> Fulfilling:
+        """All documents that fulfil ``condition``."""
+        return Fulfilling(tuple((segment, picked(segment, alive, condition)) for segment, alive in self.parts))
 
     def candidates(self, question: Question, part: Part, condition: Condition = ANYTHING) -> Candidates:
         """The rows of ``part`` that fulfil ``condition``, with their cosine with the question's vector and their BM25 score as a share
@@ -195,6 +199,17 @@ def _snapshot(parts: tuple[Part, ...]) -> Snapshot:
     return Snapshot(parts, size, max(1.0, length / size if size else 1.0))
 
 
-def _has(segment: Segment, term: str, row: int) -> bool:
-    found = segment.postings(term)
-    return found is not None and bool((found[0] == row).any())
+def _words_had(terms: Sequence[Term], places: Sequence[tuple[Segment, int]]) -> list[tuple[str, ...]]:
+    """For each of ``places`` the words of ``terms`` that the document there has."""
+    had: list[list[str]] = [[] for _ in places]
+    for segment in {id(segment): segment for segment, _ in places}.values():
+        of_it = [place for place, (found, _) in enumerate(places) if found is segment]
+        rows = np.array([places[place][1] for place in of_it], np.int32)
+        for term in terms:
+            found = segment.postings(term.stem)
+            if found is not None:
+                having = found[0]  # rising
+                at = np.minimum(np.searchsorted(having, rows), len(having) - 1)
+                for place in np.flatnonzero(having[at] == rows):
+                    had[of_it[place]].append(term.word)
+    return [tuple(words) for words in had]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshos.storage.index.limits import QUERY_WORDS, SPELLED_WORDS
-from meshos.storage.index.pieces import Reading
+from meshos.storage.index.pieces import PIECE_NUMBERS, Reading, unpacked
 from meshos.storage.index.words import FUNCTION_WORDS, corrected, stem, words
 
 Floats = NDArray[np.float32]
@@ -75,6 +75,18 @@ def ask(query: str, read: Reading, statistics: Statistics) -> Question:
     weights = [rarity(statistics, stem(word)) / read.words.count(word) for word in read.words]
     terms = tuple(Term(term, word, rarity(statistics, term)) for term, word in _asked(query).items())
     return Question(terms, statistics.mean_length, read.vector, pieces, np.array(weights, np.float32))
+
+
+def resembling(text: str, vector: Floats, signs: bytes, statistics: Statistics) -> Question:
+    """The question after texts like ``text``, of which the vector and the signs of its pieces are kept; no model is needed.
+
+    Which word a piece belongs to is not kept, so that all pieces count alike. The rarest words come first.
+    """
+    bits = np.unpackbits(unpacked(signs), axis=1).astype(np.float32)
+    pieces = (2 * bits - 1) / np.float32(PIECE_NUMBERS**0.5)
+    terms = [Term(term, word, rarity(statistics, term)) for term, word in _asked(text).items()]
+    terms.sort(key=lambda term: (-term.rarity, term.stem))
+    return Question(tuple(terms), statistics.mean_length, vector, pieces, np.ones(len(pieces), np.float32))
 
 
 def rarity(statistics: Statistics, term: str) -> float:

@@ -10,10 +10,11 @@ from meshos.flow_machine import StartFlow
 from meshos.ids import OrgDid, agent_id
 from meshos.protocols.directory import keeping, limits
 from meshos.protocols.directory.checking import Checker
+from meshos.protocols.directory.filters import Filters
 from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.publishing import Publication
 from meshos.protocols.directory.record import Sealed
-from meshos.protocols.directory.search import DiscoverRequest, Filters
+from meshos.protocols.directory.search import DiscoverRequest
 from meshos.protocols.directory.services import DISOWN, PUBLISH
 from meshos.protocols.directory.wire import HINT
 from meshos.simulations.network import NetworkFaults

@@ -1,7 +1,7 @@
 """Nodes with a directory each in the simulator: real machines and Flows, simulated signatures, hashed words for a sentence model."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meshos.crypto.signing import Signer, Verifier
@@ -191,6 +191,11 @@ class Mesh:
 def _sign(effect: object, signer: Signer) -> EntrySignature:
     assert isinstance(effect, SignEntry)
     return EntrySignature(signer.name, signer.sign(domain(GENESIS), effect.body), signer.name.encode())
+
+
+def changed_index(shelf: Shelf, put: Sequence[Sealed]) -> None:
+    """Have ``shelf`` hold these."""
+    shelf.changed(IndexChanged(tuple(put), ()))
 
 
 def changed(sealed: Sealed, **fields: Any) -> Sealed:
