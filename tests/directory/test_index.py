@@ -41,7 +41,7 @@ documents = st.builds(
         f"k{key}", " ".join(text), unit(seed), key, b"", tuple(facets), cost, tuple(cells)
     ),
     st.integers(0, 9),
-    st.lists(st.sampled_from(VOCABULARY), max_size=12).map(" ".join),
+    st.lists(st.sampled_from(VOCABULARY), max_size=12),
     st.integers(0, 50),
     st.lists(st.sampled_from("abcd"), max_size=4),
     st.integers(0, 3),
