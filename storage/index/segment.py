@@ -65,7 +65,7 @@ class Segment:
         if number is None:
             return None
         part = slice(self.starts[number], self.starts[number + 1])
-        return self.rows[part], self.counts[part]
+        return (self.rows[part], self.counts[part]) if part.start < part.stop else None
 
 
 def build(documents: Sequence[Document]) -> Segment:

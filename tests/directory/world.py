@@ -195,7 +195,7 @@ def _sign(effect: object, signer: Signer) -> EntrySignature:
 
 def changed_index(shelf: Shelf, put: Sequence[Sealed]) -> None:
     """Have ``shelf`` hold these."""
-    shelf.changed(IndexChanged(tuple(put), ()))
+    shelf.changed(IndexChanged(tuple(put), (0,) * len(put), ()))
 
 
 def changed(sealed: Sealed, **fields: Any) -> Sealed:
