@@ -63,6 +63,16 @@ class Checker:
         entries = tuple(sealed for sealed in good if sealed.digest not in wrong)
         return Admitted(entries, checked, cheats, tuple(shunned), tuple(refused))
 
+    def vouched(self, data: bytes) -> Sealed:
+        """The entry in ``data``, if its owner has signed it; its vector is not computed again. For worker threads: 0.3 ms.
+
+        Raises what ``parse``, ``verify`` and ``check_model`` do.
+        """
+        sealed = parse(data)
+        verify(sealed, self.verifier, self.genesis_hash, self.org_of)
+        self.check_model(sealed)
+        return sealed
+
     def revoked(self, pages: Sequence[bytes], orgs: frozenset[OrgDid]) -> tuple[Item, ...]:
         """Which of these entries of ``orgs`` were signed under a certificate that counts no longer. For worker threads: 0.5 ms each."""
         found = []

@@ -67,8 +67,8 @@ def check(filters: Filters) -> None:
             raise BadInput("bad-did", str(error), hint="`mesh members --json` has the DIDs of this mesh") from error
 
 
-def condition_of(filters: Filters) -> Condition:
-    """What the index is asked for; ``ANYTHING`` itself where nothing is."""
+def condition_of(filters: Filters, cells: tuple[int, ...] | None = None) -> Condition:
+    """What the index is asked for, in these ``cells`` only if they are given; ``ANYTHING`` itself where nothing is."""
     exclude = filters.exclude
     every = [*named(CAPABILITY, filters.capabilities), *named(CERTIFICATION, filters.certifications)]
     if filters.region is not None:
@@ -79,9 +79,8 @@ def condition_of(filters: Filters) -> Condition:
         *named(REGION, exclude.regions),
         *named(ORG, exclude.organisations),
     ]
-    condition = Condition(
-        every=tuple((facet,) for facet in dict.fromkeys(every)), none=tuple(dict.fromkeys(none)), cost=filters.max_price_micro
-    )
+    groups = tuple((facet,) for facet in dict.fromkeys(every))
+    condition = Condition(cells, groups, tuple(dict.fromkeys(none)), filters.max_price_micro)
     return ANYTHING if condition == ANYTHING else condition
 
 

@@ -7,6 +7,7 @@ from meshos.flow import Compute, Flow, Propose, Sleep
 from meshos.ids import NodeId
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.arranging import arrange, place_some
+from meshos.protocols.directory.charting import learn
 from meshos.protocols.directory.commands import MACHINE, Judge, ReadUnchecked, item_of
 from meshos.protocols.directory.handing import hand_over
 from meshos.protocols.directory.parts import Parts
@@ -28,6 +29,7 @@ async def keep(parts: Parts) -> None:
         if peers:
             peer = peers[turn % len(peers)]
             await _tolerant(sync_with(parts, peer, parts.layout.shared_with(peer)))
+        await learn(parts, turn)
         turn += 1
         if turn % RENEW_EVERY == 0:
             await _tolerant(renew(parts))

@@ -88,6 +88,15 @@ LAYOUT_BYTES = 16
 PLACES_ASKED = 32
 """Places listed in one request: 1,250 entries of a directory of 10,000, a page or two."""
 
+SUMMARY_NAME_BYTES = 8
+"""By which a summary is known to be the same as another."""
+
+SUMMARIES_FROM = 8
+"""Nodes asked for news of their cells in one round: all, in a small mesh."""
+
+ANSWER_BYTES = 384 << 10
+"""Records or summaries in one answer."""
+
 HANDED_PLACES = 128
 """Places that a node has something in and does not hold, looked after in one go, each minute: own records, and what it held before."""
 
@@ -174,6 +183,22 @@ FACETS_SHOWN = 20
 TALLIED_AT_ONCE = 512
 """Records looked up in the ledger's quarantine in one step of counting, a millisecond or two."""
 
+WAVES = 3
+"""How often holders are asked for cells that others could not answer for: as many as hold a cell."""
+
+SEARCH_TIMEOUT_S = 1.5
+HEDGE_S = 0.15
+"""After so long the other holders of a cell are asked too: most answers over a continent come sooner."""
+
+NEAR_S = 0.01
+"""Of two holders the nearer is asked, unless it holds fewer cells: what counts are its cells over the way to it and this much more."""
+
+FAR_S = 0.1
+"""The way to a node that was not measured yet."""
+
+SCORES_ALIKE = 0.002
+"""By so much a score may differ from what is computed again here: another machine's arithmetic, and rounding to four places."""
+
 DISOWNED_AT_ONCE = 32
 """Entries read from the Store in one step, to see whether their certificates were revoked: a millisecond or two."""
 
@@ -194,6 +219,7 @@ assert FOUND == RERANKED and FILTER_ENTRIES >= WORDS and FILTER_CHARS >= WORD_CH
 assert RENEWALS > 1 and TOMBSTONE_LIVES >= 2
 assert BODY_BYTES["work"] > ITEMS_A_PAGE * 64 and HINT_ITEMS <= IDS_A_PAGE
 assert REMEMBERED_REFUSALS >= ORG_ENTRIES and REFUSED_S < TTL_S
+assert HEDGE_S < SEARCH_TIMEOUT_S < SYNC_TIMEOUT_S and BODY_BYTES["work"] // 2 > ANSWER_BYTES
 assert SAMPLED <= IDS_A_PAGE and SYNC_S < SYNC_TIMEOUT_S
 
 PARSED = 512

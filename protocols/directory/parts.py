@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from meshos.ids import AgentId, NodeId, OrgDid
+from meshos.protocols.directory import limits
 from meshos.protocols.directory.cells.layout import Layout, whole
+from meshos.protocols.directory.cells.routing import Chart
+from meshos.protocols.directory.cells.summary import Summary
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.ledger.quarantine import Barred, nobody
@@ -30,6 +33,23 @@ def unmeasured(agent: AgentId) -> Measured:
     return Measured()
 
 
+def unmeasured_way(node: NodeId) -> float | None:
+    """Of a node that measures no ways."""
+    return None
+
+
+@dataclass(slots=True)
+class Charted:
+    """What a node has heard of cells: by cell the newest summary and its name, and the chart drawn of them; ``own`` has its own, encoded,
+    with the digest of what they were made of."""
+
+    layout: bytes = b""
+    known: dict[int, Summary] = field(default_factory=dict)
+    names: dict[int, bytes] = field(default_factory=dict)
+    own: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    chart: Chart | None = None
+
+
 @dataclass(slots=True)
 class Parts:
     """``peers`` gives the other nodes that are alive, now. ``busy_with`` are those that a round is under way with, ``hinted_by`` those
@@ -50,8 +70,14 @@ class Parts:
     layout: Layout = field(init=False)
     seen: Callable[[], Layout] | None = None
     unsure: dict[int, frozenset[NodeId]] = field(default_factory=dict)
+    rtt_s: Callable[[NodeId], float | None] = unmeasured_way
+    charted: Charted = field(default_factory=Charted)
     busy_with: set[NodeId] = field(default_factory=set)
     hinted_by: dict[NodeId, bool] = field(default_factory=dict)
+
+    def distance_s(self, node: NodeId) -> float:
+        """How long the way there and back is, as far as it was measured."""
+        return limits.FAR_S if (measured := self.rtt_s(node)) is None else measured
 
     def __post_init__(self) -> None:
         self.layout = whole(self.node)

@@ -3,9 +3,8 @@
 import re
 
 from meshos.errors import Refused
-from meshos.flow import Propose
 from meshos.ids import AgentId
-from meshos.protocols.directory.commands import MACHINE, Find, Held
+from meshos.protocols.directory.lookup import lookup
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.record import AgentRecord
 
@@ -14,9 +13,8 @@ AGENT_ID = re.compile(r"a-[0-9a-f]{16}")
 
 
 async def record_of(parts: Parts, agent: AgentId) -> AgentRecord:
-    """The record that this node holds of an agent; raises Refused ``no-such-agent``."""
-    found: tuple[Held | None, ...] = await Propose(Find((agent,)), MACHINE) if AGENT_ID.fullmatch(agent) else ()
-    for held in found:
-        if held is not None and held.sealed is not None and isinstance(held.sealed.entry, AgentRecord):
-            return held.sealed.entry
+    """The record of an agent; raises Refused ``no-such-agent``."""
+    found = await lookup(parts, agent) if AGENT_ID.fullmatch(agent) else None
+    if found is not None and isinstance(found.entry, AgentRecord):
+        return found.entry
     raise Refused("no-such-agent", f"no agent {agent[:80]!r} is known to this node", hint="look for it with `mesh discover`")

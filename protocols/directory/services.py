@@ -5,6 +5,8 @@ from functools import partial
 from typing import Any
 
 from meshos.flow_machine import Service
+from meshos.protocols.directory.answering import answer
+from meshos.protocols.directory.cells.query import SEARCH
 from meshos.protocols.directory.disowning import disown
 from meshos.protocols.directory.keeping import keep
 from meshos.protocols.directory.machine import KEEP, TELL
@@ -32,7 +34,7 @@ DISOWN = "directory-disown"
 
 
 def services(parts: Parts) -> dict[str, Service]:
-    """For other nodes ``PROTOCOL`` and ``HINT``; for this one those of which a constant here names the argument.
+    """For other nodes ``PROTOCOL``, ``HINT`` and ``SEARCH``; for this one those of which a constant here names the argument.
 
     ``KEEP`` and ``TELL`` are started by the directory machine itself.
     """
@@ -43,6 +45,7 @@ def services(parts: Parts) -> dict[str, Service]:
     return {
         PROTOCOL: partial(serve, parts),
         HINT: partial(hinted, parts),
+        SEARCH: partial(answer, parts),
         KEEP: keep_on,
         TELL: partial(tell, parts),
         DISCOVER: partial(discover, parts),

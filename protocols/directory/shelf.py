@@ -5,7 +5,7 @@ question came; the keeping Flow does it too, so that the first question after a 
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from meshos.protocols.directory.commands import IndexChanged
@@ -13,8 +13,8 @@ from meshos.protocols.directory.embedder import Embedder
 from meshos.protocols.directory.facets import facets_of
 from meshos.protocols.directory.record import AgentRecord, Sealed
 from meshos.storage.index.facets import ANYTHING, Condition, Fulfilling
-from meshos.storage.index.index import Hit, Index, Snapshot
-from meshos.storage.index.question import Question, ask, resembling, spelled
+from meshos.storage.index.index import Hit, Index
+from meshos.storage.index.question import Question, Statistics, ask, resembling, spelled
 from meshos.storage.index.segment import Document
 
 
@@ -65,9 +65,10 @@ class Shelf:
                 self._index.update(put, [key for key, one in waiting.items() if one is None])
 
     def search(
-        self, asked: str | AgentRecord, limit: int, keep: Callable[[AgentRecord], bool] | None, condition: Condition = ANYTHING
+        self, asked: str | AgentRecord | Question, limit: int, keep: Callable[[AgentRecord], bool] | None, condition: Condition = ANYTHING
     ) -> list[Match]:
-        """The best records for a question, or those most like a record, of all that fulfil ``condition`` and that ``keep`` accepts.
+        """The best records for a question (read already, or not), or those most like a record, of all that fulfil ``condition`` and that
+        ``keep`` accepts.
 
         For a worker thread: the model's 10 ms, which a record does not need, and some 3. Raises Failed ``model-missing``.
         """
@@ -75,7 +76,7 @@ class Shelf:
         self.catch_up()
         snapshot = self._index.snapshot()
         accepts = None if keep is None else lambda tag: keep(_record(tag))
-        return [_match(hit) for hit in snapshot.search(self._question(asked, snapshot), limit, accepts, condition)]
+        return [_match(hit) for hit in snapshot.search(self.question(asked, snapshot), limit, accepts, condition)]
 
     def fulfilling(self, keep: Callable[[AgentRecord], bool] | None, condition: Condition = ANYTHING) -> Fulfilling:
         """All records that fulfil ``condition`` and that ``keep`` accepts (a worker thread)."""
@@ -83,15 +84,31 @@ class Shelf:
         found = self._index.snapshot().fulfilling(condition)
         return found if keep is None else found.where(lambda tag: keep(_record(tag)))
 
-    def _question(self, asked: str | AgentRecord, snapshot: Snapshot) -> Question:
+    def question(self, asked: str | AgentRecord | Question, statistics: Statistics) -> Question:
+        """What is asked, its words weighed by ``statistics`` (a worker thread)."""
+        if isinstance(asked, Question):
+            return asked
         if isinstance(asked, AgentRecord):
-            return resembling(asked.profile.text(), asked.meaning(), asked.pieces, snapshot)
-        mended = spelled(asked, self._embedder.knows, snapshot)
-        return ask(mended, self._embedder.read([mended])[0], snapshot)
+            return resembling(asked.profile.text(), asked.meaning(), asked.pieces, statistics)
+        mended = spelled(asked, self._embedder.knows, statistics)
+        return ask(mended, self._embedder.read([mended])[0], statistics)
+
+    def lying_in(self, cells: Sequence[int]) -> list[list[Document]]:
+        """What can be found in each of these cells, to summarise it (a worker thread; .1 ms a record)."""
+        self.catch_up()
+        snapshot = self._index.snapshot()
+        return [[_document(_record(tag).agent_id, tag, cell) for tag in snapshot.fulfilling(Condition((cell,))).tags()] for cell in cells]
 
     def size(self) -> int:
         """How many records can be found."""
         return self._index.snapshot().size
+
+
+def matching(records: Sequence[Sealed], question: Question, condition: Condition) -> list[Match]:
+    """Those of ``records`` that fulfil ``condition``, scored as any index would (a worker thread; .3 ms a record)."""
+    index = Index()
+    index.update([_document(sealed.entry.agent_id, sealed, 0) for sealed in records])
+    return [_match(hit) for hit in index.snapshot().search(question, len(records), condition=condition)]
 
 
 def _document(key: str, tag: object, home: int) -> Document:

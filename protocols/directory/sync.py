@@ -17,6 +17,7 @@ from meshos.ids import AgentId, NodeId, OrgDid
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.arranging import place_some
 from meshos.protocols.directory.cells.layout import Layout
+from meshos.protocols.directory.charting import tell_summaries
 from meshos.protocols.directory.checking import Admitted
 from meshos.protocols.directory.commands import (
     MACHINE,
@@ -41,6 +42,7 @@ from meshos.protocols.directory.wire import (
     AskDigest,
     AskEntries,
     AskItems,
+    AskSummaries,
     Request,
     decode_digests,
     decode_entries,
@@ -68,6 +70,9 @@ async def serve(parts: Parts, inbound: Inbound) -> bytes:
             _check_layout(parts, layout)
             items: Items = await Propose(ReadItems(places, after), MACHINE)
             return encode_items(items)
+        case AskSummaries(layout) as asked:
+            _check_layout(parts, layout)
+            return await tell_summaries(parts, asked)
         case AskEntries(ids):
             entries: tuple[bytes, ...] = await Propose(Read(ids, limits.PAGE_BYTES), MACHINE)
             return encode_entries(entries)

@@ -1,7 +1,7 @@
 """The messages of ``/meshos/directory/1`` and of its announcement, both ways: canonical CBOR, each field checked.
 
-A request is one of three questions: is your directory like mine (its root); what do you list in these places; give me these entries. The
-first two name the layout that places are numbered by, empty while the directory is whole.
+A request is one of four questions: is your directory like mine (its root); what do you list in these places; give me these entries; what
+is new of the summaries of these cells. All but the third name the layout that places are numbered by, empty while the directory is whole.
 """
 
 import itertools
@@ -51,7 +51,16 @@ class AskEntries:
     ids: tuple[AgentId, ...]
 
 
-Request: TypeAlias = AskDigest | AskItems | AskEntries
+@dataclass(frozen=True, slots=True)
+class AskSummaries:
+    """Give me the summaries of these cells, but for those that I have (``known``, 8 bytes for each)."""
+
+    layout: bytes
+    places: Places
+    known: tuple[bytes, ...]
+
+
+Request: TypeAlias = AskDigest | AskItems | AskEntries | AskSummaries
 
 
 def encode_request(request: Request) -> bytes:
@@ -63,6 +72,8 @@ def encode_request(request: Request) -> bytes:
             return cbor.encode(["items", layout, encode_places(places), after])
         case AskEntries(ids):
             return cbor.encode(["entries", list(ids)])
+        case AskSummaries(layout, places, known):
+            return cbor.encode(["summaries", layout, encode_places(places), b"".join(known)])
 
 
 def decode_request(data: bytes) -> Request:
@@ -74,6 +85,10 @@ def decode_request(data: bytes) -> Request:
             return AskItems(_layout(layout), decode_places(places), after)
         case ["entries", list() as ids] if len(ids) <= limits.IDS_A_PAGE:
             return AskEntries(tuple(_id(agent) for agent in ids))
+        case ["summaries", bytes() as layout, bytes() as places, bytes() as known]:
+            found, size = decode_places(places), limits.SUMMARY_NAME_BYTES
+            if len(known) == size * len(found):
+                return AskSummaries(_layout(layout), found, tuple(known[at : at + size] for at in range(0, len(known), size)))
     raise _bad("a request")
 
 
@@ -155,6 +170,21 @@ def _layout(name: bytes) -> bytes:
     if len(name) not in (0, limits.LAYOUT_BYTES):
         raise _bad("the name of a layout")
     return name
+
+
+def encode_summaries(summaries: Sequence[bytes]) -> bytes:
+    """The answer to AskSummaries."""
+    return cbor.encode(list(summaries))
+
+
+def decode_summaries(data: bytes) -> tuple[bytes, ...]:
+    """The encoded summaries in ``data``, themselves not read yet."""
+    match cbor.decode(data, max_bytes=_MESSAGE_BYTES):
+        case list() as summaries if len(summaries) <= limits.PLACES:
+            found = tuple(one for one in summaries if isinstance(one, bytes))
+            if len(found) == len(summaries):
+                return found
+    raise _bad("a list of summaries")
 
 
 def _item(value: Value) -> Item:

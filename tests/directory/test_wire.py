@@ -20,6 +20,7 @@ requests = (
     st.builds(wire.AskDigest, layouts, places, st.binary(min_size=16, max_size=16))
     | st.builds(wire.AskItems, layouts, places, st.just("") | ids)
     | st.builds(wire.AskEntries, st.lists(ids, max_size=64).map(tuple))
+    | st.builds(lambda name, there: wire.AskSummaries(name, there, (b"12345678",) * len(there)), layouts, places)
 )
 
 
@@ -63,6 +64,8 @@ ID = "a-0123456789abcdef"
         ["entries", [ID] * 65],
         ["entries", ["a-xyz"]],
         ["entries", [7]],
+        ["summaries", b"", b"\0\1", b"1234567"],
+        ["summaries", b"", b"\0\1\0\2", b"12345678"],
         ["else", b""],
     ],
 )
@@ -96,6 +99,9 @@ def test_other_answers_that_are_none_are_refused() -> None:
         wire.decode_entries(cbor.encode([b"x"] * (limits.IDS_A_PAGE + 1)))
     with pytest.raises(Refused, match="bad-message"):
         wire.decode_entries(cbor.encode(["x"]))
+    for summaries in (None, ["x"], [b""] * (limits.PLACES + 1)):
+        with pytest.raises(Refused, match="bad-message"):
+            wire.decode_summaries(cbor.encode(summaries))
     with pytest.raises(Refused, match="bad-message"):
         wire.decode_hint(cbor.encode([[ID, 1, b"x" * 16]] * (limits.HINT_ITEMS + 1)))
 

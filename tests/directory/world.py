@@ -16,6 +16,7 @@ from meshos.protocols.directory.cells import codebook as codebooks
 from meshos.protocols.directory.cells.codebook import Codebook
 from meshos.protocols.directory.cells.layout import Layout, in_cells, whole
 from meshos.protocols.directory.cells.placement import Seat
+from meshos.protocols.directory.cells.query import SEARCH
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.commands import MACHINE, EntrySignature, IndexChanged, Publish, SignEntry
 from meshos.protocols.directory.embedder import HashedEmbedder
@@ -107,7 +108,7 @@ class Mesh:
 
         return {
             "flows": Flows(services(parts), limit=1000),
-            "rpc": Rpc(Peer(me, node.spec.org), {PROTOCOL: anybody, HINT: anybody}, node.rng),
+            "rpc": Rpc(Peer(me, node.spec.org), {PROTOCOL: anybody, HINT: anybody, SEARCH: anybody}, node.rng),
             "directory": Directory(me, node.views["directory"]),
         }
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from meshos.ids import NodeId
+from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory.cells.codebook import Codebook, whole_numbers
 from meshos.protocols.directory.cells.limits import ID_PLACES
 from meshos.protocols.directory.cells.placement import Seat, holders
@@ -55,6 +55,10 @@ class Layout:
     def holds(self, places: Places) -> bool:
         """Whether this node holds one of them."""
         return self.codebook is None or any(self.me in self.holders[place] for place in places)
+
+    def place_of_id(self, agent: AgentId) -> int | None:
+        """The place in which whoever has an agent's id finds its record; None while the directory is whole."""
+        return None if self.codebook is None else self.codebook.cells + bucket_of(agent) % ID_PLACES
 
     def places_of(self, entries: Sequence[Entry]) -> list[Places]:
         """Where each lies, a record's own cell first and the place of its id last. For worker threads, in cells: 20 microseconds each."""

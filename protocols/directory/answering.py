@@ -1,0 +1,53 @@
+"""The service ``/meshos/directory-search/1``: what fits a question in the cells of this node that it is asked for.
+
+It answers for those cells only that it holds by its own reckoning and lacks nothing in. The asker goes to another holder for the rest.
+"""
+
+from meshos.errors import Refused
+from meshos.protocols.directory import limits
+from meshos.protocols.directory.cells.query import Brief, CellAnswer, CellSearch, decode_search, encode_answer
+from meshos.protocols.directory.filters import check
+from meshos.protocols.directory.matching import forged, matches
+from meshos.protocols.directory.parts import Parts
+from meshos.protocols.directory.shelf import Match
+from meshos.protocols.rpc.events import Inbound
+
+
+async def answer(parts: Parts, inbound: Inbound) -> bytes:
+    """Raises Refused ``bad-message`` or ``other-layout``, and BadInput as ``filters.check`` does."""
+    asked = decode_search(inbound.body)
+    check(asked.filters)
+    return encode_answer(await answered(parts, asked))
+
+
+async def answered(parts: Parts, asked: CellSearch) -> CellAnswer:
+    """The answer of this node. Raises Refused ``other-layout``."""
+    layout = parts.layout
+    if asked.layout != layout.name:
+        raise Refused("other-layout", "this node's directory is cut into other cells", hint="ask again when both have heard of the change")
+    held = frozenset(layout.mine)
+    cells = tuple(cell for cell in asked.cells if cell in held and cell not in parts.unsure)
+    if not cells:
+        return CellAnswer((), (), ())
+    found = await matches(parts, asked.question, asked.filters, frozenset({asked.left_out}) if asked.left_out else frozenset(), cells)
+    wrong = await forged(parts, [match.sealed for match in found[: limits.RANKS_HIGH]])
+    good = [match for match in found if match.sealed.digest not in wrong]
+    return CellAnswer(cells, tuple(_brief(match) for match in good), _within(good[: asked.full]))
+
+
+def _brief(match: Match) -> Brief:
+    record = match.record
+    return Brief(record.agent_id, record.version, match.sealed.digest, match.score, record.profile.per_query)
+
+
+def _within(found: list[Match]) -> tuple[bytes, ...]:
+    """The sealed records of the first, as many as one message carries."""
+    sealed: list[bytes] = []
+    room = limits.ANSWER_BYTES
+    for match in found:
+        data = match.sealed.to_bytes()
+        room -= len(data)
+        if room < 0:
+            break
+        sealed.append(data)
+    return tuple(sealed)

@@ -1,0 +1,189 @@
+"""A question to a directory in cells: holders are asked side by side, slow ones hedged, and what they found is made sure of.
+
+Each cell is asked of one holder: this node itself where it holds it, otherwise whoever holds many of the cells and is near. Where one has
+not answered in ``HEDGE_S``, the cells' other holders are asked too, and the first answer counts; cells that a holder could not answer
+for go to another in the next wave. What no holder answered for is said to be missing.
+
+Holders answer with names and scores, and with the records of their best. Those that are shown have their signatures checked and
+are scored again here: a holder can leave out, but not make up.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from meshos.effects import Ok
+from meshos.errors import Failed, MeshError, Refused, Unreachable
+from meshos.flow import Ask, Compute, Flow, Gather, Propose, Sleep, successes
+from meshos.ids import AgentId, NodeId
+from meshos.protocols.directory import limits
+from meshos.protocols.directory.answering import answered
+from meshos.protocols.directory.cells.layout import Layout
+from meshos.protocols.directory.cells.query import SEARCH, Brief, CellAnswer, CellSearch, decode_answer, encode_search, rounded
+from meshos.protocols.directory.cells.routing import Chart, Route
+from meshos.protocols.directory.commands import MACHINE, Places, Read
+from meshos.protocols.directory.filters import Filters, condition_of
+from meshos.protocols.directory.parts import Parts
+from meshos.protocols.directory.record import PROTOCOL, AgentRecord, Sealed, parse
+from meshos.protocols.directory.shelf import Match, matching
+from meshos.protocols.directory.wire import AskEntries, decode_entries, encode_request
+from meshos.storage.index.question import Question
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What the holders said: each agent's newest entry, of whom it was heard, and the records that came along, by their digests."""
+
+    question: Question
+    filters: Filters
+    asked: int
+    missing: int
+    briefs: dict[AgentId, tuple[Brief, NodeId]] = field(default_factory=dict)
+    sealed: dict[bytes, bytes] = field(default_factory=dict)
+
+
+async def gather(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: Filters, *, full: int, left_out: str) -> Gathered:
+    """Ask the holders of the cells that may know; ``full``: so many records will be shown. Raises Failed ``model-missing``."""
+    layout = parts.layout
+    question, route = await Compute[tuple[Question, Route]](partial(_routed, parts, chart, asked, filters), cost_s=0.012)
+    left, tried = set(route.cells), dict[int, set[NodeId]]()
+    gathered = Gathered(question, filters, len(route.cells), 0)
+    for _ in range(limits.WAVES):
+        plan = _plan(parts, layout, left, tried)
+        each = min(full, 2 * full // max(1, len(plan)) + limits.RANKS_HIGH)
+        search = CellSearch(layout.name, (), question, filters, each, left_out)
+        groups = [_group(parts, layout, node, replace(search, cells=cells)) for node, cells in plan.items()]
+        for outcome in await Gather(*groups, each=True):
+            if isinstance(outcome, Ok):
+                for node, answer in outcome.value:
+                    left -= set(answer.cells)
+                    _take(gathered, node, answer)
+        for node, cells in plan.items():
+            for cell in cells:
+                tried.setdefault(cell, set()).add(node)
+        if not left:
+            break
+    gathered.missing = len(left)
+    return gathered
+
+
+def _routed(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: Filters) -> tuple[Question, Route]:
+    question = rounded(parts.shelf.question(asked, chart.codebook.vocabulary))
+    return question, chart.route(question, condition_of(filters))
+
+
+def _plan(parts: Parts, layout: Layout, cells: set[int], tried: Mapping[int, set[NodeId]]) -> dict[NodeId, Places]:
+    """Whom to ask for which cells: this node for what it holds, then whoever holds most of the rest for the way to it."""
+    alive = frozenset(parts.peers()) | {parts.node}
+    holding: dict[NodeId, set[int]] = {}
+    for cell in cells:
+        for node in layout.holders[cell]:
+            if node in alive and node not in tried.get(cell, ()) and (node != parts.node or cell not in parts.unsure):
+                holding.setdefault(node, set()).add(cell)
+    plan: dict[NodeId, Places] = {}
+    if parts.node in holding:
+        _choose(plan, holding, parts.node)
+    while holding:
+        _choose(plan, holding, max(holding, key=lambda node: (len(holding[node]) / (limits.NEAR_S + parts.distance_s(node)), node)))
+    return plan
+
+
+def _choose(plan: dict[NodeId, Places], holding: dict[NodeId, set[int]], node: NodeId) -> None:
+    chosen = holding.pop(node)
+    plan[node] = tuple(sorted(chosen))
+    for other in [other for other in holding if holding[other] & chosen]:
+        holding[other] -= chosen
+        if not holding[other]:
+            del holding[other]
+
+
+Answers = list[tuple[NodeId, CellAnswer]]
+
+
+async def _group(parts: Parts, layout: Layout, node: NodeId, search: CellSearch) -> Answers:
+    """What ``node`` answers, or the others that hold its cells, whoever is first. Raises what asking raises if nobody answers."""
+    if node == parts.node:
+        return [(node, await answered(parts, search))]
+    instead = _plan(parts, layout, set(search.cells), {cell: {node} for cell in search.cells})
+    if not instead:
+        return await _asked(node, search)
+    outcomes = await Gather(_asked(node, search), _others(parts, instead, search), need=1)
+    answers: list[Answers] = successes(outcomes)
+    return answers[0]
+
+
+async def _others(parts: Parts, plan: Mapping[NodeId, Places], search: CellSearch) -> Answers:
+    await Sleep(limits.HEDGE_S)
+    searches = {node: replace(search, cells=cells) for node, cells in plan.items()}
+    flows: list[Flow[Answers]] = [_here(parts, one) if node == parts.node else _asked(node, one) for node, one in searches.items()]
+    return [answer for answers in successes(await Gather(*flows, each=True)) for answer in answers]
+
+
+async def _here(parts: Parts, search: CellSearch) -> Answers:
+    return [(parts.node, await answered(parts, search))]
+
+
+async def _asked(node: NodeId, search: CellSearch) -> Answers:
+    answer = decode_answer(await Ask(node, SEARCH, encode_search(search), limits.SEARCH_TIMEOUT_S, retries=0))
+    if not set(answer.cells) <= set(search.cells):
+        raise Refused("bad-message", "a holder answered for cells that it was not asked for")
+    return [(node, answer)]
+
+
+def _take(gathered: Gathered, node: NodeId, answer: CellAnswer) -> None:
+    for brief in answer.found:
+        known = gathered.briefs.get(brief.id)
+        if known is None or brief.version > known[0].version:
+            gathered.briefs[brief.id] = brief, node
+    for data, brief in zip(answer.sealed, answer.found, strict=False):
+        gathered.sealed.setdefault(brief.digest, data)
+
+
+async def confirmed(parts: Parts, gathered: Gathered, wanted: Sequence[AgentId]) -> dict[AgentId, Match]:
+    """Those of ``wanted`` that are what their holders said: signed by their owners, fulfilling what was asked, and worth their scores."""
+    lacking: dict[NodeId, list[AgentId]] = {}
+    for agent in wanted:
+        brief, node = gathered.briefs[agent]
+        if brief.digest not in gathered.sealed:
+            lacking.setdefault(node, []).append(agent)
+    for pages in successes(await Gather(*(_fetched(parts, node, ids) for node, ids in lacking.items()))) if lacking else ():
+        gathered.sealed.update(pages)
+    briefs = [gathered.briefs[agent][0] for agent in wanted]
+    some = [(brief, gathered.sealed[brief.digest]) for brief in briefs if brief.digest in gathered.sealed]
+    found: list[Match] = await Compute(partial(_confirmed, parts, gathered, some), cost_s=0.0006 * len(some))
+    return {match.record.agent_id: match for match in found if _allowed(parts, match)}
+
+
+def _allowed(parts: Parts, match: Match) -> bool:
+    return parts.barred(match.record.mesh_id, match.record.agent_id, match.sealed.signer) is None
+
+
+async def _fetched(parts: Parts, node: NodeId, ids: Sequence[AgentId]) -> dict[bytes, bytes]:
+    """The sealed records of these agents by their digests, as ``node`` has them; nothing where it does not answer."""
+    try:
+        pages: list[bytes] = []
+        for start in range(0, len(ids), limits.IDS_A_PAGE):
+            some = tuple(ids[start : start + limits.IDS_A_PAGE])
+            if node == parts.node:
+                pages += await Propose[tuple[bytes, ...]](Read(some, limits.PAGE_BYTES), MACHINE)
+            else:
+                body = encode_request(AskEntries(some))
+                pages += decode_entries(await Ask(node, PROTOCOL, body, limits.SEARCH_TIMEOUT_S, retries=0))
+        return {parse(data).digest: data for data in pages}
+    except (Unreachable, Refused, Failed):
+        return {}  # what it has named is left out of the answer
+
+
+def _confirmed(parts: Parts, gathered: Gathered, some: Sequence[tuple[Brief, bytes]]) -> list[Match]:
+    sealed: list[Sealed] = []
+    claimed: dict[AgentId, float] = {}
+    for brief, data in some:
+        try:
+            one = parts.checker.vouched(data)
+        except MeshError:
+            continue  # whoever sent it holds what its owner has not signed, and will be found out by those that sync with it
+        if one.digest == brief.digest and isinstance(one.entry, AgentRecord):
+            sealed.append(one)
+            claimed[brief.id] = brief.score
+    found = matching(sealed, gathered.question, condition_of(gathered.filters))
+    return [match for match in found if abs(match.score - claimed[match.record.agent_id]) <= limits.SCORES_ALIKE]

@@ -1,0 +1,45 @@
+"""The record of one agent by its id: from what this node holds, or from those who hold the place of the id."""
+
+from functools import partial
+
+from meshos.errors import Failed, MeshError, Refused, Unreachable
+from meshos.flow import Ask, Compute, Propose
+from meshos.ids import AgentId, NodeId
+from meshos.protocols.directory import limits
+from meshos.protocols.directory.commands import MACHINE, Find, Held
+from meshos.protocols.directory.parts import Parts
+from meshos.protocols.directory.record import PROTOCOL, AgentRecord, Sealed
+from meshos.protocols.directory.wire import AskEntries, decode_entries, encode_request
+
+
+async def lookup(parts: Parts, agent: AgentId) -> Sealed | None:
+    """The sealed record, its owner's signature checked; None if nobody who was reached has one. One holder after the other is asked."""
+    (held,) = await Propose[tuple[Held | None, ...]](Find((agent,)), MACHINE)
+    if held is not None and held.sealed is not None:
+        return held.sealed if isinstance(held.sealed.entry, AgentRecord) else None
+    place = parts.layout.place_of_id(agent)
+    if place is None or place in frozenset(parts.layout.mine) - parts.unsure.keys():
+        return None
+    alive = frozenset(parts.peers())
+    for node in sorted(set(parts.layout.holders[place]) & alive, key=lambda node: (parts.distance_s(node), node)):
+        found = await _asked(parts, node, agent)
+        if found is not None:
+            return found if isinstance(found.entry, AgentRecord) else None
+    return None
+
+
+async def _asked(parts: Parts, node: NodeId, agent: AgentId) -> Sealed | None:
+    try:
+        pages = decode_entries(await Ask(node, PROTOCOL, encode_request(AskEntries((agent,))), limits.SEARCH_TIMEOUT_S, retries=0))
+    except (Unreachable, Refused, Failed):
+        return None  # the next holder is asked
+    sealed: Sealed | None = await Compute(partial(_vouched, parts, pages, agent), cost_s=0.0005)
+    return sealed
+
+
+def _vouched(parts: Parts, pages: tuple[bytes, ...], agent: AgentId) -> Sealed | None:
+    try:
+        found = [parts.checker.vouched(data) for data in pages[:1]]
+    except MeshError:
+        return None  # a holder that sends what no owner has signed is passed over
+    return next((sealed for sealed in found if sealed.entry.agent_id == agent), None)

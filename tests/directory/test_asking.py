@@ -1,0 +1,185 @@
+"""Questions to a directory in cells: what the whole would answer is found; holders that lie or are gone are seen through."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from meshos.ids import NodeId, agent_id
+from meshos.protocols.directory import asking, limits
+from meshos.protocols.directory.asking import Answers
+from meshos.protocols.directory.cells.query import CellAnswer, CellSearch
+from meshos.protocols.directory.filters import Exclude, Filters
+from meshos.protocols.directory.profile import Profile
+from meshos.protocols.directory.record import Sealed, described
+from meshos.protocols.directory.search import DiscoverAnswer, DiscoverRequest
+from meshos.protocols.directory.weighing import Weigh
+from tests.directory.test_layout import CODEBOOK, TOPICS
+from tests.directory.world import EMBEDDER, NOW_MS, Mesh, org, sealed_record, signed
+
+
+def agents(count: int, seed: int = 1) -> list[Profile]:
+    random = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        topic = TOPICS[random.integers(len(TOPICS))]
+        text = " ".join(f"{topic}{random.integers(12)}" for _ in range(8))
+        words = (topic, f"level{number % 3}")
+        found.append(Profile(f"agent {number}", text, words, certifications=("ISO",) * (number % 5 == 0), per_query=number))
+    return found
+
+
+AGENTS = agents(80)
+QUESTIONS = ["chess3 chess4", "weather1 invoice2", "music7 genome1 genome2", "travel5"]
+FILTERS = [
+    Filters(),
+    Filters(capabilities=("chess",)),
+    Filters(certifications=("iso",), max_price_micro=40),
+    Filters(exclude=Exclude(capabilities=("level1",), organisations=(org(2),))),
+]
+
+
+def in_cells(seed: int = 1, nodes: int = 8) -> Mesh:
+    mesh = Mesh(seed, nodes=nodes)
+    mesh.codebook = CODEBOOK
+    mesh.run(5)
+    for number in range(3):
+        mesh.publish(number, *AGENTS[number::3], seconds=2)
+    mesh.run(60)
+    return mesh
+
+
+def names(answer: DiscoverAnswer) -> list[str]:
+    return [found.record.name for found in answer.agents]
+
+
+def test_in_cells_the_same_is_found_as_by_one_that_holds_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshos.protocols.directory.cells.limits.SCANNED", 1.0)
+    mesh = in_cells()
+    whole = Mesh(3, nodes=2)  # its words are weighed by what it holds: scores differ a little
+    for number in range(3):
+        for profile in AGENTS[number::3]:
+            whole.slip_in(0, sealed_record_of(profile, number))
+    whole.run(3)
+    for query in QUESTIONS:
+        for filters in FILTERS:
+            request = DiscoverRequest(query, limit=10, filters=filters)
+            found, expected = mesh.discover(5, request), whole.discover(0, request)
+            assert found.complete and found.cells_missing == 0 < found.cells_asked
+            assert len(set(names(found)) & set(names(expected))) >= len(expected.agents) - 1, (query, filters)
+            for asker in (0, 7):
+                again = mesh.discover(asker, request)
+                assert [(one.record.name, one.score) for one in again.agents] == [(one.record.name, one.score) for one in found.agents]
+
+
+def sealed_record_of(profile: Profile, by: int) -> Sealed:
+    return signed(described(org(by), profile, 1, NOW_MS, EMBEDDER.name, EMBEDDER.read([profile.text()])[0]), f"n{by}-a")
+
+
+def test_pages_weights_and_related_agents_work_over_cells() -> None:
+    mesh = in_cells(2)
+    request = DiscoverRequest("chess1 chess2", limit=4, weigh=Weigh(price=1.0))
+    pages, cursor = [], None
+    for _ in range(3):
+        answer = mesh.discover(6, dataclasses.replace(request, cursor=cursor))
+        pages += answer.agents
+        cursor = answer.cursor
+    assert len({found.record.agent_id for found in pages}) == 12
+    ranks = [(-found.score, found.record.agent_id) for found in pages]
+    assert ranks == sorted(ranks)
+    one = mesh.discover(6, DiscoverRequest("chess1 chess2")).agents[0].record
+    like = mesh.discover(7, DiscoverRequest(related=one.agent_id, limit=5))
+    assert len(like.agents) == 5 and one.agent_id not in {found.record.agent_id for found in like.agents}
+
+
+def test_what_is_published_is_found_from_everywhere_within_two_seconds_and_gone_as_soon() -> None:
+    mesh = in_cells(3)
+    mesh.publish(1, Profile("zwieback", "Bakes zwieback7 slowly."), seconds=1.0)
+    for asker in range(8):
+        assert names(mesh.discover(asker, DiscoverRequest("zwieback7")))[0] == "zwieback"  # each question takes its second
+    mesh.withdraw(1, "zwieback")
+    for asker in range(8):
+        assert "zwieback" not in names(mesh.discover(asker, DiscoverRequest("zwieback7")))
+
+
+def test_with_two_of_eight_nodes_gone_everything_is_found_at_once_and_with_all_holders_gone_it_is_said() -> None:
+    mesh = in_cells(4)
+    before = [names(mesh.discover(0, DiscoverRequest(query))) for query in QUESTIONS]
+    layout = mesh.parts[mesh.ids[0]].layout
+    for number in (6, 7):
+        mesh.world.nodes[mesh.ids[number]].crash()
+    mesh.layouts.clear()
+    mesh.seen = lambda me: mesh.parts[me].layout  # type: ignore[method-assign]  # nobody has noticed yet
+    for query, expected in zip(QUESTIONS, before, strict=True):
+        answer = mesh.discover(0, DiscoverRequest(query))
+        assert answer.complete and names(answer) == expected
+    for number in range(1, 6):
+        mesh.world.nodes[mesh.ids[number]].crash()
+    flow = mesh.start(0, "discover", DiscoverRequest("chess3 chess4"))
+    mesh.run(20)
+    answer = mesh.outcome(flow)
+    lost = {cell for cell in range(CODEBOOK.cells) if mesh.ids[0] not in layout.holders[cell]}
+    assert not answer.complete and 0 < answer.cells_missing <= len(lost)
+
+
+Lie = Callable[[NodeId, CellSearch, Answers], Answers]
+
+
+def _inflated(node: NodeId, search: CellSearch, said: Answers) -> Answers:
+    return [
+        (holder, CellAnswer(answer.cells, tuple(dataclasses.replace(brief, score=1.0) for brief in answer.found), answer.sealed))
+        for holder, answer in said
+    ]
+
+
+def _made_up(node: NodeId, search: CellSearch, said: Answers) -> Answers:
+    forged = sealed_record("mine", by=5, text="chess3 chess4 chess3 chess4")
+    bad = dataclasses.replace(forged, signature=b"x" * 64)
+    return [
+        (
+            holder,
+            CellAnswer(
+                answer.cells,
+                (dataclasses.replace(answer.found[0], id=bad.entry.agent_id, digest=bad.digest, score=0.99), *answer.found[1:]),
+                (bad.to_bytes(), *answer.sealed[1:]),
+            ),
+        )
+        if answer.found
+        else (holder, answer)
+        for holder, answer in said
+    ]
+
+
+@pytest.mark.parametrize("lie", [_inflated, _made_up])
+def test_what_a_holder_makes_up_is_not_shown(monkeypatch: pytest.MonkeyPatch, lie: Lie) -> None:
+    mesh = in_cells(5)
+    honest = mesh.discover(0, DiscoverRequest("chess3 chess4"))
+    ask, lies = asking._asked, 0
+
+    async def asked(node: NodeId, search: CellSearch) -> Answers:
+        nonlocal lies
+        lies += 1
+        return lie(node, search, await ask(node, search))
+
+    monkeypatch.setattr(asking, "_asked", asked)
+    answer = mesh.discover(0, DiscoverRequest("chess3 chess4"))
+    genuine = {agent_id(org(at % 3), one.name) for at, one in enumerate(AGENTS)}
+    assert lies and {found.record.agent_id for found in answer.agents} <= genuine
+    scores = {found.record.agent_id: found.score for found in honest.agents}
+    assert all(
+        abs(scores[found.record.agent_id] - found.score) < limits.SCORES_ALIKE for found in answer.agents if found.record.agent_id in scores
+    )
+
+
+def test_a_slow_holder_is_hedged() -> None:
+    mesh = in_cells(6)
+    slow = mesh.world.nodes[mesh.ids[4]]
+    expected = names(mesh.discover(0, DiscoverRequest("music7 genome1")))
+    slow.crash()
+    mesh.seen = lambda me: mesh.parts[me].layout  # type: ignore[method-assign]
+    flow = mesh.start(0, "discover", DiscoverRequest("music7 genome1"))
+    begun = mesh.world.now
+    while flow not in mesh.ended:
+        mesh.run(0.05)
+    assert mesh.world.now - begun < 2 * limits.HEDGE_S + 0.3 and names(mesh.outcome(flow)) == expected
