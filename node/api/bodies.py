@@ -14,7 +14,7 @@ from meshos.errors import BadInput, Refused
 from meshos.ids import AgentId
 from meshos.node.api import json_text, limits
 from meshos.node.api.amounts import micro
-from meshos.node.api.shapes import CallRequest, Deploy, DiscoverQuery, SentFile
+from meshos.node.api.shapes import CallRequest, Deploy, DiscoverQuery, Excluded, SentFile, Weights
 
 Text = Annotated[str, Field(max_length=limits.TEXT_CHARS)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -27,6 +27,7 @@ Parameters = Annotated[
 ]
 Did = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS, examples=["did:mesh:enterprise:acme"])]
 Positive = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
+Weight = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[list[Name], Field(max_length=64)]
 
 
@@ -177,8 +178,29 @@ class Range(BaseModel):
     max: float | None = None
 
 
+class ExcludeBody(BaseModel):
+    """What an agent must not have to be in the answer."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    capabilities: Names = []
+    certifications: Names = []
+    regions: Names = []
+    organisations: Annotated[list[Did], Field(max_length=64, description="DIDs")] = []
+
+
+class WeighBody(BaseModel):
+    """How much what is measured counts beside how well an agent fits: 0 not at all, 1 as much."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    trust: Weight = 0.0
+    latency: Weight = 0.0
+    price: Weight = 0.0
+
+
 class Filters(BaseModel):
-    """What an agent must fulfil to be in the answer."""
+    """What an agent must fulfil to be in the answer. Words are compared without regard to case."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -188,21 +210,32 @@ class Filters(BaseModel):
     maxLatency: Annotated[float, Field(ge=0, description="milliseconds")] | None = None
     maxPrice: Amount | None = None
     region: Name | None = None
+    exclude: ExcludeBody = ExcludeBody()
 
 
 class DiscoverBody(Body):
-    """POST /v1/discover."""
+    """POST /v1/discover: agents that fit `query`, or are like the agent `related`. One of the two is given."""
 
-    query: Annotated[str, Field(min_length=1, max_length=limits.TEXT_CHARS)]
+    query: Annotated[str, Field(min_length=1, max_length=limits.TEXT_CHARS)] | None = Field(
+        default=None, description="What is needed, in plain words."
+    )
+    related: Name | None = Field(default=None, description="An agent's id, or the beginning of one: agents like this one, itself left out.")
     filters: Filters = Filters()
+    weigh: WeighBody = WeighBody()
+    facets: bool = Field(default=False, description="Count what all that fulfil the filters have: the 20 most frequent of each kind.")
+    cursor: Annotated[str, Field(min_length=1, max_length=limits.CURSOR_CHARS)] | None = Field(
+        default=None, description="The `cursor` of an answer: its next page. Of a question the 100 that rank highest can be paged."
+    )
     limit: Annotated[int, Field(ge=1, le=limits.DISCOVER_LIMIT)] = 10
     embeddings: bool = Field(default=False, description="Return each record's 768 numbers too.")
 
     def shape(self) -> DiscoverQuery:
-        """What the service is asked."""
-        filters, trust = self.filters, self.filters.trustScore
+        """What the service is asked; raises BadInput ``bad-request`` unless exactly one of query and agent is there."""
+        if (self.query is None) == (self.related is None):
+            raise BadInput("bad-request", "give either `query` or `related`")
+        filters, trust, out = self.filters, self.filters.trustScore, self.filters.exclude
         return DiscoverQuery(
-            self.query,
+            self.query or "",
             self.limit,
             min_trust=trust.min if trust else None,
             max_trust=trust.max if trust else None,
@@ -212,6 +245,11 @@ class DiscoverBody(Body):
             max_latency_ms=filters.maxLatency,
             max_price_micro=micro(filters.maxPrice) if filters.maxPrice is not None else None,
             embeddings=self.embeddings,
+            exclude=Excluded(tuple(out.capabilities), tuple(out.certifications), tuple(out.regions), tuple(out.organisations)),
+            weigh=Weights(self.weigh.trust, self.weigh.latency, self.weigh.price),
+            related=None if self.related is None else AgentId(self.related),
+            facets=self.facets,
+            cursor=self.cursor,
         )
 
 

@@ -48,6 +48,9 @@ LEDGER_S = 300.0
 DISCOVER_LIMIT = 100
 """Agents in one answer."""
 
+CURSOR_CHARS = 128
+"""What asks for the next page; as the directory has it."""
+
 TIMEOUT_S_DEFAULT = 30.0
 TIMEOUT_S_MAX = 3_600.0
 """A task's time. The API waits ``TIMEOUT_GRACE_S`` longer, so that the service's own answer comes first."""

@@ -6,6 +6,7 @@ from meshos.node.api.amounts import text
 from meshos.node.api.keys import Key
 from meshos.node.api.shapes import (
     AgentView,
+    Counted,
     Deployed,
     Discovered,
     Event,
@@ -101,13 +102,20 @@ def undeployed(one: Undeployed) -> Object:
 
 
 def discovered(answer: Discovered) -> Object:
-    """POST /v1/discover."""
-    return {
+    """POST /v1/discover. ``facets`` is there only when it was asked for."""
+    said: Object = {
         "agents": [{**agent(one.record), "score": round(one.score, 4), "matched": one.matched} for one in answer.agents],
         "complete": answer.complete,
         "cellsAsked": answer.cells_asked,
         "cellsMissing": answer.cells_missing,
+        "cursor": answer.cursor,
     }
+    return said if answer.facets is None else said | {"facets": _counted(answer.facets)}
+
+
+def _counted(facets: Counted) -> Object:
+    kinds = {"capabilities": facets.capabilities, "certifications": facets.certifications, "regions": facets.regions}
+    return {"agents": facets.agents, **{kind: [{"value": value, "agents": count} for value, count in rows] for kind, rows in kinds.items()}}
 
 
 def published(answer: Published) -> Object:

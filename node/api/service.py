@@ -167,7 +167,8 @@ class NodeService(Protocol):
     # -- discovery and tasks -----------------------------------------------------------------------------------------
 
     async def discover(self, query: DiscoverQuery, caller: Caller) -> Discovered:
-        """The agents of all orgs that fit the question best."""
+        """The agents of all orgs that fit the question best, or that are most like an agent. Raises BadInput ``bad-cursor``, ``bad-did``,
+        Refused ``no-such-agent``."""
         ...
 
     async def call(self, request: CallRequest, caller: Caller) -> TaskView:

@@ -161,8 +161,28 @@ class Undeployed:
 
 
 @dataclass(frozen=True, slots=True)
+class Excluded:
+    """What an agent in an answer must not have; ``organisations`` are DIDs."""
+
+    capabilities: tuple[str, ...] = ()
+    certifications: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    organisations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much what is measured counts beside how well an agent fits: each 0 (not at all) to 1 (as much)."""
+
+    trust: float = 0.0
+    latency: float = 0.0
+    price: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class DiscoverQuery:
-    """A question in plain words, and what an answer must fulfil. None and empty mean no such condition."""
+    """A question in plain words, or the agent (its id, or the beginning of one) that others are to be like; and what an answer must fulfil.
+    None and empty mean no such condition. ``cursor`` is what the answer before gave."""
 
     query: str
     limit: int
@@ -174,6 +194,11 @@ class DiscoverQuery:
     max_latency_ms: float | None = None
     max_price_micro: int | None = None
     embeddings: bool = False
+    exclude: Excluded = Excluded()
+    weigh: Weights = Weights()
+    related: AgentId | None = None
+    facets: bool = False
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +211,24 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """How many agents have each value, the most frequent first, of all ``agents`` that fulfil the filters."""
+
+    agents: int
+    capabilities: tuple[tuple[str, int], ...]
+    certifications: tuple[tuple[str, int], ...]
+    regions: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Discovered:
-    """The best first. ``complete`` is False when some cells did not answer."""
+    """The best first. ``complete`` is False when some cells did not answer. ``cursor`` asks for the next page; None at the end."""
 
     agents: tuple[Found, ...]
     cells_asked: int
     cells_missing: int
+    cursor: str | None = None
+    facets: Counted | None = None
 
     @property
     def complete(self) -> bool:

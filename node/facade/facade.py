@@ -22,7 +22,7 @@ from meshos.genesis import Genesis
 from meshos.ids import AgentId, NodeId, Peer, TaskId
 from meshos.node.api import shapes
 from meshos.node.api.event_log import EventLog
-from meshos.node.facade import dids, explaining, grouping, linking, views
+from meshos.node.facade import dids, discovering, explaining, grouping, linking, views
 from meshos.node.facade.calling import Call, Calling
 from meshos.node.facade.deciding import DecisionDesk
 from meshos.node.facade.ledger import Books, LedgerDesk
@@ -40,10 +40,9 @@ from meshos.node.runtime.links.link_state import LinkState
 from meshos.node.runtime.square.square import Square
 from meshos.node.runtime.turns import Turns
 from meshos.protocols.directory.cards import read_lines
-from meshos.protocols.directory.filters import Filters
 from meshos.protocols.directory.publishing import Publication, Published, Withdrawal
 from meshos.protocols.directory.record import AgentRecord, Sealed, parse
-from meshos.protocols.directory.search import DiscoverAnswer, DiscoverRequest
+from meshos.protocols.directory.search import DiscoverAnswer
 from meshos.protocols.directory.services import DISCOVER, PUBLISH, WITHDRAW
 from meshos.protocols.leader.wire import AgentProcesses, AskRemove, OrgNodes
 from meshos.protocols.tasks.agent_file import McpCommand, parse_canonical, parse_mapping
@@ -212,24 +211,10 @@ class Facade:
 
     async def discover(self, query: shapes.DiscoverQuery, caller: shapes.Caller) -> shapes.Discovered:
         """See ``NodeService.discover``."""
-        filters = Filters(
-            query.min_trust,
-            query.max_trust,
-            query.certifications,
-            query.capabilities,
-            query.region,
-            query.max_latency_ms,
-            query.max_price_micro,
-        )
-        request = DiscoverRequest(query.query, query.limit, filters)
+        related = None if query.related is None else self._record(query.related).entry.agent_id
+        request = discovering.request_of(query, related)
         answer: DiscoverAnswer = await self._host.flow(DISCOVER, request, timeout_s=DISCOVER_S, trace=caller.trace)
-        agents = tuple(
-            shapes.Found(
-                views.agent_view(found.sealed, found.record, found.measured, embeddings=query.embeddings), found.score, found.matched
-            )
-            for found in answer.agents
-        )
-        return shapes.Discovered(agents, answer.cells_asked, answer.cells_missing)
+        return discovering.discovered(answer, embeddings=query.embeddings)
 
     async def call(self, request: shapes.CallRequest, caller: shapes.Caller) -> shapes.TaskView:
         """See ``NodeService.call``."""

@@ -6,7 +6,6 @@ that the API in front of it can be tested over real sockets before and beside a 
 
 import hashlib
 import json
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -28,7 +27,6 @@ from meshos.node.api.shapes import (
     DiscoverQuery,
     EventStream,
     Explanation,
-    Found,
     GroupView,
     Health,
     HostedAgent,
@@ -48,6 +46,7 @@ from meshos.node.api.shapes import (
     Timing,
     Undeployed,
 )
+from tests.api import memory_discovery
 from tests.api.memory_ledger import MemoryDecisions, MemoryLedger, MemoryProposals
 
 ORG = OrgDid("did:mesh:enterprise:alpha")
@@ -182,22 +181,8 @@ class MemoryNode:
 
     async def discover(self, query: DiscoverQuery, caller: Caller) -> Discovered:
         self.callers.append(caller)
-        words = set(re.findall(r"\w+", query.query.lower()))
-        found = []
-        for record in self.hosted.values():
-            if query.region not in (None, record.availability.region) or not set(query.certifications) <= set(record.certifications):
-                continue
-            if query.max_price_micro is not None and (record.pricing.per_query_micro or 0) > query.max_price_micro:
-                continue
-            if query.min_trust is not None and record.trust_score < query.min_trust:
-                continue
-            own = set(re.findall(r"\w+", f"{record.name} {record.description} {' '.join(record.capabilities)}".lower()))
-            shared = words & own
-            if shared:
-                shown = replace(record, embeddings=(0.0,) * 768) if query.embeddings else record
-                found.append(Found(shown, len(shared) / len(words), tuple(sorted(shared))))
-        found.sort(key=lambda one: -one.score)
-        return Discovered(tuple(found[: query.limit]), 1, self.cells_missing)
+        like = None if query.related is None else await self.agent(query.related, caller)
+        return memory_discovery.discovered(query, self.hosted.values(), like, self.cells_missing)
 
     async def call(self, request: CallRequest, caller: Caller) -> TaskView:
         self.callers.append(caller)

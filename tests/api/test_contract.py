@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from typing import Any
 
 import httpx
 import trio
@@ -111,6 +112,29 @@ async def test_discover_finds_filters_and_says_when_it_is_partial(live: Live) ->
         if live.memory is not None:
             live.memory.cells_missing = 1
             assert (await client.post("/v1/discover", json={"query": "time"})).json()["complete"] is False
+
+
+async def test_discover_pages_counts_leaves_out_and_finds_what_is_related(live: Live) -> None:
+    async with live.client("caller") as client:
+
+        async def ask(**body: object) -> dict[str, Any]:
+            answer = await client.post("/v1/discover", json=body)
+            assert answer.status_code == 200, answer.text
+            return dict(answer.json())
+
+        asked = {"query": "the time in a city", "filters": {"capabilities": ["time"]}}
+        found = await ask(**asked, limit=100, facets=True, weigh={"trust": 0.5, "latency": 1, "price": 0})
+        assert found["cursor"] is None and live.agent in [one["agentId"] for one in found["agents"]]
+        assert {"value": "time", "agents": len(found["agents"])} in found["facets"]["capabilities"]
+        page = await ask(**asked, limit=1)
+        assert (page["cursor"] is None) == (len(found["agents"]) == 1) and "facets" not in page
+        out = {"capabilities": ["time"], "exclude": {"capabilities": ["time"]}}
+        assert (await ask(query="time", filters=out))["agents"] == []
+        assert live.agent not in [one["agentId"] for one in (await ask(related=live.agent))["agents"]]
+        nobody = await client.post("/v1/discover", json={"related": "a-0000000000000000"})
+        assert (nobody.status_code, nobody.json()["name"]) == (404, "no-such-agent")
+        wrong = await client.post("/v1/discover", json={**asked, "cursor": "nonsense"})
+        assert (wrong.status_code, wrong.json()["name"]) == (400, "bad-cursor")
 
 
 async def test_agents_come_and_go(live: Live) -> None:
