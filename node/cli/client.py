@@ -1,7 +1,7 @@
 """The commands that ask a node: deploy, undeploy, agents, publish, discover, call, members, status, explain, top.
 
 They talk HTTP to one node and never load the node itself, so that they start at once. What each does stands in
-client_agents.py, client_tasks.py and client_mesh.py, and is imported when it is called.
+client_agents.py, client_discover.py, client_tasks.py and client_mesh.py, and is imported when it is called.
 """
 
 from pathlib import Path
@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from meshos.errors import BadInput
-from meshos.node.cli.client_options import AgentId, QuietOption, Where, asking
+from meshos.node.cli.client_options import AgentId, QuietOption, RelatedOption, SubstituteOption, Where, asking
 from meshos.node.cli.output import JsonFlag
 
 
@@ -20,7 +19,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: mesh undeploy a-7f3a12cd")(asking(undeploy))
     app.command(epilog="Example: mesh agents")(asking(agents))
     app.command(epilog="Example: mesh publish agents.jsonl")(asking(publish))
-    app.command(epilog='Example: mesh discover "what time is it in another city" --org beta --limit 3')(asking(discover))
+    app.command(epilog='Example: mesh discover "what time is it in another city" --org beta --limit 3 --weigh-trust 0.5')(asking(discover))
     app.command(epilog='Example: mesh call a-7f3a12cd get_current_time --data \'{"timezone": "Europe/Vienna"}\'')(asking(call))
     app.command(epilog="Example: mesh members")(asking(members))
     app.command(epilog="Example: mesh status --org gamma")(asking(status))
@@ -81,7 +80,9 @@ def publish(
 
 def discover(
     where: Where,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="What you need, in plain words.")],
+    query: Annotated[str | None, typer.Argument(metavar="QUERY", help="What you need, in plain words.")] = None,
+    related: RelatedOption = None,
+    substitute: SubstituteOption = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="At most so many.")] = 10,
     min_trust: Annotated[float | None, typer.Option(metavar="N", min=0, max=100, help="A trust score of at least N.")] = None,
     certification: Annotated[list[str] | None, typer.Option(metavar="C", help="Certified for C; may be given several times.")] = None,
@@ -89,14 +90,27 @@ def discover(
     max_price: Annotated[str | None, typer.Option(metavar="MESH", help="A price per query of at most so much.")] = None,
     region: Annotated[str | None, typer.Option(help="Running in this region.")] = None,
     capability: Annotated[list[str] | None, typer.Option(metavar="C", help="With the capability C; may be given several times.")] = None,
+    exclude_capability: Annotated[
+        list[str] | None, typer.Option(metavar="C", help="Without the capability C; may be given several times.")
+    ] = None,
+    exclude_certification: Annotated[
+        list[str] | None, typer.Option(metavar="C", help="Not certified for C; may be given several times.")
+    ] = None,
+    exclude_region: Annotated[list[str] | None, typer.Option(metavar="R", help="Not in the region R; may be given several times.")] = None,
+    exclude_org: Annotated[
+        list[str] | None, typer.Option(metavar="DID", help="Not of this organisation; may be given several times.")
+    ] = None,
+    weigh_trust: Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="How much trust counts beside how well it fits.")] = 0.0,
+    weigh_latency: Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="How much quick answers count.")] = 0.0,
+    weigh_price: Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="How much a low price counts.")] = 0.0,
+    facets: Annotated[bool, typer.Option("--facets", help="Count what all that fulfil the filters have.")] = False,
+    cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="The next page; what the answer before said.")] = None,
     quiet: QuietOption = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Find agents of all organisations by what they can do."""
-    from meshos.node.cli import client_agents
+    """Find agents of all organisations by what they can do, or agents that are like one."""
+    from meshos.node.cli import client_discover
 
-    if not query.strip():
-        raise BadInput("usage", "the query is empty", hint="say in plain words what you need, as in mesh discover 'convert units'")
     filters: dict[str, object] = {
         "trustScore": None if min_trust is None else {"min": min_trust},
         "certifications": certification,
@@ -105,9 +119,15 @@ def discover(
         "region": region,
         "capabilities": capability,
     }
-    given = {name: value for name, value in filters.items() if value}
-    body: dict[str, object] = {"query": query, "limit": limit, "filters": given}
-    client_agents.discover(where.target(), body, quiet=quiet, as_json=as_json)
+    exclude = {
+        "capabilities": exclude_capability,
+        "certifications": exclude_certification,
+        "regions": exclude_region,
+        "organisations": exclude_org,
+    }
+    weigh = {"trust": weigh_trust, "latency": weigh_latency, "price": weigh_price}
+    asked = client_discover.Asked(query, related, substitute, limit, filters, exclude, weigh, facets, cursor)
+    client_discover.discover(where.target(), asked, quiet=quiet, as_json=as_json)
 
 
 def call(

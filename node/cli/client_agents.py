@@ -1,4 +1,4 @@
-"""deploy, undeploy, agents, publish, discover."""
+"""deploy, undeploy, agents, publish."""
 
 import secrets
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 from meshos.errors import BadInput
 from meshos.node.cli.client_answer import ask, for_program
 from meshos.node.cli.client_connection import Client, Target, full_id
-from meshos.node.cli.client_text import duration, mesh, number, org_name, plural, rows_of, short, table_of, texts_of
+from meshos.node.cli.client_text import duration, number, plural, rows_of, short, table_of, texts_of
 from meshos.node.cli.output import clean, note, ok, progress, say, table, warn
 
 DEPLOY_S = 130.0
@@ -170,45 +170,3 @@ def _batches(file: Path) -> Iterator[list[tuple[int, str]]]:
         raise BadInput("cannot-read", f"{file} cannot be read: {error.strerror}", hint="check the path") from error
     if batch:
         yield batch
-
-
-def discover(target: Target, body: Mapping[str, object], *, quiet: bool, as_json: bool) -> None:
-    """See ``client.discover``."""
-    with Client(target) as client:
-        answer = client.post("v1", "discover", body=body)
-    if for_program("discover", answer, as_json=as_json):
-        return
-    rows = rows_of(answer.get("agents"))
-    if quiet:
-        for row in rows:
-            say(str(row.get("agentId")))
-    else:
-        columns = ("SCORE", "TRUST", "PRICE", "LATENCY", "ID", "NAME", "ORG", "WHY")
-        table(columns, [_found(row) for row in rows], right=("SCORE", "TRUST", "PRICE", "LATENCY"))
-    if answer.get("complete") is not True:
-        asked, missing = int(number(answer.get("cellsAsked")) or 0), int(number(answer.get("cellsMissing")) or 0)
-        warn(f"partial: {asked - missing} of {asked} cells answered")
-    if not quiet:
-        note(_next(rows, target))
-
-
-def _found(row: Mapping[str, object]) -> tuple[object, ...]:
-    price, seen = table_of(row.get("pricing")), table_of(row.get("availability"))
-    score, trust, latency = number(row.get("score")), number(row.get("trustScore")), number(seen.get("avgLatency"))
-    return (
-        "-" if score is None else f"{score:.2f}",
-        "-" if trust is None else f"{trust:.0f}",
-        mesh(price.get("perQuery")),
-        "-" if latency is None else duration(latency),
-        short(row.get("agentId")),
-        row.get("name"),
-        org_name(row.get("meshId")),
-        ", ".join(texts_of(row.get("matched"))),
-    )
-
-
-def _next(rows: list[Mapping[str, object]], target: Target) -> str:
-    if not rows:
-        return "No agent fits. Ask in other words, or with fewer conditions"
-    tasks = rows_of(rows[0].get("tasks"))
-    return f"Next mesh call {short(rows[0].get('agentId'))} {tasks[0].get('name') if tasks else 'TASK'} --data JSON{target.options}"

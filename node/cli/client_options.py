@@ -130,6 +130,19 @@ def _targets(where: Where) -> "list[Target]":
 
 
 AgentId = Annotated[str, typer.Argument(metavar="AGENT_ID", help="An agent's id, or the beginning of one.", autocompletion=_agents)]
+RelatedOption = Annotated[
+    str | None,
+    typer.Option("--related", metavar="AGENT_ID", help="Instead of QUERY: agents that are like this one.", autocompletion=_agents),
+]
+SubstituteOption = Annotated[
+    str | None,
+    typer.Option(
+        "--substitute",
+        metavar="AGENT_ID",
+        help="Instead of QUERY: agents that are like this one, and have all of its capabilities.",
+        autocompletion=_agents,
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print ids only.")]
 
 

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import inspect
+import json
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -127,6 +129,31 @@ def test_tasks_that_are_none(mesh: MeshOS, task: dict[str, object]) -> None:
     with pytest.raises(BadInput) as caught:
         agent.collaborate_with(agent, task)
     assert caught.value.name in ("bad-task", "bad-file")
+
+
+def test_a_search_is_paged_counted_and_made_for_another_agent(mesh: MeshOS) -> None:
+    lines = [
+        {"name": f"Sums {place}", "description": "adds numbers", "capabilities": ["sums", "all"][: 1 + place % 2], "region": f"sdk-{place}"}
+        for place in range(3)
+    ]
+    mesh.publish([json.dumps(line) for line in lines])
+    asked: dict[str, Any] = {"filters": {"capabilities": ["sums"]}, "weigh": {"trust": 0.5}}
+    whole = mesh.discover("adds numbers", facets=True, **asked)
+    assert len(whole) == 3 and whole.cursor is None and whole.facets is not None
+    assert {"value": "sums", "agents": 3} in whole.facets["capabilities"] and mesh.discover("numbers").facets is None
+    page, shown = mesh.discover("adds numbers", limit=2, **asked), []
+    shown += page
+    page = mesh.discover("adds numbers", limit=2, cursor=page.cursor, **asked)
+    assert [one.agentId for one in (*shown, *page)] == [one.agentId for one in whole] and page.cursor is None
+    out = mesh.discover("adds numbers", filters={"capabilities": ["sums"], "exclude": {"regions": ["sdk-0", "sdk-1"]}})
+    assert [one.name for one in out] == ["Sums 2"]
+    both = next(one for one in whole if one.capabilities == ["sums", "all"])
+    assert both.agentId not in [one.agentId for one in mesh.related(both, limit=100)]
+    assert list(mesh.substitutes(both)) == [] and list(mesh.substitutes(both.agentId)) == []
+    one = next(one for one in whole if one.capabilities == ["sums"])
+    assert {found.name for found in mesh.substitutes(one.agentId)} == {"Sums 0", "Sums 1", "Sums 2"} - {one.name}
+    with pytest.raises(BadInput, match="bad-cursor"):
+        mesh.discover("adds numbers", cursor="nonsense")
 
 
 def test_errors_have_names_and_say_whether_anything_was_done(mesh: MeshOS, node: Node) -> None:

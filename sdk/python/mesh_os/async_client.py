@@ -9,7 +9,7 @@ import httpx
 from mesh_os import operations
 from mesh_os.config import AgentConfig
 from mesh_os.connection import options, run_async
-from mesh_os.operations import TASK_S, AnyAgent, Terms
+from mesh_os.operations import TASK_S, AnyAgent, Search, Terms
 from mesh_os.records import AgentRecord, Found, Json, Task
 
 
@@ -48,10 +48,35 @@ class AsyncMeshOS:
         """The record of any organisation's agent."""
         return await run_async(self._http, operations.agent(agent_id))
 
-    async def discover(self, query: str, *, filters: Mapping[str, Any] | None = None, limit: int = 10, embeddings: bool = False) -> Found:
+    async def discover(
+        self,
+        query: str,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        limit: int = 10,
+        embeddings: bool = False,
+        weigh: Mapping[str, float] | None = None,
+        facets: bool = False,
+        cursor: str | None = None,
+    ) -> Found:
         """Agents of all organisations that fit ``query``, best first. ``filters`` as in the HTTP API: trustScore {min, max},
-        certifications, capabilities, maxLatency (ms), maxPrice (MESH), region."""
-        return await run_async(self._http, operations.discover(query, filters, limit, embeddings))
+        certifications, capabilities, maxLatency (ms), maxPrice (MESH), region, and exclude {capabilities, certifications, regions,
+        organisations}. ``weigh`` says how much trust, latency and price count beside the fit, each 0 to 1. ``facets``: count what all that
+        fulfil the filters have. The answer's ``cursor`` gets the next page of the same question; None at the end."""
+        search = Search(filters, limit, embeddings, weigh, facets, cursor)
+        return await run_async(self._http, operations.discover(query, search))
+
+    async def related(
+        self, agent: AnyAgent, *, filters: Mapping[str, Any] | None = None, limit: int = 10, cursor: str | None = None
+    ) -> Found:
+        """Agents that are like ``agent``, the most alike first, itself left out."""
+        return await run_async(self._http, operations.related(agent, Search(filters, limit, cursor=cursor)))
+
+    async def substitutes(
+        self, agent: AnyAgent, *, filters: Mapping[str, Any] | None = None, limit: int = 10, cursor: str | None = None
+    ) -> Found:
+        """Agents that are like ``agent`` and have all of its capabilities."""
+        return await run_async(self._http, operations.substitutes(agent, Search(filters, limit, cursor=cursor)))
 
     async def call(
         self,

@@ -6,7 +6,7 @@ The sync and the async client run the same operations, so they cannot differ.
 import base64
 import secrets
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -71,14 +71,47 @@ def agents() -> Operation[list[AgentRecord]]:
         raise records.bad_answer() from error
 
 
-def discover(query: str, filters: Mapping[str, Any] | None, limit: int, embeddings: bool) -> Operation[Found]:
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How agents are searched for, whatever they are to fit. See ``MeshOS.discover``."""
+
+    filters: Mapping[str, Any] | None = None
+    limit: int = 10
+    embeddings: bool = False
+    weigh: Mapping[str, float] | None = None
+    facets: bool = False
+    cursor: str | None = None
+
+    def body(self) -> Json:
+        """The members of the request; what was not said is left to the node."""
+        body: Json = {"limit": self.limit}
+        if self.cursor is not None:
+            body["cursor"] = self.cursor
+        for name in ("filters", "weigh"):
+            if getattr(self, name):
+                body[name] = dict(getattr(self, name))
+        for name in ("embeddings", "facets"):
+            if getattr(self, name):
+                body[name] = True
+        return body
+
+
+def discover(query: str, search: Search) -> Operation[Found]:
     """Agents of all organisations that fit ``query``, best first."""
-    body: Json = {"query": query, "limit": limit}
-    if filters:
-        body["filters"] = dict(filters)
-    if embeddings:
-        body["embeddings"] = True
-    return records.found((yield _post("/v1/discover", body)))
+    return records.found((yield _post("/v1/discover", {"query": query, **search.body()})))
+
+
+def related(to: AnyAgent, search: Search) -> Operation[Found]:
+    """Agents that are like one, the most alike first, itself left out."""
+    return records.found((yield _post("/v1/discover", {"related": to if isinstance(to, str) else to.agentId, **search.body()})))
+
+
+def substitutes(of: AnyAgent, search: Search) -> Operation[Found]:
+    """Agents that are like one and have all of its capabilities."""
+    record = (yield from agent(of)) if isinstance(of, str) else of
+    wanted = [*(search.filters or {}).get("capabilities", ()), *record.capabilities]
+    filters = {**(search.filters or {}), "capabilities": list(dict.fromkeys(wanted))}
+    return (yield from related(record, replace(search, filters=filters)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +153,7 @@ def collaborate(agent: AgentRecord, task: Mapping[str, Any], terms: Terms) -> Op
 def execute(mesh_id: str, task: Mapping[str, Any], terms: Terms) -> Operation[Any]:
     """Run ``task`` on the agent of the organisation ``mesh_id`` that fits best; raises Refused ``no-agent-for-task``."""
     type = _type_of(task)
-    found = yield from discover(type.replace("_", " ").replace("-", " "), None, 100, False)
+    found = yield from discover(type.replace("_", " ").replace("-", " "), Search(limit=100))
     best = next((one for one in found if one.meshId == mesh_id and one.task(type) is not None), None)
     if best is None:
         raise Refused(

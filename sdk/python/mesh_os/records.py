@@ -71,11 +71,25 @@ class AgentRecord:
 
 
 class Found(list[AgentRecord]):
-    """Agents, best first. ``complete`` is False when some of those asked (``cellsMissing`` of ``cellsAsked``) did not answer."""
+    """Agents, best first. ``complete`` is False when some of those asked (``cellsMissing`` of ``cellsAsked``) did not answer.
 
-    def __init__(self, agents: Iterable[AgentRecord], *, complete: bool, cellsAsked: int, cellsMissing: int) -> None:
+    ``cursor`` gets the next page; None at the end. ``facets`` is there if it was asked for: how many of all ``agents`` that fulfil the
+    filters have which ``capabilities``, ``certifications`` and ``regions``, each a list of {value, agents}.
+    """
+
+    def __init__(
+        self,
+        agents: Iterable[AgentRecord],
+        *,
+        complete: bool,
+        cellsAsked: int,
+        cellsMissing: int,
+        cursor: str | None = None,
+        facets: Json | None = None,
+    ) -> None:
         super().__init__(agents)
         self.complete, self.cellsAsked, self.cellsMissing = complete, cellsAsked, cellsMissing
+        self.cursor, self.facets = cursor, facets
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +165,8 @@ def found(value: Json) -> Found:
             complete=value.get("complete") is True,
             cellsAsked=int(value.get("cellsAsked", 0)),
             cellsMissing=int(value.get("cellsMissing", 0)),
+            cursor=value.get("cursor"),
+            facets=value.get("facets"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise bad_answer() from error
