@@ -40,6 +40,33 @@ def test_another_organisation_finds_an_agent_by_what_it_can_do(net: Net, agents:
     assert (first["agentId"], first["meshId"]) == (agents.units, "did:mesh:enterprise:beta") and first["tasks"]
 
 
+def test_any_organisation_leaves_out_counts_pages_and_finds_what_is_like_an_agent(net: Net, agents: Agents) -> None:
+    def ask(**body: object) -> Any:
+        answer = net.ask("delta", "POST", "/v1/discover", body)
+        assert answer.status == 200, answer.body
+        return answer.body
+
+    asked = {"query": "gives back what it is given"}
+    until(lambda: agents.probe_of_beta in [one["agentId"] for one in ask(**asked, limit=100)["agents"]], "the agents are not known")
+    whole = ask(**asked, limit=100, facets=True)
+    ids = [one["agentId"] for one in whole["agents"]]
+    assert whole["cursor"] is None and whole["facets"]["agents"] == len(ids) >= 6
+    shown, cursor = [], None
+    while len(shown) <= len(ids):
+        page = ask(**asked, limit=2, **({} if cursor is None else {"cursor": cursor}))
+        shown += [one["agentId"] for one in page["agents"]]
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    assert shown == ids
+    others = ask(**asked, limit=100, filters={"exclude": {"organisations": ["did:mesh:enterprise:beta"]}})
+    assert [one["agentId"] for one in others["agents"]] == [one["agentId"] for one in whole["agents"] if one["meshId"][-4:] != "beta"]
+    like = ask(related=agents.probe, limit=2, weigh={"trust": 0.1, "latency": 0.1, "price": 0.1})
+    assert {one["agentId"] for one in like["agents"]} == {agents.probe_of_alpha, agents.probe_of_beta}
+    out = net.must("discover", "--substitute", agents.probe[:10], "--org", "delta", "--quiet")
+    assert {agents.probe_of_alpha, agents.probe_of_beta} <= set(out.split()) and agents.probe not in out
+
+
 @pytest.mark.parametrize("caller", ["alpha", "beta", "delta"])
 def test_an_agent_is_called_from_its_own_and_other_organisations(net: Net, agents: Agents, caller: str) -> None:
     answer = net.call(caller, agents.units, "convert", {"value": 5, "from_unit": "km", "to_unit": "m"})
