@@ -62,7 +62,7 @@ def discover(target: Target, asked: Asked, *, quiet: bool, as_json: bool) -> Non
 
 
 def _body(client: Client, asked: Asked) -> dict[str, object]:
-    filters = {name: value for name, value in asked.filters.items() if value}
+    filters = {name: value for name, value in asked.filters.items() if value is not None and value != []}
     exclude = {name: value for name, value in asked.exclude.items() if value}
     body: dict[str, object] = {"limit": asked.limit}
     if asked.query is not None:

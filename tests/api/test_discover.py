@@ -1,6 +1,6 @@
 """POST /v1/discover over real sockets, in front of a real directory: the body's meaning, the answer's form, refusals by name."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +39,16 @@ class DirectoryNode(MemoryNode):
         return discovering.discovered(answer, embeddings=query.embeddings)
 
 
-Ask = Callable[..., Any]
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Asks the API as a caller."""
+
+    client: httpx.AsyncClient
+
+    async def __call__(self, status: int = 200, **body: object) -> Any:
+        answer = await self.client.post("/v1/discover", json=body)
+        assert answer.status_code == status, answer.text
+        return answer.json()
 
 
 @pytest.fixture
@@ -50,13 +59,7 @@ async def asked(nursery: trio.Nursery) -> AsyncIterator[tuple[DirectoryNode, Ask
     url = await nursery.start(lambda task_status: serve(build(node, ring), Listen(), task_status=task_status))
     headers = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30, trust_env=False) as client:
-
-        async def ask(status: int = 200, **body: object) -> Any:
-            answer = await client.post("/v1/discover", json=body)
-            assert answer.status_code == status, answer.text
-            return answer.json()
-
-        yield node, ask
+        yield node, Ask(client)
     nursery.cancel_scope.cancel()
 
 
@@ -77,6 +80,15 @@ async def test_negative_filters_leave_out_what_has_one_of_them(asked: tuple[Dire
         assert set(names(await ask(query="chess", filters={"exclude": exclude}))) == left, exclude
     both = {"region": "eu-1", "exclude": {"capabilities": ["analysis"]}}
     assert names(await ask(query="chess", filters=both)) == ["chess three"]
+
+
+async def test_openapi_says_all_that_the_body_takes(asked: tuple[DirectoryNode, Ask]) -> None:
+    _, ask = asked
+    document = (await ask.client.get("/openapi.json")).json()
+    body = document["components"]["schemas"]["DiscoverBody"]["properties"]
+    assert {"query", "related", "filters", "weigh", "facets", "limit", "cursor", "embeddings", "idempotencyKey"} == set(body)
+    exclude = document["components"]["schemas"]["ExcludeBody"]["properties"]
+    assert {"capabilities", "certifications", "regions", "organisations"} == set(exclude)
 
 
 async def test_facets_are_there_when_they_are_asked_for(asked: tuple[DirectoryNode, Ask]) -> None:

@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from meshos.node.cli.client_connection import Client, Target
+from meshos.node.cli.client_discover import Asked, _body
 from tests.cli_client.conftest import Mesh
 
 LINES = (
@@ -36,6 +39,12 @@ def test_what_is_excluded_is_left_out(mesh: Mesh) -> None:
     assert sorted(names(mesh, "plays chess", "--exclude-region", "us-1", "--exclude-certification", "FIDE")) == ["Bare", "Chess A"]
     assert sorted(names(mesh, "plays chess", "--exclude-region", "us-1", "--exclude-region", "eu-1")) == []
     assert names(mesh, "plays chess", "--exclude-org", "did:mesh:enterprise:alpha") == []
+
+
+def test_a_bound_of_zero_is_a_bound_and_what_was_not_said_is_not_sent() -> None:
+    client = Client(Target(urlsplit("http://127.0.0.1:1"), "", "nowhere"))
+    asked = Asked("chess", None, None, 3, {"maxLatency": 0.0, "region": None, "capabilities": []}, {"regions": None}, {"trust": 0.0})
+    assert _body(client, asked) == {"query": "chess", "limit": 3, "filters": {"maxLatency": 0.0}}
 
 
 def test_facets_are_a_second_table_and_only_where_they_are_wanted(mesh: Mesh) -> None:
