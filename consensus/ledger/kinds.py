@@ -8,6 +8,7 @@ from meshos.consensus.ledger import transaction
 from meshos.consensus.ledger.accounts import Transfer
 from meshos.consensus.ledger.approvals import Judge, Propose
 from meshos.consensus.ledger.body import Body
+from meshos.consensus.ledger.codebooks import Endorse
 from meshos.consensus.ledger.commitments import Commit
 from meshos.consensus.ledger.evidence import Accusation, is_accusation, read_accusation
 from meshos.consensus.ledger.keys import HUMAN, NODE, ROOT
@@ -53,6 +54,7 @@ KINDS: Mapping[str, Kind] = {
     Move.KIND: Kind(Move.read, _ORG, CERTIFIED_BYTES),
     Vote.KIND: Kind(Vote.read, _ORG, SMALL_BYTES),
     Support.KIND: Kind(Support.read, _ORG, SMALL_BYTES),
+    Endorse.KIND: Kind(Endorse.read, _ORG, SMALL_BYTES),
     Propose.KIND: Kind(Propose.read, _ORG, REASONED_BYTES),
     Judge.KIND: Kind(Judge.read, _ORG | _HUMAN, REASONED_BYTES),
     Pause.KIND: Kind(Pause.read, _HUMAN, REASONED_BYTES),

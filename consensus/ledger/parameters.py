@@ -38,6 +38,9 @@ BY_VOTE, BY_INVITATION, OPEN = 0, 1, 2
 """How strangers come in (the parameter ``admission``): people vote on each; the others' nodes vote for whom a member moves to admit, and
 members move for whom they have invited; or they move for everybody who asks."""
 
+WHOLE, IN_CELLS = 0, 1
+"""How the directory lies (the parameter ``directory-cells``)."""
+
 TESTNET_GIFT = 100 * MESH
 """What the organisation that moved to admit somebody gives it, on a testnet: it can begin to pay at once."""
 
@@ -50,6 +53,9 @@ SPECS: Mapping[str, Spec] = {
     ),
     "admission-gift": Spec(0, 1_000_000 * MESH, False, MAX_RISK, "the ledger: millionths that who moved an admission gives the newcomer"),
     "approval-timeout-ms": Spec(1_000, _YEAR_MS, False, MAX_RISK, "the ledger: how long a decision waits for approvals"),
+    "directory-cells": Spec(
+        WHOLE, IN_CELLS, False, MAX_RISK, "every node's directory: 0: all nodes hold all; 1: it is cut into cells from 2,000 records on"
+    ),
     "directory-max-records": Spec(1, 10_000_000, True, 60, "every node's directory, within its own limits: how many records it holds"),
     "directory-max-records-per-org": Spec(
         1, 10_000_000, True, 60, "every node's directory, within its own limits: how many of one organisation"
@@ -83,6 +89,7 @@ KEPT: tuple[tuple[str, int | None], ...] = (
     ("voting-period-ms", None),
     ("admission", BY_VOTE),
     ("admission-gift", 0),
+    ("directory-cells", WHOLE),
 )
 """In which order their values are kept, and what one is where it is not there. A new one comes behind the others: a ledger that was written
 before there was one is read as it was meant, and as long as nobody sets it what is written, and so the state's root, is what it was.
@@ -145,6 +152,7 @@ def from_genesis(genesis: Genesis) -> Parameters:
         "admission": OPEN if genesis.testnet else BY_VOTE,
         "admission-gift": TESTNET_GIFT if genesis.testnet else 0,
         "approval-timeout-ms": genesis.governance.approval_timeout_ms,
+        "directory-cells": WHOLE,
         "directory-max-records": genesis.directory.max_records,
         "directory-max-records-per-org": genesis.directory.max_records_per_org,
         "directory-record-ttl-ms": genesis.directory.record_ttl_ms,
