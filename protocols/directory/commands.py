@@ -96,6 +96,21 @@ class ReadPlaces:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepCodebook:
+    """Keep the encoded codebook of this hash; of more than CODEBOOKS the oldest goes. Gives None."""
+
+    name: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCodebook:
+    """Gives the encoded codebook of this hash, None if it is not here: ``bytes | None``."""
+
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ReadPlacesOf:
     """Gives where the entries of these ids lie, nowhere for one that is not held or placed: ``tuple[Places, ...]``."""
 
@@ -194,6 +209,8 @@ Command: TypeAlias = (
     | ReadArranged
     | ReadPlaces
     | ReadPlacesOf
+    | KeepCodebook
+    | ReadCodebook
     | ReadUnplaced
     | ReadDigest
     | ReadItems

@@ -9,6 +9,7 @@ from meshos.protocols.directory import limits
 from meshos.protocols.directory.arranging import arrange, place_some
 from meshos.protocols.directory.charting import learn
 from meshos.protocols.directory.commands import MACHINE, Judge, ReadUnchecked, item_of
+from meshos.protocols.directory.cutting import follow_codebooks
 from meshos.protocols.directory.handing import hand_over
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.publishing import renew
@@ -24,6 +25,7 @@ async def keep(parts: Parts) -> None:
     """Never ends. What fails for a peer (it is gone, it is busy, it sends nonsense) is tried again with another."""
     turn = zlib.crc32(parts.node.encode())
     while True:
+        await follow_codebooks(parts)
         await arrange(parts)
         peers = _partners(parts)
         if peers:

@@ -97,6 +97,15 @@ SUMMARIES_FROM = 8
 ANSWER_BYTES = 384 << 10
 """Records or summaries in one answer."""
 
+CODEBOOKS = 4
+"""Codebooks that a node fetches: that in force, and those endorsed for the next."""
+
+CODEBOOK_PEERS = 8
+"""Peers that are asked for a codebook in one round."""
+
+PART_BYTES = 256 << 10
+"""Of a codebook in one answer."""
+
 HANDED_PLACES = 128
 """Places that a node has something in and does not hold, looked after in one go, each minute: own records, and what it held before."""
 

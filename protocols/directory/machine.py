@@ -37,6 +37,7 @@ from meshos.protocols.directory.commands import (
     Item,
     Items,
     Judge,
+    KeepCodebook,
     Merge,
     Merged,
     Place,
@@ -45,6 +46,7 @@ from meshos.protocols.directory.commands import (
     Publish,
     Read,
     ReadArranged,
+    ReadCodebook,
     ReadDigest,
     ReadDue,
     ReadItems,
@@ -69,6 +71,8 @@ TELL = "directory-tell"
 _PREFIX = b"e/"
 _PLACES = b"p/"
 _LAYOUT = b"layout"
+_CODEBOOK = b"c/"
+_CODEBOOKS = b"codebooks"
 _STORED_BYTES = limits.RECORD_BYTES + 1024
 _RESTART_S = 5.0
 
@@ -227,6 +231,11 @@ class Directory:
                 return tuple(self._held.places())
             case ReadPlacesOf(ids):
                 return tuple(() if (held := self._held.get(agent)) is None else held.places for agent in ids)
+            case KeepCodebook(name, data):
+                self._keep_codebook(name, data)
+                return None
+            case ReadCodebook(name):
+                return self._view.get(_CODEBOOK + name)
             case ReadUnplaced(count):
                 return self._read_unplaced(count)
             case ReadDigest(places):
@@ -302,6 +311,14 @@ class Directory:
             self._put.pop(agent, None)
             self._drop[agent] = None
         return True
+
+    def _keep_codebook(self, name: bytes, data: bytes) -> None:
+        kept = cbor.decode(self._view.get(_CODEBOOKS) or cbor.encode([]), max_bytes=_STORED_BYTES)
+        assert isinstance(kept, list)
+        names = [*(one for one in kept if one != name), name]
+        gone = [one for one in names[: -limits.CODEBOOKS] if isinstance(one, bytes)]
+        self._writes += [Put(_CODEBOOK + name, data), *(Delete(_CODEBOOK + one) for one in gone)]
+        self._writes.append(Put(_CODEBOOKS, cbor.encode(names[-limits.CODEBOOKS :])))
 
     # -- places ------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from meshos.ids import AgentId, NodeId, OrgDid
 from meshos.protocols.directory import limits
+from meshos.protocols.directory.cells.codebook import Codebook
 from meshos.protocols.directory.cells.layout import Layout, whole
 from meshos.protocols.directory.cells.routing import Chart
 from meshos.protocols.directory.cells.summary import Summary
@@ -31,6 +32,24 @@ Measures: TypeAlias = Callable[[AgentId], Measured]
 def unmeasured(agent: AgentId) -> Measured:
     """The measures of a mesh that has measured nothing."""
     return Measured()
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What the ledger says of codebooks: whether the mesh wants cells; version and hash of the one in force (0: none); hashes ``endorsed``
+    for the next. ``speaks``: this node endorses for its organisation; ``trains``: it is its turn to bring one.
+    """
+
+    in_cells: bool = False
+    version: int = 0
+    name: bytes = b""
+    endorsed: tuple[bytes, ...] = ()
+    speaks: bool = False
+    trains: bool = False
+
+    def names(self) -> tuple[bytes, ...]:
+        """Of the codebooks that a node wants to have."""
+        return tuple(dict.fromkeys((*((self.name,) if self.version else ()), *self.endorsed)))
 
 
 def unmeasured_way(node: NodeId) -> float | None:
@@ -70,6 +89,10 @@ class Parts:
     layout: Layout = field(init=False)
     seen: Callable[[], Layout] | None = None
     unsure: dict[int, frozenset[NodeId]] = field(default_factory=dict)
+    agreed: Callable[[], Agreed] | None = None
+    codebooks: dict[bytes, Codebook] = field(default_factory=dict)
+    refused_codebooks: set[bytes] = field(default_factory=set)
+    endorses: tuple[int, bytes] | None = None
     rtt_s: Callable[[NodeId], float | None] = unmeasured_way
     charted: Charted = field(default_factory=Charted)
     busy_with: set[NodeId] = field(default_factory=set)

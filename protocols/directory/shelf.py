@@ -8,10 +8,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from meshos.protocols.directory.commands import IndexChanged
 from meshos.protocols.directory.embedder import Embedder
 from meshos.protocols.directory.facets import facets_of
 from meshos.protocols.directory.record import AgentRecord, Sealed
+from meshos.protocols.directory.vector import DENSE, Vector, whole_bytes
 from meshos.storage.index.facets import ANYTHING, Condition, Fulfilling
 from meshos.storage.index.index import Hit, Index
 from meshos.storage.index.question import Question, Statistics, ask, resembling, spelled
@@ -98,6 +101,13 @@ class Shelf:
         self.catch_up()
         snapshot = self._index.snapshot()
         return [[_document(_record(tag).agent_id, tag, cell) for tag in snapshot.fulfilling(Condition((cell,))).tags()] for cell in cells]
+
+    def everything(self) -> tuple[Vector, list[str], list[bytes]]:
+        """The vectors of all that can be found, a row each, their texts, and the whole numbers by which they are placed (a worker thread)."""
+        self.catch_up()
+        records = [_record(tag) for tag in self._index.snapshot().fulfilling().tags()]
+        vectors = np.stack([record.meaning() for record in records]) if records else np.zeros((0, DENSE), np.float32)
+        return vectors, [record.profile.text() for record in records], [whole_bytes(record.dense) for record in records]
 
     def size(self) -> int:
         """How many records can be found."""

@@ -35,10 +35,12 @@ from meshos.protocols.directory.commands import (
     Want,
     Wanted,
 )
+from meshos.protocols.directory.cutting import tell_codebook
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.record import PROTOCOL
 from meshos.protocols.directory.wire import (
     HINT,
+    AskCodebook,
     AskDigest,
     AskEntries,
     AskItems,
@@ -53,6 +55,7 @@ from meshos.protocols.directory.wire import (
     encode_entries,
     encode_hint,
     encode_items,
+    encode_part,
     encode_request,
 )
 from meshos.protocols.rpc.events import Inbound
@@ -73,6 +76,8 @@ async def serve(parts: Parts, inbound: Inbound) -> bytes:
         case AskSummaries(layout) as asked:
             _check_layout(parts, layout)
             return await tell_summaries(parts, asked)
+        case AskCodebook() as asked:
+            return encode_part(*await tell_codebook(asked))
         case AskEntries(ids):
             entries: tuple[bytes, ...] = await Propose(Read(ids, limits.PAGE_BYTES), MACHINE)
             return encode_entries(entries)

@@ -1,7 +1,8 @@
 """The messages of ``/meshos/directory/1`` and of its announcement, both ways: canonical CBOR, each field checked.
 
-A request is one of four questions: is your directory like mine (its root); what do you list in these places; give me these entries; what
-is new of the summaries of these cells. All but the third name the layout that places are numbered by, empty while the directory is whole.
+A request is one of five questions: is your directory like mine (its root); what do you list in these places; give me these entries; what
+is new of the summaries of these cells; give me a codebook. Those about places name the layout that these are numbered by, empty while
+the directory is whole.
 """
 
 import itertools
@@ -60,7 +61,15 @@ class AskSummaries:
     known: tuple[bytes, ...]
 
 
-Request: TypeAlias = AskDigest | AskItems | AskEntries | AskSummaries
+@dataclass(frozen=True, slots=True)
+class AskCodebook:
+    """Give me the codebook of this hash from this byte on."""
+
+    name: bytes
+    offset: int
+
+
+Request: TypeAlias = AskDigest | AskItems | AskEntries | AskSummaries | AskCodebook
 
 
 def encode_request(request: Request) -> bytes:
@@ -74,6 +83,8 @@ def encode_request(request: Request) -> bytes:
             return cbor.encode(["entries", list(ids)])
         case AskSummaries(layout, places, known):
             return cbor.encode(["summaries", layout, encode_places(places), b"".join(known)])
+        case AskCodebook(name, offset):
+            return cbor.encode(["codebook", name, offset])
 
 
 def decode_request(data: bytes) -> Request:
@@ -85,6 +96,9 @@ def decode_request(data: bytes) -> Request:
             return AskItems(_layout(layout), decode_places(places), after)
         case ["entries", list() as ids] if len(ids) <= limits.IDS_A_PAGE:
             return AskEntries(tuple(_id(agent) for agent in ids))
+        case ["codebook", bytes() as name, int() as offset] if len(name) == 32 and not isinstance(offset, bool):
+            if 0 <= offset <= limits.MAX_NUMBER:
+                return AskCodebook(name, offset)
         case ["summaries", bytes() as layout, bytes() as places, bytes() as known]:
             found, size = decode_places(places), limits.SUMMARY_NAME_BYTES
             if len(known) == size * len(found):
@@ -185,6 +199,20 @@ def decode_summaries(data: bytes) -> tuple[bytes, ...]:
             if len(found) == len(summaries):
                 return found
     raise _bad("a list of summaries")
+
+
+def encode_part(total: int, part: bytes) -> bytes:
+    """The answer to AskCodebook: how long it is (0: it is not here), and the bytes from where it was asked for on."""
+    return cbor.encode([total, part])
+
+
+def decode_part(data: bytes) -> tuple[int, bytes]:
+    """See ``encode_part``."""
+    match cbor.decode(data, max_bytes=_MESSAGE_BYTES):
+        case [int() as total, bytes() as part] if not isinstance(total, bool) and 0 <= total <= limits.MAX_NUMBER:
+            if len(part) <= limits.PART_BYTES:
+                return total, part
+    raise _bad("a part of a codebook")
 
 
 def _item(value: Value) -> Item:

@@ -1,0 +1,127 @@
+"""How the mesh comes to a codebook, and a node to its content: trained by one, checked by each, and fetched from whoever has it.
+
+Where the mesh wants cells (the parameter ``directory-cells``) and there is no codebook yet, the first organisation in turn trains one from
+the records that its node holds, once they are enough, and endorses it on the ledger. The others fetch it by its hash, check it by their
+own records, and endorse it too. Once it is in force, whoever has its content lays the directory by it.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+from meshos.errors import Failed, Refused, Unreachable
+from meshos.flow import Ask, Compute, Propose
+from meshos.ids import NodeId
+from meshos.protocols.directory import limits
+from meshos.protocols.directory.cells import codebook as codebooks
+from meshos.protocols.directory.cells.codebook import Codebook
+from meshos.protocols.directory.cells.limits import CELLS_FROM, CODEBOOK_BYTES
+from meshos.protocols.directory.cells.quality import quality
+from meshos.protocols.directory.cells.training import train
+from meshos.protocols.directory.commands import MACHINE, KeepCodebook, ReadCodebook
+from meshos.protocols.directory.parts import Agreed, Parts
+from meshos.protocols.directory.record import PROTOCOL
+from meshos.protocols.directory.wire import AskCodebook, decode_part, encode_request
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    name: bytes
+    data: bytes
+    codebook: Codebook
+
+
+async def follow_codebooks(parts: Parts) -> None:
+    """Have what the ledger names, and say what this node would endorse (``Parts.endorses``)."""
+    if parts.agreed is None:
+        return
+    agreed = parts.agreed()
+    if not agreed.in_cells:
+        parts.endorses = None
+        return
+    for name in agreed.names()[: limits.CODEBOOKS]:
+        if name not in parts.codebooks and name not in parts.refused_codebooks:
+            await _have(parts, name)
+    if not agreed.speaks:
+        return
+    if parts.endorses is None or parts.endorses[0] != agreed.version + 1:
+        parts.endorses = await _endorsed(parts, agreed)
+
+
+async def _endorsed(parts: Parts, agreed: Agreed) -> tuple[int, bytes] | None:
+    for name in agreed.endorsed:
+        codebook = parts.codebooks.get(name)
+        if codebook is not None and codebook.version == agreed.version + 1 and name not in parts.refused_codebooks:
+            if await Compute(partial(_is_good, parts, codebook), cost_s=2.0):
+                return codebook.version, name
+            parts.refused_codebooks.add(name)
+    if agreed.version or agreed.endorsed or not agreed.trains or parts.shelf.size() < CELLS_FROM:
+        return None
+    made: _Made = await Compute(partial(_trained, parts), cost_s=5.0)
+    await Propose(KeepCodebook(made.name, made.data), MACHINE)
+    parts.codebooks[made.name] = made.codebook
+    return made.codebook.version, made.name
+
+
+def _is_good(parts: Parts, codebook: Codebook) -> bool:
+    vectors, _, placed_by = parts.shelf.everything()
+    if codebook.model != parts.checker.embedder.name:
+        return False
+    return len(vectors) < codebook.cells or quality(codebook, vectors, placed_by).good
+
+
+def _trained(parts: Parts) -> _Made:
+    vectors, texts, _ = parts.shelf.everything()
+    codebook = train(1, parts.checker.embedder.name, vectors, texts, seed=1)
+    data = codebooks.encode(codebook)
+    return _Made(codebooks.name_of(data), data, codebook)
+
+
+async def _have(parts: Parts, name: bytes) -> None:
+    data: bytes | None = await Propose(ReadCodebook(name), MACHINE)
+    fetched = data is None
+    if data is None:
+        data = await _fetched(parts, name)
+    if data is None:
+        return  # nobody who was asked has it: it is asked for again
+    try:
+        codebook: Codebook = await Compute(partial(codebooks.decode, data), cost_s=0.05)
+    except Refused:
+        parts.refused_codebooks.add(name)
+        return
+    if fetched:
+        await Propose(KeepCodebook(name, data), MACHINE)
+    parts.codebooks[name] = codebook
+
+
+async def _fetched(parts: Parts, name: bytes) -> bytes | None:
+    """The codebook of this hash from the first peer that has it whole; None if none of a few has."""
+    peers = sorted(parts.peers(), key=lambda node: (parts.distance_s(node), node))
+    for peer in peers[: limits.CODEBOOK_PEERS]:
+        try:
+            data = await _from(peer, name)
+        except (Unreachable, Refused, Failed):
+            continue  # another may have it
+        if await Compute(partial(_is, name, data), cost_s=0.01):
+            return data
+    return None
+
+
+def _is(name: bytes, data: bytes) -> bool:
+    return codebooks.name_of(data) == name
+
+
+async def _from(peer: NodeId, name: bytes) -> bytes:
+    data, total = b"", 1
+    while len(data) < total <= CODEBOOK_BYTES:
+        body = encode_request(AskCodebook(name, len(data)))
+        total, part = decode_part(await Ask(peer, PROTOCOL, body, limits.SYNC_TIMEOUT_S, retries=1))
+        if not part:
+            break
+        data += part
+    return data
+
+
+async def tell_codebook(asked: AskCodebook) -> tuple[int, bytes]:
+    """How long the codebook is, and the part of it that was asked for; 0 and nothing where this node has it not."""
+    data: bytes | None = await Propose(ReadCodebook(asked.name), MACHINE)
+    return (0, b"") if data is None else (len(data), data[asked.offset : asked.offset + limits.PART_BYTES])
