@@ -61,11 +61,11 @@ class Asked:
 
 def measure(report: Report, *, short: bool) -> None:
     """Recall for what is looked at, without and with filters; a short run has few records, so it says nothing of recall."""
-    names, texts, questions = _material(short)
+    names, texts, questions = material(short)
     model = MiniLM()
     read = model.read(texts)
     cut = _cut(names, texts, read, None)
-    asked = [_asked(question, model, cut.codebook) for question in questions]
+    asked = [as_asked(question, model, cut.codebook) for question in questions]
     found = _ask(cut, asked, ANYTHING)
     balance = max(cut.sizes) / float(np.mean(cut.sizes))
     cells, points = cut.codebook.cells, len(cut.codebook.points)
@@ -111,7 +111,8 @@ def measure(report: Report, *, short: bool) -> None:
     ]
 
 
-def _material(short: bool) -> tuple[list[str], list[str], list[str]]:
+def material(short: bool) -> tuple[list[str], list[str], list[str]]:
+    """Names and texts of the real cards, and the frozen questions; of few cards in a short run. Raises BadInput ``no-cards``."""
     folder = retrieval.data_folder()
     given = retrieval.material()
     if folder is None:
@@ -147,7 +148,8 @@ def _picks(random: np.random.Generator) -> tuple[str, ...]:
     return tuple(f"pick {selectivity}" for selectivity in SELECTIVITIES if random.random() < selectivity / 100)
 
 
-def _asked(text: str, model: MiniLM, codebook: Codebook) -> Question:
+def as_asked(text: str, model: MiniLM, codebook: Codebook) -> Question:
+    """A question as it goes to all cells."""
     mended = spelled(text, model.knows, codebook.vocabulary)
     return ask(mended, model.read([mended])[0], codebook.vocabulary)
 

@@ -25,6 +25,7 @@ BENCHMARKS = {
     "strangers": "calls between members while 200 connections of strangers work on a node",
     "discovery": "finding agents: time at the API, and quality beside BM25 and MiniLM alone",
     "cells": "what a question finds in the few cells that it is sent to, of what it would find in all",
+    "scale": "a search among 100,000 and among a million records that sixteen holders have in cells",
     "membership": "how soon a killed node is declared dead by all, and whether a live one ever is",
     "raft": "a write that three processes agree on and have on disk, beside etcd",
     "pbft": "a transfer that four organisations agree on and have on disk, beside what this machine verifies",

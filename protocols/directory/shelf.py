@@ -103,7 +103,7 @@ class Shelf:
         return [[_document(_record(tag).agent_id, tag, cell) for tag in snapshot.fulfilling(Condition((cell,))).tags()] for cell in cells]
 
     def everything(self) -> tuple[Vector, list[str], list[bytes]]:
-        """The vectors of all that can be found, a row each, their texts, and the whole numbers by which they are placed (a worker thread)."""
+        """The vectors of all that can be found, a row each, their texts, and the whole numbers that place them (a worker thread)."""
         self.catch_up()
         records = [_record(tag) for tag in self._index.snapshot().fulfilling().tags()]
         vectors = np.stack([record.meaning() for record in records]) if records else np.zeros((0, DENSE), np.float32)

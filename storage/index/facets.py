@@ -88,4 +88,6 @@ def _with_any(rows: Mapping[Name, Rows], names: Sequence[Name]) -> Rows:
     found = [rows[name] for name in names if name in rows]
     if len(found) <= 1:
         return found[0] if found else np.zeros(0, np.int32)
-    return np.unique(np.concatenate(found))
+    together = np.sort(np.concatenate(found))
+    first: Mask = np.concatenate([[True], together[1:] != together[:-1]])
+    return together[first]

@@ -4,8 +4,9 @@ Theory of operation. The index is a short list of segments that never change, an
 An update builds a new small segment and new masks, merges neighbours of like size (so that n documents lie in some log n
 segments; O'Neil et al. 1996), and then replaces the snapshot by one assignment. A question reads the snapshot it began with.
 
-Ranking is exact: every row gets both scores. With 10,000 rows of 384 numbers that is 2 to 3 ms, less than the sentence model needs for
-the question, and a filter costs no recall. An approximate graph (hnswlib) pays from some 100,000 rows on and is not used.
+Ranking is exact: every row that a question concerns gets both scores. Of 5,600 rows of 384 numbers that takes .8 ms, less than the sentence
+model needs for the question, and a filter costs no recall. An approximate graph (hnswlib) would pay for more than 10,000 rows of a cell, at
+the price of some of the best and of twice the memory, and is not used; see docs/decisions/0031.
 
 *Meaning* is the cosine with the question's vector. *Words* is BM25 over stems, divided by the most that this very question could
 reach (Bruch et al. 2023, "theoretical" normalisation): so a question of which no card has the telling words is decided by
@@ -17,13 +18,18 @@ by all three.
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from meshos.storage.index.facets import ANYTHING, Condition, Fulfilling, picked
-from meshos.storage.index.limits import DEAD_SHARE, K1, LEXICAL_WEIGHT, NEARNESS_WEIGHT, RERANKED, RERANKED_LEXICAL_WEIGHT, B
-from meshos.storage.index.pieces import nearness
-from meshos.storage.index.question import Question, Term
+from meshos.storage.index.limits import DEAD_SHARE, LEXICAL_WEIGHT, MERGE_RATIO, NEARNESS_WEIGHT, RERANKED, RERANKED_LEXICAL_WEIGHT
+from meshos.storage.index.pieces import PIECE_BYTES, nearness_of
+from meshos.storage.index.question import Question
+from meshos.storage.index.scores import lexical as lexical_of
+from meshos.storage.index.scores import meaning as meaning_of
+from meshos.storage.index.scores import stretches
 from meshos.storage.index.segment import Document, Floats, Mask, Rows, Segment, build, merge
 
 Part = tuple[Segment, Mask]
@@ -42,9 +48,8 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Some rows of one segment, and what they score against a question in meaning and words."""
+    """Some rows of a segment, rising, and what they score against a question in meaning and words."""
 
-    segment: Segment
     rows: Rows
     meaning: Floats
     lexical: Floats
@@ -72,59 +77,66 @@ class Snapshot:
     ) -> list[Hit]:
         """The ``limit`` best of the documents that fulfil ``condition`` and whose tag ``keep`` accepts, best first."""
         found = [self.candidates(question, part, condition) for part in self.parts]
-        chosen = _best(found, max(limit, RERANKED), keep)
-        if not chosen:
+        if not any(len(one.rows) for one in found):
             return []
-        meaning = np.array([one.meaning[place] for one, place in chosen], np.float32)
-        lexical = np.array([one.lexical[place] for one, place in chosen], np.float32)
-        texts = [one.segment.pieces[one.rows[place]] for one, place in chosen]
-        fused = meaning + NEARNESS_WEIGHT * nearness(question.pieces, question.weights, texts) + RERANKED_LEXICAL_WEIGHT * lexical
+        meaning, lexical = np.concatenate([one.meaning for one in found]), np.concatenate([one.lexical for one in found])
+        rows = np.concatenate([one.rows for one in found])
+        part_of = np.repeat(np.arange(len(found)), [len(one.rows) for one in found])
+
+        def accepts(place: int) -> bool:
+            return keep is None or keep(self.parts[part_of[place]][0].tags[rows[place]])
+
+        scores = meaning + np.float32(LEXICAL_WEIGHT) * lexical
+        best = best_places(scores, max(limit, RERANKED), None if keep is None else accepts)
+        meaning, lexical, rows, part_of = meaning[best], lexical[best], rows[best], part_of[best]
+        texts = [self.parts[part][0].pieces[row] for part, row in zip(part_of.tolist(), rows.tolist(), strict=True)]
+        near = nearness_of(question.pieces, question.weights, b"".join(texts), [len(signs) // PIECE_BYTES for signs in texts])
+        fused = meaning + np.float32(NEARNESS_WEIGHT) * near + np.float32(RERANKED_LEXICAL_WEIGHT) * lexical
+        best = np.argsort(-fused, kind="stable")[:limit]
+        had = self._had(question, part_of[best], rows[best])
         hits: list[Hit] = []
-        order = np.argsort(-fused, kind="stable")[:limit]
-        places = [(chosen[place][0].segment, int(chosen[place][0].rows[chosen[place][1]])) for place in order]
-        for place, (segment, row), had in zip(order, places, _words_had(question.terms, places), strict=True):
+        for place, of_place in zip(best.tolist(), had, strict=True):
+            segment, row = self.parts[part_of[place]][0], int(rows[place])
             score = min(1.0, max(0.0, float(fused[place]) / (1 + NEARNESS_WEIGHT + RERANKED_LEXICAL_WEIGHT)))
             close = max(0.0, float(meaning[place]))
-            hits.append(Hit(segment.keys[row], segment.tags[row], round(score, 4), round(close, 4), had))
+            hits.append(Hit(segment.keys[row], segment.tags[row], round(score, 4), round(close, 4), of_place))
         return hits
 
     def fulfilling(self, condition: Condition = ANYTHING) -> Fulfilling:
         """All documents that fulfil ``condition``."""
         return Fulfilling(tuple((segment, picked(segment, alive, condition)) for segment, alive in self.parts))
 
+    def _had(self, question: Question, part_of: NDArray[np.intp], rows: Rows) -> list[tuple[str, ...]]:
+        """Which of the question's words each of these rows has."""
+        found: list[list[str]] = [[] for _ in rows]
+        for part in np.unique(part_of).tolist():
+            here = np.flatnonzero(part_of == part)
+            for term in question.terms:
+                held = self.parts[part][0].postings(term.stem)
+                if held is not None:
+                    at = held[0].searchsorted(rows[here])
+                    for number in here[held[0].take(at, mode="clip") == rows[here]].tolist():
+                        found[number].append(term.word)
+        return [tuple(some) for some in found]
+
     def candidates(self, question: Question, part: Part, condition: Condition = ANYTHING) -> Candidates:
         """The rows of ``part`` that fulfil ``condition``, with their cosine with the question's vector and their BM25 score as a share
         (0..1) of the most that any text could reach for this question."""
         segment, alive = part
         rows = picked(segment, alive, condition)
-        few = 2 * len(rows) < len(segment)
-        meaning = segment.dense[rows] @ question.vector if few else (segment.dense @ question.vector)[rows]
-        lexical = np.zeros(len(segment), np.float32)
-        most = sum(term.rarity * (K1 + 1) for term in question.terms)
-        for term in question.terms:
-            found = segment.postings(term.stem)
-            if found is not None:
-                having, counts = found
-                length = K1 * (1 - B + B * segment.lengths[having] / question.mean_length)
-                lexical[having] += term.rarity * (K1 + 1) * counts / (counts + length)
-        return Candidates(segment, rows, meaning, lexical[rows] / np.float32(most or 1))
+        held = stretches(rows)
+        return Candidates(rows, meaning_of(segment, rows, held, question.vector), lexical_of(segment, rows, held, question))
 
 
-def _best(found: Sequence[Candidates], most: int, keep: Callable[[object], bool] | None) -> list[tuple[Candidates, int]]:
-    """The ``most`` best places that ``keep`` accepts; of equal ones the first."""
-    if not found:
-        return []
-    fused = np.concatenate([one.meaning + LEXICAL_WEIGHT * one.lexical for one in found])
-    ends = np.cumsum([len(one.rows) for one in found])
-    chosen: list[tuple[Candidates, int]] = []
-    for place in np.argsort(-fused, kind="stable"):
-        part = int(np.searchsorted(ends, place, side="right"))
-        one, local = found[part], int(place - (ends[part - 1] if part else 0))
-        if keep is None or keep(one.segment.tags[one.rows[local]]):
-            chosen.append((one, local))
-            if len(chosen) == most:
-                break
-    return chosen
+def best_places(scores: Floats, most: int, accepts: Callable[[int], bool] | None) -> NDArray[np.intp]:
+    """The ``most`` best places that ``accepts`` takes, best first; of equal ones the first."""
+    falling = -scores
+    if accepts is not None:
+        return np.array([*islice(filter(accepts, np.argsort(falling, kind="stable").tolist()), most)], np.intp)
+    if len(scores) <= most:
+        return np.argsort(falling, kind="stable")
+    places = np.flatnonzero(~(falling > np.partition(falling, most - 1)[most - 1]))
+    return places[np.argsort(falling[places], kind="stable")[:most]]
 
 
 class Index:
@@ -132,7 +144,6 @@ class Index:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._where: dict[str, tuple[Segment, int]] = {}
         self._snapshot = _snapshot(())
 
     def snapshot(self) -> Snapshot:
@@ -141,75 +152,56 @@ class Index:
 
     def tag(self, key: str) -> object:
         """What was indexed with the document of this key; None for nothing."""
-        with self._lock:
-            at = self._where.get(key)
-            return None if at is None else at[0].tags[at[1]]
+        for segment, alive in self._snapshot.parts:
+            for row in segment.rows_of([key]):
+                if alive[row]:
+                    return segment.tags[row]
+        return None
 
     def update(self, put: Sequence[Document], drop: Sequence[str] = ()) -> None:
         """Take out ``drop``, then take in ``put`` (the last of a key counts, and replaces what was there)."""
         with self._lock:
             fresh = {document.key: document for document in put}
-            parts = self._without([key for key in {**fresh, **dict.fromkeys(drop)} if key in self._where])
+            parts = _without(self._snapshot.parts, [*{**fresh, **dict.fromkeys(drop)}])
             if fresh:
                 segment = build([*fresh.values()])
                 parts.append((segment, np.ones(len(segment), np.bool_)))
-                self._locate(segment)
-            parts = self._tidied(parts)
-            self._snapshot = _snapshot(tuple(parts))
+            self._snapshot = _snapshot(tuple(_tidied(parts)))
 
-    def _without(self, keys: Sequence[str]) -> list[Part]:
-        """The parts with the rows of ``keys`` marked dead, in copies of their masks."""
-        masks = {id(segment): mask for segment, mask in self._snapshot.parts}
-        copied: set[int] = set()
-        for key in keys:
-            segment, row = self._where.pop(key)
-            if id(segment) not in copied:
-                copied.add(id(segment))
-                masks[id(segment)] = masks[id(segment)].copy()
-            masks[id(segment)][row] = False
-        return [(segment, masks[id(segment)]) for segment, _ in self._snapshot.parts]
 
-    def _tidied(self, parts: list[Part]) -> list[Part]:
-        """Empty parts are gone, neighbours of like size are merged, half-dead ones written anew."""
-        kept: list[Part] = []
-        for part in parts:
-            living = int(part[1].sum())
-            if not living:
-                continue
-            if living < (1 - DEAD_SHARE) * len(part[0]):
-                part = self._merged([part])
-            while kept and int(kept[-1][1].sum()) < 2 * len(part[0]):
-                part = self._merged([kept.pop(), part])
-            kept.append(part)
-        return kept
+def _without(parts: Sequence[Part], keys: Sequence[str]) -> list[Part]:
+    """The parts with the rows of ``keys`` marked dead, in copies of their masks."""
+    left: list[Part] = []
+    for segment, alive in parts:
+        rows = segment.rows_of(keys)
+        if alive[rows].any():
+            alive = alive.copy()
+            alive[rows] = False
+        left.append((segment, alive))
+    return left
 
-    def _merged(self, parts: Sequence[Part]) -> Part:
-        segment = merge(parts)
-        self._locate(segment)
-        return segment, np.ones(len(segment), np.bool_)
 
-    def _locate(self, segment: Segment) -> None:
-        for row, key in enumerate(segment.keys):
-            self._where[key] = (segment, row)
+def _tidied(parts: list[Part]) -> list[Part]:
+    """Empty parts are gone, neighbours of like size are merged, half-dead ones written anew."""
+    kept: list[Part] = []
+    for part in parts:
+        living = int(part[1].sum())
+        if not living:
+            continue
+        if living < (1 - DEAD_SHARE) * len(part[0]):
+            part = _merged([part])
+        while kept and int(kept[-1][1].sum()) < MERGE_RATIO * len(part[0]):
+            part = _merged([kept.pop(), part])
+        kept.append(part)
+    return kept
+
+
+def _merged(parts: Sequence[Part]) -> Part:
+    segment = merge(parts)
+    return segment, np.ones(len(segment), np.bool_)
 
 
 def _snapshot(parts: tuple[Part, ...]) -> Snapshot:
     size = sum(int(alive.sum()) for _, alive in parts)
     length = sum(float(segment.lengths[alive].sum()) for segment, alive in parts)
     return Snapshot(parts, size, max(1.0, length / size if size else 1.0))
-
-
-def _words_had(terms: Sequence[Term], places: Sequence[tuple[Segment, int]]) -> list[tuple[str, ...]]:
-    """For each of ``places`` the words of ``terms`` that the document there has."""
-    had: list[list[str]] = [[] for _ in places]
-    for segment in {id(segment): segment for segment, _ in places}.values():
-        of_it = [place for place, (found, _) in enumerate(places) if found is segment]
-        rows = np.array([places[place][1] for place in of_it], np.int32)
-        for term in terms:
-            found = segment.postings(term.stem)
-            if found is not None:
-                having = found[0]  # rising
-                at = np.minimum(np.searchsorted(having, rows), len(having) - 1)
-                for place in np.flatnonzero(having[at] == rows):
-                    had[of_it[place]].append(term.word)
-    return [tuple(words) for words in had]

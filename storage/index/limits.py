@@ -32,6 +32,19 @@ NEARNESS_WEIGHT = 1.5
 RERANKED_LEXICAL_WEIGHT = 0.5
 """Weights of the pieces' nearness and of the words' share against the cosine among the candidates; see docs/decisions/0011."""
 
+STRETCH_GAP = 8
+"""Rows are read with those between them if there are fewer than this: collecting a row costs as much as reading five to eight."""
+
+STRETCH_ROWS = 4
+"""Wanted rows to a stretch, at least: with fewer, collecting them is quicker."""
+
+STRETCHES = 16
+"""Of more stretches words are looked up in all rows from the first to the last: a look into one costs a microsecond a word."""
+
+MERGE_RATIO = 4
+"""Neighbours are merged unless the older one is so many times as large: with 60 equal updates there are two segments on average (three with
+2), each of which costs a question, and a document is copied six times (four)."""
+
 DEAD_SHARE = 0.5
 """A segment with more dead rows than this is written anew."""
 
