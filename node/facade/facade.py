@@ -42,8 +42,9 @@ from meshos.node.runtime.turns import Turns
 from meshos.protocols.directory.cards import read_lines
 from meshos.protocols.directory.publishing import Publication, Published, Withdrawal
 from meshos.protocols.directory.record import AgentRecord, Sealed, parse
+from meshos.protocols.directory.related import AGENT_ID
 from meshos.protocols.directory.search import DiscoverAnswer
-from meshos.protocols.directory.services import DISCOVER, PUBLISH, WITHDRAW
+from meshos.protocols.directory.services import DISCOVER, LOOKUP, PUBLISH, WITHDRAW
 from meshos.protocols.leader.wire import AgentProcesses, AskRemove, OrgNodes
 from meshos.protocols.tasks.agent_file import McpCommand, parse_canonical, parse_mapping
 from meshos.protocols.tasks.call import CallRequest
@@ -196,7 +197,7 @@ class Facade:
 
     async def agent(self, agent_id: AgentId, caller: shapes.Caller) -> shapes.AgentView:
         """See ``NodeService.agent``."""
-        return self._view(self._record(agent_id))
+        return self._view(await self._record(agent_id))
 
     async def publish(self, lines: Sequence[str], caller: shapes.Caller) -> shapes.Published:
         """See ``NodeService.publish``. The records are found; calling one is ``agent-not-served`` until its owner deploys it."""
@@ -211,14 +212,14 @@ class Facade:
 
     async def discover(self, query: shapes.DiscoverQuery, caller: shapes.Caller) -> shapes.Discovered:
         """See ``NodeService.discover``."""
-        related = None if query.related is None else self._record(query.related).entry.agent_id
+        related = None if query.related is None else (await self._record(query.related)).entry.agent_id
         request = discovering.request_of(query, related)
         answer: DiscoverAnswer = await self._host.flow(DISCOVER, request, timeout_s=DISCOVER_S, trace=caller.trace)
         return discovering.discovered(answer, embeddings=query.embeddings)
 
     async def call(self, request: shapes.CallRequest, caller: shapes.Caller) -> shapes.TaskView:
         """See ``NodeService.call``."""
-        sealed = self._record(request.agent_id)
+        sealed = await self._record(request.agent_id)
         assert isinstance(sealed.entry, AgentRecord)
         call = self._call(request, sealed.entry, caller)
         if not request.wait:
@@ -424,14 +425,16 @@ class Facade:
         sealed = self._assembly.directory.record(agent)
         return sealed.entry.profile.name if sealed is not None and isinstance(sealed.entry, AgentRecord) else agent
 
-    def _record(self, agent_id: AgentId) -> Sealed:
+    async def _record(self, agent_id: AgentId) -> Sealed:
+        """The record of an agent by its id, also from others that hold it, or by what its id begins with where only one here does."""
         sealed = self._find(agent_id)
+        if sealed is None and AGENT_ID.fullmatch(agent_id):
+            sealed = await self._host.flow(LOOKUP, agent_id, timeout_s=LOOK_S)
         if sealed is None:
             raise _no_such_agent(agent_id)
         return sealed
 
     def _find(self, agent_id: AgentId) -> Sealed | None:
-        """The record of an agent by its id, or by what its id begins with where only one does."""
         found = self._assembly.directory.beginning(agent_id, 4) if _AGENT.fullmatch(agent_id) else []
         return self._assembly.directory.record(AgentId(only(agent_id, found, _no_such_agent(agent_id)))) if found else None
 

@@ -51,6 +51,7 @@ from meshos.node.kernel.asking import (
     ask_paying,
     send_transaction,
 )
+from meshos.node.kernel.cells import Cells
 from meshos.node.kernel.group import GroupFlows, revoked_of
 from meshos.node.kernel.leading import Leading
 from meshos.node.kernel.ledger import directory_caps, record_lifetime, replica_of
@@ -259,7 +260,9 @@ def assemble(outside: Outside) -> Assembly:
     calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member, pays=True, barred=barred)
     shelf = Shelf(outside.embedder)
     checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
-    parts = Parts(me.node, me.org, checker, shelf, membership.routable_peers, outside.measures, barred)
+    parts = Parts(me.node, me.org, checker, shelf, membership.routable_peers, outside.measures, barred, rtt_s=membership.rtt_s)
+    cells = Cells(me, window, lambda: (*membership.routable_peers(), *(() if outside.facts.anchors else (me.node,))), outside.genesis_hash)
+    parts.agreed, parts.seen = cells.agreed, partial(cells.seen, parts)
 
     revocations = Revocations(outside.revoked or dict)
 
@@ -330,7 +333,7 @@ def assemble(outside: Outside) -> Assembly:
     directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window), partial(record_lifetime, window))
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP, KEEP_SEAT)
     relay = Relay(me, outside.relaying, rpc.peer_of, outside.rng)
-    registrar = Registrar(me, org, window, org.replica.view, now=outside.now)
+    registrar = Registrar(me, org, window, org.replica.view, now=outside.now, endorses=lambda: parts.endorses)
     lane = Lane(membership, outside.verifier)
     receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take, lambda: ledger.core.behind)
     machines: dict[str, Machine] = {

@@ -35,7 +35,7 @@ async def follow_codebooks(parts: Parts) -> None:
     if parts.agreed is None:
         return
     agreed = parts.agreed()
-    if not agreed.in_cells:
+    if agreed.restoring or not agreed.in_cells:
         parts.endorses = None
         return
     for name in agreed.names()[: limits.CODEBOOKS]:

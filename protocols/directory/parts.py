@@ -38,6 +38,7 @@ def unmeasured(agent: AgentId) -> Measured:
 class Agreed:
     """What the ledger says of codebooks: whether the mesh wants cells; version and hash of the one in force (0: none); hashes ``endorsed``
     for the next. ``speaks``: this node endorses for its organisation; ``trains``: it is its turn to bring one.
+    ``restoring``: nothing can be known now.
     """
 
     in_cells: bool = False
@@ -46,6 +47,7 @@ class Agreed:
     endorsed: tuple[bytes, ...] = ()
     speaks: bool = False
     trains: bool = False
+    restoring: bool = False
 
     def names(self) -> tuple[bytes, ...]:
         """Of the codebooks that a node wants to have."""

@@ -9,6 +9,7 @@ from meshos.protocols.directory.answering import answer
 from meshos.protocols.directory.cells.query import SEARCH
 from meshos.protocols.directory.disowning import disown
 from meshos.protocols.directory.keeping import keep
+from meshos.protocols.directory.lookup import lookup
 from meshos.protocols.directory.machine import KEEP, TELL
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.publishing import publish, withdraw
@@ -22,6 +23,9 @@ DISCOVER = "discover"
 
 DISCOVER_HERE = "discover-here"
 """Given the same, returns what this node holds itself (``search.Found``), the best first; no other node is asked."""
+
+LOOKUP = "directory-lookup"
+"""Given an agent's id, returns its sealed record, from this node or whoever holds it; None if nobody has it."""
 
 PUBLISH = "directory-publish"
 """Given a ``publishing.Publication``, returns a ``publishing.Published``."""
@@ -50,6 +54,7 @@ def services(parts: Parts) -> dict[str, Service]:
         TELL: partial(tell, parts),
         DISCOVER: partial(discover, parts),
         DISCOVER_HERE: partial(discover_here, parts),
+        LOOKUP: partial(lookup, parts),
         PUBLISH: partial(publish, parts),
         WITHDRAW: partial(withdraw, parts),
         DISOWN: partial(disown, parts),

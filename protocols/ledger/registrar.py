@@ -1,10 +1,11 @@
 """The machine "registrar": what this node owes the ledger, compared with what the ledger says, and sent where it is missing.
 
-Three things are owed. The node that leads its organisation commits to the record of each agent that the organisation runs
+Four things are owed. The node that leads its organisation commits to the record of each agent that the organisation runs
 (``consensus/ledger/commitments.py``), in its newest version; an agent that was withdrawn is committed to as gone, if the ledger has it as
 there: then its place is another's. And the node that holds its organisation's seat says which version of the ledger's rules it supports
 (``consensus/ledger/upgrades.py``), and votes for whom another organisation moves to admit, where the mesh admits by invitation or anybody
-(the parameter ``admission``): some ADMISSIONS at once and an hour, and for no more, so that what one member lets in the others bound.
+(the parameter ``admission``): some ADMISSIONS at once and an hour, and for no more, so that what one member lets in the others bound. It
+endorses the codebook that its directory has found good (``consensus/ledger/codebooks.py``).
 
 Theory of operation. Nothing is remembered on disk: what is owed is the difference between two states that both survive a crash, the
 organisation's and the ledger's. The machine looks every LOOK_S, at a few numbers that tell whether the organisation's agents may have
@@ -20,10 +21,12 @@ but for that version, and so is its hash (``record.content_hash``).
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 from meshos.buckets import Bucket
 from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.body import Body
+from meshos.consensus.ledger.codebooks import CODEBOOKS, Codebooks, Endorse
 from meshos.consensus.ledger.commitments import COMMITMENTS, Commit
 from meshos.consensus.ledger.members import ORGS
 from meshos.consensus.ledger.motions import MOTIONS, Admit, Motion, Vote
@@ -51,6 +54,10 @@ from meshos.storage.store import View
 MACHINE = "registrar"
 
 VOTE = "vote/"
+CODEBOOK = "codebook"
+
+Endorses: TypeAlias = Callable[[], tuple[int, bytes] | None]
+"""The version and the hash of the codebook that this node has checked; None: there is none."""
 
 
 @dataclass(slots=True)
@@ -70,16 +77,19 @@ class _Owed:
 class Registrar:
     """See the module's text. ``office`` knows who leads the organisation, ``state`` gives the organisation's state as it is here now."""
 
-    def __init__(self, me: Peer, office: Lead, ledger: LedgerView, state: Callable[[], View], *, now: float) -> None:
+    def __init__(
+        self, me: Peer, office: Lead, ledger: LedgerView, state: Callable[[], View], *, now: float, endorses: Endorses = lambda: None
+    ) -> None:
         self._me = me
         self._office = office
         self._ledger = ledger
         self._state = state
+        self._endorses = endorses
         self._look_at = now
         self._read: tuple[int, int] | None = None  # the lead and the organisation's audit number when its agents were read last
         self._refresh_at = now
         self._after: AgentId | None = None  # reading them goes on after this one
-        self._owed: dict[str, _Owed] = {}  # by agent; that of the rules by "", votes by VOTE and the motion
+        self._owed: dict[str, _Owed] = {}  # by agent; that of the rules by "", of a codebook by CODEBOOK, votes by VOTE and the motion
         self._welcomes = Bucket(ADMISSIONS / HOUR_S, ADMISSIONS)
         self._genuine: dict[bytes, bool] = {}  # by motion: whether its certificate is that of the root key in it
         self._voted_at = -1  # the height up to which every motion has what it is owed
@@ -121,11 +131,12 @@ class Registrar:
         seat = None if held is None else next((entry for entry in held.entries if entry.org == self._me.org), None)
         speaks = seat is not None and seat.node == self._me.node
         self._look_at_rules(speaks)
+        self._look_at_codebook(speaks)
         self._look_at_strangers(now, speaks and seat is not None and not seat.suspended)
         lead = self._office.lead
         if lead is None:
             self._read = self._after = None
-            for name in [name for name in self._owed if name and not name.startswith(VOTE)]:
+            for name in [name for name in self._owed if name not in ("", CODEBOOK) and not name.startswith(VOTE)]:
                 del self._owed[name]  # what is on its way goes on; whoever leads sees to the rest
             return
         state = self._state()
@@ -143,6 +154,14 @@ class Registrar:
             self._owed.pop("", None)
         else:
             self._owe("", f"support/{SUPPORTED}", Support(SUPPORTED))
+
+    def _look_at_codebook(self, speaks: bool) -> None:
+        """Owe the endorsement of the codebook that this node has checked, as long as it can come to be the next."""
+        now, good = CODEBOOKS.read(self._ledger, b"") or Codebooks(), self._endorses()
+        if not speaks or good is None or good[0] != now.version + 1 or dict(now.endorsed).get(self._me.org) == good[1]:
+            self._owed.pop(CODEBOOK, None)
+        else:
+            self._owe(CODEBOOK, f"endorse/{good[0]}/{good[1].hex()[:16]}", Endorse(*good))
 
     def _look_at_strangers(self, now: float, votes: bool) -> None:
         """Owe a vote to each motion that admits somebody, where nobody has to think about it."""

@@ -168,6 +168,11 @@ class Membership:
         members = self._table.members.items()
         return [node for node, member in members if node != self._table.me and self.routable(node) and not member.facts.anchors]
 
+    def rtt_s(self, node: NodeId) -> float | None:
+        """The last measured round trip to ``node``, in seconds; None where none was."""
+        member = self._table.members.get(node)
+        return None if member is None else member.rtt_s
+
     def anchors_of(self, node: NodeId) -> tuple[NodeId, ...]:
         """Through whom ``node`` is reached; nobody where it is no leaf, or not listed."""
         member = self._table.members.get(node)

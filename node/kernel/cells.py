@@ -1,0 +1,79 @@
+"""By what a node's directory ought to be laid: the codebook that the ledger names, and the members that can hold cells.
+
+A member holds cells if the ledger has it in its organisation's list of nodes and it is no leaf. One that is gone keeps its cells for
+``ABSENT_ROUNDS``: a node that starts again within half a minute finds nothing moved, and questions go to the other holders meanwhile.
+"""
+
+from collections.abc import Callable, Iterable
+
+from meshos.consensus.ledger import queries
+from meshos.consensus.ledger.codebooks import CODEBOOKS, Codebooks, trainers
+from meshos.consensus.ledger.members import COORDINATORS
+from meshos.consensus.ledger.parameters import IN_CELLS, PARAMETERS
+from meshos.consensus.ledger.seats import SEATS
+from meshos.ids import NodeId, OrgDid, Peer
+from meshos.protocols.directory.cells.layout import Layout, in_cells, whole
+from meshos.protocols.directory.cells.placement import Seat
+from meshos.protocols.directory.limits import LAYOUT_BYTES
+from meshos.protocols.directory.parts import Agreed, Parts
+from meshos.protocols.ledger.port import LedgerView
+
+ABSENT_ROUNDS = 15
+"""Looks, two seconds apart, after which a member that is gone holds nothing any more."""
+
+
+class Cells:
+    """``agreed`` and ``seen`` are what ``Parts`` takes. ``holding`` gives the members that are there and no leaves, this node among them;
+    ``seed`` is the mesh's own."""
+
+    def __init__(self, me: Peer, ledger: LedgerView, holding: Callable[[], Iterable[NodeId]], seed: bytes) -> None:
+        self._me = me
+        self._ledger = ledger
+        self._holding = holding
+        self._seed = seed
+        self._absent: dict[NodeId, int] = {}
+        self._layout = whole(me.node)
+        self._made_of: tuple[bytes, tuple[Seat, ...]] = (b"", ())
+
+    def agreed(self) -> Agreed:
+        """What the ledger says; nothing while this node lays down a state that it fetched."""
+        parameters, voting = PARAMETERS.read(self._ledger, b""), SEATS.read(self._ledger, b"")
+        if self._ledger.restoring or parameters is None or voting is None:
+            return Agreed(restoring=True)
+        now = CODEBOOKS.read(self._ledger, b"") or Codebooks()
+        seat = next((entry for entry in voting.entries if entry.org == self._me.org), None)
+        speaks = seat is not None and seat.node == self._me.node
+        first = trainers(COORDINATORS.read(self._ledger, b""), voting)[:1]
+        return Agreed(
+            parameters["directory-cells"] == IN_CELLS,
+            now.version,
+            now.name,
+            tuple(dict.fromkeys(name for _, name in now.endorsed)),
+            speaks,
+            speaks and first == [self._me.org],
+        )
+
+    def seen(self, parts: Parts) -> Layout:
+        """How the directory ought to be laid now; as it is, where that cannot be known yet."""
+        agreed = self.agreed()
+        if agreed.restoring:
+            return parts.layout
+        codebook = parts.codebooks.get(agreed.name) if agreed.in_cells and agreed.version else None
+        if agreed.in_cells and agreed.version and codebook is None:
+            return parts.layout
+        seats = self._seats() if codebook is not None else ()
+        made_of = (agreed.name if codebook is not None else b"", seats)
+        if made_of != self._made_of:
+            me, name = self._me.node, agreed.name[:LAYOUT_BYTES]
+            self._layout = whole(me) if codebook is None else in_cells(me, name, codebook, self._seed, seats)
+            self._made_of = made_of
+        return self._layout
+
+    def _seats(self) -> tuple[Seat, ...]:
+        there = {*self._holding()}
+        self._absent = {node: rounds + 1 for node, rounds in self._absent.items() if rounds < ABSENT_ROUNDS} | dict.fromkeys(there, 0)
+        found = []
+        for did, org in queries.orgs(self._ledger):
+            if not org.left_ms:
+                found += [Seat(OrgDid(did), place, NodeId(node)) for place, node in enumerate(org.nodes) if node in self._absent]
+        return tuple(found)
