@@ -32,10 +32,11 @@ async def answered(parts: Parts, asked: CellSearch) -> CellAnswer:
     found = await matches(parts, asked.question, asked.filters, frozenset({asked.left_out}) if asked.left_out else frozenset(), cells)
     wrong = await forged(parts, [match.sealed for match in found[: limits.RANKS_HIGH]])
     good = [match for match in found if match.sealed.digest not in wrong]
-    return CellAnswer(cells, tuple(_brief(match) for match in good), _within(good[: asked.full]))
+    return CellAnswer(cells, tuple(brief_of(match) for match in good), _within(good[: asked.full]))
 
 
-def _brief(match: Match) -> Brief:
+def brief_of(match: Match) -> Brief:
+    """What an answer says of a match."""
     record = match.record
     return Brief(record.agent_id, record.version, match.sealed.digest, match.score, record.profile.per_query)
 

@@ -35,7 +35,8 @@ async def arrange(parts: Parts) -> None:
         placed = await _placed(ought) if ought.name else ()
         await Propose(Arrange(ought.name, placed), MACHINE)
     before = parts.layout
-    parts.unsure = {} if ought.codebook is None else _unsure(parts.unsure, before, ought)
+    held_all = before.codebook is None and arranged == before.name and parts.caught_up
+    parts.unsure = {} if ought.codebook is None or held_all else _unsure(parts.unsure, before, ought)
     parts.layout = ought
 
 

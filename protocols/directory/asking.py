@@ -17,12 +17,13 @@ from meshos.errors import Failed, MeshError, Refused, Unreachable
 from meshos.flow import Ask, Compute, Flow, Gather, Propose, Sleep, successes
 from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory import limits
-from meshos.protocols.directory.answering import answered
+from meshos.protocols.directory.answering import answered, brief_of
 from meshos.protocols.directory.cells.layout import Layout
 from meshos.protocols.directory.cells.query import SEARCH, Brief, CellAnswer, CellSearch, decode_answer, encode_search, rounded
 from meshos.protocols.directory.cells.routing import Chart, Route
 from meshos.protocols.directory.commands import MACHINE, Places, Read
 from meshos.protocols.directory.filters import Filters, condition_of
+from meshos.protocols.directory.matching import matches
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.record import PROTOCOL, AgentRecord, Sealed, parse
 from meshos.protocols.directory.shelf import Match, matching
@@ -64,6 +65,10 @@ async def gather(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: 
         if not left:
             break
     gathered.missing = len(left)
+    if left:  # what this node has of them, as it has while the directory is laid anew, is better than nothing
+        out = frozenset({left_out}) if left_out else frozenset[str]()
+        mine = await matches(parts, question, filters, out, tuple(sorted(left)))
+        _take(gathered, parts.node, CellAnswer((), tuple(brief_of(match) for match in mine), ()))
     return gathered
 
 

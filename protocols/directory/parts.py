@@ -79,6 +79,7 @@ class Parts:
     ``layout`` is how entries lie here, ``seen`` how they ought to by what this node knows now (None: whole for good); the keeping Flow has
     the one follow the other. ``unsure`` are the places that this node holds and may lack something in, since it came to hold them lately,
     with the other holders that it has compared them with: it is sure once one of these was, or it has compared with all.
+    ``caught_up``: while the directory was whole, this node has compared it with another.
     """
 
     node: NodeId
@@ -91,6 +92,7 @@ class Parts:
     layout: Layout = field(init=False)
     seen: Callable[[], Layout] | None = None
     unsure: dict[int, frozenset[NodeId]] = field(default_factory=dict)
+    caught_up: bool = False
     agreed: Callable[[], Agreed] | None = None
     codebooks: dict[bytes, Codebook] = field(default_factory=dict)
     refused_codebooks: set[bytes] = field(default_factory=set)

@@ -164,6 +164,7 @@ async def _round(parts: Parts, peer: NodeId, places: Places) -> int:
 
 
 def _compared(parts: Parts, peer: NodeId, places: Places, unsure: frozenset[int]) -> None:
+    parts.caught_up |= parts.layout.codebook is None
     for place in places:
         if place in parts.unsure:
             with_ = parts.unsure[place] | {peer}

@@ -123,6 +123,26 @@ def test_with_two_of_eight_nodes_gone_everything_is_found_at_once_and_with_all_h
     assert not answer.complete and 0 < answer.cells_missing <= len(lost)
 
 
+def test_nothing_is_lost_to_questions_while_the_directory_is_laid_anew_by_one_node_after_the_other() -> None:
+    mesh = Mesh(8, nodes=5)
+    for number in range(3):
+        mesh.publish(number, *AGENTS[number::3], seconds=2)
+    mesh.run(5)
+    assert mesh.alike()
+    switched: set[NodeId] = set()
+    seen = mesh.seen
+    mesh.seen = lambda me: seen(me) if me in switched else mesh.parts[me].layout  # type: ignore[method-assign]
+    mesh.codebook = CODEBOOK
+    before = [names(mesh.discover(0, DiscoverRequest(query)))[0] for query in QUESTIONS]
+    for node in mesh.ids:
+        switched.add(node)
+        for asker, (query, best) in enumerate(zip(QUESTIONS, before, strict=True)):
+            assert best in names(mesh.discover(asker, DiscoverRequest(query)))
+    mesh.run(30)
+    assert all(mesh.parts[node].layout.codebook is CODEBOOK for node in mesh.ids)
+    assert all(mesh.discover(asker, DiscoverRequest(QUESTIONS[0])).complete for asker in range(5))
+
+
 Lie = Callable[[NodeId, CellSearch, Answers], Answers]
 
 
