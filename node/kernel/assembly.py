@@ -62,6 +62,7 @@ from meshos.node.kernel.seating import SEAT, Seating
 from meshos.node.kernel.watch import END, START, Watch
 from meshos.node.kernel.watch import MACHINE as KERNEL
 from meshos.presets import Timing
+from meshos.protocols.directory.cells.counting import TALLY
 from meshos.protocols.directory.cells.query import SEARCH
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.embedder import Embedder
@@ -321,7 +322,7 @@ def assemble(outside: Outside) -> Assembly:
         return peer.org == me.org or org is None or not org.left_ms
 
     to_link = (MEMBERSHIP, PROBE_PROTOCOL)  # what the node needs too that votes until the next checkpoint, of one that has left
-    of_members = (REVOCATIONS, DIRECTORY, HINT, SEARCH, TASK, CALL_OFF, RECEIPT)
+    of_members = (REVOCATIONS, DIRECTORY, HINT, SEARCH, TALLY, TASK, CALL_OFF, RECEIPT)
     allowed = {**dict.fromkeys(to_link, any_linked), **dict.fromkeys(of_members, not_left), LEADER: own_only, SEAT: own_only}
     listeners = {
         protocol_of(GROUP): Listener(ORG, own_only),

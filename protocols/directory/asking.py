@@ -50,16 +50,16 @@ async def gather(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: 
     left, tried = set(route.cells), dict[int, set[NodeId]]()
     gathered = Gathered(question, filters, len(route.cells), 0)
     for _ in range(limits.WAVES):
-        plan = _plan(parts, layout, left, tried)
-        each = min(full, 2 * full // max(1, len(plan)) + limits.RANKS_HIGH)
+        planned = plan(parts, layout, left, tried)
+        each = min(full, 2 * full // max(1, len(planned)) + limits.RANKS_HIGH)
         search = CellSearch(layout.name, (), question, filters, each, left_out)
-        groups = [_group(parts, layout, node, replace(search, cells=cells)) for node, cells in plan.items()]
+        groups = [_group(parts, layout, node, replace(search, cells=cells)) for node, cells in planned.items()]
         for outcome in await Gather(*groups, each=True):
             if isinstance(outcome, Ok):
                 for node, answer in outcome.value:
                     left -= set(answer.cells)
                     _take(gathered, node, answer)
-        for node, cells in plan.items():
+        for node, cells in planned.items():
             for cell in cells:
                 tried.setdefault(cell, set()).add(node)
         if not left:
@@ -77,7 +77,7 @@ def _routed(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: Filte
     return question, chart.route(question, condition_of(filters))
 
 
-def _plan(parts: Parts, layout: Layout, cells: set[int], tried: Mapping[int, set[NodeId]]) -> dict[NodeId, Places]:
+def plan(parts: Parts, layout: Layout, cells: set[int], tried: Mapping[int, set[NodeId]]) -> dict[NodeId, Places]:
     """Whom to ask for which cells: this node for what it holds, then whoever holds most of the rest for the way to it."""
     alive = frozenset(parts.peers()) | {parts.node}
     holding: dict[NodeId, set[int]] = {}
@@ -85,19 +85,19 @@ def _plan(parts: Parts, layout: Layout, cells: set[int], tried: Mapping[int, set
         for node in layout.holders[cell]:
             if node in alive and node not in tried.get(cell, ()) and (node != parts.node or cell not in parts.unsure):
                 holding.setdefault(node, set()).add(cell)
-    plan: dict[NodeId, Places] = {}
+    chosen: dict[NodeId, Places] = {}
     if parts.node in holding:
-        _choose(plan, holding, parts.node)
+        _choose(chosen, holding, parts.node)
     while holding:
-        _choose(plan, holding, max(holding, key=lambda node: (len(holding[node]) / (limits.NEAR_S + parts.distance_s(node)), node)))
-    return plan
+        _choose(chosen, holding, max(holding, key=lambda node: (len(holding[node]) / (limits.NEAR_S + parts.distance_s(node)), node)))
+    return chosen
 
 
-def _choose(plan: dict[NodeId, Places], holding: dict[NodeId, set[int]], node: NodeId) -> None:
-    chosen = holding.pop(node)
-    plan[node] = tuple(sorted(chosen))
-    for other in [other for other in holding if holding[other] & chosen]:
-        holding[other] -= chosen
+def _choose(chosen: dict[NodeId, Places], holding: dict[NodeId, set[int]], node: NodeId) -> None:
+    cells = holding.pop(node)
+    chosen[node] = tuple(sorted(cells))
+    for other in [other for other in holding if holding[other] & cells]:
+        holding[other] -= cells
         if not holding[other]:
             del holding[other]
 
@@ -109,7 +109,7 @@ async def _group(parts: Parts, layout: Layout, node: NodeId, search: CellSearch)
     """What ``node`` answers, or the others that hold its cells, whoever is first. Raises what asking raises if nobody answers."""
     if node == parts.node:
         return [(node, await answered(parts, search))]
-    instead = _plan(parts, layout, set(search.cells), {cell: {node} for cell in search.cells})
+    instead = plan(parts, layout, set(search.cells), {cell: {node} for cell in search.cells})
     if not instead:
         return await _asked(node, search)
     outcomes = await Gather(_asked(node, search), _others(parts, instead, search), need=1)
@@ -117,9 +117,9 @@ async def _group(parts: Parts, layout: Layout, node: NodeId, search: CellSearch)
     return answers[0]
 
 
-async def _others(parts: Parts, plan: Mapping[NodeId, Places], search: CellSearch) -> Answers:
+async def _others(parts: Parts, instead: Mapping[NodeId, Places], search: CellSearch) -> Answers:
     await Sleep(limits.HEDGE_S)
-    searches = {node: replace(search, cells=cells) for node, cells in plan.items()}
+    searches = {node: replace(search, cells=cells) for node, cells in instead.items()}
     flows: list[Flow[Answers]] = [_here(parts, one) if node == parts.node else _asked(node, one) for node, one in searches.items()]
     return [answer for answers in successes(await Gather(*flows, each=True)) for answer in answers]
 

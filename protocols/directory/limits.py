@@ -189,6 +189,9 @@ CURSOR_CHARS = 128
 FACETS_SHOWN = 20
 """Of each kind of facet, the most frequent that an answer counts."""
 
+FACETS_TOLD = 200
+"""Of each kind, the most frequent that a holder tells of the cells that it counts."""
+
 TALLIED_AT_ONCE = 512
 """Records looked up in the ledger's quarantine in one step of counting, a millisecond or two."""
 

@@ -19,6 +19,7 @@ from meshos.protocols.directory.record import AgentRecord, Sealed
 from meshos.protocols.directory.related import record_of
 from meshos.protocols.directory.shelf import Match
 from meshos.protocols.directory.tally import Tally, tally
+from meshos.protocols.directory.totalling import total
 from meshos.protocols.directory.weighing import NOTHING, Weigh
 from meshos.protocols.directory.why import reasons
 
@@ -79,8 +80,10 @@ async def discover(parts: Parts, request: DiscoverRequest) -> DiscoverAnswer:
     asked = replace(request, limit=room + 1, after=page.after)  # one more tells whether there is a next page
     chart = parts.charted.chart if parts.layout.codebook is not None else None
     answer = await (_of_this_node(parts, asked) if chart is None else _of_holders(parts, chart, asked))
-    shown, counted = page.shown + room, await tally(parts, request.filters) if request.facets else None
-    cursor = None
+    shown, counted, cursor = page.shown + room, None, None
+    if request.facets:
+        counted, missing = (await tally(parts, request.filters), 0) if chart is None else await total(parts, chart, request.filters)
+        answer = replace(answer, cells_missing=max(answer.cells_missing, missing))
     if len(answer.agents) > room and shown < limits.FOUND:
         last = answer.agents[room - 1]
         cursor = paging.cursor(name, Page(paging.rank(last.score, last.record.agent_id), shown))

@@ -6,6 +6,7 @@ from typing import Any
 
 from meshos.flow_machine import Service
 from meshos.protocols.directory.answering import answer
+from meshos.protocols.directory.cells.counting import TALLY
 from meshos.protocols.directory.cells.query import SEARCH
 from meshos.protocols.directory.disowning import disown
 from meshos.protocols.directory.keeping import keep
@@ -16,6 +17,7 @@ from meshos.protocols.directory.publishing import publish, withdraw
 from meshos.protocols.directory.record import PROTOCOL
 from meshos.protocols.directory.search import discover, discover_here
 from meshos.protocols.directory.sync import hinted, serve, tell
+from meshos.protocols.directory.totalling import count
 from meshos.protocols.directory.wire import HINT
 
 DISCOVER = "discover"
@@ -38,7 +40,7 @@ DISOWN = "directory-disown"
 
 
 def services(parts: Parts) -> dict[str, Service]:
-    """For other nodes ``PROTOCOL``, ``HINT`` and ``SEARCH``; for this one those of which a constant here names the argument.
+    """For other nodes ``PROTOCOL``, ``HINT``, ``SEARCH`` and ``TALLY``; for this one those of which a constant here names the argument.
 
     ``KEEP`` and ``TELL`` are started by the directory machine itself.
     """
@@ -50,6 +52,7 @@ def services(parts: Parts) -> dict[str, Service]:
         PROTOCOL: partial(serve, parts),
         HINT: partial(hinted, parts),
         SEARCH: partial(answer, parts),
+        TALLY: partial(count, parts),
         KEEP: keep_on,
         TELL: partial(tell, parts),
         DISCOVER: partial(discover, parts),

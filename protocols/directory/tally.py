@@ -10,6 +10,7 @@ from functools import partial
 
 from meshos.flow import Compute, Sleep
 from meshos.protocols.directory import limits
+from meshos.protocols.directory.commands import Places
 from meshos.protocols.directory.facets import CAPABILITY, CERTIFICATION, REGION, values_of
 from meshos.protocols.directory.filters import Filters, acceptor, condition_of
 from meshos.protocols.directory.parts import Parts
@@ -30,12 +31,12 @@ class Tally:
     regions: Counts
 
 
-async def tally(parts: Parts, filters: Filters) -> Tally:
-    """Count what this node holds."""
+async def tally(parts: Parts, filters: Filters, cells: Places | None = None, *, most: int = limits.FACETS_SHOWN) -> Tally:
+    """Count what this node holds, in these ``cells`` only if they are given; of each kind the ``most`` frequent values."""
     keep = acceptor(parts.measures, filters)
-    found: Fulfilling = await Compute(partial(parts.shelf.fulfilling, keep, condition_of(filters)), cost_s=0.005)
+    found: Fulfilling = await Compute(partial(parts.shelf.fulfilling, keep, condition_of(filters, cells)), cost_s=0.005)
     out = await _quarantined(parts, found)
-    return await Compute(partial(_counted, found, out), cost_s=0.005)
+    return await Compute(partial(_counted, found, out, most), cost_s=0.005)
 
 
 async def _quarantined(parts: Parts, found: Fulfilling) -> frozenset[str]:
@@ -57,13 +58,13 @@ async def _quarantined(parts: Parts, found: Fulfilling) -> frozenset[str]:
     return frozenset(out)
 
 
-def _counted(found: Fulfilling, out: frozenset[str]) -> Tally:
+def _counted(found: Fulfilling, out: frozenset[str], most: int) -> Tally:
     if out:
         found = found.where(lambda tag: isinstance(tag, Sealed) and tag.entry.agent_id not in out)
     counts = found.counts()
-    return Tally(len(found), _most(CAPABILITY, counts), _most(CERTIFICATION, counts), _most(REGION, counts))
+    return Tally(len(found), *(_most(kind, counts, most) for kind in (CAPABILITY, CERTIFICATION, REGION)))
 
 
-def _most(kind: str, counts: Counter[str]) -> Counts:
+def _most(kind: str, counts: Counter[str], most: int) -> Counts:
     values = sorted(values_of(kind, counts.items()), key=lambda item: (-item[1], item[0]))
-    return tuple(values[: limits.FACETS_SHOWN])
+    return tuple(values[:most])

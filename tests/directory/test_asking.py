@@ -1,6 +1,7 @@
 """Questions to a directory in cells: what the whole would answer is found; holders that lie or are gone are seen through."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -91,6 +92,29 @@ def test_pages_weights_and_related_agents_work_over_cells() -> None:
     one = mesh.discover(6, DiscoverRequest("chess1 chess2")).agents[0].record
     like = mesh.discover(7, DiscoverRequest(related=one.agent_id, limit=5))
     assert len(like.agents) == 5 and one.agent_id not in {found.record.agent_id for found in like.agents}
+
+
+def test_facets_are_counted_over_all_cells_whoever_holds_them() -> None:
+    mesh = in_cells(7)
+    for filters in FILTERS:
+        fitting = [one for at, one in enumerate(AGENTS) if fulfils(one, org(at % 3), filters)]
+        for asker in (0, 6):
+            counted = mesh.discover(asker, DiscoverRequest("chess1", filters=filters, facets=True)).facets
+            assert counted is not None and counted.records == len(fitting)
+            expected = Counter(entry for one in fitting for entry in one.capabilities)
+            assert dict(counted.capabilities) == expected
+            assert dict(counted.certifications) == ({"iso": n} if (n := sum(bool(one.certifications) for one in fitting)) else {})
+
+
+def fulfils(profile: Profile, owner: str, filters: Filters) -> bool:
+    excluded = filters.exclude
+    return (
+        set(filters.capabilities) <= set(profile.capabilities)
+        and (not filters.certifications or bool(profile.certifications))
+        and (filters.max_price_micro is None or profile.per_query <= filters.max_price_micro)
+        and not set(excluded.capabilities) & set(profile.capabilities)
+        and owner not in excluded.organisations
+    )
 
 
 def test_what_is_published_is_found_from_everywhere_within_two_seconds_and_gone_as_soon() -> None:

@@ -10,6 +10,7 @@ from meshos.cbor import Value
 from meshos.errors import BadInput, Refused
 from meshos.ids import AgentId
 from meshos.protocols.directory import limits
+from meshos.protocols.directory.cells.counting import CellTally, decode_counts, decode_tally, encode_counts, encode_tally
 from meshos.protocols.directory.cells.query import (
     Brief,
     CellAnswer,
@@ -21,6 +22,7 @@ from meshos.protocols.directory.cells.query import (
     rounded,
 )
 from meshos.protocols.directory.filters import Exclude, Filters, check
+from meshos.protocols.directory.tally import Tally
 from meshos.storage.index.index import Index
 from meshos.storage.index.question import Question, ask
 from meshos.storage.index.segment import Document
@@ -175,3 +177,17 @@ def test_garbage_is_refused_by_name(data: bytes) -> None:
 def test_a_question_without_pieces_or_words_comes_back() -> None:
     empty = Question((), 1.0, np.eye(1, 384, dtype=np.float32)[0], np.zeros((0, 384), np.float32), np.zeros(0, np.float32))
     assert len(rounded(empty).pieces) == 0
+
+
+def test_counts_come_back_and_what_is_none_is_refused() -> None:
+    tally = Tally(3, (("chess", 2), ("time", 1)), (), (("eu", 3),))
+    assert decode_counts(encode_counts((1, 5), tally)) == ((1, 5), tally)
+    asked = CellTally(bytes(16), (1, 5), Filters(capabilities=("chess",)))
+    assert decode_tally(encode_tally(asked)) == asked
+    for value in (None, [b"", 1, [], [], []], [bytes(16), b"", []], [bytes(15), b"\0\1", []], [bytes(16), b"\4\0", []]):
+        with pytest.raises(Refused):
+            decode_tally(cbor.encode(value))
+    many: list[Value] = [[f"v{number}", 1] for number in range(limits.FACETS_TOLD + 1)]
+    for counts in (None, [["x"]], [["x", 0]], [["x", 4]], [["x", True]], [["x" * 65, 1]], many):
+        with pytest.raises(Refused):
+            decode_counts(cbor.encode([b"\0\1", 3, counts, [], []]))

@@ -14,6 +14,7 @@ from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.core import OUTSIDE
 from meshos.protocols.directory.cells import codebook as codebooks
 from meshos.protocols.directory.cells.codebook import Codebook
+from meshos.protocols.directory.cells.counting import TALLY
 from meshos.protocols.directory.cells.layout import Layout, in_cells, whole
 from meshos.protocols.directory.cells.placement import Seat
 from meshos.protocols.directory.cells.query import SEARCH
@@ -108,7 +109,7 @@ class Mesh:
 
         return {
             "flows": Flows(services(parts), limit=1000),
-            "rpc": Rpc(Peer(me, node.spec.org), {PROTOCOL: anybody, HINT: anybody, SEARCH: anybody}, node.rng),
+            "rpc": Rpc(Peer(me, node.spec.org), {PROTOCOL: anybody, HINT: anybody, SEARCH: anybody, TALLY: anybody}, node.rng),
             "directory": Directory(me, node.views["directory"]),
         }
 

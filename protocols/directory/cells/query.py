@@ -67,7 +67,7 @@ class CellAnswer:
 def encode_search(asked: CellSearch) -> bytes:
     """A request's bytes."""
     return cbor.encode(
-        [asked.layout, encode_places(asked.cells), _question(asked.question), _filters(asked.filters), asked.full, asked.left_out]
+        [asked.layout, encode_places(asked.cells), _question(asked.question), filters_out(asked.filters), asked.full, asked.left_out]
     )
 
 
@@ -78,7 +78,7 @@ def decode_search(data: bytes) -> CellSearch:
             if len(layout) == limits.LAYOUT_BYTES and 0 <= full <= limits.FOUND and (not left_out or AGENT_ID.fullmatch(left_out)):
                 places = decode_places(cells)
                 if places and places[-1] < CELLS[1]:
-                    return CellSearch(layout, places, _read_question(question), _read_filters(filters), full, left_out)
+                    return CellSearch(layout, places, _read_question(question), filters_in(filters), full, left_out)
     raise _bad("a question")
 
 
@@ -147,7 +147,8 @@ def _unit(rows: Vector) -> Vector:
     return unit
 
 
-def _filters(filters: Filters) -> list[Value]:
+def filters_out(filters: Filters) -> list[Value]:
+    """Filters as they are sent."""
     excluded = filters.exclude
     out: list[Value] = [list(part) for part in (excluded.capabilities, excluded.certifications, excluded.regions, excluded.organisations)]
     measured: list[Value] = [
@@ -156,7 +157,8 @@ def _filters(filters: Filters) -> list[Value]:
     return [list(filters.certifications), list(filters.capabilities), filters.region, filters.max_price_micro, measured, out]
 
 
-def _read_filters(value: Sequence[Value]) -> Filters:
+def filters_in(value: Sequence[Value]) -> Filters:
+    """Filters as they were sent, not checked yet; raises Refused ``bad-message``."""
     match value:
         case [certifications, capabilities, None | str() as region, None | int() as price, [low, high, latency], [*out]] if len(out) == 4:
             return Filters(

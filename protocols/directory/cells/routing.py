@@ -68,6 +68,10 @@ class Chart:
             cells = order[held - passing[order] < max(limits.SCANNED_FILTERED * self.records.sum(), limits.SCANNED_LEAST)]
         return Route(tuple(int(cell) for cell in cells), int(self.records[cells].sum()), int(possible.sum()))
 
+    def possible(self, condition: Condition) -> tuple[int, ...]:
+        """All cells that may hold something that fulfils ``condition``."""
+        return tuple(np.flatnonzero(self._passing(condition) > 0).tolist())
+
     def _words(self, question: Question) -> Floats:
         cells = self.codebook.cells
         most = sum(term.rarity for term in question.terms)
