@@ -51,9 +51,9 @@ def mesh(*words: object, cwd: Path, env: Mapping[str, str] | None = None) -> Don
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def until(what: Callable[[], Any], told: str = "it never came") -> Any:
+def until(what: Callable[[], Any], told: str = "it never came", patience_s: float = PATIENCE_S) -> Any:
     """Poll until ``what`` gives something true, and give that."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + patience_s
     while not (found := what()):
         assert time.monotonic() < end, told
         time.sleep(processes.POLL_S)

@@ -1,0 +1,82 @@
+"""A directory that its mesh has cut into cells: trained by one node, endorsed by the others on the ledger, asked through a killed node."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshos.protocols.directory.cells.limits import CELLS_FROM
+from tests.mesh.conftest import bring_up, decide, end
+from tests.mesh.testnet import Net, until
+
+THINGS = ("chess", "weather", "invoices", "photos", "trains", "music", "genomes", "recipes", "maps", "tides")
+DOINGS = ("reads", "writes", "counts", "sorts", "draws", "plays", "predicts", "translates", "compares", "archives")
+ORGS = ("alpha", "beta", "gamma", "delta")
+SPREAD_S = 240.0
+"""For two thousand records to be read by the model, sent to all and taken in, on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
+    """A testnet whose directory is in cells."""
+    folder = tmp_path_factory.mktemp("cells")
+    try:
+        net = bring_up(folder, 4)
+        for part, org in enumerate(ORGS[:2]):
+            lines = folder / f"{org}.jsonl"
+            lines.write_text("\n".join(json.dumps(card(number)) for number in range(part, CELLS_FROM, 2)), encoding="utf-8")
+            net.must("publish", str(lines), "--org", org)
+        until(
+            lambda: all(net.metrics(org).get("directory_records", 0) >= CELLS_FROM for org in ORGS),
+            "the records are not everywhere",
+            patience_s=SPREAD_S,
+        )
+        decide(net, {"directory-cells": 1})
+        until(lambda: all(asked(net, org)["cellsAsked"] > 1 for org in ORGS), "the directory is still whole", patience_s=SPREAD_S)
+        until(lambda: all(asked(net, org)["complete"] for org in ORGS), "some cells are not answered for")
+        yield net
+    finally:
+        end(folder)
+
+
+def card(number: int) -> dict[str, object]:
+    """Different in what it does, and with a word of its own."""
+    thing, doing = THINGS[number % 10], DOINGS[number // 10 % 10]
+    return {"name": f"agent-{number}", "description": f"{doing} {thing} number word{number:04}", "packages": []}
+
+
+def asked(net: Net, org: str, query: str = "plays chess") -> Any:
+    answer = net.ask(org, "POST", "/v1/discover", {"query": query, "limit": 5})
+    assert answer.status == 200, answer
+    return answer.body
+
+
+def names(answer: Any) -> list[str]:
+    return [agent["name"] for agent in answer["agents"]]
+
+
+def test_every_node_finds_the_same_in_a_few_cells(cut: Net) -> None:
+    for number in (7, 404, 1999):
+        found = [asked(cut, org, f"word{number:04} {THINGS[number % 10]}") for org in ORGS]
+        assert all(answer["complete"] for answer in found)
+        assert {names(answer)[0] for answer in found} == {f"agent-{number}"}
+
+
+def test_whoever_has_an_id_reaches_its_record_from_any_node(cut: Net) -> None:
+    (agent, *_) = asked(cut, "alpha", "word0404 trains")["agents"]
+    for org in ORGS:
+        assert cut.ask(org, "GET", f"/v1/agents/{agent['agentId']}").body["name"] == agent["name"]
+
+
+def test_with_a_holder_killed_nothing_is_missing_and_what_comes_then_reaches_it_later(cut: Net, tmp_path: Path) -> None:
+    cut.must("testnet", "kill", "delta-1")
+    answer = asked(cut, "alpha", "word0007 recipes")
+    assert answer["complete"] and names(answer)[0] == "agent-7"
+    lines = tmp_path / "late.jsonl"
+    lines.write_text(json.dumps({"name": "late", "description": "bakes zwieback in a wood oven", "packages": []}), encoding="utf-8")
+    cut.must("publish", str(lines), "--org", "beta")
+    until(lambda: names(asked(cut, "gamma", "zwieback in a wood oven"))[:1] == ["late"], "it is not found")
+    cut.must("testnet", "start", "delta-1")
+    until(lambda: names(asked(cut, "delta", "zwieback in a wood oven"))[:1] == ["late"], "it is not found there")
