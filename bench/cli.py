@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import signal
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,7 @@ BENCHMARKS = {
     "discovery": "finding agents: time at the API, and quality beside BM25 and MiniLM alone",
     "cells": "what a question finds in the few cells that it is sent to, of what it would find in all",
     "scale": "a search among 100,000 and among a million records that sixteen holders have in cells",
+    "planet": "finding agents among a thousand simulated nodes far apart, some of them gone, lying or cut off",
     "membership": "how soon a killed node is declared dead by all, and whether a live one ever is",
     "raft": "a write that three processes agree on and have on disk, beside etcd",
     "pbft": "a transfer that four organisations agree on and have on disk, beside what this machine verifies",
@@ -46,12 +48,14 @@ def bench(
     name: Annotated[str | None, typer.Argument(help="Which one; without a name, they are listed.")] = None,
     short: Annotated[bool, typer.Option(help="Fewer runs: a look, not a figure.")] = False,
     minutes: Annotated[float | None, typer.Option(min=0.1, max=1440, help="How long: soak, churn.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="What decides who is killed when: soak, churn.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="What decides who is killed when: soak, churn, planet.")] = None,
+    page: Annotated[Path | None, typer.Option(dir_okay=False, help="Where a picture of the run goes, an SVG: planet.")] = None,
     transactions: Annotated[int | None, typer.Option(min=1, max=10_000_000, help="How many the late one has missed: ledger.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Measure the product on this machine. Example: mesh bench calls"""
-    given = {key: value for key, value in (("minutes", minutes), ("seed", seed), ("transactions", transactions)) if value is not None}
+    options = {"minutes": minutes, "seed": seed, "transactions": transactions, "page": page}
+    given = {key: value for key, value in options.items() if value is not None}
     if name is None and json_:
         output.document("bench", {"benchmarks": [{"name": each, "measures": what} for each, what in BENCHMARKS.items()]})
         return
@@ -69,8 +73,8 @@ def bench(
     unknown = given.keys() - inspect.signature(measure).parameters
     if unknown:
         raise BadInput("usage", f"--{min(unknown)} means nothing to {name}", hint=f"mesh bench {name}")
-    options = "".join(f" --{key} {value}" for key, value in given.items())
-    report = Report(name, f"mesh bench {name}{' --short' if short else ''}{options}", this_machine())
+    said = "".join(f" --{key} {value}" for key, value in given.items())
+    report = Report(name, f"mesh bench {name}{' --short' if short else ''}{said}", this_machine())
     report.noise = calibration()
     try:
         measure(report, short=short, **given)

@@ -27,6 +27,14 @@ class Links:
         self.stalled = 0  # messages that were sent into a cut, whose links have not broken yet
         self._random = world.generator("links").random
 
+    def warm(self, one: "SimNode", other: "SimNode") -> None:
+        """Have a link between the two that was opened long ago."""
+        if (one.name, other.name) not in self._up:
+            self._numbers += 1
+            self._up[one.name, other.name] = self._up[other.name, one.name] = self._numbers
+            self._told(other, one)
+            self._told(one, other)
+
     def open(self, node: "SimNode", to: NodeId) -> None:
         """Dial: two round trips for TCP and TLS 1.3, then both sides know."""
         if (node.name, to) in self._up:
@@ -134,5 +142,5 @@ class Links:
             del self._up[pair]
             self._arrives.pop(pair, None)
             passes = self._world.network.passes(*pair)
-            delay = self._world.network.delay() if passes else self._world.network.faults.link_timeout_s
+            delay = self._world.network.delay(*pair) if passes else self._world.network.faults.link_timeout_s
             self._world.after(delay, self._learns, (pair[1], pair[0]), connection)

@@ -14,6 +14,12 @@ from dataclasses import dataclass, field
 
 from meshos.ids import NodeId
 
+
+def side_by_side(source: NodeId, target: NodeId) -> float:
+    """The way between nodes that distance does not part."""
+    return 0.0
+
+
 MOST_LOSS = 0.9
 """A stream over a path that loses all never arrives; that is what a cut is for."""
 
@@ -44,6 +50,7 @@ class NetworkFaults:
     """What the network does to what is sent; probabilities in 0..1, times in seconds."""
 
     latency_s: tuple[float, float] = (0.0002, 0.002)  # drawn evenly between the two
+    way_s: Callable[[NodeId, NodeId], float] = side_by_side  # what the distance from one to the other adds to it, each way
     spike: float = 0.0  # share of packets that take up to ``spike_s`` more, and so overtake each other
     spike_s: float = 0.1
     loss: float = 0.0
@@ -98,25 +105,25 @@ class Network:
                 return ()
             held = self._held(path, now)
         if faults.duplication and self._random() < faults.duplication:
-            return (held + self.delay(), held + self.delay())
-        return (held + self.delay(),)
+            return (held + self.delay(source, target), held + self.delay(source, target))
+        return (held + self.delay(source, target),)
 
-    def delay(self) -> float:
+    def delay(self, source: NodeId, target: NodeId) -> float:
         """One way, one packet."""
         faults = self.faults
         low, high = faults.latency_s
-        delay = low + (high - low) * self._random()
+        delay = faults.way_s(source, target) + low + (high - low) * self._random()
         if faults.spike and self._random() < faults.spike:
             delay += faults.spike_s * self._random()
         return delay
 
     def stream_delay(self, source: NodeId, target: NodeId, now: float) -> float:
         """One way for a message on a link: each packet that is lost costs a retransmission (RFC 6298: at least 200 ms)."""
-        faults, delay = self.faults, self.delay()
+        faults, delay = self.faults, self.delay(source, target)
         path = faults.paths.get((source, target)) if faults.paths else None
         loss = faults.loss if path is None else max(faults.loss, path.loss)
         while loss and self._random() < min(loss, MOST_LOSS):
-            delay += 0.2 + self.delay()
+            delay += 0.2 + self.delay(source, target)
         return delay if path is None else delay + self._held(path, now)
 
     def _held(self, path: Path, now: float) -> float:

@@ -5,7 +5,9 @@ not answered in ``HEDGE_S``, the cells' other holders are asked too, and the fir
 for go to another in the next wave. What no holder answered for is said to be missing.
 
 Holders answer with names and scores, and with the records of their best. Those that are shown have their signatures checked and
-are scored again here: a holder can leave out, but not make up.
+are scored again here, so that nobody can make up any; where what one holder says of an agent does not hold, what another says of it counts.
+Against leaving out and out-of-date records the ``SECONDED`` nearest cells, where most of the best lie, are asked of two holders
+at once, and cells of which a holder shows less than half of what their summaries say, of others after it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,7 @@ from meshos.protocols.directory.cells.layout import Layout
 from meshos.protocols.directory.cells.query import SEARCH, Brief, CellAnswer, CellSearch, decode_answer, encode_search, rounded
 from meshos.protocols.directory.cells.routing import Chart, Route
 from meshos.protocols.directory.commands import MACHINE, Places, Read
-from meshos.protocols.directory.filters import Filters, condition_of
+from meshos.protocols.directory.filters import UNFILTERED, Filters, condition_of
 from meshos.protocols.directory.matching import matches
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.record import PROTOCOL, AgentRecord, Sealed, parse
@@ -33,43 +35,101 @@ from meshos.storage.index.question import Question
 
 @dataclass(slots=True)
 class Gathered:
-    """What the holders said: each agent's newest entry, of whom it was heard, and the records that came along, by their digests."""
+    """What the holders said: each agent's newest entry, of whom it was heard, and the records that came along, by their digests.
+
+    ``others`` is what else was said of an agent, which counts where the newest does not hold.
+    """
 
     question: Question
     filters: Filters
     asked: int
     missing: int
     briefs: dict[AgentId, tuple[Brief, NodeId]] = field(default_factory=dict)
+    others: dict[AgentId, list[tuple[Brief, NodeId]]] = field(default_factory=dict)
     sealed: dict[bytes, bytes] = field(default_factory=dict)
+    mute: set[NodeId] = field(default_factory=set)
+    """Those that did not hand over what they had named: they are not waited for again."""
+
+    def take(self, node: NodeId, answer: CellAnswer) -> None:
+        """Note what ``node`` says, one thing of each agent."""
+        for brief in answer.found:
+            known = self.briefs.get(brief.id)
+            if known is None:
+                self.briefs[brief.id] = brief, node
+                continue
+            others = self.others.setdefault(brief.id, [])
+            if all(node != who for _, who in (known, *others)):
+                newer = brief.version > known[0].version
+                self.briefs[brief.id] = (brief, node) if newer else known
+                others.append(known if newer else (brief, node))
+        for data, brief in zip(answer.sealed, answer.found, strict=False):
+            self.sealed.setdefault(brief.digest, data)
+
+    def disproved(self, agent: AgentId) -> bool:
+        """The newest that was said of ``agent`` does not hold, or what came with it is something else: what another says counts from
+        here on. Whether there is one.
+        """
+        self.sealed.pop(self.briefs[agent][0].digest, None)
+        others = self.others.get(agent)
+        if not others:
+            return False
+        best = max(others, key=lambda other: other[0].version)
+        others.remove(best)
+        self.briefs[agent] = best
+        return True
 
 
 async def gather(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: Filters, *, full: int, left_out: str) -> Gathered:
     """Ask the holders of the cells that may know; ``full``: so many records will be shown. Raises Failed ``model-missing``."""
     layout = parts.layout
     question, route = await Compute[tuple[Question, Route]](partial(_routed, parts, chart, asked, filters), cost_s=0.012)
-    left, tried = set(route.cells), dict[int, set[NodeId]]()
+    left, tried, silent = set(route.cells), dict[int, set[NodeId]](), set(route.cells)
+    seconded = set(route.cells[: limits.SECONDED])
     gathered = Gathered(question, filters, len(route.cells), 0)
     for _ in range(limits.WAVES):
         planned = plan(parts, layout, left, tried)
+        if not planned:
+            break
         each = min(full, 2 * full // max(1, len(planned)) + limits.RANKS_HIGH)
         search = CellSearch(layout.name, (), question, filters, each, left_out)
         groups = [_group(parts, layout, node, replace(search, cells=cells)) for node, cells in planned.items()]
-        for outcome in await Gather(*groups, each=True):
+        _note(tried, planned)
+        others = {cell for node, cells in planned.items() if node != parts.node for cell in cells}
+        second = plan(parts, layout, seconded & others, tried)
+        groups += [_second(node, replace(search, cells=cells, full=0)) for node, cells in second.items()]
+        heard: set[NodeId] = set()
+        outcomes = await Gather(*groups, each=True)
+        for cells, outcome in zip(planned.values(), outcomes, strict=False):
+            if not isinstance(outcome, Ok):
+                tried.update((cell, set(layout.holders[cell])) for cell in cells)  # the others, who were asked instead, failed too
+        for outcome in outcomes:
             if isinstance(outcome, Ok):
                 for node, answer in outcome.value:
-                    left -= set(answer.cells)
-                    _take(gathered, node, answer)
-        for node, cells in planned.items():
-            for cell in cells:
-                tried.setdefault(cell, set()).add(node)
+                    silent -= set(answer.cells)
+                    left -= set(answer.cells) if node == parts.node or not _too_few(chart, filters, answer) else set()
+                    gathered.take(node, answer)
+                    heard.add(node)
+        _note(tried, {node: cells for node, cells in second.items() if node in heard})  # who is only slow may be asked once more
         if not left:
             break
-    gathered.missing = len(left)
-    if left:  # what this node has of them, as it has while the directory is laid anew, is better than nothing
+    gathered.missing = len(silent)
+    if silent:  # what this node has of them, as it has while the directory is laid anew, is better than nothing
         out = frozenset({left_out}) if left_out else frozenset[str]()
-        mine = await matches(parts, question, filters, out, tuple(sorted(left)))
-        _take(gathered, parts.node, CellAnswer((), tuple(brief_of(match) for match in mine), ()))
+        mine = await matches(parts, question, filters, out, tuple(sorted(silent)))
+        gathered.take(parts.node, CellAnswer((), tuple(brief_of(match) for match in mine), ()))
     return gathered
+
+
+def _note(tried: dict[int, set[NodeId]], plan: Mapping[NodeId, Places]) -> None:
+    for node, cells in plan.items():
+        for cell in cells:
+            tried.setdefault(cell, set()).add(node)
+
+
+def _too_few(chart: Chart, filters: Filters, answer: CellAnswer) -> bool:
+    """Whether less was found than half of what the summaries of these cells promise: all of it fits a question without conditions."""
+    promised = sum(chart.known[cell].records for cell in answer.cells if cell in chart.known)
+    return filters == UNFILTERED and 2 * len(answer.found) < min(limits.FOUND, promised)
 
 
 def _routed(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: Filters) -> tuple[Question, Route]:
@@ -117,6 +177,12 @@ async def _group(parts: Parts, layout: Layout, node: NodeId, search: CellSearch)
     return answers[0]
 
 
+async def _second(node: NodeId, search: CellSearch) -> Answers:
+    """What ``node`` answers, if it does so before a slow holder would be hedged; others are asked the same."""
+    asked, _ = await Gather(_asked(node, search), Sleep(limits.HEDGE_S), need=1)
+    return asked.value if isinstance(asked, Ok) else []
+
+
 async def _others(parts: Parts, instead: Mapping[NodeId, Places], search: CellSearch) -> Answers:
     await Sleep(limits.HEDGE_S)
     searches = {node: replace(search, cells=cells) for node, cells in instead.items()}
@@ -135,24 +201,18 @@ async def _asked(node: NodeId, search: CellSearch) -> Answers:
     return [(node, answer)]
 
 
-def _take(gathered: Gathered, node: NodeId, answer: CellAnswer) -> None:
-    for brief in answer.found:
-        known = gathered.briefs.get(brief.id)
-        if known is None or brief.version > known[0].version:
-            gathered.briefs[brief.id] = brief, node
-    for data, brief in zip(answer.sealed, answer.found, strict=False):
-        gathered.sealed.setdefault(brief.digest, data)
-
-
 async def confirmed(parts: Parts, gathered: Gathered, wanted: Sequence[AgentId]) -> dict[AgentId, Match]:
     """Those of ``wanted`` that are what their holders said: signed by their owners, fulfilling what was asked, and worth their scores."""
     lacking: dict[NodeId, list[AgentId]] = {}
     for agent in wanted:
         brief, node = gathered.briefs[agent]
-        if brief.digest not in gathered.sealed:
+        if brief.digest not in gathered.sealed and node not in gathered.mute:
             lacking.setdefault(node, []).append(agent)
-    for pages in successes(await Gather(*(_fetched(parts, node, ids) for node, ids in lacking.items()))) if lacking else ():
-        gathered.sealed.update(pages)
+    pages = successes(await Gather(*(_fetched(parts, node, ids) for node, ids in lacking.items()))) if lacking else []
+    for node, page in zip(lacking, pages, strict=True):
+        gathered.sealed.update(page)
+        if not page:
+            gathered.mute.add(node)
     briefs = [gathered.briefs[agent][0] for agent in wanted]
     some = [(brief, gathered.sealed[brief.digest]) for brief in briefs if brief.digest in gathered.sealed]
     found: list[Match] = await Compute(partial(_confirmed, parts, gathered, some), cost_s=0.0006 * len(some))

@@ -3,13 +3,13 @@
 While the directory is whole this node knows itself. In cells it asks their holders (``asking``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from meshos.errors import BadInput
 from meshos.ids import AgentId
 from meshos.protocols.directory import filters, limits, paging, weighing
-from meshos.protocols.directory.asking import confirmed, gather
+from meshos.protocols.directory.asking import Gathered, confirmed, gather
 from meshos.protocols.directory.cells.routing import Chart
 from meshos.protocols.directory.filters import UNFILTERED, Filters
 from meshos.protocols.directory.matching import forged, matches
@@ -98,17 +98,25 @@ async def _of_this_node(parts: Parts, request: DiscoverRequest) -> DiscoverAnswe
 async def _of_holders(parts: Parts, chart: Chart, request: DiscoverRequest) -> DiscoverAnswer:
     subject, left_out = await _subject(parts, request)
     gathered = await gather(parts, chart, subject, request.filters, full=request.limit, left_out=left_out)
-    ranks = {
-        agent: paging.rank(_score(request, brief.score, parts.measures(agent), brief.price), agent)
-        for agent, (brief, _) in gathered.briefs.items()
-    }
-    order = sorted((agent for agent in ranks if request.after is None or ranks[agent] > request.after), key=ranks.__getitem__)
-    shown: list[Found] = []
-    while order and len(shown) < request.limit:
-        some, order = order[: request.limit - len(shown)], order[request.limit - len(shown) :]
+    order = _in_order(parts, request, gathered, gathered.briefs)
+    fitting: list[Match] = []
+    while order and len(fitting) < request.limit:
+        some, order = order[: request.limit - len(fitting)], order[request.limit - len(fitting) :]
         sure = await confirmed(parts, gathered, some)
-        shown += _ranked(parts, request, [replace(sure[agent], score=gathered.briefs[agent][0].score) for agent in some if agent in sure])
-    return DiscoverAnswer(tuple(shown), gathered.asked, gathered.missing)
+        fitting += [replace(sure[agent], score=gathered.briefs[agent][0].score) for agent in some if agent in sure]
+        again = [agent for agent in some if agent not in sure and gathered.disproved(agent)]
+        if again:
+            order = _in_order(parts, request, gathered, [*order, *again])
+    return DiscoverAnswer(tuple(_ranked(parts, request, fitting)), gathered.asked, gathered.missing)
+
+
+def _in_order(parts: Parts, request: DiscoverRequest, gathered: Gathered, agents: Iterable[AgentId]) -> list[AgentId]:
+    """Those of ``agents`` that come after what was shown before, by what their holders say of them."""
+    ranks: dict[AgentId, Rank] = {}
+    for agent in agents:
+        brief = gathered.briefs[agent][0]
+        ranks[agent] = paging.rank(_score(request, brief.score, parts.measures(agent), brief.price), agent)
+    return sorted((agent for agent in ranks if request.after is None or ranks[agent] > request.after), key=ranks.__getitem__)
 
 
 async def _subject(parts: Parts, request: DiscoverRequest) -> tuple[str | AgentRecord, str]:

@@ -2,16 +2,17 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
-from meshos.ids import NodeId, agent_id
+from meshos.ids import AgentId, NodeId, agent_id
 from meshos.protocols.directory import asking, limits
 from meshos.protocols.directory.asking import Answers
-from meshos.protocols.directory.cells.query import CellAnswer, CellSearch
+from meshos.protocols.directory.cells.query import Brief, CellAnswer, CellSearch
 from meshos.protocols.directory.filters import Exclude, Filters
+from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.record import Sealed, described
 from meshos.protocols.directory.search import DiscoverAnswer, DiscoverRequest
@@ -227,3 +228,122 @@ def test_a_slow_holder_is_hedged() -> None:
     while flow not in mesh.ended:
         mesh.run(0.05)
     assert mesh.world.now - begun < 2 * limits.HEDGE_S + 0.3 and names(mesh.outcome(flow)) == expected
+
+
+Answering = Callable[[CellAnswer], CellAnswer]
+
+
+def with_each_lying(mesh: Mesh, monkeypatch: pytest.MonkeyPatch, lie: Answering, query: str) -> list[DiscoverAnswer]:
+    """What node 0 shows where one of the others lies, for each of them."""
+    ask, answers = asking._asked, []
+    for liar in mesh.ids[1:]:
+
+        async def asked(node: NodeId, search: CellSearch, liar: NodeId = liar) -> Answers:
+            return [(holder, lie(answer) if holder == liar else answer) for holder, answer in await ask(node, search)]
+
+        monkeypatch.setattr(asking, "_asked", asked)
+        flow = mesh.start(0, "discover", DiscoverRequest(query))
+        mesh.run(10)
+        answers.append(mesh.outcome(flow))
+    return answers
+
+
+def _nowhere(answer: CellAnswer) -> CellAnswer:
+    """Versions that do not exist, of agents that others hold."""
+    everything = [agent_id(org(at % 3), one.name) for at, one in enumerate(AGENTS)]
+    return CellAnswer(answer.cells, tuple(Brief(agent, 99, b"x" * 16, 0.99, 0) for agent in everything), ())
+
+
+def _swapped(answer: CellAnswer) -> CellAnswer:
+    """Another record under each digest."""
+    return dataclasses.replace(answer, sealed=(sealed_record("mine").to_bytes(),) * len(answer.sealed))
+
+
+def _empty(answer: CellAnswer) -> CellAnswer:
+    return CellAnswer(answer.cells, (), ())
+
+
+@pytest.mark.parametrize("lie", [_nowhere, _swapped, _empty])
+def test_one_holder_that_lies_hides_nothing(monkeypatch: pytest.MonkeyPatch, lie: Answering) -> None:
+    mesh = in_cells(7)
+    for query in QUESTIONS[:2]:
+        honest = mesh.discover(0, DiscoverRequest(query))
+        for answer in with_each_lying(mesh, monkeypatch, lie, query):
+            assert names(answer) == names(honest) and answer.complete
+        monkeypatch.undo()
+
+
+def test_a_holder_that_leaves_everything_out_is_found_out_by_the_summaries(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = in_cells(8)
+    honest = mesh.discover(0, DiscoverRequest(QUESTIONS[0]))
+    monkeypatch.setattr(limits, "SECONDED", 0)
+    for answer in with_each_lying(mesh, monkeypatch, _empty, QUESTIONS[0]):
+        assert names(answer) == names(honest) and answer.complete
+
+
+def test_of_two_versions_of_a_record_the_newer_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = in_cells(9)
+    before = {found.record.agent_id: found.sealed for found in mesh.discover(0, DiscoverRequest("travel5")).agents}
+    for number in range(3):
+        mesh.publish(number, *(dataclasses.replace(one, per_query=one.per_query + 7) for one in AGENTS[number::3]), seconds=3)
+    mesh.run(30)
+
+    def older(answer: CellAnswer) -> CellAnswer:
+        kept = [brief for brief in answer.found if brief.id in before]
+        found = tuple(dataclasses.replace(brief, version=1, digest=before[brief.id].digest) for brief in kept)
+        return CellAnswer(answer.cells, found, tuple(before[brief.id].to_bytes() for brief in kept))
+
+    for answer in with_each_lying(mesh, monkeypatch, older, "travel5"):
+        assert len(answer.agents) == 10 and {found.record.version for found in answer.agents} == {2}
+
+
+def test_who_does_not_hand_over_what_it_names_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = in_cells(10)
+    fetch, waited = asking._fetched, dict[NodeId, int]()
+
+    async def fetched(parts: Parts, node: NodeId, ids: Sequence[AgentId]) -> dict[bytes, bytes]:
+        found = await fetch(parts, node, ids)
+        waited[node] = waited.get(node, 0) + (not found)
+        return found
+
+    monkeypatch.setattr(asking, "_fetched", fetched)
+    with_each_lying(mesh, monkeypatch, lambda answer: CellAnswer(answer.cells, _made(60), ()), QUESTIONS[0])
+    assert waited and max(waited.values()) == 1
+
+
+def _made(count: int) -> tuple[Brief, ...]:
+    return tuple(Brief(agent_id(org(7), f"made up {number}"), 1, b"x" * 16, 0.99, 0) for number in range(count))
+
+
+def test_a_second_holder_that_is_only_slow_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = in_cells(11)
+    ask = asking._asked
+
+    async def slow(node: NodeId, search: CellSearch) -> Answers:
+        return []
+
+    monkeypatch.setattr(asking, "_second", slow)
+    for sure in mesh.ids[1:5]:
+
+        async def asked(node: NodeId, search: CellSearch, sure: NodeId = sure) -> Answers:
+            return await ask(node, search) if node == sure else [(node, CellAnswer((), (), ()))]
+
+        monkeypatch.setattr(asking, "_asked", asked)
+        missing = []
+        for seconded in (0, 16):
+            monkeypatch.setattr(limits, "SECONDED", seconded)
+            missing.append(mesh.discover(0, DiscoverRequest(QUESTIONS[0])).cells_missing)
+        assert missing[0] == missing[1]
+
+
+def test_cut_off_from_most_a_node_says_what_is_missing_after_one_round_of_waiting() -> None:
+    mesh = in_cells(12)
+    layout = mesh.parts[mesh.ids[0]].layout
+    near = frozenset(mesh.ids[:2])
+    mesh.world.network.faults.partition([mesh.ids[:2], mesh.ids[2:]])
+    flow, begun = mesh.start(0, "discover", DiscoverRequest(QUESTIONS[0])), mesh.world.now
+    while flow not in mesh.ended:
+        mesh.run(0.05)
+    answer = mesh.outcome(flow)
+    lost = {cell for cell in range(CODEBOOK.cells) if near.isdisjoint(layout.holders[cell])}
+    assert 0 < answer.cells_missing <= len(lost) and mesh.world.now - begun < limits.SEARCH_TIMEOUT_S + limits.HEDGE_S + 0.3
