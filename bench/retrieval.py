@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from meshos.errors import BadInput
 from meshos.node.runtime.embedding.minilm import MiniLM
+from meshos.protocols.directory.limits import DESCRIPTION_CHARS
 from meshos.protocols.directory.profile import Profile
 from meshos.storage.index.index import Index
 from meshos.storage.index.question import ask, spelled
@@ -77,13 +78,19 @@ def read_cards(folder: Path) -> dict[str, str]:
 
 
 def read_tools(folder: Path) -> dict[str, str]:
-    """Name and description of every tool, by its package; the first of a name counts."""
+    """Name and description of every tool, by its package, three of which are longer than a record takes; the first of a name counts."""
     tools: dict[str, str] = {}
     with (folder / "agents" / "tools.jsonl").open(encoding="utf-8") as file:
         for line in file:
             entry = json.loads(line)
-            tools.setdefault(f"{entry['package']}/{entry['tool']}", entry["description"])
+            tools.setdefault(f"{entry['package']}/{entry['tool']}", entry["description"][:DESCRIPTION_CHARS])
     return tools
+
+
+def tools() -> dict[str, str]:
+    """Those of the real tools; nothing where they are not to be found (``material`` says so)."""
+    folder = data_folder()
+    return {} if folder is None else read_tools(folder)
 
 
 def read_questions(path: Path) -> list[Question]:
