@@ -32,6 +32,9 @@ from meshos.protocols.directory.shelf import Match, matching
 from meshos.protocols.directory.wire import AskEntries, decode_entries, encode_request
 from meshos.storage.index.question import Question
 
+Tried = dict[int, set[NodeId]]
+"""The holders of each cell that need not be asked again."""
+
 
 @dataclass(slots=True)
 class Gathered:
@@ -83,7 +86,7 @@ async def gather(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: 
     """Ask the holders of the cells that may know; ``full``: so many records will be shown. Raises Failed ``model-missing``."""
     layout = parts.layout
     question, route = await Compute[tuple[Question, Route]](partial(_routed, parts, chart, asked, filters), cost_s=0.012)
-    left, tried, silent = set(route.cells), dict[int, set[NodeId]](), set(route.cells)
+    left, silent, tried = set(route.cells), set(route.cells), Tried()
     seconded = set(route.cells[: limits.SECONDED])
     gathered = Gathered(question, filters, len(route.cells), 0)
     for _ in range(limits.WAVES):
@@ -92,17 +95,13 @@ async def gather(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: 
             break
         each = min(full, 2 * full // max(1, len(planned)) + limits.RANKS_HIGH)
         search = CellSearch(layout.name, (), question, filters, each, left_out)
-        groups = [_group(parts, layout, node, replace(search, cells=cells)) for node, cells in planned.items()]
+        groups = [_group(parts, layout, node, replace(search, cells=cells), tried) for node, cells in planned.items()]
         _note(tried, planned)
         others = {cell for node, cells in planned.items() if node != parts.node for cell in cells}
         second = plan(parts, layout, seconded & others, tried)
         groups += [_second(node, replace(search, cells=cells, full=0)) for node, cells in second.items()]
         heard: set[NodeId] = set()
-        outcomes = await Gather(*groups, each=True)
-        for cells, outcome in zip(planned.values(), outcomes, strict=False):
-            if not isinstance(outcome, Ok):
-                tried.update((cell, set(layout.holders[cell])) for cell in cells)  # the others, who were asked instead, failed too
-        for outcome in outcomes:
+        for outcome in await Gather(*groups, each=True):
             if isinstance(outcome, Ok):
                 for node, answer in outcome.value:
                     silent -= set(answer.cells)
@@ -120,8 +119,8 @@ async def gather(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: 
     return gathered
 
 
-def _note(tried: dict[int, set[NodeId]], plan: Mapping[NodeId, Places]) -> None:
-    for node, cells in plan.items():
+def _note(tried: Tried, asked: Mapping[NodeId, Places]) -> None:
+    for node, cells in asked.items():
         for cell in cells:
             tried.setdefault(cell, set()).add(node)
 
@@ -137,7 +136,7 @@ def _routed(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: Filte
     return question, chart.route(question, condition_of(filters))
 
 
-def plan(parts: Parts, layout: Layout, cells: set[int], tried: Mapping[int, set[NodeId]]) -> dict[NodeId, Places]:
+def plan(parts: Parts, layout: Layout, cells: set[int], tried: Tried) -> dict[NodeId, Places]:
     """Whom to ask for which cells: this node for what it holds, then whoever holds most of the rest for the way to it."""
     alive = frozenset(parts.peers()) | {parts.node}
     holding: dict[NodeId, set[int]] = {}
@@ -165,14 +164,15 @@ def _choose(chosen: dict[NodeId, Places], holding: dict[NodeId, set[int]], node:
 Answers = list[tuple[NodeId, CellAnswer]]
 
 
-async def _group(parts: Parts, layout: Layout, node: NodeId, search: CellSearch) -> Answers:
-    """What ``node`` answers, or the others that hold its cells, whoever is first. Raises what asking raises if nobody answers."""
+async def _group(parts: Parts, layout: Layout, node: NodeId, search: CellSearch, tried: Tried) -> Answers:
+    """What ``node`` answers, or the others that hold its cells, whoever is first. Raises what asking raises if nobody answers; the others
+    are ``tried`` then."""
     if node == parts.node:
         return [(node, await answered(parts, search))]
     instead = plan(parts, layout, set(search.cells), {cell: {node} for cell in search.cells})
     if not instead:
         return await _asked(node, search)
-    outcomes = await Gather(_asked(node, search), _others(parts, instead, search), need=1)
+    outcomes = await Gather(_asked(node, search), _others(parts, instead, search, tried), need=1)
     answers: list[Answers] = successes(outcomes)
     return answers[0]
 
@@ -183,11 +183,13 @@ async def _second(node: NodeId, search: CellSearch) -> Answers:
     return asked.value if isinstance(asked, Ok) else []
 
 
-async def _others(parts: Parts, instead: Mapping[NodeId, Places], search: CellSearch) -> Answers:
+async def _others(parts: Parts, instead: Mapping[NodeId, Places], search: CellSearch, tried: Tried) -> Answers:
     await Sleep(limits.HEDGE_S)
     searches = {node: replace(search, cells=cells) for node, cells in instead.items()}
     flows: list[Flow[Answers]] = [_here(parts, one) if node == parts.node else _asked(node, one) for node, one in searches.items()]
-    return [answer for answers in successes(await Gather(*flows, each=True)) for answer in answers]
+    outcomes = await Gather(*flows, each=True)
+    _note(tried, instead)  # where the first was quicker nobody comes to here: these are only slow then
+    return [answer for answers in successes(outcomes) for answer in answers]
 
 
 async def _here(parts: Parts, search: CellSearch) -> Answers:

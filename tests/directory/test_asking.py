@@ -336,7 +336,7 @@ def test_a_second_holder_that_is_only_slow_is_asked_again(monkeypatch: pytest.Mo
         assert missing[0] == missing[1]
 
 
-def test_cut_off_from_most_a_node_says_what_is_missing_after_one_round_of_waiting() -> None:
+def test_cut_off_from_most_a_node_waits_once_for_each_holder_and_says_what_is_missing() -> None:
     mesh = in_cells(12)
     layout = mesh.parts[mesh.ids[0]].layout
     near = frozenset(mesh.ids[:2])
@@ -346,4 +346,4 @@ def test_cut_off_from_most_a_node_says_what_is_missing_after_one_round_of_waitin
         mesh.run(0.05)
     answer = mesh.outcome(flow)
     lost = {cell for cell in range(CODEBOOK.cells) if near.isdisjoint(layout.holders[cell])}
-    assert 0 < answer.cells_missing <= len(lost) and mesh.world.now - begun < limits.SEARCH_TIMEOUT_S + limits.HEDGE_S + 0.3
+    assert 0 < answer.cells_missing <= len(lost) and mesh.world.now - begun < 2 * (limits.SEARCH_TIMEOUT_S + limits.HEDGE_S) + 0.3
