@@ -106,7 +106,11 @@ class _Run:
         ]
         complete = [one.recall for one in asked if one.complete]
         if len(complete) < len(asked):
-            self.report.rows.append(Row(f"{what}: recall@10 of those", _mean(complete), "", count=len(complete)))
+            lacking = [one.missing / max(1, one.cells) for one in asked]
+            self.report.rows += [
+                Row(f"{what}: recall@10 of those", _mean(complete), "", count=len(complete)),
+                Row(f"{what}: cells without an answer, share", _mean(lacking), "", count=len(asked)),
+            ]
 
     def met(self, met: bool | None) -> bool | None:
         """Nothing is held to a bar in a short run."""
