@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from meshos.effects import Ok
-from meshos.errors import Failed, MeshError, Refused, Unreachable
+from meshos.errors import MeshError, Refused
 from meshos.flow import Ask, Compute, Flow, Gather, Propose, Sleep, successes
 from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory import limits
@@ -237,7 +237,7 @@ async def _fetched(parts: Parts, node: NodeId, ids: Sequence[AgentId]) -> dict[b
                 body = encode_request(AskEntries(some))
                 pages += decode_entries(await Ask(node, PROTOCOL, body, limits.SEARCH_TIMEOUT_S, retries=0))
         return {parse(data).digest: data for data in pages}
-    except (Unreachable, Refused, Failed):
+    except MeshError:
         return {}  # what it has named is left out of the answer
 
 

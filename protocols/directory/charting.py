@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import partial
 
-from meshos.errors import Failed, Refused, Unreachable
+from meshos.errors import MeshError
 from meshos.flow import Ask, Compute, Gather, Propose, successes
 from meshos.ids import NodeId
 from meshos.protocols.directory import limits
@@ -102,6 +102,6 @@ async def _asked(layout: Layout, node: NodeId, cells: Places, charted: Charted) 
     try:
         found = decode_summaries(await Ask(node, PROTOCOL, body, limits.SYNC_TIMEOUT_S, retries=0))
         read = [(data, summaries.decode(data)) for data in found]
-    except (Unreachable, Refused, Failed):
+    except MeshError:
         return []  # it is away, or has not heard of this layout yet: it is asked again in its turn
     return [(data, one) for data, one in read if one.cell in frozenset(cells)]

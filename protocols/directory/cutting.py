@@ -8,7 +8,7 @@ own records, and endorse it too. Once it is in force, whoever has its content la
 from dataclasses import dataclass
 from functools import partial
 
-from meshos.errors import Failed, Refused, Unreachable
+from meshos.errors import MeshError, Refused
 from meshos.flow import Ask, Compute, Propose
 from meshos.ids import NodeId
 from meshos.protocols.directory import limits
@@ -99,7 +99,7 @@ async def _fetched(parts: Parts, name: bytes) -> bytes | None:
     for peer in peers[: limits.CODEBOOK_PEERS]:
         try:
             data = await _from(peer, name)
-        except (Unreachable, Refused, Failed):
+        except MeshError:
             continue  # another may have it
         if await Compute(partial(_is, name, data), cost_s=0.01):
             return data

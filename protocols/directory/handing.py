@@ -7,7 +7,7 @@ place's holders (or all, where there are fewer) have had everything, what is not
 from collections import Counter
 from collections.abc import Iterable
 
-from meshos.errors import Failed, Refused, Unreachable
+from meshos.errors import MeshError
 from meshos.flow import Ask, Propose
 from meshos.ids import NodeId
 from meshos.protocols.directory import limits
@@ -58,7 +58,7 @@ async def _looked_after(layout: Layout, holder: NodeId, places: Places) -> list[
                 if not lacking:
                     sure.append(place)
         return sure
-    except (Unreachable, Refused, Failed):
+    except MeshError:
         return []  # it is looked at again in a minute
 
 

@@ -2,7 +2,7 @@
 
 import zlib
 
-from meshos.errors import Failed, Refused, Unreachable
+from meshos.errors import MeshError
 from meshos.flow import Compute, Flow, Propose, Sleep
 from meshos.ids import NodeId
 from meshos.protocols.directory import limits
@@ -71,8 +71,8 @@ async def judge(parts: Parts, records: tuple[Sealed, ...]) -> frozenset[bytes]:
 
 
 async def _tolerant(work: Flow[int]) -> None:
-    """``work``, whose failure is no news: a peer out of reach, a missing model, an overloaded neighbour. It comes again."""
+    """``work``, whose failure is no news: a peer out of reach or that answers with whatever error, a missing model. It comes again."""
     try:
         await work
-    except (Unreachable, Refused, Failed):
+    except MeshError:
         return

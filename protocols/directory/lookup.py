@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from meshos.errors import Failed, MeshError, Refused, Unreachable
+from meshos.errors import MeshError
 from meshos.flow import Ask, Compute, Propose
 from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory import limits
@@ -31,7 +31,7 @@ async def lookup(parts: Parts, agent: AgentId) -> Sealed | None:
 async def _asked(parts: Parts, node: NodeId, agent: AgentId) -> Sealed | None:
     try:
         pages = decode_entries(await Ask(node, PROTOCOL, encode_request(AskEntries((agent,))), limits.SEARCH_TIMEOUT_S, retries=0))
-    except (Unreachable, Refused, Failed):
+    except MeshError:
         return None  # the next holder is asked
     sealed: Sealed | None = await Compute(partial(_vouched, parts, pages, agent), cost_s=0.0005)
     return sealed

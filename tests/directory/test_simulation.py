@@ -5,18 +5,20 @@ from collections.abc import Sequence
 
 import pytest
 
-from meshos.errors import BadInput, Refused
+from meshos.errors import BadInput, Broken, Failed, MeshError, Refused
 from meshos.flow_machine import StartFlow
 from meshos.ids import OrgDid, agent_id
-from meshos.protocols.directory import keeping, limits
+from meshos.protocols.directory import keeping, limits, services
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.filters import Filters
+from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.publishing import Publication
 from meshos.protocols.directory.record import Sealed
 from meshos.protocols.directory.search import DiscoverRequest
 from meshos.protocols.directory.services import DISOWN, PUBLISH
 from meshos.protocols.directory.wire import HINT
+from meshos.protocols.rpc.events import Inbound
 from meshos.simulations.network import NetworkFaults
 from meshos.simulations.world import SimNode
 from tests.directory.world import NOW_MS, Mesh, org, org_of, record, sealed_record, signed
@@ -285,3 +287,24 @@ def test_what_is_in_quarantine_is_not_found_and_others_take_its_place() -> None:
     assert found() == set()
     mesh.quarantine = set()
     assert len(found()) == 8, "nothing was forgotten"
+
+
+@pytest.mark.parametrize("answer", [kind("whatever", "lied") for kind in (BadInput, Broken, Refused, Failed)])
+def test_a_peer_that_answers_with_whatever_error_keeps_nobody_from_the_others(monkeypatch: pytest.MonkeyPatch, answer: MeshError) -> None:
+    honest = services.serve
+
+    async def serve(parts: Parts, inbound: Inbound) -> bytes:
+        if parts.node == "n0-a":
+            raise answer
+        return await honest(parts, inbound)
+
+    monkeypatch.setattr(services, "serve", serve)
+    mesh = Mesh(31, nodes=12)
+    mesh.run(1)
+    for away in range(2, 12):
+        mesh.world.nodes[mesh.ids[away]].crash()
+    mesh.publish(1, *(Profile(f"agent {serial}", f"Does thing number {serial}.") for serial in range(80)), seconds=3)
+    for away in range(2, 12):
+        mesh.world.nodes[mesh.ids[away]].start()
+    mesh.run(60)
+    assert [mesh.held(number)["records"] for number in range(2, 12)] == [80] * 10
