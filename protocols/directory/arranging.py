@@ -29,21 +29,30 @@ async def arrange(parts: Parts) -> None:
     """Have this node's layout be the one that it ought to be, by what it knows now."""
     ought = parts.layout if parts.seen is None else parts.seen()
     arranged: bytes = await Propose(ReadArranged(), MACHINE)
-    if ought is parts.layout and arranged == ought.name:
-        return
+    if ought is parts.layout:
+        parts.laid |= arranged == ought.name
+        return  # nothing is new, or nothing can be known yet
     if arranged != ought.name:
         placed = await _placed(ought) if ought.name else ()
         await Propose(Arrange(ought.name, placed), MACHINE)
     before = parts.layout
     held_all = before.codebook is None and arranged == before.name and parts.caught_up
     parts.unsure = {} if ought.codebook is None or held_all else _unsure(parts.unsure, before, ought)
-    parts.layout = ought
+    parts.layout, parts.laid = ought, True
+    parts.caught_up &= ought.codebook is None
 
 
 def _unsure(unsure: dict[int, frozenset[NodeId]], before: Layout, now: Layout) -> dict[int, frozenset[NodeId]]:
-    """The places that this node holds since now, besides those that it was unsure of; those that nobody else holds are what it has."""
+    """The places that this node holds since now, besides those that it was unsure of."""
     held = frozenset(before.mine) - unsure.keys() if before.name == now.name and before.codebook is not None else frozenset()
-    return {place: unsure.get(place, frozenset()) for place in now.mine if place not in held and len(now.holders[place]) > 1}
+    return {place: unsure.get(place, frozenset()) for place in now.mine if place not in held}
+
+
+def settle(parts: Parts) -> None:
+    """Be sure of the places that no other node holds that is there: what this one has is all that there is."""
+    alive = frozenset(parts.peers())
+    for place in [place for place in parts.unsure if alive.isdisjoint(parts.layout.holders[place])]:
+        del parts.unsure[place]
 
 
 async def _placed(layout: Layout) -> tuple[Placed, ...]:

@@ -101,7 +101,12 @@ async def gather(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: 
         second = plan(parts, layout, seconded & others, tried)
         groups += [_second(node, replace(search, cells=cells, full=0)) for node, cells in second.items()]
         heard: set[NodeId] = set()
-        for outcome in await Gather(*groups, each=True):
+        outcomes = await Gather(*groups, each=True)
+        for (node, cells), outcome in zip(planned.items(), outcomes, strict=False):
+            if isinstance(outcome, Ok) and all(node != who for who, _ in outcome.value):
+                for cell in set(cells).difference(*(answer.cells for _, answer in outcome.value)):
+                    tried[cell].discard(node)  # it was only slower than others, who could not say
+        for outcome in outcomes:
             if isinstance(outcome, Ok):
                 for node, answer in outcome.value:
                     silent -= set(answer.cells)
@@ -169,7 +174,7 @@ async def _group(parts: Parts, layout: Layout, node: NodeId, search: CellSearch,
     are ``tried`` then."""
     if node == parts.node:
         return [(node, await answered(parts, search))]
-    instead = plan(parts, layout, set(search.cells), {cell: {node} for cell in search.cells})
+    instead = plan(parts, layout, set(search.cells), {cell: {node, *tried.get(cell, ())} for cell in search.cells})
     if not instead:
         return await _asked(node, search)
     outcomes = await Gather(_asked(node, search), _others(parts, instead, search, tried), need=1)

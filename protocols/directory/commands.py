@@ -97,10 +97,11 @@ class ReadPlaces:
 
 @dataclass(frozen=True, slots=True)
 class KeepCodebook:
-    """Keep the encoded codebook of this hash; of more than CODEBOOKS the oldest goes. Gives None."""
+    """Keep the encoded codebook of this hash; of more than CODEBOOKS the oldest goes that is not ``wanted``. Gives None."""
 
     name: bytes
     data: bytes
+    wanted: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,11 @@ async def follow_codebooks(parts: Parts) -> None:
         return
     for name in agreed.names()[: limits.CODEBOOKS]:
         if name not in parts.codebooks and name not in parts.refused_codebooks:
-            await _have(parts, name)
+            await _have(parts, name, agreed.names())
+    wanted = {*agreed.names(), *(parts.endorses or ())[1:]}
+    for name in [name for name in parts.codebooks if name not in wanted]:
+        del parts.codebooks[name]  # each takes up to 36 MB
+    parts.refused_codebooks &= wanted
     if not agreed.speaks:
         return
     if parts.endorses is None or parts.endorses[0] != agreed.version + 1:
@@ -51,22 +55,27 @@ async def _endorsed(parts: Parts, agreed: Agreed) -> tuple[int, bytes] | None:
     for name in agreed.endorsed:
         codebook = parts.codebooks.get(name)
         if codebook is not None and codebook.version == agreed.version + 1 and name not in parts.refused_codebooks:
-            if await Compute(partial(_is_good, parts, codebook), cost_s=2.0):
+            good = await Compute(partial(_is_good, parts, codebook), cost_s=2.0)
+            if good:
                 return codebook.version, name
-            parts.refused_codebooks.add(name)
-    if agreed.version or agreed.endorsed or not agreed.trains or parts.shelf.size() < CELLS_FROM:
+            if good is not None:
+                parts.refused_codebooks.add(name)
+    if agreed.version or not agreed.trains or parts.shelf.size() < CELLS_FROM:
         return None
     made: _Made = await Compute(partial(_trained, parts), cost_s=5.0)
-    await Propose(KeepCodebook(made.name, made.data), MACHINE)
+    await Propose(KeepCodebook(made.name, made.data, agreed.names()), MACHINE)
     parts.codebooks[made.name] = made.codebook
     return made.codebook.version, made.name
 
 
-def _is_good(parts: Parts, codebook: Codebook) -> bool:
-    vectors, _, placed_by = parts.shelf.everything()
+def _is_good(parts: Parts, codebook: Codebook) -> bool | None:
+    """None: this node holds too little to say."""
     if codebook.model != parts.checker.embedder.name:
         return False
-    return len(vectors) < codebook.cells or quality(codebook, vectors, placed_by).good
+    if parts.shelf.size() < max(CELLS_FROM, codebook.cells):
+        return None
+    vectors, _, placed_by = parts.shelf.everything()
+    return quality(codebook, vectors, placed_by).good
 
 
 def _trained(parts: Parts) -> _Made:
@@ -76,7 +85,7 @@ def _trained(parts: Parts) -> _Made:
     return _Made(codebooks.name_of(data), data, codebook)
 
 
-async def _have(parts: Parts, name: bytes) -> None:
+async def _have(parts: Parts, name: bytes, wanted: tuple[bytes, ...]) -> None:
     data: bytes | None = await Propose(ReadCodebook(name), MACHINE)
     fetched = data is None
     if data is None:
@@ -89,7 +98,7 @@ async def _have(parts: Parts, name: bytes) -> None:
         parts.refused_codebooks.add(name)
         return
     if fetched:
-        await Propose(KeepCodebook(name, data), MACHINE)
+        await Propose(KeepCodebook(name, data, wanted), MACHINE)
     parts.codebooks[name] = codebook
 
 
@@ -111,12 +120,13 @@ def _is(name: bytes, data: bytes) -> bool:
 
 
 async def _from(peer: NodeId, name: bytes) -> bytes:
-    data, total = b"", 1
-    while len(data) < total <= CODEBOOK_BYTES:
+    data, total = b"", 0
+    while not data or len(data) < total:
         body = encode_request(AskCodebook(name, len(data)))
-        total, part = decode_part(await Ask(peer, PROTOCOL, body, limits.SYNC_TIMEOUT_S, retries=1))
-        if not part:
-            break
+        said, part = decode_part(await Ask(peer, PROTOCOL, body, limits.SYNC_TIMEOUT_S, retries=1))
+        total = total or said
+        if said != total or total > CODEBOOK_BYTES or len(part) != min(limits.PART_BYTES, total - len(data)) or not part:
+            break  # it has it not, or has us ask without end
         data += part
     return data
 

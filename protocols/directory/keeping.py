@@ -6,7 +6,7 @@ from meshos.errors import MeshError
 from meshos.flow import Compute, Flow, Propose, Sleep
 from meshos.ids import NodeId
 from meshos.protocols.directory import limits
-from meshos.protocols.directory.arranging import arrange, place_some
+from meshos.protocols.directory.arranging import arrange, place_some, settle
 from meshos.protocols.directory.charting import learn
 from meshos.protocols.directory.commands import MACHINE, Judge, ReadUnchecked, item_of
 from meshos.protocols.directory.cutting import follow_codebooks
@@ -25,21 +25,22 @@ async def keep(parts: Parts) -> None:
     """Never ends. What fails for a peer (it is gone, it is busy, it sends nonsense) is tried again with another."""
     turn = zlib.crc32(parts.node.encode())
     while True:
-        await follow_codebooks(parts)
-        await arrange(parts)
+        await _tolerant(follow_codebooks(parts))
+        await _tolerant(arrange(parts))
         peers = _partners(parts)
         if peers:
             peer = peers[turn % len(peers)]
             await _tolerant(sync_with(parts, peer, parts.layout.shared_with(peer)))
-        await learn(parts, turn)
+        await _tolerant(learn(parts, turn))
         turn += 1
         if turn % RENEW_EVERY == 0:
             await _tolerant(renew(parts))
             await _tolerant(hand_over(parts, turn // RENEW_EVERY))
+            settle(parts)
         for _ in range(_STEPS):
             searches = parts.shelf.searches
             await Sleep(limits.IDLE_S)
-            await place_some(parts)
+            await _tolerant(place_some(parts))
             if parts.shelf.behind():
                 await Compute(parts.shelf.catch_up, cost_s=0.001)
             if parts.shelf.searches == searches:
@@ -70,7 +71,7 @@ async def judge(parts: Parts, records: tuple[Sealed, ...]) -> frozenset[bytes]:
     return wrong
 
 
-async def _tolerant(work: Flow[int]) -> None:
+async def _tolerant(work: Flow[object]) -> None:
     """``work``, whose failure is no news: a peer out of reach or that answers with whatever error, a missing model. It comes again."""
     try:
         await work

@@ -109,6 +109,9 @@ PART_BYTES = 256 << 10
 HANDED_PLACES = 128
 """Places that a node has something in and does not hold, looked after in one go, each minute: own records, and what it held before."""
 
+PAGES_LISTED = 64
+"""Pages of a list that are asked of one holder: more than what the places of one request have."""
+
 HANDED_TO = 2
 """So many holders of a place must have what this node had in it, before this one lets go of it."""
 

@@ -231,8 +231,8 @@ class Directory:
                 return tuple(self._held.places())
             case ReadPlacesOf(ids):
                 return tuple(() if (held := self._held.get(agent)) is None else held.places for agent in ids)
-            case KeepCodebook(name, data):
-                self._keep_codebook(name, data)
+            case KeepCodebook(name, data, wanted):
+                self._keep_codebook(name, data, frozenset(wanted))
                 return None
             case ReadCodebook(name):
                 return self._view.get(_CODEBOOK + name)
@@ -312,13 +312,14 @@ class Directory:
             self._drop[agent] = None
         return True
 
-    def _keep_codebook(self, name: bytes, data: bytes) -> None:
+    def _keep_codebook(self, name: bytes, data: bytes, wanted: frozenset[bytes]) -> None:
         kept = cbor.decode(self._view.get(_CODEBOOKS) or cbor.encode([]), max_bytes=_STORED_BYTES)
         assert isinstance(kept, list)
-        names = [*(one for one in kept if one != name), name]
-        gone = [one for one in names[: -limits.CODEBOOKS] if isinstance(one, bytes)]
+        names = [*(one for one in kept if isinstance(one, bytes) and one != name), name]
+        spare = [one for one in names[:-1] if one not in wanted]
+        gone = spare[: max(0, len(names) - limits.CODEBOOKS)]
         self._writes += [Put(_CODEBOOK + name, data), *(Delete(_CODEBOOK + one) for one in gone)]
-        self._writes.append(Put(_CODEBOOKS, cbor.encode(names[-limits.CODEBOOKS :])))
+        self._writes.append(Put(_CODEBOOKS, cbor.encode([one for one in names if one not in gone])))
 
     # -- places ------------------------------------------------------------------------------------------------------
 
@@ -330,8 +331,8 @@ class Directory:
         for holding in list(self._held.all()):
             there = places.get(holding.id, ()) if layout else (bucket_of(holding.id),)
             self._held.lay(holding, there)
-            if there and layout:
-                self._writes.append(Put(_PLACES + holding.id.encode(), cbor.encode(list(there))))
+            place = _PLACES + holding.id.encode()
+            self._writes.append(Put(place, cbor.encode(list(there))) if there and layout else Delete(place))
             if holding.kind == "mark":
                 continue
             if not there:

@@ -79,7 +79,7 @@ class Parts:
     ``layout`` is how entries lie here, ``seen`` how they ought to by what this node knows now (None: whole for good); the keeping Flow has
     the one follow the other. ``unsure`` are the places that this node holds and may lack something in, since it came to hold them lately,
     with the other holders that it has compared them with: it is sure once one of these was, or it has compared with all.
-    ``caught_up``: while the directory was whole, this node has compared it with another.
+    ``caught_up``: while the directory was whole, this node has compared it with another; ``laid``: it is known how it ought to be laid.
     """
 
     node: NodeId
@@ -93,6 +93,7 @@ class Parts:
     seen: Callable[[], Layout] | None = None
     unsure: dict[int, frozenset[NodeId]] = field(default_factory=dict)
     caught_up: bool = False
+    laid: bool = False
     agreed: Callable[[], Agreed] | None = None
     codebooks: dict[bytes, Codebook] = field(default_factory=dict)
     refused_codebooks: set[bytes] = field(default_factory=set)

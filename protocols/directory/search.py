@@ -78,7 +78,7 @@ async def discover(parts: Parts, request: DiscoverRequest) -> DiscoverAnswer:
     page = paging.FIRST if request.cursor is None else paging.page_of(request.cursor, name)
     room = min(request.limit, limits.FOUND - page.shown)
     asked = replace(request, limit=room + 1, after=page.after)  # one more tells whether there is a next page
-    chart = parts.charted.chart if parts.layout.codebook is not None else None
+    chart = parts.charted.chart if parts.charted.layout == parts.layout.name else None
     answer = await (_of_this_node(parts, asked) if chart is None else _of_holders(parts, chart, asked))
     shown, counted, cursor = page.shown + room, None, None
     if request.facets:
@@ -91,8 +91,9 @@ async def discover(parts: Parts, request: DiscoverRequest) -> DiscoverAnswer:
 
 
 async def _of_this_node(parts: Parts, request: DiscoverRequest) -> DiscoverAnswer:
-    """While the directory is whole, this node holds it all."""
-    return DiscoverAnswer(tuple(await _held_here(parts, request)), 1, 0)
+    """While the directory is whole, this node holds it all; while it does not know how the directory is laid, it does not say so."""
+    whole = parts.laid and parts.layout.codebook is None
+    return DiscoverAnswer(tuple(await _held_here(parts, request)), 1, 0 if whole else 1)
 
 
 async def _of_holders(parts: Parts, chart: Chart, request: DiscoverRequest) -> DiscoverAnswer:

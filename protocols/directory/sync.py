@@ -22,6 +22,8 @@ from meshos.protocols.directory.checking import Admitted
 from meshos.protocols.directory.commands import (
     MACHINE,
     Digest,
+    Find,
+    Held,
     Item,
     Items,
     Judge,
@@ -67,7 +69,8 @@ async def serve(parts: Parts, inbound: Inbound) -> bytes:
         case AskDigest(layout, places, root):
             _check_layout(parts, layout)
             digest: Digest = await Propose(ReadDigest(places), MACHINE)
-            unsure = tuple(place for place in places if place in parts.unsure)
+            held = frozenset(parts.layout.mine)
+            unsure = tuple(place for place in places if place in parts.unsure or place not in held)
             return encode_digests(None if digest.root == root else digest.places, unsure)
         case AskItems(layout, places, after):
             _check_layout(parts, layout)
@@ -198,7 +201,10 @@ async def fetch(parts: Parts, peer: NodeId, ids: Sequence[AgentId], suspected: f
         if out:  # before the rest of the page is merged: who has cheated too often is refused from here on
             orgs = tuple(sealed.entry.mesh_id for sealed in admitted.cheats)
             suspected = await Propose[frozenset[OrgDid]](Judge((), (), orgs, tuple(sealed.digest for sealed in out)), MACHINE)
-        ours = [at for at, places in enumerate(taken.places) if layout.holds(places)]
+        here: tuple[Held | None, ...] = await Propose(
+            Find(tuple(sealed.entry.agent_id for sealed in admitted.entries), brief=True), MACHINE
+        )
+        ours = [at for at, places in enumerate(taken.places) if here[at] is not None or layout.holds(places)]
         kept = tuple(admitted.entries[at] for at in ours)
         merged: Merged = await Propose(Merge(kept, admitted.checked, layout.name, tuple(taken.places[at] for at in ours)), MACHINE)
         news += merged.news

@@ -93,7 +93,8 @@ def decode_request(data: bytes) -> Request:
         case ["digest", bytes() as layout, bytes() as places, bytes() as root] if len(root) == limits.DIGEST_BYTES:
             return AskDigest(_layout(layout), decode_places(places), root)
         case ["items", bytes() as layout, bytes() as places, str() as after] if len(after) <= _ID_CHARS:
-            return AskItems(_layout(layout), decode_places(places), after)
+            if len(places) <= 2 * limits.PLACES_ASKED:
+                return AskItems(_layout(layout), decode_places(places), after)
         case ["entries", list() as ids] if len(ids) <= limits.IDS_A_PAGE:
             return AskEntries(tuple(_id(agent) for agent in ids))
         case ["codebook", bytes() as name, int() as offset] if len(name) == 32 and not isinstance(offset, bool):

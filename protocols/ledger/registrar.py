@@ -266,6 +266,9 @@ class Registrar:
         if isinstance(body, Vote):
             motion = MOTIONS.read(self._ledger, body.motion)
             return motion is None or self._me.org in motion.in_favour or self._me.org in motion.against
+        if isinstance(body, Endorse):
+            now = CODEBOOKS.read(self._ledger, b"") or Codebooks()
+            return now.version >= body.version or dict(now.endorsed).get(self._me.org) == body.name
         rules = RULES.read(self._ledger, b"") or Rules()
         return dict(rules.support).get(self._me.org, 1) == SUPPORTED
 

@@ -285,6 +285,16 @@ def test_a_cell_that_holds_what_fulfils_a_condition_is_never_passed_over(
     assert len(route.cells) <= route.possible
 
 
+def test_a_cell_that_claims_to_hold_everything_cuts_no_route_short() -> None:
+    documents = [document(number, text, cell=int(home)) for number, (text, home) in enumerate(zip(TEXTS, HOMES, strict=True))]
+    honest = summaries(documents)
+    asked = question(TEXTS[0])
+    before = chart(CODEBOOK, honest).route(asked).cells
+    for liar in (before[0], before[len(before) // 2]):
+        told = chart(CODEBOOK, {**honest, liar: dataclasses.replace(honest[liar], records=limits.CELL_RECORDS)}).route(asked).cells
+        assert len(told) > len(before) / 3 and before[0] in told
+
+
 def test_cells_of_which_no_summary_is_known_are_not_ruled_out() -> None:
     half = {cell: summary for cell, summary in summaries([]).items() if cell % 2}
     condition = Condition(every=(("rare",),), none=("common",), cost=5)

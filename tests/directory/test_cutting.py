@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from meshos.flow import Propose
+from meshos.flow import Ask, Propose
 from meshos.flow_machine import Perform
 from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory import cutting, limits
@@ -15,6 +15,7 @@ from meshos.protocols.directory.commands import MACHINE, KeepCodebook, ReadCodeb
 from meshos.protocols.directory.parts import Agreed
 from meshos.protocols.directory.services import LOOKUP
 from meshos.protocols.directory.vector import whole_bytes
+from meshos.protocols.directory.wire import encode_part
 from tests.directory.test_layout import CODEBOOK, profiles
 from tests.directory.test_machine import Alone
 from tests.directory.world import EMBEDDER, Mesh
@@ -74,7 +75,8 @@ def test_a_small_directory_stays_whole() -> None:
     assert ledger.agreed == Agreed(in_cells=True) and mesh.alike()
 
 
-def test_a_codebook_that_sends_questions_astray_is_endorsed_by_nobody_else() -> None:
+def test_a_codebook_that_sends_questions_astray_is_endorsed_by_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting, "CELLS_FROM", 300)
     mesh, ledger = mesh_with(300)
     random = np.random.default_rng(1)
     bad = dataclasses.replace(CODEBOOK, points=random.integers(-40, 40, CODEBOOK.points.shape).astype(np.int8))
@@ -89,6 +91,40 @@ def test_a_codebook_that_sends_questions_astray_is_endorsed_by_nobody_else() -> 
     assert ledger.agreed.endorsed == (codebooks.name_of(data),) and ledger.agreed.version == 0
     assert all(codebooks.name_of(data) in mesh.parts[node].refused_codebooks for node in mesh.ids[1:])
     assert all(mesh.parts[node].endorses is None for node in mesh.ids[1:])
+
+
+def test_who_holds_too_little_to_judge_endorses_nothing_and_refuses_nothing() -> None:
+    mesh, ledger = mesh_with(60)
+    bad = dataclasses.replace(CODEBOOK, points=np.zeros_like(CODEBOOK.points))
+    data = codebooks.encode(bad)
+    ledger.agreed = dataclasses.replace(ledger.agreed, endorsed=(codebooks.name_of(data),))
+    _tell(mesh, 0, data)
+    mesh.run(20)
+    assert all(parts.endorses is None and not parts.refused_codebooks for parts in mesh.parts.values())
+
+
+def test_a_peer_that_sends_a_codebook_byte_by_byte_is_not_followed() -> None:
+    asked = []
+
+    def ask(ask: Ask) -> bytes:
+        asked.append(ask)
+        return encode_part(8 << 20, b"x")
+
+    flow = cutting._from(NodeId("liar"), b"n" * 32)
+    step = flow.send(None)
+    try:
+        while True:
+            step = flow.send(ask(step))
+    except StopIteration as ended:
+        assert ended.value == b"" and len(asked) == 1
+
+
+def test_of_a_codebook_that_is_in_force_nothing_is_lost_to_others() -> None:
+    alone, force = Alone(), b"f" * 32
+    alone.do(KeepCodebook(force, b"in force", (force,)))
+    for number in range(3 * limits.CODEBOOKS):
+        alone.do(KeepCodebook(bytes([number]) * 32, b"data", (force,)))
+    assert alone.do(ReadCodebook(force)) == b"in force"
 
 
 def _tell(mesh: Mesh, number: int, data: bytes) -> None:

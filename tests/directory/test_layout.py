@@ -19,9 +19,10 @@ from meshos.protocols.directory.cells.training import train
 from meshos.protocols.directory.holdings import Holding
 from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.record import buried
+from meshos.protocols.directory.sync import sync_with
 from meshos.protocols.directory.vector import whole_bytes
 from meshos.simulations.network import NetworkFaults
-from tests.directory.world import EMBEDDER, GENESIS, NOW_MS, Mesh, org, record
+from tests.directory.world import EMBEDDER, GENESIS, NOW_MS, Mesh, org, record, signed
 
 TOPICS = ("chess", "weather", "invoice", "image", "travel", "music", "genome", "ledger")
 
@@ -166,3 +167,42 @@ def test_a_new_codebook_moves_everything_and_a_restart_changes_nothing() -> None
     mesh.codebook = None
     mesh.run(60)
     assert mesh.alike() and mesh.held(3)["records"] == 40
+
+
+def test_what_another_node_of_the_owner_withdrew_is_not_brought_back_by_its_signer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshos.protocols.directory.keeping.RENEW_EVERY", 5)
+    mesh, some = Mesh(11, nodes=8), profiles(12)
+    mesh.codebook = CODEBOOK
+    mesh.run(5)
+    mesh.publish(0, *some, seconds=5)
+    layout = mesh.seen(mesh.ids[0])
+    held = {profile.name: _held(mesh, 0, agent_id(org(0), profile.name)) for profile in some}
+    name = next(name for name, one in held.items() if one is not None and not layout.holds(one.places))
+    record_here = mesh.machine(0).record(agent_id(org(0), name))
+    assert record_here is not None
+    tombstone = signed(buried(org(0), name, record_here.entry.version + 1, NOW_MS, record_here.entry), "n0-a")
+    other = next(number for number in range(1, 8) if layout.shared_with(mesh.ids[number]))
+    mesh.slip_in(other, tombstone)
+    mesh.run(60)
+    gone = _held(mesh, 0, agent_id(org(0), name))
+    assert gone is not None and gone.kind == "tombstone" and gone.version == record_here.entry.version + 1
+
+
+def test_who_asks_for_a_place_that_a_node_does_not_hold_is_told_that_it_is_unsure() -> None:
+    mesh = Mesh(12, nodes=8)
+    mesh.codebook = CODEBOOK
+    mesh.run(60)
+    layout = mesh.seen(mesh.ids[0])
+    strange = tuple(place for place in range(100) if mesh.ids[1] not in layout.holders[place])
+    mesh.parts[mesh.ids[0]].unsure = dict.fromkeys(strange, frozenset[NodeId]())
+
+    sync_over(mesh, 0, 1, strange)
+    assert set(mesh.parts[mesh.ids[0]].unsure) == set(strange)
+
+
+def sync_over(mesh: Mesh, number: int, other: int, places: tuple[int, ...]) -> None:
+    flows = mesh.world.nodes[mesh.ids[number]].core.machine("flows")
+    flows._services["test-sync"] = lambda _: sync_with(mesh.parts[mesh.ids[number]], mesh.ids[other], places)  # type: ignore[attr-defined]
+    flow = mesh.start(number, "test-sync", None)
+    mesh.run(0.3)  # between two of its own rounds
+    mesh.outcome(flow)

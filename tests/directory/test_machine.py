@@ -13,6 +13,7 @@ from meshos.flow_machine import Perform
 from meshos.ids import AgentId
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.commands import (
+    Arrange,
     Digest,
     Disown,
     Find,
@@ -22,11 +23,15 @@ from meshos.protocols.directory.commands import (
     Judge,
     Merge,
     Merged,
+    Place,
+    Placed,
     Publish,
     Read,
     ReadDigest,
     ReadDue,
     ReadItems,
+    ReadPlaces,
+    ReadUnplaced,
     Want,
     Wanted,
     item_of,
@@ -299,3 +304,20 @@ def test_what_this_node_signed_before_its_certificate_was_replaced_is_renewed() 
     assert alone.do(ReadDue(9)) == ()
     alone.do(Disown((item_of(mine),)))
     assert alone.do(ReadDue(9)) == (mine,) and alone.indexed() == {mine.digest.hex()}
+
+
+def test_what_is_yet_to_be_placed_is_so_after_a_crash_too_and_a_whole_directory_forgets_places() -> None:
+    alone = Alone()
+    sealed = sealed_record("clock")
+    alone.do(Merge((sealed,)))
+    alone.do(Arrange(b"l" * 16, (Placed(sealed.entry.agent_id, sealed.digest, (3, 900)),)))
+    assert alone.do(ReadPlaces()) == (3, 900)
+    alone.do(Arrange(b"m" * 16))
+    alone.machine = Directory(alone.node, alone.store)  # a restart
+    assert alone.do(ReadPlaces()) == () and [one.digest for one in alone.do(ReadUnplaced(5))] == [sealed.digest]
+    assert alone.do(Place(b"m" * 16, (Placed(sealed.entry.agent_id, sealed.digest, (7, 901)),)))
+    alone.machine = Directory(alone.node, alone.store)
+    assert alone.do(ReadPlaces()) == (7, 901) and not alone.do(ReadUnplaced(5))
+    alone.do(Arrange(b""))
+    alone.machine = Directory(alone.node, alone.store)
+    assert len(alone.do(ReadPlaces())) == 1 and alone.do(ReadPlaces())[0] < 256

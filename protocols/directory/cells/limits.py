@@ -68,6 +68,9 @@ SUMMARY_WORDS_A_RECORD = 96
 SUMMARY_FACETS = 1_024
 """Facets named in a cell's summary, the commonest first: eight bytes each."""
 
+CROWDED = 8
+"""A cell counts for no more than so many times what cells hold in the middle, whatever its summary says."""
+
 COPIES = 3
 """Nodes that hold a place, each of another organisation: two may be gone, or one lie and one be gone."""
 

@@ -114,8 +114,9 @@ class Chart:
 def chart(codebook: Codebook, known: Mapping[int, Summary]) -> Chart:
     """What the summaries in ``known`` (by cell) tell. For worker threads: 10 ms for a few hundred cells."""
     records: Floats = np.bincount(codebook.cell_of, codebook.weights, codebook.cells).astype(np.float64)
+    most = limits.CROWDED * max(1.0, float(np.median([one.records for one in known.values()]))) if known else 0.0
     for cell, summary in known.items():
-        records[cell] = summary.records
+        records[cell] = min(summary.records, max(most, records[cell]))  # one that claims to hold everything draws no question to itself
     stems = [(one.cell, one.stems, np.ones(len(one.stems), np.uint32)) for one in known.values()]
     return Chart(codebook, known, records, _table(stems), _table([(one.cell, one.facets, one.counts) for one in known.values()]))
 
