@@ -3,7 +3,6 @@
 It answers for those cells only that it holds by its own reckoning and lacks nothing in. The asker goes to another holder for the rest.
 """
 
-from meshos.errors import Refused
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.cells.query import Brief, CellAnswer, CellSearch, decode_search, encode_answer
 from meshos.protocols.directory.filters import check
@@ -22,11 +21,8 @@ async def answer(parts: Parts, inbound: Inbound) -> bytes:
 
 async def answered(parts: Parts, asked: CellSearch) -> CellAnswer:
     """The answer of this node. Raises Refused ``other-layout``."""
-    layout = parts.layout
-    if asked.layout != layout.name:
-        raise Refused("other-layout", "this node's directory is cut into other cells", hint="ask again when both have heard of the change")
-    held = frozenset(layout.mine)
-    cells = tuple(cell for cell in asked.cells if cell in held and cell not in parts.unsure)
+    parts.check_layout(asked.layout)
+    cells = parts.sure_of(asked.cells)
     if not cells:
         return CellAnswer((), (), ())
     found = await matches(parts, asked.question, asked.filters, frozenset({asked.left_out}) if asked.left_out else frozenset(), cells)

@@ -96,7 +96,7 @@ async def gather(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: 
         each = min(full, 2 * full // max(1, len(planned)) + limits.RANKS_HIGH)
         search = CellSearch(layout.name, (), question, filters, each, left_out)
         groups = [_group(parts, layout, node, replace(search, cells=cells), tried) for node, cells in planned.items()]
-        _note(tried, planned)
+        note(tried, planned)
         others = {cell for node, cells in planned.items() if node != parts.node for cell in cells}
         second = plan(parts, layout, seconded & others, tried)
         groups += [_second(node, replace(search, cells=cells, full=0)) for node, cells in second.items()]
@@ -113,7 +113,7 @@ async def gather(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: 
                     left -= set(answer.cells) if node == parts.node or not _too_few(chart, filters, answer) else set()
                     gathered.take(node, answer)
                     heard.add(node)
-        _note(tried, {node: cells for node, cells in second.items() if node in heard})  # who is only slow may be asked once more
+        note(tried, {node: cells for node, cells in second.items() if node in heard})  # who is only slow may be asked once more
         if not left:
             break
     gathered.missing = len(silent)
@@ -124,7 +124,8 @@ async def gather(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: 
     return gathered
 
 
-def _note(tried: Tried, asked: Mapping[NodeId, Places]) -> None:
+def note(tried: Tried, asked: Mapping[NodeId, Places]) -> None:
+    """Those were asked."""
     for node, cells in asked.items():
         for cell in cells:
             tried.setdefault(cell, set()).add(node)
@@ -193,7 +194,7 @@ async def _others(parts: Parts, instead: Mapping[NodeId, Places], search: CellSe
     searches = {node: replace(search, cells=cells) for node, cells in instead.items()}
     flows: list[Flow[Answers]] = [_here(parts, one) if node == parts.node else _asked(node, one) for node, one in searches.items()]
     outcomes = await Gather(*flows, each=True)
-    _note(tried, instead)  # where the first was quicker nobody comes to here: these are only slow then
+    note(tried, instead)  # where the first was quicker nobody comes to here: these are only slow then
     return [answer for answers in successes(outcomes) for answer in answers]
 
 

@@ -22,8 +22,7 @@ from meshos.protocols.directory.wire import AskSummaries, decode_summaries, enco
 
 async def tell_summaries(parts: Parts, asked: AskSummaries) -> bytes:
     """The answer to AskSummaries: those of the cells that this node holds and lacks nothing in, where the asker has another."""
-    held = frozenset(parts.layout.mine)
-    cells = tuple(cell for cell in asked.places if cell in held and cell not in parts.unsure)
+    cells = parts.sure_of(asked.places)
     known = dict(zip(asked.places, asked.known, strict=True))
     mine = await _own(parts, cells)
     news, room = [], limits.ANSWER_BYTES

@@ -46,7 +46,7 @@ def _holders(layout: Layout, places: Iterable[int]) -> set[NodeId]:
 
 
 async def _looked_after(parts: Parts, layout: Layout, holder: NodeId, places: Places) -> list[int]:
-    """The places of which ``holder`` has all that this node has; it is told of the rest. None, where it does not answer."""
+    """The places of which ``holder`` has all that this node has; it is told of the rest. No place, where it does not answer."""
     try:
         sure = []
         for start in range(0, len(places), limits.PLACES_ASKED):

@@ -23,7 +23,7 @@ RENEW_EVERY = 30
 
 async def keep(parts: Parts) -> None:
     """Never ends. What fails for a peer (it is gone, it is busy, it sends nonsense) is tried again with another."""
-    turn = zlib.crc32(parts.node.encode())
+    begun = turn = zlib.crc32(parts.node.encode())
     while True:
         await _tolerant(follow_codebooks(parts))
         await _tolerant(arrange(parts))
@@ -36,7 +36,8 @@ async def keep(parts: Parts) -> None:
         if turn % RENEW_EVERY == 0:
             await _tolerant(renew(parts))
             await _tolerant(hand_over(parts, turn // RENEW_EVERY))
-            settle(parts)
+            if turn - begun >= RENEW_EVERY:  # who has just started knows no peers yet
+                settle(parts)
         for _ in range(_STEPS):
             searches = parts.shelf.searches
             await Sleep(limits.IDLE_S)

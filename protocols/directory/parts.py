@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from meshos.errors import Refused
 from meshos.ids import AgentId, NodeId, OrgDid
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.cells.codebook import Codebook
@@ -106,6 +107,18 @@ class Parts:
     def distance_s(self, node: NodeId) -> float:
         """How long the way there and back is, as far as it was measured."""
         return limits.FAR_S if (measured := self.rtt_s(node)) is None else measured
+
+    def check_layout(self, name: bytes) -> None:
+        """Return if this is the layout by which entries lie here; raises Refused ``other-layout``."""
+        if name != self.layout.name:
+            raise Refused(
+                "other-layout", "this node's directory is cut into other cells", hint="ask again when both have heard of the change"
+            )
+
+    def sure_of(self, places: Sequence[int]) -> tuple[int, ...]:
+        """Those of ``places`` that this node holds and lacks nothing in, as far as it knows."""
+        held = frozenset(self.layout.mine)
+        return tuple(place for place in places if place in held and place not in self.unsure)
 
     def __post_init__(self) -> None:
         self.layout = whole(self.node)

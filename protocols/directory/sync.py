@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from meshos.errors import Refused
 from meshos.flow import Ask, Compute, Gather, Propose
 from meshos.ids import AgentId, NodeId, OrgDid
 from meshos.protocols.directory import limits
@@ -67,28 +66,23 @@ async def serve(parts: Parts, inbound: Inbound) -> bytes:
     """The service ``/meshos/directory/1``. Raises Refused ``bad-message`` or ``other-layout``."""
     match decode_request(inbound.body):
         case AskDigest(layout, places, root):
-            _check_layout(parts, layout)
+            parts.check_layout(layout)
             digest: Digest = await Propose(ReadDigest(places), MACHINE)
-            held = frozenset(parts.layout.mine)
-            unsure = tuple(place for place in places if place in parts.unsure or place not in held)
+            sure = frozenset(parts.sure_of(places))
+            unsure = tuple(place for place in places if place not in sure)
             return encode_digests(None if digest.root == root else digest.places, unsure)
         case AskItems(layout, places, after):
-            _check_layout(parts, layout)
+            parts.check_layout(layout)
             items: Items = await Propose(ReadItems(places, after), MACHINE)
             return encode_items(items)
         case AskSummaries(layout) as asked:
-            _check_layout(parts, layout)
+            parts.check_layout(layout)
             return await tell_summaries(parts, asked)
         case AskCodebook() as asked:
             return encode_part(*await tell_codebook(asked))
         case AskEntries(ids):
             entries: tuple[bytes, ...] = await Propose(Read(ids, limits.PAGE_BYTES), MACHINE)
             return encode_entries(entries)
-
-
-def _check_layout(parts: Parts, layout: bytes) -> None:
-    if layout != parts.layout.name:
-        raise Refused("other-layout", "this node's directory is cut into other cells", hint="ask again when both have heard of the change")
 
 
 async def hinted(parts: Parts, inbound: Inbound) -> bytes:

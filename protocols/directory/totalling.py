@@ -10,7 +10,7 @@ from meshos.errors import Refused
 from meshos.flow import Ask, Gather
 from meshos.ids import NodeId
 from meshos.protocols.directory import limits
-from meshos.protocols.directory.asking import plan
+from meshos.protocols.directory.asking import Tried, note, plan
 from meshos.protocols.directory.cells.counting import TALLY, CellTally, decode_counts, decode_tally, encode_counts, encode_tally
 from meshos.protocols.directory.cells.routing import Chart
 from meshos.protocols.directory.commands import Places
@@ -22,7 +22,7 @@ from meshos.protocols.rpc.events import Inbound
 
 async def total(parts: Parts, chart: Chart, filters: Filters) -> tuple[Tally, int]:
     """What fulfils ``filters`` in all cells, and of how many cells nobody could say it."""
-    layout, tried = parts.layout, dict[int, set[NodeId]]()
+    layout, tried = parts.layout, Tried()
     left = {*chart.possible(condition_of(filters))}
     parts_of: list[Tally] = []
     for _ in range(limits.WAVES):
@@ -33,9 +33,7 @@ async def total(parts: Parts, chart: Chart, filters: Filters) -> tuple[Tally, in
                 cells, counted = outcome.value
                 left -= set(cells)
                 parts_of.append(counted)
-        for node, cells in planned.items():
-            for cell in cells:
-                tried.setdefault(cell, set()).add(node)
+        note(tried, planned)
         if not left:
             break
     records = sum(one.records for one in parts_of)
@@ -67,9 +65,6 @@ async def count(parts: Parts, inbound: Inbound) -> bytes:
 
 
 async def _here(parts: Parts, asked: CellTally) -> tuple[Places, Tally]:
-    layout = parts.layout
-    if asked.layout != layout.name:
-        raise Refused("other-layout", "this node's directory is cut into other cells", hint="ask again when both have heard of the change")
-    held = frozenset(layout.mine)
-    cells = tuple(cell for cell in asked.cells if cell in held and cell not in parts.unsure)
+    parts.check_layout(asked.layout)
+    cells = parts.sure_of(asked.cells)
     return cells, await tally(parts, asked.filters, cells, most=limits.FACETS_TOLD)

@@ -1,6 +1,7 @@
 """Directories in cells, in virtual time: entries come to lie where they ought to, and stay findable while members come and go."""
 
 import dataclasses
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from random import Random
@@ -206,3 +207,13 @@ def sync_over(mesh: Mesh, number: int, other: int, places: tuple[int, ...]) -> N
     flow = mesh.start(number, "test-sync", None)
     mesh.run(0.3)  # between two of its own rounds
     mesh.outcome(flow)
+
+
+def test_who_has_just_started_and_knows_nobody_yet_is_sure_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    minute = next(rounds for rounds in range(5, 10_000) if (zlib.crc32(b"n0-a") + 1) % rounds == 0)  # its first round ends one
+    monkeypatch.setattr("meshos.protocols.directory.keeping.RENEW_EVERY", minute)
+    mesh = Mesh(13, nodes=4)
+    mesh.codebook = CODEBOOK
+    mesh.parts[mesh.ids[0]].peers = lambda: []
+    mesh.run(1)
+    assert set(mesh.parts[mesh.ids[0]].unsure) == set(mesh.seen(mesh.ids[0]).mine)
