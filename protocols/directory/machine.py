@@ -15,14 +15,12 @@ The machine starts two Flows of ``sync``: ``KEEP`` once, and ``TELL`` for what t
 
 import heapq
 import itertools
-from collections import Counter
 
-from meshos import cbor
-from meshos.effects import Completed, Delete, Err, Ok, Outcome, Persist, Put, Tell, Tick, Write
+from meshos.effects import Completed, Err, Ok, Outcome, Persist, Tell, Tick
 from meshos.errors import MeshError, Refused
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, FlowEnded, Perform, StartFlow
-from meshos.ids import AgentId, OrgDid
+from meshos.ids import AgentId
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.checking import publisher_refused
 from meshos.protocols.directory.commands import (
@@ -63,17 +61,13 @@ from meshos.protocols.directory.commands import (
 )
 from meshos.protocols.directory.holdings import Caps, Holding, Holdings, Kind, Lifetime, a_day, bucket_of, uncapped
 from meshos.protocols.directory.record import AgentRecord, Sealed, parse
+from meshos.protocols.directory.stored import Stored
+from meshos.protocols.directory.suspects import Suspects
 from meshos.storage.store import View
 
 KEEP = "directory-keep"
 TELL = "directory-tell"
 
-_PREFIX = b"e/"
-_PLACES = b"p/"
-_LAYOUT = b"layout"
-_CODEBOOK = b"c/"
-_CODEBOOKS = b"codebooks"
-_STORED_BYTES = limits.RECORD_BYTES + 1024
 _RESTART_S = 5.0
 
 
@@ -85,20 +79,17 @@ class Directory:
     def __init__(self, node: str, view: View, caps: Caps = uncapped, lifetime: Lifetime = a_day) -> None:
         self._node = node
         self._lifetime = lifetime
-        self._view = view
+        self._stored = Stored(view)
         self._held = Holdings(caps)
         self._expiries: list[tuple[float, AgentId, bytes]] = []
         self._unchecked: dict[AgentId, None] = {}
         self._layout = b""
         self._unplaced: dict[AgentId, None] = {}
-        self._cheats: Counter[OrgDid] = Counter()  # until a restart; so are the two below
-        self._refused: dict[OrgDid, float] = {}  # those that have cheated too often, and until when nothing of them is taken in
-        self._unwanted: dict[bytes, float] = {}  # digests of what was refused, and until when; the latest last
+        self._suspects = Suspects()
         self._parsed: dict[bytes, Sealed] = {}  # by digest, the latest asked for last
         self._tells = 0
         self._begun = False
         self._keep_again: float | None = None
-        self._writes: list[Write] = []
         self._put: dict[AgentId, Sealed] = {}
         self._drop: dict[AgentId, None] = {}
         self._moved: dict[AgentId, int] = {}
@@ -108,7 +99,7 @@ class Directory:
 
     def step(self, now: float, event: object) -> list[object]:
         """See ``meshos.effects.Machine``."""
-        self._writes, self._put, self._drop, self._moved, self._effects = [], {}, {}, {}, []
+        self._stored.writes, self._put, self._drop, self._moved, self._effects = [], {}, {}, {}, []
         if not self._begun:
             self._begin(now)
         if isinstance(event, Perform) and isinstance(event.operation, Propose):
@@ -122,7 +113,7 @@ class Directory:
         self._lapse(now)
         if self._keep_again is not None and self._keep_again <= now:
             self._keep()
-        before: list[object] = [Persist(tuple(self._writes))] if self._writes else []
+        before: list[object] = [Persist(tuple(self._stored.writes))] if self._stored.writes else []
         if self._put or self._drop or self._moved:
             before.append(self._index_changed())
         return before + self._effects
@@ -151,7 +142,7 @@ class Directory:
             return None
         sealed = self._parsed.pop(held.digest, None)
         if sealed is None:
-            sealed = parse(self._bytes(held))
+            sealed = parse(self._stored.sealed_bytes(held))
         self._parsed[held.digest] = sealed
         if len(self._parsed) > limits.PARSED:
             del self._parsed[next(iter(self._parsed))]
@@ -168,7 +159,7 @@ class Directory:
             "entries": len(self._held),
             "unchecked": len(self._unchecked),
             "unplaced": len(self._unplaced),
-            "cheats": sum(self._cheats.values()),
+            "cheats": self._suspects.cheats,
         }
 
     # -- beginning ---------------------------------------------------------------------------------------------------
@@ -176,27 +167,12 @@ class Directory:
     def _begin(self, now: float) -> None:
         """Everything that was held is held again."""
         self._begun = True
-        self._layout = self._view.get(_LAYOUT) or b""
-        for key, value in self._view.scan(_PREFIX):
-            stored = cbor.decode(value, max_bytes=_STORED_BYTES)
-            assert isinstance(stored, list)
-            kind, org, version, digest, checked, data = stored
-            assert isinstance(data, bytes) and isinstance(version, int) and isinstance(digest, bytes)
-            sealed = parse(data) if data else None
-            agent = AgentId(key[len(_PREFIX) :].decode())
-            own = sealed is not None and sealed.signer == self._node
-            name: Kind = "record" if kind == "record" else "tombstone" if kind == "tombstone" else "mark"
-            places = self._stored_places(agent)
-            self._hold(now, Holding(agent, OrgDid(str(org)), name, version, digest, now, 0.0, bool(checked), own, places))
+        self._layout = self._stored.layout()
+        for holding, sealed in self._stored.entries(self._node, now):
+            self._hold(now, holding)
             if sealed is not None and is_record(sealed):
-                self._put[agent] = sealed
+                self._put[holding.id] = sealed
         self._keep()
-
-    def _stored_places(self, agent: AgentId) -> Places:
-        if not self._layout:
-            return (bucket_of(agent),)
-        stored = cbor.decode(self._view.get(_PLACES + agent.encode()) or cbor.encode([]), max_bytes=_STORED_BYTES)
-        return tuple(place for place in stored if isinstance(place, int)) if isinstance(stored, list) else ()
 
     def _keep(self) -> None:
         self._keep_again = None
@@ -232,10 +208,10 @@ class Directory:
             case ReadPlacesOf(ids):
                 return tuple(() if (held := self._held.get(agent)) is None else held.places for agent in ids)
             case KeepCodebook(name, data, wanted):
-                self._keep_codebook(name, data, frozenset(wanted))
+                self._stored.keep_codebook(name, data, frozenset(wanted))
                 return None
             case ReadCodebook(name):
-                return self._view.get(_CODEBOOK + name)
+                return self._stored.codebook(name)
             case ReadUnplaced(count):
                 return self._read_unplaced(count)
             case ReadDigest(places):
@@ -253,7 +229,7 @@ class Directory:
                 return self._read_unchecked(count)
             case Judge():
                 self._judge(now, command)
-                return self._suspected(now)
+                return self._suspects.refused(now)
             case Disown(items):
                 self._disown(now, items)
                 return None
@@ -299,11 +275,11 @@ class Directory:
             if own and new.digest != old.digest:
                 raise Refused("old-version", f"version {old.version} of {entry.name[:60]!r} is there already", hint="raise the version")
             return False
-        if kind == "record" and not own and entry.mesh_id in self._suspected(now):
+        if kind == "record" and not own and entry.mesh_id in self._suspects.refused(now):
             raise publisher_refused(sealed)
         self._held.check_room(entry.mesh_id, kind, old)
         self._hold(now, new)
-        self._write(new, sealed.to_bytes())
+        self._stored.put(new, sealed.to_bytes())
         if kind == "record":
             self._put[agent] = sealed
             self._drop.pop(agent, None)
@@ -312,27 +288,17 @@ class Directory:
             self._drop[agent] = None
         return True
 
-    def _keep_codebook(self, name: bytes, data: bytes, wanted: frozenset[bytes]) -> None:
-        kept = cbor.decode(self._view.get(_CODEBOOKS) or cbor.encode([]), max_bytes=_STORED_BYTES)
-        assert isinstance(kept, list)
-        names = [*(one for one in kept if isinstance(one, bytes) and one != name), name]
-        spare = [one for one in names[:-1] if one not in wanted]
-        gone = spare[: max(0, len(names) - limits.CODEBOOKS)]
-        self._writes += [Put(_CODEBOOK + name, data), *(Delete(_CODEBOOK + one) for one in gone)]
-        self._writes.append(Put(_CODEBOOKS, cbor.encode([one for one in names if one not in gone])))
-
     # -- places ------------------------------------------------------------------------------------------------------
 
     def _arrange(self, layout: bytes, placed: tuple[Placed, ...]) -> None:
         self._layout = layout
-        self._writes.append(Put(_LAYOUT, layout))
+        self._stored.arrange(layout)
         self._unplaced.clear()
         places = {one.id: one.places for one in placed if (held := self._held.get(one.id)) is not None and held.digest == one.digest}
         for holding in list(self._held.all()):
             there = places.get(holding.id, ()) if layout else (bucket_of(holding.id),)
             self._held.lay(holding, there)
-            place = _PLACES + holding.id.encode()
-            self._writes.append(Put(place, cbor.encode(list(there))) if there and layout else Delete(place))
+            self._stored.put_places(holding)
             if holding.kind == "mark":
                 continue
             if not there:
@@ -350,9 +316,9 @@ class Directory:
                 continue  # it was replaced meanwhile, and waits for its own places
             del self._unplaced[one.id]
             self._held.lay(held, one.places)
-            self._writes.append(Put(_PLACES + one.id.encode(), cbor.encode(list(one.places))))
+            self._stored.put_places(held)
             if held.kind == "record":
-                self._put[held.id] = parse(self._bytes(held))
+                self._put[held.id] = parse(self._stored.sealed_bytes(held))
                 self._drop.pop(held.id, None)
 
     def _release(self, kept: Places) -> int:
@@ -368,19 +334,19 @@ class Directory:
 
     def _read_unplaced(self, count: int) -> tuple[Sealed, ...]:
         held = [holding for agent in itertools.islice(self._unplaced, count) if (holding := self._held.get(agent)) is not None]
-        return tuple(parse(self._bytes(holding)) for holding in held if holding.kind != "mark")
+        return tuple(parse(self._stored.sealed_bytes(holding)) for holding in held if holding.kind != "mark")
 
     def _want(self, now: float, items: tuple[Item, ...]) -> Wanted:
         ids = []
         for item in items:
-            if self._unwanted.get(item.digest, now) > now:
+            if self._suspects.shuns(now, item.digest):
                 continue
             held = self._held.get(item.id)
             if held is None or item.version > held.version:
                 ids.append(item.id)
             elif item.version == held.version and held.kind != "mark" and item.digest != held.digest:
                 ids.append(item.id)  # which of the two stays is decided when it is here
-        return Wanted(tuple(ids), self._suspected(now))
+        return Wanted(tuple(ids), self._suspects.refused(now))
 
     def _read(self, ids: tuple[AgentId, ...], max_bytes: int) -> tuple[bytes, ...]:
         found: list[bytes] = []
@@ -388,7 +354,7 @@ class Directory:
             held = self._held.get(agent)
             if held is None or held.kind == "mark":
                 continue
-            data = self._bytes(held)
+            data = self._stored.sealed_bytes(held)
             max_bytes -= len(data)
             if max_bytes < 0 and found:
                 break
@@ -399,7 +365,7 @@ class Directory:
         held = self._held.get(agent)
         if held is None:
             return None
-        return Held(held.version, held.checked, None if brief or held.kind == "mark" else parse(self._bytes(held)))
+        return Held(held.version, held.checked, None if brief or held.kind == "mark" else parse(self._stored.sealed_bytes(held)))
 
     def _read_unchecked(self, count: int) -> tuple[Sealed, ...]:
         """The oldest unchecked; each goes to the end of the line, so that one that cannot be checked does not block the others."""
@@ -407,7 +373,7 @@ class Directory:
         for agent in agents:
             del self._unchecked[agent]
             self._unchecked[agent] = None
-        return tuple(parse(self._bytes(held)) for agent in agents if (held := self._held.get(agent)) is not None)
+        return tuple(parse(self._stored.sealed_bytes(held)) for agent in agents if (held := self._held.get(agent)) is not None)
 
     def _judge(self, now: float, judge: Judge) -> None:
         for item in judge.good:
@@ -415,31 +381,16 @@ class Directory:
             if held is not None and held.digest == item.digest and not held.checked:
                 held.checked = True
                 self._unchecked.pop(item.id, None)
-                self._write(held, self._bytes(held))
+                self._stored.put(held, self._stored.sealed_bytes(held))
         for item in judge.bad:
             held = self._held.get(item.id)
             if held is not None and held.digest == item.digest and held.kind == "record":
-                self._count_cheat(now, held.org)
+                self._suspects.count(now, held.org)
                 self._mark(now, held)
         for org in judge.refused:
-            self._count_cheat(now, org)
+            self._suspects.count(now, org)
         for digest in judge.unwanted:
-            self._unwanted.pop(digest, None)
-            self._unwanted[digest] = now + limits.REFUSED_S
-            if len(self._unwanted) > limits.REMEMBERED_REFUSALS:
-                del self._unwanted[next(iter(self._unwanted))]
-
-    def _count_cheat(self, now: float, org: OrgDid) -> None:
-        """The count stays when the refusal has lapsed: one more, and the organisation is refused again."""
-        if org in self._cheats or len(self._cheats) < limits.REMEMBERED_ORGS:
-            self._cheats[org] += 1
-            if self._cheats[org] > limits.CHEATS_TOLERATED:
-                self._refused[org] = now + limits.REFUSED_S
-
-    def _suspected(self, now: float) -> frozenset[OrgDid]:
-        for org in [org for org, until in self._refused.items() if until <= now]:
-            del self._refused[org]
-        return frozenset(self._refused)
+            self._suspects.shun(now, digest)
 
     def _disown(self, now: float, items: tuple[Item, ...]) -> None:
         for item in items:
@@ -457,9 +408,7 @@ class Directory:
         self._held.drop(held.id)
         self._unchecked.pop(held.id, None)
         self._unplaced.pop(held.id, None)
-        self._writes.append(Delete(_PREFIX + held.id.encode()))
-        if self._layout:
-            self._writes.append(Delete(_PLACES + held.id.encode()))
+        self._stored.forget(held.id)
 
     def _read_due(self, now: float, count: int) -> tuple[Sealed, ...]:
         due: list[Sealed] = []
@@ -468,7 +417,7 @@ class Directory:
             if len(due) == count:
                 break
             if now - holding.since >= age:
-                due.append(parse(self._bytes(holding)))
+                due.append(parse(self._stored.sealed_bytes(holding)))
         return tuple(due)
 
     # -- holding and lapsing -----------------------------------------------------------------------------------------
@@ -505,26 +454,6 @@ class Directory:
         """The record goes; that its version is not wanted any more is remembered."""
         mark = Holding(held.id, held.org, "mark", held.version, held.digest, now, 0.0, True, held.own, held.places)
         self._hold(now, mark)
-        self._write(mark, b"")
+        self._stored.put(mark, b"")
         self._put.pop(held.id, None)
         self._drop[held.id] = None
-
-    def _write(self, held: Holding, data: bytes) -> None:
-        value = cbor.encode([held.kind, held.org, held.version, held.digest, held.checked, data])
-        self._writes.append(Put(_PREFIX + held.id.encode(), value))
-        if self._layout:
-            self._writes.append(Put(_PLACES + held.id.encode(), cbor.encode(list(held.places))))
-
-    def _bytes(self, held: Holding) -> bytes:
-        """The sealed bytes of what is held: from this step's writes, or from the Store."""
-        key = _PREFIX + held.id.encode()
-        for write in reversed(self._writes):
-            if isinstance(write, Put) and write.key == key:
-                value: bytes | None = write.value
-                break
-        else:
-            value = self._view.get(key)
-        assert value is not None, f"{held.id} is held but not stored"
-        stored = cbor.decode(value, max_bytes=_STORED_BYTES)
-        assert isinstance(stored, list) and isinstance(stored[5], bytes)
-        return stored[5]
