@@ -168,8 +168,8 @@ class Facade:
 
     async def _withdraw_published(self, agent_id: AgentId, caller: shapes.Caller) -> str:
         """Bury the record of an agent that was published and never deployed; its name."""
-        held = self._assembly.directory.record(agent_id)
-        if held is None or not isinstance(held.entry, AgentRecord):
+        held = await self._record(agent_id)
+        if not isinstance(held.entry, AgentRecord):
             raise _no_such_agent(agent_id)
         if held.entry.mesh_id != self._about.me.org:
             owner = held.entry.mesh_id.rpartition(":")[2]

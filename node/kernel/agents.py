@@ -14,7 +14,7 @@ it leaves the agent in ``_stray``. What is recorded of each stray is made true a
 does anything else, or by ``keep_tidy``, whichever comes first. That also tries again what a new leader could not start.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -23,10 +23,11 @@ from meshos.consensus.org.commands import Tool as HostedTool
 from meshos.consensus.org.machine import Lead, leads_not
 from meshos.effects import Err, Outcome
 from meshos.errors import MeshError, Refused
-from meshos.flow import Compute, Gather, Port, Propose, Sleep
+from meshos.flow import Compute, Flow, Gather, Port, Propose, Sleep
 from meshos.ids import AgentId, NodeId, Peer, agent_id
-from meshos.protocols.directory.commands import EntrySignature, Find, Held, Merged, Publish, SignEntry, Withdraw
+from meshos.protocols.directory.commands import EntrySignature, Merged, Publish, SignEntry, Withdraw
 from meshos.protocols.directory.embedder import Embedder
+from meshos.protocols.directory.former import Former
 from meshos.protocols.directory.profile import Profile, checked
 from meshos.protocols.directory.record import AgentRecord, Entry, Sealed, body_of, buried, described, parse, seal
 from meshos.protocols.leader.wire import AgentProcesses
@@ -91,7 +92,7 @@ class Deployment:
 
 class AgentFlows:
     """The Flows of one node. ``office`` knows who leads its organisation; ``wall_ms`` the wall clock; ``above`` which version of an
-    agent's record the ledger has, or what it takes no version of an agent for that is not above it.
+    agent's record the ledger has, or what it takes no version of an agent for that is not above it; ``former`` what the mesh has of agents.
     """
 
     def __init__(
@@ -101,12 +102,14 @@ class AgentFlows:
         office: Lead,
         embedder: Embedder,
         wall_ms: Callable[[], int],
+        former: Callable[[Sequence[AgentId]], Flow[list[Former]]],
         above: Callable[[AgentId], int] = lambda agent: 0,
     ) -> None:
         self._me = me
         self._office = office
         self._embedder = embedder
         self._wall_ms = wall_ms
+        self._former = former
         self._above = above
         self._changing: set[AgentId] = set()
         self._running: dict[AgentId, int] = {}  # what this node has started and not ended, and in which version (0: of a try)
@@ -124,7 +127,7 @@ class AgentFlows:
         await self._tidy()
         agent = agent_id(self._me.org, asked.file.name)
         with self._alone(agent):
-            version = await self._next_version(agent, await _recorded(agent))
+            version, last = await self._next_version(agent, await _recorded(agent))
             self._stray.add(agent)
             try:
                 tools = await Port[tuple[Tool, ...]](StartAgent(agent, asked.file, asked.folder, must_start=True))
@@ -133,7 +136,7 @@ class AgentFlows:
                 self._stray.discard(agent)  # the host keeps what ran before
                 raise
             try:
-                sealed = await self._sealed(_profile(asked.file, tools), version)
+                sealed = await self._sealed(_profile(asked.file, tools), version, last)
                 await Propose[Agent](_command(asked, version, sealed, tools, Placement(agent, self._me.node, term)))
             except MeshError:
                 await self._settle(agent)
@@ -155,8 +158,9 @@ class AgentFlows:
             before = await _recorded(agent)
             if before is None or before.withdrawn:
                 raise Refused("agent-unknown", f"no agent {agent[:80]!r} is deployed here", hint="`mesh agents` lists those that are")
-            version = await self._next_version(agent, before)
-            tombstone = await self._signed(buried(self._me.org, before.name, version, self._wall_ms(), parse(before.record).entry))
+            version, entry = await self._next_version(agent, before)
+            last = parse(before.record).entry if entry is None else entry
+            tombstone = await self._signed(buried(self._me.org, before.name, version, self._wall_ms(), last))
             self._stray.add(agent)
             try:
                 gone = await Propose[Agent](WithdrawAgent(agent, version, tombstone.to_bytes(), asked.by, term))
@@ -277,17 +281,17 @@ class AgentFlows:
             self._running[agent] = found.version
         self._stray.discard(agent)
 
-    async def _next_version(self, agent: AgentId, before: Agent | None) -> int:
-        """Above whatever this organisation, the ledger or anybody who holds its records has seen, also after this node lost its disk."""
-        (held,) = await Propose[tuple[Held | None, ...]](Find((agent,)), to="directory")
-        return max(0 if before is None else before.version, 0 if held is None else held.version, self._above(agent)) + 1
+    async def _next_version(self, agent: AgentId, before: Agent | None) -> tuple[int, Entry | None]:
+        """Above whatever this organisation, the ledger or anybody who holds its records has seen, also after this node lost its disk; and
+        the entry that it replaces. Where nobody who would know can be reached, what this node knows has to do.
+        """
+        (known,) = await self._former((agent,))
+        return max(0 if before is None else before.version, known.version, self._above(agent)) + 1, known.entry
 
-    async def _sealed(self, profile: Profile, version: int) -> Sealed:
+    async def _sealed(self, profile: Profile, version: int, last: Entry | None) -> Sealed:
         checked(profile)
         (read,) = await Compute(lambda: self._embedder.read([profile.text()]), cost_s=EMBED_COST_S)
-        (held,) = await Propose[tuple[Held | None, ...]](Find((agent_id(self._me.org, profile.name),)), to="directory")
-        before = None if held is None or held.sealed is None else held.sealed.entry
-        return await self._signed(described(self._me.org, profile, version, self._wall_ms(), self._embedder.name, read, before))
+        return await self._signed(described(self._me.org, profile, version, self._wall_ms(), self._embedder.name, read, last))
 
     async def _signed(self, entry: Entry) -> Sealed:
         signature = await Port[EntrySignature](SignEntry(body_of(entry)))
@@ -315,12 +319,13 @@ class AgentFlows:
         """The agent's record, as this node publishes it: signed anew where another node has signed the one that the directory holds, since
         only who signed a record renews it, and what a revoked node has signed counts for nothing.
         """
-        (held,) = await Propose[tuple[Held | None, ...]](Find((agent,)), to="directory")
+        (known,) = await self._former((agent,))
         recorded = parse(found.record)
-        signer = recorded.signer if held is None or held.sealed is None else held.sealed.signer
+        signer = recorded.signer if known.sealed is None else known.sealed.signer
         if signer == self._me.node or not isinstance(recorded.entry, AgentRecord):
             return recorded
-        return await self._signed(replace(recorded.entry, version=await self._next_version(agent, found)))
+        version, _ = await self._next_version(agent, found)
+        return await self._signed(replace(recorded.entry, version=version))
 
 
 async def _recorded(agent: AgentId) -> Agent | None:

@@ -66,6 +66,7 @@ from meshos.protocols.directory.cells.counting import TALLY
 from meshos.protocols.directory.cells.query import SEARCH
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.embedder import Embedder
+from meshos.protocols.directory.former import former
 from meshos.protocols.directory.machine import Directory
 from meshos.protocols.directory.parts import Measures, Parts, unmeasured
 from meshos.protocols.directory.record import PROTOCOL as DIRECTORY
@@ -233,8 +234,18 @@ def assemble(outside: Outside) -> Assembly:
     )
     window = ReplicaLedger(ledger, outside.views[LEDGER])
     barred = barred_by(window)
+    shelf = Shelf(outside.embedder)
+    checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
+    parts = Parts(me.node, me.org, checker, shelf, membership.routable_peers, outside.measures, barred, rtt_s=membership.rtt_s)
+    cells = Cells(me, window, lambda: (*membership.routable_peers(), *(() if outside.facts.anchors else (me.node,))), outside.genesis_hash)
+    parts.agreed, parts.seen = cells.agreed, partial(cells.seen, parts)
     agents = AgentFlows(
-        me, office=org, embedder=outside.embedder, wall_ms=outside.wall_ms, above=lambda agent: least_version(window, me.org, agent)
+        me,
+        office=org,
+        embedder=outside.embedder,
+        wall_ms=outside.wall_ms,
+        former=partial(former, parts),
+        above=lambda agent: least_version(window, me.org, agent),
     )
     group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes, is_leaf=is_leaf)
     seating = Seating(
@@ -259,12 +270,6 @@ def assemble(outside: Outside) -> Assembly:
         barred=barred,
     )
     calls = Calls(me, genesis_hash=outside.genesis_hash, verifier=outside.verifier, org_of=org_of_member, pays=True, barred=barred)
-    shelf = Shelf(outside.embedder)
-    checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
-    parts = Parts(me.node, me.org, checker, shelf, membership.routable_peers, outside.measures, barred, rtt_s=membership.rtt_s)
-    cells = Cells(me, window, lambda: (*membership.routable_peers(), *(() if outside.facts.anchors else (me.node,))), outside.genesis_hash)
-    parts.agreed, parts.seen = cells.agreed, partial(cells.seen, parts)
-
     revocations = Revocations(outside.revoked or dict)
 
     async def start(term: int) -> int:

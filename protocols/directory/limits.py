@@ -125,6 +125,10 @@ IDS_A_PAGE = 64
 PAGE_BYTES = 96 << 10
 """Sealed records in one reply; also what is verified in one go in a worker thread, and merged in one step (some 50 records, 2 ms)."""
 
+CLAIMED_VERSIONS = 2**40
+"""A version that a holder names without showing what is signed counts up to here: nobody comes there by publishing, and no lie uses up
+all numbers."""
+
 PAGES_A_ROUND = 400
 """After so many pages a round ends, and the next peer is asked for what is still missing."""
 

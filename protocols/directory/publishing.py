@@ -9,7 +9,8 @@ from meshos.errors import MeshError, Refused
 from meshos.flow import Compute, Gather, Port, Propose
 from meshos.ids import AgentId, agent_id
 from meshos.protocols.directory import limits
-from meshos.protocols.directory.commands import MACHINE, EntrySignature, Find, Held, Merged, Publish, ReadDue, SignEntry, Withdraw
+from meshos.protocols.directory.commands import MACHINE, EntrySignature, Merge, Merged, Publish, ReadDue, SignEntry, Withdraw
+from meshos.protocols.directory.former import former, holders_away
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.profile import Profile, checked
 from meshos.protocols.directory.record import AgentRecord, Entry, Sealed, body_of, buried, described, seal
@@ -42,7 +43,8 @@ class Published:
 async def publish(parts: Parts, publication: Publication) -> Published:
     """Publish each profile under its next version. Of a name that stands here twice the last counts.
 
-    Raises Failed ``model-missing``; what is wrong with one profile refuses that one only.
+    Raises Failed ``model-missing``; what is wrong with one profile refuses that one only, as ``holders-away`` does: in a directory in cells
+    nobody could be asked which version of it there is.
     """
     refused: list[tuple[int, MeshError]] = []
     places: dict[str, int] = {}
@@ -65,42 +67,51 @@ async def _publish_batch(parts: Parts, profiles: Sequence[Profile], now_ms: int)
     embedder = parts.checker.embedder
     texts = [profile.text() for profile in profiles]
     read = await Compute(lambda: embedder.read(texts), cost_s=0.015 * len(texts))
-    before = await _before([agent_id(parts.org, profile.name) for profile in profiles])
-    entries: list[Entry] = [
-        described(parts.org, profile, version + 1, now_ms, embedder.name, one, entry)
-        for profile, (version, entry), one in zip(profiles, before, read, strict=True)
-    ]
-    return await _seal_and_propose(entries)
+    before = await former(parts, [agent_id(parts.org, profile.name) for profile in profiles])
+    sure = [place for place, one in enumerate(before) if one.sure]
+    refused = [(place, holders_away(profiles[place].name)) for place, one in enumerate(before) if not one.sure]
+    entries: list[Entry] = []
+    for place in sure:
+        now, last = profiles[place], before[place]
+        entries.append(described(parts.org, now, last.version + 1, now_ms, embedder.name, read[place], last.entry))
+    accepted, errors = await _seal_and_propose(entries)
+    return accepted, [*refused, *((sure[place], error) for place, error in errors)]
 
 
 async def withdraw(parts: Parts, withdrawal: Withdrawal) -> Published:
-    """Bury the records of these names. Raises Refused ``no-such-agent`` if one of them has none."""
-    ids = [agent_id(parts.org, name) for name in withdrawal.names]
-    found: tuple[Held | None, ...] = await Propose(Find(tuple(ids)), MACHINE)
+    """Bury the records of these names. Raises Refused ``no-such-agent`` if one of them has none, ``holders-away`` if nobody knows."""
+    before = await former(parts, [agent_id(parts.org, name) for name in withdrawal.names])
     entries: list[Entry] = []
-    for name, held in zip(withdrawal.names, found, strict=True):
-        if held is None or held.sealed is None or not isinstance(held.sealed.entry, AgentRecord):
+    for name, last in zip(withdrawal.names, before, strict=True):
+        if not last.sure:
+            raise holders_away(name)
+        if not isinstance(last.entry, AgentRecord):
             raise Refused("no-such-agent", f"{parts.org} has no agent {name[:60]!r} in the directory", hint="`mesh agents` lists them")
-        entries.append(buried(parts.org, name, held.version + 1, withdrawal.now_ms, held.sealed.entry))
+        entries.append(buried(parts.org, name, last.version + 1, withdrawal.now_ms, last.entry))
     accepted, refused = await _seal_and_propose(entries, gone=True)
     return Published(tuple(accepted), tuple(refused))
 
 
 async def renew(parts: Parts) -> int:
-    """Publish again, under the next version, what this node signed and what grows old; how many."""
+    """Publish again, under the next version, what this node signed and what grows old; how many. What another node of the organisation has
+    changed or withdrawn meanwhile is taken over instead, and what nobody can be asked about waits for the next time.
+    """
     due: tuple[Sealed, ...] = await Propose(ReadDue(limits.PUBLISHED_AT_ONCE), MACHINE)
     records = [sealed.entry for sealed in due if isinstance(sealed.entry, AgentRecord)]
-    entries: list[Entry] = [dataclasses.replace(record, version=record.version + 1) for record in records]
-    if not entries:
+    if not records:
         return 0
+    known = await former(parts, [record.agent_id for record in records])
+    pairs = list(zip(known, records, strict=True))
+    newer = tuple(one.sealed for one, record in pairs if one.sealed is not None and one.sealed.entry.version > record.version)
+    if newer:
+        await Propose(Merge(newer), MACHINE)
+    entries: list[Entry] = [
+        dataclasses.replace(record, version=one.version + 1)
+        for one, record in pairs
+        if one.sure and one.sealed is not None and one.sealed.entry.version == record.version
+    ]
     accepted, _ = await _seal_and_propose(entries)
     return len(accepted)
-
-
-async def _before(ids: Sequence[AgentId]) -> list[tuple[int, Entry | None]]:
-    """The version and the entry that is held of each."""
-    found: tuple[Held | None, ...] = await Propose(Find(tuple(ids)), MACHINE)
-    return [(0, None) if held is None else (held.version, None if held.sealed is None else held.sealed.entry) for held in found]
 
 
 async def _seal_and_propose(entries: Sequence[Entry], *, gone: bool = False) -> tuple[list[AgentId], list[tuple[int, MeshError]]]:

@@ -46,6 +46,7 @@ from meshos.protocols.directory.wire import (
     AskEntries,
     AskItems,
     AskSummaries,
+    AskVersions,
     Request,
     decode_digests,
     decode_entries,
@@ -58,6 +59,7 @@ from meshos.protocols.directory.wire import (
     encode_items,
     encode_part,
     encode_request,
+    encode_versions,
 )
 from meshos.protocols.rpc.events import Inbound
 
@@ -83,6 +85,9 @@ async def serve(parts: Parts, inbound: Inbound) -> bytes:
         case AskEntries(ids):
             entries: tuple[bytes, ...] = await Propose(Read(ids, limits.PAGE_BYTES), MACHINE)
             return encode_entries(entries)
+        case AskVersions(ids):
+            held: tuple[Held | None, ...] = await Propose(Find(ids, brief=True), MACHINE)
+            return encode_versions([0 if one is None else one.version for one in held])
 
 
 async def hinted(parts: Parts, inbound: Inbound) -> bytes:

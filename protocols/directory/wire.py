@@ -1,8 +1,8 @@
 """The messages of ``/meshos/directory/1`` and of its announcement, both ways: canonical CBOR, each field checked.
 
-A request is one of five questions: is your directory like mine (its root); what do you list in these places; give me these entries; what
-is new of the summaries of these cells; give me a codebook. Those about places name the layout that these are numbered by, empty while
-the directory is whole.
+A request is one of six questions: is your directory like mine (its root); what do you list in these places; give me these entries; which
+versions of these do you know; what is new of the summaries of these cells; give me a codebook. Those about places name the layout that
+these are numbered by, empty while the directory is whole.
 """
 
 import itertools
@@ -53,6 +53,13 @@ class AskEntries:
 
 
 @dataclass(frozen=True, slots=True)
+class AskVersions:
+    """Which versions of these do you know? Also those that are withdrawn or have lapsed."""
+
+    ids: tuple[AgentId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AskSummaries:
     """Give me the summaries of these cells, but for those that I have (``known``, 8 bytes for each)."""
 
@@ -69,7 +76,7 @@ class AskCodebook:
     offset: int
 
 
-Request: TypeAlias = AskDigest | AskItems | AskEntries | AskSummaries | AskCodebook
+Request: TypeAlias = AskDigest | AskItems | AskEntries | AskVersions | AskSummaries | AskCodebook
 
 
 def encode_request(request: Request) -> bytes:
@@ -81,6 +88,8 @@ def encode_request(request: Request) -> bytes:
             return cbor.encode(["items", layout, encode_places(places), after])
         case AskEntries(ids):
             return cbor.encode(["entries", list(ids)])
+        case AskVersions(ids):
+            return cbor.encode(["versions", list(ids)])
         case AskSummaries(layout, places, known):
             return cbor.encode(["summaries", layout, encode_places(places), b"".join(known)])
         case AskCodebook(name, offset):
@@ -97,6 +106,8 @@ def decode_request(data: bytes) -> Request:
                 return AskItems(_layout(layout), decode_places(places), after)
         case ["entries", list() as ids] if len(ids) <= limits.IDS_A_PAGE:
             return AskEntries(tuple(_id(agent) for agent in ids))
+        case ["versions", list() as ids] if len(ids) <= limits.IDS_A_PAGE:
+            return AskVersions(tuple(_id(agent) for agent in ids))
         case ["codebook", bytes() as name, int() as offset] if len(name) == 32 and not isinstance(offset, bool):
             if 0 <= offset <= limits.MAX_NUMBER:
                 return AskCodebook(name, offset)
@@ -179,6 +190,21 @@ def decode_entries(data: bytes) -> tuple[bytes, ...]:
             if len(found) == len(entries):
                 return found
     raise _bad("a page of entries")
+
+
+def encode_versions(versions: Sequence[int]) -> bytes:
+    """The answer to AskVersions: one for each id, 0 where nothing is known."""
+    return cbor.encode(list(versions))
+
+
+def decode_versions(data: bytes, ids: int) -> tuple[int, ...]:
+    """The versions of so many agents."""
+    match cbor.decode(data, max_bytes=_MESSAGE_BYTES):
+        case list() as versions if len(versions) == ids:
+            found = tuple(one for one in versions if isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= limits.MAX_NUMBER)
+            if len(found) == ids:
+                return found
+    raise _bad("a list of versions")
 
 
 def _layout(name: bytes) -> bytes:

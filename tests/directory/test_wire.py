@@ -20,6 +20,7 @@ requests = (
     st.builds(wire.AskDigest, layouts, places, st.binary(min_size=16, max_size=16))
     | st.builds(wire.AskItems, layouts, places, st.just("") | ids)
     | st.builds(wire.AskEntries, st.lists(ids, max_size=64).map(tuple))
+    | st.builds(wire.AskVersions, st.lists(ids, max_size=64).map(tuple))
     | st.builds(lambda name, there: wire.AskSummaries(name, there, (b"12345678",) * len(there)), layouts, places)
 )
 
@@ -42,6 +43,7 @@ def test_digests_and_entries_come_back() -> None:
     assert wire.decode_digests(wire.encode_digests(None, (3, 4)), 256) == (None, (3, 4))
     assert wire.decode_digests(wire.encode_digests(bytes(range(16)) * 256), 256) == ([bytes(range(16))] * 256, ())
     assert wire.decode_entries(wire.encode_entries([b"a", b"b"])) == (b"a", b"b")
+    assert wire.decode_versions(wire.encode_versions([0, 7, 2**53]), 3) == (0, 7, 2**53)
 
 
 ID = "a-0123456789abcdef"
@@ -63,6 +65,8 @@ ID = "a-0123456789abcdef"
         ["items", b"", b"\0\1", "a" * 19],
         ["entries", [ID] * 65],
         ["entries", ["a-xyz"]],
+        ["versions", [ID] * 65],
+        ["versions", [7]],
         ["entries", [7]],
         ["summaries", b"", b"\0\1", b"1234567"],
         ["summaries", b"", b"\0\1\0\2", b"12345678"],
@@ -99,6 +103,9 @@ def test_other_answers_that_are_none_are_refused() -> None:
         wire.decode_entries(cbor.encode([b"x"] * (limits.IDS_A_PAGE + 1)))
     with pytest.raises(Refused, match="bad-message"):
         wire.decode_entries(cbor.encode(["x"]))
+    for versions in (None, [1, 2], [True], [-1], [2**53 + 1], ["1"]):
+        with pytest.raises(Refused, match="bad-message"):
+            wire.decode_versions(cbor.encode(versions), 1)
     for summaries in (None, ["x"], [b""] * (limits.PLACES + 1)):
         with pytest.raises(Refused, match="bad-message"):
             wire.decode_summaries(cbor.encode(summaries))

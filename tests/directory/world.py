@@ -12,6 +12,7 @@ from meshos.flow import Propose
 from meshos.flow_machine import FlowEnded, Flows, Perform, StartFlow
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.kernel.core import OUTSIDE
+from meshos.protocols.directory import limits
 from meshos.protocols.directory.cells import codebook as codebooks
 from meshos.protocols.directory.cells.codebook import Codebook
 from meshos.protocols.directory.cells.counting import TALLY
@@ -73,11 +74,15 @@ def sealed_record(name: str = "clock", *, by: int = 0, version: int = 1, text: s
 
 
 class Mesh:
-    """``nodes`` nodes, one of each org, that all know of each other."""
+    """``nodes`` nodes, one of each org, and a second one of each of the first ``twins``, that all know of each other."""
 
-    def __init__(self, seed: int, nodes: int = 4, faults: NetworkFaults | None = None) -> None:
+    def __init__(
+        self, seed: int, nodes: int = 4, faults: NetworkFaults | None = None, twins: int = 0, lifetime_s: float | None = None
+    ) -> None:
         self.world = World(seed, faults)
-        self.ids = [NodeId(f"n{number}-a") for number in range(nodes)]
+        self.ids = [NodeId(f"n{number}-a") for number in range(nodes)] + [NodeId(f"n{number}-b") for number in range(twins)]
+        self.lifetime_s = limits.TTL_S if lifetime_s is None else lifetime_s
+        self.orgs = [*range(nodes), *range(twins)]
         self.parts: dict[NodeId, Parts] = {}
         self.quarantine: set[str] = set()
         self.ended: dict[object, FlowEnded] = {}
@@ -89,7 +94,7 @@ class Mesh:
             signer: Signer = SimulatedSigner(WORLD, node)
             ports = {SignEntry: lambda _, effect, signer=signer: _sign(effect, signer)}
             self.world.add(
-                Spec(node, org(number), self._build, stores=("directory",), signer=signer, verifier=VERIFIER, ports=ports)
+                Spec(node, org(self.orgs[number]), self._build, stores=("directory",), signer=signer, verifier=VERIFIER, ports=ports)
             ).start()
 
     def _build(self, node: SimNode) -> Mapping[str, Machine]:
@@ -110,7 +115,7 @@ class Mesh:
         return {
             "flows": Flows(services(parts), limit=1000),
             "rpc": Rpc(Peer(me, node.spec.org), {PROTOCOL: anybody, HINT: anybody, SEARCH: anybody, TALLY: anybody}, node.rng),
-            "directory": Directory(me, node.views["directory"]),
+            "directory": Directory(me, node.views["directory"], lifetime=lambda: self.lifetime_s),
         }
 
     def seen(self, me: NodeId) -> Layout:
@@ -118,7 +123,8 @@ class Mesh:
         alive = tuple(node for node in self.ids if self.world.nodes[node].alive)
         key = (me, alive, id(self.codebook))
         if key not in self.layouts:
-            seats = [Seat(org(number), 0, node) for number, node in enumerate(self.ids) if node in alive]
+            places = zip(self.ids, self.orgs, strict=True)
+            seats = [Seat(org(number), int(node.endswith("b")), node) for node, number in places if node in alive]
             named = codebooks.name_of(codebooks.encode(self.codebook))[:16] if self.codebook is not None else b""
             self.layouts[key] = whole(me) if self.codebook is None else in_cells(me, named, self.codebook, GENESIS, seats)
         return self.layouts[key]
