@@ -61,8 +61,8 @@ from meshos.protocols.directory.commands import (
 )
 from meshos.protocols.directory.holdings import Caps, Holding, Holdings, Kind, Lifetime, a_day, bucket_of, uncapped
 from meshos.protocols.directory.record import AgentRecord, Sealed, parse
+from meshos.protocols.directory.refusals import Refusals
 from meshos.protocols.directory.stored import Stored
-from meshos.protocols.directory.suspects import Suspects
 from meshos.storage.store import View
 
 KEEP = "directory-keep"
@@ -85,7 +85,7 @@ class Directory:
         self._unchecked: dict[AgentId, None] = {}
         self._layout = b""
         self._unplaced: dict[AgentId, None] = {}
-        self._suspects = Suspects()
+        self._refusals = Refusals()
         self._parsed: dict[bytes, Sealed] = {}  # by digest, the latest asked for last
         self._tells = 0
         self._begun = False
@@ -159,7 +159,7 @@ class Directory:
             "entries": len(self._held),
             "unchecked": len(self._unchecked),
             "unplaced": len(self._unplaced),
-            "cheats": self._suspects.cheats,
+            "cheats": self._refusals.cheats,
         }
 
     # -- beginning ---------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class Directory:
                 return self._read_unchecked(count)
             case Judge():
                 self._judge(now, command)
-                return self._suspects.refused(now)
+                return self._refusals.refused(now)
             case Disown(items):
                 self._disown(now, items)
                 return None
@@ -275,7 +275,7 @@ class Directory:
             if own and new.digest != old.digest:
                 raise Refused("old-version", f"version {old.version} of {entry.name[:60]!r} is there already", hint="raise the version")
             return False
-        if kind == "record" and not own and entry.mesh_id in self._suspects.refused(now):
+        if kind == "record" and not own and entry.mesh_id in self._refusals.refused(now):
             raise publisher_refused(sealed)
         self._held.check_room(entry.mesh_id, kind, old)
         self._hold(now, new)
@@ -339,14 +339,14 @@ class Directory:
     def _want(self, now: float, items: tuple[Item, ...]) -> Wanted:
         ids = []
         for item in items:
-            if self._suspects.shuns(now, item.digest):
+            if self._refusals.shuns(now, item.digest):
                 continue
             held = self._held.get(item.id)
             if held is None or item.version > held.version:
                 ids.append(item.id)
             elif item.version == held.version and held.kind != "mark" and item.digest != held.digest:
                 ids.append(item.id)  # which of the two stays is decided when it is here
-        return Wanted(tuple(ids), self._suspects.refused(now))
+        return Wanted(tuple(ids), self._refusals.refused(now))
 
     def _read(self, ids: tuple[AgentId, ...], max_bytes: int) -> tuple[bytes, ...]:
         found: list[bytes] = []
@@ -385,12 +385,12 @@ class Directory:
         for item in judge.bad:
             held = self._held.get(item.id)
             if held is not None and held.digest == item.digest and held.kind == "record":
-                self._suspects.count(now, held.org)
+                self._refusals.count(now, held.org)
                 self._mark(now, held)
         for org in judge.refused:
-            self._suspects.count(now, org)
+            self._refusals.count(now, org)
         for digest in judge.unwanted:
-            self._suspects.shun(now, digest)
+            self._refusals.shun(now, digest)
 
     def _disown(self, now: float, items: tuple[Item, ...]) -> None:
         for item in items:

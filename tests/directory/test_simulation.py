@@ -120,7 +120,7 @@ def test_a_publisher_of_vectors_that_are_not_of_their_text_is_refused() -> None:
     assert honest.accepted
     for number in (1, 2):
         assert mesh.held(number)["records"] == 1 and mesh.held(number)["cheats"] == limits.CHEATS_TOLERATED + 1
-        assert mesh.machine(number)._suspects.refused(mesh.world.now) == {org(0)}
+        assert mesh.machine(number)._refusals.refused(mesh.world.now) == {org(0)}
 
 
 def test_a_page_of_cheats_is_fetched_once_and_few_of_its_vectors_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from meshos.ids import OrgDid
 from meshos.protocols.directory import limits
 
 
-class Suspects:
+class Refusals:
     """An organisation is refused for ``REFUSED_S`` once it has cheated more often than is tolerated. The count stays when the refusal has
     lapsed: one more, and it is refused again.
     """
