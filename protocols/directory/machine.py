@@ -157,6 +157,10 @@ class Directory:
             del self._parsed[next(iter(self._parsed))]
         return sealed
 
+    def records_of(self, org: OrgDid) -> int:
+        """For the API, read-only: how many records this node holds of an organisation."""
+        return self._held.records_of(org)
+
     def digest(self) -> bytes:
         """Of all that is held: two that are alike have the same."""
         return self._held.digests(self._held.places())[0]
@@ -285,6 +289,8 @@ class Directory:
                 news += self._take(now, sealed, there, checked=sealed.digest in checked, own=own)
             except Refused as error:
                 refused.append((number, error))
+                if error.name in ("org-full", "directory-full") and not own:
+                    self._leave_alone(sealed.digest, now + limits.FULL_S)
         return Merged(news, tuple(refused))
 
     def _take(self, now: float, sealed: Sealed, places: Places, *, checked: bool, own: bool) -> bool:
@@ -301,7 +307,11 @@ class Directory:
             return False
         if kind == "record" and not own and entry.mesh_id in self._suspected(now):
             raise publisher_refused(sealed)
-        self._held.check_room(entry.mesh_id, kind, old)
+        out = self._held.check_room(new, old)
+        if out is not None:
+            self._forget(out)
+            self._put.pop(out.id, None)
+            self._drop[out.id] = None
         self._hold(now, new)
         self._write(new, sealed.to_bytes())
         if kind == "record":
@@ -424,10 +434,13 @@ class Directory:
         for org in judge.refused:
             self._count_cheat(now, org)
         for digest in judge.unwanted:
-            self._unwanted.pop(digest, None)
-            self._unwanted[digest] = now + limits.REFUSED_S
-            if len(self._unwanted) > limits.REMEMBERED_REFUSALS:
-                del self._unwanted[next(iter(self._unwanted))]
+            self._leave_alone(digest, now + limits.REFUSED_S)
+
+    def _leave_alone(self, digest: bytes, until: float) -> None:
+        self._unwanted.pop(digest, None)
+        self._unwanted[digest] = until
+        if len(self._unwanted) > limits.REMEMBERED_REFUSALS:
+            del self._unwanted[next(iter(self._unwanted))]
 
     def _count_cheat(self, now: float, org: OrgDid) -> None:
         """The count stays when the refusal has lapsed: one more, and the organisation is refused again."""
