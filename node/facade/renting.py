@@ -11,7 +11,7 @@ from meshos.consensus.ledger import tree
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.limits import DAY_MS, RENT_DAYS
 from meshos.consensus.ledger.parameters import in_force
-from meshos.consensus.ledger.rents import RENTS, Rent, Steps, rent, rented, room
+from meshos.consensus.ledger.rents import RENTS, Rent, Steps, rent, room
 from meshos.errors import Refused
 from meshos.ids import OrgDid
 from meshos.node.api import shapes
@@ -35,13 +35,12 @@ class RoomDesk:
         """How much room an organisation has, until when, and what more costs; raises BadInput ``bad-did``, Failed ``state-incomplete``."""
         org, window = read_did(did), self._ready()
         now, time_ms = in_force(window), window.time_ms
-        steps = [(records, day) for records, day in self._steps(org) if rented(((records, day),), time_ms)]
         return {
             "did": org,
             "held": self._held(org),
             "room": room(window, org, time_ms),
             "free": now["directory-free-records"],
-            "rented": [{"records": records, "until_ms": (day + 1) * DAY_MS} for records, day in steps],
+            "rented": [{"records": records, "until_ms": (day + 1) * DAY_MS} for records, day in self._steps(org)],
             "most": now["directory-max-records-per-org"],
             "price_micro": now["directory-record-price"],
             "priceDays": RENT_DAYS,
