@@ -42,6 +42,7 @@ LIMITS = (
     ("Discovery", ""),
     ("records of an organisation", "protocols.directory.limits ORG_RECORDS"),
     ("records that a node holds", "protocols.directory.limits TOTAL_RECORDS"),
+    ("days that room for records is rented ahead", "consensus.ledger.limits MAX_RENT_DAYS"),
     ("a record", "protocols.directory.limits RECORD_BYTES"),
     ("how long a record counts without being renewed", "protocols.directory.limits TTL_S"),
     ("a question", "protocols.directory.limits QUERY_CHARS"),

@@ -94,6 +94,13 @@ def move_to_tabs(draft: Draft, micro: int) -> None:
     draft.write(TOTALS, b"", Totals(totals.supply, totals.accounts - micro, totals.tabs + micro, totals.unissued))
 
 
+def withdraw_from_circulation(draft: Draft, micro: int) -> None:
+    """``micro`` of the accounts' tokens are not issued any more."""
+    totals = draft.read(TOTALS, b"")
+    assert totals is not None
+    draft.write(TOTALS, b"", Totals(totals.supply, totals.accounts - micro, totals.tabs, totals.unissued + micro))
+
+
 def check_totals(draft: Draft) -> None:
     """Raises Broken ``tokens-not-conserved``: a bug, on which every replica stops before it signs the state."""
     totals = draft.read(TOTALS, b"")

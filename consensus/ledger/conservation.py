@@ -6,6 +6,7 @@ of what is counted, every key belongs to its organisation.
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TypeVar
 
 from meshos.consensus.ledger.accounts import ACCOUNTS, TOTALS
@@ -14,8 +15,10 @@ from meshos.consensus.ledger.approvals import DECISIONS, OPEN, WAITING
 from meshos.consensus.ledger.commitments import COMMITMENTS, FORGOTTEN, WITHDRAWN
 from meshos.consensus.ledger.draft import Table
 from meshos.consensus.ledger.keys import KEYS, RETIRED, RETIRED_KEYS
+from meshos.consensus.ledger.limits import DAY_MS
 from meshos.consensus.ledger.members import ORGS
 from meshos.consensus.ledger.motions import MOTIONS
+from meshos.consensus.ledger.rents import ENDS, RENTS
 from meshos.consensus.ledger.seats import SEATS
 from meshos.consensus.ledger.tabs import PAIRS, TABS, pair
 from meshos.storage.store import View
@@ -25,7 +28,7 @@ T = TypeVar("T")
 
 def faults(view: View) -> list[str]:
     """What does not hold in the state, one sentence each; empty if all is well."""
-    return [*_tokens(view), *_tabs(view), *_counts(view), *_agents(view), *_keys(view), *_deadlines(view)]
+    return [*_tokens(view), *_tabs(view), *_counts(view), *_agents(view), *_rents(view), *_keys(view), *_deadlines(view)]
 
 
 def _all(view: View, table: Table[T]) -> Iterator[tuple[bytes, T]]:
@@ -100,9 +103,24 @@ def _agents(view: View) -> Iterator[str]:
         yield "a floor is above all that was withdrawn"
 
 
+def _rents(view: View) -> Iterator[str]:
+    """What is paid for falls with the days, and is on the agenda once."""
+    rents = dict(_all(view, RENTS))
+    for org, steps in rents.items():
+        if not steps or any(one[0] <= next_[0] or one[1] >= next_[1] for one, next_ in pairwise(steps)):
+            yield f"the rent of {org.decode()} is no staircase: {steps}"
+    due = [(at, id_) for at, what, id_ in _listed(view, DUE) if what == ENDS]
+    if sorted(due) != sorted(((steps[0][1] + 1) * DAY_MS, org) for org, steps in rents.items() if steps):
+        yield "the rents that are to end are not those that there are"
+
+
 def _forgotten(view: View) -> Iterator[tuple[int, str, bytes]]:
     """What is on the list of what is to be forgotten."""
-    for name, _ in _all(view, PRUNE):
+    return _listed(view, PRUNE)
+
+
+def _listed(view: View, table: Table[bool]) -> Iterator[tuple[int, str, bytes]]:
+    for name, _ in _all(view, table):
         what, _, id_ = name[8:].partition(b"/")
         yield int.from_bytes(name[:8], "big"), what.decode(), id_
 

@@ -16,6 +16,7 @@ from meshos.consensus.ledger.limits import CERTIFIED_BYTES, COSIGNED_BYTES, REAS
 from meshos.consensus.ledger.motions import Move, Vote
 from meshos.consensus.ledger.orgs import AddHuman, AddNode, Leave, RemoveHuman, RemoveNode, RotateRoot, RotateValidator
 from meshos.consensus.ledger.people import Pause
+from meshos.consensus.ledger.rents import Rent
 from meshos.consensus.ledger.seats import Seat
 from meshos.consensus.ledger.tabs import CloseTab, OpenTab, RedeemTab, TopUpTab
 from meshos.consensus.ledger.transaction import Transaction
@@ -42,6 +43,7 @@ KINDS: Mapping[str, Kind] = {
     TopUpTab.KIND: Kind(TopUpTab.read, _ORG, SMALL_BYTES),
     RedeemTab.KIND: Kind(RedeemTab.read, _ORG, SMALL_BYTES),
     CloseTab.KIND: Kind(CloseTab.read, _ORG, SMALL_BYTES),
+    Rent.KIND: Kind(Rent.read, _ORG, SMALL_BYTES),
     Commit.KIND: Kind(Commit.read, _ORG, SMALL_BYTES),
     AddNode.KIND: Kind(AddNode.read, _ROOT, SMALL_BYTES),
     RemoveNode.KIND: Kind(RemoveNode.read, _ROOT, SMALL_BYTES),

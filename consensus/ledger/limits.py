@@ -91,6 +91,12 @@ MAX_MOTIONS = 8
 MAX_TABS = 256
 """Open tabs of one organisation as the caller: a few nodes times the providers they use."""
 
+RENT_DAYS = 30
+"""What the price of a record is for."""
+
+MAX_RENT_DAYS = 90
+"""How far ahead room for records is paid for: a price that the organisations change counts for everybody after that."""
+
 # -- time --------------------------------------------------------------------------------------------------------------
 
 DUE_PER_BLOCK = 256
@@ -143,5 +149,6 @@ assert MAX_COORDINATORS * (83 + 3) + MAX_SEATS * (48 + 4) <= MAX_VALUE_BYTES - 1
 assert MAX_VALIDATORS * (83 + 3) + CERTIFIED_BYTES <= MAX_VALUE_BYTES
 assert (MAX_NODES + MAX_HUMAN_KEYS) * (MAX_KEY_CHARS + 2) + 512 <= MAX_VALUE_BYTES
 assert MAX_VALIDATORS * (83 + 2 * MAX_KEY_CHARS + 8) + 64 <= MAX_VALUE_BYTES
+assert RENT_DAYS <= MAX_RENT_DAYS and MAX_RENT_DAYS * 16 <= MAX_VALUE_BYTES  # a rent has a step for each day at most
 assert MAX_KEY_CHARS < MAX_NAME_CHARS < MAX_NAME_CHARS_OF_PBFT
 assert MAX_VALIDATORS <= MAX_ORGS and MAX_HUMAN_KEYS < MAX_ORGS and MAX_SEATS < MAX_ORGS

@@ -41,6 +41,9 @@ members move for whom they have invited; or they move for everybody who asks."""
 WHOLE, IN_CELLS = 0, 1
 """How the directory lies (the parameter ``directory-cells``)."""
 
+ALL_FREE = 10_000_000
+"""As many free records (the parameter ``directory-free-records``) as there may be at all."""
+
 TESTNET_GIFT = 100 * MESH
 """What the organisation that moved to admit somebody gives it, on a testnet: it can begin to pay at once."""
 
@@ -56,9 +59,19 @@ SPECS: Mapping[str, Spec] = {
     "directory-cells": Spec(
         WHOLE, IN_CELLS, False, MAX_RISK, "every node's directory: 0: all nodes hold all; 1: it is cut into cells from 2,000 records on"
     ),
-    "directory-max-records": Spec(1, 10_000_000, True, 60, "every node's directory, within its own limits: how many records it holds"),
+    "directory-free-records": Spec(
+        0, ALL_FREE, False, MAX_RISK, "every node's directory: how many records an organisation has room for without paying"
+    ),
+    "directory-max-records": Spec(1, ALL_FREE, True, 60, "every node's directory, within its own limits: how many records it holds"),
     "directory-max-records-per-org": Spec(
-        1, 10_000_000, True, 60, "every node's directory, within its own limits: how many of one organisation"
+        1, ALL_FREE, True, 60, "every node's directory, within its own limits: how many of one organisation"
+    ),
+    "directory-record-price": Spec(
+        0,
+        1_000 * MESH,
+        False,
+        MAX_RISK,
+        "the ledger: millionths that room for a record beyond the free ones costs for 30 days; 0: nothing",
     ),
     "directory-record-ttl-ms": Spec(
         600_000, 30 * DAY_MS, True, 40, "every node's directory: how long a record lives; its owner renews it at a third of that"
@@ -90,6 +103,8 @@ KEPT: tuple[tuple[str, int | None], ...] = (
     ("admission", BY_VOTE),
     ("admission-gift", 0),
     ("directory-cells", WHOLE),
+    ("directory-free-records", ALL_FREE),
+    ("directory-record-price", 0),
 )
 """In which order their values are kept, and what one is where it is not there. A new one comes behind the others: a ledger that was written
 before there was one is read as it was meant, and as long as nobody sets it what is written, and so the state's root, is what it was.
@@ -153,8 +168,10 @@ def from_genesis(genesis: Genesis) -> Parameters:
         "admission-gift": TESTNET_GIFT if genesis.testnet else 0,
         "approval-timeout-ms": genesis.governance.approval_timeout_ms,
         "directory-cells": WHOLE,
+        "directory-free-records": ALL_FREE,
         "directory-max-records": genesis.directory.max_records,
         "directory-max-records-per-org": genesis.directory.max_records_per_org,
+        "directory-record-price": 0,
         "directory-record-ttl-ms": genesis.directory.record_ttl_ms,
         "dispute-ms": TESTNET_DISPUTE_MS if genesis.testnet else DISPUTE_MS,
         "risk-threshold": RISK_THRESHOLD,

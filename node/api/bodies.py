@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from meshos.consensus.ledger.limits import MAX_CHANGES, MAX_NAME_CHARS, MAX_NUMBER, MAX_REASON_BYTES
+from meshos.consensus.ledger.limits import MAX_CHANGES, MAX_NAME_CHARS, MAX_NUMBER, MAX_REASON_BYTES, MAX_RENT_DAYS, RENT_DAYS
 from meshos.errors import BadInput, Refused
 from meshos.ids import AgentId
 from meshos.node.api import json_text, limits
@@ -80,6 +80,15 @@ class TransactionBody(Body):
             return base64.b64decode(self.request, validate=True)
         except (binascii.Error, ValueError) as error:
             raise BadInput("bad-request", "`request` is not base64") from error
+
+
+class RentBody(Body):
+    """POST /v1/directory/rooms: room for records, in the name of this node's organisation."""
+
+    records: Positive = Field(description="Beyond the free ones, in all.")
+    days: Annotated[int, Field(ge=1, le=MAX_RENT_DAYS)] = Field(default=RENT_DAYS, description="Today included; days are those of UTC.")
+    atMost: Amount | None = Field(default=None, description="If it costs more, it is refused (`rent-dearer`).")
+    timeout: LedgerTime = 30.0
 
 
 class ActionBody(BaseModel):

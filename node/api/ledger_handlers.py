@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from meshos.consensus.ledger.limits import MAX_KEY_CHARS, MAX_NAME_CHARS
 from meshos.consensus.ledger.tree_limits import MAX_KEY_BYTES
-from meshos.errors import BadInput, MeshError
+from meshos.errors import BadInput, MeshError, Refused
 from meshos.node.api import bodies, json_text, limits, render
-from meshos.node.api.amounts import micro
+from meshos.node.api.amounts import micro, text
 from meshos.node.api.answers import JsonAnswer
 from meshos.node.api.bodies import Body
 from meshos.node.api.handling import Handling, caller, name_of
@@ -57,15 +57,19 @@ class LedgerHandlers(Handling):
         return await self._once(request, body, work)
 
     async def _transfer(self, request: Request, body: bodies.TransactionBody, to: str, amount: int) -> Json:
+        key = _key(request, body)
+        asked = partial(self._service.ledger.transfer, to, amount, key, body.timeout)
+        return await self._spending(request, key, amount, body.timeout, asked)
+
+    async def _spending(self, request: Request, key: str, amount: int, timeout_s: float, asked: Callable[[], Awaitable[Json]]) -> Json:
         """Out of the API key's own budget, from which it is gone unless it is certain that nothing was moved. What was asked for before
         has been taken from it then.
         """
-        purse, key = caller(request).purse, _key(request, body)
+        purse = caller(request).purse
         held = spent = 0 if await self._soon(partial(self._service.ledger.knows, key)) else amount
         purse.hold(held)
         try:
-            asked = partial(self._service.ledger.transfer, to, amount, key, body.timeout)
-            return await self._within(body.timeout + limits.TIMEOUT_GRACE_S, asked)
+            return await self._within(timeout_s + limits.TIMEOUT_GRACE_S, asked)
         except MeshError as error:
             spent = 0 if error.outcome == "not_done" else held
             raise
@@ -99,6 +103,27 @@ class LedgerHandlers(Handling):
     async def close_tab(self, request: Request) -> Response:
         """Begin to close a tab that this node pays on: 200 once the ledger has it; again changes nothing."""
         return JsonAnswer(render.tab(await self._soon(partial(self._service.ledger.close_tab, str(request.path_params["id"])))))
+
+    # -- room in the directory ---------------------------------------------------------------------------------------
+
+    async def room(self, request: Request) -> Response:
+        """For how many records an organisation has room, until when, and what more costs."""
+        return JsonAnswer(render.room(await self._soon(partial(self._service.rooms.room, str(request.path_params["did"])))))
+
+    async def rent(self, request: Request) -> Response:
+        """Rent room in the name of this node's organisation, for what is not paid for yet; 200 once it is committed."""
+        body = await self._body(request, bodies.RentBody, limits.BODY_BYTES)
+        most = None if body.atMost is None else micro(body.atMost)
+
+        async def work() -> Answer:
+            quote, key = await self._soon(partial(self._service.rooms.quote, body.records, body.days)), _key(request, body)
+            if most is not None and quote.micro > most:
+                raise Refused("rent-dearer", f"it costs {text(quote.micro)} MESH, and at most {text(most)} were to be paid")
+            asked = partial(self._service.rooms.rent, quote, key, body.timeout)
+            done = await self._spending(request, key, quote.micro, body.timeout, asked)
+            return Answer(200, json_text.dumps(render.rent(done)))
+
+        return await self._once(request, body, work)
 
     # -- decisions ---------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ _BODIES: dict[str, type[bodies.Body]] = {
     "call": bodies.TaskBody,
     "publish": bodies.PublishBody,
     "transact": bodies.TransactionBody,
+    "rent": bodies.RentBody,
     "propose": bodies.ProposalBody,
     "approve": bodies.JudgementBody,
     "reject": bodies.JudgementBody,

@@ -218,6 +218,17 @@ def tab(view: Json) -> Object:
     return _amounts(dated(view, "closes_ms", "closes"), "reserved", "redeemed")
 
 
+def room(view: Json) -> Object:
+    """GET /v1/directory/rooms/{did}."""
+    rented = [dated(one, "until_ms", "until") for one in _objects(view["rented"])]
+    return _amounts(dated(view, "time_ms", "time"), "price") | {"rented": rented}
+
+
+def rent(view: Json) -> Object:
+    """POST /v1/directory/rooms."""
+    return _amounts(dated(view, "until_ms", "until"), "paid")
+
+
 def ledger_org(view: Json) -> Object:
     """GET /v1/ledger/orgs/{did}."""
     return dated(dated(dated(view, "joined_ms", "joined"), "left_ms", "left"), "time_ms", "time")

@@ -48,6 +48,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/transactions/{id}", "transaction", "look", "A transaction"),
     Route("GET", "/v1/ledger/keys/{name}", "ledger_key", "look", "A key that signs transactions"),
     Route("GET", "/v1/ledger/orgs/{did}", "ledger_org", "look", "An organisation's keys and its seat"),
+    Route("GET", "/v1/directory/rooms/{did}", "room", "look", "Room for an organisation's records"),
+    Route("POST", "/v1/directory/rooms", "rent", "operate", "Rent room for records"),
     Route("DELETE", "/v1/tabs/{id}", "close_tab", "operate", "Close a tab that this node pays on"),
     Route("GET", "/v1/approvals", "approvals", "look", "Autonomous decisions, and who approved them"),
     Route("POST", "/v1/approvals", "propose", "operate", "Propose an autonomous decision"),

@@ -27,6 +27,7 @@ from meshos.node.api.shapes import (
     NodeRemoved,
     OrgNodesView,
     Published,
+    RoomQuote,
     StatusView,
     TaskView,
     Undeployed,
@@ -82,6 +83,24 @@ class LedgerService(Protocol):
 
     async def proof(self, key: str) -> bytes:
         """What proves the value of a key of the ledger; raises Refused ``proof-not-yet``."""
+        ...
+
+
+class RoomService(Protocol):
+    """Room in the directory, and what it costs, for the API; see the module's text."""
+
+    async def room(self, did: str) -> Json:
+        """How much room an organisation has, until when, and what more costs; raises BadInput ``bad-did``."""
+        ...
+
+    async def quote(self, records: int, days: int) -> RoomQuote:
+        """What room for ``records`` for ``days`` costs beyond what is paid for; raises Refused ``rent-not-needed`` or
+        ``rent-out-of-bounds``.
+        """
+        ...
+
+    async def rent(self, quote: RoomQuote, key: str, timeout_s: float) -> Json:
+        """Rent that in the name of this node's organisation; as ``LedgerService.transfer``."""
         ...
 
 
@@ -225,6 +244,11 @@ class NodeService(Protocol):
     @property
     def ledger(self) -> "LedgerService":
         """The ledger, as this node's replica has it."""
+        ...
+
+    @property
+    def rooms(self) -> "RoomService":
+        """Room in the directory, as this node's replica has it."""
         ...
 
     @property

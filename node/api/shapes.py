@@ -420,6 +420,15 @@ class GroupView:
 
 
 @dataclass(frozen=True, slots=True)
+class RoomQuote:
+    """Room for ``records`` beyond the free ones until the end of ``day`` (since 1970, UTC) costs ``micro`` millionths more than is paid."""
+
+    records: int
+    day: int
+    micro: int
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerHead:
     """The newest block that this node has. ``votes``: whether it votes now, and ``silent`` names why not, where it has a seat. ``behind``:
     how many blocks others say that they are ahead; ``waiting``: requests that are not in a block yet.

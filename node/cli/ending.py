@@ -67,7 +67,7 @@ def words_of(argv: Sequence[str]) -> list[str]:
     return words
 
 
-GROUPS = frozenset({"genesis", "org", "testnet", "sim", "wallet", "ledger", "key", "policy", "quarantine", "square"})
+GROUPS = frozenset({"genesis", "org", "testnet", "sim", "wallet", "directory", "ledger", "key", "policy", "quarantine", "square"})
 """Commands that have commands of their own."""
 
 

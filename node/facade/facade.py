@@ -29,6 +29,7 @@ from meshos.node.facade.ledger import Books, LedgerDesk
 from meshos.node.facade.measuring import Measurements
 from meshos.node.facade.metrics import Metrics
 from meshos.node.facade.moving import MotionDesk
+from meshos.node.facade.renting import RoomDesk
 from meshos.node.facade.serving import Serving
 from meshos.node.facade.tasks import new_task_id, no_such_task
 from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
@@ -129,6 +130,7 @@ class Facade:
         self.ledger = LedgerDesk(host, books, about.genesis.hash, about.me.node, assembly.membership.name_of)
         self.decisions = DecisionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
         self.proposals = MotionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
+        self.rooms = RoomDesk(about.me.org, assembly.window, self.ledger, assembly.directory.records_of)
         self._calling = Calling(host, nursery, seen.measurements, seen.metrics, assembly.membership.name_of)
 
     # -- agents ------------------------------------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 from meshos.consensus.ledger.application import Ledger as Application
 from meshos.consensus.ledger.parameters import PARAMETERS
+from meshos.consensus.ledger.rents import room
 from meshos.consensus.pbft.config import Config
 from meshos.consensus.pbft.replica import Replica
 from meshos.consensus.pbft.validators import ValidatorEntry, ValidatorSet
 from meshos.crypto.signing import Verifier
 from meshos.genesis import Genesis
-from meshos.ids import Peer
+from meshos.ids import OrgDid, Peer
 from meshos.protocols.directory.holdings import a_day, uncapped
 from meshos.protocols.ledger.port import LEDGER, ReplicaLedger
 from meshos.storage.store import View
@@ -43,10 +44,12 @@ def replica_of(
     return replica
 
 
-def directory_caps(window: ReplicaLedger) -> tuple[int, int]:
-    """What the ledger's parameters say of how many records are held."""
+def directory_caps(window: ReplicaLedger, org: OrgDid) -> tuple[int, int, int | None]:
+    """What the ledger says of how many records are held, and for how many ``org`` has room now."""
     now = None if window.restoring else PARAMETERS.read(window, b"")
-    return uncapped() if now is None else (now["directory-max-records"], now["directory-max-records-per-org"])
+    if now is None:
+        return uncapped(org)
+    return now["directory-max-records"], now["directory-max-records-per-org"], room(window, org, window.time_ms)
 
 
 def record_lifetime(window: ReplicaLedger) -> float:

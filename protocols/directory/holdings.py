@@ -5,10 +5,14 @@ before a tombstone before a record, then the larger digest. So tables merge in a
 
 A *mark* remembers a version that has lapsed or was refused, so that it is not fetched again from a node that received it later. Marks
 take no part in digests: they are nobody else's business.
+
+Where an organisation has room for so many records by what it pays, it is for those whose ids come first; that too is alike in any order.
+What is over it is not renewed, and lapses; until then nothing comes in beside it but in the place of another.
 """
 
 import hashlib
 import heapq
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -52,16 +56,17 @@ def bucket_of(agent: AgentId) -> int:
     return int(agent[2:4], 16)
 
 
-Caps: TypeAlias = Callable[[], tuple[int, int]]
-"""How many records the mesh wants held, in all and of one organisation. No node holds more than its own limits."""
+Caps: TypeAlias = Callable[[OrgDid], tuple[int, int, int | None]]
+"""How many records the mesh wants held, in all and of one organisation; and for how many this one has room by what it pays (None: that is
+not limited). No node holds more than its own limits."""
 
 Lifetime: TypeAlias = Callable[[], float]
 """How many seconds the mesh wants a record to live."""
 
 
-def uncapped() -> tuple[int, int]:
+def uncapped(_: OrgDid) -> tuple[int, int, None]:
     """What a mesh that says nothing wants."""
-    return limits.TOTAL_RECORDS, limits.ORG_RECORDS
+    return limits.TOTAL_RECORDS, limits.ORG_RECORDS, None
 
 
 def a_day() -> float:
@@ -77,14 +82,25 @@ class Holdings:
         self._buckets: list[dict[AgentId, Holding]] = [{} for _ in range(limits.BUCKETS)]
         self._places: dict[int, dict[AgentId, Holding]] = {}
         self._digests: dict[int, bytes] = {}
-        self._records: Counter[OrgDid] = Counter()
+        self._records: dict[OrgDid, list[AgentId]] = {}  # the ids, rising
         self._entries: Counter[OrgDid] = Counter()
         self._own: dict[AgentId, Holding] = {}
         self.records = 0
 
     def own_records(self) -> list[Holding]:
-        """The records that this node has signed itself, longest held first."""
-        return list(self._own.values())
+        """The records that this node has signed itself and that its organisation has room for, longest held first."""
+        own = list(self._own.values())
+        over = frozenset(self._over(own[0].org)) if own else frozenset()
+        return [holding for holding in own if holding.id not in over]
+
+    def records_of(self, org: OrgDid) -> int:
+        """How many records are held of an organisation."""
+        return len(self._records.get(org, ()))
+
+    def _over(self, org: OrgDid) -> list[AgentId]:
+        """The records of an organisation that it has no room for."""
+        room = self._caps(org)[2]
+        return [] if room is None else self._records.get(org, [])[room:]
 
     def get(self, agent: AgentId) -> Holding | None:
         """What is held of an agent."""
@@ -103,17 +119,32 @@ class Holdings:
         """Everything, in no order."""
         return (holding for bucket in self._buckets for holding in bucket.values())
 
-    def check_room(self, org: OrgDid, kind: Kind, held: Holding | None) -> None:
-        """Return if an entry of ``org`` fits in place of ``held``; raises Refused ``org-full`` or ``directory-full``."""
+    def check_room(self, new: Holding, held: Holding | None) -> Holding | None:
+        """Return if ``new`` fits in place of ``held``: the record that goes for it, if one does.
+
+        Raises Refused ``org-full`` or ``directory-full``.
+        What this node has signed itself takes no other's place: whoever publishes it hears that there is no room.
+        """
+        org = new.org
         if held is None and self._entries[org] >= limits.ORG_ENTRIES:
             raise Refused("org-full", f"{org} has {limits.ORG_ENTRIES} records and withdrawn ones here", hint="wait until the latter lapse")
-        if kind != "record" or (held is not None and held.kind == "record"):
-            return
-        most, of_one = (min(pair) for pair in zip(self._caps(), uncapped(), strict=True))
-        if self._records[org] >= of_one:
-            raise Refused("org-full", f"{org} has {self._records[org]} records here, and may have no more", hint="withdraw some")
-        if self.records >= most and self._records[org] >= limits.ORG_SURE:
+        if new.kind != "record":
+            return None
+        is_held = held is not None and held.kind == "record"
+        in_all, of_one, room = self._caps(org)
+        there = self._records.get(org, [])
+        if room is not None and (len(there) > room or (len(there) == room and not is_held)):
+            if bisect_left(there, new.id) >= room or (new.own and not is_held):
+                hint = "`mesh directory rent` gets room for more; or withdraw some"
+                raise Refused("org-full", f"{org} has {len(there)} records here, and room for {room}", hint=hint)
+            return None if is_held else self.get(there[-1])
+        if is_held:
+            return None
+        if len(there) >= min(of_one, limits.ORG_RECORDS):
+            raise Refused("org-full", f"{org} has {len(there)} records here, and may have no more", hint="withdraw some")
+        if self.records >= min(in_all, limits.TOTAL_RECORDS) and len(there) >= limits.ORG_SURE:
             raise Refused("directory-full", f"the directory holds {self.records} records", hint="try again when others have lapsed")
+        return None
 
     def put(self, holding: Holding) -> None:
         """Hold this, in place of what was held of the agent."""
@@ -123,7 +154,7 @@ class Holdings:
             self._places.setdefault(place, {})[holding.id] = holding
         self._entries[holding.org] += 1
         if holding.kind == "record":
-            self._records[holding.org] += 1
+            insort(self._records.setdefault(holding.org, []), holding.id)
             self.records += 1
             if holding.own:
                 self._own[holding.id] = holding
@@ -153,12 +184,14 @@ class Holdings:
         self._lift(holding)
         self._entries[holding.org] -= 1
         if holding.kind == "record":
-            self._records[holding.org] -= 1
+            there = self._records[holding.org]
+            del there[bisect_left(there, agent)]
             self.records -= 1
             self._own.pop(agent, None)
-        for counter in (self._entries, self._records):
-            if not counter[holding.org]:
-                del counter[holding.org]
+            if not there:
+                del self._records[holding.org]
+        if not self._entries[holding.org]:
+            del self._entries[holding.org]
 
     def places(self) -> list[int]:
         """Those in which something lies, rising."""

@@ -171,6 +171,10 @@ REFUSED_S = 3600.0
 """How long a publisher that cheated is refused, and what was refused is not fetched again: checking it would cost the victim more (15 ms
 a vector) than making it up has cost the cheat."""
 
+FULL_S = 60.0
+"""How long what did not fit is not fetched again: a holder that has room for it by now hears of it in a minute, and what is over an
+organisation's room costs others no more than that."""
+
 REMEMBERED_REFUSALS = 20_000
 """Refused records that are known by their digest, so that rounds do not fetch them again: all that one organisation may have."""
 

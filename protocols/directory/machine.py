@@ -20,7 +20,7 @@ from meshos.effects import Completed, Err, Ok, Outcome, Persist, Tell, Tick
 from meshos.errors import MeshError, Refused
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, FlowEnded, Perform, StartFlow
-from meshos.ids import AgentId
+from meshos.ids import AgentId, OrgDid
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.checking import publisher_refused
 from meshos.protocols.directory.commands import (
@@ -148,6 +148,10 @@ class Directory:
             del self._parsed[next(iter(self._parsed))]
         return sealed
 
+    def records_of(self, org: OrgDid) -> int:
+        """For the API, read-only: how many records this node holds of an organisation."""
+        return self._held.records_of(org)
+
     def digest(self) -> bytes:
         """Of all that is held: two that are alike have the same."""
         return self._held.digests(self._held.places())[0]
@@ -261,6 +265,8 @@ class Directory:
                 news += self._take(now, sealed, there, checked=sealed.digest in checked, own=own)
             except Refused as error:
                 refused.append((number, error))
+                if error.name in ("org-full", "directory-full") and not own:
+                    self._refusals.shun(sealed.digest, now + limits.FULL_S)
         return Merged(news, tuple(refused))
 
     def _take(self, now: float, sealed: Sealed, places: Places, *, checked: bool, own: bool) -> bool:
@@ -277,7 +283,11 @@ class Directory:
             return False
         if kind == "record" and not own and entry.mesh_id in self._refusals.refused(now):
             raise publisher_refused(sealed)
-        self._held.check_room(entry.mesh_id, kind, old)
+        out = self._held.check_room(new, old)
+        if out is not None:
+            self._forget(out)
+            self._put.pop(out.id, None)
+            self._drop[out.id] = None
         self._hold(now, new)
         self._stored.put(new, sealed.to_bytes())
         if kind == "record":
@@ -390,7 +400,7 @@ class Directory:
         for org in judge.refused:
             self._refusals.count(now, org)
         for digest in judge.unwanted:
-            self._refusals.shun(now, digest)
+            self._refusals.shun(digest, now + limits.REFUSED_S)
 
     def _disown(self, now: float, items: tuple[Item, ...]) -> None:
         for item in items:

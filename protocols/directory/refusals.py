@@ -29,10 +29,10 @@ class Refusals:
             del self._refused[org]
         return frozenset(self._refused)
 
-    def shun(self, now: float, digest: bytes) -> None:
-        """The record of this digest is not wanted again for a while."""
+    def shun(self, digest: bytes, until: float) -> None:
+        """The record of this digest is not wanted again until then."""
         self._unwanted.pop(digest, None)
-        self._unwanted[digest] = now + limits.REFUSED_S
+        self._unwanted[digest] = until
         if len(self._unwanted) > limits.REMEMBERED_REFUSALS:
             del self._unwanted[next(iter(self._unwanted))]
 

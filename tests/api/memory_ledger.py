@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from meshos.errors import Refused, Unreachable
-from meshos.node.api.shapes import Json, LedgerHead
+from meshos.errors import BadInput, Refused, Unreachable
+from meshos.node.api.shapes import Json, LedgerHead, RoomQuote
 
 ORG = "did:mesh:enterprise:alpha"
 NODE = "12D3KooWHQR1hWE46uNwHQR1hWE46uNwHQR1hWE46uNwHQR1hWE4"
@@ -91,6 +91,37 @@ class MemoryLedger:
 
     async def proof(self, key: str) -> bytes:
         return key.encode()
+
+
+@dataclass
+class MemoryRooms:
+    """The API's ``RoomService``: a MESH for a record, whatever the days; what is rented is in ``rented``."""
+
+    rented: int = 0
+    keys: dict[str, int] = field(default_factory=dict)
+    silent: bool = False
+    held: int = 3
+
+    async def room(self, did: str) -> Json:
+        if did != ORG:
+            raise BadInput("bad-did", f"there is no {did}")
+        until = [{"records": self.rented, "until_ms": NOW_MS}] if self.rented else []
+        said = {"did": did, "held": self.held, "room": 2 + self.rented, "free": 2, "rented": until, "most": 10_000}
+        return {**said, "price_micro": 1_000_000, "priceDays": 30, "height": 1, "time_ms": NOW_MS}
+
+    async def quote(self, records: int, days: int) -> RoomQuote:
+        if days > 60:
+            raise Refused("rent-out-of-bounds", "that is too long")
+        return RoomQuote(records, 20_000 + days, max(0, records - self.rented) * 1_000_000)
+
+    async def rent(self, quote: RoomQuote, key: str, timeout_s: float) -> Json:
+        if self.silent:
+            raise Unreachable("unknown-yet", "it has not said")
+        said = {"records": quote.records, "until_ms": NOW_MS, "paid_micro": quote.micro, "height": 1}
+        if not quote.micro:
+            return {"txId": None, "outcome": "unchanged", **said}
+        self.rented, self.keys[key] = quote.records, quote.micro
+        return {"txId": "ef" * 32, "outcome": "committed", **said}
 
 
 @dataclass

@@ -47,7 +47,7 @@ from meshos.node.api.shapes import (
     Undeployed,
 )
 from tests.api import memory_discovery
-from tests.api.memory_ledger import MemoryDecisions, MemoryLedger, MemoryProposals
+from tests.api.memory_ledger import MemoryDecisions, MemoryLedger, MemoryProposals, MemoryRooms
 
 ORG = OrgDid("did:mesh:enterprise:alpha")
 ORG_NODES = (
@@ -108,6 +108,7 @@ class MemoryNode:
     nursery: trio.Nursery | None = None
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     decisions: MemoryDecisions = field(default_factory=MemoryDecisions)
+    rooms: MemoryRooms = field(default_factory=MemoryRooms)
     proposals: MemoryProposals = field(default_factory=MemoryProposals)
 
     # -- agents ------------------------------------------------------------------------------------------------------

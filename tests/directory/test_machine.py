@@ -176,7 +176,7 @@ def test_the_mesh_decides_how_many_records_are_held_within_a_nodes_own_limits(mo
     for name, value in (("ORG_RECORDS", 5), ("TOTAL_RECORDS", 8), ("ORG_SURE", 2)):
         monkeypatch.setattr(limits, name, value)
     alone, caps = Alone(), [(8, 3)]
-    alone.machine = Directory(alone.node, alone.store, lambda: caps[-1])
+    alone.machine = Directory(alone.node, alone.store, lambda _: (*caps[-1], None))
 
     def publish(by: int, count: int) -> list[str]:
         merged: Merged = alone.do(Merge(tuple(sealed_record(f"agent {number}", by=by) for number in range(count))))

@@ -22,6 +22,7 @@ from meshos.protocols.directory.cells.query import SEARCH
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.commands import MACHINE, EntrySignature, IndexChanged, Publish, SignEntry
 from meshos.protocols.directory.embedder import HashedEmbedder
+from meshos.protocols.directory.holdings import Caps, uncapped
 from meshos.protocols.directory.machine import Directory
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.profile import Profile
@@ -85,6 +86,8 @@ class Mesh:
         self.orgs = [*range(nodes), *range(twins)]
         self.parts: dict[NodeId, Parts] = {}
         self.quarantine: set[str] = set()
+        self.caps: dict[NodeId, Caps] = {}
+        """What the ledger says of how much is held, as a node has it; uncapped, where nothing is here."""
         self.ended: dict[object, FlowEnded] = {}
         self.flows = 0
         self.codebook: Codebook | None = None
@@ -115,7 +118,9 @@ class Mesh:
         return {
             "flows": Flows(services(parts), limit=1000),
             "rpc": Rpc(Peer(me, node.spec.org), {PROTOCOL: anybody, HINT: anybody, SEARCH: anybody, TALLY: anybody}, node.rng),
-            "directory": Directory(me, node.views["directory"], lifetime=lambda: self.lifetime_s),
+            "directory": Directory(
+                me, node.views["directory"], lambda org: self.caps.get(me, uncapped)(org), lifetime=lambda: self.lifetime_s
+            ),
         }
 
     def seen(self, me: NodeId) -> Layout:

@@ -19,12 +19,13 @@ from meshos.consensus.ledger.approvals import APPROVE, DECISIONS, EXECUTED, REJE
 from meshos.consensus.ledger.audit import AUDIT, Entry
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.commitments import Commit
-from meshos.consensus.ledger.limits import MAX_LIFETIME_MS
+from meshos.consensus.ledger.limits import DAY_MS, MAX_LIFETIME_MS, MAX_RENT_DAYS
 from meshos.consensus.ledger.members import ORGS as ALL_ORGS
 from meshos.consensus.ledger.motions import Admit, Configure, Entitle, Move, Reinstate, Vote, motion_id
 from meshos.consensus.ledger.orgs import Leave, RotateRoot, RotateValidator
 from meshos.consensus.ledger.parameters import PARAMETERS
 from meshos.consensus.ledger.people import Pause
+from meshos.consensus.ledger.rents import Rent
 from meshos.consensus.ledger.results import COMMITTED, SKIPPED, Result
 from meshos.consensus.ledger.seats import Seat
 from meshos.consensus.ledger.tabs import TABS, CloseTab, OpenTab, TopUpTab, tab_id
@@ -33,6 +34,7 @@ from meshos.consensus.pbft.messages import Evidence
 from meshos.consensus.pbft.messages import Vote as Ballot
 from meshos.crypto.signing import Domain
 from tests.ledger.books import FUNDS, Books, did, genesis
+from tests.ledger.test_orgs import carried
 
 ORGS = ("alpha", "beta", "gamma", "delta", "epsilon")
 AMOUNTS = (1, 7, 100, FUNDS // 5, FUNDS // 2, FUNDS * 2)
@@ -58,6 +60,7 @@ class Walk:
         self.trail = 0
 
     def go(self) -> "Walk":
+        carried(self.books, Configure((("directory-free-records", 5), ("directory-record-price", 30))), ("alpha", "beta", "gamma", "delta"))
         steps: list[tuple[int, Callable[[], None]]] = [
             (10, self.transfer),
             (6, self.open_tab),
@@ -65,6 +68,7 @@ class Walk:
             (4, self.top_up),
             (4, self.close),
             (2, self.commit),
+            (6, self.rent),
             (6, self.move),
             (10, self.vote),
             (2, self.rotate),
@@ -143,6 +147,11 @@ class Walk:
     def commit(self) -> None:
         self.send((f"{self.org()}-1", Commit("Reader", self.rng.randint(1, 9), self.rng.choice((None, bytes(32), bytes(32))))))
 
+    def rent(self) -> None:
+        """Until a day that may be over, too far away, or paid for; for more than it has, or than it wants to pay."""
+        rng, day = self.rng, self.books.time_ms // DAY_MS + self.rng.choice((-1, 0, 3, 29, 29, MAX_RENT_DAYS - 1, MAX_RENT_DAYS))
+        self.send((f"{self.org()}-1", Rent(rng.choice((1, 7, 100, 10_000)), day, rng.choice((*AMOUNTS, FUNDS * 9)))))
+
     def move(self) -> None:
         whom, rng = self.org(), self.rng
         agrees = self.books.agrees(f"{whom}-root", did(whom), "root")
@@ -151,6 +160,7 @@ class Walk:
                 Admit(did(whom), f"{whom}-root", b"0", agrees),
                 Entitle(did(whom), rng.random() < 0.7),
                 Configure((("directory-max-records-per-org", rng.choice((5, 9_000, 90_000))),)),
+                Configure((("directory-record-price", rng.choice((0, 1, 30, 900))),)),
                 Reinstate(did(whom)),
             )
         )
@@ -262,11 +272,12 @@ def test_a_walk_breaks_nothing(seed: int) -> None:
 
 def test_walks_get_everywhere() -> None:
     seen = Counter[str]()
-    for seed in range(5):
+    for seed in range(15):
         seen += Walk(seed).go().seen
-    kinds = "transfer open-tab redeem-tab top-up-tab close-tab commit move vote rotate-validator rotate-root seat propose judge pause leave"
-    wanted = [f"{kind} committed" for kind in kinds.split()]
+    kinds = "transfer open-tab redeem-tab top-up-tab close-tab commit rent move vote rotate-validator rotate-root seat propose judge pause"
+    wanted = [f"{kind} committed" for kind in (*kinds.split(), "leave")]
     wanted += ["evidence committed", "redeem-tab refused", "transfer refused", "leave refused", "judge refused", "open-tab refused"]
     wanted += ["executed people", "executed coordinators", "rejected people", "rejected coordinators", "expired", "reversed people"]
+    wanted += ["rent refused"]
     wanted += ["motion-carried", "motion-rejected", "motion-expired", "suspended"]
     assert [what for what in wanted if not seen[what]] == []
