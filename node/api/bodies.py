@@ -226,6 +226,9 @@ class DiscoverBody(Body):
     cursor: Annotated[str, Field(min_length=1, max_length=limits.CURSOR_CHARS)] | None = Field(
         default=None, description="The `cursor` of an answer: its next page. Of a question the 100 that rank highest can be paged."
     )
+    collapse: bool = Field(
+        default=True, description="Show agents of one organisation that say nearly the same as one, with `alike` and `alikeCount`."
+    )
     limit: Annotated[int, Field(ge=1, le=limits.DISCOVER_LIMIT)] = 10
     embeddings: bool = Field(default=False, description="Return each record's 768 numbers too.")
 
@@ -250,6 +253,7 @@ class DiscoverBody(Body):
             related=None if self.related is None else AgentId(self.related),
             facets=self.facets,
             cursor=self.cursor,
+            collapse=self.collapse,
         )
 
 

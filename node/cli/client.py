@@ -104,6 +104,7 @@ def discover(
     weigh_latency: Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="How much quick answers count.")] = 0.0,
     weigh_price: Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="How much a low price counts.")] = 0.0,
     facets: Annotated[bool, typer.Option("--facets", help="Count what all that fulfil the filters have.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show each of an organisation's agents that say nearly the same.")] = False,
     cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="The next page; what the answer before said.")] = None,
     quiet: QuietOption = False,
     as_json: JsonFlag = False,
@@ -126,7 +127,7 @@ def discover(
         "organisations": exclude_org,
     }
     weigh = {"trust": weigh_trust, "latency": weigh_latency, "price": weigh_price}
-    asked = client_discover.Asked(query, related, substitute, limit, filters, exclude, weigh, facets, cursor)
+    asked = client_discover.Asked(query, related, substitute, limit, filters, exclude, weigh, facets, cursor, every)
     client_discover.discover(where.target(), asked, quiet=quiet, as_json=as_json)
 
 

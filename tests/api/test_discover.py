@@ -86,7 +86,7 @@ async def test_openapi_says_all_that_the_body_takes(asked: tuple[DirectoryNode, 
     _, ask = asked
     document = (await ask.client.get("/openapi.json")).json()
     body = document["components"]["schemas"]["DiscoverBody"]["properties"]
-    assert {"query", "related", "filters", "weigh", "facets", "limit", "cursor", "embeddings", "idempotencyKey"} == set(body)
+    assert {"query", "related", "filters", "weigh", "facets", "limit", "cursor", "collapse", "embeddings", "idempotencyKey"} == set(body)
     exclude = document["components"]["schemas"]["ExcludeBody"]["properties"]
     assert {"capabilities", "certifications", "regions", "organisations"} == set(exclude)
 
@@ -141,3 +141,16 @@ async def test_related_agents_and_substitutes(asked: tuple[DirectoryNode, Ask]) 
     assert (await ask(400, related=IDS["clock"], query="chess"))["name"] == "bad-request"
     assert (await ask(400, query="  "))["name"] == "bad-query"
     assert (await ask(400, query="x", filters={"exclude": {"organisations": ["alpha"]}}))["name"] == "bad-did"
+
+
+async def test_agents_that_say_nearly_the_same_are_one_unless_each_is_asked_for(asked: tuple[DirectoryNode, Ask]) -> None:
+    node, ask = asked
+    text = "Solves sudoku puzzles of every size for people who are in a hurry and explains each of its steps."
+    node.mesh.publish(0, *(Profile(f"sudoku {number}", text) for number in range(9)), seconds=3)
+    shown = await ask(query="sudoku puzzles", limit=1)
+    (one,) = shown["agents"]
+    each = [found for found in (await ask(query="sudoku puzzles", collapse=False))["agents"] if found["name"].startswith("sudoku")]
+    others = {found["agentId"] for found in each} - {one["agentId"]}
+    assert len(each) == 9 and one["alikeCount"] == 8 and len(one["alike"]) == len(set(one["alike"])) <= 4 and set(one["alike"]) <= others
+    assert all((found["alike"], found["alikeCount"]) == ([], 0) for found in each)
+    await ask(400, query="sudoku", collapse="no")

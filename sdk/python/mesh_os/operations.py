@@ -81,6 +81,7 @@ class Search:
     weigh: Mapping[str, float] | None = None
     facets: bool = False
     cursor: str | None = None
+    collapse: bool = True
 
     def body(self) -> Json:
         """The members of the request; what was not said is left to the node."""
@@ -93,6 +94,8 @@ class Search:
         for name in ("embeddings", "facets"):
             if getattr(self, name):
                 body[name] = True
+        if not self.collapse:
+            body["collapse"] = False
         return body
 
 
@@ -153,7 +156,7 @@ def collaborate(agent: AgentRecord, task: Mapping[str, Any], terms: Terms) -> Op
 def execute(mesh_id: str, task: Mapping[str, Any], terms: Terms) -> Operation[Any]:
     """Run ``task`` on the agent of the organisation ``mesh_id`` that fits best; raises Refused ``no-agent-for-task``."""
     type = _type_of(task)
-    found = yield from discover(type.replace("_", " ").replace("-", " "), Search(limit=100))
+    found = yield from discover(type.replace("_", " ").replace("-", " "), Search(limit=100, collapse=False))
     best = next((one for one in found if one.meshId == mesh_id and one.task(type) is not None), None)
     if best is None:
         raise Refused(
