@@ -136,8 +136,7 @@ def note(tried: Tried, asked: Mapping[NodeId, Places]) -> None:
 
 def _too_few(chart: Chart, filters: Filters, answer: CellAnswer) -> bool:
     """Whether less was found than half of what the summaries of these cells promise: all of it fits a question without conditions."""
-    promised = sum(chart.known[cell].records for cell in answer.cells if cell in chart.known)
-    return filters == UNFILTERED and 2 * len(answer.found) < min(limits.FOUND, promised)
+    return filters == UNFILTERED and 2 * len(answer.found) < min(limits.FOUND, chart.promised(answer.cells))
 
 
 def _routed(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: Filters) -> tuple[Question, Route]:
