@@ -353,7 +353,7 @@ def status(view: StatusView) -> Object:
 
 
 def explanation(view: Explanation) -> Object:
-    """GET /v1/explain/{id}."""
+    """GET and POST /v1/explain/{id}."""
     return {"subject": view.subject, "kind": view.kind, "lines": view.lines, "facts": view.facts}
 
 

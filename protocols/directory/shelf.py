@@ -15,6 +15,7 @@ from meshos.protocols.directory.embedder import Embedder
 from meshos.protocols.directory.facets import ORG, facets_of, named
 from meshos.protocols.directory.record import AgentRecord, Sealed
 from meshos.protocols.directory.vector import DENSE, Vector, whole_bytes
+from meshos.storage.index.apart import Apart, apart
 from meshos.storage.index.facets import ANYTHING, Condition, Fulfilling
 from meshos.storage.index.index import Hit, Index
 from meshos.storage.index.question import Question, Statistics, ask, resembling, spelled
@@ -105,6 +106,21 @@ class Shelf:
         mended = spelled(asked, self._embedder.knows, statistics)
         return ask(mended, self._embedder.read([mended])[0], statistics)
 
+    def statistics(self) -> Statistics:
+        """By what words are weighed where this node holds all (a worker thread)."""
+        self.catch_up()
+        return self._index.snapshot()
+
+    def apart(self, question: Question, record: AgentRecord) -> Apart:
+        """What the score of a record for a question is made of, wherever it is held (a worker thread; a millisecond)."""
+        return apart(_described(record.agent_id, record, None, 0), question)
+
+    def fulfils(self, sealed: Sealed, condition: Condition) -> bool:
+        """Whether a record fulfils ``condition``, wherever it is held (a worker thread; a millisecond)."""
+        index = Index()
+        index.update([_document(sealed.entry.agent_id, sealed, 0)])
+        return len(index.snapshot().fulfilling(condition)) == 1
+
     def lying_in(self, cells: Sequence[int]) -> list[list[Document]]:
         """What can be found in each of these cells, to summarise it (a worker thread; .1 ms a record)."""
         self.catch_up()
@@ -131,7 +147,10 @@ def matching(records: Sequence[Sealed], question: Question, condition: Condition
 
 
 def _document(key: str, tag: object, home: int) -> Document:
-    record = _record(tag)
+    return _described(key, _record(tag), tag, home)
+
+
+def _described(key: str, record: AgentRecord, tag: object, home: int) -> Document:
     facets, cost = facets_of(record), record.profile.per_query
     return Document(key, record.profile.text(), record.meaning(), tag, record.pieces, facets, cost, (home,))
 

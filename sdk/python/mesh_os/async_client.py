@@ -105,6 +105,18 @@ class AsyncMeshOS:
         """Stop a task."""
         return await run_async(self._http, operations.cancel(task_id))
 
+    async def explain(
+        self,
+        subject: AnyAgent,
+        query: str | None = None,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        weigh: Mapping[str, float] | None = None,
+    ) -> Json:
+        """Why: of an agent, a task or a node (its id); with a ``query`` why an agent has its score for this question. ``lines`` says it to
+        people, ``facts`` to programs."""
+        return await run_async(self._http, operations.explain(subject, query, Search(filters, weigh=weigh)))
+
     async def publish(self, lines: Sequence[str]) -> Json:
         """Publish agents that run elsewhere, each a JSON text; gives ``{accepted, refused: [{line, name}]}``."""
         return await run_async(self._http, operations.publish(lines))

@@ -103,6 +103,18 @@ class MeshOS:
         """Stop a task."""
         return run(self._http, operations.cancel(task_id))
 
+    def explain(
+        self,
+        subject: AnyAgent,
+        query: str | None = None,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        weigh: Mapping[str, float] | None = None,
+    ) -> Json:
+        """Why: of an agent, a task or a node (its id); with a ``query`` why an agent has its score for this question. ``lines`` says it to
+        people, ``facts`` to programs."""
+        return run(self._http, operations.explain(subject, query, Search(filters, weigh=weigh)))
+
     def publish(self, lines: Sequence[str]) -> Json:
         """Publish agents that run elsewhere, each a JSON text; gives ``{accepted, refused: [{line, name}]}``."""
         return run(self._http, operations.publish(lines))

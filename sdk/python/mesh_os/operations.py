@@ -180,6 +180,15 @@ def publish(lines: Sequence[str]) -> Operation[Json]:
     return (yield _post("/v1/publish", {"lines": list(lines)}, DEPLOY_S))
 
 
+def explain(subject: AnyAgent, query: str | None, search: Search) -> Operation[Json]:
+    """Why something is as it is, or why an agent has its score for a question."""
+    path = f"/v1/explain/{_id(subject)}"
+    if query is None:
+        return (yield Request("GET", path))
+    body = {name: value for name, value in search.body().items() if name in ("filters", "weigh")}
+    return (yield _post(path, {"query": query, **body}))
+
+
 def look(what: str) -> Operation[Json]:
     """GET /v1/``what``."""
     return (yield Request("GET", f"/v1/{what}"))
