@@ -97,11 +97,14 @@ def _take(charted: Charted, node: NodeId, data: bytes, one: Summary) -> bool:
 
 
 def _forget(charted: Charted, me: NodeId, layout: Layout, own: Mapping[int, bytes]) -> int:
-    """What was told by those who hold the cell no more is forgotten, and of own cells what others tell; how many summaries went."""
+    """What was told by those who hold a cell no more is forgotten once enough of those that hold it now have told something, and of own
+    cells what others told; how many summaries went."""
     gone = 0
     for cell, told in charted.told.items():
         holders = (me,) if cell in own else layout.holders[cell]
-        for node in [node for node in told if node not in holders]:
+        former = [node for node in told if node not in holders]
+        lacking = 0 if cell in own else max(0, VOICES - (len(told) - len(former)))
+        for node in former[: len(former) - lacking]:
             del told[node]
             gone += 1
     return gone

@@ -16,6 +16,7 @@ from meshos.protocols.directory.cells import summary as summaries
 from meshos.protocols.directory.cells.limits import COPIES
 from meshos.protocols.directory.cells.routing import chart
 from meshos.protocols.directory.cells.summary import Summary, name_of
+from meshos.protocols.directory.parts import Charted
 from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.search import DiscoverRequest
 from meshos.storage.index.facets import ANYTHING, Condition
@@ -172,6 +173,25 @@ def test_of_each_cell_what_its_holders_told_is_kept_and_nothing_else() -> None:
     for node in mesh.ids[:3]:
         parts = mesh.parts[node]
         assert parts.charted.told and not any(gone in told for told in parts.charted.told.values())
+
+
+def test_what_former_holders_told_counts_until_enough_of_the_present_ones_have_told() -> None:
+    mesh = Mesh(65, nodes=6)
+    mesh.codebook = CODEBOOK
+    layout = mesh.seen(mesh.ids[0])
+    cell = next(cell for cell in range(CODEBOOK.cells) if cell not in layout.mine)
+    former, present = [NodeId("f1"), NodeId("f2"), NodeId("f3")], layout.holders[cell]
+    for some, kept in (
+        (former, former[1:]),
+        ((*former, present[0]), [former[2], present[0]]),
+        ((*former, *present[:2]), [*present[:2]]),
+        ((former[0], *present), [*present]),
+    ):
+        charted = Charted(layout.name, {cell: dict.fromkeys(some, (b"", HONEST[cell]))})
+        assert charting._forget(charted, layout.me, layout, {}) == len(some) - len(kept)
+        assert list(charted.told[cell]) == kept and len(kept) <= COPIES
+    charted = Charted(layout.name, {cell: dict.fromkeys((layout.me, *present[:2]), (b"", HONEST[cell]))})
+    assert charting._forget(charted, layout.me, layout, {cell: b""}) == 2 and list(charted.told[cell]) == [layout.me]
 
 
 def test_every_holder_of_every_cell_is_asked_within_three_rounds_of_all() -> None:
