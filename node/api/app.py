@@ -190,6 +190,18 @@ class Api(LedgerHandlers):
             raise BadInput("bad-request", "the id is too long")
         return JsonAnswer(render.explanation(await self._soon(partial(self._service.explain, subject, caller(request)))))
 
+    async def explain_score(self, request: Request) -> Response:
+        """Why an agent has the score that it has for a question, and whether it is found by it."""
+        body, agent = await self._body(request, bodies.ScoreBody, limits.BODY_BYTES), AgentId(request.path_params["id"])
+        if len(agent) > limits.TEXT_CHARS:
+            raise BadInput("bad-request", "the id is too long")
+
+        async def work() -> Answer:
+            told = await self._soon(partial(self._service.explain_score, agent, body.shape(), caller(request)))
+            return Answer(200, json_text.dumps(render.explanation(told)))
+
+        return await self._once(request, body, work)
+
     async def did_document(self, request: Request) -> Response:
         """The W3C DID document of an org (DID resolution)."""
         document = await self._soon(partial(self._service.did_document, str(request.path_params["did"])))

@@ -5,6 +5,7 @@ Unknown members are refused, since a misspelt filter that is ignored would give 
 
 import base64
 import binascii
+from dataclasses import replace
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -235,6 +236,9 @@ class DiscoverBody(Body):
     cursor: Annotated[str, Field(min_length=1, max_length=limits.CURSOR_CHARS)] | None = Field(
         default=None, description="The `cursor` of an answer: its next page. Of a question the 100 that rank highest can be paged."
     )
+    collapse: bool = Field(
+        default=True, description="Show agents of one organisation that say nearly the same as one, with `alike` and `alikeCount`."
+    )
     limit: Annotated[int, Field(ge=1, le=limits.DISCOVER_LIMIT)] = 10
     embeddings: bool = Field(default=False, description="Return each record's 768 numbers too.")
 
@@ -242,24 +246,44 @@ class DiscoverBody(Body):
         """What the service is asked; raises BadInput ``bad-request`` unless exactly one of query and agent is there."""
         if (self.query is None) == (self.related is None):
             raise BadInput("bad-request", "give either `query` or `related`")
-        filters, trust, out = self.filters, self.filters.trustScore, self.filters.exclude
-        return DiscoverQuery(
-            self.query or "",
-            self.limit,
-            min_trust=trust.min if trust else None,
-            max_trust=trust.max if trust else None,
-            certifications=tuple(filters.certifications),
-            capabilities=tuple(filters.capabilities),
-            region=filters.region,
-            max_latency_ms=filters.maxLatency,
-            max_price_micro=micro(filters.maxPrice) if filters.maxPrice is not None else None,
+        return replace(
+            _asked(self.query or "", self.filters, self.weigh),
+            limit=self.limit,
             embeddings=self.embeddings,
-            exclude=Excluded(tuple(out.capabilities), tuple(out.certifications), tuple(out.regions), tuple(out.organisations)),
-            weigh=Weights(self.weigh.trust, self.weigh.latency, self.weigh.price),
             related=None if self.related is None else AgentId(self.related),
             facets=self.facets,
             cursor=self.cursor,
+            collapse=self.collapse,
         )
+
+
+class ScoreBody(Body):
+    """POST /v1/explain/{id}: why an agent has its score for the question `query`, asked with these filters and weights."""
+
+    query: Annotated[str, Field(min_length=1, max_length=limits.TEXT_CHARS)] = Field(description="What is needed, in plain words.")
+    filters: Filters = Filters()
+    weigh: WeighBody = WeighBody()
+
+    def shape(self) -> DiscoverQuery:
+        """What the service is asked."""
+        return _asked(self.query, self.filters, self.weigh)
+
+
+def _asked(query: str, filters: Filters, weigh: WeighBody) -> DiscoverQuery:
+    trust, out = filters.trustScore, filters.exclude
+    return DiscoverQuery(
+        query,
+        10,
+        min_trust=trust.min if trust else None,
+        max_trust=trust.max if trust else None,
+        certifications=tuple(filters.certifications),
+        capabilities=tuple(filters.capabilities),
+        region=filters.region,
+        max_latency_ms=filters.maxLatency,
+        max_price_micro=micro(filters.maxPrice) if filters.maxPrice is not None else None,
+        exclude=Excluded(tuple(out.capabilities), tuple(out.certifications), tuple(out.regions), tuple(out.organisations)),
+        weigh=Weights(weigh.trust, weigh.latency, weigh.price),
+    )
 
 
 class FileBody(BaseModel):

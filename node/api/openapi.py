@@ -12,6 +12,7 @@ from meshos.node.api.routes import ROUTES
 _BODIES: dict[str, type[bodies.Body]] = {
     "deploy": bodies.DeployBody,
     "discover": bodies.DiscoverBody,
+    "explain_score": bodies.ScoreBody,
     "call": bodies.TaskBody,
     "publish": bodies.PublishBody,
     "transact": bodies.TransactionBody,

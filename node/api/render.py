@@ -104,7 +104,16 @@ def undeployed(one: Undeployed) -> Object:
 def discovered(answer: Discovered) -> Object:
     """POST /v1/discover. ``facets`` is there only when it was asked for."""
     said: Object = {
-        "agents": [{**agent(one.record), "score": round(one.score, 4), "matched": one.matched} for one in answer.agents],
+        "agents": [
+            {
+                **agent(one.record),
+                "score": round(one.score, 4),
+                "matched": one.matched,
+                "alike": one.alike,
+                "alikeCount": one.alike_count,
+            }
+            for one in answer.agents
+        ],
         "complete": answer.complete,
         "cellsAsked": answer.cells_asked,
         "cellsMissing": answer.cells_missing,
@@ -355,7 +364,7 @@ def status(view: StatusView) -> Object:
 
 
 def explanation(view: Explanation) -> Object:
-    """GET /v1/explain/{id}."""
+    """GET and POST /v1/explain/{id}."""
     return {"subject": view.subject, "kind": view.kind, "lines": view.lines, "facts": view.facts}
 
 

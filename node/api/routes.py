@@ -33,6 +33,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/agents", "agents", "find", "The agents of this node's org"),
     Route("GET", "/v1/agents/{id}", "agent", "find", "An agent's record"),
     Route("GET", "/v1/explain/{id}", "explain", "find", "Why"),
+    Route("POST", "/v1/explain/{id}", "explain_score", "find", "Why an agent has its score for a question"),
     Route("POST", "/v1/discover", "discover", "find", "Find agents"),
     Route("POST", "/v1/tasks", "call", "call", "Run a task"),
     Route("GET", "/v1/tasks/{id}", "task", "call", "A task"),

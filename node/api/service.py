@@ -233,6 +233,10 @@ class NodeService(Protocol):
         """Why: of an agent, a task, a node by id; raises Refused ``nothing-to-explain``."""
         ...
 
+    async def explain_score(self, agent_id: AgentId, query: DiscoverQuery, caller: Caller) -> Explanation:
+        """Why an agent has its score for a question; raises Refused ``no-such-agent`` and what ``discover`` raises."""
+        ...
+
     async def did_document(self, did: str) -> Json:
         """The W3C DID document of an org; raises Refused ``no-such-did`` or BadInput ``bad-did``."""
         ...

@@ -182,7 +182,8 @@ class Weights:
 @dataclass(frozen=True, slots=True)
 class DiscoverQuery:
     """A question in plain words, or the agent (its id, or the beginning of one) that others are to be like; and what an answer must fulfil.
-    None and empty mean no such condition. ``cursor`` is what the answer before gave."""
+    None and empty mean no such condition. ``cursor`` is what the answer before gave. ``collapse``: agents of an organisation that are alike
+    are shown as one."""
 
     query: str
     limit: int
@@ -199,15 +200,19 @@ class DiscoverQuery:
     related: AgentId | None = None
     facets: bool = False
     cursor: str | None = None
+    collapse: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A record that fits, how well (0 to 1), and why in a few words each."""
+    """A record that fits, how well (0 to 1), and why in a few words each. It stands for ``alike_count`` others of its organisation that say
+    nearly the same; ``alike`` are the ids of some."""
 
     record: AgentView
     score: float
     matched: tuple[str, ...]
+    alike: tuple[AgentId, ...] = ()
+    alike_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,16 @@ import typer
 from meshos.node.cli.client_options import AgentId, QuietOption, RelatedOption, SubstituteOption, Where, asking
 from meshos.node.cli.output import JsonFlag
 
+MinTrust = Annotated[float | None, typer.Option(metavar="N", min=0, max=100, help="A trust score of at least N.")]
+Certifications = Annotated[list[str] | None, typer.Option(metavar="C", help="Certified for C; may be given several times.")]
+MaxLatency = Annotated[float | None, typer.Option(metavar="MS", min=0, help="An average latency of at most MS milliseconds.")]
+MaxPrice = Annotated[str | None, typer.Option(metavar="MESH", help="A price per query of at most so much.")]
+Region = Annotated[str | None, typer.Option(help="Running in this region.")]
+Capabilities = Annotated[list[str] | None, typer.Option(metavar="C", help="With the capability C; may be given several times.")]
+WeighTrust = Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="How much trust counts beside how well it fits.")]
+WeighLatency = Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="How much quick answers count.")]
+WeighPrice = Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="How much a low price counts.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -23,7 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog='Example: mesh call a-7f3a12cd get_current_time --data \'{"timezone": "Europe/Vienna"}\'')(asking(call))
     app.command(epilog="Example: mesh members")(asking(members))
     app.command(epilog="Example: mesh status --org gamma")(asking(status))
-    app.command(epilog="Example: mesh explain budget-exceeded")(asking(explain))
+    app.command(epilog='Examples: mesh explain budget-exceeded; mesh explain a-7f3a12cd --query "read a chest x-ray"')(asking(explain))
     app.command(epilog="Example: mesh top --once")(asking(top))
 
 
@@ -84,12 +94,12 @@ def discover(
     related: RelatedOption = None,
     substitute: SubstituteOption = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="At most so many.")] = 10,
-    min_trust: Annotated[float | None, typer.Option(metavar="N", min=0, max=100, help="A trust score of at least N.")] = None,
-    certification: Annotated[list[str] | None, typer.Option(metavar="C", help="Certified for C; may be given several times.")] = None,
-    max_latency: Annotated[float | None, typer.Option(metavar="MS", min=0, help="An average latency of at most MS milliseconds.")] = None,
-    max_price: Annotated[str | None, typer.Option(metavar="MESH", help="A price per query of at most so much.")] = None,
-    region: Annotated[str | None, typer.Option(help="Running in this region.")] = None,
-    capability: Annotated[list[str] | None, typer.Option(metavar="C", help="With the capability C; may be given several times.")] = None,
+    min_trust: MinTrust = None,
+    certification: Certifications = None,
+    max_latency: MaxLatency = None,
+    max_price: MaxPrice = None,
+    region: Region = None,
+    capability: Capabilities = None,
     exclude_capability: Annotated[
         list[str] | None, typer.Option(metavar="C", help="Without the capability C; may be given several times.")
     ] = None,
@@ -100,10 +110,11 @@ def discover(
     exclude_org: Annotated[
         list[str] | None, typer.Option(metavar="DID", help="Not of this organisation; may be given several times.")
     ] = None,
-    weigh_trust: Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="How much trust counts beside how well it fits.")] = 0.0,
-    weigh_latency: Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="How much quick answers count.")] = 0.0,
-    weigh_price: Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="How much a low price counts.")] = 0.0,
+    weigh_trust: WeighTrust = 0.0,
+    weigh_latency: WeighLatency = 0.0,
+    weigh_price: WeighPrice = 0.0,
     facets: Annotated[bool, typer.Option("--facets", help="Count what all that fulfil the filters have.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show each of an organisation's agents that say nearly the same.")] = False,
     cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="The next page; what the answer before said.")] = None,
     quiet: QuietOption = False,
     as_json: JsonFlag = False,
@@ -126,7 +137,7 @@ def discover(
         "organisations": exclude_org,
     }
     weigh = {"trust": weigh_trust, "latency": weigh_latency, "price": weigh_price}
-    asked = client_discover.Asked(query, related, substitute, limit, filters, exclude, weigh, facets, cursor)
+    asked = client_discover.Asked(query, related, substitute, limit, filters, exclude, weigh, facets, cursor, every)
     client_discover.discover(where.target(), asked, quiet=quiet, as_json=as_json)
 
 
@@ -171,15 +182,41 @@ def explain(
     where: Where,
     subject: Annotated[str | None, typer.Argument(metavar="ID|ERROR-NAME", help="A task's or an agent's id, or an error's name.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="List all error names.")] = False,
+    query: Annotated[str | None, typer.Option(metavar="QUERY", help="Why the agent has its score for this question.")] = None,
+    min_trust: MinTrust = None,
+    certification: Certifications = None,
+    max_latency: MaxLatency = None,
+    max_price: MaxPrice = None,
+    region: Region = None,
+    capability: Capabilities = None,
+    weigh_trust: WeighTrust = 0.0,
+    weigh_latency: WeighLatency = 0.0,
+    weigh_price: WeighPrice = 0.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Why: what an error means and what to do about it, or why a task or an agent is as it is."""
-    from meshos.node.cli import client_mesh
+    """Why: what an error means and what to do about it, or why a task or an agent is as it is.
 
+    With --query: why an agent has the score that it has for a question asked with these conditions and weights, and why it is found or not.
+    """
+    from meshos.node.cli import client_mesh, client_score
+
+    asked = client_score.Asked(
+        query,
+        {
+            "trustScore": None if min_trust is None else {"min": min_trust},
+            "certifications": certification,
+            "maxLatency": max_latency,
+            "maxPrice": max_price,
+            "region": region,
+            "capabilities": capability,
+        },
+        {"trust": weigh_trust, "latency": weigh_latency, "price": weigh_price},
+    )
+    question = asked.body(subject)
     if listed or subject is None:
         client_mesh.list_errors(as_json=as_json)
-    elif not client_mesh.explain_error(subject, as_json=as_json):
-        client_mesh.explain(where.target(), subject, as_json=as_json)
+    elif question is not None or not client_mesh.explain_error(subject, as_json=as_json):
+        client_mesh.explain(where.target(), subject, question, as_json=as_json)
 
 
 def top(

@@ -26,6 +26,7 @@ class Asked:
     weigh: Mapping[str, float] = field(default_factory=dict)
     facets: bool = False
     cursor: str | None = None
+    every: bool = False
 
     def check(self) -> None:
         """Return if one thing is asked for; raises BadInput ``usage``."""
@@ -57,6 +58,8 @@ def discover(target: Target, asked: Asked, *, quiet: bool, as_json: bool) -> Non
         warn(f"partial: {asked_cells - missing} of {asked_cells} cells answered")
     if not quiet:
         note(_next(rows, target))
+    if not quiet and any(_stands_for(row) for row in rows):
+        note("Agents of an organisation that say nearly the same are shown as one: the same command with --all shows each")
     if answer.get("cursor") is not None:
         note(f"There are more: the same command with --cursor {answer['cursor']}")
 
@@ -80,6 +83,8 @@ def _body(client: Client, asked: Asked) -> dict[str, object]:
         body["weigh"] = weigh
     if asked.facets:
         body["facets"] = True
+    if asked.every:
+        body["collapse"] = False
     if asked.cursor is not None:
         body["cursor"] = asked.cursor
     return body
@@ -113,8 +118,14 @@ def _found(row: Mapping[str, object]) -> tuple[object, ...]:
         short(row.get("agentId")),
         row.get("name"),
         org_name(row.get("meshId")),
-        ", ".join(texts_of(row.get("matched"))),
+        ", ".join([*texts_of(row.get("matched")), *_stands_for(row)]),
     )
+
+
+def _stands_for(row: Mapping[str, object]) -> list[str]:
+    """How many others say nearly the same; nothing if none."""
+    count = int(number(row.get("alikeCount")) or 0)
+    return [f"+{count} alike"] if count else []
 
 
 def _next(rows: list[Mapping[str, object]], target: Target) -> str:

@@ -144,10 +144,10 @@ def _is_id(text: str) -> bool:
     return text.startswith(("t-", "a-", "12D3KooW", "did:")) or any(sign.isdigit() for sign in text)
 
 
-def explain(target: Target, subject: str, *, as_json: bool) -> None:
-    """Ask the node why."""
+def explain(target: Target, subject: str, question: Mapping[str, object] | None, *, as_json: bool) -> None:
+    """Ask the node why; with a ``question`` why an agent has its score for it."""
     with Client(target) as client:
         whole = full_id(client, subject) if subject.startswith("a-") else subject
-        answer = client.get("v1", "explain", whole)
+        answer = client.get("v1", "explain", whole) if question is None else client.post("v1", "explain", whole, body=question)
     if not for_program("explain", answer, as_json=as_json):
         block("\n".join(texts_of(answer.get("lines"))))

@@ -23,13 +23,19 @@ def request_of(query: shapes.DiscoverQuery, related: AgentId | None) -> Discover
         Exclude(out.capabilities, out.certifications, out.regions, out.organisations),
     )
     weights = Weigh(weigh.trust, weigh.latency, weigh.price)
-    return DiscoverRequest(query.query, query.limit, filters, weights, related, query.facets, query.cursor)
+    return DiscoverRequest(query.query, query.limit, filters, weights, related, query.facets, query.cursor, collapse=query.collapse)
 
 
 def discovered(answer: DiscoverAnswer, *, embeddings: bool) -> shapes.Discovered:
     """What the API shows."""
     agents = tuple(
-        shapes.Found(views.agent_view(found.sealed, found.record, found.measured, embeddings=embeddings), found.score, found.matched)
+        shapes.Found(
+            views.agent_view(found.sealed, found.record, found.measured, embeddings=embeddings),
+            found.score,
+            found.matched,
+            found.alike,
+            found.alike_count,
+        )
         for found in answer.agents
     )
     facets = None if answer.facets is None else _counted(answer.facets)

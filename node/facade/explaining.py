@@ -1,10 +1,12 @@
-"""Why something is as it is, in plain sentences: members, agents, tasks, decisions, motions."""
+"""Why something is as it is, in plain sentences: members, agents and their scores, tasks, decisions, motions."""
 
 from collections.abc import Mapping
 from typing import cast
 
 from meshos.node.api import shapes
 from meshos.node.api.render import rfc3339
+from meshos.protocols.directory.explaining import Explained
+from meshos.protocols.directory.weighing import NOTHING, Weigh, counted
 
 
 def member(subject: str, shown: shapes.MemberView, seen_by: str) -> shapes.Explanation:
@@ -32,6 +34,76 @@ def agent(view: shapes.AgentView) -> shapes.Explanation:
         else f"this node measured {seen.avg_latency_ms:.0f} ms a call, and {100 * (seen.uptime or 0):.0f} % of its calls answered",
     ]
     return shapes.Explanation(view.agent_id, "agent", tuple(lines), {"trustScore": view.trust_score, "version": view.version})
+
+
+WORDS_TOLD = 12
+"""Words of a question that are told one by one, those that count most."""
+
+
+def score(explained: Explained, weigh: Weigh) -> shapes.Explanation:
+    """Why an agent has its score for a question, and whether it is in the answer."""
+    record, parts = explained.record, explained.parts
+    had = sorted((word for word in parts.words if word.part), key=lambda word: -word.part)
+    lacking = [word.word for word in parts.words if not word.part]
+    words = ", ".join(f"{word.word} {word.part:.4f} (weight {word.rarity:.1f})" for word in had[:WORDS_TOLD]) or "none of the question's"
+    if lacking:
+        words = f"{words}; it has no {', '.join(lacking[:WORDS_TOLD])}"
+    lines = [
+        f"{record.name} of {record.mesh_id} scores {explained.score:.4f}: it fits {explained.fit:.4f}, and {_weighing(explained, weigh)}",
+        f"meaning {parts.meaning:.4f}: the cosine of question and record is {parts.cosine:.4f}, a third of which counts",
+        f"words {sum(word.part for word in parts.words):.4f}: {words}",
+        f"pieces {parts.pieces:.4f}: piece by piece the question comes {parts.nearness:.4f} near it, half of which counts",
+        *(f"it {'fulfils' if one.fulfilled else 'does not fulfil'}: {one.text}" for one in explained.conditions),
+        _place(explained),
+    ]
+    if explained.cell is not None:
+        asked = "was" if explained.asked else "was not"
+        lines.append(f"it lies in cell {explained.cell}, which {asked} among the {explained.answer.cells_asked} asked for this question")
+    if not explained.answer.complete:
+        lines.append(f"{explained.answer.cells_missing} of {explained.answer.cells_asked} cells did not answer")
+    return shapes.Explanation(record.agent_id, "score", tuple(lines), _facts(explained, weigh))
+
+
+def _weighing(explained: Explained, weigh: Weigh) -> str:
+    if weigh == NOTHING:
+        return "nothing else is weighed"
+    of = counted(explained.measured, explained.record.profile.per_query)
+    said = [f"{name} {getattr(of, name):.4f} × {getattr(weigh, name):g}" for name in ("trust", "latency", "price") if getattr(weigh, name)]
+    return f"weighed with {', '.join(said)}, over {1 + weigh.trust + weigh.latency + weigh.price:g}"
+
+
+def _place(explained: Explained) -> str:
+    if explained.rank is not None:
+        return f"it ranks {explained.rank} of {len(explained.answer.agents)} that are found"
+    if explained.barred is not None:
+        return f"it is not found: {explained.barred} is in quarantine"
+    if not explained.passes:
+        return "it is not found, for what it does not fulfil"
+    if explained.under is not None:
+        return f"it is shown under {explained.under}, which is alike and ranks higher: --all of discover shows each"
+    if not explained.asked:
+        return "it is not found: its cell was not asked, as others come nearer to the question"
+    return f"it is not among the {len(explained.answer.agents)} that are found: others fit better, or its holders left it out"
+
+
+def _facts(explained: Explained, weigh: Weigh) -> shapes.Json:
+    parts, of = explained.parts, counted(explained.measured, explained.record.profile.per_query)
+    return {
+        "score": explained.score,
+        "fit": explained.fit,
+        "meaning": {"part": round(parts.meaning, 6), "cosine": round(parts.cosine, 6)},
+        "words": [{"word": word.word, "weight": round(word.rarity, 4), "part": round(word.part, 6)} for word in parts.words],
+        "pieces": {"part": round(parts.pieces, 6), "nearness": round(parts.nearness, 6)},
+        "weighed": {name: {"weight": getattr(weigh, name), "value": round(getattr(of, name), 6)} for name in ("trust", "latency", "price")},
+        "conditions": [{"text": one.text, "fulfilled": one.fulfilled} for one in explained.conditions],
+        "rank": explained.rank,
+        "alikeTo": explained.under,
+        "quarantined": explained.barred is not None,
+        "cell": explained.cell,
+        "cellAsked": explained.asked,
+        "cellsAsked": explained.answer.cells_asked,
+        "cellsMissing": explained.answer.cells_missing,
+    }
 
 
 def task(view: shapes.TaskView) -> shapes.Explanation:

@@ -41,11 +41,12 @@ from meshos.node.runtime.links.link_state import LinkState
 from meshos.node.runtime.square.square import Square
 from meshos.node.runtime.turns import Turns
 from meshos.protocols.directory.cards import read_lines
+from meshos.protocols.directory.explaining import Explained, ScoreAsked
 from meshos.protocols.directory.publishing import Publication, Published, Withdrawal
 from meshos.protocols.directory.record import AgentRecord, Sealed, parse
 from meshos.protocols.directory.related import AGENT_ID
 from meshos.protocols.directory.search import DiscoverAnswer
-from meshos.protocols.directory.services import DISCOVER, LOOKUP, PUBLISH, WITHDRAW
+from meshos.protocols.directory.services import DISCOVER, EXPLAIN, LOOKUP, PUBLISH, WITHDRAW
 from meshos.protocols.leader.wire import AgentProcesses, AskRemove, OrgNodes
 from meshos.protocols.tasks.agent_file import McpCommand, parse_canonical, parse_mapping
 from meshos.protocols.tasks.call import CallRequest
@@ -360,6 +361,13 @@ class Facade:
             raise no_such_task(TaskId(subject))
         told = f"{subject[:80]!r} is no agent, task, decision, motion, node or error known here"
         raise Refused("nothing-to-explain", told, hint="give an id or a name")
+
+    async def explain_score(self, agent_id: AgentId, query: shapes.DiscoverQuery, caller: shapes.Caller) -> shapes.Explanation:
+        """See ``NodeService.explain_score``."""
+        agent = (await self._record(agent_id)).entry.agent_id
+        request = discovering.request_of(query, None)
+        explained: Explained = await self._host.flow(EXPLAIN, ScoreAsked(agent, request), timeout_s=DISCOVER_S, trace=caller.trace)
+        return explaining.score(explained, request.weigh)
 
     async def did_document(self, did_: str) -> shapes.Json:
         """See ``NodeService.did_document``."""

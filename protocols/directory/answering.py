@@ -25,7 +25,8 @@ async def answered(parts: Parts, asked: CellSearch) -> CellAnswer:
     cells = parts.sure_of(asked.cells)
     if not cells:
         return CellAnswer((), (), ())
-    found = await matches(parts, asked.question, asked.filters, frozenset({asked.left_out}) if asked.left_out else frozenset(), cells)
+    left_out = frozenset({asked.left_out}) if asked.left_out else frozenset[str]()
+    found = await matches(parts, asked.question, asked.filters, left_out, cells, collapse=asked.collapse)
     wrong = await forged(parts, [match.sealed for match in found[: limits.RANKS_HIGH]])
     good = [match for match in found if match.sealed.digest not in wrong]
     return CellAnswer(cells, tuple(brief_of(match) for match in good), _within(good[: asked.full]))
@@ -34,7 +35,7 @@ async def answered(parts: Parts, asked: CellSearch) -> CellAnswer:
 def brief_of(match: Match) -> Brief:
     """What an answer says of a match."""
     record = match.record
-    return Brief(record.agent_id, record.version, match.sealed.digest, match.score, record.profile.per_query)
+    return Brief(record.agent_id, record.version, match.sealed.digest, match.score, record.profile.per_query, match.behind)
 
 
 def _within(found: list[Match]) -> tuple[bytes, ...]:

@@ -82,8 +82,11 @@ class Gathered:
         return True
 
 
-async def gather(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: Filters, *, full: int, left_out: str) -> Gathered:
-    """Ask the holders of the cells that may know; ``full``: so many records will be shown. Raises Failed ``model-missing``."""
+async def gather(
+    parts: Parts, chart: Chart, asked: str | AgentRecord, filters: Filters, *, full: int, left_out: str, collapse: bool = True
+) -> Gathered:
+    """Ask the holders of the cells that may know; ``full``: so many records will be shown; ``collapse``: of near-equal ones of an
+    organisation a few are enough. Raises Failed ``model-missing``."""
     layout = parts.layout
     question, route = await Compute[tuple[Question, Route]](partial(_routed, parts, chart, asked, filters), cost_s=0.012)
     left, silent, tried = set(route.cells), set(route.cells), Tried()
@@ -94,7 +97,7 @@ async def gather(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: 
         if not planned:
             break
         each = min(full, 2 * full // max(1, len(planned)) + limits.RANKS_HIGH)
-        search = CellSearch(layout.name, (), question, filters, each, left_out)
+        search = CellSearch(layout.name, (), question, filters, each, left_out, collapse)
         groups = [_group(parts, layout, node, replace(search, cells=cells), tried) for node, cells in planned.items()]
         note(tried, planned)
         others = {cell for node, cells in planned.items() if node != parts.node for cell in cells}
@@ -119,7 +122,7 @@ async def gather(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: 
     gathered.missing = len(silent)
     if silent:  # what this node has of them, as it has while the directory is laid anew, is better than nothing
         out = frozenset({left_out}) if left_out else frozenset[str]()
-        mine = await matches(parts, question, filters, out, tuple(sorted(silent)))
+        mine = await matches(parts, question, filters, out, tuple(sorted(silent)), collapse=collapse)
         gathered.take(parts.node, CellAnswer((), tuple(brief_of(match) for match in mine), ()))
     return gathered
 
@@ -133,8 +136,7 @@ def note(tried: Tried, asked: Mapping[NodeId, Places]) -> None:
 
 def _too_few(chart: Chart, filters: Filters, answer: CellAnswer) -> bool:
     """Whether less was found than half of what the summaries of these cells promise: all of it fits a question without conditions."""
-    promised = sum(chart.known[cell].records for cell in answer.cells if cell in chart.known)
-    return filters == UNFILTERED and 2 * len(answer.found) < min(limits.FOUND, promised)
+    return filters == UNFILTERED and 2 * len(answer.found) < min(limits.FOUND, chart.promised(answer.cells))
 
 
 def _routed(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: Filters) -> tuple[Question, Route]:

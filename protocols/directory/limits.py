@@ -187,6 +187,19 @@ QUERY_CHARS = 2_000
 FOUND = 100
 """Records in an answer, and in all pages of one together: those that are compared piece by piece, of which the order is exact."""
 
+PAIRS_ALIKE = 0.5
+"""The share of two texts' pairs of neighbouring words from which on they are alike, if their vectors are near, too: numbered copies of
+real cards have .67 and more."""
+
+ALIKE_SHOWN = 4
+"""Of the agents that are alike to one that is shown, the ids of so many are."""
+
+COLLAPSED_AT_ONCE = 32
+"""Records that are made sure of in one go where some of those before turned out to be alike: one more round trip, not one for each."""
+
+COLLAPSED = 4 * FOUND
+"""Records that are made sure of for one page; .6 ms each. A holder answers with four of a kind, so it takes a hundred kinds."""
+
 FILTER_ENTRIES = 64
 FILTER_CHARS = 200
 """Entries of a list in a filter, and their length: as many as a record may have, and longer than any of its words."""

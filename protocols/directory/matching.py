@@ -20,16 +20,24 @@ from meshos.storage.index.question import Question
 
 
 async def matches(
-    parts: Parts, asked: str | AgentRecord | Question, filters: Filters, left_out: frozenset[str], cells: Places | None = None
+    parts: Parts,
+    asked: str | AgentRecord | Question,
+    filters: Filters,
+    left_out: frozenset[str],
+    cells: Places | None = None,
+    *,
+    collapse: bool = True,
 ) -> list[Match]:
-    """Up to FOUND that fit and are not in quarantine nor ``left_out``, the best first; of these ``cells`` only, if they are given. The
-    ledger is read between the searches, which worker threads do. Raises Failed ``model-missing``.
+    """Up to FOUND that fit and are not in quarantine nor ``left_out``, the best first; of these ``cells`` only, if they are given.
+    ``collapse``: of near-equal ones of an organisation only a few, so that others have room. The ledger is read between the searches, which
+    worker threads do. Raises Failed ``model-missing``.
     """
     keep, condition, out = acceptor(parts.measures, filters), condition_of(filters, cells), left_out
     found: list[Match] = []
     for _ in range(limits.BARRED_ROUNDS):
         accepts = _without(out, keep)
-        found = await Compute(partial(parts.shelf.search, asked, limits.FOUND, accepts, condition), cost_s=0.015)
+        search = partial(parts.shelf.search, asked, limits.FOUND, accepts, condition, collapse=collapse)
+        found = await Compute(search, cost_s=0.015)
         barred = {match.record.agent_id: _barred(parts, match) for match in found}
         found = [match for match in found if barred[match.record.agent_id] is None]
         more = {name for name in barred.values() if name is not None}

@@ -3,7 +3,8 @@
 Theory of operation. Agents are ranked by their score in ten-thousandths, and those of equal score by id: a rank depends on nothing else.
 A cursor holds the last rank that was shown; the next page begins with the first agent that ranks after it. So while nothing changes
 no agent comes twice and none is left out, and if something changes in between, nothing that still ranks as high as what was shown comes
-again. Only the FOUND that rank highest are paged: it is among these that the order is exact.
+again. Only the FOUND that rank highest are paged: it is among these that the order is exact. Agents that are alike stand under the best of
+them: on which page that is depends on what ranks before it alone, so that this holds of them, too.
 
 A cursor is the base64url, without padding, of canonical CBOR [name of the question, score, agent's id, how many were shown]. It is not
 signed: it opens nothing that the same question without it would not show.
@@ -48,9 +49,9 @@ def rank(score: float, agent: AgentId) -> Rank:
     return -round(score * SCORES), agent
 
 
-def name_of(query: str, related: AgentId | None, filters: Filters, weigh: Weigh) -> bytes:
+def name_of(query: str, related: AgentId | None, filters: Filters, weigh: Weigh, *, collapse: bool = True) -> bytes:
     """16 bytes that name a question; how many answers are wanted has no part in it."""
-    said = cbor.encode([query, related, astuple(filters), astuple(weigh)])
+    said = cbor.encode([query, related, astuple(filters), astuple(weigh), collapse])
     return hashlib.blake2b(said, digest_size=_NAME_BYTES, person=b"meshos/page/1").digest()
 
 
@@ -72,7 +73,7 @@ def page_of(text: str, name: bytes) -> Page:
     match value:
         case [bytes() as asked, int() as score, str() as agent, int() as shown] if _whole(score, shown) and AGENT_ID.fullmatch(agent):
             if asked != name:
-                raise _bad("it belongs to another question, or to other filters or weights")
+                raise _bad("it belongs to another question, or to other filters, weights or `collapse`")
             return Page((-score, AgentId(agent)), shown)
     raise _bad("it is not as an answer had it")
 

@@ -62,12 +62,11 @@ def unmeasured_way(node: NodeId) -> float | None:
 
 @dataclass(slots=True)
 class Charted:
-    """What a node has heard of cells: by cell the newest summary and its name, and the chart drawn of them; ``own`` has its own, encoded,
-    with the digest of what they were made of."""
+    """What a node has heard of cells: by cell and holder the newest summary with its name, and the chart drawn of them; ``own`` has its
+    own, encoded, with the digest of what they were made of."""
 
     layout: bytes = b""
-    known: dict[int, Summary] = field(default_factory=dict)
-    names: dict[int, bytes] = field(default_factory=dict)
+    told: dict[int, dict[NodeId, tuple[bytes, Summary]]] = field(default_factory=dict)
     own: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     chart: Chart | None = None
 

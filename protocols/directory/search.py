@@ -5,12 +5,15 @@ While the directory is whole this node knows itself. In cells it asks their hold
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from meshos.errors import BadInput
+from meshos.flow import Compute
 from meshos.ids import AgentId
 from meshos.protocols.directory import filters, limits, paging, weighing
 from meshos.protocols.directory.asking import Gathered, confirmed, gather
 from meshos.protocols.directory.cells.routing import Chart
+from meshos.protocols.directory.collapsing import grouped
 from meshos.protocols.directory.filters import UNFILTERED, Filters
 from meshos.protocols.directory.matching import forged, matches
 from meshos.protocols.directory.paging import Page, Rank
@@ -29,8 +32,9 @@ class DiscoverRequest:
     """A question in plain words, or the agent that others are to be like; how many answers are wanted, what they must fulfil, and how what
     is measured of them counts.
 
-    ``facets``: whether all that fulfil the filters are to be counted. ``cursor`` is what an answer gave for its next page. ``after`` is the
-    rank that it names: what ranks after that is wanted.
+    ``facets``: whether all that fulfil the filters are to be counted. ``collapse``: agents of an organisation that are alike are shown as
+    one. ``cursor`` is what an answer gave for its next page. ``after`` is the rank that it names: what ranks after that is wanted, when
+    so many were ``shown``.
     """
 
     query: str = ""
@@ -41,17 +45,23 @@ class DiscoverRequest:
     facets: bool = False
     cursor: str | None = None
     after: Rank | None = None
+    shown: int = 0
+    collapse: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A record that fits, with what the mesh measured of it; ``matched`` says why in a few words each."""
+    """A record that fits, with what the mesh measured of it; ``matched`` says why in a few words each. ``alike`` are some of the
+    ``alike_count`` agents that it stands for (``collapsing``); holders are believed how many there are beyond those that they name.
+    """
 
     sealed: Sealed
     record: AgentRecord
     measured: Measured
     score: float
     matched: tuple[str, ...]
+    alike: tuple[AgentId, ...] = ()
+    alike_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +84,10 @@ async def discover(parts: Parts, request: DiscoverRequest) -> DiscoverAnswer:
     """Answer a question. Raises BadInput ``bad-query``, ``bad-did`` or ``bad-cursor``, Refused ``no-such-agent`` if nobody knows the agent
     that others are to be like, or Failed ``model-missing`` if no cell could answer for that reason."""
     check(request)
-    name = paging.name_of(request.query, request.related, request.filters, request.weigh)
+    name = paging.name_of(request.query, request.related, request.filters, request.weigh, collapse=request.collapse)
     page = paging.FIRST if request.cursor is None else paging.page_of(request.cursor, name)
     room = min(request.limit, limits.FOUND - page.shown)
-    asked = replace(request, limit=room + 1, after=page.after)  # one more tells whether there is a next page
+    asked = replace(request, limit=room + 1, after=page.after, shown=page.shown)  # one more tells whether there is a next page
     chart = parts.charted.chart if parts.charted.layout == parts.layout.name else None
     answer = await (_of_this_node(parts, asked) if chart is None else _of_holders(parts, chart, asked))
     shown, counted, cursor = page.shown + room, None, None
@@ -86,7 +96,7 @@ async def discover(parts: Parts, request: DiscoverRequest) -> DiscoverAnswer:
         answer = replace(answer, cells_missing=max(answer.cells_missing, missing))
     if len(answer.agents) > room and shown < limits.FOUND:
         last = answer.agents[room - 1]
-        cursor = paging.cursor(name, Page(paging.rank(last.score, last.record.agent_id), shown))
+        cursor = paging.cursor(name, Page(_rank(last), shown))
     return replace(answer, agents=answer.agents[:room], cursor=cursor, facets=counted)
 
 
@@ -98,26 +108,32 @@ async def _of_this_node(parts: Parts, request: DiscoverRequest) -> DiscoverAnswe
 
 async def _of_holders(parts: Parts, chart: Chart, request: DiscoverRequest) -> DiscoverAnswer:
     subject, left_out = await _subject(parts, request)
-    gathered = await gather(parts, chart, subject, request.filters, full=request.limit, left_out=left_out)
-    order = _in_order(parts, request, gathered, gathered.briefs)
+    full = min(limits.FOUND, request.shown + request.limit) if request.collapse else request.limit
+    gathered = await gather(parts, chart, subject, request.filters, full=full, left_out=left_out, collapse=request.collapse)
+    order, wanted = _in_order(parts, request, gathered, gathered.briefs), full
     fitting: list[Match] = []
-    while order and len(fitting) < request.limit:
-        some, order = order[: request.limit - len(fitting)], order[request.limit - len(fitting) :]
+    found: list[Found] = []
+    while order and len(fitting) < limits.COLLAPSED and (len(found) < request.limit or order[0] < _rank(found[request.limit - 1])):
+        some, order = [agent for _, agent in order[:wanted]], order[wanted:]
         sure = await confirmed(parts, gathered, some)
-        fitting += [replace(sure[agent], score=gathered.briefs[agent][0].score) for agent in some if agent in sure]
+        briefs = {agent: gathered.briefs[agent][0] for agent in some if agent in sure}
+        fitting += [replace(sure[agent], score=brief.score, behind=brief.behind) for agent, brief in briefs.items()]
         again = [agent for agent in some if agent not in sure and gathered.disproved(agent)]
-        if again:
-            order = _in_order(parts, request, gathered, [*order, *again])
-    return DiscoverAnswer(tuple(_ranked(parts, request, fitting)), gathered.asked, gathered.missing)
+        order = sorted([*order, *_in_order(parts, request, gathered, again)])
+        found = await _shown(request, _ranked(parts, request, fitting))
+        wanted = max(request.limit - len(found), limits.COLLAPSED_AT_ONCE if request.collapse else 1)
+    return DiscoverAnswer(tuple(found[: request.limit]), gathered.asked, gathered.missing)
 
 
-def _in_order(parts: Parts, request: DiscoverRequest, gathered: Gathered, agents: Iterable[AgentId]) -> list[AgentId]:
-    """Those of ``agents`` that come after what was shown before, by what their holders say of them."""
-    ranks: dict[AgentId, Rank] = {}
+def _in_order(parts: Parts, request: DiscoverRequest, gathered: Gathered, agents: Iterable[AgentId]) -> list[Rank]:
+    """The ranks of ``agents`` by what their holders say of them; without those that were shown before, unless others may stand under
+    these."""
+    ranks: list[Rank] = []
     for agent in agents:
         brief = gathered.briefs[agent][0]
-        ranks[agent] = paging.rank(_score(request, brief.score, parts.measures(agent), brief.price), agent)
-    return sorted((agent for agent in ranks if request.after is None or ranks[agent] > request.after), key=ranks.__getitem__)
+        ranks.append(paging.rank(_score(request, brief.score, parts.measures(agent), brief.price), agent))
+    after = None if request.collapse else request.after
+    return sorted(rank for rank in ranks if after is None or rank > after)
 
 
 async def _subject(parts: Parts, request: DiscoverRequest) -> tuple[str | AgentRecord, str]:
@@ -136,23 +152,43 @@ async def discover_here(parts: Parts, request: DiscoverRequest) -> Sequence[Foun
 async def _held_here(parts: Parts, request: DiscoverRequest) -> Sequence[Found]:
     """Of the FOUND that rank highest. A record that ranks high for the first time has its vector checked before."""
     subject, left_out = await _subject(parts, request)
-    ranked = _ranked(parts, request, await matches(parts, subject, request.filters, frozenset({left_out}) if left_out else frozenset()))
+    out = frozenset({left_out}) if left_out else frozenset[str]()
+    ranked = _ranked(parts, request, await matches(parts, subject, request.filters, out, collapse=request.collapse))
     wrong = await forged(parts, [found.sealed for found in ranked[: limits.RANKS_HIGH]])
-    good = [found for found in ranked if found.sealed.digest not in wrong]
-    if request.after is not None:
-        good = [found for found in good if paging.rank(found.score, found.record.agent_id) > request.after]
+    good = await _shown(request, [found for found in ranked if found.sealed.digest not in wrong])
     return good[: request.limit]
+
+
+async def _shown(request: DiscoverRequest, ranked: list[Found]) -> list[Found]:
+    """What is shown of ``ranked`` after what was shown before: those that are alike as one, if that is wanted."""
+    if request.collapse and ranked:
+        groups = await Compute[list[list[int]]](partial(grouped, [found.record for found in ranked]), cost_s=0.0005)
+        ranked = [_as_one([ranked[place] for place in group]) for group in groups]
+    after = request.after
+    return [found for found in ranked if after is None or _rank(found) > after]
+
+
+def _rank(found: Found) -> Rank:
+    return paging.rank(found.score, found.record.agent_id)
+
+
+def _as_one(group: Sequence[Found]) -> Found:
+    """The first of ``group``, which stands for all."""
+    first, *others = group
+    count = len(others) + sum(found.alike_count for found in group)
+    return replace(first, alike=tuple(found.record.agent_id for found in others[: limits.ALIKE_SHOWN]), alike_count=count)
 
 
 def _ranked(parts: Parts, request: DiscoverRequest, fitting: Sequence[Match]) -> list[Found]:
     """The matches as they are shown, weighed as the caller wants it, in the order of their ranks."""
     found = [_found(request, match, parts.measures(match.record.agent_id)) for match in fitting]
-    return sorted(found, key=lambda one: paging.rank(one.score, one.record.agent_id))
+    return sorted(found, key=_rank)
 
 
 def _found(request: DiscoverRequest, match: Match, measured: Measured) -> Found:
     score = _score(request, match.score, measured, match.record.profile.per_query)
-    return Found(match.sealed, match.record, measured, score, reasons(match, request.filters, request.weigh, measured))
+    why = reasons(match, request.filters, request.weigh, measured)
+    return Found(match.sealed, match.record, measured, score, why, alike_count=match.behind)
 
 
 def _score(request: DiscoverRequest, fit: float, measured: Measured, per_query_micro: int) -> float:

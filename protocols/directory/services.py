@@ -9,6 +9,7 @@ from meshos.protocols.directory.answering import answer
 from meshos.protocols.directory.cells.counting import TALLY
 from meshos.protocols.directory.cells.query import SEARCH
 from meshos.protocols.directory.disowning import disown
+from meshos.protocols.directory.explaining import explain
 from meshos.protocols.directory.keeping import keep
 from meshos.protocols.directory.lookup import lookup
 from meshos.protocols.directory.machine import KEEP, TELL
@@ -28,6 +29,9 @@ DISCOVER_HERE = "discover-here"
 
 LOOKUP = "directory-lookup"
 """Given an agent's id, returns its sealed record, from this node or whoever holds it; None if nobody has it."""
+
+EXPLAIN = "directory-explain"
+"""Given an ``explaining.ScoreAsked``, returns an ``explaining.Explained``."""
 
 PUBLISH = "directory-publish"
 """Given a ``publishing.Publication``, returns a ``publishing.Published``."""
@@ -58,6 +62,7 @@ def services(parts: Parts) -> dict[str, Service]:
         DISCOVER: partial(discover, parts),
         DISCOVER_HERE: partial(discover_here, parts),
         LOOKUP: partial(lookup, parts),
+        EXPLAIN: partial(explain, parts),
         PUBLISH: partial(publish, parts),
         WITHDRAW: partial(withdraw, parts),
         DISOWN: partial(disown, parts),

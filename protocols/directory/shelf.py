@@ -12,9 +12,10 @@ import numpy as np
 
 from meshos.protocols.directory.commands import IndexChanged
 from meshos.protocols.directory.embedder import Embedder
-from meshos.protocols.directory.facets import facets_of
+from meshos.protocols.directory.facets import ORG, facets_of, named
 from meshos.protocols.directory.record import AgentRecord, Sealed
 from meshos.protocols.directory.vector import DENSE, Vector, whole_bytes
+from meshos.storage.index.apart import Apart, apart
 from meshos.storage.index.facets import ANYTHING, Condition, Fulfilling
 from meshos.storage.index.index import Hit, Index
 from meshos.storage.index.question import Question, Statistics, ask, resembling, spelled
@@ -23,13 +24,15 @@ from meshos.storage.index.segment import Document
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A record that fits: how well (0..1), how near in meaning (0..1), and the words of the question that it has."""
+    """A record that fits: how well (0..1), how near in meaning (0..1), the words of the question that it has, and how many near-equal ones
+    of its organisation were left out ``behind`` it."""
 
     sealed: Sealed
     record: AgentRecord
     score: float
     meaning: float
     words: tuple[str, ...]
+    behind: int = 0
 
 
 class Shelf:
@@ -68,10 +71,16 @@ class Shelf:
                 self._index.update(put, [key for key, one in waiting.items() if one is None])
 
     def search(
-        self, asked: str | AgentRecord | Question, limit: int, keep: Callable[[AgentRecord], bool] | None, condition: Condition = ANYTHING
+        self,
+        asked: str | AgentRecord | Question,
+        limit: int,
+        keep: Callable[[AgentRecord], bool] | None,
+        condition: Condition = ANYTHING,
+        *,
+        collapse: bool = False,
     ) -> list[Match]:
         """The best records for a question (read already, or not), or those most like a record, of all that fulfil ``condition`` and that
-        ``keep`` accepts.
+        ``keep`` accepts. ``collapse``: of near-equal ones of an organisation only a few.
 
         For a worker thread: the model's 10 ms, which a record does not need, and some 3. Raises Failed ``model-missing``.
         """
@@ -79,7 +88,8 @@ class Shelf:
         self.catch_up()
         snapshot = self._index.snapshot()
         accepts = None if keep is None else lambda tag: keep(_record(tag))
-        return [_match(hit) for hit in snapshot.search(self.question(asked, snapshot), limit, accepts, condition)]
+        hits = snapshot.search(self.question(asked, snapshot), limit, accepts, condition, _owner if collapse else None)
+        return [_match(hit) for hit in hits]
 
     def fulfilling(self, keep: Callable[[AgentRecord], bool] | None, condition: Condition = ANYTHING) -> Fulfilling:
         """All records that fulfil ``condition`` and that ``keep`` accepts (a worker thread)."""
@@ -95,6 +105,21 @@ class Shelf:
             return resembling(asked.profile.text(), asked.meaning(), asked.pieces, statistics)
         mended = spelled(asked, self._embedder.knows, statistics)
         return ask(mended, self._embedder.read([mended])[0], statistics)
+
+    def statistics(self) -> Statistics:
+        """By what words are weighed where this node holds all (a worker thread)."""
+        self.catch_up()
+        return self._index.snapshot()
+
+    def apart(self, question: Question, record: AgentRecord) -> Apart:
+        """What the score of a record for a question is made of, wherever it is held (a worker thread; a millisecond)."""
+        return apart(_described(record.agent_id, record, None, 0), question)
+
+    def fulfils(self, sealed: Sealed, condition: Condition) -> bool:
+        """Whether a record fulfils ``condition``, wherever it is held (a worker thread; a millisecond)."""
+        index = Index()
+        index.update([_document(sealed.entry.agent_id, sealed, 0)])
+        return len(index.snapshot().fulfilling(condition)) == 1
 
     def lying_in(self, cells: Sequence[int]) -> list[list[Document]]:
         """What can be found in each of these cells, to summarise it (a worker thread; .1 ms a record)."""
@@ -122,7 +147,10 @@ def matching(records: Sequence[Sealed], question: Question, condition: Condition
 
 
 def _document(key: str, tag: object, home: int) -> Document:
-    record = _record(tag)
+    return _described(key, _record(tag), tag, home)
+
+
+def _described(key: str, record: AgentRecord, tag: object, home: int) -> Document:
     facets, cost = facets_of(record), record.profile.per_query
     return Document(key, record.profile.text(), record.meaning(), tag, record.pieces, facets, cost, (home,))
 
@@ -132,6 +160,11 @@ def _record(tag: object) -> AgentRecord:
     return tag.entry
 
 
+def _owner(tag: object) -> str:
+    """The facet that the records of an organisation share."""
+    return named(ORG, (_record(tag).mesh_id,))[0]
+
+
 def _match(hit: Hit) -> Match:
     assert isinstance(hit.tag, Sealed)
-    return Match(hit.tag, _record(hit.tag), hit.score, hit.meaning, hit.words)
+    return Match(hit.tag, _record(hit.tag), hit.score, hit.meaning, hit.words, hit.behind)

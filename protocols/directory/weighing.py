@@ -45,11 +45,27 @@ def check(weigh: Weigh) -> None:
             raise BadInput("bad-query", f"the weight of {name} is not from 0 to 1")
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """T, L and P of the module's text, each 0..1."""
+
+    trust: float
+    latency: float
+    price: float
+
+
+def counted(measured: Measured, per_query_micro: int) -> Counted:
+    """What is measured of an agent, as it counts."""
+    latency_ms = measured.avg_latency_ms
+    return Counted(
+        min(1.0, max(0.0, measured.trust_score / 100)),
+        MIDDLE if latency_ms is None else LATENCY_MIDDLE_MS / (LATENCY_MIDDLE_MS + max(0.0, latency_ms)),
+        PRICE_MIDDLE_MICRO / (PRICE_MIDDLE_MICRO + per_query_micro),
+    )
+
+
 def weighed(fit: float, weigh: Weigh, measured: Measured, per_query_micro: int) -> float:
     """The score, in 0..1; see the module's text."""
-    latency_ms = measured.avg_latency_ms
-    trust = min(1.0, max(0.0, measured.trust_score / 100))
-    latency = MIDDLE if latency_ms is None else LATENCY_MIDDLE_MS / (LATENCY_MIDDLE_MS + max(0.0, latency_ms))
-    price = PRICE_MIDDLE_MICRO / (PRICE_MIDDLE_MICRO + per_query_micro)
-    total = fit + weigh.trust * trust + weigh.latency * latency + weigh.price * price
+    of = counted(measured, per_query_micro)
+    total = fit + weigh.trust * of.trust + weigh.latency * of.latency + weigh.price * of.price
     return min(1.0, total / (1 + weigh.trust + weigh.latency + weigh.price))

@@ -1,6 +1,7 @@
 """Holders that lie in what they answer to searches: each lie is the honest answer, changed as somebody might who gains by it.
 
-What a holder says of its cells in summaries, and what it hands to those that sync with it, stays honest here.
+What a holder says of its cells in summaries is another matter (``DirectoryMesh.tell_summaries``), and what it hands to those that sync
+with it stays honest here.
 """
 
 import dataclasses

@@ -21,7 +21,7 @@ from meshos.protocols.directory.cells.codebook import Codebook
 from meshos.protocols.directory.cells.codebook import encode as encode_codebook
 from meshos.protocols.directory.cells.codebook import name_of as codebook_name
 from meshos.protocols.directory.cells.layout import Layout
-from meshos.protocols.directory.cells.limits import ID_PLACES
+from meshos.protocols.directory.cells.limits import COPIES, ID_PLACES
 from meshos.protocols.directory.cells.placement import Seat, holders
 from meshos.protocols.directory.cells.query import SEARCH
 from meshos.protocols.directory.cells.routing import Chart, chart
@@ -187,13 +187,19 @@ class DirectoryMesh:
                 self.world.nodes[node].deliver(MACHINE, Perform(10**9 + number, Propose(command, MACHINE), None))
             self.parts[node].layout = self.layout(node)
 
-    def tell_summaries(self, summaries: Sequence[Summary]) -> Chart:
-        """Have every node know what is in all cells, as after some rounds of asking; the chart that each has drawn of it."""
-        drawn = chart(self.codebook, {one.cell: one for one in summaries})
-        names = {one.cell: summary_name(encode_summary(one)) for one in summaries}
+    def tell_summaries(self, summaries: Sequence[Summary], lies: Mapping[NodeId, Callable[[Summary], Summary]] | None = None) -> Chart:
+        """Have every node know what the holders of all cells tell, as after some rounds of asking; the chart that each has drawn of it.
+        Those in ``lies`` tell something else."""
+        where, lying = self.holders_of(self._view(self.ids[0])), lies or {}
+        told: dict[int, dict[NodeId, tuple[bytes, Summary]]] = {}
+        for one in summaries:
+            for node in where[one.cell]:
+                said = lying[node](one) if node in lying else one
+                told.setdefault(one.cell, {})[node] = summary_name(encode_summary(said)), said
+        voices = [{cell: [*of.values()][at][1] for cell, of in told.items() if at < len(of)} for at in range(COPIES)]
+        drawn = chart(self.codebook, *voices)
         for parts in self.parts.values():
-            known = {one.cell: one for one in summaries}
-            parts.charted = Charted(self.layout_name, known, dict(names), chart=drawn)
+            parts.charted = Charted(self.layout_name, {cell: dict(of) for cell, of in told.items()}, chart=drawn)
         return drawn
 
     def link(self) -> None:

@@ -18,11 +18,13 @@ by all three.
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
+from meshos.storage.index import crowds
 from meshos.storage.index.facets import ANYTHING, Condition, Fulfilling, picked
 from meshos.storage.index.limits import DEAD_SHARE, LEXICAL_WEIGHT, MERGE_RATIO, NEARNESS_WEIGHT, RERANKED, RERANKED_LEXICAL_WEIGHT
 from meshos.storage.index.pieces import PIECE_BYTES, nearness_of
@@ -37,13 +39,15 @@ Part = tuple[Segment, Mask]
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A document that fits. ``score`` is in 0..1 and falls along the ranking; ``words`` are the question's that it has."""
+    """A document that fits. ``score`` is in 0..1 and falls along the ranking; ``words`` are the question's that it has; ``behind`` says
+    how many near-equal ones were left out behind it."""
 
     key: str
     tag: object
     score: float
     meaning: float
     words: tuple[str, ...]
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +77,16 @@ class Snapshot:
         return sum(segment.spellings.get(word, 0) for segment, _ in self.parts)
 
     def search(
-        self, question: Question, limit: int, keep: Callable[[object], bool] | None = None, condition: Condition = ANYTHING
+        self,
+        question: Question,
+        limit: int,
+        keep: Callable[[object], bool] | None = None,
+        condition: Condition = ANYTHING,
+        crowd: Callable[[object], str] | None = None,
     ) -> list[Hit]:
-        """The ``limit`` best of the documents that fulfil ``condition`` and whose tag ``keep`` accepts, best first."""
+        """The ``limit`` best of the documents that fulfil ``condition`` and whose tag ``keep`` accepts, best first. ``crowd`` names a
+        facet of a tag: near-equal documents that share it make room for others (``crowds``).
+        """
         found = [self.candidates(question, part, condition) for part in self.parts]
         if not any(len(one.rows) for one in found):
             return []
@@ -87,8 +98,11 @@ class Snapshot:
             return keep is None or keep(self.parts[part_of[place]][0].tags[rows[place]])
 
         scores = meaning + np.float32(LEXICAL_WEIGHT) * lexical
-        best = best_places(scores, max(limit, RERANKED), None if keep is None else accepts)
-        meaning, lexical, rows, part_of = meaning[best], lexical[best], rows[best], part_of[best]
+        best_by = partial(best_places, most=max(limit, RERANKED), accepts=None if keep is None else accepts)
+        chosen, behind = best_by(scores), dict[int, int]()
+        if crowd is not None:
+            chosen, behind = crowds.with_room(scores, chosen, best_by, self._among(found, rows, part_of, crowd))
+        meaning, lexical, rows, part_of = meaning[chosen], lexical[chosen], rows[chosen], part_of[chosen]
         texts = [self.parts[part][0].pieces[row] for part, row in zip(part_of.tolist(), rows.tolist(), strict=True)]
         near = nearness_of(question.pieces, question.weights, b"".join(texts), [len(signs) // PIECE_BYTES for signs in texts])
         fused = meaning + np.float32(NEARNESS_WEIGHT) * near + np.float32(RERANKED_LEXICAL_WEIGHT) * lexical
@@ -98,9 +112,36 @@ class Snapshot:
         for place, of_place in zip(best.tolist(), had, strict=True):
             segment, row = self.parts[part_of[place]][0], int(rows[place])
             score = min(1.0, max(0.0, float(fused[place]) / (1 + NEARNESS_WEIGHT + RERANKED_LEXICAL_WEIGHT)))
-            close = max(0.0, float(meaning[place]))
-            hits.append(Hit(segment.keys[row], segment.tags[row], round(score, 4), round(close, 4), of_place))
+            close, more = max(0.0, float(meaning[place])), behind.get(int(chosen[place]), 0)
+            hits.append(Hit(segment.keys[row], segment.tags[row], round(score, 4), round(close, 4), of_place, more))
         return hits
+
+    def _among(
+        self, found: Sequence[Candidates], rows: Rows, part_of: NDArray[np.intp], crowd: Callable[[object], str]
+    ) -> crowds.Candidates:
+        """The candidates as ``crowds`` looks at them: their places are those of ``rows``, part after part."""
+        starts = np.cumsum([0, *(len(one.rows) for one in found)])
+
+        def facet(place: int) -> str:
+            return crowd(self.parts[part_of[place]][0].tags[rows[place]])
+
+        def having(name: str) -> crowds.Places:
+            places = []
+            for one, (segment, _), start in zip(found, self.parts, starts, strict=False):
+                held = segment.facets.get(name)
+                if held is not None and len(one.rows):
+                    at = one.rows.searchsorted(held)
+                    places.append(start + at[one.rows.take(at, mode="clip") == held])
+            return np.concatenate(places) if places else np.zeros(0, np.intp)
+
+        def vectors(places: crowds.Places) -> Floats:
+            some = np.empty((len(places), self.parts[0][0].dense.shape[1]), np.float32)
+            for part in np.unique(part_of[places]).tolist():
+                here = part_of[places] == part
+                some[here] = self.parts[part][0].dense[rows[places[here]]]
+            return some
+
+        return crowds.Candidates(facet, having, vectors)
 
     def fulfilling(self, condition: Condition = ANYTHING) -> Fulfilling:
         """All documents that fulfil ``condition``."""
@@ -129,14 +170,15 @@ class Snapshot:
 
 
 def best_places(scores: Floats, most: int, accepts: Callable[[int], bool] | None) -> NDArray[np.intp]:
-    """The ``most`` best places that ``accepts`` takes, best first; of equal ones the first."""
+    """The ``most`` best places that ``accepts`` takes, best first; of equal ones the first. What scores minus infinity is out."""
     falling = -scores
-    if accepts is not None:
-        return np.array([*islice(filter(accepts, np.argsort(falling, kind="stable").tolist()), most)], np.intp)
-    if len(scores) <= most:
-        return np.argsort(falling, kind="stable")
-    places = np.flatnonzero(~(falling > np.partition(falling, most - 1)[most - 1]))
-    return places[np.argsort(falling[places], kind="stable")[:most]]
+    if accepts is None and len(scores) > most:
+        places = np.flatnonzero(~(falling > np.partition(falling, most - 1)[most - 1]))
+        best = places[np.argsort(falling[places], kind="stable")[:most]]
+    else:
+        best = np.argsort(falling, kind="stable")
+    best = best[falling[best] != np.inf]
+    return best if accepts is None else np.array([*islice(filter(accepts, best.tolist()), most)], np.intp)
 
 
 class Index:

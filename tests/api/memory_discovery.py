@@ -15,10 +15,22 @@ def discovered(query: DiscoverQuery, hosted: Iterable[AgentView], like: AgentVie
     fulfilling = [record for record in hosted if _fulfils(query, record) and record is not like]
     found = [Found(_shown(record, query), len(asked & _of(record)) / len(asked), _shared(asked, record)) for record in fulfilling]
     found = sorted((one for one in found if one.matched), key=lambda one: (-one.score, one.record.agent_id))
+    found = _as_ones(found) if query.collapse else found
     begin = _place(query.cursor)
     end = begin + query.limit
     cursor = str(end) if end < len(found) else None
     return Discovered(tuple(found[begin:end]), 1, cells_missing, cursor, _counted(fulfilling) if query.facets else None)
+
+
+def _as_ones(found: list[Found]) -> list[Found]:
+    """Of an agent and what its organisation calls its copies ("chess copy 2") the best, with the same description."""
+    groups: dict[tuple[str, ...], list[Found]] = {}
+    for one in found:
+        groups.setdefault((one.record.mesh_id, one.record.description, re.sub(r" copy \d+$", "", one.record.name)), []).append(one)
+    return [
+        replace(first, alike=tuple(other.record.agent_id for other in others[:4]), alike_count=len(others))
+        for first, *others in groups.values()
+    ]
 
 
 def _place(cursor: str | None) -> int:

@@ -304,6 +304,11 @@ class MemoryNode:
             raise Refused("nothing-to-explain", f"nothing here is called {subject[:40]}")
         return Explanation(subject, "task", (f"it {task.status} on {self.name}",), {"status": task.status})
 
+    async def explain_score(self, agent_id: AgentId, query: DiscoverQuery, caller: Caller) -> Explanation:
+        record = await self.agent(agent_id, caller)
+        lines = (f"{record.name} scores 0.5000: {query.query}", f"{query.capabilities} {query.weigh.trust:g}")
+        return Explanation(record.agent_id, "score", lines, {"score": 0.5})
+
     async def did_document(self, did: str) -> Json:
         try:
             parse_org_did(did)

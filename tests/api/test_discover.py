@@ -8,14 +8,16 @@ import httpx
 import pytest
 import trio
 
-from meshos.ids import agent_id
+from meshos.ids import AgentId, agent_id
 from meshos.node.api.app import build
 from meshos.node.api.keys import KeyRing
 from meshos.node.api.server import Listen, serve
-from meshos.node.api.shapes import Caller, Discovered, DiscoverQuery
-from meshos.node.facade import discovering
+from meshos.node.api.shapes import Caller, Discovered, DiscoverQuery, Explanation
+from meshos.node.facade import discovering, explaining
+from meshos.protocols.directory.explaining import ScoreAsked
 from meshos.protocols.directory.parts import Measured
 from meshos.protocols.directory.profile import Profile
+from meshos.protocols.directory.services import EXPLAIN
 from tests.api.memory_node import MemoryNode
 from tests.directory.world import Mesh, org
 
@@ -37,6 +39,12 @@ class DirectoryNode(MemoryNode):
     async def discover(self, query: DiscoverQuery, caller: Caller) -> Discovered:
         answer = self.mesh.discover(0, discovering.request_of(query, query.related))
         return discovering.discovered(answer, embeddings=query.embeddings)
+
+    async def explain_score(self, agent_id: AgentId, query: DiscoverQuery, caller: Caller) -> Explanation:
+        request = discovering.request_of(query, None)
+        flow = self.mesh.start(0, EXPLAIN, ScoreAsked(agent_id, request))
+        self.mesh.run(1.0)
+        return explaining.score(self.mesh.outcome(flow), request.weigh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,7 @@ async def test_openapi_says_all_that_the_body_takes(asked: tuple[DirectoryNode, 
     _, ask = asked
     document = (await ask.client.get("/openapi.json")).json()
     body = document["components"]["schemas"]["DiscoverBody"]["properties"]
-    assert {"query", "related", "filters", "weigh", "facets", "limit", "cursor", "embeddings", "idempotencyKey"} == set(body)
+    assert {"query", "related", "filters", "weigh", "facets", "limit", "cursor", "collapse", "embeddings", "idempotencyKey"} == set(body)
     exclude = document["components"]["schemas"]["ExcludeBody"]["properties"]
     assert {"capabilities", "certifications", "regions", "organisations"} == set(exclude)
 
@@ -141,3 +149,37 @@ async def test_related_agents_and_substitutes(asked: tuple[DirectoryNode, Ask]) 
     assert (await ask(400, related=IDS["clock"], query="chess"))["name"] == "bad-request"
     assert (await ask(400, query="  "))["name"] == "bad-query"
     assert (await ask(400, query="x", filters={"exclude": {"organisations": ["alpha"]}}))["name"] == "bad-did"
+
+
+async def test_agents_that_say_nearly_the_same_are_one_unless_each_is_asked_for(asked: tuple[DirectoryNode, Ask]) -> None:
+    node, ask = asked
+    text = "Solves sudoku puzzles of every size for people who are in a hurry and explains each of its steps."
+    node.mesh.publish(0, *(Profile(f"sudoku {number}", text) for number in range(9)), seconds=3)
+    shown = await ask(query="sudoku puzzles", limit=1)
+    (one,) = shown["agents"]
+    each = [found for found in (await ask(query="sudoku puzzles", collapse=False))["agents"] if found["name"].startswith("sudoku")]
+    others = {found["agentId"] for found in each} - {one["agentId"]}
+    assert len(each) == 9 and one["alikeCount"] == 8 and len(one["alike"]) == len(set(one["alike"])) <= 4 and set(one["alike"]) <= others
+    assert all((found["alike"], found["alikeCount"]) == ([], 0) for found in each)
+    await ask(400, query="sudoku", collapse="no")
+
+
+async def test_a_score_is_explained_as_the_question_was_asked(asked: tuple[DirectoryNode, Ask]) -> None:
+    _, ask = asked
+    body = {"query": "plays chess", "weigh": {"price": 0.5}, "filters": {"regions": ["eu-1"]}}
+    refused = await ask.client.post(f"/v1/explain/{IDS['chess one']}", json=body)
+    assert refused.status_code == 400 and refused.json()["name"] == "bad-request"
+    body["filters"] = {"region": "eu-1", "exclude": {"capabilities": ["analysis"]}}
+    found = (await ask(**body))["agents"]
+    for name in ("chess one", "chess three"):
+        answer = await ask.client.post(f"/v1/explain/{IDS[name]}", json=body)
+        told = answer.json()
+        assert answer.status_code == 200 and (told["kind"], told["subject"]) == ("score", IDS[name]) and told["lines"]
+        shown = next((one for one in found if one["name"] == name), None)
+        assert (told["facts"]["rank"] is None) == (shown is None) and (shown is None or told["facts"]["score"] == shown["score"])
+        assert told["facts"]["conditions"][0] == {"text": "in eu-1", "fulfilled": True}
+    assert (await ask.client.post("/v1/explain/a-0123456789abcdef", json=body)).json()["name"] == "no-such-agent"
+    for bad in ({}, {"query": ""}, {"query": "x" * 2_001}, {"query": "x", "limit": 3}, {"query": "x", "weigh": {"trust": 2}}):
+        assert (await ask.client.post(f"/v1/explain/{IDS['clock']}", json=bad)).status_code == 400, bad
+    document = (await ask.client.get("/openapi.json")).json()
+    assert {"query", "filters", "weigh", "idempotencyKey"} == set(document["components"]["schemas"]["ScoreBody"]["properties"])

@@ -206,6 +206,16 @@ def test_explain(mesh: Mesh, clock: str) -> None:
     assert mesh("explain", "t-0").code == 4
 
 
+def test_explain_a_score(mesh: Mesh, clock: str) -> None:
+    ran = mesh("explain", clock[:12], "--query", "what time is it", "--capability", "time", "--weigh-trust", "0.5")
+    assert ran.code == 0 and ran.out.endswith("what time is it\n('time',) 0.5\n"), ran.err
+    assert json.loads(mesh("explain", clock, "--query", "time", "--json").out)["facts"] == {"score": 0.5}
+    for words in (["budget-exceeded", "--query", "x"], [clock, "--query", " "], [clock, "--weigh-trust", "1"], ["--query", "x"]):
+        refused = mesh("explain", *words)
+        assert (refused.code, refused.out) == (2, "") and "[usage]" in refused.err, words
+    assert mesh("explain", "a-0123456789abcdef", "--query", "x").code == 4
+
+
 def test_which_node_is_asked(mesh: Mesh, node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = mesh("members", to=None)
     assert (nobody.code, "[no-node-named]" in nobody.err) == (2, True)

@@ -92,3 +92,13 @@ def test_weights_are_passed_on_and_bounded(mesh: Mesh) -> None:
     for option in ("--weigh-trust", "--weigh-latency", "--weigh-price"):
         assert mesh("discover", "chess", option, "1.5").code == 2
         assert mesh("discover", "chess", option, "heavy").code == 2
+
+
+def test_agents_that_are_alike_are_one_and_all_of_them_if_wanted(mesh: Mesh, tmp_path: Path) -> None:
+    file = tmp_path / "copies.jsonl"
+    file.write_text("\n".join(json.dumps(LINES[2] | {"name": f"Chess C copy {number}"}) for number in range(7)))
+    assert mesh("publish", str(file)).code == 0
+    ran = mesh("discover", "plays chess")
+    assert "+7 alike" in ran.out and "the same command with --all shows each" in ran.err and len(ran.out.splitlines()) == 5
+    ran = mesh("discover", "plays chess", "--all", "--limit", "20")
+    assert "alike" not in ran.out and "--all" not in ran.err and len(ran.out.splitlines()) == 12

@@ -30,6 +30,7 @@ def mesh_of(count: int, seed: int = 31) -> Mesh:
 
 
 def all_pages(mesh: Mesh, limit: int, **asked: object) -> list[DiscoverAnswer]:
+    asked = {"collapse": False, **asked}
     pages = [mesh.discover(0, DiscoverRequest("chess with people", limit, **asked))]  # type: ignore[arg-type]
     while pages[-1].cursor is not None:
         assert len(pages) <= limits.FOUND, "the pages do not end"
@@ -92,6 +93,7 @@ def test_every_part_of_a_question_is_in_its_name() -> None:
         name_of("chess", None, Filters(region="x"), NOTHING),
         name_of("chess", None, Filters(exclude=Exclude(regions=("x",))), NOTHING),
         name_of("chess", None, Filters(), Weigh(trust=0.5)),
+        name_of("chess", None, Filters(), NOTHING, collapse=False),
     ]
     assert len(set(names)) == len(names) and name_of("chess", None, Filters(), Weigh()) == NAME
 
@@ -105,17 +107,17 @@ def test_all_pages_together_are_the_whole_in_the_order_of_ranks(limit: int) -> N
     assert {agent for _, agent in shown} == {agent_id(org(0), f"agent {serial:03}") for serial in range(60)}
     assert [len(page.agents) for page in pages[:-1]] == [limit] * (len(pages) - 1), "only the last page is short"
     assert len({score for score, _ in shown}) < 20, "many are equal, so that ids decide"
-    whole = mesh.discover(0, DiscoverRequest("chess with people", 100))
+    whole = mesh.discover(0, DiscoverRequest("chess with people", 100, collapse=False))
     assert [one.record.agent_id for one in whole.agents] == [agent for _, agent in shown] and whole.cursor is None
 
 
 def test_limits_may_differ_from_page_to_page_and_only_the_first_hundred_are_paged() -> None:
     mesh = mesh_of(130)
-    first = mesh.discover(0, DiscoverRequest("chess", 90))
-    second = mesh.discover(0, DiscoverRequest("chess", 100, cursor=first.cursor))
+    first = mesh.discover(0, DiscoverRequest("chess", 90, collapse=False))
+    second = mesh.discover(0, DiscoverRequest("chess", 100, cursor=first.cursor, collapse=False))
     assert (len(first.agents), len(second.agents), second.cursor) == (90, 10, None)
     together = [one.record.agent_id for one in (*first.agents, *second.agents)]
-    assert together == [one.record.agent_id for one in mesh.discover(0, DiscoverRequest("chess", 100)).agents]
+    assert together == [one.record.agent_id for one in mesh.discover(0, DiscoverRequest("chess", 100, collapse=False)).agents]
 
 
 def test_what_is_in_quarantine_leaves_no_hole_in_the_pages() -> None:
@@ -157,6 +159,7 @@ def test_a_cursor_of_another_question_filters_or_weights_is_refused_by_name() ->
         DiscoverRequest("time", 2, cursor=at),
         DiscoverRequest("chess", 2, Filters(region="x"), cursor=at),
         DiscoverRequest("chess", 2, weigh=Weigh(price=1), cursor=at),
+        DiscoverRequest("chess", 2, cursor=at, collapse=False),
         DiscoverRequest(related=agent_id(org(0), "agent 000"), cursor=at),
     ):
         with pytest.raises((BadInput, Refused)) as caught:

@@ -50,21 +50,24 @@ searches = st.builds(
     filters,
     st.integers(0, 100),
     st.just("") | st.just(ID),
+    st.booleans(),
 )
 counts = st.integers(0, 2**53)
-briefs = st.builds(Brief, st.just(AgentId(ID)), counts, st.binary(min_size=16, max_size=16), st.floats(0, 1), counts)
+behind = st.integers(0, limits.ORG_RECORDS)
+briefs = st.builds(Brief, st.just(AgentId(ID)), counts, st.binary(min_size=16, max_size=16), st.floats(0, 1), counts, behind)
 
 
 @given(searches)
 @settings(max_examples=60, deadline=None)
 def test_a_search_comes_back(search: CellSearch) -> None:
     again = decode_search(encode_search(search))
-    assert (again.layout, again.cells, again.filters, again.full, again.left_out) == (
+    assert (again.layout, again.cells, again.filters, again.full, again.left_out, again.collapse) == (
         search.layout,
         search.cells,
         search.filters,
         search.full,
         search.left_out,
+        search.collapse,
     )
     assert again.question.terms == search.question.terms and encode_search(again) == encode_search(search)
     hits = [INDEX.snapshot().search(asked, 1)[0].score for asked in (search.question, again.question)]
@@ -119,6 +122,7 @@ def _asking(place: int, value: Value) -> Value:
         _with(4, 101),
         _with(4, -1),
         _with(5, "nobody"),
+        _with(6, 1),
         _asking(0, [["stem", "word", 1.0]] * 65),
         _asking(0, [["s" * 41, "word", 1.0]]),
         _asking(0, [["stem", "word", float("inf")]]),
@@ -148,16 +152,19 @@ def test_filters_are_checked_before_anything_is_searched() -> None:
     [
         None,
         [b"\0", [], []],
-        [b"", [[ID, 1, bytes(16), 0.5]], []],
-        [b"", [[ID, 1, bytes(15), 0.5, 0]], []],
-        [b"", [[ID, 1, bytes(16), 1.5, 0]], []],
-        [b"", [[ID, 1, bytes(16), float("nan"), 0]], []],
-        [b"", [[ID, True, bytes(16), 0.5, 0]], []],
-        [b"", [[ID, 1, bytes(16), 0.5, -1]], []],
-        [b"", [["nobody", 1, bytes(16), 0.5, 0]], []],
+        [b"", [[ID, 1, bytes(16), 0.5, 0]], []],
+        [b"", [[ID, 1, bytes(15), 0.5, 0, 0]], []],
+        [b"", [[ID, 1, bytes(16), 1.5, 0, 0]], []],
+        [b"", [[ID, 1, bytes(16), float("nan"), 0, 0]], []],
+        [b"", [[ID, True, bytes(16), 0.5, 0, 0]], []],
+        [b"", [[ID, 1, bytes(16), 0.5, -1, 0]], []],
+        [b"", [[ID, 1, bytes(16), 0.5, 0, -1]], []],
+        [b"", [[ID, 1, bytes(16), 0.5, 0, True]], []],
+        [b"", [[ID, 1, bytes(16), 0.5, 0, limits.ORG_RECORDS + 1]], []],
+        [b"", [["nobody", 1, bytes(16), 0.5, 0, 0]], []],
         [b"", [], [b"x"]],
-        [b"", [[ID, 1, bytes(16), 0.5, 0]], ["x"]],
-        [b"", [[ID, 1, bytes(16), 0.5, 0]] * (limits.FOUND + 1), []],
+        [b"", [[ID, 1, bytes(16), 0.5, 0, 0]], ["x"]],
+        [b"", [[ID, 1, bytes(16), 0.5, 0, 0]] * (limits.FOUND + 1), []],
     ],
 )
 def test_an_answer_that_breaks_a_rule_is_refused(value: Value) -> None:

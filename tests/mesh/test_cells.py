@@ -70,6 +70,18 @@ def test_whoever_has_an_id_reaches_its_record_from_any_node(cut: Net) -> None:
         assert cut.ask(org, "GET", f"/v1/agents/{agent['agentId']}").body["name"] == agent["name"]
 
 
+def test_every_node_explains_the_same_score_of_a_record_wherever_it_lies(cut: Net) -> None:
+    query = "word0404 trains"
+    (agent, *_) = asked(cut, "alpha", query)["agents"]
+    for org in ORGS:
+        answer = cut.ask(org, "POST", f"/v1/explain/{agent['agentId']}", {"query": query})
+        assert answer.status == 200, answer
+        facts = answer.body["facts"]
+        assert (facts["rank"], facts["cellAsked"]) == (1, True) and abs(facts["score"] - facts["fit"]) <= 1e-4
+    told = cut.must("explain", agent["agentId"], "--query", query, "--org", "gamma")
+    assert f"cell {facts['cell']}, which was among" in told and "word0404 0." in told
+
+
 def test_with_a_holder_killed_nothing_is_missing_and_what_comes_then_reaches_it_later(cut: Net, tmp_path: Path) -> None:
     cut.must("testnet", "kill", "delta-1")
     answer = asked(cut, "alpha", "word0007 recipes")

@@ -324,3 +324,20 @@ def test_the_package_is_light_and_builds(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"mesh_os/client.py", "mesh_os/py.typed", "mesh/__init__.py", "mesh/py.typed"} <= names
     assert httpx.__version__.startswith("0.28")
+
+
+def test_agents_that_are_alike_come_as_one_or_each(mesh: MeshOS) -> None:
+    mesh.publish([json.dumps({"name": f"Divides copy {number}", "description": "divides numbers"}) for number in range(6)])
+    (one,) = mesh.discover("divides")
+    assert one.alikeCount == 5 and len(one.alike) == 4 and one.agentId not in one.alike
+    assert len(mesh.discover("divides", collapse=False)) == 6
+
+
+def test_why_an_agent_has_its_score(mesh: MeshOS) -> None:
+    mesh.publish([json.dumps({"name": "Subtracts", "description": "subtracts numbers", "capabilities": ["minus"]})])
+    (one,) = mesh.discover("subtracts")
+    told = mesh.explain(one, "subtracts", filters={"capabilities": ["minus"]}, weigh={"trust": 0.5})
+    assert told["kind"] == "score" and told["facts"] == {"score": 0.5}
+    assert told["lines"] == ["Subtracts scores 0.5000: subtracts", "('minus',) 0.5"] and mesh.explain(one.agentId, "subtracts")["lines"]
+    with pytest.raises(Refused, match="nothing-to-explain"):
+        mesh.explain("t-none")

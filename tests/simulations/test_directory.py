@@ -1,10 +1,14 @@
 """The simulated mesh of directories: distances, late news, records and links that are there, answers that are judged, holders that lie."""
 
 import dataclasses
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from meshos.ids import AgentId, NodeId
+from meshos.protocols.directory.cells.summary import Summary
+from meshos.protocols.directory.cells.summary import name_of as summary_word
 from meshos.protocols.directory.record import described
 from meshos.protocols.directory.search import DiscoverRequest
 from meshos.simulations.directory import liars
@@ -14,10 +18,12 @@ from meshos.simulations.directory.readings import Readings
 from meshos.simulations.directory.views import Views
 from meshos.simulations.network import NetworkFaults
 from meshos.simulations.node import Violation
+from meshos.storage.index.words import stem
 from tests.directory.test_layout import CODEBOOK, profiles
 from tests.directory.world import EMBEDDER, NOW_MS
 
 NODES, RECORDS = 12, 60
+NAMELESS = np.zeros(0, np.uint32)
 FORMER = {
     sealed.entry.agent_id: sealed
     for at, profile in enumerate(profiles(RECORDS))
@@ -89,6 +95,33 @@ def test_one_liar_hides_nothing_and_nothing_unsigned_or_old_is_shown(lie: liars.
         mesh.lies = {liar: liars.lie(lie)}
         asked = questions.ask("one lies", range(len(QUESTIONS)), 0.3)
         assert [(one.recall, one.outdated, one.back) for one in asked] == [(1.0, 0, 0)] * len(QUESTIONS)
+
+
+def _nothing(told: Summary) -> Summary:
+    return dataclasses.replace(told, records=0, stems=NAMELESS, facets=NAMELESS, counts=NAMELESS, costs=(0,) * len(told.costs))
+
+
+def _everything(told: Summary) -> Summary:
+    named = np.array(sorted({summary_word(stem(word)) for text in QUESTIONS for word in text.split()}), np.uint32)
+    return dataclasses.replace(told, records=1 << 20, stems=named, costs=(1 << 20,) * len(told.costs))
+
+
+@pytest.mark.parametrize("lie", [_nothing, _everything])
+def test_one_that_lies_in_its_summaries_hides_nothing_and_draws_nothing_away(lie: Callable[[Summary], Summary]) -> None:
+    mesh = mesh_of(2)
+    questions, _ = asked_of(mesh)
+    told = mesh.parts[node_name(3)].charted.told
+    summaries = [next(iter(of.values()))[1] for of in told.values()]
+    assert len(summaries) == CODEBOOK.cells
+    worth = []
+    for liar in mesh.ids:
+        mesh.tell_summaries(summaries, {liar: lie})
+        asked = questions.ask("one lies", range(len(QUESTIONS)), 0.3)
+        worth.append(sum(one.recall for one in asked) / len(asked))
+    assert min(worth) >= 0.85 and sum(worth) / len(worth) >= 0.9  # a route may end a cell sooner or later
+    mesh.tell_summaries(summaries, dict.fromkeys(mesh.ids, lie))
+    asked = questions.ask("all lie", range(len(QUESTIONS)), 0.1)
+    assert lie is _everything or min(one.recall for one in asked) < 1, "if all lie, it shows"
 
 
 def test_where_all_holders_lie_old_versions_are_counted() -> None:

@@ -33,7 +33,7 @@ _ENDLESS = float(2**31)
 @dataclass(frozen=True, slots=True)
 class CellSearch:
     """Find what fits in these cells of the layout. ``full``: of so many of the best the records themselves are wanted; ``left_out`` is an
-    agent that is not to be found, or empty.
+    agent that is not to be found, or empty. ``collapse``: of near-equal ones of an organisation only a few are.
     """
 
     layout: bytes
@@ -42,17 +42,20 @@ class CellSearch:
     filters: Filters
     full: int
     left_out: str = ""
+    collapse: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """What was found, by name: its score (0..1) and its price in millionths of a MESH."""
+    """What was found, by name: its score (0..1), its price in millionths of a MESH, and how many near-equal ones of its organisation were
+    left out ``behind`` it."""
 
     id: AgentId
     version: int
     digest: bytes
     score: float
     price: int
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +69,26 @@ class CellAnswer:
 
 def encode_search(asked: CellSearch) -> bytes:
     """A request's bytes."""
-    return cbor.encode(
-        [asked.layout, encode_places(asked.cells), _question(asked.question), filters_out(asked.filters), asked.full, asked.left_out]
-    )
+    question, filters = _question(asked.question), filters_out(asked.filters)
+    return cbor.encode([asked.layout, encode_places(asked.cells), question, filters, asked.full, asked.left_out, asked.collapse])
 
 
 def decode_search(data: bytes) -> CellSearch:
     """The request in ``data``; raises Refused ``too-large``, ``bad-encoding`` or ``bad-message``, and what ``filters.check`` raises."""
     match cbor.decode(data, max_bytes=128 << 10):
-        case [bytes() as layout, bytes() as cells, list() as question, list() as filters, int() as full, str() as left_out]:
+        case [
+            bytes() as layout,
+            bytes() as cells,
+            list() as question,
+            list() as filters,
+            int() as full,
+            str() as left_out,
+            bool() as collapse,
+        ]:
             if len(layout) == limits.LAYOUT_BYTES and 0 <= full <= limits.FOUND and (not left_out or AGENT_ID.fullmatch(left_out)):
                 places = decode_places(cells)
                 if places and places[-1] < CELLS[1]:
-                    return CellSearch(layout, places, _read_question(question), filters_in(filters), full, left_out)
+                    return CellSearch(layout, places, _read_question(question), filters_in(filters), full, left_out, collapse)
     raise _bad("a question")
 
 
@@ -89,7 +99,7 @@ def rounded(question: Question) -> Question:
 
 def encode_answer(answer: CellAnswer) -> bytes:
     """An answer's bytes."""
-    briefs = [[brief.id, brief.version, brief.digest, brief.score, brief.price] for brief in answer.found]
+    briefs = [[brief.id, brief.version, brief.digest, brief.score, brief.price, brief.behind] for brief in answer.found]
     return cbor.encode([encode_places(answer.cells), briefs, list(answer.sealed)])
 
 
@@ -189,10 +199,11 @@ def _texts(value: Value) -> tuple[str, ...]:
 
 def _brief(value: Value) -> Brief:
     match value:
-        case [str() as agent, int() as version, bytes() as digest, float() as score, int() as price] if AGENT_ID.fullmatch(agent):
+        case [str() as agent, int() as version, bytes() as digest, float() as score, int() as price, int() as behind]:
             numbers = 0 <= version <= limits.MAX_NUMBER and 0 <= score <= 1 and 0 <= price <= limits.MAX_NUMBER
-            if numbers and len(digest) == 16 and not isinstance(version, bool) and not isinstance(price, bool):
-                return Brief(AgentId(agent), version, digest, score, price)
+            numbers = numbers and 0 <= behind <= limits.ORG_RECORDS and not any(isinstance(one, bool) for one in (version, price, behind))
+            if numbers and len(digest) == 16 and AGENT_ID.fullmatch(agent):
+                return Brief(AgentId(agent), version, digest, score, price, behind)
     raise _bad("an agent of an answer")
 
 

@@ -58,12 +58,14 @@ class AsyncMeshOS:
         weigh: Mapping[str, float] | None = None,
         facets: bool = False,
         cursor: str | None = None,
+        collapse: bool = True,
     ) -> Found:
         """Agents of all organisations that fit ``query``, best first. ``filters`` as in the HTTP API: trustScore {min, max},
         certifications, capabilities, maxLatency (ms), maxPrice (MESH), region, and exclude {capabilities, certifications, regions,
         organisations}. ``weigh`` says how much trust, latency and price count beside the fit, each 0 to 1. ``facets``: count what all that
-        fulfil the filters have. The answer's ``cursor`` gets the next page of the same question; None at the end."""
-        search = Search(filters, limit, embeddings, weigh, facets, cursor)
+        fulfil the filters have. The answer's ``cursor`` gets the next page of the same question; None at the end. ``collapse``: agents of
+        an organisation that say nearly the same are shown as one, the best, with ``alike`` and ``alikeCount``."""
+        search = Search(filters, limit, embeddings, weigh, facets, cursor, collapse)
         return await run_async(self._http, operations.discover(query, search))
 
     async def related(
@@ -102,6 +104,18 @@ class AsyncMeshOS:
     async def cancel(self, task_id: str) -> Task:
         """Stop a task."""
         return await run_async(self._http, operations.cancel(task_id))
+
+    async def explain(
+        self,
+        subject: AnyAgent,
+        query: str | None = None,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        weigh: Mapping[str, float] | None = None,
+    ) -> Json:
+        """Why: of an agent, a task or a node (its id); with a ``query`` why an agent has its score for this question. ``lines`` says it to
+        people, ``facts`` to programs."""
+        return await run_async(self._http, operations.explain(subject, query, Search(filters, weigh=weigh)))
 
     async def publish(self, lines: Sequence[str]) -> Json:
         """Publish agents that run elsewhere, each a JSON text; gives ``{accepted, refused: [{line, name}]}``."""

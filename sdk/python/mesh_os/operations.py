@@ -81,6 +81,7 @@ class Search:
     weigh: Mapping[str, float] | None = None
     facets: bool = False
     cursor: str | None = None
+    collapse: bool = True
 
     def body(self) -> Json:
         """The members of the request; what was not said is left to the node."""
@@ -93,6 +94,8 @@ class Search:
         for name in ("embeddings", "facets"):
             if getattr(self, name):
                 body[name] = True
+        if not self.collapse:
+            body["collapse"] = False
         return body
 
 
@@ -153,7 +156,7 @@ def collaborate(agent: AgentRecord, task: Mapping[str, Any], terms: Terms) -> Op
 def execute(mesh_id: str, task: Mapping[str, Any], terms: Terms) -> Operation[Any]:
     """Run ``task`` on the agent of the organisation ``mesh_id`` that fits best; raises Refused ``no-agent-for-task``."""
     type = _type_of(task)
-    found = yield from discover(type.replace("_", " ").replace("-", " "), Search(limit=100))
+    found = yield from discover(type.replace("_", " ").replace("-", " "), Search(limit=100, collapse=False))
     best = next((one for one in found if one.meshId == mesh_id and one.task(type) is not None), None)
     if best is None:
         raise Refused(
@@ -175,6 +178,15 @@ def cancel(identity: str) -> Operation[Task]:
 def publish(lines: Sequence[str]) -> Operation[Json]:
     """Publish agents that run elsewhere, each a JSON text; gives ``{accepted, refused}``."""
     return (yield _post("/v1/publish", {"lines": list(lines)}, DEPLOY_S))
+
+
+def explain(subject: AnyAgent, query: str | None, search: Search) -> Operation[Json]:
+    """Why something is as it is, or why an agent has its score for a question."""
+    path = f"/v1/explain/{_id(subject)}"
+    if query is None:
+        return (yield Request("GET", path))
+    body = {name: value for name, value in search.body().items() if name in ("filters", "weigh")}
+    return (yield _post(path, {"query": query, **body}))
 
 
 def look(what: str) -> Operation[Json]:

@@ -42,7 +42,8 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class AgentRecord:
-    """An agent of any organisation (``meshId`` is the organisation's DID). ``score`` and ``matched`` are there after a search."""
+    """An agent of any organisation (``meshId`` is the organisation's DID). ``score`` and ``matched`` are there after a search, as is how
+    many others of its organisation it stands for that say nearly the same (``alikeCount``, the ids of some in ``alike``)."""
 
     agentId: str
     meshId: str
@@ -64,6 +65,8 @@ class AgentRecord:
     embeddings: list[float] | None = None
     score: float | None = None
     matched: list[str] = field(default_factory=list)
+    alike: list[str] = field(default_factory=list)
+    alikeCount: int = 0
 
     def task(self, name: str) -> TaskKind | None:
         """The task called ``name``."""
@@ -151,6 +154,8 @@ def agent(value: Json) -> AgentRecord:
             embeddings=value.get("embeddings"),
             score=value.get("score"),
             matched=_texts(value, "matched"),
+            alike=_texts(value, "alike"),
+            alikeCount=int(value.get("alikeCount", 0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise bad_answer() from error
