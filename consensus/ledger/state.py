@@ -17,7 +17,7 @@ replicas that run the same blocks have the same state, byte for byte.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from meshos.consensus.ledger import approvals, commitments, evidence, keys, motions, people, tabs, upgrades
+from meshos.consensus.ledger import approvals, commitments, evidence, keys, motions, people, tabs, testimonies, upgrades
 from meshos.consensus.ledger.accounts import check_totals
 from meshos.consensus.ledger.agenda import DUE, PRUNE, take_due
 from meshos.consensus.ledger.draft import Draft, Sender
@@ -38,11 +38,13 @@ _WHEN_DUE: Mapping[str, Callable[[Draft, bytes], None]] = {
     motions.EXPIRES: motions.expire_motion,
     approvals.TIMES_OUT: approvals.expire_decision,
     people.PAUSE_ENDS: approvals.end_of_pause,
+    testimonies.TERM_ENDS: testimonies.end_term,
 }
 _WHEN_FORGOTTEN: Mapping[str, Callable[[Draft, bytes], None]] = {
     keys.FORGOTTEN: keys.forget,
     approvals.TIMES_OUT: approvals.forget_decision,
     commitments.FORGOTTEN: commitments.forget,
+    testimonies.LAPSES: testimonies.lapse,
 }
 
 
