@@ -1,9 +1,9 @@
 """Testimonies: that a node which holds a part of the directory (``protocols/directory/cells``) lies in what it answers to searches.
 
-A node finds out by itself who lies (``protocols/directory/spotting.py``), and the one that holds its organisation's seat says so here. A
-testimony counts for TESTIMONY_MS. Once f + 1 organisations whose votes count, and two at least, say it of the same node, whatever the lie, it
-is *discharged*: it holds nothing for DISCHARGE_MS. One of them is honest, so that f liars can have no honest node discharged. What they
-have said of it is used up by that: to have it discharged again takes as many new testimonies.
+A node finds out by itself who lies (``protocols/directory/spotting.py``), and the one that holds its organisation's seat says so here.
+A testimony counts for TESTIMONY_MS. Once f + 1 organisations whose votes count, and two at least, say it of the same node, whatever the
+lie, it is *discharged*: it holds nothing for DISCHARGE_MS. One of them is honest, so that f liars can have no honest node discharged.
+What they have said of it is used up by that: to have it discharged again takes as many new testimonies.
 
 A node that its organisation has removed is nobody's to testify about. Its key comes back a day later at the earliest (``keys.py``), when
 all that was said of it has lapsed; how long it is discharged goes on meanwhile.
@@ -28,7 +28,7 @@ from meshos.values import frozen
 
 FORGED, STALE, OMITTED = "forged", "stale", "omitted"
 REASONS = (FORGED, STALE, OMITTED)
-"""What a node shows: what its owner has not signed or at a score that is not its own; an older version than it lists; less than it lists."""
+"""What a node shows: what is not signed, or at a score that is not its own; an older version than it lists; less than it lists."""
 
 LAPSES = "testimony"
 """On the agenda: a testimony of an organisation counts no longer."""
@@ -36,7 +36,7 @@ LAPSES = "testimony"
 TERM_ENDS = "discharge"
 """On the agenda: a node may hold again."""
 
-DISCHARGED, HOLDS_AGAIN = "discharged", "holds-again"
+TESTIFIED, DISCHARGED, HOLDS_AGAIN = "testified", "discharged", "holds-again"
 """In the audit trail."""
 
 
@@ -117,7 +117,7 @@ class Testify(Body):
             raise Refused("testimonies-full", f"{by.org} has testified about {len(before)} nodes within a day, and may about no more")
         draft.write(TESTIMONIES, by.org, (*before, Testimony(self.node, self.reason, self.answer, draft.time_ms)))
         schedule(draft, PRUNE, Item(draft.time_ms + TESTIMONY_MS + 1, LAPSES, by.org.encode()))
-        record(draft, by.org, "testified", self.node, self.reason)
+        record(draft, by.org, TESTIFIED, self.node, self.reason)
         self._decide(draft, by)
 
     def _decide(self, draft: Draft, by: Sender) -> None:

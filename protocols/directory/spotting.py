@@ -1,12 +1,12 @@
 """Spot checks: whether holders of cells show in their answers what they list, as their owners have signed it, and at the right scores.
 
 A holder is held to its own words, so that nobody else (a publisher, another holder, a slow round) can make it look like a liar. It lists
-what it has in a cell, as it does for those that sync with it. Some rounds later it is asked a question, as everybody asks them: some words
-of a record that it has listed, sent for all cells that such a question goes to and that it holds. If it answers for the record's cell and
-shows an older version than it has listed, it lies; if it does not show the record, which would rank there, and still lists it afterwards, it
-has had it all the while, and lies; and so it does with a score that its record does not have. A record that its owner has not signed
-convinces at once. Nothing follows from an answer that did not come, from cells of which a holder is not sure, from another layout, from what
-is in quarantine, or from a record that cannot be verified for any other reason than its signature: certificates end, and versions differ.
+what it has in a cell, as it does for those that sync with it. Some rounds later it is asked a question, as everybody asks them: some
+words of a record that it has listed, sent for all cells that such a question goes to and that it holds. If it answers for the record's
+cell and shows an older version than it has listed, it lies; if it does not show the record, which would rank there, and still lists it
+afterwards, it has had it all the while, and lies; and so it does with a score that its record does not have. A record that its owner has
+not signed convinces at once. Nothing follows from an answer that did not come, from cells of which a holder is not sure, from another
+layout, from what is in quarantine, or from a record that cannot be verified for any other reason than its signature: certificates end.
 
 Whom is drawn by a secret of this node, so that no holder knows when it is its turn; who was caught before, or is accused on the ledger by
 another organisation, has every other turn. A check costs a list, one or two records and a search.

@@ -22,8 +22,8 @@ class Lie:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """In round ``due`` the holder ``node``, which has listed ``item`` in ``place`` of a layout, is asked a question that ``sealed`` answers;
-    questions find it in the cell ``home``."""
+    """In round ``due`` the holder ``node``, which has listed ``item`` in ``place`` of a layout, is asked a question that ``sealed``
+    answers; questions find it in the cell ``home``."""
 
     layout: bytes
     node: NodeId

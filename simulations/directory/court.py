@@ -1,6 +1,6 @@
 """What the ledger makes of spot checks in a mesh of directories: each node speaks for its organisation, and enough have a liar discharged.
 
-That a testimony comes to the ledger, and what it takes there, is for the ledger's own tests; here it is there as soon as a node is convinced.
+How a testimony comes to the ledger, and what it takes there, is for the ledger's own tests; here it is there at once.
 """
 
 from meshos.consensus.pbft.quorum import weak_quorum
