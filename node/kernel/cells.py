@@ -73,13 +73,12 @@ class Cells:
         return self._layout
 
     def accused(self) -> list[NodeId]:
-        """The nodes about which other organisations with a vote have testified, and that hold still."""
+        """The nodes about which other organisations with a vote have testified, where that has not sufficed yet."""
         voting = SEATS.read(self._ledger, b"")
         if self._ledger.restoring or voting is None:
             return []
         others = (entry.org for entry in voting.entries if entry.org != self._me.org)
-        named = {one.node for org in others for one in said_by(self._ledger, org, self._ledger.time_ms)}
-        return [NodeId(node) for node in sorted(named - discharged(self._ledger))]
+        return sorted({NodeId(one.node) for org in others for one in said_by(self._ledger, org, self._ledger.time_ms)})
 
     def _seats(self) -> tuple[Seat, ...]:
         there = {*self._holding()}

@@ -29,7 +29,7 @@ from meshos.protocols.directory.cells.routing import Chart, Route
 from meshos.protocols.directory.commands import MACHINE, Item, Read
 from meshos.protocols.directory.filters import UNFILTERED
 from meshos.protocols.directory.parts import Parts
-from meshos.protocols.directory.record import PROTOCOL, AgentRecord, Sealed
+from meshos.protocols.directory.record import PROTOCOL, AgentRecord, Sealed, parse
 from meshos.protocols.directory.shelf import matching
 from meshos.protocols.directory.suspects import Lie, Spot
 from meshos.protocols.directory.wire import AskEntries, AskItems, decode_entries, decode_items, encode_request
@@ -162,7 +162,7 @@ async def _checked(parts: Parts, layout: Layout, chart: Chart, begun: Spot) -> N
     if read.unsigned or read.wrong:
         parts.suspects.catch(begun.node, Lie(FORGED, name), proven=read.unsigned)
     elif begun.home in answer.cells:
-        reason = await _hidden(parts, layout, begun, question, answer, nobodys=bool(best) and not answer.sealed and not handed)
+        reason = await _hidden(parts, layout, begun, question, answer)
         if reason is not None:
             parts.suspects.catch(begun.node, Lie(reason, name), proven=False)
 
@@ -205,9 +205,8 @@ def _alike(said: Brief, found: Brief) -> bool:
     return same and abs(said.score - found.score) <= limits.SCORES_ALIKE
 
 
-async def _hidden(parts: Parts, layout: Layout, begun: Spot, question: Question, answer: CellAnswer, *, nobodys: bool) -> str | None:
-    """How the holder hides what it has listed; None: it does not, as far as one can tell. ``nobodys``: it has handed over nothing of the
-    best that it named, so that what it named beats nothing."""
+async def _hidden(parts: Parts, layout: Layout, begun: Spot, question: Question, answer: CellAnswer) -> str | None:
+    """How the holder hides what it has listed; None: it does not, as far as one can tell."""
     item, entry = begun.item, begun.sealed.entry
     shown = next((brief for brief in answer.found if brief.id == item.id), None)
     if shown is not None:
@@ -215,7 +214,24 @@ async def _hidden(parts: Parts, layout: Layout, begun: Spot, question: Question,
     matches = await Compute(partial(matching, [begun.sealed], question, ANYTHING), cost_s=0.0003)
     if not matches or parts.barred(entry.mesh_id, entry.agent_id, begun.sealed.signer) is not None:
         return None
-    full = len(answer.found) >= limits.FOUND and not nobodys
-    if full and matches[0].score <= min(brief.score for brief in answer.found) + limits.SCORES_ALIKE:
-        return None
+    if len(answer.found) >= limits.FOUND and matches[0].score <= min(brief.score for brief in answer.found) + limits.SCORES_ALIKE:
+        drawn = answer.found[_drawn(parts, "which", len(answer.found))]
+        if not await _is_made_up(parts, begun.node, question, drawn):
+            return None  # so many are better
     return OMITTED if item in await _listed(layout, begun.node, begun.place) else None
+
+
+async def _is_made_up(parts: Parts, node: NodeId, question: Question, brief: Brief) -> bool:
+    """Whether ``node`` cannot hand over what it has just named, or that has not this score."""
+    body = encode_request(AskEntries((brief.id,)))
+    pages = decode_entries(await Ask(node, PROTOCOL, body, limits.SEARCH_TIMEOUT_S, retries=0))
+    made_up: bool = await Compute(partial(_differs, parts, question, brief, pages), cost_s=0.0006)
+    return made_up
+
+
+def _differs(parts: Parts, question: Question, brief: Brief, pages: tuple[bytes, ...]) -> bool:
+    one = next((parsed for parsed in map(parse, pages[:1]) if parsed.entry.agent_id == brief.id), None)
+    if one is None or one.digest != brief.digest:
+        return one is None  # else it has changed since
+    found = matching([parts.checker.vouched(pages[0])], question, ANYTHING)
+    return not all(_alike(brief, brief_of(match)) for match in found)
