@@ -11,6 +11,7 @@ from meshos.ids import NodeId
 from meshos.protocols.directory import limits, spotting
 from meshos.protocols.directory.asking import plan
 from meshos.protocols.directory.cells.query import Brief, CellAnswer
+from meshos.protocols.directory.cells.routing import Route
 from meshos.protocols.directory.commands import item_of
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.record import AgentRecord, Sealed
@@ -70,10 +71,11 @@ class Bench:
         return CellAnswer(answer.cells, tuple(brief for brief, _ in kept), sealed)
 
     def padded(self, answer: CellAnswer, score: float) -> CellAnswer:
-        """All but the record, and so many that are nobody's that the answer is full."""
-        rest = self.without(answer)
-        made_up = (Brief(f"a-{number:016x}", 1, bytes(16), score, 0) for number in range(limits.FOUND))  # type: ignore[arg-type]
-        return CellAnswer(rest.cells, (*rest.found, *made_up)[: limits.FOUND], rest.sealed)
+        """What is better than the record, and so many that are nobody's that the answer is full."""
+        rest, mine = self.without(answer), next(brief.score for brief in answer.found if brief.id == self.spot.item.id)
+        better = [brief for brief in rest.found if brief.score > mine]
+        made_up = [Brief(f"a-{number:016x}", 1, bytes(16), score, 0) for number in range(limits.FOUND)]  # type: ignore[arg-type]
+        return CellAnswer(rest.cells, (*better, *made_up)[: limits.FOUND], rest.sealed[: len(better)])
 
 
 def _second(old: Sealed) -> Sealed:
@@ -137,7 +139,24 @@ def test_an_answer_that_is_filled_up_hides_nothing(bench: Bench) -> None:
         assert bench.caught(lambda answer, score=score: bench.padded(answer, score)) == "omitted"  # type: ignore[misc]
 
 
-def test_what_cannot_be_read_or_was_not_asked_for_proves_nothing_and_ends_nothing(bench: Bench) -> None:
+def test_of_a_full_answer_nothing_need_be_shown_that_ranks_below_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FOUND", 3)
+    monkeypatch.setattr(spotting, "USUAL", 1)
+    other, read = bench.records[7].entry, spotting.routed
+    assert isinstance(other, AgentRecord)
+    everywhere = Route(tuple(range(CODEBOOK.cells)), 0, 0)
+    monkeypatch.setattr(spotting, "_excerpt", lambda sealed, drawn: other.profile.text())
+    monkeypatch.setattr(spotting, "routed", lambda *asked: (read(*asked)[0], everywhere))
+    heard: list[CellAnswer] = []
+    assert bench.caught(lambda answer: heard.append(answer) or answer) is None  # type: ignore[func-returns-value]
+    assert len(heard[0].found) == 3 and all(brief.id != bench.spot.item.id for brief in heard[0].found), "three others are better"
+    assert bench.caught(lambda answer: CellAnswer(answer.cells, answer.found[:2], answer.sealed[:2])) == "omitted"
+
+
+def test_what_cannot_be_read_proves_nothing_and_ends_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SPOT_ROUNDS", 1)
+    monkeypatch.setattr(limits, "SPOT_WAIT", 1)
+
     async def nonsense(parts: Parts, inbound: Inbound) -> bytes:
         return b"nonsense"
 
@@ -146,7 +165,7 @@ def test_what_cannot_be_read_or_was_not_asked_for_proves_nothing_and_ends_nothin
         bench.mesh.lies[other] = nonsense
     rounds = bench.parts.suspects.round
     bench.mesh.world.run(bench.mesh.world.now + 120)
-    assert bench.parts.suspects.round - rounds > 40 and not bench.parts.suspects.suspected()
+    assert bench.parts.suspects.round - rounds > 50 and not bench.parts.suspects.suspected()
 
 
 def test_what_was_signed_under_a_certificate_that_counts_no_more_is_no_forgery(bench: Bench) -> None:
