@@ -45,7 +45,7 @@ async def spot(parts: Parts) -> None:
     layout, suspects = parts.layout, parts.suspects
     suspects.begin_round()
     chart = parts.charted.chart if parts.charted.layout == layout.name else None
-    if not parts.spots or layout.codebook is None or chart is None:
+    if not parts.spots or layout.codebook is None or chart is None or _is_blind(parts):
         suspects.spot = None
     elif suspects.spot is None:
         if _drawn(parts, "whether", limits.SPOT_ROUNDS) == 0:
@@ -54,6 +54,11 @@ async def spot(parts: Parts) -> None:
         begun, suspects.spot = suspects.spot, None
         if begun.layout == layout.name and begun.node in layout.holders[begun.home]:
             await _checked(parts, layout, chart, begun)
+
+
+def _is_blind(parts: Parts) -> bool:
+    """Whether this node cannot know now who is in quarantine, and what holders leave out for it."""
+    return parts.agreed is not None and parts.agreed().restoring
 
 
 def _drawn(parts: Parts, what: str, of: int) -> int:

@@ -13,13 +13,14 @@ from meshos.protocols.directory.asking import plan
 from meshos.protocols.directory.cells.query import Brief, CellAnswer
 from meshos.protocols.directory.cells.routing import Route
 from meshos.protocols.directory.commands import item_of
-from meshos.protocols.directory.parts import Parts
+from meshos.protocols.directory.parts import Agreed, Parts
 from meshos.protocols.directory.record import AgentRecord, Sealed
 from meshos.protocols.directory.suspects import Lie, Spot, Suspects
 from meshos.protocols.rpc.events import Inbound
 from meshos.simulations.directory import liars
 from meshos.simulations.directory.mesh import DirectoryMesh, Laid, node_name, signed
 from meshos.simulations.network import NetworkFaults
+from meshos.storage.index.question import Question
 from tests.directory.test_layout import CODEBOOK
 from tests.directory.world import EMBEDDER
 from tests.simulations.test_directory import FORMER
@@ -124,6 +125,18 @@ def test_who_is_not_sure_of_a_cell_may_leave_it_out(bench: Bench) -> None:
     assert bench.caught(lambda answer: CellAnswer(tuple(cell for cell in answer.cells if cell != bench.home), (), ())) is None
 
 
+def test_who_cannot_know_what_is_in_quarantine_checks_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SPOT_ROUNDS", 1)
+    bench.mesh.lies = {node: liars.lie(liars.forge) for node in bench.mesh.ids}
+    bench.parts.spots = True
+    bench.parts.agreed = lambda: Agreed(restoring=True)
+    bench.mesh.world.run(bench.mesh.world.now + 100)
+    assert not bench.parts.suspects.convinced
+    bench.parts.agreed = None
+    bench.mesh.world.run(bench.mesh.world.now + 100)
+    assert bench.parts.suspects.convinced
+
+
 def test_what_is_in_quarantine_may_be_left_out(bench: Bench) -> None:
     bench.parts.barred = lambda *names: bench.spot.item.id if bench.spot.item.id in names else None
     assert bench.caught(bench.without) is None
@@ -137,6 +150,13 @@ def test_what_a_holder_lists_no_more_it_need_not_show(bench: Bench) -> None:
 def test_an_answer_that_is_filled_up_hides_nothing(bench: Bench) -> None:
     for score in (0.0, 0.999):
         assert bench.caught(lambda answer, score=score: bench.padded(answer, score)) == "omitted"  # type: ignore[misc]
+
+
+def test_what_is_named_and_not_handed_over_is_made_up_and_what_has_changed_since_is_not(bench: Bench) -> None:
+    data, item, question = bench.sealed.to_bytes(), bench.spot.item, _question(bench)
+    named = Brief(item.id, item.version, item.digest, 0.999, 0)
+    said = [(named, ()), (named, (bench.records[1].to_bytes(),)), (named, (data,)), (dataclasses.replace(named, digest=bytes(16)), (data,))]
+    assert [spotting._differs(bench.parts, question, brief, pages) for brief, pages in said] == [True, True, True, False]
 
 
 def test_of_a_full_answer_nothing_need_be_shown_that_ranks_below_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +199,7 @@ def test_what_was_signed_under_a_certificate_that_counts_no_more_is_no_forgery(b
     assert asked[0].sealed and not spotting._read(bench.parts, _question(bench), forged, ()).unsigned
 
 
-def _question(bench: Bench) -> object:
+def _question(bench: Bench) -> Question:
     chart = bench.parts.charted.chart
     assert chart is not None
     return spotting.routed(bench.parts, chart, "chess1", spotting.UNFILTERED)[0]
