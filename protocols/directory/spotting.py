@@ -2,10 +2,10 @@
 
 A holder is held to its own words, so that nobody else (a publisher, another holder, a slow round) can make it look like a liar. It lists
 what it has in a cell, as it does for those that sync with it. Some rounds later it is asked a question, as everybody asks them: some
-words of a record that it has listed, sent for all cells that such a question goes to and that it holds. If it answers for the record's
-cell and shows an older version than it has listed, it lies; if it does not show the record, which would rank there, and still lists it
-afterwards, it has had it all the while, and lies; and so it does with a score that its record does not have. A record that its owner has
-not signed convinces at once. Nothing follows from an answer that did not come, from cells of which a holder is not sure, from another
+words of a record that it has listed, sent for all cells that such a question goes to and that it holds. If it still lists the record
+afterwards, it has had it all the while; so if it answers for the record's cell and shows an older version, or does not show the record,
+which would rank there, it lies; and so it does with a score that its record does not have. A record that its owner has not signed
+convinces at once. Nothing follows from an answer that did not come, from cells of which a holder is not sure, from another
 layout, from what is in quarantine, or from a record that cannot be verified for any other reason than its signature: certificates end.
 
 Whom is drawn by a secret of this node, so that no holder knows when it is its turn; who was caught before, or is accused on the ledger by
@@ -145,7 +145,8 @@ def _vouched(parts: Parts, pages: tuple[bytes, ...], item: Item) -> Sealed | Non
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What an answer shows of itself: a record whose signature does not hold, or that is not what is said of it."""
+    """What an answer, and what was handed over after it, show of themselves: a record that its owner has not signed, or that is not what
+    is said of it."""
 
     unsigned: bool
     wrong: bool
@@ -185,19 +186,13 @@ def _read(parts: Parts, question: Question, answer: CellAnswer, handed: tuple[by
     unsigned = wrong = False
     good: dict[bytes, Sealed] = {}
     told = {brief.digest: brief for brief in answer.found}
-    for data, brief in zip(answer.sealed, answer.found, strict=False):
+    for at, data in enumerate((*answer.sealed, *handed)):
         try:
             sealed = parts.checker.vouched(data)
         except MeshError as error:
             unsigned |= error.name == "bad-signature"
-            continue
-        wrong |= sealed.digest != brief.digest
-        good[sealed.digest] = sealed
-    for data in handed:
-        try:
-            sealed = parts.checker.vouched(data)
-        except MeshError:
-            continue  # it was not in the answer
+            continue  # certificates end, and are revoked
+        wrong |= at < len(answer.sealed) and sealed.digest != answer.found[at].digest
         good[sealed.digest] = sealed
     some = [sealed for digest, sealed in good.items() if digest in told and isinstance(sealed.entry, AgentRecord)]
     scored = {match.sealed.digest: brief_of(match) for match in matching(some, question, ANYTHING)}
@@ -212,18 +207,23 @@ def _alike(said: Brief, found: Brief) -> bool:
 
 async def _hidden(parts: Parts, layout: Layout, begun: Spot, question: Question, answer: CellAnswer) -> str | None:
     """How the holder hides what it has listed; None: it does not, as far as one can tell."""
-    item, entry = begun.item, begun.sealed.entry
-    shown = next((brief for brief in answer.found if brief.id == item.id), None)
-    if shown is not None:
-        return STALE if shown.version < item.version else None
+    shown = next((brief for brief in answer.found if brief.id == begun.item.id), None)
+    hidden = await _is_left_out(parts, begun, question, answer) if shown is None else shown.version < begun.item.version
+    if not hidden or begun.item not in await _listed(layout, begun.node, begun.place):
+        return None  # what it lists no more it need not have had when it was asked
+    return OMITTED if shown is None else STALE
+
+
+async def _is_left_out(parts: Parts, begun: Spot, question: Question, answer: CellAnswer) -> bool:
+    """Whether the record, which is not shown, would rank among what is."""
+    entry = begun.sealed.entry
     matches = await Compute(partial(matching, [begun.sealed], question, ANYTHING), cost_s=0.0003)
     if not matches or parts.barred(entry.mesh_id, entry.agent_id, begun.sealed.signer) is not None:
-        return None
-    if len(answer.found) >= limits.FOUND and matches[0].score <= min(brief.score for brief in answer.found) + limits.SCORES_ALIKE:
-        drawn = answer.found[_drawn(parts, "which", len(answer.found))]
-        if not await _is_made_up(parts, begun.node, question, drawn):
-            return None  # so many are better
-    return OMITTED if item in await _listed(layout, begun.node, begun.place) else None
+        return False
+    if len(answer.found) < limits.FOUND or matches[0].score > min(brief.score for brief in answer.found) + limits.SCORES_ALIKE:
+        return True
+    drawn = answer.found[_drawn(parts, "which", len(answer.found))]
+    return await _is_made_up(parts, begun.node, question, drawn)  # else so many are better
 
 
 async def _is_made_up(parts: Parts, node: NodeId, question: Question, brief: Brief) -> bool:

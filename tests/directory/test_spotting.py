@@ -121,6 +121,14 @@ def test_what_is_not_signed_convinces_at_once_and_a_wrong_score_or_price_only_af
     assert [bench.caught(change) for change in (liars.forge, liars.inflate, cheaper, exchanged)] == ["forged", None, None, None]
 
 
+def test_what_is_handed_over_after_the_answer_has_to_be_signed_too(bench: Bench) -> None:
+    asked: list[CellAnswer] = []
+    bench.caught(lambda answer: asked.append(answer) or answer)  # type: ignore[func-returns-value]
+    forged, none = liars.forge(asked[0]), CellAnswer(asked[0].cells, (), ())
+    assert spotting._read(bench.parts, _question(bench), none, forged.sealed).unsigned
+    assert not spotting._read(bench.parts, _question(bench), none, asked[0].sealed).unsigned
+
+
 def test_who_is_not_sure_of_a_cell_may_leave_it_out(bench: Bench) -> None:
     assert bench.caught(lambda answer: CellAnswer(tuple(cell for cell in answer.cells if cell != bench.home), (), ())) is None
 
@@ -145,6 +153,7 @@ def test_what_is_in_quarantine_may_be_left_out(bench: Bench) -> None:
 def test_what_a_holder_lists_no_more_it_need_not_show(bench: Bench) -> None:
     gone = dataclasses.replace(bench.spot, item=dataclasses.replace(bench.spot.item, digest=b"x" * 16))
     assert bench.caught(bench.without, gone) is None
+    assert bench.caught(liars.stale(FORMER), gone) is None, "a revoked node's version was higher than what was signed anew"
 
 
 def test_an_answer_that_is_filled_up_hides_nothing(bench: Bench) -> None:
@@ -196,7 +205,7 @@ def test_what_was_signed_under_a_certificate_that_counts_no_more_is_no_forgery(b
     assert bench.caught(lambda answer: asked.append(answer) or answer) is None  # type: ignore[func-returns-value]
     bench.parts.checker = dataclasses.replace(bench.parts.checker, org_of=revoked)  # type: ignore[arg-type]
     forged = liars.forge(asked[0])
-    assert asked[0].sealed and not spotting._read(bench.parts, _question(bench), forged, ()).unsigned
+    assert asked[0].sealed and not spotting._read(bench.parts, _question(bench), forged, forged.sealed).unsigned
 
 
 def _question(bench: Bench) -> Question:
