@@ -6,7 +6,10 @@ from meshos.consensus.ledger.limits import TESTIMONY_MS
 from meshos.consensus.ledger.testimonies import Testify as Accuse  # pytest takes what begins with Test for its own
 from meshos.ids import NodeId, Peer
 from meshos.node.kernel.cells import Cells
+from meshos.protocols.directory.cells.query import SEARCH
+from meshos.protocols.directory.suspects import Lie
 from meshos.protocols.ledger.port import LedgerView
+from tests.facade.test_explaining import an_assembly
 from tests.kernel.test_news import Window
 from tests.ledger.books import NAMES, Books, did, genesis
 from tests.ledger.test_orgs import add_node
@@ -57,3 +60,12 @@ def test_whom_others_accuse_is_told_and_not_what_the_own_organisation_says_nor_w
     assert cells.accused() == ["delta-1"]
     books.time_ms += TESTIMONY_MS
     assert cells.accused() == []
+
+
+def test_what_the_directory_is_convinced_of_is_what_the_registrar_owes_and_it_hears_who_is_accused() -> None:
+    assembly = an_assembly("alpha-1")
+    parts = assembly.flows._services[SEARCH].args[0]  # type: ignore[attr-defined]
+    assert assembly.registrar._convinced() == {}
+    parts.suspects.catch(NodeId("beta-1"), Lie("stale", bytes(32)), proven=True)
+    assert assembly.registrar._convinced() == {NodeId("beta-1"): Lie("stale", bytes(32))}
+    assert parts.spots and parts.accused == parts.agreed.__self__.accused

@@ -125,7 +125,7 @@ class Weather:
 def test_in_any_weather_nobody_honest_is_taken_for_a_liar_and_liars_are_found_all_the_same(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One suspicion would do here, ten times as often, and nobody honest falls under one."""
+    """One suspicion would do here, and checks come five times as often: nobody honest falls under one."""
     monkeypatch.setattr(limits, "CAUGHT", 1)
     monkeypatch.setattr(limits, "SPOT_ROUNDS", 1)
     mesh = mesh_of(seed, loss=0.05)
