@@ -21,6 +21,7 @@ from meshos.consensus.ledger.motions import MOTIONS
 from meshos.consensus.ledger.rents import ENDS, RENTS
 from meshos.consensus.ledger.seats import SEATS
 from meshos.consensus.ledger.tabs import PAIRS, TABS, pair
+from meshos.consensus.ledger.testimonies import DISCHARGES
 from meshos.storage.store import View
 
 T = TypeVar("T")
@@ -149,6 +150,7 @@ def _deadlines(view: View) -> Iterator[str]:
     expected = {(tab.closes_ms, id_) for id_, tab in _all(view, TABS) if tab.closes_ms}
     expected |= {(motion.expires_ms, id_) for id_, motion in _all(view, MOTIONS)}
     expected |= {(decision.expires_ms, id_) for id_, decision in _all(view, DECISIONS) if decision.status == OPEN}
+    expected |= {(discharge.until_ms, node) for node, discharge in _all(view, DISCHARGES)}
     found = {(int.from_bytes(name[:8], "big"), name[8:].partition(b"/")[2]) for name, _ in _all(view, DUE)}
     if not expected <= found:
         yield "something has a deadline that is not on the agenda"

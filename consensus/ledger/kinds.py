@@ -19,6 +19,7 @@ from meshos.consensus.ledger.people import Pause
 from meshos.consensus.ledger.rents import Rent
 from meshos.consensus.ledger.seats import Seat
 from meshos.consensus.ledger.tabs import CloseTab, OpenTab, RedeemTab, TopUpTab
+from meshos.consensus.ledger.testimonies import Testify
 from meshos.consensus.ledger.transaction import Transaction
 from meshos.consensus.ledger.upgrades import Support
 from meshos.crypto.signing import Claim
@@ -35,11 +36,11 @@ class Kind:
     max_bytes: int
 
 
-_ROOT, _ORG, _HUMAN = frozenset({ROOT}), frozenset({ROOT, NODE}), frozenset({HUMAN})
+_ROOT, _NODE, _ORG, _HUMAN = frozenset({ROOT}), frozenset({NODE}), frozenset({ROOT, NODE}), frozenset({HUMAN})
 
 KINDS: Mapping[str, Kind] = {
     Transfer.KIND: Kind(Transfer.read, _ORG, SMALL_BYTES),
-    OpenTab.KIND: Kind(OpenTab.read, frozenset({NODE}), SMALL_BYTES),
+    OpenTab.KIND: Kind(OpenTab.read, _NODE, SMALL_BYTES),
     TopUpTab.KIND: Kind(TopUpTab.read, _ORG, SMALL_BYTES),
     RedeemTab.KIND: Kind(RedeemTab.read, _ORG, SMALL_BYTES),
     CloseTab.KIND: Kind(CloseTab.read, _ORG, SMALL_BYTES),
@@ -57,6 +58,7 @@ KINDS: Mapping[str, Kind] = {
     Vote.KIND: Kind(Vote.read, _ORG, SMALL_BYTES),
     Support.KIND: Kind(Support.read, _ORG, SMALL_BYTES),
     Endorse.KIND: Kind(Endorse.read, _ORG, SMALL_BYTES),
+    Testify.KIND: Kind(Testify.read, _NODE, SMALL_BYTES),
     Propose.KIND: Kind(Propose.read, _ORG, REASONED_BYTES),
     Judge.KIND: Kind(Judge.read, _ORG | _HUMAN, REASONED_BYTES),
     Pause.KIND: Kind(Pause.read, _HUMAN, REASONED_BYTES),

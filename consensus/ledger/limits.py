@@ -79,6 +79,15 @@ and withdrawing. Agents can be withdrawn all the same, and deployed again."""
 WITHDRAWN_MS = 7 * DAY_MS
 """How long each is remembered: longer than a deployment waits for its commitment, whatever happens to the organisation's nodes."""
 
+TESTIMONY_MS = DAY_MS
+"""How long an organisation's word that a node lies counts: others find the same within hours, and what lies no more is not held to it."""
+
+MAX_TESTIMONIES = 16
+"""Nodes of others about which one organisation has testified within that time: who lies about holders has no more of them looked at."""
+
+DISCHARGE_MS = 7 * DAY_MS
+"""How long a node holds nothing after enough have testified about it."""
+
 MAX_VERSION_STEP = 1 << 32
 """How far above all that is known the version of a record may be: a node that lies uses up no more of an organisation's numbers."""
 
@@ -141,6 +150,8 @@ NOTICE_BLOCKS = 128
 
 assert MAX_LIFETIME_MS <= RETIRED_MS, "a retired key is forgotten only when nothing that it signed can be replayed"
 assert STATEMENT_MS <= MAX_LIFETIME_MS
+assert TESTIMONY_MS <= RETIRED_MS < DISCHARGE_MS, "nobody is rid of a testimony or of a discharge by removing a node and adding it again"
+assert MAX_TESTIMONIES * (MAX_KEY_CHARS + 64) <= MAX_VALUE_BYTES and MAX_VALIDATORS * (83 + 16) + 64 <= MAX_VALUE_BYTES
 assert SMALL_BYTES < REASONED_BYTES and CERTIFIED_BYTES < MAX_REQUEST_BYTES and COSIGNED_BYTES < MAX_REQUEST_BYTES
 assert MAX_DECISIONS_PER_ORG < MAX_OPEN_DECISIONS and MAX_DECISIONS_PER_ORG < MAX_KEPT_DECISIONS_PER_ORG
 assert len(b"prune/") + 8 + MAX_NAME_CHARS + MAX_KIND_CHARS // 2 <= MAX_KEY_BYTES

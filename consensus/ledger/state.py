@@ -17,7 +17,7 @@ replicas that run the same blocks have the same state, byte for byte.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from meshos.consensus.ledger import approvals, commitments, evidence, keys, motions, people, rents, tabs, upgrades
+from meshos.consensus.ledger import approvals, commitments, evidence, keys, motions, people, rents, tabs, testimonies, upgrades
 from meshos.consensus.ledger.accounts import check_totals
 from meshos.consensus.ledger.agenda import DUE, PRUNE, take_due
 from meshos.consensus.ledger.draft import Draft, Sender
@@ -39,11 +39,13 @@ _WHEN_DUE: Mapping[str, Callable[[Draft, bytes], None]] = {
     approvals.TIMES_OUT: approvals.expire_decision,
     people.PAUSE_ENDS: approvals.end_of_pause,
     rents.ENDS: rents.end_step,
+    testimonies.TERM_ENDS: testimonies.end_term,
 }
 _WHEN_FORGOTTEN: Mapping[str, Callable[[Draft, bytes], None]] = {
     keys.FORGOTTEN: keys.forget,
     approvals.TIMES_OUT: approvals.forget_decision,
     commitments.FORGOTTEN: commitments.forget,
+    testimonies.LAPSES: testimonies.lapse,
 }
 
 

@@ -3,18 +3,27 @@
 from collections.abc import Mapping
 from typing import cast
 
+from meshos.consensus.ledger.testimonies import Discharge
 from meshos.node.api import shapes
 from meshos.node.api.render import rfc3339
 from meshos.protocols.directory.explaining import Explained
 from meshos.protocols.directory.weighing import NOTHING, Weigh, counted
 
 
-def member(subject: str, shown: shapes.MemberView, seen_by: str) -> shapes.Explanation:
-    """A node, as the one called ``seen_by`` sees it."""
+def member(subject: str, shown: shapes.MemberView, seen_by: str, discharge: Discharge | None = None) -> shapes.Explanation:
+    """A node, as the one called ``seen_by`` sees it; ``discharge``: that the ledger has it hold nothing of the directory."""
     said = shown.note or "nobody accuses it"
     line = f"{shown.name} of {shown.org} is {shown.state} as {seen_by} sees it, incarnation {shown.incarnation}: {said}"
-    lines = (line, *(_path(path) for path in shown.paths))
-    return shapes.Explanation(subject, "member", lines, {"state": shown.state, "incarnation": shown.incarnation})
+    lines = (line, *(() if discharge is None else (_discharged(discharge),)), *(_path(path) for path in shown.paths))
+    data: dict[str, object] = {"state": shown.state, "incarnation": shown.incarnation}
+    if discharge is not None:
+        data["dischargedUntil"] = rfc3339(discharge.until_ms)
+    return shapes.Explanation(subject, "member", lines, data)
+
+
+def _discharged(discharge: Discharge) -> str:
+    said = ", ".join(f"{org.rpartition(':')[2]} ({reason})" for org, reason in discharge.said)
+    return f"it holds nothing of the directory until {rfc3339(discharge.until_ms)}: it was caught lying by {said}"
 
 
 def _path(path: shapes.PathView) -> str:

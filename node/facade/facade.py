@@ -15,6 +15,7 @@ import trio
 
 from meshos import cbor
 from meshos.adapters.onprem.provider import OnPremProvider
+from meshos.consensus.ledger.testimonies import DISCHARGES
 from meshos.consensus.org.commands import Ended, FindTasks, GetTask, ListAgents, Running
 from meshos.consensus.raft.events import GetGroup
 from meshos.errors import BadInput, Refused
@@ -356,7 +357,9 @@ class Facade:
         if member is not None:
             paths = linking.paths_of(self._links(), member.node_id)
             shown = views.member_view(member, membership.name_of, trio.current_time(), paths)
-            return explaining.member(subject, shown, self._about.name)
+            window = self._assembly.window
+            discharge = None if window.restoring else DISCHARGES.read(window, member.node_id)
+            return explaining.member(subject, shown, self._about.name, discharge)
         if subject.startswith("t-"):
             raise no_such_task(TaskId(subject))
         told = f"{subject[:80]!r} is no agent, task, decision, motion, node or error known here"

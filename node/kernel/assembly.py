@@ -238,7 +238,7 @@ def assemble(outside: Outside) -> Assembly:
     checker = Checker(outside.verifier, outside.genesis_hash, outside.org_of, outside.embedder, outside.secret)
     parts = Parts(me.node, me.org, checker, shelf, membership.routable_peers, outside.measures, barred, rtt_s=membership.rtt_s)
     cells = Cells(me, window, lambda: (*membership.routable_peers(), *(() if outside.facts.anchors else (me.node,))), outside.genesis_hash)
-    parts.agreed, parts.seen = cells.agreed, partial(cells.seen, parts)
+    parts.agreed, parts.seen, parts.accused = cells.agreed, partial(cells.seen, parts), cells.accused
     agents = AgentFlows(
         me,
         office=org,
@@ -339,7 +339,15 @@ def assemble(outside: Outside) -> Assembly:
     directory = Directory(me.node, outside.views["directory"], partial(directory_caps, window), partial(record_lifetime, window))
     also = (DELIVER, SETTLE, TIDY, RECOVER, KEEP_GROUP, KEEP_SEAT)
     relay = Relay(me, outside.relaying, rpc.peer_of, outside.rng)
-    registrar = Registrar(me, org, window, org.replica.view, now=outside.now, endorses=lambda: parts.endorses)
+    registrar = Registrar(
+        me,
+        org,
+        window,
+        org.replica.view,
+        now=outside.now,
+        endorses=lambda: parts.endorses,
+        convinced=lambda: parts.suspects.convinced,
+    )
     lane = Lane(membership, outside.verifier)
     receipts, watch = ReceiptOutbox(), Watch(also, membership.name_of, DecisionNews(window).take, lambda: ledger.core.behind)
     machines: dict[str, Machine] = {

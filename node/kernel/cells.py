@@ -2,6 +2,7 @@
 
 A member holds cells if the ledger has it in its organisation's list of nodes and it is no leaf. One that is gone keeps its cells for
 ``ABSENT_ROUNDS``: a node that starts again within half a minute finds nothing moved, and questions go to the other holders meanwhile.
+One that was discharged for lying (``consensus/ledger/testimonies.py``) holds none, as long as there are enough organisations without it.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,8 +12,10 @@ from meshos.consensus.ledger.codebooks import CODEBOOKS, Codebooks, trainers
 from meshos.consensus.ledger.members import COORDINATORS
 from meshos.consensus.ledger.parameters import IN_CELLS, PARAMETERS
 from meshos.consensus.ledger.seats import SEATS
+from meshos.consensus.ledger.testimonies import discharged, said_by
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.protocols.directory.cells.layout import Layout, in_cells, whole
+from meshos.protocols.directory.cells.limits import COPIES
 from meshos.protocols.directory.cells.placement import Seat
 from meshos.protocols.directory.limits import LAYOUT_BYTES
 from meshos.protocols.directory.parts import Agreed, Parts
@@ -23,8 +26,8 @@ ABSENT_ROUNDS = 15
 
 
 class Cells:
-    """``agreed`` and ``seen`` are what ``Parts`` takes. ``holding`` gives the members that are there and no leaves, this node among them;
-    ``seed`` is the mesh's own."""
+    """``agreed``, ``seen`` and ``accused`` are what ``Parts`` takes. ``holding`` gives the members that are there and no leaves, this
+    node among them; ``seed`` is the mesh's own."""
 
     def __init__(self, me: Peer, ledger: LedgerView, holding: Callable[[], Iterable[NodeId]], seed: bytes) -> None:
         self._me = me
@@ -69,6 +72,14 @@ class Cells:
             self._made_of = made_of
         return self._layout
 
+    def accused(self) -> list[NodeId]:
+        """The nodes about which other organisations with a vote have testified, where that has not sufficed yet."""
+        voting = SEATS.read(self._ledger, b"")
+        if self._ledger.restoring or voting is None:
+            return []
+        others = (entry.org for entry in voting.entries if entry.org != self._me.org)
+        return sorted({NodeId(one.node) for org in others for one in said_by(self._ledger, org, self._ledger.time_ms)})
+
     def _seats(self) -> tuple[Seat, ...]:
         there = {*self._holding()}
         self._absent = {node: rounds + 1 for node, rounds in self._absent.items() if rounds < ABSENT_ROUNDS} | dict.fromkeys(there, 0)
@@ -76,4 +87,6 @@ class Cells:
         for did, org in queries.orgs(self._ledger):
             if not org.left_ms:
                 found += [Seat(OrgDid(did), place, NodeId(node)) for place, node in enumerate(org.nodes) if node in self._absent]
-        return tuple(found)
+        gone = discharged(self._ledger)
+        honest = [seat for seat in found if seat.node not in gone]
+        return tuple(honest if len({seat.org for seat in honest}) >= COPIES else found)

@@ -1,4 +1,5 @@
-"""What the ledger decides about decisions and motions, as news for people: read off its audit trail whenever a block was decided here."""
+"""What the ledger decides about decisions, motions and holders of the directory, as news for people: read off its audit trail whenever
+a block was decided here."""
 
 from meshos.consensus.ledger.approvals import ACTS, DECISIONS, EXECUTED, EXPIRED, FAILED, REJECTED, REVERSED
 from meshos.consensus.ledger.audit import AUDIT, NEXT, Entry, place
@@ -6,6 +7,7 @@ from meshos.consensus.ledger.keys import HUMAN, KEYS
 from meshos.consensus.ledger.motions import ENDS as MOTION_ENDS
 from meshos.consensus.ledger.motions import MOVED, VOTED_AGAINST, VOTED_FOR
 from meshos.consensus.ledger.people import Pause
+from meshos.consensus.ledger.testimonies import DISCHARGED, HOLDS_AGAIN, TESTIFIED
 from meshos.node.kernel.watch import Fields, Happened
 from meshos.protocols.ledger.port import LedgerView
 
@@ -42,6 +44,8 @@ class DecisionNews:
             return Happened("pause", f"{who} pauses autonomy{because}", (("by", who), ("why", entry.why)))
         if entry.what in (MOVED, VOTED_FOR, VOTED_AGAINST, *MOTION_ENDS):
             return _motion(entry, who)
+        if entry.what in (TESTIFIED, DISCHARGED, HOLDS_AGAIN):
+            return _holder(entry, who)
         if len(entry.subject) != 64 or entry.what not in ("proposed", *ACTS, *_ENDS):
             return None
         fields: Fields = (("decision", entry.subject), ("what", entry.what), ("by", who), ("why", entry.why))
@@ -78,3 +82,13 @@ def _motion(entry: Entry, who: str) -> Happened:
         what = entry.what
         text = f"{who} moves {name}: {entry.why}" if what == MOVED else f"{who} votes {what.removeprefix('voted-')} {name}"
     return Happened("motion", text, (("motion", entry.subject), ("what", what), ("by", who), ("why", entry.why)))
+
+
+def _holder(entry: Entry, who: str) -> Happened:
+    """News of a node that holds a part of the directory: somebody says that it lies, enough have, or it holds again."""
+    texts = {
+        TESTIFIED: f"{who} says that node {entry.subject} lies about the directory: {entry.why}",
+        DISCHARGED: f"node {entry.subject} holds nothing of the directory any more: {entry.why}",
+        HOLDS_AGAIN: f"node {entry.subject} may hold its part of the directory again",
+    }
+    return Happened("holder", texts[entry.what], (("peer", entry.subject), ("what", entry.what), ("by", who), ("why", entry.why)))

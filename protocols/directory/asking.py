@@ -88,7 +88,7 @@ async def gather(
     """Ask the holders of the cells that may know; ``full``: so many records will be shown; ``collapse``: of near-equal ones of an
     organisation a few are enough. Raises Failed ``model-missing``."""
     layout = parts.layout
-    question, route = await Compute[tuple[Question, Route]](partial(_routed, parts, chart, asked, filters), cost_s=0.012)
+    question, route = await Compute[tuple[Question, Route]](partial(routed, parts, chart, asked, filters), cost_s=0.012)
     left, silent, tried = set(route.cells), set(route.cells), Tried()
     seconded = set(route.cells[: limits.SECONDED])
     gathered = Gathered(question, filters, len(route.cells), 0)
@@ -96,8 +96,7 @@ async def gather(
         planned = plan(parts, layout, left, tried)
         if not planned:
             break
-        each = min(full, 2 * full // max(1, len(planned)) + limits.RANKS_HIGH)
-        search = CellSearch(layout.name, (), question, filters, each, left_out, collapse)
+        search = CellSearch(layout.name, (), question, filters, share(full, len(planned)), left_out, collapse)
         groups = [_group(parts, layout, node, replace(search, cells=cells), tried) for node, cells in planned.items()]
         note(tried, planned)
         others = {cell for node, cells in planned.items() if node != parts.node for cell in cells}
@@ -139,13 +138,20 @@ def _too_few(chart: Chart, filters: Filters, answer: CellAnswer) -> bool:
     return filters == UNFILTERED and 2 * len(answer.found) < min(limits.FOUND, chart.promised(answer.cells))
 
 
-def _routed(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: Filters) -> tuple[Question, Route]:
+def share(full: int, nodes: int) -> int:
+    """Of so many records that will be shown, how many are wanted from each of ``nodes`` that are asked."""
+    return min(full, 2 * full // max(1, nodes) + limits.RANKS_HIGH)
+
+
+def routed(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: Filters) -> tuple[Question, Route]:
+    """The question as it is sent, and the cells that it is sent to (a worker thread)."""
     question = rounded(parts.shelf.question(asked, chart.codebook.vocabulary))
     return question, chart.route(question, condition_of(filters))
 
 
 def plan(parts: Parts, layout: Layout, cells: set[int], tried: Tried) -> dict[NodeId, Places]:
-    """Whom to ask for which cells: this node for what it holds, then whoever holds most of the rest for the way to it."""
+    """Whom to ask for which cells: this node for what it holds, then whoever holds most of the rest for the way to it; those of whom it is
+    convinced that they lie for what nobody else holds."""
     alive = frozenset(parts.peers()) | {parts.node}
     holding: dict[NodeId, set[int]] = {}
     for cell in cells:
@@ -155,9 +161,14 @@ def plan(parts: Parts, layout: Layout, cells: set[int], tried: Tried) -> dict[No
     chosen: dict[NodeId, Places] = {}
     if parts.node in holding:
         _choose(chosen, holding, parts.node)
+    liars = parts.suspects.convinced
     while holding:
-        _choose(chosen, holding, max(holding, key=lambda node: (len(holding[node]) / (limits.NEAR_S + parts.distance_s(node)), node)))
+        _choose(chosen, holding, max(holding, key=lambda node: (node not in liars, len(holding[node]) / _way(parts, node), node)))
     return chosen
+
+
+def _way(parts: Parts, node: NodeId) -> float:
+    return limits.NEAR_S + parts.distance_s(node)
 
 
 def _choose(chosen: dict[NodeId, Places], holding: dict[NodeId, set[int]], node: NodeId) -> None:

@@ -8,12 +8,14 @@ from meshos.ids import NodeId
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.arranging import arrange, place_some, settle
 from meshos.protocols.directory.charting import learn
-from meshos.protocols.directory.commands import MACHINE, Judge, ReadUnchecked, item_of
+from meshos.protocols.directory.commands import MACHINE, ReadUnchecked
 from meshos.protocols.directory.cutting import follow_codebooks
 from meshos.protocols.directory.handing import hand_over
+from meshos.protocols.directory.judging import judge
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.publishing import renew
 from meshos.protocols.directory.record import Sealed
+from meshos.protocols.directory.spotting import spot
 from meshos.protocols.directory.sync import sync_with
 
 _STEPS = round(limits.SYNC_S / limits.IDLE_S)
@@ -32,6 +34,7 @@ async def keep(parts: Parts) -> None:
             peer = peers[turn % len(peers)]
             await _tolerant(sync_with(parts, peer, parts.layout.shared_with(peer)))
         await _tolerant(learn(parts, turn))
+        await _tolerant(spot(parts))
         turn += 1
         if turn % RENEW_EVERY == 0:
             await _tolerant(renew(parts))
@@ -59,17 +62,6 @@ async def check_some(parts: Parts) -> int:
     waiting: tuple[Sealed, ...] = await Propose(ReadUnchecked(limits.IDLE_CHECKS), MACHINE)
     await judge(parts, waiting)
     return len(waiting)
-
-
-async def judge(parts: Parts, records: tuple[Sealed, ...]) -> frozenset[bytes]:
-    """Check the vectors of ``records`` and have those that do not fit removed; their digests. Raises Failed ``model-missing``."""
-    if not records:
-        return frozenset()
-    wrong: frozenset[bytes] = await Compute(lambda: parts.checker.misfits(records), cost_s=0.015 * len(records))
-    good = tuple(item_of(sealed) for sealed in records if sealed.digest not in wrong)
-    bad = tuple(item_of(sealed) for sealed in records if sealed.digest in wrong)
-    await Propose(Judge(good, bad), MACHINE)
-    return wrong
 
 
 async def _tolerant(work: Flow[object]) -> None:

@@ -238,6 +238,29 @@ FAR_S = 0.1
 SCORES_ALIKE = 0.002
 """By so much a score may differ from what is computed again here: another machine's arithmetic, and rounding to four places."""
 
+# -- spot checks -----------------------------------------------------------------------------------------------------
+
+SPOT_ROUNDS = 5
+"""In one round of so many, on average, a node begins to look at a holder: three messages in a quarter of a minute."""
+
+SPOT_WAIT = 5
+"""At most so many rounds after a holder has listed what it has it is asked a question about it."""
+
+SPOT_WORDS = 6
+"""Words of a record that make such a question."""
+
+CAUGHT = 3
+CAUGHT_APART = 15
+"""A node is convinced that a holder lies once it was caught so often, each time so many rounds after the last: over a minute."""
+
+SUSPECTED_ROUNDS = 1_800
+"""Who was caught is suspected for so long, at least an hour."""
+
+CONVINCED_ROUNDS = 21_600
+"""How long a node is convinced of one that is not discharged meanwhile, at least half a day; then it is looked at anew."""
+
+# -- in worker threads -----------------------------------------------------------------------------------------------
+
 DISOWNED_AT_ONCE = 32
 """Entries read from the Store in one step, to see whether their certificates were revoked: a millisecond or two."""
 
@@ -259,6 +282,7 @@ assert RENEWALS > 1 and TOMBSTONE_LIVES >= 2
 assert BODY_BYTES["work"] > ITEMS_A_PAGE * 64 and HINT_ITEMS <= IDS_A_PAGE
 assert REMEMBERED_REFUSALS >= ORG_ENTRIES and REFUSED_S < TTL_S
 assert HEDGE_S < SEARCH_TIMEOUT_S < SYNC_TIMEOUT_S and BODY_BYTES["work"] // 2 > ANSWER_BYTES
+assert CAUGHT * CAUGHT_APART < SUSPECTED_ROUNDS < CONVINCED_ROUNDS and RANKS_HIGH <= IDS_A_PAGE
 assert SAMPLED <= IDS_A_PAGE and SYNC_S < SYNC_TIMEOUT_S
 
 PARSED = 512

@@ -12,7 +12,7 @@ from meshos.flow import Compute, Propose
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.commands import MACHINE, Find, Held, Places
 from meshos.protocols.directory.filters import Filters, acceptor, condition_of
-from meshos.protocols.directory.keeping import judge
+from meshos.protocols.directory.judging import judge
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.record import AgentRecord, Sealed
 from meshos.protocols.directory.shelf import Match

@@ -13,6 +13,7 @@ from meshos.protocols.directory.cells.routing import Chart
 from meshos.protocols.directory.cells.summary import Summary
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.shelf import Shelf
+from meshos.protocols.directory.suspects import Suspects
 from meshos.protocols.ledger.quarantine import Barred, nobody
 
 
@@ -60,6 +61,11 @@ def unmeasured_way(node: NodeId) -> float | None:
     return None
 
 
+def nobody_accused() -> Sequence[NodeId]:
+    """Of a node without a ledger."""
+    return ()
+
+
 @dataclass(slots=True)
 class Charted:
     """What a node has heard of cells: by cell and holder the newest summary with its name, and the chart drawn of them; ``own`` has its
@@ -80,6 +86,7 @@ class Parts:
     the one follow the other. ``unsure`` are the places that this node holds and may lack something in, since it came to hold them lately,
     with the other holders that it has compared them with: it is sure once one of these was, or it has compared with all.
     ``caught_up``: while the directory was whole, this node has compared it with another; ``laid``: it is known how it ought to be laid.
+    ``spots``: whether this node checks whether holders lie; ``accused`` gives those of whom others say so on the ledger.
     """
 
     node: NodeId
@@ -100,6 +107,9 @@ class Parts:
     endorses: tuple[int, bytes] | None = None
     rtt_s: Callable[[NodeId], float | None] = unmeasured_way
     charted: Charted = field(default_factory=Charted)
+    spots: bool = True
+    accused: Callable[[], Sequence[NodeId]] = nobody_accused
+    suspects: Suspects = field(default_factory=Suspects)
     busy_with: set[NodeId] = field(default_factory=set)
     hinted_by: dict[NodeId, bool] = field(default_factory=dict)
 

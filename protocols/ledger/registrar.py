@@ -5,7 +5,8 @@ Four things are owed. The node that leads its organisation commits to the record
 there: then its place is another's. And the node that holds its organisation's seat says which version of the ledger's rules it supports
 (``consensus/ledger/upgrades.py``), and votes for whom another organisation moves to admit, where the mesh admits by invitation or anybody
 (the parameter ``admission``): some ADMISSIONS at once and an hour, and for no more, so that what one member lets in the others bound. It
-endorses the codebook that its directory has found good (``consensus/ledger/codebooks.py``).
+endorses the codebook that its directory has found good (``consensus/ledger/codebooks.py``), and testifies about nodes of others of which
+its directory is convinced that they lie (``consensus/ledger/testimonies.py``).
 
 Theory of operation. Nothing is remembered on disk: what is owed is the difference between two states that both survive a crash, the
 organisation's and the ledger's. The machine looks every LOOK_S, at a few numbers that tell whether the organisation's agents may have
@@ -18,7 +19,7 @@ What is committed to is a deployment, not each renewal of its record: a record t
 but for that version, and so is its hash (``record.content_hash``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
@@ -28,10 +29,13 @@ from meshos.consensus.ledger import queries
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.codebooks import CODEBOOKS, Codebooks, Endorse
 from meshos.consensus.ledger.commitments import COMMITMENTS, Commit
+from meshos.consensus.ledger.keys import KEYS, NODE
+from meshos.consensus.ledger.limits import MAX_TESTIMONIES
 from meshos.consensus.ledger.members import ORGS
 from meshos.consensus.ledger.motions import MOTIONS, Admit, Motion, Vote
 from meshos.consensus.ledger.parameters import BY_VOTE, PARAMETERS
 from meshos.consensus.ledger.seats import SEATS
+from meshos.consensus.ledger.testimonies import DISCHARGES, Testify, said_by
 from meshos.consensus.ledger.upgrades import RULES, SUPPORTED, Rules, Support
 from meshos.consensus.org.commands import Agent
 from meshos.consensus.org.entries import agent_key, decode_agent, read_meta
@@ -42,8 +46,9 @@ from meshos.effects import Completed, Err, Ok, Outcome, Tell, Tick
 from meshos.errors import MeshError, Refused
 from meshos.flow import Propose
 from meshos.flow_machine import Abandon, Perform
-from meshos.ids import AgentId, OrgDid, Peer
+from meshos.ids import AgentId, NodeId, OrgDid, Peer
 from meshos.protocols.directory.record import content_hash, parse
+from meshos.protocols.directory.suspects import Lie
 from meshos.protocols.ledger.limits import ADMISSIONS, AT_ONCE, HOUR_S, LOOK_S, OWED_MOST_S, OWED_S, PAGE, REFRESH_S, SCANNED
 from meshos.protocols.ledger.port import LedgerView
 from meshos.protocols.ledger.sender import MACHINE as TRANSACTIONS
@@ -55,9 +60,13 @@ MACHINE = "registrar"
 
 VOTE = "vote/"
 CODEBOOK = "codebook"
+TESTIMONY = "testimony/"
 
 Endorses: TypeAlias = Callable[[], tuple[int, bytes] | None]
 """The version and the hash of the codebook that this node has checked; None: there is none."""
+
+Convinced: TypeAlias = Callable[[], Mapping[NodeId, Lie]]
+"""The nodes of which this node is convinced that they lie about the directory."""
 
 
 @dataclass(slots=True)
@@ -78,18 +87,28 @@ class Registrar:
     """See the module's text. ``office`` knows who leads the organisation, ``state`` gives the organisation's state as it is here now."""
 
     def __init__(
-        self, me: Peer, office: Lead, ledger: LedgerView, state: Callable[[], View], *, now: float, endorses: Endorses = lambda: None
+        self,
+        me: Peer,
+        office: Lead,
+        ledger: LedgerView,
+        state: Callable[[], View],
+        *,
+        now: float,
+        endorses: Endorses = lambda: None,
+        convinced: Convinced = dict,
     ) -> None:
         self._me = me
         self._office = office
         self._ledger = ledger
         self._state = state
         self._endorses = endorses
+        self._convinced = convinced
         self._look_at = now
         self._read: tuple[int, int] | None = None  # the lead and the organisation's audit number when its agents were read last
         self._refresh_at = now
         self._after: AgentId | None = None  # reading them goes on after this one
-        self._owed: dict[str, _Owed] = {}  # by agent; that of the rules by "", of a codebook by CODEBOOK, votes by VOTE and the motion
+        # By agent; that of the rules by "", of a codebook by CODEBOOK, votes by VOTE and the motion, testimonies by TESTIMONY and the node.
+        self._owed: dict[str, _Owed] = {}
         self._welcomes = Bucket(ADMISSIONS / HOUR_S, ADMISSIONS)
         self._genuine: dict[bytes, bool] = {}  # by motion: whether its certificate is that of the root key in it
         self._voted_at = -1  # the height up to which every motion has what it is owed
@@ -132,11 +151,12 @@ class Registrar:
         speaks = seat is not None and seat.node == self._me.node
         self._look_at_rules(speaks)
         self._look_at_codebook(speaks)
+        self._look_at_liars(speaks)
         self._look_at_strangers(now, speaks and seat is not None and not seat.suspended)
         lead = self._office.lead
         if lead is None:
             self._read = self._after = None
-            for name in [name for name in self._owed if name not in ("", CODEBOOK) and not name.startswith(VOTE)]:
+            for name in [name for name in self._owed if name not in ("", CODEBOOK) and not name.startswith((VOTE, TESTIMONY))]:
                 del self._owed[name]  # what is on its way goes on; whoever leads sees to the rest
             return
         state = self._state()
@@ -162,6 +182,26 @@ class Registrar:
             self._owed.pop(CODEBOOK, None)
         else:
             self._owe(CODEBOOK, f"endorse/{good[0]}/{good[1].hex()[:16]}", Endorse(*good))
+
+    def _look_at_liars(self, speaks: bool) -> None:
+        """Owe a testimony about each node of which this one is convinced, as long as it is needed and one may say more."""
+        convinced = self._convinced() if speaks else {}
+        liars = {node: lie for node, lie in convinced.items() if self._is_anothers(node) and not self._has_testified(node)}
+        said = len(said_by(self._ledger, self._me.org, self._ledger.time_ms)) if liars else 0
+        for key in [key for key in self._owed if key.startswith(TESTIMONY) and key.removeprefix(TESTIMONY) not in liars]:
+            del self._owed[key]
+        for node in sorted(liars)[: max(0, MAX_TESTIMONIES - said)]:
+            lie = liars[node]
+            self._owe(TESTIMONY + node, f"testify/{lie.answer.hex()[:32]}", Testify(node, lie.reason, lie.answer))
+
+    def _is_anothers(self, node: NodeId) -> bool:
+        key = KEYS.read(self._ledger, node)
+        return key is not None and key.role == NODE and key.org != self._me.org
+
+    def _has_testified(self, node: str) -> bool:
+        """Whether the ledger has this organisation's word about ``node``, or needs it no more."""
+        said = said_by(self._ledger, self._me.org, self._ledger.time_ms)
+        return DISCHARGES.read(self._ledger, node) is not None or any(one.node == node for one in said)
 
     def _look_at_strangers(self, now: float, votes: bool) -> None:
         """Owe a vote to each motion that admits somebody, where nobody has to think about it."""
@@ -269,6 +309,8 @@ class Registrar:
         if isinstance(body, Endorse):
             now = CODEBOOKS.read(self._ledger, b"") or Codebooks()
             return now.version >= body.version or dict(now.endorsed).get(self._me.org) == body.name
+        if isinstance(body, Testify):
+            return self._has_testified(body.node)
         rules = RULES.read(self._ledger, b"") or Rules()
         return dict(rules.support).get(self._me.org, 1) == SUPPORTED
 

@@ -34,11 +34,12 @@ def inflate(answer: CellAnswer) -> CellAnswer:
 
 
 def stale(former: Mapping[AgentId, Sealed]) -> Change:
-    """Everything as it was a version ago, signed and all: at prices that are not asked any more."""
+    """Everything as it was a version ago, signed and all: at prices that are not asked any more. What is new stays as it is."""
 
     def aged(answer: CellAnswer) -> CellAnswer:
-        found = tuple(_former(brief, former) for brief in answer.found)
-        sealed = tuple(former[brief.id].to_bytes() for brief in found[: len(answer.sealed)])
+        found = tuple(_former(brief, former) if brief.id in former else brief for brief in answer.found)
+        first = zip(answer.sealed, found, strict=False)
+        sealed = tuple(former[brief.id].to_bytes() if brief.id in former else data for data, brief in first)
         return CellAnswer(answer.cells, found, sealed)
 
     return aged

@@ -84,10 +84,22 @@ class Laid:
 
 
 class DirectoryMesh:
-    """``nodes`` directories of as many organisations in the cells of ``codebook``; node n hears of changes after ``lags``[n] seconds."""
+    """``nodes`` directories of as many organisations in the cells of ``codebook``; node n hears of changes after ``lags``[n] seconds.
+
+    ``spots``: whether nodes check holders, which asks questions that no table of readings knows. Of ``accused`` the ledger has testimonies,
+    and those that are ``discharged`` hold nothing.
+    """
 
     def __init__(
-        self, seed: int, nodes: int, codebook: Codebook, embedder: Embedder, faults: NetworkFaults, lag_s: tuple[float, float]
+        self,
+        seed: int,
+        nodes: int,
+        codebook: Codebook,
+        embedder: Embedder,
+        faults: NetworkFaults,
+        lag_s: tuple[float, float],
+        *,
+        spots: bool = False,
     ) -> None:
         self.world = World(seed, faults)
         self.ids = [node_name(number) for number in range(nodes)]
@@ -98,11 +110,14 @@ class DirectoryMesh:
         self.parts: dict[NodeId, Parts] = {}
         self.lies: dict[NodeId, Lie] = {}
         self.ended: dict[object, tuple[float, Outcome[object]]] = {}
+        self.accused: frozenset[NodeId] = frozenset()
+        self.discharged: frozenset[NodeId] = frozenset()
+        self._spots = spots
         self._embedder = embedder
         self._flows = 0
         self._numbers = {node: number for number, node in enumerate(self.ids)}
-        self._holders: dict[View, tuple[tuple[NodeId, ...], ...]] = {}
-        self._layouts: dict[NodeId, tuple[View, Layout]] = {}
+        self._holders: dict[tuple[View, frozenset[NodeId]], tuple[tuple[NodeId, ...], ...]] = {}
+        self._layouts: dict[NodeId, tuple[View, frozenset[NodeId], Layout]] = {}
         self.world.noticed = self._noticed
         for number, node in enumerate(self.ids):
             signer: Signer = SimulatedSigner(SECRETS, node)
@@ -128,6 +143,8 @@ class DirectoryMesh:
             peers=lambda: [other for other in self._view(me).members if other != me],
             seen=lambda: self.layout(me),
             rtt_s=lambda other: way_s(me, other) + way_s(other, me),
+            spots=self._spots,
+            accused=lambda: sorted(self.accused - {me}),
         )
 
         def anybody(_: Peer) -> bool:
@@ -153,16 +170,18 @@ class DirectoryMesh:
         """By the codebook, among the nodes that ``me`` holds for alive."""
         view = self._view(me)
         known = self._layouts.get(me)
-        if known is None or known[0] is not view:
-            known = self._layouts[me] = view, Layout(me, self.layout_name, self.codebook, self.holders_of(view))
-        return known[1]
+        if known is None or known[0] is not view or known[1] is not self.discharged:
+            layout = Layout(me, self.layout_name, self.codebook, self.holders_of(view))
+            known = self._layouts[me] = view, self.discharged, layout
+        return known[2]
 
     def holders_of(self, view: View) -> tuple[tuple[NodeId, ...], ...]:
         """The holders of each place among the nodes of a view."""
-        if view not in self._holders:
-            seats = [Seat(org_name(self._numbers[node]), 0, node) for node in view.members]
-            self._holders[view] = holders(GENESIS, seats, self.codebook.cells + ID_PLACES)
-        return self._holders[view]
+        key = view, self.discharged
+        if key not in self._holders:
+            seats = [Seat(org_name(self._numbers[node]), 0, node) for node in view.members if node not in self.discharged]
+            self._holders[key] = holders(GENESIS, seats, self.codebook.cells + ID_PLACES)
+        return self._holders[key]
 
     def changed(self, far: frozenset[NodeId] = frozenset()) -> None:
         """Something has come to be so that nodes will hear of: who lives, and who is cut off (``far``; nobody: all hear all)."""
@@ -216,9 +235,13 @@ class DirectoryMesh:
 
     def ask(self, node: NodeId, request: DiscoverRequest) -> object:
         """Start a question at ``node``; the Flow, whose end ``ended`` will have with its time."""
+        return self.start(node, DISCOVER, request)
+
+    def start(self, node: NodeId, service: str, argument: object) -> object:
+        """Start one of the directory's Flows for callers at ``node``; the Flow, as ``ask``."""
         self._flows += 1
         flow = f"question-{self._flows}"
-        self.world.nodes[node].deliver("flows", StartFlow(flow, DISCOVER, request, None, OUTSIDE))
+        self.world.nodes[node].deliver("flows", StartFlow(flow, service, argument, None, OUTSIDE))
         return flow
 
     def directory(self, node: NodeId) -> Directory:

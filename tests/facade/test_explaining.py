@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from meshos.adapters.onprem.provider import OnPremConfig, OnPremProvider
+from meshos.consensus.ledger.testimonies import DISCHARGES, Discharge
 from meshos.consensus.org.commands import FindTasks
 from meshos.consensus.raft.config import LAN
 from meshos.crypto.signing import Domain
@@ -121,3 +122,16 @@ async def test_what_is_not_there(subject: str, name: str, tmp_path: Path) -> Non
     async with a_node_called("alpha-1", tmp_path) as node:
         with pytest.raises(Refused, match=name):
             await node.explain(subject, CALLER)
+
+
+async def test_of_a_discharged_member_is_said_by_whom_why_and_until_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_node_called("alpha-1", tmp_path) as node:
+        before = await node.explain(ME.node, CALLER)
+        window = node._assembly.window
+        discharge = Discharge(1_700_000_000_000, (("did:mesh:enterprise:beta", "stale"), ("did:mesh:enterprise:gamma", "omitted")))
+        entries = {DISCHARGES.key(ME.node): DISCHARGES.encode(discharge)}
+        monkeypatch.setattr(window, "get", lambda key, get=window.get: entries.get(key) or get(key))
+        explained = await node.explain(ME.node, CALLER)
+        assert not any("directory" in line for line in before.lines) and "dischargedUntil" not in before.facts
+        said = "it holds nothing of the directory until 2023-11-14T22:13:20.000Z: it was caught lying by beta (stale), gamma (omitted)"
+        assert said in explained.lines and explained.facts["dischargedUntil"] == "2023-11-14T22:13:20.000Z"

@@ -5,8 +5,10 @@ from typing import cast
 from meshos.consensus.ledger.accounts import Transfer
 from meshos.consensus.ledger.actions import Quarantine, Tune
 from meshos.consensus.ledger.approvals import APPROVE, REJECT, Judge, Propose, decision_id
+from meshos.consensus.ledger.limits import DISCHARGE_MS
 from meshos.consensus.ledger.motions import Entitle, Move, Vote, motion_id
 from meshos.consensus.ledger.people import Pause
+from meshos.consensus.ledger.testimonies import Testify as Accuse  # pytest takes what begins with Test for its own
 from meshos.consensus.pbft.block import Block, Certified, Header
 from meshos.consensus.pbft.events import Decided
 from meshos.node.kernel.news import MOST, DecisionNews
@@ -119,3 +121,19 @@ def test_a_motion_that_is_moved_voted_on_carried_or_rejected() -> None:
     for org in ("beta", "gamma"):
         books.do(f"{org}-1", Vote(other, False))
     assert told(news) == [("motion", what) for what in ("moved", "voted-against", "voted-against", "rejected")]
+
+
+def test_who_testifies_about_a_holder_that_it_is_discharged_and_that_it_holds_again() -> None:
+    books = Books()
+    news = news_of(books)
+    books.do("alpha-1", Accuse("delta-1", "stale", bytes(32)))
+    books.do("beta-1", Accuse("delta-1", "forged", bytes(32)))
+    assert [one.text for one in news.take()] == [
+        "alpha says that node delta-1 lies about the directory: stale",
+        "beta says that node delta-1 lies about the directory: forged",
+        "node delta-1 holds nothing of the directory any more: 2 organisations say: forged, stale",
+    ]
+    books.block(later_ms=DISCHARGE_MS)
+    (again,) = news.take()
+    assert (again.kind, again.text) == ("holder", "node delta-1 may hold its part of the directory again")
+    assert dict(again.fields) == {"peer": "delta-1", "what": "holds-again", "by": "", "why": ""}

@@ -6,10 +6,15 @@ from random import Random
 import pytest
 
 from meshos.consensus.ledger.commitments import COMMITMENTS, Commit, Commitment
+from meshos.consensus.ledger.keys import KEYS, NODE, Key
+from meshos.consensus.ledger.limits import MAX_TESTIMONIES, TESTIMONY_MS
 from meshos.consensus.ledger.members import ORGS, Org
 from meshos.consensus.ledger.motions import MOTIONS, Admit, Motion, Vote
 from meshos.consensus.ledger.parameters import BY_INVITATION, BY_VOTE, OPEN, PARAMETERS, SPECS, Parameters
 from meshos.consensus.ledger.seats import SEATS, Seats
+from meshos.consensus.ledger.testimonies import DISCHARGES, OMITTED, STALE, TESTIMONIES, Discharge, said_by
+from meshos.consensus.ledger.testimonies import Testify as Accuse  # pytest takes what begins with Test for its own
+from meshos.consensus.ledger.testimonies import Testimony as Said
 from meshos.consensus.ledger.upgrades import RULES, SUPPORTED, Rules, Support
 from meshos.consensus.org.commands import Agent
 from meshos.consensus.org.entries import META, Meta, agent_key, write_agent, write_meta
@@ -20,6 +25,7 @@ from meshos.effects import Delete, Err, Ok, Put, Tick
 from meshos.errors import Refused, busy
 from meshos.ids import AgentId, NodeId, agent_id
 from meshos.protocols.directory.record import Tombstone, content_hash, seal
+from meshos.protocols.directory.suspects import Lie
 from meshos.protocols.ledger import registrar as module
 from meshos.protocols.ledger.limits import ADMISSIONS, AT_ONCE, HOUR_S, LOOK_S, MAX_REF_BYTES, OWED_S, PAGE, REFRESH_S
 from meshos.protocols.ledger.registrar import Registrar
@@ -92,6 +98,10 @@ class Alpha:
             self.ledger.put(RULES, b"", Rules(support=((ALPHA, body.version),)))
             return
         if isinstance(body, Vote):
+            return
+        if isinstance(body, Accuse):
+            said = said_by(self.ledger, ALPHA, self.ledger.time_ms)
+            self.ledger.put(TESTIMONIES, ALPHA, (*said, Said(body.node, body.reason, body.answer, self.ledger.time_ms)))
             return
         assert isinstance(body, Commit)
         self.ledger.put(COMMITMENTS, agent_id(ALPHA, body.name), Commitment(ALPHA, body.version, body.record or b"", 1))
@@ -301,6 +311,65 @@ def test_a_node_without_the_seat_says_nothing(alpha: Alpha, monkeypatch: pytest.
     assert len(alpha.look()) == 1
     seated(alpha.ledger, OTHER)
     assert alpha.look() == [] and alpha.lone.machine.statistics()["owed"] == 0  # type: ignore[attr-defined]
+
+
+# -- testimonies -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def convinced(alpha: Alpha) -> dict[NodeId, Lie]:
+    """Of whom the directory of alpha's seated node is convinced; beta-1, beta-2 and so on are nodes."""
+    found: dict[NodeId, Lie] = {}
+    alpha.lone.machine._convinced = lambda: found  # type: ignore[attr-defined]
+    seated(alpha.ledger, ME.node)
+    alpha.ledger.put(RULES, b"", Rules(support=((ALPHA, SUPPORTED),)))
+    for number in range(1, MAX_TESTIMONIES + 4):
+        alpha.ledger.put(KEYS, f"beta-{number}", Key(NODE, did("beta")))
+    return found
+
+
+def test_the_node_with_the_seat_testifies_once_about_whom_it_is_convinced_of(alpha: Alpha, convinced: dict[NodeId, Lie]) -> None:
+    convinced[NodeId("beta-1")] = Lie(STALE, b"a" * 32)
+    alpha.office.lead = None
+    (send,) = alpha.look()
+    assert send == Send(f"testify/{b'a'.hex() * 16}/0".encode(), Accuse("beta-1", STALE, b"a" * 32))
+    assert alpha.look() == [], "it is on its way"
+    alpha.end(send)
+    assert alpha.look(OWED_S) == [] and alpha.lone.machine.statistics()["owed"] == 0  # type: ignore[attr-defined]
+    alpha.ledger.time_ms += TESTIMONY_MS + 1
+    assert [again.body for again in alpha.look()] == [send.body], "it has lapsed, and this node is convinced still"
+
+
+def test_what_is_refused_is_tried_again_until_it_is_needed_no_more(alpha: Alpha, convinced: dict[NodeId, Lie]) -> None:
+    convinced[NodeId("beta-1")] = Lie(STALE, b"a" * 32)
+    (send,) = alpha.look()
+    assert alpha.end(send, REFUSED, "no-voice") == []
+    (again,) = alpha.look(OWED_S)
+    assert again.ref != send.ref and again.body == send.body
+    alpha.end(again, REFUSED, "no-voice")
+    alpha.ledger.put(DISCHARGES, "beta-1", Discharge(1, ()))
+    assert alpha.look(10 * OWED_S) == [] and alpha.lone.machine.statistics()["owed"] == 0  # type: ignore[attr-defined]
+
+
+def test_it_says_nothing_of_its_own_nodes_of_strangers_nor_where_another_speaks(alpha: Alpha, convinced: dict[NodeId, Lie]) -> None:
+    alpha.ledger.put(KEYS, OTHER, Key(NODE, ALPHA))
+    convinced |= {node: Lie(STALE, b"a" * 32) for node in (OTHER, NodeId("stranger"))}
+    assert alpha.look() == []
+    convinced[NodeId("beta-1")] = Lie(STALE, b"a" * 32)
+    seated(alpha.ledger, OTHER)
+    assert alpha.look() == []
+    seated(alpha.ledger, ME.node)
+    assert len(alpha.look()) == 1
+
+
+def test_it_testifies_about_no_more_nodes_than_the_ledger_takes(alpha: Alpha, convinced: dict[NodeId, Lie]) -> None:
+    convinced |= {NodeId(f"beta-{number}"): Lie(OMITTED, bytes([number]) * 32) for number in range(1, MAX_TESTIMONIES + 4)}
+    sent, waiting = 0, alpha.look()
+    while waiting:
+        sent += 1
+        waiting += alpha.end(waiting.pop())
+        waiting += [] if waiting else alpha.look()
+    assert sent == MAX_TESTIMONIES == len(said_by(alpha.ledger, ALPHA, alpha.ledger.time_ms))
 
 
 # -- strangers ---------------------------------------------------------------------------------------------------------
