@@ -112,6 +112,16 @@ HANDED_PLACES = 128
 PAGES_LISTED = 64
 """Pages of a list that are asked of one holder: more than what the places of one request have."""
 
+TRANSITION_ROUNDS = 300
+"""After a change of codebook the former one is asked by too for so many rounds, ten minutes, at most: what a thousand nodes need to hear of
+all others, twice."""
+
+LINGERING_ROUNDS = 15
+"""Rounds for which a node that lacks nothing more goes on answering by the former codebook: others are behind it."""
+
+HEARD_AT_ONCE = 8
+"""Nodes with which a node compares its new places in one round."""
+
 HANDED_TO = 2
 """So many holders of a place must have what this node had in it, before this one lets go of it."""
 

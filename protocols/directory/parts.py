@@ -73,6 +73,20 @@ class Charted:
 
 
 @dataclass(slots=True)
+class Former:
+    """How the directory was laid by the codebook before, which a node asks by too while the present one's holders lack something.
+
+    ``unheard`` are the nodes that held something then and that this one has not compared its places with since: what is now its own may
+    be theirs alone. ``rounds``: after so many of ``keeping`` it is forgotten, whatever is missing.
+    """
+
+    layout: Layout
+    chart: Chart
+    unheard: set[NodeId]
+    rounds: int
+
+
+@dataclass(slots=True)
 class Parts:
     """``peers`` gives the other nodes that are alive, now. ``busy_with`` are those that a round is under way with, ``hinted_by`` those
     whose announcement is being followed, and whether to ask them again after it. ``barred`` knows who is in quarantine.
@@ -80,6 +94,7 @@ class Parts:
     ``layout`` is how entries lie here, ``seen`` how they ought to by what this node knows now (None: whole for good); the keeping Flow has
     the one follow the other. ``unsure`` are the places that this node holds and may lack something in, since it came to hold them lately,
     with the other holders that it has compared them with: it is sure once one of these was, or it has compared with all.
+    ``former``: until lately it lay by another codebook (``switching``).
     ``caught_up``: while the directory was whole, this node has compared it with another; ``laid``: it is known how it ought to be laid.
     """
 
@@ -93,6 +108,7 @@ class Parts:
     layout: Layout = field(init=False)
     seen: Callable[[], Layout] | None = None
     unsure: dict[int, frozenset[NodeId]] = field(default_factory=dict)
+    former: Former | None = None
     caught_up: bool = False
     laid: bool = False
     agreed: Callable[[], Agreed] | None = None
@@ -117,6 +133,8 @@ class Parts:
 
     def sure_of(self, places: Sequence[int]) -> tuple[int, ...]:
         """Those of ``places`` that this node holds and lacks nothing in, as far as it knows."""
+        if self.former is not None and not self.former.unheard.isdisjoint(self.peers()):
+            return ()
         held = frozenset(self.layout.mine)
         return tuple(place for place in places if place in held and place not in self.unsure)
 
