@@ -14,6 +14,7 @@ from meshos.protocols.directory.handing import hand_over
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.publishing import renew
 from meshos.protocols.directory.record import Sealed
+from meshos.protocols.directory.succession import succeed
 from meshos.protocols.directory.switching import pass_round, unheard
 from meshos.protocols.directory.sync import sync_with
 
@@ -27,6 +28,7 @@ async def keep(parts: Parts) -> None:
     begun = turn = zlib.crc32(parts.node.encode())
     while True:
         await _tolerant(follow_codebooks(parts))
+        await _tolerant(succeed(parts))
         await _tolerant(arrange(parts))
         peers = _partners(parts)
         if peers:

@@ -122,6 +122,13 @@ LINGERING_ROUNDS = 15
 HEARD_AT_ONCE = 8
 """Nodes with which a node compares its new places in one round."""
 
+WATCH_ROUNDS = 450
+"""A codebook has been in force for so many rounds, a quarter of an hour, before it can be followed by another; and as long lies between two
+looks of a node, each of which may cost it some 20,000 records."""
+
+DRAWN_AT_ONCE = 8
+"""Places of which records are drawn side by side: all 256 take some seconds."""
+
 HANDED_TO = 2
 """So many holders of a place must have what this node had in it, before this one lets go of it."""
 

@@ -87,6 +87,16 @@ class Former:
 
 
 @dataclass(slots=True)
+class Watch:
+    """How long a node has had the codebook of this ``version`` in force, or has last looked whether it is to be followed by another:
+    ``rounds`` of ``keeping``. ``looks``: how often it has."""
+
+    version: int = 0
+    rounds: int = 0
+    looks: int = 0
+
+
+@dataclass(slots=True)
 class Parts:
     """``peers`` gives the other nodes that are alive, now. ``busy_with`` are those that a round is under way with, ``hinted_by`` those
     whose announcement is being followed, and whether to ask them again after it. ``barred`` knows who is in quarantine.
@@ -115,6 +125,7 @@ class Parts:
     codebooks: dict[bytes, Codebook] = field(default_factory=dict)
     refused_codebooks: set[bytes] = field(default_factory=set)
     endorses: tuple[int, bytes] | None = None
+    watch: Watch = field(default_factory=Watch)
     rtt_s: Callable[[NodeId], float | None] = unmeasured_way
     charted: Charted = field(default_factory=Charted)
     busy_with: set[NodeId] = field(default_factory=set)

@@ -40,11 +40,11 @@ def in_cells(seed: int = 1, nodes: int = 8) -> Mesh:
     return mesh
 
 
-def asked_all(mesh: Mesh, every_s: float = 0.5) -> list[DiscoverAnswer]:
-    """Each question from the next node, one every ``every_s``."""
+def asked_all(mesh: Mesh, every_s: float = 0.5, askers: Sequence[int] = range(8)) -> list[DiscoverAnswer]:
+    """Each question from the next of ``askers``, one every ``every_s``."""
     flows = []
     for at, query in enumerate(ASKED):
-        flows.append(mesh.start(at % len(mesh.ids), DISCOVER, DiscoverRequest(query)))
+        flows.append(mesh.start(askers[at % len(askers)], DISCOVER, DiscoverRequest(query)))
         mesh.run(every_s)
     mesh.run(10)
     return [mesh.outcome(flow) for flow in flows]
@@ -90,24 +90,30 @@ def test_recall_stays_while_one_node_after_the_other_changes_and_nothing_is_comp
     before = recall(asked_all(mesh), best)
     heard = staggered(mesh)
     mesh.codebook = NEXT
-    for node in mesh.ids:
+    for number, node in enumerate(mesh.ids):
         heard.add(node)
         mesh.run(2.5)
-        assert recall(asked_all(mesh, 0.02), best) >= 0.95 * before, f"after {len(heard)}"
+        for askers in (range(number + 1), range(number + 1, 8)):
+            assert not askers or recall(asked_all(mesh, 0.02, askers), best) >= 0.95 * before, (number, askers)
     mesh.run(60)
     assert all(answer.complete for answer in asked_all(mesh)) and not any(parts.former for parts in mesh.parts.values())
     for number in range(3):
         check(mesh, AGENTS[number::3], by=number, strictly=False)
 
 
-def test_who_has_not_heard_all_that_held_something_is_sure_of_nothing_and_lets_go_of_nothing() -> None:
+def held_by(mesh: Mesh, number: int) -> set[str]:
+    return {held.id for held in mesh.machine(number)._held.all()}
+
+
+def test_who_has_not_heard_all_that_held_something_is_sure_of_nothing_and_lets_go_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshos.protocols.directory.keeping.RENEW_EVERY", 5)
     mesh, best = in_cells(3), exact()
-    held = [mesh.held(number)["records"] for number in range(8)]
+    held = [held_by(mesh, number) for number in range(8)]
     before = recall(asked_all(mesh), best)
     mesh.world.network.faults.partition([mesh.ids[:7], mesh.ids[7:]])
     mesh.codebook = NEXT
     mesh.run(150)
-    assert all(mesh.held(number)["records"] >= held[number] for number in range(7))
+    assert all(held_by(mesh, number) >= held[number] for number in range(7))
     some = [mesh.start(at % 7, DISCOVER, DiscoverRequest(query)) for at, query in enumerate(ASKED)]
     mesh.run(10)
     answers = [mesh.outcome(flow) for flow in some]
@@ -116,7 +122,7 @@ def test_who_has_not_heard_all_that_held_something_is_sure_of_nothing_and_lets_g
     mesh.run(60)
     assert all(answer.complete for answer in asked_all(mesh)) and not any(parts.former for parts in mesh.parts.values())
     mesh.run(240)
-    assert sum(mesh.held(number)["records"] for number in range(8)) < sum(held) + len(AGENTS)
+    assert not any(held_by(mesh, number) >= held[number] for number in range(3, 8))
 
 
 def test_it_is_waited_no_longer_than_the_bound_for_one_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,18 +163,19 @@ def test_what_is_withdrawn_changed_or_new_is_known_by_either_codebook() -> None:
 
 
 def test_whoever_has_an_id_finds_its_record_throughout() -> None:
-    mesh = in_cells(6)
+    mesh = in_cells(6, nodes=16)
     heard = staggered(mesh)
-    ids = [agent_id(org(at % 3), profile.name) for at, profile in enumerate(AGENTS[:160])]
+    ids = [agent_id(org(at % 3), profile.name) for at, profile in enumerate(AGENTS)]
     mesh.codebook = NEXT
-    for at, agent in enumerate(ids):
-        if at % 16 == 0:
-            heard.update(mesh.ids[: at // 16])
-        flow = mesh.start(at % 8, LOOKUP, agent)
-        mesh.run(0.5)
-        assert mesh.outcome(flow) is not None, (at, agent)
-        assert mesh.outcome(flow).entry.agent_id == agent
-    assert CODEBOOK.cells != NEXT.cells and len(heard) == 8, "places by id have moved, too"
+    for changed in (1, 4, 10, 16):
+        heard.update(mesh.ids[:changed])
+        mesh.run(2.5)
+        flows = [(agent, mesh.start(at % 16, LOOKUP, agent)) for at, agent in enumerate(ids)]
+        flows += [(agent, mesh.start(0, LOOKUP, agent)) for agent in ids]
+        mesh.run(2)
+        found = [(agent, mesh.outcome(flow)) for agent, flow in flows]
+        assert all(sealed is not None and sealed.entry.agent_id == agent for agent, sealed in found), changed
+    assert CODEBOOK.cells != NEXT.cells, "places by id have moved, too"
 
 
 def test_a_node_that_starts_again_in_the_middle_has_what_it_ought_to_have() -> None:
@@ -192,8 +199,8 @@ def test_by_another_codebook_than_these_two_nothing_is_answered() -> None:
     parts = mesh.parts[mesh.ids[1]]
     former, question = parts.layout.name, rounded(parts.shelf.question("chess1", CODEBOOK.vocabulary))
 
-    def asked(layout: bytes) -> CellAnswer:
-        search = CellSearch(layout, (0,), question, Filters(), 10)
+    def asked(layout: bytes, cell: int = 0) -> CellAnswer:
+        search = CellSearch(layout, (cell,), question, Filters(), 10)
         mesh.world.nodes[mesh.ids[1]].core.machine("flows")._services["test-ask"] = lambda _: answered(parts, search)  # type: ignore[attr-defined]
         flow = mesh.start(1, "test-ask", None)
         mesh.run(0.1)
@@ -202,10 +209,17 @@ def test_by_another_codebook_than_these_two_nothing_is_answered() -> None:
         return found
 
     mesh.codebook = NEXT
-    mesh.run(10)
+    mesh.world.network.faults.partition([mesh.ids[:7], mesh.ids[7:]])
+    mesh.run(20)
+    cell = next(cell for cell in parts.layout.mine if mesh.machine(1)._held.lying_in(cell) and cell < NEXT.cells)
+    now = asked(parts.layout.name, cell)
+    assert now.cells == () and now.found, "what it has of a cell that it is not sure of"
+    mesh.world.network.faults.heal()
+    mesh.run(20)
+    assert asked(parts.layout.name, cell).cells == (cell,)
     assert asked(former).cells == () and len(asked(former).found) > 10, "all that it has, and all of nothing"
     with pytest.raises(Refused, match="other-layout"):
         asked(b"x" * 16)
-    mesh.run(60)
+    mesh.run(90)
     with pytest.raises(Refused, match="other-layout"):
         asked(former)
