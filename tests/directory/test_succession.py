@@ -16,7 +16,7 @@ from meshos.protocols.directory.cells import wear
 from meshos.protocols.directory.cells.codebook import Codebook
 from meshos.protocols.directory.cells.training import train
 from meshos.protocols.directory.cells.wear import succeeds, worn
-from meshos.protocols.directory.commands import MACHINE, Items, KeepCodebook
+from meshos.protocols.directory.commands import MACHINE, Item, Items, KeepCodebook
 from meshos.protocols.directory.parts import Agreed, Parts
 from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.sampling import Sample, sample
@@ -200,10 +200,10 @@ def test_where_too_little_is_reached_nothing_is_drawn() -> None:
     assert found is not None and len(found.texts) == 300
 
 
-def _strangers(items: Items) -> Items:
-    return dataclasses.replace(
-        items, items=tuple(dataclasses.replace(one, id=sealed_record("x").entry.agent_id) for one in items.items[:1])
-    )
+def _strangers(mesh: Mesh, items: Items) -> Items:
+    """An agent that the node has, in another place than its own."""
+    held = next(held for held in mesh.machine(4)._held.all() if held.id not in {one.id for one in items.items})
+    return Items((Item(held.id, held.version, held.digest),), False)
 
 
 @pytest.mark.parametrize("lie", ["forged", "strangers", "nothing"])
@@ -215,7 +215,7 @@ def test_what_one_holder_makes_up_is_not_drawn_and_what_it_keeps_back_comes_from
         found: Items = await ask_items(parts, layout, node, place)  # type: ignore[arg-type]
         if node == mesh.ids[4] and lie == "strangers":
             lied.append(lie)
-            return _strangers(found)
+            return _strangers(mesh, found)
         return found
 
     async def entries(node: NodeId, request: object) -> bytes:
@@ -277,3 +277,7 @@ def test_what_may_take_the_place_of_another(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(wear, "worn", lambda sizes, records: False)
     assert succeeds(dataclasses.replace(CODEBOOK, points=points), CODEBOOK, old, old_placed_by, 400), "it finds far more"
     assert not succeeds(OTHER, CODEBOOK, old, old_placed_by, 400)
+    monkeypatch.setattr(wear, "_sizes", lambda codebook, placed_by: codebook.version)
+    monkeypatch.setattr(wear, "worn", lambda version, records: version == 1)
+    assert succeeds(CODEBOOK, dataclasses.replace(OTHER, version=2), old, old_placed_by, 400)
+    assert not succeeds(CODEBOOK, dataclasses.replace(CODEBOOK, version=2, points=points), old, old_placed_by, 400), "worn or not"
