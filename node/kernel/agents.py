@@ -27,7 +27,7 @@ from meshos.flow import Compute, Flow, Gather, Port, Propose, Sleep
 from meshos.ids import AgentId, NodeId, Peer, agent_id
 from meshos.protocols.directory.commands import EntrySignature, Merged, Publish, SignEntry, Withdraw
 from meshos.protocols.directory.embedder import Embedder
-from meshos.protocols.directory.former import Former
+from meshos.protocols.directory.newest import Newest
 from meshos.protocols.directory.profile import Profile, checked
 from meshos.protocols.directory.record import AgentRecord, Entry, Sealed, body_of, buried, described, parse, seal
 from meshos.protocols.leader.wire import AgentProcesses
@@ -92,7 +92,7 @@ class Deployment:
 
 class AgentFlows:
     """The Flows of one node. ``office`` knows who leads its organisation; ``wall_ms`` the wall clock; ``above`` which version of an
-    agent's record the ledger has, or what it takes no version of an agent for that is not above it; ``former`` what the mesh has of agents.
+    agent's record the ledger has, or what it takes no version of an agent for that is not above it; ``newest`` what the mesh has of agents.
     """
 
     def __init__(
@@ -102,14 +102,14 @@ class AgentFlows:
         office: Lead,
         embedder: Embedder,
         wall_ms: Callable[[], int],
-        former: Callable[[Sequence[AgentId]], Flow[list[Former]]],
+        newest: Callable[[Sequence[AgentId]], Flow[list[Newest]]],
         above: Callable[[AgentId], int] = lambda agent: 0,
     ) -> None:
         self._me = me
         self._office = office
         self._embedder = embedder
         self._wall_ms = wall_ms
-        self._former = former
+        self._newest = newest
         self._above = above
         self._changing: set[AgentId] = set()
         self._running: dict[AgentId, int] = {}  # what this node has started and not ended, and in which version (0: of a try)
@@ -285,7 +285,7 @@ class AgentFlows:
         """Above whatever this organisation, the ledger or anybody who holds its records has seen, also after this node lost its disk; and
         the entry that it replaces. Where nobody who would know can be reached, what this node knows has to do.
         """
-        (known,) = await self._former((agent,))
+        (known,) = await self._newest((agent,))
         return max(0 if before is None else before.version, known.version, self._above(agent)) + 1, known.entry
 
     async def _sealed(self, profile: Profile, version: int, last: Entry | None) -> Sealed:
@@ -319,7 +319,7 @@ class AgentFlows:
         """The agent's record, as this node publishes it: signed anew where another node has signed the one that the directory holds, since
         only who signed a record renews it, and what a revoked node has signed counts for nothing.
         """
-        (known,) = await self._former((agent,))
+        (known,) = await self._newest((agent,))
         recorded = parse(found.record)
         signer = recorded.signer if known.sealed is None else known.sealed.signer
         if signer == self._me.node or not isinstance(recorded.entry, AgentRecord):

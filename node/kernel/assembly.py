@@ -66,8 +66,8 @@ from meshos.protocols.directory.cells.counting import TALLY
 from meshos.protocols.directory.cells.query import SEARCH
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.embedder import Embedder
-from meshos.protocols.directory.former import former
 from meshos.protocols.directory.machine import Directory
+from meshos.protocols.directory.newest import newest
 from meshos.protocols.directory.parts import Measures, Parts, unmeasured
 from meshos.protocols.directory.record import PROTOCOL as DIRECTORY
 from meshos.protocols.directory.record import OrgOf
@@ -244,7 +244,7 @@ def assemble(outside: Outside) -> Assembly:
         office=org,
         embedder=outside.embedder,
         wall_ms=outside.wall_ms,
-        former=partial(former, parts),
+        newest=partial(newest, parts),
         above=lambda agent: least_version(window, me.org, agent),
     )
     group = GroupFlows(me, office=org, alive=own_alive, expelled=own_expelled, nodes=own_nodes, is_leaf=is_leaf)

@@ -46,14 +46,15 @@ class Cells:
         now = CODEBOOKS.read(self._ledger, b"") or Codebooks()
         seat = next((entry for entry in voting.entries if entry.org == self._me.org), None)
         speaks = seat is not None and seat.node == self._me.node
-        first = trainers(COORDINATORS.read(self._ledger, b""), voting)[:1]
+        order = [*trainers(COORDINATORS.read(self._ledger, b""), voting), *(org for org, _ in now.endorsed)]
+        endorsed = sorted(now.endorsed, key=lambda one: order.index(one[0]))  # what the first in turn has brought is looked at first
         return Agreed(
             parameters["directory-cells"] == IN_CELLS,
             now.version,
             now.name,
-            tuple(dict.fromkeys(name for _, name in now.endorsed)),
+            tuple(dict.fromkeys(name for _, name in endorsed)),
             speaks,
-            speaks and first == [self._me.org],
+            speaks and order[:1] == [self._me.org],
         )
 
     def seen(self, parts: Parts) -> Layout:

@@ -23,6 +23,7 @@ from meshos.protocols.directory.commands import (
 )
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.record import Sealed, parse
+from meshos.protocols.directory.switching import drawn_for, switch
 
 
 async def arrange(parts: Parts) -> None:
@@ -32,13 +33,15 @@ async def arrange(parts: Parts) -> None:
     if ought is parts.layout:
         parts.laid |= arranged == ought.name
         return  # nothing is new, or nothing can be known yet
+    drawn = await drawn_for(parts, ought)
     if arranged != ought.name:
         placed = await _placed(ought) if ought.name else ()
         await Propose(Arrange(ought.name, placed), MACHINE)
     before = parts.layout
     held_all = before.codebook is None and arranged == before.name and parts.caught_up
     parts.unsure = {} if ought.codebook is None or held_all else _unsure(parts.unsure, before, ought)
-    parts.layout, parts.laid = ought, True
+    switch(parts, ought, drawn)
+    parts.laid = True
     parts.caught_up &= ought.codebook is None
 
 

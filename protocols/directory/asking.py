@@ -8,6 +8,9 @@ Holders answer with names and scores, and with the records of their best. Those 
 are scored again here, so that nobody can make up any; where what one holder says of an agent does not hold, what another says of it counts.
 Against leaving out and out-of-date records the ``SECONDED`` nearest cells, where most of the best lie, are asked of two holders
 at once, and cells of which a holder shows less than half of what their summaries say, of others after it.
+
+While the directory goes from one codebook to the next, the holders by the former one are asked beside them for what they have: what was
+there before is found with them, what has come since with those of the present cells, and only these say what is complete.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +29,7 @@ from meshos.protocols.directory.cells.routing import Chart, Route
 from meshos.protocols.directory.commands import MACHINE, Places, Read
 from meshos.protocols.directory.filters import UNFILTERED, Filters, condition_of
 from meshos.protocols.directory.matching import matches
-from meshos.protocols.directory.parts import Parts
+from meshos.protocols.directory.parts import Former, Parts
 from meshos.protocols.directory.record import PROTOCOL, AgentRecord, Sealed, parse
 from meshos.protocols.directory.shelf import Match, matching
 from meshos.protocols.directory.wire import AskEntries, decode_entries, encode_request
@@ -89,14 +92,25 @@ async def gather(
     organisation a few are enough. Raises Failed ``model-missing``."""
     layout = parts.layout
     question, route = await Compute[tuple[Question, Route]](partial(routed, parts, chart, asked, filters), cost_s=0.012)
+    gathered = Gathered(question, filters, len(route.cells), 0)
+    search = CellSearch(layout.name, (), question, filters, full, left_out, collapse)
+    if parts.former is None:
+        await _gather(parts, layout, chart, route, search, gathered)
+    else:
+        both = _gather(parts, layout, chart, route, search, gathered), _gather_former(parts, parts.former, search, gathered)
+        successes(await Gather(*both, each=True))
+    return gathered
+
+
+async def _gather(parts: Parts, layout: Layout, chart: Chart, route: Route, wanted: CellSearch, gathered: Gathered) -> None:
+    filters = wanted.filters
     left, silent, tried = set(route.cells), set(route.cells), Tried()
     seconded = set(route.cells[: limits.SECONDED])
-    gathered = Gathered(question, filters, len(route.cells), 0)
     for _ in range(limits.WAVES):
         planned = plan(parts, layout, left, tried)
         if not planned:
             break
-        search = CellSearch(layout.name, (), question, filters, share(full, len(planned)), left_out, collapse)
+        search = replace(wanted, full=share(wanted.full, len(planned)))
         groups = [_group(parts, layout, node, replace(search, cells=cells), tried) for node, cells in planned.items()]
         note(tried, planned)
         others = {cell for node, cells in planned.items() if node != parts.node for cell in cells}
@@ -120,10 +134,25 @@ async def gather(
             break
     gathered.missing = len(silent)
     if silent:  # what this node has of them, as it has while the directory is laid anew, is better than nothing
-        out = frozenset({left_out}) if left_out else frozenset[str]()
-        mine = await matches(parts, question, filters, out, tuple(sorted(silent)), collapse=collapse)
+        out = frozenset({wanted.left_out}) if wanted.left_out else frozenset[str]()
+        mine = await matches(parts, wanted.question, filters, out, tuple(sorted(silent)), collapse=wanted.collapse)
         gathered.take(parts.node, CellAnswer((), tuple(brief_of(match) for match in mine), ()))
-    return gathered
+
+
+async def _gather_former(parts: Parts, former: Former, wanted: CellSearch, gathered: Gathered) -> None:
+    """What the holders have by how the directory was laid before; of one that does not answer, another is asked."""
+    route: Route = await Compute(partial(former.chart.route, wanted.question, condition_of(wanted.filters)), cost_s=0.001)
+    left, tried = set(route.cells), Tried()
+    for _ in range(limits.WAVES):
+        planned = plan(parts, former.layout, left, tried)
+        search = replace(wanted, layout=former.layout.name, full=share(wanted.full, len(planned)))
+        groups = [_group(parts, former.layout, node, replace(search, cells=cells), tried) for node, cells in planned.items()]
+        note(tried, planned)
+        for cells, outcome in zip(planned.values(), await Gather(*groups, each=True) if groups else (), strict=True):
+            if isinstance(outcome, Ok):
+                left -= set(cells)
+                for node, answer in outcome.value:
+                    gathered.take(node, answer)
 
 
 def note(tried: Tried, asked: Mapping[NodeId, Places]) -> None:
@@ -153,10 +182,11 @@ def plan(parts: Parts, layout: Layout, cells: set[int], tried: Tried) -> dict[No
     """Whom to ask for which cells: this node for what it holds, then whoever holds most of the rest for the way to it; those of whom it is
     convinced that they lie for what nobody else holds."""
     alive = frozenset(parts.peers()) | {parts.node}
+    here = frozenset(parts.sure_of(sorted(cells)) if layout is parts.layout else cells)
     holding: dict[NodeId, set[int]] = {}
     for cell in cells:
         for node in layout.holders[cell]:
-            if node in alive and node not in tried.get(cell, ()) and (node != parts.node or cell not in parts.unsure):
+            if node in alive and node not in tried.get(cell, ()) and (node != parts.node or cell in here):
                 holding.setdefault(node, set()).add(cell)
     chosen: dict[NodeId, Places] = {}
     if parts.node in holding:

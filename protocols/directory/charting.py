@@ -73,7 +73,7 @@ async def learn(parts: Parts, turn: int) -> int:
         parts.charted = Charted(layout.name)
     charted = parts.charted
     mine = tuple(cell for cell in layout.mine if cell < layout.codebook.cells)
-    own = await _own(parts, tuple(cell for cell in mine if cell not in parts.unsure))
+    own = await _own(parts, parts.sure_of(mine))
     asked = _whom(parts, layout, turn)
     answers = await Gather(*(_asked(layout, node, cells, charted) for node, cells in asked.items()), each=True)
     told = [(parts.node, [(data, summaries.decode(data)) for data in own.values()])]

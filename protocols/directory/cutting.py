@@ -2,10 +2,10 @@
 
 Where the mesh wants cells (the parameter ``directory-cells``) and there is no codebook yet, the first organisation in turn trains one from
 the records that its node holds, once they are enough, and endorses it on the ledger. The others fetch it by its hash, check it by their
-own records, and endorse it too. Once it is in force, whoever has its content lays the directory by it.
+own records, and endorse it too. Once it is in force, whoever has its content lays the directory by it
+(``succession`` has what follows).
 """
 
-from dataclasses import dataclass
 from functools import partial
 
 from meshos.errors import MeshError, Refused
@@ -23,13 +23,6 @@ from meshos.protocols.directory.record import PROTOCOL
 from meshos.protocols.directory.wire import AskCodebook, decode_part, encode_request
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    name: bytes
-    data: bytes
-    codebook: Codebook
-
-
 async def follow_codebooks(parts: Parts) -> None:
     """Have what the ledger names, and say what this node would endorse (``Parts.endorses``)."""
     if parts.agreed is None:
@@ -45,27 +38,31 @@ async def follow_codebooks(parts: Parts) -> None:
     for name in [name for name in parts.codebooks if name not in wanted]:
         del parts.codebooks[name]  # each takes up to 36 MB
     parts.refused_codebooks &= wanted
-    if not agreed.speaks:
-        return
-    if parts.endorses is None or parts.endorses[0] != agreed.version + 1:
+    if agreed.speaks and not agreed.version and parts.endorses is None:
         parts.endorses = await _endorsed(parts, agreed)
 
 
 async def _endorsed(parts: Parts, agreed: Agreed) -> tuple[int, bytes] | None:
     for name in agreed.endorsed:
         codebook = parts.codebooks.get(name)
-        if codebook is not None and codebook.version == agreed.version + 1 and name not in parts.refused_codebooks:
+        if codebook is not None and codebook.version == 1 and name not in parts.refused_codebooks:
             good = await Compute(partial(_is_good, parts, codebook), cost_s=2.0)
             if good:
                 return codebook.version, name
             if good is not None:
                 parts.refused_codebooks.add(name)
-    if agreed.version or not agreed.trains or parts.shelf.size() < CELLS_FROM:
+    if not agreed.trains or parts.shelf.size() < CELLS_FROM:
         return None
-    made: _Made = await Compute(partial(_trained, parts), cost_s=5.0)
-    await Propose(KeepCodebook(made.name, made.data, agreed.names()), MACHINE)
-    parts.codebooks[made.name] = made.codebook
-    return made.codebook.version, made.name
+    return await bring(parts, agreed, await Compute(partial(_trained, parts), cost_s=5.0))
+
+
+async def bring(parts: Parts, agreed: Agreed, codebook: Codebook) -> tuple[int, bytes]:
+    """Keep a codebook that this node has made, for whoever asks for it; its version and its hash, to be endorsed."""
+    data: bytes = await Compute(partial(codebooks.encode, codebook), cost_s=0.1)
+    name = codebooks.name_of(data)
+    await Propose(KeepCodebook(name, data, agreed.names()), MACHINE)
+    parts.codebooks[name] = codebook
+    return codebook.version, name
 
 
 def _is_good(parts: Parts, codebook: Codebook) -> bool | None:
@@ -78,11 +75,9 @@ def _is_good(parts: Parts, codebook: Codebook) -> bool | None:
     return quality(codebook, vectors, placed_by).good
 
 
-def _trained(parts: Parts) -> _Made:
+def _trained(parts: Parts) -> Codebook:
     vectors, texts, _ = parts.shelf.everything()
-    codebook = train(1, parts.checker.embedder.name, vectors, texts, seed=1)
-    data = codebooks.encode(codebook)
-    return _Made(codebooks.name_of(data), data, codebook)
+    return train(1, parts.checker.embedder.name, vectors, texts, seed=1)
 
 
 async def _have(parts: Parts, name: bytes, wanted: tuple[bytes, ...]) -> None:

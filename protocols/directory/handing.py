@@ -34,8 +34,8 @@ async def hand_over(parts: Parts, turn: int) -> int:
         sure.update(await _looked_after(parts, layout, holder, tuple(place for place in some if holder in layout.holders[place])))
     needed = {place: min(limits.HANDED_TO, len(layout.holders[place])) for place in some}
     handed = frozenset(place for place in some if 0 < needed[place] <= sure[place])
-    if not handed or parts.layout is not layout:
-        return 0
+    if not handed or parts.layout is not layout or parts.former is not None:
+        return 0  # by the former codebook this node still answers with all that it has
     kept = tuple(sorted({*layout.mine, *(place for place in strange if place not in handed)}))
     gone: int = await Propose(Release(layout.name, kept), MACHINE)
     return gone

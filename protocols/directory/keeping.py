@@ -3,7 +3,7 @@
 import zlib
 
 from meshos.errors import MeshError
-from meshos.flow import Compute, Flow, Propose, Sleep
+from meshos.flow import Compute, Flow, Gather, Propose, Sleep
 from meshos.ids import NodeId
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.arranging import arrange, place_some, settle
@@ -16,6 +16,8 @@ from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.publishing import renew
 from meshos.protocols.directory.record import Sealed
 from meshos.protocols.directory.spotting import spot
+from meshos.protocols.directory.succession import succeed
+from meshos.protocols.directory.switching import pass_round, unheard
 from meshos.protocols.directory.sync import sync_with
 
 _STEPS = round(limits.SYNC_S / limits.IDLE_S)
@@ -28,11 +30,14 @@ async def keep(parts: Parts) -> None:
     begun = turn = zlib.crc32(parts.node.encode())
     while True:
         await _tolerant(follow_codebooks(parts))
+        await _tolerant(succeed(parts))
         await _tolerant(arrange(parts))
         peers = _partners(parts)
         if peers:
             peer = peers[turn % len(peers)]
             await _tolerant(sync_with(parts, peer, parts.layout.shared_with(peer)))
+        await Gather(*(sync_with(parts, peer, parts.layout.mine) for peer in unheard(parts)), each=True)
+        pass_round(parts)
         await _tolerant(learn(parts, turn))
         await _tolerant(spot(parts))
         turn += 1

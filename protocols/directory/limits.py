@@ -112,6 +112,23 @@ HANDED_PLACES = 128
 PAGES_LISTED = 64
 """Pages of a list that are asked of one holder: more than what the places of one request have."""
 
+TRANSITION_ROUNDS = 300
+"""After a change of codebook the former one is asked by too for so many rounds, ten minutes, at most: what a thousand nodes need to hear of
+all others, twice."""
+
+LINGERING_ROUNDS = 15
+"""Rounds for which a node that lacks nothing more goes on answering by the former codebook: others are behind it."""
+
+HEARD_AT_ONCE = 8
+"""Nodes with which a node compares its new places in one round."""
+
+WATCH_ROUNDS = 450
+"""A codebook has been in force for so many rounds, a quarter of an hour, before it can be followed by another; and as long lies between two
+looks of a node, each of which may cost it some 20,000 records."""
+
+DRAWN_AT_ONCE = 8
+"""Places of which records are drawn side by side: all 256 take some seconds."""
+
 HANDED_TO = 2
 """So many holders of a place must have what this node had in it, before this one lets go of it."""
 

@@ -18,14 +18,24 @@ async def lookup(parts: Parts, agent: AgentId) -> Sealed | None:
     if held is not None and held.sealed is not None:
         return held.sealed if isinstance(held.sealed.entry, AgentRecord) else None
     place = parts.layout.place_of_id(agent)
-    if place is None or place in frozenset(parts.layout.mine) - parts.unsure.keys():
+    if place is None or parts.sure_of((place,)):
         return None
-    alive = frozenset(parts.peers())
-    for node in sorted(set(parts.layout.holders[place]) & alive, key=lambda node: (parts.distance_s(node), node)):
+    for node in holders_of(parts, agent):
         found = await _asked(parts, node, agent)
         if found is not None:
             return found if isinstance(found.entry, AgentRecord) else None
     return None
+
+
+def holders_of(parts: Parts, agent: AgentId) -> list[NodeId]:
+    """Who may have it and is alive, the nearest first; those by the former codebook after those by this one."""
+    layouts = [parts.layout] if parts.former is None else [parts.layout, parts.former.layout]
+    alive, found = frozenset(parts.peers()), dict[NodeId, None]()
+    for layout in layouts:
+        place = layout.place_of_id(agent)
+        nodes = alive.intersection(layout.holders[place]) if place is not None else frozenset[NodeId]()
+        found |= dict.fromkeys(sorted(nodes, key=lambda node: (parts.distance_s(node), node)))
+    return list(found)
 
 
 async def _asked(parts: Parts, node: NodeId, agent: AgentId) -> Sealed | None:

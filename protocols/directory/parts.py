@@ -78,6 +78,30 @@ class Charted:
 
 
 @dataclass(slots=True)
+class Former:
+    """How the directory was laid by the codebook before, which a node asks by too while the present one's holders lack something.
+
+    ``unheard`` are the nodes that held something then and that this one has not compared its places with since: what is now its own may
+    be theirs alone. ``rounds``: after so many of ``keeping`` it is forgotten, whatever is missing.
+    """
+
+    layout: Layout
+    chart: Chart
+    unheard: set[NodeId]
+    rounds: int
+
+
+@dataclass(slots=True)
+class Watch:
+    """How long a node has had the codebook of this ``version`` in force, or has last looked whether it is to be followed by another:
+    ``rounds`` of ``keeping``. ``looks``: how often it has."""
+
+    version: int = 0
+    rounds: int = 0
+    looks: int = 0
+
+
+@dataclass(slots=True)
 class Parts:
     """``peers`` gives the other nodes that are alive, now. ``busy_with`` are those that a round is under way with, ``hinted_by`` those
     whose announcement is being followed, and whether to ask them again after it. ``barred`` knows who is in quarantine.
@@ -85,6 +109,7 @@ class Parts:
     ``layout`` is how entries lie here, ``seen`` how they ought to by what this node knows now (None: whole for good); the keeping Flow has
     the one follow the other. ``unsure`` are the places that this node holds and may lack something in, since it came to hold them lately,
     with the other holders that it has compared them with: it is sure once one of these was, or it has compared with all.
+    ``former``: until lately it lay by another codebook (``switching``).
     ``caught_up``: while the directory was whole, this node has compared it with another; ``laid``: it is known how it ought to be laid.
     ``spots``: whether this node checks whether holders lie; ``accused`` gives those of whom others say so on the ledger.
     """
@@ -99,12 +124,14 @@ class Parts:
     layout: Layout = field(init=False)
     seen: Callable[[], Layout] | None = None
     unsure: dict[int, frozenset[NodeId]] = field(default_factory=dict)
+    former: Former | None = None
     caught_up: bool = False
     laid: bool = False
     agreed: Callable[[], Agreed] | None = None
     codebooks: dict[bytes, Codebook] = field(default_factory=dict)
     refused_codebooks: set[bytes] = field(default_factory=set)
     endorses: tuple[int, bytes] | None = None
+    watch: Watch = field(default_factory=Watch)
     rtt_s: Callable[[NodeId], float | None] = unmeasured_way
     charted: Charted = field(default_factory=Charted)
     spots: bool = True
@@ -126,6 +153,8 @@ class Parts:
 
     def sure_of(self, places: Sequence[int]) -> tuple[int, ...]:
         """Those of ``places`` that this node holds and lacks nothing in, as far as it knows."""
+        if self.former is not None and not self.former.unheard.isdisjoint(self.peers()):
+            return ()
         held = frozenset(self.layout.mine)
         return tuple(place for place in places if place in held and place not in self.unsure)
 

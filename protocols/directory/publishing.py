@@ -10,7 +10,7 @@ from meshos.flow import Compute, Gather, Port, Propose
 from meshos.ids import AgentId, agent_id
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.commands import MACHINE, EntrySignature, Merge, Merged, Publish, ReadDue, SignEntry, Withdraw
-from meshos.protocols.directory.former import former, holders_away
+from meshos.protocols.directory.newest import holders_away, newest
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.profile import Profile, checked
 from meshos.protocols.directory.record import AgentRecord, Entry, Sealed, body_of, buried, described, seal
@@ -67,7 +67,7 @@ async def _publish_batch(parts: Parts, profiles: Sequence[Profile], now_ms: int)
     embedder = parts.checker.embedder
     texts = [profile.text() for profile in profiles]
     read = await Compute(lambda: embedder.read(texts), cost_s=0.015 * len(texts))
-    before = await former(parts, [agent_id(parts.org, profile.name) for profile in profiles])
+    before = await newest(parts, [agent_id(parts.org, profile.name) for profile in profiles])
     sure = [place for place, one in enumerate(before) if one.sure]
     refused = [(place, holders_away(profiles[place].name)) for place, one in enumerate(before) if not one.sure]
     entries: list[Entry] = []
@@ -80,7 +80,7 @@ async def _publish_batch(parts: Parts, profiles: Sequence[Profile], now_ms: int)
 
 async def withdraw(parts: Parts, withdrawal: Withdrawal) -> Published:
     """Bury the records of these names. Raises Refused ``no-such-agent`` if one of them has none, ``holders-away`` if nobody knows."""
-    before = await former(parts, [agent_id(parts.org, name) for name in withdrawal.names])
+    before = await newest(parts, [agent_id(parts.org, name) for name in withdrawal.names])
     entries: list[Entry] = []
     for name, last in zip(withdrawal.names, before, strict=True):
         if not last.sure:
@@ -100,7 +100,7 @@ async def renew(parts: Parts) -> int:
     records = [sealed.entry for sealed in due if isinstance(sealed.entry, AgentRecord)]
     if not records:
         return 0
-    known = await former(parts, [record.agent_id for record in records])
+    known = await newest(parts, [record.agent_id for record in records])
     pairs = list(zip(known, records, strict=True))
     newer = tuple(one.sealed for one, record in pairs if one.sealed is not None and one.sealed.entry.version > record.version)
     if newer:

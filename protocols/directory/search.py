@@ -88,10 +88,10 @@ async def discover(parts: Parts, request: DiscoverRequest) -> DiscoverAnswer:
     page = paging.FIRST if request.cursor is None else paging.page_of(request.cursor, name)
     room = min(request.limit, limits.FOUND - page.shown)
     asked = replace(request, limit=room + 1, after=page.after, shown=page.shown)  # one more tells whether there is a next page
-    chart = parts.charted.chart if parts.charted.layout == parts.layout.name else None
-    answer = await (_of_this_node(parts, asked) if chart is None else _of_holders(parts, chart, asked))
+    answer = await (_of_this_node(parts, asked) if _chart(parts) is None else _of_holders(parts, asked))
     shown, counted, cursor = page.shown + room, None, None
     if request.facets:
+        chart = _chart(parts)
         counted, missing = (await tally(parts, request.filters), 0) if chart is None else await total(parts, chart, request.filters)
         answer = replace(answer, cells_missing=max(answer.cells_missing, missing))
     if len(answer.agents) > room and shown < limits.FOUND:
@@ -100,14 +100,22 @@ async def discover(parts: Parts, request: DiscoverRequest) -> DiscoverAnswer:
     return replace(answer, agents=answer.agents[:room], cursor=cursor, facets=counted)
 
 
+def _chart(parts: Parts) -> Chart | None:
+    """Of the cells by which the directory is laid now; None: it is whole, or nothing was heard of them yet."""
+    return parts.charted.chart if parts.charted.layout == parts.layout.name else None
+
+
 async def _of_this_node(parts: Parts, request: DiscoverRequest) -> DiscoverAnswer:
     """While the directory is whole, this node holds it all; while it does not know how the directory is laid, it does not say so."""
     whole = parts.laid and parts.layout.codebook is None
     return DiscoverAnswer(tuple(await _held_here(parts, request)), 1, 0 if whole else 1)
 
 
-async def _of_holders(parts: Parts, chart: Chart, request: DiscoverRequest) -> DiscoverAnswer:
+async def _of_holders(parts: Parts, request: DiscoverRequest) -> DiscoverAnswer:
     subject, left_out = await _subject(parts, request)
+    chart = _chart(parts)
+    if chart is None:  # meanwhile it is laid otherwise
+        return await _of_this_node(parts, request)
     full = min(limits.FOUND, request.shown + request.limit) if request.collapse else request.limit
     gathered = await gather(parts, chart, subject, request.filters, full=full, left_out=left_out, collapse=request.collapse)
     order, wanted = _in_order(parts, request, gathered, gathered.briefs), full

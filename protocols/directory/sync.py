@@ -38,7 +38,7 @@ from meshos.protocols.directory.commands import (
 )
 from meshos.protocols.directory.cutting import tell_codebook
 from meshos.protocols.directory.parts import Parts
-from meshos.protocols.directory.record import PROTOCOL
+from meshos.protocols.directory.record import PROTOCOL, parse
 from meshos.protocols.directory.wire import (
     HINT,
     AskCodebook,
@@ -123,11 +123,28 @@ async def tell(parts: Parts, items: tuple[Item, ...]) -> None:
     while await place_some(parts):
         pass  # what this node has published waits for its places
     places: tuple[Places, ...] = await Propose(ReadPlacesOf(tuple(item.id for item in items)), MACHINE)
+    nodes = [{node for place in there for node in parts.layout.holders[place]} for there in places]
+    for before, them in zip(await _held_before(parts, items), nodes, strict=True):
+        them |= before
     to: dict[NodeId, list[Item]] = {}
-    for item, there in zip(items, places, strict=True):
-        for node in dict.fromkeys(node for place in there for node in parts.layout.holders[place]):
+    for item, them in zip(items, nodes, strict=True):
+        for node in them:
             to.setdefault(node, []).append(item)
     await Gather(*(_hint(peer, encode_hint(to[peer])) for peer in peers if peer in to))
+
+
+async def _held_before(parts: Parts, items: Sequence[Item]) -> list[set[NodeId]]:
+    """Of each, who held it by the former codebook, and still answers for it."""
+    former = parts.former
+    if former is None:
+        return [set() for _ in items]
+    pages = [await Propose[tuple[bytes, ...]](Read((item.id,), limits.RECORD_BYTES), MACHINE) for item in items]
+    places: list[Places] = await Compute(partial(_placed_by, former.layout, pages), cost_s=0.0005 * len(pages))
+    return [{node for place in there for node in former.layout.holders[place]} for there in places]
+
+
+def _placed_by(layout: Layout, pages: Sequence[tuple[bytes, ...]]) -> list[Places]:
+    return [place for page in pages for place in (layout.places_of([parse(data).entry for data in page]) or [()])]
 
 
 def _hint(peer: NodeId, body: bytes) -> Ask:
@@ -167,6 +184,8 @@ async def _round(parts: Parts, peer: NodeId, places: Places) -> int:
 
 def _compared(parts: Parts, peer: NodeId, places: Places, unsure: frozenset[int]) -> None:
     parts.caught_up |= parts.layout.codebook is None
+    if parts.former is not None and places == parts.layout.mine:
+        parts.former.unheard.discard(peer)
     for place in places:
         if place in parts.unsure:
             with_ = parts.unsure[place] | {peer}

@@ -31,10 +31,11 @@ class Ledger:
             mesh.parts[node].agreed = lambda number=number: dataclasses.replace(self.agreed, speaks=True, trains=number == 0)
 
     def look(self) -> None:
-        said = [parts.endorses[1] for parts in self.mesh.parts.values() if parts.endorses is not None]
+        version = self.agreed.version + 1
+        said = [parts.endorses[1] for parts in self.mesh.parts.values() if parts.endorses is not None and parts.endorses[0] == version]
         name = next((name for name in said if said.count(name) >= 3), None)
         if name is not None:
-            self.agreed = dataclasses.replace(self.agreed, version=1, name=name, endorsed=())
+            self.agreed = dataclasses.replace(self.agreed, version=version, name=name, endorsed=())
             self.mesh.codebook = next(parts.codebooks[name] for parts in self.mesh.parts.values() if name in parts.codebooks)
         elif said:
             self.agreed = dataclasses.replace(self.agreed, endorsed=tuple(dict.fromkeys(said)))

@@ -23,6 +23,25 @@ them, by the other half, .92 and 2.0; invented points .18 and 137."""
 CHECKED_WITH = 300
 """Records that are taken for questions in a check."""
 
+WORN_BALANCE = 3.0
+"""With so much in the largest cell over the mean a codebook is to be followed by another. Training reaches 1.25 on its own records; on what
+it has not seen, or by a sample of 8 to a cell, a good one has up to 2.5; one whose records have changed, 13."""
+
+WORN_GROWTH = 2.0
+"""So is one whose cells hold so many times the most that training leaves them on average, or so small a part of the least."""
+
+RECALL_GAINED = 0.1
+"""What a codebook must find more of, by the measure above, to follow one that is not worn."""
+
+SUCCESSOR_RECORDS = 20_000
+"""What a successor is trained on at most: some 60 MB, fetched from all holders; 20 to a cell."""
+
+JUDGED_A_CELL = 8
+"""Records to a cell that a successor is judged by: of 1,024 cells some 25 MB."""
+
+REACHED = 0.9
+"""The share of all holders' places that a sample must reach, and of cells whose summaries must be known, to say something of the whole."""
+
 CELLS_FROM = 2_000
 """With fewer records the directory stays whole: every node holds all, and asks nobody."""
 
@@ -90,6 +109,6 @@ CODEBOOK_BYTES = 8 << 20
 
 assert 4 * SUMMARY_WORDS + 8 * SUMMARY_FACETS + 256 < SUMMARY_BYTES
 assert CELLS[0] < CELLS[1] <= 1 << 16 and SUBCENTROIDS[0] < SUBCENTROIDS[1]
-assert TRAINED_BALANCE < BALANCE and SCANNED < SCANNED_FILTERED < 1
+assert TRAINED_BALANCE < BALANCE < WORN_BALANCE <= GOOD_BALANCE and WORN_GROWTH > 1 and SCANNED < SCANNED_FILTERED < 1
 assert CELLS[1] * SUBCENTROIDS[1] * 384 + VOCABULARY * 2 * 24 < CODEBOOK_BYTES
 assert 127 * 127 * 384 < 2**24, "placement multiplies integers as 32-bit floats, which is exact below 2**24"

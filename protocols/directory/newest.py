@@ -14,13 +14,14 @@ from meshos.ids import AgentId, NodeId, OrgDid
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.commands import MACHINE, Find, Held
+from meshos.protocols.directory.lookup import holders_of
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.record import PROTOCOL, Entry, Sealed
 from meshos.protocols.directory.wire import AskEntries, AskVersions, decode_entries, decode_versions, encode_request
 
 
 @dataclass(frozen=True, slots=True)
-class Former:
+class Newest:
     """``version`` is 0 where nobody knows the agent. ``sealed`` is the newest record or tombstone, None where that has lapsed.
 
     ``sure``: this node holds the place of the id itself, or one of those who do has answered.
@@ -36,34 +37,32 @@ class Former:
         return None if self.sealed is None else self.sealed.entry
 
 
-async def former(parts: Parts, ids: Sequence[AgentId]) -> list[Former]:
+async def newest(parts: Parts, ids: Sequence[AgentId]) -> list[Newest]:
     """Of agents of this node's organisation; what no node of it has signed counts for nothing."""
     held: tuple[Held | None, ...] = await Propose(Find(tuple(ids)), MACHINE)
-    known = {agent: Former() if one is None else Former(one.version, one.sealed) for agent, one in zip(ids, held, strict=True)}
+    known = {agent: Newest() if one is None else Newest(one.version, one.sealed) for agent, one in zip(ids, held, strict=True)}
     places = {agent: place for agent in known if (place := parts.layout.place_of_id(agent)) is not None}
     own = frozenset(parts.sure_of(tuple(places.values()))) if places else frozenset[int]()
-    alive = frozenset(parts.peers())
     whom: dict[NodeId, list[AgentId]] = {}
     for agent, place in places.items():
-        for node in parts.layout.holders[place] if place not in own else ():
-            if node in alive:
-                whom.setdefault(node, []).append(agent)
+        for node in holders_of(parts, agent) if place not in own else ():
+            whom.setdefault(node, []).append(agent)
     told = successes(await Gather(*(_told(parts, node, some, known) for node, some in sorted(whom.items())))) if whom else []
     heard = {agent for agent, place in places.items() if place in own} | {agent for one in told for agent in one}
     for agent in places:
-        known[agent] = _newest([known[agent], *(one[agent] for one in told if agent in one)], sure=agent in heard)
+        known[agent] = _best([known[agent], *(one[agent] for one in told if agent in one)], sure=agent in heard)
     return [replace(known[agent], sure=known[agent].sure and parts.laid) for agent in ids]
 
 
-def _newest(said: Sequence[Former], *, sure: bool) -> Former:
+def _best(said: Sequence[Newest], *, sure: bool) -> Newest:
     """The highest version, and the newest that is signed, which may be an older one."""
     shown = [one.sealed for one in said if one.sealed is not None]
-    return Former(max(one.version for one in said), max(shown, key=lambda sealed: sealed.entry.version, default=None), sure)
+    return Newest(max(one.version for one in said), max(shown, key=lambda sealed: sealed.entry.version, default=None), sure)
 
 
-async def _told(parts: Parts, node: NodeId, ids: Sequence[AgentId], known: Mapping[AgentId, Former]) -> dict[AgentId, Former]:
+async def _told(parts: Parts, node: NodeId, ids: Sequence[AgentId], known: Mapping[AgentId, Newest]) -> dict[AgentId, Newest]:
     """What ``node`` knows of each that is newer than what is ``known``; nothing of any where it does not answer."""
-    found: dict[AgentId, Former] = {}
+    found: dict[AgentId, Newest] = {}
     try:
         for start in range(0, len(ids), limits.IDS_A_PAGE):
             some = tuple(ids[start : start + limits.IDS_A_PAGE])
@@ -73,7 +72,7 @@ async def _told(parts: Parts, node: NodeId, ids: Sequence[AgentId], known: Mappi
             entries = await _entries(parts, node, newer) if newer else {}
             for agent, version in zip(some, versions, strict=True):
                 sealed = entries.get(agent)
-                found[agent] = Former(_believed(version) if sealed is None else sealed.entry.version, sealed)
+                found[agent] = Newest(_believed(version) if sealed is None else sealed.entry.version, sealed)
     except MeshError:
         return found  # it is away or talks nonsense: what it said before counts
     return found
