@@ -108,7 +108,7 @@ def test_one_holder_that_tells_of_crowded_cells_has_nothing_trained_and_little_s
 
     monkeypatch.setattr(succession, "sample", counted)
     for parts in mesh.parts.values():
-        parts.charted.names.clear()
+        parts.charted.told.clear()
     go_on(mesh, ledger, 30)
     assert succession._wears(mesh.parts[mesh.ids[0]])
     assert ledger.agreed.version == 1 and ledger.agreed.endorsed == ()
