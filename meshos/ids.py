@@ -6,6 +6,7 @@ mypy refuses a task id where a node id is wanted, at no cost when running.
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import NewType
 
 from meshos.values import frozen
@@ -53,6 +54,7 @@ def parse_org_did(did: str) -> tuple[str, str]:
     return kind, name
 
 
+@lru_cache(maxsize=16_384)
 def agent_id(org: OrgDid, name: str) -> AgentId:
     """The id of the agent that ``org`` calls ``name``: (org, name) is an agent's identity."""
     digest = hashlib.sha256(b"meshos/agent-id/1\0" + org.encode() + b"\0" + name.encode()).hexdigest()

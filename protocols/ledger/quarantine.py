@@ -14,6 +14,9 @@ from meshos.consensus.ledger.quarantine import QUARANTINE
 from meshos.errors import Refused
 from meshos.protocols.ledger.port import LedgerView
 
+REMEMBERED = 10_000
+"""Names of which is remembered whether they are in quarantine, until the next block."""
+
 HINT = "`mesh quarantine list` says since when, `mesh approvals --all` by which decision"
 
 
@@ -31,10 +34,21 @@ def nobody(*names: str) -> str | None:
 
 
 def barred_by(ledger: LedgerView) -> Barred:
-    """As ``ledger`` says."""
+    """As ``ledger`` says. What it said of a name is remembered until the next block, as a search asks for a hundred agents of a few."""
+    known: dict[str, bool] = {}
+    height = -1
+
+    def is_barred(name: str) -> bool:
+        if name not in known:
+            known[name] = QUARANTINE.read(ledger, name) is not None
+        return known[name]
 
     def barred(*names: str) -> str | None:
-        found = next((name for name in names if QUARANTINE.read(ledger, name) is not None), None)
+        nonlocal height
+        if height != ledger.height or len(known) > REMEMBERED:
+            known.clear()
+            height = ledger.height
+        found = next((name for name in names if is_barred(name)), None)
         return None if found is None or ledger.restoring else found
 
     return barred

@@ -1,5 +1,7 @@
 """The messages of a search in cells: there and back, and what a stranger may not send."""
 
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -147,24 +149,32 @@ def test_filters_are_checked_before_anything_is_searched() -> None:
         check(search.filters)
 
 
+def _row(version: int = 1, score: float = 0.5, price: int = 0, behind: int = 0) -> bytes:
+    return bytes(8 + 16) + struct.pack(">QdQI", version, score, price, behind)
+
+
+def test_what_the_others_of_these_are_bent_from_is_an_answer() -> None:
+    found = decode_answer(cbor.encode([b"", _row(7, 0.25, 3, 2), []])).found
+    assert found == (Brief(AgentId("a-0000000000000000"), 7, bytes(16), 0.25, 3, 2),)
+    assert len(decode_answer(cbor.encode([b"", _row() * limits.FOUND, []])).found) == limits.FOUND
+
+
 @pytest.mark.parametrize(
     "value",
     [
         None,
-        [b"\0", [], []],
-        [b"", [[ID, 1, bytes(16), 0.5, 0]], []],
-        [b"", [[ID, 1, bytes(15), 0.5, 0, 0]], []],
-        [b"", [[ID, 1, bytes(16), 1.5, 0, 0]], []],
-        [b"", [[ID, 1, bytes(16), float("nan"), 0, 0]], []],
-        [b"", [[ID, True, bytes(16), 0.5, 0, 0]], []],
-        [b"", [[ID, 1, bytes(16), 0.5, -1, 0]], []],
-        [b"", [[ID, 1, bytes(16), 0.5, 0, -1]], []],
-        [b"", [[ID, 1, bytes(16), 0.5, 0, True]], []],
-        [b"", [[ID, 1, bytes(16), 0.5, 0, limits.ORG_RECORDS + 1]], []],
-        [b"", [["nobody", 1, bytes(16), 0.5, 0, 0]], []],
-        [b"", [], [b"x"]],
-        [b"", [[ID, 1, bytes(16), 0.5, 0, 0]], ["x"]],
-        [b"", [[ID, 1, bytes(16), 0.5, 0, 0]] * (limits.FOUND + 1), []],
+        [b"\0", b"", []],
+        [b"", [], []],
+        [b"", b"", [b"x"]],
+        [b"", _row(), ["x"]],
+        [b"", _row()[:-1], []],
+        [b"", _row(version=limits.MAX_NUMBER + 1), []],
+        [b"", _row(score=1.5), []],
+        [b"", _row(score=-0.1), []],
+        [b"", _row(score=float("nan")), []],
+        [b"", _row(price=limits.MAX_NUMBER + 1), []],
+        [b"", _row(behind=limits.ORG_RECORDS + 1), []],
+        [b"", _row() * (limits.FOUND + 1), []],
     ],
 )
 def test_an_answer_that_breaks_a_rule_is_refused(value: Value) -> None:

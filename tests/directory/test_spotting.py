@@ -7,7 +7,7 @@ import pytest
 
 from meshos.errors import Refused
 from meshos.flow import Flow
-from meshos.ids import NodeId
+from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory import limits, spotting
 from meshos.protocols.directory.asking import plan
 from meshos.protocols.directory.cells.query import Brief, CellAnswer
@@ -33,9 +33,9 @@ Change = Callable[[CellAnswer], CellAnswer]
 class Bench:
     """A mesh at rest, in which nobody checks anybody by itself, and one record with a holder and somebody who checks it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: Sealed) -> None:
         self.mesh = DirectoryMesh(1, NODES, CODEBOOK, EMBEDDER, NetworkFaults(), (1.0, 1.0))
-        self.records = [_second(old) for old in FORMER.values()]
+        self.records = [*(_second(old) for old in FORMER.values()), *more]
         layout = self.mesh.layout(node_name(0))
         where = layout.places_of([sealed.entry for sealed in self.records])
         self.mesh.lay(Laid(sealed, there) for sealed, there in zip(self.records, where, strict=True))
@@ -98,6 +98,29 @@ def test_leaving_out_what_it_lists_is_a_lie(bench: Bench) -> None:
     assert bench.caught(lambda answer: answer) is None
     assert bench.caught(bench.without) == "omitted"
     assert bench.caught(liars.drop) == "omitted"
+
+
+def test_who_leaves_out_what_stands_behind_a_near_equal_one_does_not_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CAUGHT", 1)
+    first = _second(next(iter(FORMER.values())))
+    assert isinstance(first.entry, AgentRecord)
+    copy = signed(dataclasses.replace(first.entry, profile=dataclasses.replace(first.entry.profile, name="a copy")), NodeId(first.signer))
+    bench = Bench(copy)
+
+    theirs = {one.entry.agent_id for one in bench.records if one.signer != first.signer}
+    told: list[str] = []
+
+    def behind(agents: set[AgentId]) -> Change:
+        def change(answer: CellAnswer) -> CellAnswer:
+            rest = bench.without(answer)
+            told.extend(brief.id for brief in rest.found if brief.id in agents)
+            return dataclasses.replace(rest, found=tuple(dataclasses.replace(one, behind=int(one.id in agents)) for one in rest.found))
+
+        return change
+
+    assert bench.caught(behind({copy.entry.agent_id})) is None and told == [copy.entry.agent_id]
+    assert bench.caught(bench.without) == "omitted"
+    assert bench.caught(behind(theirs)) == "omitted" and len(told) > 1
 
 
 def test_showing_an_older_version_than_it_lists_is_a_lie_and_a_newer_one_is_none(bench: Bench) -> None:

@@ -99,18 +99,42 @@ def rounded(question: Question) -> Question:
 
 def encode_answer(answer: CellAnswer) -> bytes:
     """An answer's bytes."""
-    briefs = [[brief.id, brief.version, brief.digest, brief.score, brief.price, brief.behind] for brief in answer.found]
-    return cbor.encode([encode_places(answer.cells), briefs, list(answer.sealed)])
+    return cbor.encode([encode_places(answer.cells), _encode_briefs(answer.found), list(answer.sealed)])
 
 
 def decode_answer(data: bytes) -> CellAnswer:
     """The answer in ``data``, its records not read yet; raises Refused ``too-large``, ``bad-encoding`` or ``bad-message``."""
     match cbor.decode(data, max_bytes=_MESSAGE_BYTES):
-        case [bytes() as cells, list() as found, list() as sealed] if len(sealed) <= len(found) <= limits.FOUND:
-            records = tuple(one for one in sealed if isinstance(one, bytes))
-            if len(records) == len(sealed):
-                return CellAnswer(decode_places(cells), tuple(_brief(one) for one in found), records)
+        case [bytes() as cells, bytes() as briefs, list() as sealed]:
+            found, records = _decode_briefs(briefs), tuple(one for one in sealed if isinstance(one, bytes))
+            if len(records) == len(sealed) <= len(found):
+                return CellAnswer(decode_places(cells), found, records)
     raise _bad("an answer")
+
+
+_ROW = np.dtype([("id", "V8"), ("digest", "V16"), ("version", ">u8"), ("score", ">f8"), ("price", ">u8"), ("behind", ">u4")])
+"""A brief as it is sent; the id without what all begin with. A table is read ten times as fast as a hundred lists are."""
+
+
+def _encode_briefs(found: Sequence[Brief]) -> bytes:
+    rows = np.zeros(len(found), _ROW)
+    rows["id"] = np.frombuffer(bytes.fromhex("".join(brief.id[2:] for brief in found)), "V8")
+    rows["digest"] = np.frombuffer(b"".join(brief.digest for brief in found), "V16")
+    for name in ("version", "score", "price", "behind"):
+        rows[name] = [getattr(brief, name) for brief in found]
+    return rows.tobytes()
+
+
+def _decode_briefs(data: bytes) -> tuple[Brief, ...]:
+    if len(data) % _ROW.itemsize or len(data) > limits.FOUND * _ROW.itemsize:
+        raise _bad("the agents of an answer")
+    rows = np.frombuffer(data, _ROW)
+    within = (rows["score"] >= 0) & (rows["score"] <= 1) & (rows["behind"] <= limits.ORG_RECORDS)
+    if not (within & (rows["version"] <= limits.MAX_NUMBER) & (rows["price"] <= limits.MAX_NUMBER)).all():
+        raise _bad("an agent of an answer")
+    ids, numbers = rows["id"].tobytes().hex(), (rows[name].tolist() for name in ("version", "digest", "score", "price", "behind"))
+    named = (AgentId(f"a-{ids[at : at + 16]}") for at in range(0, len(ids), 16))
+    return tuple(Brief(*fields) for fields in zip(named, *numbers, strict=True))
 
 
 def _question(question: Question) -> list[Value]:
@@ -195,16 +219,6 @@ def _texts(value: Value) -> tuple[str, ...]:
     if len(texts) != len(value):
         raise _bad("an entry of a filter")
     return texts
-
-
-def _brief(value: Value) -> Brief:
-    match value:
-        case [str() as agent, int() as version, bytes() as digest, float() as score, int() as price, int() as behind]:
-            numbers = 0 <= version <= limits.MAX_NUMBER and 0 <= score <= 1 and 0 <= price <= limits.MAX_NUMBER
-            numbers = numbers and 0 <= behind <= limits.ORG_RECORDS and not any(isinstance(one, bool) for one in (version, price, behind))
-            if numbers and len(digest) == 16 and AGENT_ID.fullmatch(agent):
-                return Brief(AgentId(agent), version, digest, score, price, behind)
-    raise _bad("an agent of an answer")
 
 
 def _bad(what: str) -> Refused:
