@@ -249,8 +249,7 @@ class Directory:
         news = [item_of(sealed) for place, sealed in enumerate(entries) if place not in refused]
         if news:
             self._tells += 1
-            named = tuple(news) if len(news) <= limits.HINT_ITEMS else ()
-            self._effects.append(Tell("flows", StartFlow((TELL, self._tells), TELL, named, now + limits.SYNC_TIMEOUT_S, MACHINE)))
+            self._effects.append(Tell("flows", StartFlow((TELL, self._tells), TELL, tuple(news), now + limits.SYNC_TIMEOUT_S, MACHINE)))
         return merged
 
     def _merge(

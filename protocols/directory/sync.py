@@ -116,9 +116,9 @@ async def hinted(parts: Parts, inbound: Inbound) -> bytes:
 async def tell(parts: Parts, items: tuple[Item, ...]) -> None:
     """Announce what this node has published, to whoever is to hold it. Whom it does not reach learns of it in a round."""
     peers = sorted(parts.peers())
-    if parts.layout.codebook is None or not items:
-        body = encode_hint(items)
-        await Gather(*(_hint(peer, body) for peer in peers[: limits.HINT_PEERS]))
+    if parts.layout.codebook is None:
+        body = encode_hint(items if len(items) <= limits.HINT_ITEMS else ())
+        await Gather(*(Ask(peer, HINT, body, limits.HINT_TIMEOUT_S, retries=0) for peer in peers[: limits.HINT_PEERS]), each=True)
         return
     while await place_some(parts):
         pass  # what this node has published waits for its places
@@ -130,7 +130,7 @@ async def tell(parts: Parts, items: tuple[Item, ...]) -> None:
     for item, them in zip(items, nodes, strict=True):
         for node in them:
             to.setdefault(node, []).append(item)
-    await Gather(*(_hint(peer, encode_hint(to[peer])) for peer in peers if peer in to))
+    await Gather(*(_announce(peer, to[peer]) for peer in peers if peer in to), each=True)
 
 
 async def _held_before(parts: Parts, items: Sequence[Item]) -> list[set[NodeId]]:
@@ -147,8 +147,10 @@ def _placed_by(layout: Layout, pages: Sequence[tuple[bytes, ...]]) -> list[Place
     return [place for page in pages for place in (layout.places_of([parse(data).entry for data in page]) or [()])]
 
 
-def _hint(peer: NodeId, body: bytes) -> Ask:
-    return Ask(peer, HINT, body, limits.HINT_TIMEOUT_S, retries=0)
+async def _announce(peer: NodeId, items: Sequence[Item]) -> None:
+    """Page by page: the peer answers one when it has fetched what it wanted of it."""
+    for start in range(0, len(items), limits.HINT_ITEMS):
+        await Ask(peer, HINT, encode_hint(items[start : start + limits.HINT_ITEMS]), limits.HINT_TIMEOUT_S, retries=0)
 
 
 async def sync_with(parts: Parts, peer: NodeId, places: Places) -> int:

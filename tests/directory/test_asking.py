@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from meshos.errors import Refused
+from meshos.flow_machine import Flows
 from meshos.ids import AgentId, NodeId, agent_id
 from meshos.protocols.directory import asking, limits
 from meshos.protocols.directory.asking import Answers
@@ -17,6 +19,7 @@ from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.record import Sealed, described
 from meshos.protocols.directory.search import DiscoverAnswer, DiscoverRequest
 from meshos.protocols.directory.weighing import Weigh
+from meshos.protocols.directory.wire import HINT
 from tests.directory.test_layout import CODEBOOK, TOPICS
 from tests.directory.world import EMBEDDER, NOW_MS, Mesh, org, sealed_record, signed
 
@@ -126,6 +129,33 @@ def test_what_is_published_is_found_from_everywhere_within_two_seconds_and_gone_
     mesh.withdraw(1, "zwieback")
     for asker in range(8):
         assert "zwieback" not in names(mesh.discover(asker, DiscoverRequest("zwieback7")))
+
+
+def test_hundreds_that_are_withdrawn_at_once_are_gone_as_soon() -> None:
+    mesh = in_cells(14)
+    many = [Profile(f"baker {number}", f"Bakes zwieback7 in town{number}.") for number in range(3 * limits.HINT_ITEMS)]
+    mesh.publish(1, *many, seconds=5)
+    assert len(names(mesh.discover(6, DiscoverRequest("zwieback7", limit=50, collapse=False)))) == 50
+    mesh.withdraw(1, *(one.name for one in many))
+    for asker in range(8):
+        assert not [name for name in names(mesh.discover(asker, DiscoverRequest("zwieback7", limit=50))) if name.startswith("baker")]
+
+
+def test_one_that_refuses_announcements_keeps_them_from_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = in_cells(15)
+    many = [Profile(f"baker {number}", f"Bakes zwieback7 in town{number}.") for number in range(3 * limits.HINT_ITEMS)]
+    mesh.publish(1, *many, seconds=5)
+    flows = mesh.world.nodes[mesh.ids[7]].core.machine("flows")
+    assert isinstance(flows, Flows)
+
+    async def refuse(_: object) -> bytes:
+        raise Refused("bad-message", "not today")
+
+    monkeypatch.setitem(flows._services, HINT, refuse)
+    mesh.withdraw(1, *(one.name for one in many))
+    for number in range(7):
+        held = [one.name for one in many if mesh.machine(number).record(agent_id(org(1), one.name)) is not None]
+        assert not held, number
 
 
 def test_with_two_of_eight_nodes_gone_everything_is_found_at_once_and_with_all_holders_gone_it_is_said() -> None:
