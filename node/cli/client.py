@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog='Example: mesh call a-7f3a12cd get_current_time --data \'{"timezone": "Europe/Vienna"}\'')(asking(call))
     app.command(epilog="Example: mesh members")(asking(members))
     app.command(epilog="Example: mesh status --org gamma")(asking(status))
-    app.command(epilog='Examples: mesh explain budget-exceeded; mesh explain a-7f3a12cd --query "read a chest x-ray"')(asking(explain))
+    app.command(epilog='Example: mesh explain budget-exceeded, or: mesh explain a-7f3a12cd --query "read a chest x-ray"')(asking(explain))
     app.command(epilog="Example: mesh top --once")(asking(top))
 
 
