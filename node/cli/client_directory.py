@@ -37,7 +37,8 @@ def rent(target: Target, records: int, days: int, at_most: str | None, timeout_s
     answer = order(target, "v1", "directory", "rooms", body=body, timeout_s=timeout_s, key=key)
     if for_program("directory-rent", answer, as_json=as_json):
         return
-    say(str(answer.get("txId") or ""))
+    if answer.get("txId") is not None:
+        say(str(answer.get("txId")))
     what = f"room for {plural(records, 'record')} beyond the free ones until {_day(answer)}"
     if answer.get("outcome") == "unchanged":
         ok(f"{what} was paid for already")

@@ -31,7 +31,7 @@ def room(
 def rent(
     where: Where,
     records: Annotated[int, typer.Argument(metavar="RECORDS", min=1, help="For how many records, beyond the free ones, in all.")],
-    days: Annotated[int, typer.Option(metavar="DAYS", min=1, help="For how long, today included; days are those of UTC.")] = 30,
+    days: Annotated[int, typer.Option(metavar="DAYS", min=1, max=90, help="For how long, today included; days are those of UTC.")] = 30,
     at_most: Annotated[
         str | None, typer.Option("--at-most", metavar="AMOUNT", help="Pay no more MESH than this.", show_default=False)
     ] = None,

@@ -22,7 +22,7 @@ def test_a_rent_is_paid_once_and_never_more_than_is_said(mesh: Mesh) -> None:
     assert (ran.code, len(ran.out.strip())) == (0, 64), ran
     assert "room for 3 records beyond the free ones until 2025-11-24, for 3 MESH" in ran.err
     again = mesh("directory", "rent", "3")
-    assert (again.code, again.out.strip()) == (0, "") and "was paid for already" in again.err
+    assert (again.code, again.out) == (0, "") and "was paid for already" in again.err
     assert json.loads(mesh("directory", "rent", "3", "--json").out)["outcome"] == "unchanged"
     shown = mesh("directory", "room")
     assert shown.out.splitlines()[0] == "5" and shown.out.splitlines()[-1].split() == ["3", "rented", "2025-11-24"]
@@ -30,9 +30,8 @@ def test_a_rent_is_paid_once_and_never_more_than_is_said(mesh: Mesh) -> None:
 
 
 def test_what_is_no_rent_is_refused(mesh: Mesh) -> None:
-    for words in (("0",), ("-5",), ("some",), (), ("1", "--days", "0")):
+    for words in (("0",), ("-5",), ("some",), (), ("1", "--days", "0"), ("1", "--days", "91")):
         ran = mesh("directory", "rent", *words)
         assert (ran.code, ran.out) == (2, ""), ran
-    assert "[bad-request]" in mesh("directory", "rent", "1", "--days", "91").err
     assert "[bad-amount]" in mesh("directory", "rent", "1", "--at-most", "1e3").err
     assert "[rent-out-of-bounds]" in mesh("directory", "rent", "1", "--days", "61").err
