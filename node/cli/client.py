@@ -18,9 +18,14 @@ MaxLatency = Annotated[float | None, typer.Option(metavar="MS", min=0, help="An 
 MaxPrice = Annotated[str | None, typer.Option(metavar="MESH", help="A price per query of at most so much.")]
 Region = Annotated[str | None, typer.Option(help="Running in this region.")]
 Capabilities = Annotated[list[str] | None, typer.Option(metavar="C", help="With the capability C; may be given several times.")]
+ExcludeCapabilities = Annotated[list[str] | None, typer.Option(metavar="C", help="Without the capability C; may be given several times.")]
+ExcludeCertifications = Annotated[list[str] | None, typer.Option(metavar="C", help="Not certified for C; may be given several times.")]
+ExcludeRegions = Annotated[list[str] | None, typer.Option(metavar="R", help="Not in the region R; may be given several times.")]
+ExcludeOrgs = Annotated[list[str] | None, typer.Option(metavar="DID", help="Not of this organisation; may be given several times.")]
 WeighTrust = Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="How much trust counts beside how well it fits.")]
 WeighLatency = Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="How much quick answers count.")]
 WeighPrice = Annotated[float, typer.Option(metavar="0..1", min=0, max=1, help="How much a low price counts.")]
+EXPLAINED = "An error's name, an agent's, task's, decision's or motion's id, or a node's id or name."
 
 
 def register(app: typer.Typer) -> None:
@@ -100,16 +105,10 @@ def discover(
     max_price: MaxPrice = None,
     region: Region = None,
     capability: Capabilities = None,
-    exclude_capability: Annotated[
-        list[str] | None, typer.Option(metavar="C", help="Without the capability C; may be given several times.")
-    ] = None,
-    exclude_certification: Annotated[
-        list[str] | None, typer.Option(metavar="C", help="Not certified for C; may be given several times.")
-    ] = None,
-    exclude_region: Annotated[list[str] | None, typer.Option(metavar="R", help="Not in the region R; may be given several times.")] = None,
-    exclude_org: Annotated[
-        list[str] | None, typer.Option(metavar="DID", help="Not of this organisation; may be given several times.")
-    ] = None,
+    exclude_capability: ExcludeCapabilities = None,
+    exclude_certification: ExcludeCertifications = None,
+    exclude_region: ExcludeRegions = None,
+    exclude_org: ExcludeOrgs = None,
     weigh_trust: WeighTrust = 0.0,
     weigh_latency: WeighLatency = 0.0,
     weigh_price: WeighPrice = 0.0,
@@ -180,7 +179,7 @@ def status(where: Where, as_json: JsonFlag = False) -> int:
 
 def explain(
     where: Where,
-    subject: Annotated[str | None, typer.Argument(metavar="ID|ERROR-NAME", help="A task's or an agent's id, or an error's name.")] = None,
+    subject: Annotated[str | None, typer.Argument(metavar="ID|NAME", help=EXPLAINED)] = None,
     listed: Annotated[bool, typer.Option("--list", help="List all error names.")] = False,
     query: Annotated[str | None, typer.Option(metavar="QUERY", help="Why the agent has its score for this question.")] = None,
     min_trust: MinTrust = None,
@@ -189,12 +188,16 @@ def explain(
     max_price: MaxPrice = None,
     region: Region = None,
     capability: Capabilities = None,
+    exclude_capability: ExcludeCapabilities = None,
+    exclude_certification: ExcludeCertifications = None,
+    exclude_region: ExcludeRegions = None,
+    exclude_org: ExcludeOrgs = None,
     weigh_trust: WeighTrust = 0.0,
     weigh_latency: WeighLatency = 0.0,
     weigh_price: WeighPrice = 0.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Why: what an error means and what to do about it, or why a task or an agent is as it is.
+    """Why: what an error means and what to do about it, or why an agent, a task, a node, a decision or a motion is as it is.
 
     With --query: why an agent has the score that it has for a question asked with these conditions and weights, and why it is found or not.
     """
@@ -209,6 +212,12 @@ def explain(
             "maxPrice": max_price,
             "region": region,
             "capabilities": capability,
+        },
+        {
+            "capabilities": exclude_capability,
+            "certifications": exclude_certification,
+            "regions": exclude_region,
+            "organisations": exclude_org,
         },
         {"trust": weigh_trust, "latency": weigh_latency, "price": weigh_price},
     )

@@ -12,11 +12,15 @@ class Asked:
 
     query: str | None
     filters: Mapping[str, object]
+    exclude: Mapping[str, list[str] | None]
     weigh: Mapping[str, float]
 
     def body(self, subject: str | None) -> dict[str, object] | None:
         """The body of the request, None if there is no question; raises BadInput ``usage`` where one makes no sense."""
         filters = {name: value for name, value in self.filters.items() if value is not None and value != []}
+        exclude = {name: value for name, value in self.exclude.items() if value}
+        if exclude:
+            filters["exclude"] = exclude
         weigh = {name: weight for name, weight in self.weigh.items() if weight}
         if self.query is None:
             if filters or weigh:

@@ -306,8 +306,10 @@ class MemoryNode:
 
     async def explain_score(self, agent_id: AgentId, query: DiscoverQuery, caller: Caller) -> Explanation:
         record = await self.agent(agent_id, caller)
-        lines = (f"{record.name} scores 0.5000: {query.query}", f"{query.capabilities} {query.weigh.trust:g}")
-        return Explanation(record.agent_id, "score", lines, {"score": 0.5})
+        lines = [f"{record.name} scores 0.5000: {query.query}", f"{query.capabilities} {query.weigh.trust:g}"]
+        if query.exclude.capabilities:
+            lines.append(f"without {query.exclude.capabilities} {query.exclude.organisations}")
+        return Explanation(record.agent_id, "score", tuple(lines), {"score": 0.5})
 
     async def did_document(self, did: str) -> Json:
         try:

@@ -209,7 +209,10 @@ def test_explain(mesh: Mesh, clock: str) -> None:
 def test_explain_a_score(mesh: Mesh, clock: str) -> None:
     ran = mesh("explain", clock[:12], "--query", "what time is it", "--capability", "time", "--weigh-trust", "0.5")
     assert ran.code == 0 and ran.out.endswith("what time is it\n('time',) 0.5\n"), ran.err
+    without = mesh("explain", clock, "--query", "time", "--exclude-capability", "x", "--exclude-org", "did:mesh:enterprise:beta")
+    assert without.out.endswith("without ('x',) ('did:mesh:enterprise:beta',)\n"), without
     assert json.loads(mesh("explain", clock, "--query", "time", "--json").out)["facts"] == {"score": 0.5}
+    assert "[usage]" in mesh("explain", clock, "--exclude-region", "eu").err
     for words in (["budget-exceeded", "--query", "x"], [clock, "--query", " "], [clock, "--weigh-trust", "1"], ["--query", "x"]):
         refused = mesh("explain", *words)
         assert (refused.code, refused.out) == (2, "") and "[usage]" in refused.err, words
