@@ -70,6 +70,7 @@ ALONE_S = 5.0
 LAG_PROBLEM_S = 0.25
 _AGENT = re.compile(r"a-[0-9a-f]{1,16}")
 _TASK = re.compile(r"t-[0-9a-f]{12,32}")
+_NOT_HERE = "look for it with `mesh discover`, and give the whole id (-q): the beginning of one is enough only where its record lies"
 """The beginning of a task's id. A task is shown to whoever knows its id, so it must not be guessed: 48 bits, a million tasks and
 a thousand questions a second (node/api/limits.py) make one hit in three days of asking without a pause."""
 
@@ -347,7 +348,7 @@ class Facade:
         member = membership.member(NodeId(subject))
         if member is None and _TASK.fullmatch(subject):
             return explaining.task(await self.task(TaskId(subject), caller))
-        held = self._find(AgentId(subject)) if member is None else None
+        held = await self._sought(AgentId(subject)) if member is None else None
         if held is not None:
             return explaining.agent(self._view(held))
         decided = (await self.decisions.explained(subject) or await self.proposals.explained(subject)) if member is None else None
@@ -440,11 +441,16 @@ class Facade:
 
     async def _record(self, agent_id: AgentId) -> Sealed:
         """The record of an agent by its id, also from others that hold it, or by what its id begins with where only one here does."""
+        sealed = await self._sought(agent_id)
+        if sealed is None:
+            raise _no_such_agent(agent_id)
+        return sealed
+
+    async def _sought(self, agent_id: AgentId) -> Sealed | None:
+        """As ``_record``; None if nobody has it."""
         sealed = self._find(agent_id)
         if sealed is None and AGENT_ID.fullmatch(agent_id):
             sealed = await self._host.flow(LOOKUP, agent_id, timeout_s=LOOK_S)
-        if sealed is None:
-            raise _no_such_agent(agent_id)
         return sealed
 
     def _find(self, agent_id: AgentId) -> Sealed | None:
@@ -453,7 +459,7 @@ class Facade:
 
 
 def _no_such_agent(agent_id: AgentId) -> Refused:
-    return Refused("no-such-agent", f"no agent {agent_id[:80]!r} is known to this node", hint="look for it with `mesh discover`")
+    return Refused("no-such-agent", f"no agent {agent_id[:80]!r} is known to this node", hint=_NOT_HERE)
 
 
 def _arguments(request: shapes.CallRequest) -> bytes:

@@ -18,7 +18,7 @@ from meshos.errors import Refused
 from meshos.flow import Propose
 from meshos.flow_machine import Flows, Perform
 from meshos.genesis_reading import parse
-from meshos.ids import NodeId, OrgDid, Peer, TaskId
+from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.node.api.event_log import EventLog
 from meshos.node.api.keys import Key
 from meshos.node.api.shapes import Caller, TaskView
@@ -33,6 +33,8 @@ from meshos.node.runtime.turns import Turns
 from meshos.presets import PRESETS
 from meshos.protocols.directory.commands import Publish
 from meshos.protocols.directory.embedder import HashedEmbedder
+from meshos.protocols.directory.record import Sealed
+from meshos.protocols.directory.services import LOOKUP
 from meshos.protocols.membership.events import Started
 from meshos.protocols.membership.statements import NodeFacts
 from meshos.simulations.authority import Authority
@@ -45,6 +47,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CALLER = Caller("key", "tester", "admin", None, 8, Key("key", "tester", "admin", b"", None))
 TASK = TaskId("t-" + "0123456789abcdef" * 2)
 AGENT = sealed_record().entry.agent_id
+ELSEWHERE = AgentId(f"a-{'9' * 16}")
 
 
 def an_assembly(name: str) -> Assembly:
@@ -88,11 +91,14 @@ async def a_node_called(name: str, folder: Path) -> AsyncIterator[Facade]:
         assert isinstance(query, FindTasks)
         return ()
 
+    async def lookup(agent: object) -> Sealed | None:
+        return sealed_record() if agent == ELSEWHERE else None
+
     async def never_signs(sign: Sign) -> bytes:
         raise AssertionError("nothing here is signed")
 
     async with trio.open_nursery() as nursery:
-        host = Host({"flows": Flows({ASK_ORG: ask_org}, limit=10)}, stores={}, handlers={}, ports={}, sign=never_signs)
+        host = Host({"flows": Flows({ASK_ORG: ask_org, LOOKUP: lookup}, limit=10)}, stores={}, handlers={}, ports={}, sign=never_signs)
         about = About(ME, name, "local", "0", parse((ROOT / "genesis.json").read_bytes()), "http://127.0.0.1:1", trio.current_time())
         seen = Seen(Measurements(), Metrics({}), Serving(), Turns())
         provider = OnPremProvider(OnPremConfig(folder))
@@ -109,6 +115,13 @@ async def test_a_member_called_like_an_id_does_not_stand_in_for_it(subject: str,
         explained = await node.explain(subject, CALLER)
         assert explained.kind == kind
         assert (await node.explain(ME.node, CALLER)).kind == "member"
+
+
+async def test_an_agent_whose_record_lies_on_other_nodes(tmp_path: Path) -> None:
+    async with a_node_called("alpha-1", tmp_path) as node:
+        assert (await node.explain(ELSEWHERE, CALLER)).kind == "agent"
+        with pytest.raises(Refused, match="nothing-to-explain"):
+            await node.explain(f"a-{'8' * 16}", CALLER)
 
 
 @pytest.mark.parametrize("name", ["alpha-1", "a-0000", "t-rex"])

@@ -78,6 +78,7 @@ def test_every_node_explains_the_same_score_of_a_record_wherever_it_lies(cut: Ne
         assert answer.status == 200, answer
         facts = answer.body["facts"]
         assert (facts["rank"], facts["cellAsked"]) == (1, True) and abs(facts["score"] - facts["fit"]) <= 1e-4
+        assert agent["name"] in cut.must("explain", agent["agentId"], "--org", org)
     told = cut.must("explain", agent["agentId"], "--query", query, "--org", "gamma")
     assert f"cell {facts['cell']}, which was among" in told and "word0404 0." in told
 
