@@ -65,11 +65,12 @@ def _crowds(found: Places, among: Candidates) -> list[int]:
 
 
 def _cut(scores: Floats, place: int, among: Candidates) -> int:
-    """Take the crowd of ``place`` out of ``scores`` but for its best; how many went."""
+    """Take the crowd of ``place`` out of ``scores`` but for it and its best, which may belong to other crowds too; how many went."""
     places = among.having(among.facet(place))
     places = places[scores[places] > -np.inf]
     (vector,) = among.vectors(np.array([place], np.intp))
     crowd = places[among.vectors(places) @ vector >= NEAR]
-    gone = crowd[np.argsort(-scores[crowd], kind="stable")][CROWD:]
+    others = crowd[crowd != place]
+    gone = others[np.argsort(-scores[others], kind="stable")][CROWD - 1 :]
     scores[gone] = -np.inf
     return len(gone)

@@ -9,7 +9,7 @@ from meshos.storage.index import crowds
 from meshos.storage.index.crowds import Candidates, with_room
 from meshos.storage.index.facets import Condition
 from meshos.storage.index.index import Hit, Index, best_places
-from meshos.storage.index.limits import CROWD, CROWDS, RERANKED
+from meshos.storage.index.limits import CROWD, CROWDS, NEAR, RERANKED
 from meshos.storage.index.pieces import PIECE_NUMBERS, Reading
 from meshos.storage.index.question import ask
 from meshos.storage.index.segment import Document, Floats
@@ -113,3 +113,29 @@ def test_it_is_what_a_plain_choice_one_by_one_would_be(given_rows: list[tuple[st
     assert found.tolist() == expected
     for place, left_out in behind.items():
         assert left_out == counts[given_rows[place][:2]] - CROWD and place in expected
+
+
+def test_the_best_of_a_crowd_stays_whatever_other_crowds_it_is_near_to() -> None:
+    """Whoever left some out behind it would seem to hide them (``protocols/directory/spotting``)."""
+    one, other, asked, between = (vector(seed) for seed in range(4))
+    other = vector(0, other - (other @ one) * one)
+    asked = vector(0, asked - (asked @ one) * one - (asked @ other) * other)
+    between = vector(0, between - (between @ one) * one - (between @ other) * other - (between @ asked) * asked)
+
+    def at(axis: Floats, angle: float, height: float) -> Floats:
+        """So many degrees to one side, and so high towards what is asked."""
+        found = np.cos(np.radians(angle)) * between + np.sin(np.radians(angle)) * axis
+        return vector(0, np.sqrt(1 - height**2) * found + height * asked)
+
+    left, right = [at(one, 20, 0.30)], [at(one, -20, 0.295)]  # not near to the middle
+    left += [at(one, 10, 0.29 - 0.001 * number) for number in range(CROWD)]
+    right += [at(one, -10, 0.28 - 0.001 * number) for number in range(CROWD)]
+    middle = [at(other, 0.1 * number, 0.25 - 0.001 * number) for number in range(8)]
+    hidden = [at(other, 10 + 0.1 * number, 0.2 - 0.001 * number) for number in range(8)]  # near to the middle alone
+    rows = [*left, *right, *middle, *hidden]
+    index = filled([Document(f"{number:02}", "plays chess", row, "a", b"", ("of a",)) for number, row in enumerate(rows)])
+    hits = search(index, asked)
+    firsts = [rows[int(hit.key)] for hit in hits if hit.behind]
+    shown = {int(hit.key) for hit in hits}
+    for number, row in enumerate(rows):
+        assert number in shown or any(first @ row >= NEAR for first in firsts), f"nothing that is shown stands for {number}"
