@@ -255,6 +255,9 @@ FAR_S = 0.1
 SCORES_ALIKE = 0.002
 """By so much a score may differ from what is computed again here: another machine's arithmetic, and rounding to four places."""
 
+CHOSEN_ALIKE = 0.01
+"""So do scores by which it is chosen what is compared piece by piece: these go up to 2."""
+
 # -- spot checks -----------------------------------------------------------------------------------------------------
 
 SPOT_ROUNDS = 5

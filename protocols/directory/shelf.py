@@ -17,7 +17,7 @@ from meshos.protocols.directory.record import AgentRecord, Sealed
 from meshos.protocols.directory.vector import DENSE, Vector, whole_bytes
 from meshos.storage.index.apart import Apart, apart
 from meshos.storage.index.facets import ANYTHING, Condition, Fulfilling
-from meshos.storage.index.index import Hit, Index
+from meshos.storage.index.index import Hit, Index, scored
 from meshos.storage.index.question import Question, Statistics, ask, resembling, spelled
 from meshos.storage.index.segment import Document
 
@@ -144,6 +144,14 @@ def matching(records: Sequence[Sealed], question: Question, condition: Condition
     index = Index()
     index.update([_document(sealed.entry.agent_id, sealed, 0) for sealed in records])
     return [_match(hit) for hit in index.snapshot().search(question, len(records), condition=condition)]
+
+
+def candidacy(sealed: Sealed, question: Question) -> float:
+    """By what a record is chosen, or not, to be compared piece by piece, wherever it is held (a worker thread; a millisecond)."""
+    index = Index()
+    index.update([_document(sealed.entry.agent_id, sealed, 0)])
+    (part,) = index.snapshot().parts
+    return float(scored(index.snapshot().candidates(question, part))[0])
 
 
 def _document(key: str, tag: object, home: int) -> Document:

@@ -30,7 +30,7 @@ from meshos.protocols.directory.commands import MACHINE, Item, Read
 from meshos.protocols.directory.filters import UNFILTERED
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.record import PROTOCOL, AgentRecord, Entry, Sealed, parse
-from meshos.protocols.directory.shelf import matching
+from meshos.protocols.directory.shelf import candidacy, matching
 from meshos.protocols.directory.suspects import Lie, Spot
 from meshos.protocols.directory.wire import AskEntries, AskItems, decode_entries, decode_items, encode_request
 from meshos.storage.index.facets import ANYTHING
@@ -224,7 +224,14 @@ async def _is_left_out(parts: Parts, begun: Spot, question: Question, answer: Ce
     matches = await Compute(partial(matching, [begun.sealed], question, ANYTHING), cost_s=0.0003)
     if not matches or parts.barred(entry.mesh_id, entry.agent_id, begun.sealed.signer) is not None:
         return False
-    if len(answer.found) < limits.FOUND or matches[0].score > min(brief.score for brief in answer.found) + limits.SCORES_ALIKE:
+    if len(answer.found) < limits.FOUND - limits.RANKS_HIGH:  # of the first, those go whose vectors turn out to be of another text
+        return not await _stands_behind(parts, begun, answer)
+    worst = min(answer.found, key=lambda brief: brief.score)
+    pages = await _pages(begun.node, worst)
+    if await Compute(partial(_differs, parts, question, worst, pages), cost_s=0.0006):
+        return True
+    ranks = matches[0].score > worst.score + limits.SCORES_ALIKE
+    if ranks and await Compute(partial(_was_chosen_after, parts, begun.sealed, question, worst, pages), cost_s=0.001):
         return not await _stands_behind(parts, begun, answer)
     drawn = answer.found[_drawn(parts, "which", len(answer.found))]
     return await _is_made_up(parts, begun.node, question, drawn)  # else so many are better
@@ -248,10 +255,21 @@ def _is_near(parts: Parts, entry: Entry, pages: tuple[bytes, ...]) -> bool:
     return False
 
 
+def _was_chosen_after(parts: Parts, sealed: Sealed, question: Question, worst: Brief, pages: tuple[bytes, ...]) -> bool:
+    """Whether a holder that compares ``worst`` piece by piece has to compare the record too: only so many are chosen for that, before their
+    pieces count."""
+    other = parts.checker.vouched(pages[0])
+    return other.digest == worst.digest and candidacy(sealed, question) > candidacy(other, question) + limits.CHOSEN_ALIKE
+
+
+async def _pages(node: NodeId, brief: Brief) -> tuple[bytes, ...]:
+    body = encode_request(AskEntries((brief.id,)))
+    return decode_entries(await Ask(node, PROTOCOL, body, limits.SEARCH_TIMEOUT_S, retries=0))
+
+
 async def _is_made_up(parts: Parts, node: NodeId, question: Question, brief: Brief) -> bool:
     """Whether ``node`` cannot hand over what it has just named, or that has not this score."""
-    body = encode_request(AskEntries((brief.id,)))
-    pages = decode_entries(await Ask(node, PROTOCOL, body, limits.SEARCH_TIMEOUT_S, retries=0))
+    pages = await _pages(node, brief)
     made_up: bool = await Compute(partial(_differs, parts, question, brief, pages), cost_s=0.0006)
     return made_up
 

@@ -91,13 +91,13 @@ class Snapshot:
         if not any(len(one.rows) for one in found):
             return []
         meaning, lexical = np.concatenate([one.meaning for one in found]), np.concatenate([one.lexical for one in found])
+        scores = np.concatenate([scored(one) for one in found])
         rows = np.concatenate([one.rows for one in found])
         part_of = np.repeat(np.arange(len(found)), [len(one.rows) for one in found])
 
         def accepts(place: int) -> bool:
             return keep is None or keep(self.parts[part_of[place]][0].tags[rows[place]])
 
-        scores = meaning + np.float32(LEXICAL_WEIGHT) * lexical
         best_by = partial(best_places, most=max(limit, RERANKED), accepts=None if keep is None else accepts)
         chosen, behind = best_by(scores), dict[int, int]()
         if crowd is not None:
@@ -167,6 +167,12 @@ class Snapshot:
         rows = picked(segment, alive, condition)
         held = stretches(rows)
         return Candidates(rows, meaning_of(segment, rows, held, question.vector), lexical_of(segment, rows, held, question))
+
+
+def scored(found: Candidates) -> Floats:
+    """By what the RERANKED are chosen that are compared piece by piece."""
+    scores: Floats = found.meaning + np.float32(LEXICAL_WEIGHT) * found.lexical
+    return scores
 
 
 def best_places(scores: Floats, most: int, accepts: Callable[[int], bool] | None) -> NDArray[np.intp]:

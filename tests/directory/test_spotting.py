@@ -1,28 +1,32 @@
 """One spot check: what is a lie, what is none although it looks like one, and what follows from being caught."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from meshos.errors import Refused
-from meshos.flow import Flow
+from meshos.flow import Compute, Flow
 from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory import limits, spotting
+from meshos.protocols.directory.answering import brief_of
 from meshos.protocols.directory.asking import plan
 from meshos.protocols.directory.cells.query import Brief, CellAnswer
 from meshos.protocols.directory.cells.routing import Route
-from meshos.protocols.directory.commands import item_of
+from meshos.protocols.directory.commands import IndexChanged, item_of
 from meshos.protocols.directory.parts import Agreed, Parts
-from meshos.protocols.directory.record import AgentRecord, Sealed
+from meshos.protocols.directory.profile import Profile
+from meshos.protocols.directory.record import AgentRecord, Sealed, described
+from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.directory.suspects import Lie, Spot, Suspects
+from meshos.protocols.directory.wire import decode_request, encode_entries
 from meshos.protocols.rpc.events import Inbound
 from meshos.simulations.directory import liars
-from meshos.simulations.directory.mesh import DirectoryMesh, Laid, node_name, signed
+from meshos.simulations.directory.mesh import DirectoryMesh, Laid, node_name, org_name, signed
 from meshos.simulations.network import NetworkFaults
 from meshos.storage.index.question import Question
 from tests.directory.test_layout import CODEBOOK
-from tests.directory.world import EMBEDDER
+from tests.directory.world import EMBEDDER, NOW_MS
 from tests.simulations.test_directory import FORMER
 
 NODES = 6
@@ -193,6 +197,7 @@ def test_what_is_named_and_not_handed_over_is_made_up_and_what_has_changed_since
 
 def test_of_a_full_answer_nothing_need_be_shown_that_ranks_below_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "FOUND", 3)
+    monkeypatch.setattr(limits, "RANKS_HIGH", 0)
     monkeypatch.setattr(spotting, "USUAL", 1)
     other, read = bench.records[7].entry, spotting.routed
     assert isinstance(other, AgentRecord)
@@ -203,6 +208,42 @@ def test_of_a_full_answer_nothing_need_be_shown_that_ranks_below_it(bench: Bench
     assert bench.caught(lambda answer: heard.append(answer) or answer) is None  # type: ignore[func-returns-value]
     assert len(heard[0].found) == 3 and all(brief.id != bench.spot.item.id for brief in heard[0].found), "three others are better"
     assert bench.caught(lambda answer: CellAnswer(answer.cells, answer.found[:2], answer.sealed[:2])) == "omitted"
+
+
+def _held(texts: Sequence[str]) -> dict[str, Sealed]:
+    read = zip(texts, EMBEDDER.read([Profile(f"agent {at}", text).text() for at, text in enumerate(texts)]), strict=True)
+    entries = [described(org_name(0), Profile(f"agent {at}", text), 1, NOW_MS, EMBEDDER.name, one) for at, (text, one) in enumerate(read)]
+    return {entry.agent_id: signed(entry, node_name(0)) for entry in entries}
+
+
+def _left_out(bench: Bench, held: dict[str, Sealed], sealed: Sealed, text: str) -> bool | None:
+    """Whether a holder of ``held`` that answers this question as it ought to hides ``sealed``; None: it shows it."""
+    shelf = Shelf(EMBEDDER)
+    shelf.changed(IndexChanged(tuple(held.values()), (0,) * len(held), ()))
+    found = shelf.search(text, limits.FOUND, None, collapse=True)
+    answer = CellAnswer((bench.home,), tuple(brief_of(match) for match in found), ())
+    if any(brief.id == sealed.entry.agent_id for brief in answer.found):
+        return None
+    spot = dataclasses.replace(bench.spot, sealed=sealed, item=item_of(sealed))
+    work = spotting._is_left_out(bench.parts, spot, shelf.question(text, shelf.statistics()), answer)
+    said: object = None
+    try:
+        while True:
+            asked = work.send(said)  # type: ignore[attr-defined]
+            if isinstance(asked, Compute):
+                said = asked.work()
+            else:
+                said = encode_entries([held[one].to_bytes() for one in decode_request(asked.body).ids])
+    except StopIteration as end:
+        return bool(end.value)
+
+
+def test_what_was_no_candidate_need_not_be_shown_though_its_pieces_rank_high(bench: Bench) -> None:
+    asked = [f"word{number}" for number in range(6)]
+    short = [" ".join((*asked[at % 4 : at % 4 + 3], f"short{at}")) for at in range(150)]
+    held = _held([" ".join([*asked, *(f"other{number}" for number in range(80))]), *short])
+    sealed = next(iter(held.values()))
+    assert _left_out(bench, held, sealed, " ".join(asked)) is False, "a hundred were nearer as a whole, which are compared piece by piece"
 
 
 def test_what_cannot_be_read_proves_nothing_and_ends_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
