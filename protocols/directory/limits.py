@@ -179,7 +179,7 @@ Also the share of equal signs of its pieces: another machine's arithmetic turns 
 """
 
 BARRED_ROUNDS = 4
-"""How often a search is made again since what it found is in quarantine: an organisation or FOUND agents are left out each time."""
+"""How often a search is made again since what it found is in quarantine: organisations, nodes or FOUND agents are left out each time."""
 
 CHEATS_TOLERATED = 2
 """With more vectors that did not fit, no record of the organisation is taken in for REFUSED_S."""

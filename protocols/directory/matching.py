@@ -36,7 +36,7 @@ async def matches(
     found: list[Match] = []
     for _ in range(limits.BARRED_ROUNDS):
         accepts = _without(out, keep)
-        search = partial(parts.shelf.search, asked, limits.FOUND, accepts, condition, collapse=collapse)
+        search = partial(parts.shelf.search, asked, limits.FOUND, accepts, condition, collapse=collapse, not_by=out)
         found = await Compute(search, cost_s=0.015)
         barred = {match.record.agent_id: _barred(parts, match) for match in found}
         found = [match for match in found if barred[match.record.agent_id] is None]
@@ -48,10 +48,9 @@ async def matches(
 
 
 def _barred(parts: Parts, match: Match) -> str | None:
-    """Who is to be left out, so that the agent is not found: its organisation, or itself."""
+    """Who is to be left out, so that the agent is not found: its organisation, itself, or all that its node has signed."""
     record = match.record
-    found = parts.barred(record.mesh_id, record.agent_id, match.sealed.signer)
-    return record.agent_id if found == match.sealed.signer else found
+    return parts.barred(record.mesh_id, record.agent_id, match.sealed.signer)
 
 
 def _without(out: frozenset[str], keep: Callable[[AgentRecord], bool] | None) -> Callable[[AgentRecord], bool] | None:

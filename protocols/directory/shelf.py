@@ -78,16 +78,17 @@ class Shelf:
         condition: Condition = ANYTHING,
         *,
         collapse: bool = False,
+        not_by: frozenset[str] = frozenset(),
     ) -> list[Match]:
         """The best records for a question (read already, or not), or those most like a record, of all that fulfil ``condition`` and that
-        ``keep`` accepts. ``collapse``: of near-equal ones of an organisation only a few.
+        ``keep`` accepts, if none of the nodes ``not_by`` has signed them. ``collapse``: of near-equal ones of an organisation only a few.
 
         For a worker thread: the model's 10 ms, which a record does not need, and some 3. Raises Failed ``model-missing``.
         """
         self.searches += 1
         self.catch_up()
         snapshot = self._index.snapshot()
-        accepts = None if keep is None else lambda tag: keep(_record(tag))
+        accepts = None if keep is None and not not_by else lambda tag: _signer(tag) not in not_by and (keep is None or keep(_record(tag)))
         hits = snapshot.search(self.question(asked, snapshot), limit, accepts, condition, _owner if collapse else None)
         return [_match(hit) for hit in hits]
 
@@ -166,6 +167,11 @@ def _described(key: str, record: AgentRecord, tag: object, home: int) -> Documen
 def _record(tag: object) -> AgentRecord:
     assert isinstance(tag, Sealed) and isinstance(tag.entry, AgentRecord)
     return tag.entry
+
+
+def _signer(tag: object) -> str:
+    assert isinstance(tag, Sealed)
+    return tag.signer
 
 
 def _owner(tag: object) -> str:

@@ -273,6 +273,17 @@ def test_what_a_revoked_node_published_leaves_every_directory_and_may_be_publish
     assert mesh.alike() and mesh.held(3)["records"] == 41
 
 
+def test_all_that_a_node_in_quarantine_has_signed_makes_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much it is: who would show nothing instead would seem to hide the others."""
+    monkeypatch.setattr(limits, "FOUND", 5)
+    mesh = Mesh(14, nodes=2)
+    mesh.publish(0, *(Profile(f"chess {number}", f"plays chess {number}") for number in range(6 * limits.BARRED_ROUNDS)), seconds=10.0)
+    mesh.publish(1, Profile("go", "plays go, and knows of chess"), seconds=10.0)
+    assert len(mesh.discover(1, DiscoverRequest("plays chess", 5)).agents) == 5
+    mesh.quarantine = {mesh.ids[0]}
+    assert [found.record.name for found in mesh.discover(1, DiscoverRequest("plays chess", 5)).agents] == ["go"]
+
+
 def test_what_is_in_quarantine_is_not_found_and_others_take_its_place() -> None:
     mesh = Mesh(31, nodes=4)
     for number in range(3):
