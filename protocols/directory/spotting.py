@@ -215,7 +215,19 @@ async def _hidden(parts: Parts, layout: Layout, begun: Spot, question: Question,
     hidden = await _is_left_out(parts, begun, question, answer) if shown is None else shown.version < begun.item.version
     if not hidden or begun.item not in await _listed(layout, begun.node, begun.place):
         return None  # what it lists no more it need not have had when it was asked
+    if shown is None and _is_barred(parts, await _handed(begun.node, (begun.item,)), begun.item):
+        return None  # another node of the owner has signed what others hold
     return OMITTED if shown is None else STALE
+
+
+def _is_barred(parts: Parts, pages: tuple[bytes, ...], item: Item) -> bool:
+    """Whether what is handed over of ``item`` is in quarantine, as all is that a node there has signed."""
+    try:
+        found = [parse(data) for data in pages]
+    except MeshError:
+        return False
+    same = [one for one in found if one.digest == item.digest]
+    return any(parts.barred(one.entry.mesh_id, one.entry.agent_id, one.signer) is not None for one in same)
 
 
 async def _is_left_out(parts: Parts, begun: Spot, question: Question, answer: CellAnswer) -> bool:

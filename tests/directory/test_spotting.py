@@ -14,6 +14,7 @@ from meshos.protocols.directory.asking import plan
 from meshos.protocols.directory.cells.query import Brief, CellAnswer
 from meshos.protocols.directory.cells.routing import Route
 from meshos.protocols.directory.commands import IndexChanged, item_of
+from meshos.protocols.directory.machine import Directory
 from meshos.protocols.directory.parts import Agreed, Parts
 from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.record import AgentRecord, Sealed, described
@@ -174,6 +175,22 @@ def test_who_cannot_know_what_is_in_quarantine_checks_nobody(bench: Bench, monke
 
 def test_what_is_in_quarantine_may_be_left_out(bench: Bench) -> None:
     bench.parts.barred = lambda *names: bench.spot.item.id if bench.spot.item.id in names else None
+    assert bench.caught(bench.without) is None
+
+
+def test_what_a_node_in_quarantine_has_signed_may_be_left_out_whoever_signed_what_others_hold(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holding, other = bench.mesh.world.nodes[bench.node].core.machine("directory"), node_name(NODES + 3)
+    assert isinstance(holding, Directory) and other != bench.sealed.signer
+    held = holding._held.get(bench.spot.item.id)
+    assert held is not None
+    twin = signed(bench.sealed.entry, other)
+    assert twin.digest == bench.sealed.digest
+    stored = holding._stored.sealed_bytes
+    monkeypatch.setattr(holding._stored, "sealed_bytes", lambda one: twin.to_bytes() if one is held else stored(one))
+    assert bench.caught(bench.without) == "omitted"
+    bench.parts.barred = lambda *names: other if other in names else None
     assert bench.caught(bench.without) is None
 
 
