@@ -284,6 +284,7 @@ class Directory:
             raise publisher_refused(sealed)
         out = self._held.check_room(new, old)
         if out is not None:
+            self._refusals.shun(out.digest, now + limits.FULL_S)  # what came and went at its owner's will would make who lists it a liar
             self._forget(out)
             self._put.pop(out.id, None)
             self._drop[out.id] = None

@@ -115,6 +115,18 @@ def test_what_did_not_fit_is_not_fetched_again_for_a_minute() -> None:
     assert alone.do(wanted).ids == (version(NAMES[1]).entry.agent_id,)
 
 
+def test_what_has_made_room_for_another_does_not_come_back_for_a_minute_though_that_goes_again() -> None:
+    """Its owner could have it be there when a holder is asked what it lists, and gone when it is asked a question (``spotting``)."""
+    alone = capped([1])
+    alone.do(Merge((version(NAMES[1]),)))
+    for number in (1, 3, 5):
+        alone.do(Merge((version(NAMES[0], number),)))
+        alone.do(Merge((signed(Tombstone(org(0), NAMES[0], number + 1, NOW_MS), "n0-a"),)))
+        assert held(alone) == [] and alone.do(Want((item_of(version(NAMES[1])),))).ids == ()
+    alone.now = limits.FULL_S
+    assert alone.do(Want((item_of(version(NAMES[1])),))).ids == (version(NAMES[1]).entry.agent_id,)
+
+
 def test_the_room_of_one_is_nothing_to_another() -> None:
     alone = capped([1])
     alone.do(Merge(tuple(sealed_record(name, by=1) for name in NAMES)))
