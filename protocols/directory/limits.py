@@ -142,6 +142,9 @@ IDS_A_PAGE = 64
 PAGE_BYTES = 96 << 10
 """Sealed records in one reply; also what is verified in one go in a worker thread, and merged in one step (some 50 records, 2 ms)."""
 
+DRAWN_S = 20.0
+"""A holder hands over what is drawn of a place in so long, 80 records of 3 KiB or fewer large ones, or the next is asked."""
+
 CLAIMED_VERSIONS = 2**40
 """A version that a holder names without showing what is signed counts up to here: nobody comes there by publishing, and no lie uses up
 all numbers."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from meshos.effects import Ok
 from meshos.errors import MeshError, Refused
-from meshos.flow import Ask, Compute, Gather, Propose
+from meshos.flow import Ask, Compute, Gather, Propose, Sleep
 from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.cells.layout import Layout
@@ -55,10 +55,10 @@ async def sample(parts: Parts, most: int, turn: int) -> Sample | None:
     if layout.codebook is None:
         return None
     each, first = -(-most // ID_PLACES), layout.codebook.cells
-    drawn, missed = list[_Drawn](), 0
+    drawn, missed, late = list[_Drawn](), 0, set[NodeId]()
     for start in range(first, first + ID_PLACES, limits.DRAWN_AT_ONCE):
         places = range(start, min(start + limits.DRAWN_AT_ONCE, first + ID_PLACES))
-        outcomes = await Gather(*(_drawn(parts, layout, place, each, turn) for place in places), each=True)
+        outcomes = await Gather(*(_drawn(parts, layout, place, each, turn, late) for place in places), each=True)
         found = [outcome.value for outcome in outcomes if isinstance(outcome, Ok) and outcome.value is not None]
         drawn, missed = drawn + found, missed + len(places) - len(found)
         if missed > (1 - REACHED) * ID_PLACES:
@@ -80,24 +80,35 @@ def _together(drawn: Sequence[_Drawn]) -> Sample | None:
     )
 
 
-async def _drawn(parts: Parts, layout: Layout, place: int, each: int, turn: int) -> _Drawn | None:
-    """Of the first holder that hands over at least half of what was asked of what it lists; None: there is none."""
+async def _drawn(parts: Parts, layout: Layout, place: int, each: int, turn: int, late: set[NodeId]) -> _Drawn | None:
+    """Of the first holder that hands over at least half of what was asked of what it lists, in good time; None: there is none. Those that
+    are ``late`` once are asked last from then on, so that none holds up all that this node does by a record a request."""
     alive = frozenset(parts.peers())
     nodes = [parts.node] if parts.sure_of((place,)) else [node for node in layout.holders[place] if node in alive]
     begin = (zlib.crc32(parts.node.encode()) + turn + place) % max(1, len(nodes))
-    for node in nodes[begin:] + nodes[:begin]:
-        try:
-            items = await _items(parts, layout, node, place)
-            if any(layout.place_of_id(item.id) != place for item in items.items):
-                raise Refused("bad-message", "a holder lists agents that do not belong in the place")
-            chosen = _chosen(parts.checker.secret, [item.id for item in items.items], each)
-            entries = await _entries(parts, node, chosen)
-        except MeshError:
-            continue  # the next is asked
-        if 2 * len(entries) >= len(chosen):
-            records = tuple(sealed.entry for sealed in entries if isinstance(sealed.entry, AgentRecord))
-            return _Drawn(len(items.items), records, len(entries) - len(records))
+    for node in sorted(nodes[begin:] + nodes[:begin], key=late.__contains__):
+        came, _ = await Gather(_drawn_from(parts, layout, node, place, each), Sleep(limits.DRAWN_S), need=1)
+        if not isinstance(came, Ok):
+            late.add(node)
+        elif came.value is not None:
+            found: _Drawn = came.value
+            return found
     return None
+
+
+async def _drawn_from(parts: Parts, layout: Layout, node: NodeId, place: int, each: int) -> _Drawn | None:
+    try:
+        items = await _items(parts, layout, node, place)
+        if any(layout.place_of_id(item.id) != place for item in items.items):
+            raise Refused("bad-message", "a holder lists agents that do not belong in the place")
+        chosen = _chosen(parts.checker.secret, [item.id for item in items.items], each)
+        entries = await _entries(parts, node, chosen)
+    except MeshError:
+        return None  # the next is asked
+    if 2 * len(entries) < len(chosen):
+        return None
+    records = tuple(sealed.entry for sealed in entries if isinstance(sealed.entry, AgentRecord))
+    return _Drawn(len(items.items), records, len(entries) - len(records))
 
 
 def _chosen(secret: bytes, ids: Sequence[AgentId], each: int) -> list[AgentId]:

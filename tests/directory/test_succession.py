@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from meshos.flow import Propose
+from meshos.flow import Propose, Sleep
 from meshos.flow_machine import Perform
 from meshos.ids import NodeId
 from meshos.protocols.directory import charting, limits, sampling, succession
@@ -230,6 +230,24 @@ def test_what_one_holder_makes_up_is_not_drawn_and_what_it_keeps_back_comes_from
     monkeypatch.setattr(sampling, "_ask", entries)
     found = drawn_by(mesh, 0)
     assert lied and found is not None and set(found.texts) == {profile.text() for profile in profiles(300)}
+
+
+def test_a_holder_that_hands_over_a_record_a_request_as_late_as_it_may_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, _ = cut(9, nodes=8, count=900)
+    ask = sampling._ask
+
+    async def slow(node: NodeId, request: object) -> bytes:
+        data = await ask(node, request)  # type: ignore[arg-type]
+        if node == mesh.ids[4]:
+            await Sleep(limits.SYNC_TIMEOUT_S - 0.5)
+            return sampling_page(sampling.decode_entries(data)[:1]) if isinstance(request, sampling.AskEntries) else data
+        return data
+
+    monkeypatch.setattr(sampling, "_ask", slow)
+    monkeypatch.setattr(limits, "DRAWN_S", 8.0)
+    begun = mesh.world.now
+    found = drawn_by(mesh, 0)
+    assert found is not None and len(found.texts) == 900 and mesh.world.now - begun < 60
 
 
 def sampling_page(entries: Sequence[bytes]) -> bytes:
