@@ -106,7 +106,7 @@ async def _gather(parts: Parts, layout: Layout, chart: Chart, route: Route, want
     filters = wanted.filters
     left, silent, tried = set(route.cells), set(route.cells), Tried()
     seconded = set(route.cells[: limits.SECONDED])
-    for _ in range(limits.WAVES):
+    for wave in range(limits.WAVES):
         planned = plan(parts, layout, left, tried)
         if not planned:
             break
@@ -126,7 +126,8 @@ async def _gather(parts: Parts, layout: Layout, chart: Chart, route: Route, want
             if isinstance(outcome, Ok):
                 for node, answer in outcome.value:
                     silent -= set(answer.cells)
-                    left -= set(answer.cells) if node == parts.node or not _too_few(chart, filters, answer) else set()
+                    few = node != parts.node and _too_few(chart, filters, answer, again=wave > 0)
+                    left -= set(answer.cells) if not few else set()
                     gathered.take(node, answer)
                     heard.add(node)
         note(tried, {node: cells for node, cells in second.items() if node in heard})  # who is only slow may be asked once more
@@ -162,9 +163,12 @@ def note(tried: Tried, asked: Mapping[NodeId, Places]) -> None:
             tried.setdefault(cell, set()).add(node)
 
 
-def _too_few(chart: Chart, filters: Filters, answer: CellAnswer) -> bool:
-    """Whether less was found than half of what the summaries of these cells promise: all of it fits a question without conditions."""
-    return filters == UNFILTERED and 2 * len(answer.found) < min(limits.FOUND, chart.promised(answer.cells))
+def _too_few(chart: Chart, filters: Filters, answer: CellAnswer, *, again: bool) -> bool:
+    """Whether less was found than half of what the summaries of these cells promise: all of it fits a question without conditions. What a
+    holder says it left out behind others counts where others were asked ``again``, as one of them may only say so.
+    """
+    found = len(answer.found) + (sum(brief.behind for brief in answer.found) if again else 0)
+    return filters == UNFILTERED and 2 * found < min(limits.FOUND, chart.promised(answer.cells))
 
 
 def share(full: int, nodes: int) -> int:

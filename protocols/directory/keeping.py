@@ -36,8 +36,9 @@ async def keep(parts: Parts) -> None:
         if peers:
             peer = peers[turn % len(peers)]
             await _tolerant(sync_with(parts, peer, parts.layout.shared_with(peer)))
-        await Gather(*(sync_with(parts, peer, parts.layout.mine) for peer in unheard(parts)), each=True)
-        pass_round(parts)
+        former = unheard(parts)
+        await Gather(*(sync_with(parts, peer, parts.layout.mine) for peer in former), each=True)
+        pass_round(parts, former)
         await _tolerant(learn(parts, turn))
         await _tolerant(spot(parts))
         turn += 1

@@ -122,6 +122,9 @@ LINGERING_ROUNDS = 15
 HEARD_AT_ONCE = 8
 """Nodes with which a node compares its new places in one round."""
 
+HEARD_TRIES = 10
+"""After so many rounds in which it was there and did not compare, a node is not waited for any more: half a minute to a minute."""
+
 WATCH_ROUNDS = 450
 """A codebook has been in force for so many rounds, a quarter of an hour, before it can be followed by another; and as long lies between two
 looks of a node, each of which may cost it some 20,000 records."""
@@ -144,6 +147,9 @@ PAGE_BYTES = 96 << 10
 
 DRAWN_S = 20.0
 """A holder hands over what is drawn of a place in so long, 80 records of 3 KiB or fewer large ones, or the next is asked."""
+
+NEWEST_S = 5.0
+"""How long a holder may take to tell which versions of some agents it knows, with their records."""
 
 CLAIMED_VERSIONS = 2**40
 """A version that a holder names without showing what is signed counts up to here: nobody comes there by publishing, and no lie uses up

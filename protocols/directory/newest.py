@@ -4,12 +4,13 @@ While the directory is whole this node knows. In cells another node of the organ
 that it asks those who do: all holders of the place of each id that are there, as one of them may lag behind or lie.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from meshos.errors import MeshError, Refused
-from meshos.flow import Ask, Compute, Gather, Propose, successes
+from meshos.flow import Ask, Compute, Gather, Propose, Sleep, successes
 from meshos.ids import AgentId, NodeId, OrgDid
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.checking import Checker
@@ -24,7 +25,7 @@ from meshos.protocols.directory.wire import AskEntries, AskVersions, decode_entr
 class Newest:
     """``version`` is 0 where nobody knows the agent. ``sealed`` is the newest record or tombstone, None where that has lapsed.
 
-    ``sure``: this node holds the place of the id itself, or one of those who do has answered.
+    ``sure``: this node holds the place of the id itself and lacks nothing there, or one who does has answered, or all have who may know.
     """
 
     version: int = 0
@@ -48,7 +49,10 @@ async def newest(parts: Parts, ids: Sequence[AgentId]) -> list[Newest]:
         for node in holders_of(parts, agent) if place not in own else ():
             whom.setdefault(node, []).append(agent)
     told = successes(await Gather(*(_told(parts, node, some, known) for node, some in sorted(whom.items())))) if whom else []
-    heard = {agent for agent, place in places.items() if place in own} | {agent for one in told for agent in one}
+    heard = {agent for agent, place in places.items() if place in own}
+    heard |= {agent for one in told for agent in one if one[agent].sure}
+    asked = Counter(agent for some in whom.values() for agent in some)
+    heard |= {agent for agent, nodes in asked.items() if sum(agent in one for one in told) == nodes}
     for agent in places:
         known[agent] = _best([known[agent], *(one[agent] for one in told if agent in one)], sure=agent in heard)
     return [replace(known[agent], sure=known[agent].sure and parts.laid) for agent in ids]
@@ -61,21 +65,25 @@ def _best(said: Sequence[Newest], *, sure: bool) -> Newest:
 
 
 async def _told(parts: Parts, node: NodeId, ids: Sequence[AgentId], known: Mapping[AgentId, Newest]) -> dict[AgentId, Newest]:
-    """What ``node`` knows of each that is newer than what is ``known``; nothing of any where it does not answer."""
+    """What ``node`` knows of each that is newer than what is ``known``, and whether it is sure; nothing where it is too slow."""
     found: dict[AgentId, Newest] = {}
+    await Gather(_tell(parts, node, ids, known, found), Sleep(limits.NEWEST_S), need=1)
+    return found
+
+
+async def _tell(parts: Parts, node: NodeId, ids: Sequence[AgentId], known: Mapping[AgentId, Newest], found: dict[AgentId, Newest]) -> None:
     try:
         for start in range(0, len(ids), limits.IDS_A_PAGE):
             some = tuple(ids[start : start + limits.IDS_A_PAGE])
             body = encode_request(AskVersions(some))
-            versions = decode_versions(await Ask(node, PROTOCOL, body, limits.SEARCH_TIMEOUT_S, retries=1), len(some))
+            versions, sure = decode_versions(await Ask(node, PROTOCOL, body, limits.SEARCH_TIMEOUT_S, retries=1), len(some))
             newer = tuple(agent for agent, version in zip(some, versions, strict=True) if version > known[agent].version)
             entries = await _entries(parts, node, newer) if newer else {}
-            for agent, version in zip(some, versions, strict=True):
+            for agent, version, holds in zip(some, versions, sure, strict=True):
                 sealed = entries.get(agent)
-                found[agent] = Newest(_believed(version) if sealed is None else sealed.entry.version, sealed)
+                found[agent] = Newest(_believed(version) if sealed is None else sealed.entry.version, sealed, holds)
     except MeshError:
-        return found  # it is away or talks nonsense: what it said before counts
-    return found
+        return  # it is away or talks nonsense: what it said before counts
 
 
 def _believed(version: int) -> int:

@@ -1,5 +1,6 @@
 """What the Flows of the directory work with; the composition root fills it in, in a node and in the simulator alike."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -56,6 +57,11 @@ class Agreed:
         return tuple(dict.fromkeys((*((self.name,) if self.version else ()), *self.endorsed)))
 
 
+def never() -> bool:
+    """Of a node whose ledger is never behind the others'."""
+    return False
+
+
 def unmeasured_way(node: NodeId) -> float | None:
     """Of a node that measures no ways."""
     return None
@@ -82,13 +88,14 @@ class Former:
     """How the directory was laid by the codebook before, which a node asks by too while the present one's holders lack something.
 
     ``unheard`` are the nodes that held something then and that this one has not compared its places with since: what is now its own may
-    be theirs alone. ``rounds``: after so many of ``keeping`` it is forgotten, whatever is missing.
+    be theirs alone; ``tries`` says in how many rounds each was asked. ``rounds``: after so many it is forgotten, whatever is missing.
     """
 
     layout: Layout
     chart: Chart
     unheard: set[NodeId]
     rounds: int
+    tries: Counter[NodeId] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -128,6 +135,7 @@ class Parts:
     caught_up: bool = False
     laid: bool = False
     agreed: Callable[[], Agreed] | None = None
+    behind: Callable[[], bool] = never
     codebooks: dict[bytes, Codebook] = field(default_factory=dict)
     refused_codebooks: set[bytes] = field(default_factory=set)
     endorses: tuple[int, bytes] | None = None

@@ -62,7 +62,7 @@ async def spot(parts: Parts) -> None:
 
 def _is_blind(parts: Parts) -> bool:
     """Whether this node cannot know now who is in quarantine, and what holders leave out for it."""
-    return parts.agreed is not None and parts.agreed().restoring
+    return parts.behind() or (parts.agreed is not None and parts.agreed().restoring)
 
 
 def _drawn(parts: Parts, what: str, of: int) -> int:

@@ -6,6 +6,7 @@ by either. Of its places it is sure only once it has compared them with every no
 may have what lies there now. The change is over for a node once it has done so and a holder of each cell has told the same by a summary.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 from meshos.flow import Compute
@@ -50,11 +51,15 @@ def unheard(parts: Parts) -> list[NodeId]:
     return sorted(left, key=lambda node: (parts.distance_s(node), node))[: limits.HEARD_AT_ONCE]
 
 
-def pass_round(parts: Parts) -> None:
-    """One more round has passed: forget how it lay before, once nothing is missing any more, or it has taken too long."""
+def pass_round(parts: Parts, asked: Sequence[NodeId]) -> None:
+    """One more round has passed, in which these were to be compared with: forget how it lay before, once nothing is missing any more, or it
+    has taken too long. Who is there and does not answer, again and again, keeps nobody from being sure of what all others have.
+    """
     former, codebook = parts.former, parts.layout.codebook
     if former is None or codebook is None:
         return
+    former.tries.update(node for node in asked if node in former.unheard)
+    former.unheard -= {node for node, tries in former.tries.items() if tries >= limits.HEARD_TRIES}
     if not unheard(parts) and len(parts.charted.told) == codebook.cells:
         former.rounds = min(former.rounds, limits.LINGERING_ROUNDS)
     former.rounds -= 1

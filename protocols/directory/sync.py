@@ -87,7 +87,9 @@ async def serve(parts: Parts, inbound: Inbound) -> bytes:
             return encode_entries(entries)
         case AskVersions(ids):
             held: tuple[Held | None, ...] = await Propose(Find(ids, brief=True), MACHINE)
-            return encode_versions([0 if one is None else one.version for one in held])
+            there = [parts.layout.place_of_id(agent) for agent in ids]
+            sure = frozenset(parts.sure_of([place for place in there if place is not None]))
+            return encode_versions([0 if one is None else one.version for one in held], [place in sure for place in there])
 
 
 async def hinted(parts: Parts, inbound: Inbound) -> bytes:

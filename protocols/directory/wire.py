@@ -192,18 +192,19 @@ def decode_entries(data: bytes) -> tuple[bytes, ...]:
     raise _bad("a page of entries")
 
 
-def encode_versions(versions: Sequence[int]) -> bytes:
-    """The answer to AskVersions: one for each id, 0 where nothing is known."""
-    return cbor.encode(list(versions))
+def encode_versions(versions: Sequence[int], sure: Sequence[bool]) -> bytes:
+    """The answer to AskVersions: one for each id, 0 where nothing is known; and of which ids this node has all that there is."""
+    return cbor.encode([list(versions), list(sure)])
 
 
-def decode_versions(data: bytes, ids: int) -> tuple[int, ...]:
-    """The versions of so many agents."""
+def decode_versions(data: bytes, ids: int) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """The versions of so many agents, and whether the other side is sure of each."""
     match cbor.decode(data, max_bytes=_MESSAGE_BYTES):
-        case list() as versions if len(versions) == ids:
+        case [list() as versions, list() as sure] if len(versions) == len(sure) == ids:
             found = tuple(one for one in versions if isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= limits.MAX_NUMBER)
-            if len(found) == ids:
-                return found
+            said = tuple(one for one in sure if isinstance(one, bool))
+            if len(found) == len(said) == ids:
+                return found, said
     raise _bad("a list of versions")
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from meshos.errors import Refused
+from meshos.flow import Sleep
 from meshos.flow_machine import Flows
 from meshos.ids import agent_id
 from meshos.protocols.directory import limits, sync, wire
@@ -143,7 +144,7 @@ def test_a_holder_that_makes_up_a_version_neither_uses_up_all_numbers_nor_hides_
     async def lie(inbound: Inbound) -> bytes:
         asked = decode_request(inbound.body)
         if isinstance(asked, AskVersions):
-            return wire.encode_versions([claimed] * len(asked.ids))
+            return wire.encode_versions([claimed] * len(asked.ids), [True] * len(asked.ids))
         if isinstance(asked, AskEntries) and agent in asked.ids:
             return wire.encode_entries([])
         return await sync.serve(mesh.parts[liar], inbound)
@@ -154,3 +155,51 @@ def test_a_holder_that_makes_up_a_version_neither_uses_up_all_numbers_nor_hides_
     (held,) = {sealed.digest: sealed for number in range(9) if (sealed := mesh.machine(number).record(agent))}.values()
     assert isinstance(held.entry, AgentRecord) and held.entry.version == next_
     assert len(held.entry.was) == 1  # where the first version lay is not forgotten
+
+
+def test_a_holder_that_is_not_sure_of_the_place_is_not_enough_unless_all_who_may_know_have_answered() -> None:
+    mesh = twins(7)
+    mesh.publish(FIRST, *(text(name, "chess") for name in NAMES), seconds=3)
+    name = strange(mesh, SECOND, NAMES)[0]
+    layout = mesh.parts[mesh.ids[SECOND]].layout
+    place = layout.place_of_id(agent_id(org(0), name))
+    assert place is not None
+    lacking, *knowing = layout.holders[place]
+    mesh.parts[lacking].unsure[place] = frozenset()
+    mesh.machine(mesh.ids.index(lacking))._held.drop(agent_id(org(0), name))
+    for node in knowing:
+        mesh.world.nodes[node].crash()
+    mesh.parts[mesh.ids[SECOND]].seen = None  # it has not noticed
+    with pytest.raises(Refused, match="holders-away"):
+        mesh.withdraw(SECOND, name)
+    mesh.parts[mesh.ids[SECOND]].peers = lambda: [node for node in mesh.ids[:8] if node not in knowing]
+    with pytest.raises(Refused, match="no-such-agent"):
+        mesh.withdraw(SECOND, name)
+
+
+def test_a_holder_that_hands_over_old_versions_one_at_a_time_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = twins(8)
+    mesh.run(150)  # everybody is sure by then
+    mesh.publish(FIRST, *(text(name, "chess") for name in NAMES), seconds=3)
+    missing = strange(mesh, SECOND, NAMES)
+    layout = mesh.parts[mesh.ids[SECOND]].layout
+    place = layout.place_of_id(agent_id(org(0), missing[0]))
+    assert place is not None
+    slow = layout.holders[place][0]
+    flows = mesh.world.nodes[slow].core.machine("flows")
+    assert isinstance(flows, Flows)
+
+    async def dribble(inbound: Inbound) -> bytes:
+        asked = decode_request(inbound.body)
+        if isinstance(asked, AskEntries):
+            await Sleep(1.4)
+            return wire.encode_entries([])
+        if isinstance(asked, AskVersions):
+            await Sleep(1.4)
+            return wire.encode_versions([900] * len(asked.ids), [True] * len(asked.ids))
+        return await sync.serve(mesh.parts[slow], inbound)
+
+    monkeypatch.setitem(flows._services, PROTOCOL, dribble)
+    monkeypatch.setattr(limits, "IDS_A_PAGE", 1)
+    done = mesh.publish(SECOND, *(text(name, "music") for name in NAMES), seconds=limits.NEWEST_S + 2)
+    assert len(done.accepted) == len(NAMES)

@@ -107,6 +107,7 @@ def held_by(mesh: Mesh, number: int) -> set[str]:
 
 def test_who_has_not_heard_all_that_held_something_is_sure_of_nothing_and_lets_go_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meshos.protocols.directory.keeping.RENEW_EVERY", 5)
+    monkeypatch.setattr(limits, "HEARD_TRIES", 1_000)
     mesh, best = in_cells(3), exact()
     held = [held_by(mesh, number) for number in range(8)]
     before = recall(asked_all(mesh), best)
@@ -135,6 +136,17 @@ def test_it_is_waited_no_longer_than_the_bound_for_one_that_does_not_answer(monk
     mesh.run(20 * (limits.SYNC_S + 2 * limits.SYNC_TIMEOUT_S) + 60)
     assert not any(parts.former for parts in mesh.parts.values())
     assert all(mesh.parts[node].sure_of(mesh.parts[node].layout.mine) for node in mesh.ids[:7])
+
+
+def test_one_that_is_there_and_never_compares_keeps_the_others_from_being_sure_for_some_rounds_only() -> None:
+    mesh = in_cells(5)
+    mesh.world.network.faults.partition([mesh.ids[:7], mesh.ids[7:]])
+    mesh.codebook = NEXT
+    mesh.run(15)
+    assert not any(mesh.parts[node].sure_of(mesh.parts[node].layout.mine) for node in mesh.ids[:7])
+    mesh.run(limits.HEARD_TRIES * (limits.SYNC_S + 2 * limits.SYNC_TIMEOUT_S))
+    assert all(mesh.parts[node].sure_of(mesh.parts[node].layout.mine) for node in mesh.ids[:7])
+    assert limits.HEARD_TRIES < limits.TRANSITION_ROUNDS
 
 
 def test_what_is_withdrawn_changed_or_new_is_known_by_either_codebook() -> None:

@@ -43,7 +43,7 @@ def test_digests_and_entries_come_back() -> None:
     assert wire.decode_digests(wire.encode_digests(None, (3, 4)), 256) == (None, (3, 4))
     assert wire.decode_digests(wire.encode_digests(bytes(range(16)) * 256), 256) == ([bytes(range(16))] * 256, ())
     assert wire.decode_entries(wire.encode_entries([b"a", b"b"])) == (b"a", b"b")
-    assert wire.decode_versions(wire.encode_versions([0, 7, 2**53]), 3) == (0, 7, 2**53)
+    assert wire.decode_versions(wire.encode_versions([0, 7], [True, False]), 2) == ((0, 7), (True, False))
 
 
 ID = "a-0123456789abcdef"
@@ -103,9 +103,12 @@ def test_other_answers_that_are_none_are_refused() -> None:
         wire.decode_entries(cbor.encode([b"x"] * (limits.IDS_A_PAGE + 1)))
     with pytest.raises(Refused, match="bad-message"):
         wire.decode_entries(cbor.encode(["x"]))
-    for versions in (None, [1, 2], [True], [-1], [2**53 + 1], ["1"]):
+    for versions in ([1, 2], [True], [-1], [2**53 + 1], ["1"]):
         with pytest.raises(Refused, match="bad-message"):
-            wire.decode_versions(cbor.encode(versions), 1)
+            wire.decode_versions(cbor.encode([versions, [True]]), 1)
+    for answer in (None, [[1], [1]], [[1], []], [[1]], [1, True]):
+        with pytest.raises(Refused, match="bad-message"):
+            wire.decode_versions(cbor.encode(answer), 1)
     for summaries in (None, ["x"], [b""] * (limits.PLACES + 1)):
         with pytest.raises(Refused, match="bad-message"):
             wire.decode_summaries(cbor.encode(summaries))
