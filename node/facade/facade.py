@@ -32,6 +32,7 @@ from meshos.node.facade.metrics import Metrics
 from meshos.node.facade.moving import MotionDesk
 from meshos.node.facade.renting import RoomDesk
 from meshos.node.facade.serving import Serving
+from meshos.node.facade.shown import Shown
 from meshos.node.facade.tasks import new_task_id, no_such_task
 from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
 from meshos.node.kernel.asking import ASK_ORG, DEPLOY, ORG_NODES, PROCESSES, REMOVE_NODE, UNDEPLOY
@@ -132,6 +133,7 @@ class Facade:
         books = Books(assembly.ledger, assembly.window, store)
         self.ledger = LedgerDesk(host, books, about.genesis.hash, about.me.node, assembly.membership.name_of)
         self.decisions = DecisionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
+        self._shown = Shown()
         self.proposals = MotionDesk(about.me.node, assembly.window, self.ledger, about.genesis.hash)
         self.rooms = RoomDesk(about.me.org, assembly.window, self.ledger, assembly.directory.records_of)
         self._calling = Calling(host, nursery, seen.measurements, seen.metrics, assembly.membership.name_of)
@@ -220,6 +222,7 @@ class Facade:
         related = None if query.related is None else (await self._record(query.related)).entry.agent_id
         request = discovering.request_of(query, related)
         answer: DiscoverAnswer = await self._host.flow(DISCOVER, request, timeout_s=DISCOVER_S, trace=caller.trace)
+        self._shown.note(found.record.agent_id for found in answer.agents)
         return discovering.discovered(answer, embeddings=query.embeddings)
 
     async def call(self, request: shapes.CallRequest, caller: shapes.Caller) -> shapes.TaskView:
@@ -448,14 +451,20 @@ class Facade:
 
     async def _sought(self, agent_id: AgentId) -> Sealed | None:
         """As ``_record``; None if nobody has it."""
-        sealed = self._find(agent_id)
-        if sealed is None and AGENT_ID.fullmatch(agent_id):
-            sealed = await self._host.flow(LOOKUP, agent_id, timeout_s=LOOK_S)
-        return sealed
+        agent = self._meant(agent_id)
+        if agent is None:
+            return None
+        sealed = self._assembly.directory.record(agent)
+        return await self._host.flow(LOOKUP, agent, timeout_s=LOOK_S) if sealed is None else sealed
 
-    def _find(self, agent_id: AgentId) -> Sealed | None:
-        found = self._assembly.directory.beginning(agent_id, 4) if _AGENT.fullmatch(agent_id) else []
-        return self._assembly.directory.record(AgentId(only(agent_id, found, _no_such_agent(agent_id)))) if found else None
+    def _meant(self, text: str) -> AgentId | None:
+        """The agent whose id this is, or the beginning of it: of those that are held here, or were shown lately."""
+        if not _AGENT.fullmatch(text):
+            return None
+        found = sorted({*self._assembly.directory.beginning(text, 4), *self._shown.beginning(text)})
+        if found:
+            return AgentId(only(text, found, _no_such_agent(AgentId(text))))
+        return AgentId(text) if AGENT_ID.fullmatch(text) else None
 
 
 def _no_such_agent(agent_id: AgentId) -> Refused:

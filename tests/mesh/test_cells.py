@@ -68,6 +68,8 @@ def test_whoever_has_an_id_reaches_its_record_from_any_node(cut: Net) -> None:
     (agent, *_) = asked(cut, "alpha", "word0404 trains")["agents"]
     for org in ORGS:
         assert cut.ask(org, "GET", f"/v1/agents/{agent['agentId']}").body["name"] == agent["name"]
+        (shown, *_) = asked(cut, org, "word0404 trains")["agents"]  # what a node shows it knows by less, whoever holds it
+        assert cut.ask(org, "GET", f"/v1/agents/{shown['agentId'][:10]}").body["name"] == shown["name"]
 
 
 def test_every_node_explains_the_same_score_of_a_record_wherever_it_lies(cut: Net) -> None:
