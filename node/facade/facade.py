@@ -71,7 +71,7 @@ ALONE_S = 5.0
 LAG_PROBLEM_S = 0.25
 _AGENT = re.compile(r"a-[0-9a-f]{1,16}")
 _TASK = re.compile(r"t-[0-9a-f]{12,32}")
-_NOT_HERE = "look for it with `mesh discover`, and give the whole id (-q): the beginning of one is enough only where its record lies"
+_NOT_HERE = "look for it with `mesh discover`, and give the whole id (-q): the beginning of one is enough only where it lies or was shown"
 """The beginning of a task's id. A task is shown to whoever knows its id, so it must not be guessed: 48 bits, a million tasks and
 a thousand questions a second (node/api/limits.py) make one hit in three days of asking without a pause."""
 
