@@ -19,7 +19,7 @@ from functools import partial
 
 from meshos.effects import Ok
 from meshos.errors import MeshError, Refused
-from meshos.flow import Ask, Compute, Flow, Gather, Propose, Sleep, successes
+from meshos.flow import Ask, Compute, Gather, Propose, Sleep, successes
 from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.answering import answered, brief_of
@@ -217,15 +217,26 @@ def _choose(chosen: dict[NodeId, Places], holding: dict[NodeId, set[int]], node:
 Answers = list[tuple[NodeId, CellAnswer]]
 
 
-async def _group(parts: Parts, layout: Layout, node: NodeId, search: CellSearch, tried: Tried) -> Answers:
-    """What ``node`` answers, or the others that hold its cells, whoever is first. Raises what asking raises if nobody answers; the others
-    are ``tried`` then."""
+async def _group(parts: Parts, layout: Layout, node: NodeId, search: CellSearch, tried: Tried, hedge_s: float = limits.HEDGE_S) -> Answers:
+    """What ``node`` answers, or the others that hold its cells, whoever is first; of these a silent one is hedged in its turn, after twice
+    as long. Raises what asking raises if nobody answers; the others are ``tried`` then."""
     if node == parts.node:
         return [(node, await answered(parts, search))]
-    instead = plan(parts, layout, set(search.cells), {cell: {node, *tried.get(cell, ())} for cell in search.cells})
+    before = {cell: {node, *tried.get(cell, ())} for cell in search.cells}
+    instead = plan(parts, layout, set(search.cells), before)
     if not instead:
         return await _asked(node, search)
-    outcomes = await Gather(_asked(node, search), _others(parts, instead, search, tried), need=1)
+
+    async def others() -> Answers:
+        await Sleep(hedge_s)
+        groups = (_group(parts, layout, other, replace(search, cells=cells), before, 2 * hedge_s) for other, cells in instead.items())
+        outcomes = await Gather(*groups, each=True)
+        note(before, instead)  # where the first was quicker nobody comes to here: these are only slow then
+        for cell, nodes in before.items():
+            tried.setdefault(cell, set()).update(nodes)
+        return [answer for answers in successes(outcomes) for answer in answers]
+
+    outcomes = await Gather(_asked(node, search), others(), need=1)
     answers: list[Answers] = successes(outcomes)
     return answers[0]
 
@@ -234,19 +245,6 @@ async def _second(node: NodeId, search: CellSearch) -> Answers:
     """What ``node`` answers, if it does so before a slow holder would be hedged; others are asked the same."""
     asked, _ = await Gather(_asked(node, search), Sleep(limits.HEDGE_S), need=1)
     return asked.value if isinstance(asked, Ok) else []
-
-
-async def _others(parts: Parts, instead: Mapping[NodeId, Places], search: CellSearch, tried: Tried) -> Answers:
-    await Sleep(limits.HEDGE_S)
-    searches = {node: replace(search, cells=cells) for node, cells in instead.items()}
-    flows: list[Flow[Answers]] = [_here(parts, one) if node == parts.node else _asked(node, one) for node, one in searches.items()]
-    outcomes = await Gather(*flows, each=True)
-    note(tried, instead)  # where the first was quicker nobody comes to here: these are only slow then
-    return [answer for answers in successes(outcomes) for answer in answers]
-
-
-async def _here(parts: Parts, search: CellSearch) -> Answers:
-    return [(parts.node, await answered(parts, search))]
 
 
 async def _asked(node: NodeId, search: CellSearch) -> Answers:
