@@ -106,8 +106,9 @@ async def test_no_group_outlives_its_agent(bench: Bench, how: str) -> None:
         with pytest.raises(MeshError):
             await bench.call(agent, "exit")
     elif how == "kill the launcher":
-        for pid in processes_of(bench.agents):
-            if int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():
+        stats = {pid: Path(f"/proc/{pid}/stat").read_text() for pid in processes_of(bench.agents)}  # killed, it takes the others along
+        for pid, stat in stats.items():
+            if int(stat.rpartition(")")[2].split()[1]) == os.getpid():
                 os.kill(pid, signal.SIGKILL)
         with trio.fail_after(20):
             while not bench.provider.statistics()[agent][0].restarts:
