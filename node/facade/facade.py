@@ -222,7 +222,7 @@ class Facade:
         related = None if query.related is None else (await self._record(query.related)).entry.agent_id
         request = discovering.request_of(query, related)
         answer: DiscoverAnswer = await self._host.flow(DISCOVER, request, timeout_s=DISCOVER_S, trace=caller.trace)
-        self._shown.note(found.record.agent_id for found in answer.agents)
+        self._shown.note(agent for found in answer.agents for agent in (found.record.agent_id, *found.alike))
         return discovering.discovered(answer, embeddings=query.embeddings)
 
     async def call(self, request: shapes.CallRequest, caller: shapes.Caller) -> shapes.TaskView:

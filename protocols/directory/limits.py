@@ -250,7 +250,7 @@ WAVES = 3
 
 SEARCH_TIMEOUT_S = 1.5
 HEDGE_S = 0.15
-"""After so long the other holders of a cell are asked too: most answers over a continent come sooner."""
+"""After so long another holder of a cell is asked too, and after twice as long again the third: most answers come sooner."""
 
 SECONDED = 16
 """Of so many of the nearest cells two holders are asked at once: nine tenths of the ten best lie there, and it is a third more messages."""

@@ -118,6 +118,7 @@ class Parts:
     with the other holders that it has compared them with: it is sure once one of these was, or it has compared with all.
     ``former``: until lately it lay by another codebook (``switching``).
     ``caught_up``: while the directory was whole, this node has compared it with another; ``laid``: it is known how it ought to be laid.
+    ``behind``: whether others' ledger is ahead of this node's, so that it may not know who is in quarantine.
     ``spots``: whether this node checks whether holders lie; ``accused`` gives those of whom others say so on the ledger.
     """
 

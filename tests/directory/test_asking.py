@@ -366,6 +366,58 @@ def test_a_second_holder_that_is_only_slow_is_asked_again(monkeypatch: pytest.Mo
         assert missing[0] == missing[1]
 
 
+def test_two_silent_holders_of_three_are_made_up_for_before_their_time_has_run_out() -> None:
+    mesh = in_cells(16)
+    for number, node in enumerate(mesh.ids):
+        mesh.parts[node].seen = None  # nobody has noticed yet
+        if number in (5, 6):
+            mesh.world.nodes[node].crash()
+    layout = mesh.parts[mesh.ids[0]].layout
+    assert any({mesh.ids[5], mesh.ids[6]} <= set(nodes) and mesh.ids[0] not in nodes for nodes in layout.holders[: CODEBOOK.cells])
+    flow, begun = mesh.start(0, "discover", DiscoverRequest(QUESTIONS[0])), mesh.world.now
+    while flow not in mesh.ended:
+        mesh.run(0.05)
+    assert mesh.outcome(flow).complete and mesh.world.now - begun < limits.SEARCH_TIMEOUT_S
+
+
+def test_what_is_left_out_behind_others_counts_once_a_second_holder_says_so() -> None:
+    mesh = in_cells(17)
+    parts = mesh.parts[mesh.ids[7]]
+    chart = parts.charted.chart
+    assert chart is not None
+    cells = tuple(range(CODEBOOK.cells))
+    assert chart.promised(cells) == len(AGENTS)
+    one = Brief(agent_id(org(1), "first"), 1, b"x" * 16, 0.9, 0, behind=len(AGENTS))
+    for answer, first, second in ((CellAnswer(cells, (one,), ()), True, False), (CellAnswer(cells, (), ()), True, True)):
+        assert asking._too_few(chart, Filters(), answer, again=False) == first
+        assert asking._too_few(chart, Filters(), answer, again=True) == second
+
+
+def test_beside_a_flood_of_copies_no_third_holder_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshos.protocols.directory.cells.limits.SCANNED", 1.0)
+    monkeypatch.setattr("meshos.protocols.directory.cells.limits.CROWDED", 1_000)
+    monkeypatch.setattr(limits, "SECONDED", 0)
+    mesh = in_cells(18)
+    text = " ".join(f"zwieback{number}" for number in range(60))
+    mesh.publish(1, *(Profile(f"baker {number}", text) for number in range(300)), seconds=5)
+    mesh.run(90)
+    asked, too_few, ask = list[CellSearch](), asking._too_few, asking._asked
+
+    async def counted(node: NodeId, search: CellSearch) -> Answers:
+        asked.append(search)
+        return await ask(node, search)
+
+    def cells_asked() -> int:
+        asked.clear()
+        assert mesh.discover(7, DiscoverRequest(QUESTIONS[0])).complete
+        return sum(len(search.cells) for search in asked)
+
+    monkeypatch.setattr(asking, "_asked", counted)
+    once = cells_asked()
+    monkeypatch.setattr(asking, "_too_few", lambda *of, again: too_few(*of, again=False))
+    assert once < cells_asked()
+
+
 def test_cut_off_from_most_a_node_waits_once_for_each_holder_and_says_what_is_missing() -> None:
     mesh = in_cells(12)
     layout = mesh.parts[mesh.ids[0]].layout

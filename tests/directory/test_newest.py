@@ -1,11 +1,13 @@
 """Two nodes of an organisation change its agents in a directory in cells, of which each holds a part only."""
 
+from collections.abc import Callable, Coroutine
+
 import pytest
 
 from meshos.errors import Refused
 from meshos.flow import Sleep
 from meshos.flow_machine import Flows
-from meshos.ids import agent_id
+from meshos.ids import NodeId, agent_id
 from meshos.protocols.directory import limits, sync, wire
 from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.record import PROTOCOL, AgentRecord
@@ -47,6 +49,21 @@ def strange(mesh: Mesh, number: int, names: list[str]) -> list[str]:
         if mesh.machine(number).record(agent) is None and layout.place_of_id(agent) not in layout.mine:
             found.append(name)
     return found
+
+
+Reply = Callable[[wire.Request], Coroutine[object, object, bytes | None]]
+
+
+def answers_by(mesh: Mesh, node: NodeId, reply: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ``node`` answer so; None: as it is."""
+    flows = mesh.world.nodes[node].core.machine("flows")
+    assert isinstance(flows, Flows)
+
+    async def serve(inbound: Inbound) -> bytes:
+        answer = await reply(decode_request(inbound.body))
+        return await sync.serve(mesh.parts[node], inbound) if answer is None else answer
+
+    monkeypatch.setitem(flows._services, PROTOCOL, serve)
 
 
 def text(name: str, topic: str) -> Profile:
@@ -138,18 +155,15 @@ def test_a_holder_that_makes_up_a_version_neither_uses_up_all_numbers_nor_hides_
     place = layout.place_of_id(agent)
     assert place is not None
     liar = layout.holders[place][0]
-    flows = mesh.world.nodes[liar].core.machine("flows")
-    assert isinstance(flows, Flows)
 
-    async def lie(inbound: Inbound) -> bytes:
-        asked = decode_request(inbound.body)
+    async def lie(asked: wire.Request) -> bytes | None:
         if isinstance(asked, AskVersions):
             return wire.encode_versions([claimed] * len(asked.ids), [True] * len(asked.ids))
         if isinstance(asked, AskEntries) and agent in asked.ids:
             return wire.encode_entries([])
-        return await sync.serve(mesh.parts[liar], inbound)
+        return None
 
-    monkeypatch.setitem(flows._services, PROTOCOL, lie)
+    answers_by(mesh, liar, lie, monkeypatch)
     mesh.publish(SECOND, text(name, "music"), seconds=3)
     mesh.run(10)
     (held,) = {sealed.digest: sealed for number in range(9) if (sealed := mesh.machine(number).record(agent))}.values()
@@ -186,20 +200,17 @@ def test_a_holder_that_hands_over_old_versions_one_at_a_time_holds_nobody_up(mon
     place = layout.place_of_id(agent_id(org(0), missing[0]))
     assert place is not None
     slow = layout.holders[place][0]
-    flows = mesh.world.nodes[slow].core.machine("flows")
-    assert isinstance(flows, Flows)
 
-    async def dribble(inbound: Inbound) -> bytes:
-        asked = decode_request(inbound.body)
+    async def dribble(asked: wire.Request) -> bytes | None:
         if isinstance(asked, AskEntries):
             await Sleep(1.4)
             return wire.encode_entries([])
         if isinstance(asked, AskVersions):
             await Sleep(1.4)
             return wire.encode_versions([900] * len(asked.ids), [True] * len(asked.ids))
-        return await sync.serve(mesh.parts[slow], inbound)
+        return None
 
-    monkeypatch.setitem(flows._services, PROTOCOL, dribble)
+    answers_by(mesh, slow, dribble, monkeypatch)
     monkeypatch.setattr(limits, "IDS_A_PAGE", 1)
     done = mesh.publish(SECOND, *(text(name, "music") for name in NAMES), seconds=limits.NEWEST_S + 2)
     assert len(done.accepted) == len(NAMES)

@@ -15,7 +15,7 @@ from meshos.protocols.directory.cells.query import Brief, CellAnswer
 from meshos.protocols.directory.cells.routing import Route
 from meshos.protocols.directory.commands import IndexChanged, item_of
 from meshos.protocols.directory.machine import Directory
-from meshos.protocols.directory.parts import Agreed, Parts
+from meshos.protocols.directory.parts import Agreed, Parts, never
 from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.record import AgentRecord, Sealed, described
 from meshos.protocols.directory.shelf import Shelf
@@ -168,7 +168,10 @@ def test_who_cannot_know_what_is_in_quarantine_checks_nobody(bench: Bench, monke
     bench.parts.agreed = lambda: Agreed(restoring=True)
     bench.mesh.world.run(bench.mesh.world.now + 100)
     assert not bench.parts.suspects.convinced
-    bench.parts.agreed = None
+    bench.parts.agreed, bench.parts.behind = None, lambda: True
+    bench.mesh.world.run(bench.mesh.world.now + 100)
+    assert not bench.parts.suspects.convinced
+    bench.parts.behind = never
     bench.mesh.world.run(bench.mesh.world.now + 100)
     assert bench.parts.suspects.convinced
 

@@ -1,5 +1,6 @@
 """By what a node lays its directory: who holds nothing since the ledger has discharged it, and of whom others testify."""
 
+from types import SimpleNamespace
 from typing import cast
 
 from meshos.consensus.ledger.limits import TESTIMONY_MS
@@ -69,3 +70,6 @@ def test_what_the_directory_is_convinced_of_is_what_the_registrar_owes_and_it_he
     parts.suspects.catch(NodeId("beta-1"), Lie("stale", bytes(32)), proven=True)
     assert assembly.registrar._convinced() == {NodeId("beta-1"): Lie("stale", bytes(32))}
     assert parts.spots and parts.accused == parts.agreed.__self__.accused
+    assert not parts.behind()
+    assembly.ledger.core = SimpleNamespace(behind=3)  # type: ignore[assignment]
+    assert parts.behind()
