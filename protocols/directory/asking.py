@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from meshos.effects import Ok
-from meshos.errors import MeshError, Refused
+from meshos.errors import MeshError, Refused, Unreachable
 from meshos.flow import Ask, Compute, Gather, Propose, Sleep, successes
 from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory import limits
@@ -218,8 +218,9 @@ Answers = list[tuple[NodeId, CellAnswer]]
 
 
 async def _group(parts: Parts, layout: Layout, node: NodeId, search: CellSearch, tried: Tried, hedge_s: float = limits.HEDGE_S) -> Answers:
-    """What ``node`` answers, or the others that hold its cells, whoever is first; of these a silent one is hedged in its turn, after twice
-    as long. Raises what asking raises if nobody answers; the others are ``tried`` then."""
+    """What ``node`` answers, or the others that hold its cells, whoever is first: they are asked as soon as it refuses, or after
+    ``hedge_s``; of these a silent one is hedged in its turn, after twice as long. Raises what asking raises if nobody answers; the others
+    are ``tried`` then."""
     if node == parts.node:
         return [(node, await answered(parts, search))]
     before = {cell: {node, *tried.get(cell, ())} for cell in search.cells}
@@ -227,8 +228,25 @@ async def _group(parts: Parts, layout: Layout, node: NodeId, search: CellSearch,
     if not instead:
         return await _asked(node, search)
 
-    async def others() -> Answers:
+    begun = False
+
+    async def first() -> Answers:
+        try:
+            return await _asked(node, search)
+        except MeshError:
+            if begun:
+                raise
+            return await others()
+
+    async def hedge() -> Answers:
         await Sleep(hedge_s)
+        if begun:
+            raise Unreachable("holder-silent", "the other holders of these cells are asked already")
+        return await others()
+
+    async def others() -> Answers:
+        nonlocal begun
+        begun = True
         groups = (_group(parts, layout, other, replace(search, cells=cells), before, 2 * hedge_s) for other, cells in instead.items())
         outcomes = await Gather(*groups, each=True)
         note(before, instead)  # where the first was quicker nobody comes to here: these are only slow then
@@ -236,7 +254,7 @@ async def _group(parts: Parts, layout: Layout, node: NodeId, search: CellSearch,
             tried.setdefault(cell, set()).update(nodes)
         return [answer for answers in successes(outcomes) for answer in answers]
 
-    outcomes = await Gather(_asked(node, search), others(), need=1)
+    outcomes = await Gather(first(), hedge(), need=1)
     answers: list[Answers] = successes(outcomes)
     return answers[0]
 

@@ -260,6 +260,25 @@ def test_a_slow_holder_is_hedged() -> None:
     assert mesh.world.now - begun < 2 * limits.HEDGE_S + 0.3 and names(mesh.outcome(flow)) == expected
 
 
+def test_where_a_holder_refuses_the_next_is_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, ask = in_cells(6), asking._asked
+    expected = names(mesh.discover(0, DiscoverRequest("music7 genome1")))
+    refused: list[NodeId] = []
+
+    async def asked(node: NodeId, search: CellSearch) -> Answers:
+        answers = await ask(node, search)
+        if not refused or node in refused:
+            refused.append(node)
+            raise Refused("other-layout", "as while a directory goes from one codebook to the next")
+        return answers
+
+    monkeypatch.setattr(asking, "_asked", asked)
+    flow = mesh.start(0, "discover", DiscoverRequest("music7 genome1"))
+    mesh.run(limits.HEDGE_S)
+    answer = mesh.outcome(flow)
+    assert names(answer) == expected and answer.complete and refused
+
+
 Answering = Callable[[CellAnswer], CellAnswer]
 
 
