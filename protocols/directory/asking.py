@@ -1,8 +1,9 @@
 """A question to a directory in cells: holders are asked side by side, slow ones hedged, and what they found is made sure of.
 
-Each cell is asked of one holder: this node itself where it holds it, otherwise whoever holds many of the cells and is near. Where one has
-not answered in ``HEDGE_S``, others that hold its cells are asked too, of these a silent one's stand-in after twice as long, and the first
-answer counts; cells that a holder could not answer for go to another in the next wave. What no holder answered for is said to be missing.
+Each cell is asked of one holder: this node itself where it holds it, otherwise whoever holds many of the cells and is near. Where one
+refuses, or has not answered in ``HEDGE_S``, others that hold its cells are asked too, of these a silent one's stand-in after twice as
+long, and the first answer counts; cells that a holder could not answer for go to another in the next wave. What no holder answered for is
+said to be missing.
 
 Holders answer with names and scores, and with the records of their best. Those that are shown have their signatures checked and
 are scored again here, so that nobody can make up any; where what one holder says of an agent does not hold, what another says of it counts.
