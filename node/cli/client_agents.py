@@ -133,6 +133,8 @@ def publish(target: Target, file: Path, *, as_json: bool) -> int:
             seen += len(batch)
             if not as_json:
                 shown.at(f"{seen} lines sent, {accepted} published")
+    if not seen:
+        raise BadInput("cannot-read", f"{file} says nothing", hint="one agent a line, as JSON")
     if for_program("publish", {"accepted": accepted, "refused": refused}, as_json=as_json):
         return int(accepted == 0 and bool(refused))
     for row in refused[:20]:

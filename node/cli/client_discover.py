@@ -101,9 +101,10 @@ def _to_replace(client: Client, prefix: str) -> tuple[str, list[str]]:
 
 def _show_facets(facets: Mapping[str, object]) -> None:
     """How many of all that fulfil the filters have what."""
-    say()
     shown = [(kind, row.get("value"), row.get("agents")) for part, kind in KINDS for row in rows_of(facets.get(part))]
-    table(("FACET", "VALUE", "AGENTS"), shown, right=("AGENTS",))
+    if shown:
+        say()
+        table(("FACET", "VALUE", "AGENTS"), shown, right=("AGENTS",))
     note(f"Counted over {plural(int(number(facets.get('agents')) or 0), 'agent')} that fulfil the filters")
 
 

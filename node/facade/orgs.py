@@ -19,7 +19,7 @@ def org_view(window: ReplicaLedger, voting: ValidatorSet, did: OrgDid, name_of: 
         raise tree.incomplete()
     org = queries.org(window, did)
     if org is None:
-        raise Refused("no-such-org", f"the ledger has no organisation {did}", hint="`mesh members --json` has their DIDs")
+        raise no_such_org(did)
     seat = next((entry for entry in queries.seats(window).entries if entry.org == did), None)
     votes = next((entry.node for entry in voting.entries if entry.org == did), None)
     people = [(key, KEYS.read(window, key)) for key in org.humans]
@@ -38,3 +38,8 @@ def org_view(window: ReplicaLedger, voting: ValidatorSet, did: OrgDid, name_of: 
         "height": window.height,
         "time_ms": window.time_ms,
     }
+
+
+def no_such_org(did: OrgDid) -> Refused:
+    """What is said of an organisation that the ledger does not have."""
+    return Refused("no-such-org", f"the ledger has no organisation {did}", hint="`mesh members --json` has their DIDs")

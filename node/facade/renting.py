@@ -7,7 +7,7 @@ The transaction then names that day and that sum: if the price rises meanwhile, 
 import time
 from collections.abc import Callable
 
-from meshos.consensus.ledger import tree
+from meshos.consensus.ledger import queries, tree
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.limits import DAY_MS, RENT_DAYS
 from meshos.consensus.ledger.parameters import in_force
@@ -16,6 +16,7 @@ from meshos.errors import Refused
 from meshos.ids import OrgDid
 from meshos.node.api import shapes
 from meshos.node.facade.ledger import LedgerDesk, advice, read_did
+from meshos.node.facade.orgs import no_such_org
 from meshos.protocols.ledger.port import LedgerView
 
 
@@ -32,8 +33,13 @@ class RoomDesk:
         self._wall = wall
 
     async def room(self, did: str) -> shapes.Json:
-        """How much room an organisation has, until when, and what more costs; raises BadInput ``bad-did``, Failed ``state-incomplete``."""
+        """How much room an organisation has, until when, and what more costs.
+
+        Raises BadInput ``bad-did``, Refused ``no-such-org``, Failed ``state-incomplete``.
+        """
         org, window = read_did(did), self._ready()
+        if queries.org(window, org) is None:
+            raise no_such_org(org)
         now, time_ms = in_force(window), window.time_ms
         return {
             "did": org,

@@ -81,6 +81,10 @@ class Cells:
         others = (entry.org for entry in voting.entries if entry.org != self._me.org)
         return sorted({NodeId(one.node) for org in others for one in said_by(self._ledger, org, self._ledger.time_ms)})
 
+    def alone(self) -> bool:
+        """Whether the ledger knows no node but this one."""
+        return not self._ledger.restoring and all(self._me.node == node for _, org in queries.orgs(self._ledger) for node in org.nodes)
+
     def _seats(self) -> tuple[Seat, ...]:
         there = {*self._holding()}
         self._absent = {node: rounds + 1 for node, rounds in self._absent.items() if rounds < ABSENT_ROUNDS} | dict.fromkeys(there, 0)

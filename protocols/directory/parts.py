@@ -58,7 +58,7 @@ class Agreed:
 
 
 def never() -> bool:
-    """Of a node whose ledger is never behind the others'."""
+    """Of a node whose ledger is never behind the others', and of a mesh that always has others."""
     return False
 
 
@@ -117,7 +117,8 @@ class Parts:
     the one follow the other. ``unsure`` are the places that this node holds and may lack something in, since it came to hold them lately,
     with the other holders that it has compared them with: it is sure once one of these was, or it has compared with all.
     ``former``: until lately it lay by another codebook (``switching``).
-    ``caught_up``: while the directory was whole, this node has compared it with another; ``laid``: it is known how it ought to be laid.
+    ``caught_up``: while the directory was whole, this node has compared it with another since it started, or there is none (``alone``
+    says so of the mesh at any time); ``laid``: it is known how it ought to be laid.
     ``behind``: whether others' ledger is ahead of this node's, so that it may not know who is in quarantine.
     ``spots``: whether this node checks whether holders lie; ``accused`` gives those of whom others say so on the ledger.
     """
@@ -137,6 +138,7 @@ class Parts:
     laid: bool = False
     agreed: Callable[[], Agreed] | None = None
     behind: Callable[[], bool] = never
+    alone: Callable[[], bool] = never
     codebooks: dict[bytes, Codebook] = field(default_factory=dict)
     refused_codebooks: set[bytes] = field(default_factory=set)
     endorses: tuple[int, bytes] | None = None
@@ -166,6 +168,10 @@ class Parts:
             return ()
         held = frozenset(self.layout.mine)
         return tuple(place for place in places if place in held and place not in self.unsure)
+
+    def holds_all(self) -> bool:
+        """Whether the directory is whole and this node lacks nothing of it, as far as it knows."""
+        return self.laid and self.layout.codebook is None and (self.caught_up or self.alone())
 
     def __post_init__(self) -> None:
         self.layout = whole(self.node)

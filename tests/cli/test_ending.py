@@ -128,6 +128,22 @@ def test_commands_start_without_the_node() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
+def test_an_interrupt_while_commands_are_loaded_is_an_interrupt() -> None:
+    code = """
+import os, signal, sys
+from meshos.node.cli import start
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "meshos.node.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupted())
+start.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (ending.INTERRUPTED, "", "")
+
+
 def test_a_reader_that_has_enough_is_no_error() -> None:
     command = f"{sys.executable} -m meshos.node.cli.main explain --list | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)

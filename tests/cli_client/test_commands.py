@@ -147,6 +147,12 @@ def test_agents_undeploy_and_ids_by_their_beginning(mesh: Mesh, clock: str) -> N
     assert (gone.code, "[no-such-agent]" in gone.err) == (4, True)
 
 
+def test_a_file_that_says_nothing_is_no_publication(mesh: Mesh, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n  \n")
+    ran = mesh("publish", "empty.jsonl")
+    assert ran.code == 2 and "says nothing" in ran.err and "ok" not in ran.err
+
+
 def test_publish_counts_lines_as_the_file_does(mesh: Mesh, tmp_path: Path) -> None:
     lines = ['{"name": "One"}', "", "{", *[json.dumps({"name": f"Agent {i}"}) for i in range(150)], '{"nameless": 1}']
     (tmp_path / "agents.jsonl").write_text("\n".join(lines))

@@ -55,6 +55,8 @@ def test_facets_are_a_second_table_and_only_where_they_are_wanted(mesh: Mesh) ->
     assert rows[0] == ["FACET", "VALUE", "AGENTS"] and ["capability", "analysis", "2"] in rows and ["region", "us-1", "1"] in rows
     assert "Counted over 3 agents that fulfil the filters" in ran.err
     assert "FACET" not in mesh("discover", "plays chess").out
+    nothing = mesh("discover", "plays chess", "--facets", "--capability", "knitting")
+    assert nothing.out == "none\n" and "Counted over 0 agents" in nothing.err
     assert len(mesh("discover", "plays chess", "--facets", "-q", "--limit", "2").out.split()) == 2
 
 

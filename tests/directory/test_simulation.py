@@ -66,13 +66,42 @@ def test_a_node_that_was_away_catches_up_in_pages() -> None:
 def test_what_was_held_is_held_and_found_again_after_a_crash() -> None:
     mesh = Mesh(6, nodes=2)
     mesh.publish(0, CLOCK, CHESS)
-    node = mesh.world.nodes[mesh.ids[0]]
-    mesh.world.nodes[mesh.ids[1]].crash()
+    node, other = (mesh.world.nodes[id_] for id_ in mesh.ids)
+    other.crash()
     node.crash()
     node.start()
     mesh.run(1)
     answer = mesh.discover(0, DiscoverRequest("a game of chess"))
-    assert answer.agents[0].record.name == "chess" and answer.complete
+    assert answer.agents[0].record.name == "chess"
+    assert not answer.complete, "what the other took in meanwhile is not known"
+    other.start()
+    mesh.run(2 * limits.SYNC_TIMEOUT_S)
+    assert mesh.discover(0, DiscoverRequest("a game of chess")).complete
+
+
+def test_a_node_that_was_away_does_not_say_that_it_knows_all_before_it_has_asked_another() -> None:
+    mesh = Mesh(9, nodes=3)
+    mesh.publish(0, CLOCK, CHESS)
+    mesh.run(5)
+    away = mesh.world.nodes[mesh.ids[2]]
+    away.crash()
+    mesh.withdraw(0, "chess")
+    mesh.world.network.faults.partition([mesh.ids[:2], mesh.ids[2:]])
+    away.start()
+    mesh.run(1)
+    stale = mesh.discover(2, DiscoverRequest("a game of chess"))
+    assert [found.record.name for found in stale.agents][0] == "chess" and not stale.complete
+    mesh.world.network.faults.heal()
+    mesh.run(2 * limits.SYNC_TIMEOUT_S)
+    fresh = mesh.discover(2, DiscoverRequest("a game of chess"))
+    assert [found.record.name for found in fresh.agents] == ["clock"] and fresh.complete
+
+
+def test_who_is_alone_knows_all() -> None:
+    mesh = Mesh(10, nodes=1)
+    mesh.run(1)
+    mesh.publish(0, CLOCK)
+    assert mesh.discover(0, DiscoverRequest("the time")).complete
 
 
 def test_deploying_again_raises_the_version_and_replaces_the_record_everywhere() -> None:

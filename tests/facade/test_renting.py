@@ -56,6 +56,8 @@ async def test_room_tells_what_is_free_rented_and_held_and_until_when(books: Boo
     said = await rooms(books).room(ALPHA)
     assert (said["room"], said["free"], said["held"], said["price_micro"]) == (12, 5, 9, PRICE)
     assert said["rented"] == [{"records": 7, "until_ms": day + 10 * DAY_MS}, {"records": 2, "until_ms": day + 30 * DAY_MS}]
+    with pytest.raises(Refused, match="no-such-org"):
+        await rooms(books).room(did("nobody"))
     other = await rooms(books).room(BETA)
     assert (other["room"], other["rented"], other["held"]) == (5, [], 0)
     free = await rooms(Books()).room(ALPHA)

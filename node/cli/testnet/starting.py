@@ -142,7 +142,7 @@ def _register(testnet: Testnet, until: float, shown: Progress) -> tuple[str, ...
         from meshos.node import config as node_config
         from meshos.node.cli import registering
 
-        shown.at(f"registering {node.name} on the ledger")
+        shown.at(f"having the ledger know {node.name}")
         at = node_config.load(Path(first.dir))
         identity = folder.open_identity(node_config.load(Path(node.dir)))
         agreement = agreeing.of_node(identity, folder.read_genesis(at.genesis).hash, at.org)

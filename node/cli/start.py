@@ -1,0 +1,14 @@
+"""Where ``mesh`` begins: Ctrl-C ends it quietly even while its commands are still being loaded."""
+
+import sys
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """The console script ``mesh``."""
+    try:
+        from meshos.node.cli.main import main as command
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    command()
