@@ -90,7 +90,7 @@ def test_a_node_that_was_away_does_not_say_that_it_knows_all_before_it_has_asked
     away.start()
     mesh.run(1)
     stale = mesh.discover(2, DiscoverRequest("a game of chess"))
-    assert [found.record.name for found in stale.agents][0] == "chess" and not stale.complete
+    assert stale.agents[0].record.name == "chess" and not stale.complete
     mesh.world.network.faults.heal()
     mesh.run(2 * limits.SYNC_TIMEOUT_S)
     fresh = mesh.discover(2, DiscoverRequest("a game of chess"))
