@@ -262,7 +262,14 @@ async def _group(parts: Parts, layout: Layout, node: NodeId, search: CellSearch,
 
 async def _second(node: NodeId, search: CellSearch) -> Answers:
     """What ``node`` answers, if it does so before a slow holder would be hedged; others are asked the same."""
-    asked, _ = await Gather(_asked(node, search), Sleep(limits.HEDGE_S), need=1)
+
+    async def heard() -> Answers:
+        try:
+            return await _asked(node, search)
+        except MeshError:
+            return []
+
+    asked, _ = await Gather(heard(), Sleep(limits.HEDGE_S), need=1)
     return asked.value if isinstance(asked, Ok) else []
 
 

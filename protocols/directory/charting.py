@@ -4,7 +4,7 @@ Of each cell it keeps what each of its holders last told, three at most, and dra
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from meshos.effects import Ok
@@ -65,27 +65,77 @@ def _summarised(shelf: Shelf, codebook: Codebook, cells: Places) -> list[bytes]:
 
 
 async def learn(parts: Parts, turn: int) -> int:
-    """Ask some nodes, others with each ``turn``, for news of the cells that they hold, and draw the chart anew; how many were news."""
+    """Ask some nodes, others with each ``turn``, for news of the cells that they hold, and draw the chart anew; how much was news."""
     layout = parts.layout
     if layout.codebook is None:
         return 0
     if parts.charted.layout != layout.name:
         parts.charted = Charted(layout.name)
-    charted = parts.charted
-    mine = tuple(cell for cell in layout.mine if cell < layout.codebook.cells)
-    own = await _own(parts, parts.sure_of(mine))
-    asked = _whom(parts, layout, turn)
+    return await _hear(parts, layout, _whom(parts, layout, turn))
+
+
+async def learn_of(parts: Parts, cells: Places) -> None:
+    """Ask all who hold these cells what is new there, now, and look at what is new here. What is to be asked meanwhile is asked after it,
+    by whoever asks already."""
+    layout, charted = parts.layout, parts.charted
+    if layout.codebook is None or charted.layout != layout.name:
+        return  # nothing was heard of the present cells yet: a round will ask about all
+    charted.news |= {cell for cell in cells if cell < layout.codebook.cells}
+    if charted.asking:
+        return
+    charted.asking = True
+    try:
+        while charted.news and parts.charted is charted:
+            await _hear(parts, layout, _holding(parts, layout, _taken(charted.news)))
+    finally:
+        charted.asking = False
+
+
+def _taken(news: set[int]) -> Places:
+    cells = tuple(sorted(news))
+    news.clear()
+    return cells
+
+
+def _holding(parts: Parts, layout: Layout, cells: Places) -> dict[NodeId, Places]:
+    """Who is there and holds some of these cells, and which; without those that are held here."""
+    alive, mine = frozenset(parts.peers()), frozenset(layout.mine)
+    holding: dict[NodeId, list[int]] = {}
+    for cell in (cell for cell in cells if cell not in mine):
+        for node in layout.holders[cell]:
+            if node in alive:
+                holding.setdefault(node, []).append(cell)
+    return {node: tuple(some) for node, some in holding.items()}
+
+
+async def _hear(parts: Parts, layout: Layout, asked: Mapping[NodeId, Places]) -> int:
+    """Ask these about these cells, and draw the chart anew if it is not as it was; how much was news."""
+    charted, codebook = parts.charted, layout.codebook
+    assert codebook is not None
+    own = await _own(parts, parts.sure_of(tuple(cell for cell in layout.mine if cell < codebook.cells)))
     answers = await Gather(*(_asked(layout, node, cells, charted) for node, cells in asked.items()), each=True)
     told = [(parts.node, [(data, summaries.decode(data)) for data in own.values()])]
     told += [(node, outcome.value) for node, outcome in zip(asked, answers, strict=True) if isinstance(outcome, Ok)]
     if charted is not parts.charted:
         return 0  # the directory was laid anew meanwhile
     fresh = sum(_take(charted, node, data, one) for node, some in told for data, one in some)
-    gone = _forget(charted, parts.node, layout, own)
-    if fresh or gone or charted.chart is None:
-        voices, sure = _voices(charted), _sure(parts, layout, own)
-        charted.chart = await Compute(partial(_drawn, layout.codebook, voices, sure), cost_s=0.01)
+    charted.changes += fresh + _forget(charted, parts.node, layout, own)
+    await _draw(charted, codebook, partial(_sure, parts, layout, own))
     return fresh
+
+
+async def _draw(charted: Charted, codebook: Codebook, sure: Callable[[], list[int]]) -> None:
+    """Draw the chart, until it is of all that was told. Who draws it already sees to what has come meanwhile: an older one never stays."""
+    if charted.drawing:
+        return
+    charted.drawing = True
+    try:
+        while charted.chart is None or charted.drawn != charted.changes:
+            changes = charted.changes
+            charted.chart = await Compute(partial(_drawn, codebook, _voices(charted), sure()), cost_s=0.01)
+            charted.drawn = changes
+    finally:
+        charted.drawing = False
 
 
 def _take(charted: Charted, node: NodeId, data: bytes, one: Summary) -> bool:
@@ -133,22 +183,12 @@ def _drawn(codebook: Codebook, voices: Sequence[Mapping[int, Summary]], sure: Se
 
 
 def _whom(parts: Parts, layout: Layout, turn: int) -> dict[NodeId, Places]:
-    """Of whom which cells are asked now. Holders are asked one after another, some in each turn; when all had their turn, each cell that is
-    not held here was asked of one of its holders, and the next time round of another."""
+    """Of whom which cells are asked now: holders one after another, some in each turn, each of all its cells that are not held here."""
     assert layout.codebook is not None
-    alive, mine = frozenset(parts.peers()), frozenset(layout.mine)
-    holding: dict[NodeId, list[tuple[int, int, int]]] = {}
-    for cell in range(layout.codebook.cells):
-        nodes = [node for node in layout.holders[cell] if node in alive]
-        for at, node in enumerate(nodes if cell not in mine else ()):
-            holding.setdefault(node, []).append((cell, at, len(nodes)))
+    holding = _holding(parts, layout, tuple(range(layout.codebook.cells)))
     order = sorted(holding)
     count = min(limits.SUMMARIES_FROM, len(order))
-    asked: dict[NodeId, Places] = {}
-    for place in range(turn * count, (turn + 1) * count):
-        node, lap = order[place % len(order)], place // len(order)
-        asked[node] = tuple(cell for cell, at, of in holding[node] if (lap + cell) % of == at)
-    return {node: cells for node, cells in asked.items() if cells}
+    return {node: holding[node] for node in (order[place % len(order)] for place in range(turn * count, (turn + 1) * count))}
 
 
 async def _asked(layout: Layout, node: NodeId, cells: Places, charted: Charted) -> list[tuple[bytes, Summary]]:

@@ -75,12 +75,18 @@ def nobody_accused() -> Sequence[NodeId]:
 @dataclass(slots=True)
 class Charted:
     """What a node has heard of cells: by cell and holder the newest summary with its name, and the chart drawn of them; ``own`` has its
-    own, encoded, with the digest of what they were made of."""
+    own, encoded, with the digest of what they were made of. ``news``: cells of which others say that there is something new, to be asked
+    about. The chart is of the first ``drawn`` of all ``changes``; ``asking`` and ``drawing`` say that somebody is about it."""
 
     layout: bytes = b""
     told: dict[int, dict[NodeId, tuple[bytes, Summary]]] = field(default_factory=dict)
     own: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     chart: Chart | None = None
+    news: set[int] = field(default_factory=set)
+    changes: int = 0
+    drawn: int = 0
+    asking: bool = False
+    drawing: bool = False
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ so that nobody can push anything (Demers et al. 1987, section 1.3: pull converge
 until the next round.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,7 @@ from meshos.ids import AgentId, NodeId, OrgDid
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.arranging import place_some
 from meshos.protocols.directory.cells.layout import Layout
-from meshos.protocols.directory.charting import tell_summaries
+from meshos.protocols.directory.charting import learn_of, tell_summaries
 from meshos.protocols.directory.checking import Admitted
 from meshos.protocols.directory.commands import (
     MACHINE,
@@ -47,6 +47,7 @@ from meshos.protocols.directory.wire import (
     AskItems,
     AskSummaries,
     AskVersions,
+    News,
     Request,
     decode_digests,
     decode_entries,
@@ -57,6 +58,7 @@ from meshos.protocols.directory.wire import (
     encode_entries,
     encode_hint,
     encode_items,
+    encode_news,
     encode_part,
     encode_request,
     encode_versions,
@@ -93,12 +95,16 @@ async def serve(parts: Parts, inbound: Inbound) -> bytes:
 
 
 async def hinted(parts: Parts, inbound: Inbound) -> bytes:
-    """The service ``/meshos/directory-hint/1``: fetch what was announced, if it is news.
+    """The service ``/meshos/directory-hint/1``: fetch what was announced, if it is news, or ask who holds it what it is.
 
     One at a time for each peer, or its announcements could fill the table of Flows: one that comes meanwhile is answered at once, and a
     round follows for it.
     """
     announced, peer = decode_hint(inbound.body), inbound.peer.node
+    if isinstance(announced, News):
+        parts.check_layout(announced.layout)
+        await learn_of(parts, announced.cells)
+        return b""
     if peer in parts.hinted_by:
         parts.hinted_by[peer] = True
         return b""
@@ -133,6 +139,16 @@ async def tell(parts: Parts, items: tuple[Item, ...]) -> None:
         for node in them:
             to.setdefault(node, []).append(item)
     await Gather(*(_announce(peer, to[peer]) for peer in peers if peer in to), each=True)
+    await _tell_all(parts, peers[: limits.HINT_PEERS], {place for there in places for place in there})
+
+
+async def _tell_all(parts: Parts, peers: Sequence[NodeId], places: Set[int]) -> None:
+    """Have everybody, this node too, ask the holders of what is new about it, so that questions about it are sent there."""
+    layout = parts.layout
+    cells = tuple(sorted(place for place in places if layout.codebook is not None and place < layout.codebook.cells))
+    body = encode_news(News(layout.name, cells))
+    told = (Ask(peer, HINT, body, limits.HINT_TIMEOUT_S, retries=0) for peer in peers)
+    await Gather(learn_of(parts, cells), *told, each=True)
 
 
 async def _held_before(parts: Parts, items: Sequence[Item]) -> list[set[NodeId]]:

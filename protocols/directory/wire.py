@@ -164,14 +164,29 @@ def decode_items(data: bytes) -> Items:
     raise _bad("a list of entries")
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """An announcement that there is something new in these cells, to who does not hold them: their holders have it."""
+
+    layout: bytes
+    cells: Places
+
+
 def encode_hint(items: Sequence[Item]) -> bytes:
     """An announcement of new entries; of none: there are many, ask me."""
     return cbor.encode([[item.id, item.version, item.digest] for item in items])
 
 
-def decode_hint(data: bytes) -> tuple[Item, ...]:
-    """The announced entries."""
+def encode_news(news: News) -> bytes:
+    """The other announcement."""
+    return cbor.encode(["news", news.layout, encode_places(news.cells)])
+
+
+def decode_hint(data: bytes) -> tuple[Item, ...] | News:
+    """The announced entries, or cells."""
     match cbor.decode(data, max_bytes=16 << 10):
+        case ["news", bytes() as layout, bytes() as cells]:
+            return News(_layout(layout), decode_places(cells))
         case list() as items if len(items) <= limits.HINT_ITEMS:
             return tuple(_item(item) for item in items)
     raise _bad("an announcement")

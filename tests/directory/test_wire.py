@@ -37,6 +37,8 @@ def test_lists_and_announcements_come_back(found: list[Item], more: bool) -> Non
     listed = Items(tuple(sorted(found, key=lambda item: item.id)), more and bool(found))
     assert wire.decode_items(wire.encode_items(listed)) == listed
     assert wire.decode_hint(wire.encode_hint(found)) == tuple(found)
+    news = wire.News(b"n" * limits.LAYOUT_BYTES, tuple(range(len(found))))
+    assert wire.decode_hint(wire.encode_news(news)) == news
 
 
 def test_digests_and_entries_come_back() -> None:
@@ -114,6 +116,15 @@ def test_other_answers_that_are_none_are_refused() -> None:
             wire.decode_summaries(cbor.encode(summaries))
     with pytest.raises(Refused, match="bad-message"):
         wire.decode_hint(cbor.encode([[ID, 1, b"x" * 16]] * (limits.HINT_ITEMS + 1)))
+    for news in (
+        ["news", b"short", b""],
+        ["news", bytes(16), b"x"],
+        ["news", bytes(16), bytes(4)],
+        ["news", bytes(16)],
+        ["olds", bytes(16), b""],
+    ):
+        with pytest.raises(Refused, match="bad-message"):
+            wire.decode_hint(cbor.encode(news))
 
 
 @given(st.binary(max_size=80))
