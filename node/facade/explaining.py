@@ -12,7 +12,7 @@ from meshos.protocols.directory.weighing import NOTHING, Weigh, counted
 
 def member(subject: str, shown: shapes.MemberView, seen_by: str, discharge: Discharge | None = None) -> shapes.Explanation:
     """A node, as the one called ``seen_by`` sees it; ``discharge``: that the ledger has it hold nothing of the directory."""
-    said = shown.note or "nobody accuses it"
+    said = shown.note or "nobody says that it is gone"
     line = f"{shown.name} of {shown.org} is {shown.state} as {seen_by} sees it, incarnation {shown.incarnation}: {said}"
     lines = (line, *(() if discharge is None else (_discharged(discharge),)), *(_path(path) for path in shown.paths))
     data: dict[str, object] = {"state": shown.state, "incarnation": shown.incarnation}

@@ -14,12 +14,12 @@ While the directory goes from one codebook to the next, the holders by the forme
 there before is found with them, what has come since with those of the present cells, and only these say what is complete.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from meshos.effects import Ok
-from meshos.errors import MeshError, Refused, Unreachable
+from meshos.errors import MeshError, Refused
 from meshos.flow import Ask, Compute, Gather, Propose, Sleep, successes
 from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory import limits
@@ -112,11 +112,11 @@ async def _gather(parts: Parts, layout: Layout, chart: Chart, route: Route, want
         if not planned:
             break
         search = replace(wanted, full=share(wanted.full, len(planned)))
-        groups = [_group(parts, layout, node, replace(search, cells=cells), tried) for node, cells in planned.items()]
         note(tried, planned)
         others = {cell for node, cells in planned.items() if node != parts.node for cell in cells}
-        second = plan(parts, layout, seconded & others, tried)
-        groups += [_second(node, replace(search, cells=cells, full=0)) for node, cells in second.items()]
+        second = plan(parts, layout, seconded & others, tried, planned)
+        groups = [_group(parts, layout, node, replace(search, cells=cells), tried, second.get(node, ())) for node, cells in planned.items()]
+        groups += [_second(node, replace(search, cells=cells, full=0)) for node, cells in second.items() if node not in planned]
         heard: set[NodeId] = set()
         outcomes = await Gather(*groups, each=True)
         for (node, cells), outcome in zip(planned.items(), outcomes, strict=False):
@@ -179,13 +179,13 @@ def share(full: int, nodes: int) -> int:
 
 def routed(parts: Parts, chart: Chart, asked: str | AgentRecord, filters: Filters) -> tuple[Question, Route]:
     """The question as it is sent, and the cells that it is sent to (a worker thread)."""
-    question = rounded(parts.shelf.question(asked, chart.codebook.vocabulary))
+    question = rounded(parts.shelf.question(asked, chart.codebook.vocabulary, chart.has))
     return question, chart.route(question, condition_of(filters))
 
 
-def plan(parts: Parts, layout: Layout, cells: set[int], tried: Tried) -> dict[NodeId, Places]:
-    """Whom to ask for which cells: this node for what it holds, then whoever holds most of the rest for the way to it; those of whom it is
-    convinced that they lie for what nobody else holds."""
+def plan(parts: Parts, layout: Layout, cells: set[int], tried: Tried, asked: Collection[NodeId] = ()) -> dict[NodeId, Places]:
+    """Whom to ask for which cells: this node for what it holds, then whoever is ``asked`` in any case, then whoever holds most of the rest
+    for the way to it; those of whom it is convinced that they lie for what nobody else holds."""
     alive = frozenset(parts.peers()) | {parts.node}
     here = frozenset(parts.sure_of(sorted(cells)) if layout is parts.layout else cells)
     holding: dict[NodeId, set[int]] = {}
@@ -197,8 +197,12 @@ def plan(parts: Parts, layout: Layout, cells: set[int], tried: Tried) -> dict[No
     if parts.node in holding:
         _choose(chosen, holding, parts.node)
     liars = parts.suspects.convinced
+
+    def worth(node: NodeId) -> tuple[bool, bool, float, NodeId]:
+        return node not in liars, node in asked, len(holding[node]) / _way(parts, node), node
+
     while holding:
-        _choose(chosen, holding, max(holding, key=lambda node: (node not in liars, len(holding[node]) / _way(parts, node), node)))
+        _choose(chosen, holding, max(holding, key=worth))
     return chosen
 
 
@@ -218,37 +222,47 @@ def _choose(chosen: dict[NodeId, Places], holding: dict[NodeId, set[int]], node:
 Answers = list[tuple[NodeId, CellAnswer]]
 
 
-async def _group(parts: Parts, layout: Layout, node: NodeId, search: CellSearch, tried: Tried, hedge_s: float = limits.HEDGE_S) -> Answers:
+async def _group(
+    parts: Parts,
+    layout: Layout,
+    node: NodeId,
+    search: CellSearch,
+    tried: Tried,
+    also: Places = (),
+    hedge_s: float = limits.HEDGE_S,
+) -> Answers:
     """What ``node`` answers, or the others that hold its cells, whoever is first: they are asked as soon as it refuses, or after
-    ``hedge_s``; of these a silent one is hedged in its turn, after twice as long. Raises what asking raises if nobody answers; the others
-    are ``tried`` then."""
+    ``hedge_s``; of these a silent one is hedged in its turn, after twice as long. ``also``: cells of which it is the second to be asked, so
+    that nobody is in its stead. Raises what asking raises if nobody answers; the others are ``tried`` then."""
     if node == parts.node:
         return [(node, await answered(parts, search))]
     before = {cell: {node, *tried.get(cell, ())} for cell in search.cells}
     instead = plan(parts, layout, set(search.cells), before)
+    of_both = replace(search, cells=tuple(sorted({*search.cells, *also})))
     if not instead:
-        return await _asked(node, search)
+        return await _asked(node, of_both)
 
-    begun = False
+    hedged, refused = False, list[MeshError]()
 
     async def first() -> Answers:
         try:
-            return await _asked(node, search)
-        except MeshError:
-            if begun:
+            return await _asked(node, of_both)
+        except MeshError as error:
+            if hedged:
                 raise
+            refused.append(error)
             return await others()
 
     async def hedge() -> Answers:
+        nonlocal hedged
         await Sleep(hedge_s)
-        if begun:
-            raise Unreachable("holder-silent", "the other holders of these cells are asked already")
+        if refused:
+            raise refused[0]  # the others are asked already
+        hedged = True
         return await others()
 
     async def others() -> Answers:
-        nonlocal begun
-        begun = True
-        groups = (_group(parts, layout, other, replace(search, cells=cells), before, 2 * hedge_s) for other, cells in instead.items())
+        groups = (_group(parts, layout, other, replace(search, cells=cells), before, (), 2 * hedge_s) for other, cells in instead.items())
         outcomes = await Gather(*groups, each=True)
         note(before, instead)  # where the first was quicker nobody comes to here: these are only slow then
         for cell, nodes in before.items():

@@ -105,7 +105,7 @@ def _computed(parts: Parts, chart: Chart | None, request: DiscoverRequest, recor
     """The parts of its fit, its cell, and whether that is one of those asked."""
     if chart is None:
         return parts.shelf.apart(parts.shelf.question(request.query, parts.shelf.statistics()), record), None, True
-    question = rounded(parts.shelf.question(request.query, chart.codebook.vocabulary))
+    question = rounded(parts.shelf.question(request.query, chart.codebook.vocabulary, chart.has))
     cell = parts.layout.places_of([record])[0][0]
     return parts.shelf.apart(question, record), cell, cell in chart.route(question, condition_of(request.filters)).cells
 

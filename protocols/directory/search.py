@@ -139,7 +139,9 @@ def _in_order(parts: Parts, request: DiscoverRequest, gathered: Gathered, agents
     ranks: list[Rank] = []
     for agent in agents:
         brief = gathered.briefs[agent][0]
-        ranks.append(paging.rank(_score(request, brief.score, parts.measures(agent), brief.price), agent))
+        fit = brief.score
+        score = round(fit, 4) if request.weigh == NOTHING else _score(request, fit, parts.measures(agent), brief.price)
+        ranks.append(paging.rank(score, agent))
     after = None if request.collapse else request.after
     return sorted(rank for rank in ranks if after is None or rank > after)
 

@@ -98,13 +98,15 @@ class Shelf:
         found = self._index.snapshot().fulfilling(condition)
         return found if keep is None else found.where(lambda tag: keep(_record(tag)))
 
-    def question(self, asked: str | AgentRecord | Question, statistics: Statistics) -> Question:
-        """What is asked, its words weighed by ``statistics`` (a worker thread)."""
+    def question(
+        self, asked: str | AgentRecord | Question, statistics: Statistics, known: Callable[[str], bool] = lambda _: False
+    ) -> Question:
+        """What is asked, its words weighed by ``statistics`` (a worker thread); one that is ``known`` is no misspelt one."""
         if isinstance(asked, Question):
             return asked
         if isinstance(asked, AgentRecord):
             return resembling(asked.profile.text(), asked.meaning(), asked.pieces, statistics)
-        mended = spelled(asked, self._embedder.knows, statistics)
+        mended = spelled(asked, lambda word: self._embedder.knows(word) or known(word), statistics)
         return ask(mended, self._embedder.read([mended])[0], statistics)
 
     def statistics(self) -> Statistics:

@@ -28,7 +28,7 @@ def drop(answer: CellAnswer) -> CellAnswer:
 
 def inflate(answer: CellAnswer) -> CellAnswer:
     """The holder's friends, which fit worst, come first."""
-    friends = tuple(dataclasses.replace(brief, score=0.99 - at / 1000) for at, brief in enumerate(answer.found[-FRIENDS:]))
+    friends = tuple(brief._replace(score=0.99 - at / 1000) for at, brief in enumerate(answer.found[-FRIENDS:]))
     rest = answer.found[: len(answer.found) - len(friends)]
     return CellAnswer(answer.cells, (*friends, *rest), ())  # without records, which would have to be those of the first
 
@@ -48,7 +48,7 @@ def stale(former: Mapping[AgentId, Sealed]) -> Change:
 def _former(brief: Brief, former: Mapping[AgentId, Sealed]) -> Brief:
     old = former[brief.id]
     assert isinstance(old.entry, AgentRecord)
-    return dataclasses.replace(brief, version=old.entry.version, digest=old.digest, price=old.entry.profile.per_query)
+    return brief._replace(version=old.entry.version, digest=old.digest, price=old.entry.profile.per_query)
 
 
 def forge(answer: CellAnswer) -> CellAnswer:
@@ -59,7 +59,7 @@ def forge(answer: CellAnswer) -> CellAnswer:
         if at < FRIENDS and isinstance(one.entry, AgentRecord):
             entry = dataclasses.replace(one.entry, version=one.entry.version + 1)
             one = _resealed(one, entry)
-            found[at] = dataclasses.replace(found[at], version=entry.version, digest=one.digest, score=0.99)
+            found[at] = found[at]._replace(version=entry.version, digest=one.digest, score=0.99)
         sealed.append(one.to_bytes())
     return CellAnswer(answer.cells, tuple(found), tuple(sealed))
 

@@ -203,7 +203,7 @@ Lie = Callable[[NodeId, CellSearch, Answers], Answers]
 
 def _inflated(node: NodeId, search: CellSearch, said: Answers) -> Answers:
     return [
-        (holder, CellAnswer(answer.cells, tuple(dataclasses.replace(brief, score=1.0) for brief in answer.found), answer.sealed))
+        (holder, CellAnswer(answer.cells, tuple(brief._replace(score=1.0) for brief in answer.found), answer.sealed))
         for holder, answer in said
     ]
 
@@ -216,7 +216,7 @@ def _made_up(node: NodeId, search: CellSearch, said: Answers) -> Answers:
             holder,
             CellAnswer(
                 answer.cells,
-                (dataclasses.replace(answer.found[0], id=bad.entry.agent_id, digest=bad.digest, score=0.99), *answer.found[1:]),
+                (answer.found[0]._replace(id=bad.entry.agent_id, digest=bad.digest, score=0.99), *answer.found[1:]),
                 (bad.to_bytes(), *answer.sealed[1:]),
             ),
         )
@@ -342,7 +342,7 @@ def test_of_two_versions_of_a_record_the_newer_is_shown(monkeypatch: pytest.Monk
 
     def older(answer: CellAnswer) -> CellAnswer:
         kept = [brief for brief in answer.found if brief.id in before]
-        found = tuple(dataclasses.replace(brief, version=1, digest=before[brief.id].digest) for brief in kept)
+        found = tuple(brief._replace(version=1, digest=before[brief.id].digest) for brief in kept)
         return CellAnswer(answer.cells, found, tuple(before[brief.id].to_bytes() for brief in kept))
 
     for answer in with_each_lying(mesh, monkeypatch, older, "travel5"):

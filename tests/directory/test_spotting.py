@@ -119,7 +119,7 @@ def test_who_leaves_out_what_stands_behind_a_near_equal_one_does_not_lie(monkeyp
         def change(answer: CellAnswer) -> CellAnswer:
             rest = bench.without(answer)
             told.extend(brief.id for brief in rest.found if brief.id in agents)
-            return dataclasses.replace(rest, found=tuple(dataclasses.replace(one, behind=int(one.id in agents)) for one in rest.found))
+            return dataclasses.replace(rest, found=tuple(one._replace(behind=int(one.id in agents)) for one in rest.found))
 
         return change
 
@@ -138,7 +138,7 @@ def test_what_is_not_signed_convinces_at_once_and_a_wrong_score_or_price_only_af
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cheaper(answer: CellAnswer) -> CellAnswer:
-        return CellAnswer(answer.cells, tuple(dataclasses.replace(brief, price=1) for brief in answer.found), answer.sealed)
+        return CellAnswer(answer.cells, tuple(brief._replace(price=1) for brief in answer.found), answer.sealed)
 
     def exchanged(answer: CellAnswer) -> CellAnswer:
         return CellAnswer(answer.cells, answer.found, answer.sealed[::-1])
@@ -211,7 +211,7 @@ def test_an_answer_that_is_filled_up_hides_nothing(bench: Bench) -> None:
 def test_what_is_named_and_not_handed_over_is_made_up_and_what_has_changed_since_is_not(bench: Bench) -> None:
     data, item, question = bench.sealed.to_bytes(), bench.spot.item, _question(bench)
     named = Brief(item.id, item.version, item.digest, 0.999, 0)
-    said = [(named, ()), (named, (bench.records[1].to_bytes(),)), (named, (data,)), (dataclasses.replace(named, digest=bytes(16)), (data,))]
+    said = [(named, ()), (named, (bench.records[1].to_bytes(),)), (named, (data,)), (named._replace(digest=bytes(16)), (data,))]
     assert [spotting._differs(bench.parts, question, brief, pages) for brief, pages in said] == [True, True, True, False]
 
 

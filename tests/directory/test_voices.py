@@ -230,6 +230,15 @@ def test_what_is_published_is_in_the_chart_of_everybody_at_once(monkeypatch: pyt
     assert not any(mesh.discover(asker, DiscoverRequest("bread", filters=narrow)).agents for asker in range(8))
 
 
+def test_a_word_that_only_a_new_record_has_is_not_taken_for_a_misspelt_one() -> None:
+    mesh = in_cells(67)
+    assert CODEBOOK.vocabulary.spelt("weather1") and not CODEBOOK.vocabulary.spelt("weathes1")
+    assert "zwieback" not in names(mesh.discover(3, DiscoverRequest("weathes1")))
+    mesh.publish(1, Profile("zwieback", "weathes1 tells what to wear."), seconds=2)
+    for asker in range(8):
+        assert names(mesh.discover(asker, DiscoverRequest("weathes1")))[0] == "zwieback"
+
+
 def test_news_that_come_while_a_node_asks_already_are_asked_about_together_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh, hear = in_cells(66), charting._hear
     monkeypatch.setattr("meshos.protocols.directory.keeping._STEPS", 10_000)

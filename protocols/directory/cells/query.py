@@ -7,6 +7,7 @@ the asker compares with the rounded ones too, so that both come to the same scor
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,10 +46,9 @@ class CellSearch:
     collapse: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Brief:
+class Brief(NamedTuple):
     """What was found, by name: its score (0..1), its price in millionths of a MESH, and how many near-equal ones of its organisation were
-    left out ``behind`` it."""
+    left out ``behind`` it. A tuple, since an asker reads hundreds for each question."""
 
     id: AgentId
     version: int
@@ -134,7 +134,7 @@ def _decode_briefs(data: bytes) -> tuple[Brief, ...]:
         raise _bad("an agent of an answer")
     ids, numbers = rows["id"].tobytes().hex(), (rows[name].tolist() for name in ("version", "digest", "score", "price", "behind"))
     named = (AgentId(f"a-{ids[at : at + 16]}") for at in range(0, len(ids), 16))
-    return tuple(Brief(*fields) for fields in zip(named, *numbers, strict=True))
+    return tuple(map(Brief._make, zip(named, *numbers, strict=True)))
 
 
 def _question(question: Question) -> list[Value]:

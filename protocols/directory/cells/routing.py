@@ -21,6 +21,7 @@ from meshos.protocols.directory.cells.codebook import Codebook
 from meshos.protocols.directory.cells.summary import Counts, Names, Summary, cost_step, name_of
 from meshos.storage.index.facets import ANYTHING, Condition
 from meshos.storage.index.question import Question
+from meshos.storage.index.words import stem
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -127,6 +128,12 @@ class Chart:
         else:  # no less than the share
             cells = order[held - passing[order] < max(limits.SCANNED_FILTERED * self.records.sum(), limits.SCANNED_LEAST)]
         return Route(tuple(int(cell) for cell in cells), int(self.records[cells].sum()), int(possible.sum()))
+
+    def has(self, word: str) -> bool:
+        """Whether some record has a word like this: so many voices say so of one cell as it takes to believe it."""
+        name, cells = name_of(stem(word)), self.codebook.cells
+        said = sum((voice.stems.counts_of(name, cells) > 0 for voice in self.voices), np.zeros(cells, np.int64))
+        return bool((said >= np.where(self.sure, 1, VOICES)).any())
 
     def possible(self, condition: Condition) -> tuple[int, ...]:
         """All cells that may hold something that fulfils ``condition``."""
