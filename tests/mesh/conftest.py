@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,17 +112,17 @@ def by_vote(net: Net) -> Iterator[None]:
     decide(net, {"admission": OPEN, "admission-gift": TESTNET_GIFT})
 
 
-def decide(net: Net, parameters: dict[str, int]) -> None:
-    """Have three of four change these parameters, and all nodes know it."""
+def decide(net: Net, parameters: dict[str, int], voters: Sequence[str] = ("beta", "gamma")) -> None:
+    """Have alpha and the ``voters`` change these parameters, and all nodes know it; of four organisations it takes three."""
     moved = net.ask("alpha", "POST", "/v1/proposals", {"motion": {"parameters": parameters}})
     assert moved.status in (200, 201), moved
-    vote_for(net, moved.body["id"])
+    vote_for(net, moved.body["id"], voters)
 
 
-def vote_for(net: Net, proposal: str) -> None:
-    """Have beta and gamma vote for what alpha has moved, and all nodes know that it is carried."""
+def vote_for(net: Net, proposal: str, voters: Sequence[str] = ("beta", "gamma")) -> None:
+    """Have the ``voters`` vote for what alpha has moved, and all nodes know that it is carried."""
     where = f"/v1/proposals/{proposal}"
-    for org in ("beta", "gamma"):
+    for org in voters:
         until(lambda org=org: net.ask(org, "GET", where).status == 200)
         assert net.ask(org, "POST", f"{where}/votes", {"choice": "for"}).status == 200
     for org in ("alpha", "beta", "gamma", "delta"):
