@@ -93,7 +93,7 @@ def found(net: Net, org: str, number: int) -> bool:
 @dataclass(slots=True)
 class Trail:
     """What the ledger's audit trail says of codebooks: ``org``'s node proves its entries, as of the state before the newest block. So
-    whenever there is a block of others (``height``: the newest that was looked at) alpha moves something, which makes one more."""
+    whenever there is a block of others (``height``: the newest that was looked at) it moves something, which makes one more."""
 
     net: Net
     org: str
@@ -105,9 +105,8 @@ class Trail:
         """Their versions and hashes so far."""
         if self._height() > self.height:
             gift = 1_000_000 + time.monotonic_ns() % 1_000_000
-            moved = self.net.ask("alpha", "POST", "/v1/proposals", {"motion": {"parameters": {"admission-gift": gift}}})
-            assert moved.status in (200, 201), moved
-            self.height = self._height()
+            moved = self.net.ask(self.org, "POST", "/v1/proposals", {"motion": {"parameters": {"admission-gift": gift}}})
+            self.height = self._height() if moved.status in (200, 201) else 0  # busy: again
         while True:
             place = "".join(f"%{byte:02x}" for byte in self.at.to_bytes(4, "big"))
             answer = self.net.ask(self.org, "GET", f"/v1/ledger/proofs/audit/{place}")
@@ -288,7 +287,8 @@ def test_what_was_known_to_all_is_in_every_complete_answer_and_in_nearly_all_oth
 def test_what_was_withdrawn_in_the_middle_is_gone_within_seconds_and_does_not_come_back(change: Change) -> None:
     assert change.left_s < 15
     back = [one for one in change.questions.seen if not one.meant and one.there]
-    assert not back, told(back, change.in_force)
+    wrong = [one for one in back if one.complete or one.org != "delta" or one.at > change.back + 15]
+    assert not wrong, told(wrong, change.in_force)  # delta has its own copy at first, and says that its answer is partial
 
 
 def test_only_the_node_that_was_killed_did_not_answer(change: Change) -> None:
