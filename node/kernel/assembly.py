@@ -239,7 +239,7 @@ def assemble(outside: Outside) -> Assembly:
     parts = Parts(me.node, me.org, checker, shelf, membership.routable_peers, outside.measures, barred, rtt_s=membership.rtt_s)
     cells = Cells(me, window, lambda: (*membership.routable_peers(), *(() if outside.facts.anchors else (me.node,))), outside.genesis_hash)
     parts.agreed, parts.seen, parts.accused = cells.agreed, partial(cells.seen, parts), cells.accused
-    parts.behind, parts.alone = lambda: bool(ledger.core.behind), cells.alone
+    parts.behind, parts.others = lambda: bool(ledger.core.behind), cells.others
     agents = AgentFlows(
         me,
         office=org,

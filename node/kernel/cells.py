@@ -81,9 +81,12 @@ class Cells:
         others = (entry.org for entry in voting.entries if entry.org != self._me.org)
         return sorted({NodeId(one.node) for org in others for one in said_by(self._ledger, org, self._ledger.time_ms)})
 
-    def alone(self) -> bool:
-        """Whether the ledger knows no node but this one."""
-        return not self._ledger.restoring and all(self._me.node == node for _, org in queries.orgs(self._ledger) for node in org.nodes)
+    def others(self) -> frozenset[NodeId] | None:
+        """The nodes but this one of all organisations that have not left; None where that cannot be known, or an organisation has none."""
+        orgs = [] if self._ledger.restoring else [org for _, org in queries.orgs(self._ledger) if not org.left_ms]
+        if not orgs or not all(org.nodes for org in orgs):
+            return None
+        return frozenset(NodeId(node) for org in orgs for node in org.nodes) - {self._me.node}
 
     def _seats(self) -> tuple[Seat, ...]:
         there = {*self._holding()}

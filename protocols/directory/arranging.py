@@ -52,9 +52,10 @@ def _unsure(unsure: dict[int, frozenset[NodeId]], before: Layout, now: Layout) -
 
 
 def settle(parts: Parts) -> None:
-    """Be sure of the places that no other node holds that is there: what this one has is all that there is."""
+    """Be sure of the places that no other node holds that is there, and of the whole if it was compared with all who are: what this one has
+    is all that there is."""
     alive = frozenset(parts.peers())
-    parts.caught_up |= parts.layout.codebook is None and not alive
+    parts.caught_up |= parts.layout.codebook is None and bool(alive) and alive <= parts.compared
     for place in [place for place in parts.unsure if alive.isdisjoint(parts.layout.holders[place])]:
         del parts.unsure[place]
 

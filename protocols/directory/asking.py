@@ -115,8 +115,9 @@ async def _gather(parts: Parts, layout: Layout, chart: Chart, route: Route, want
         note(tried, planned)
         others = {cell for node, cells in planned.items() if node != parts.node for cell in cells}
         second = plan(parts, layout, seconded & others, tried, planned)
-        groups = [_group(parts, layout, node, replace(search, cells=cells), tried, second.get(node, ())) for node, cells in planned.items()]
-        groups += [_second(node, replace(search, cells=cells, full=0)) for node, cells in second.items() if node not in planned]
+        also = {node: cells for node, cells in second.items() if node in planned and chart.promised(cells) <= limits.FOUND // 2}
+        groups = [_group(parts, layout, node, replace(search, cells=cells), tried, also.get(node, ())) for node, cells in planned.items()]
+        groups += [_second(node, replace(search, cells=cells, full=0)) for node, cells in second.items() if node not in also]
         heard: set[NodeId] = set()
         outcomes = await Gather(*groups, each=True)
         for (node, cells), outcome in zip(planned.items(), outcomes, strict=False):
@@ -127,7 +128,7 @@ async def _gather(parts: Parts, layout: Layout, chart: Chart, route: Route, want
             if isinstance(outcome, Ok):
                 for node, answer in outcome.value:
                     silent -= set(answer.cells)
-                    few = node != parts.node and _too_few(chart, filters, answer, again=wave > 0)
+                    few = node != parts.node and _too_few(chart, filters, answer, also.get(node, ()), again=wave > 0)
                     left -= set(answer.cells) if not few else set()
                     gathered.take(node, answer)
                     heard.add(node)
@@ -164,12 +165,15 @@ def note(tried: Tried, asked: Mapping[NodeId, Places]) -> None:
             tried.setdefault(cell, set()).add(node)
 
 
-def _too_few(chart: Chart, filters: Filters, answer: CellAnswer, *, again: bool) -> bool:
+def _too_few(chart: Chart, filters: Filters, answer: CellAnswer, also: Places, *, again: bool) -> bool:
     """Whether less was found than half of what the summaries of these cells promise: all of it fits a question without conditions. What a
-    holder says it left out behind others counts where others were asked ``again``, as one of them may only say so.
+    holder says it left out behind others counts where others were asked ``again``, as one of them may only say so. What is promised of
+    cells that it was ``also`` asked for is taken for found, so that it hides nothing of its own behind them.
     """
     found = len(answer.found) + (sum(brief.behind for brief in answer.found) if again else 0)
-    return filters == UNFILTERED and 2 * found < min(limits.FOUND, chart.promised(answer.cells))
+    second = frozenset(also).intersection(answer.cells)
+    first = [cell for cell in answer.cells if cell not in second]
+    return filters == UNFILTERED and 2 * (found - chart.promised(sorted(second))) < min(limits.FOUND, chart.promised(first))
 
 
 def share(full: int, nodes: int) -> int:

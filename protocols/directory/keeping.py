@@ -2,12 +2,13 @@
 
 import zlib
 
+from meshos.effects import Ok
 from meshos.errors import MeshError
-from meshos.flow import Compute, Flow, Gather, Propose, Sleep
+from meshos.flow import Compute, Flow, Gather, Propose, Sleep, successes
 from meshos.ids import NodeId
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.arranging import arrange, place_some, settle
-from meshos.protocols.directory.charting import learn
+from meshos.protocols.directory.charting import follow, learn
 from meshos.protocols.directory.commands import MACHINE, ReadUnchecked
 from meshos.protocols.directory.cutting import follow_codebooks
 from meshos.protocols.directory.handing import hand_over
@@ -26,16 +27,19 @@ RENEW_EVERY = 30
 
 
 async def keep(parts: Parts) -> None:
-    """Never ends. What fails for a peer (it is gone, it is busy, it sends nonsense) is tried again with another."""
+    """Never ends: both go on until one meets a bug, and then this is begun anew."""
+    successes([outcome for outcome in await Gather(_rounds(parts), follow(parts)) if not isinstance(outcome, Ok)])
+
+
+async def _rounds(parts: Parts) -> None:
+    """What fails for a peer (it is gone, it is busy, it sends nonsense) is tried again with another."""
     begun = turn = zlib.crc32(parts.node.encode())
     while True:
         await _tolerant(follow_codebooks(parts))
         await _tolerant(succeed(parts))
         await _tolerant(arrange(parts))
-        peers = _partners(parts)
-        if peers:
-            peer = peers[turn % len(peers)]
-            await _tolerant(sync_with(parts, peer, parts.layout.shared_with(peer)))
+        peers = _now(parts, turn)
+        await Gather(*(sync_with(parts, peer, parts.layout.shared_with(peer)) for peer in peers), each=True)
         former = unheard(parts)
         await Gather(*(sync_with(parts, peer, parts.layout.mine) for peer in former), each=True)
         pass_round(parts, former)
@@ -57,10 +61,13 @@ async def keep(parts: Parts) -> None:
                 await _tolerant(check_some(parts))
 
 
-def _partners(parts: Parts) -> list[NodeId]:
-    """The peers that are alive and hold something that this node holds."""
+def _now(parts: Parts, turn: int) -> list[NodeId]:
+    """Whom to compare with in this turn, of those who are alive and hold something that this node holds: one after the other, but several
+    at once where it is not known yet what has happened since this node was there last."""
     partners = parts.layout.partners()
-    return sorted(parts.peers() if partners is None else set(parts.peers()) & set(partners))
+    peers = sorted(parts.peers() if partners is None else set(parts.peers()) & set(partners))
+    at_once = limits.HEARD_AT_ONCE if partners is None and not parts.holds_all() else 1
+    return [peers[place % len(peers)] for place in range(turn * at_once, turn * at_once + min(at_once, len(peers)))]
 
 
 async def check_some(parts: Parts) -> int:

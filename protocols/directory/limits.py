@@ -91,6 +91,9 @@ PLACES_ASKED = 32
 SUMMARY_NAME_BYTES = 8
 """By which a summary is known to be the same as another."""
 
+MAKING_S = 0.02
+"""Between two looks whether a summary was made that another request waits for, too: 2 ms each."""
+
 SUMMARIES_FROM = 8
 """Nodes asked for news of their cells in one round: all, in a small mesh."""
 
@@ -163,6 +166,18 @@ HINT_ITEMS = 64
 
 HINT_PEERS = 64
 """Members told at once; in a larger mesh the rounds carry the news on."""
+
+NEWS_CELLS = 256
+"""Cells named in an announcement that there is something new in them: those of what is announced at once, and of its former versions."""
+
+NEWS_S = 0.25
+"""Between two turns of asking what is new in cells that were announced, SUMMARIES_FROM holders at most: no more, whatever is announced."""
+
+NEWS_WAIT_S = 1.0
+"""A holder has so long to say it; of one that takes longer it is heard in a round."""
+
+NEWS_AFTER_S = 0.3
+"""When what was published is announced to its holders for so long, the others are told: who has it then answers them."""
 
 SYNC_TIMEOUT_S = 5.0
 HINT_TIMEOUT_S = 2.0

@@ -1,7 +1,7 @@
 """What the Flows of the directory work with; the composition root fills it in, in a node and in the simulator alike."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -57,8 +57,13 @@ class Agreed:
         return tuple(dict.fromkeys((*((self.name,) if self.version else ()), *self.endorsed)))
 
 
+def nobody_else() -> Set[NodeId]:
+    """Of a mesh of one node."""
+    return frozenset()
+
+
 def never() -> bool:
-    """Of a node whose ledger is never behind the others', and of a mesh that always has others."""
+    """Of a node whose ledger is never behind the others'."""
     return False
 
 
@@ -75,18 +80,19 @@ def nobody_accused() -> Sequence[NodeId]:
 @dataclass(slots=True)
 class Charted:
     """What a node has heard of cells: by cell and holder the newest summary with its name, and the chart drawn of them; ``own`` has its
-    own, encoded, with the digest of what they were made of. ``news``: cells of which others say that there is something new, to be asked
-    about. The chart is of the first ``drawn`` of all ``changes``; ``asking`` and ``drawing`` say that somebody is about it."""
+    own, encoded, with the digest of what they were made of. ``news``: cells in which others say that there is something new, with the
+    holders that are yet to be asked what. The chart is of the first ``drawn`` of all ``changes``; ``drawing`` and ``making`` say that
+    somebody is about it, or about these own summaries."""
 
     layout: bytes = b""
     told: dict[int, dict[NodeId, tuple[bytes, Summary]]] = field(default_factory=dict)
     own: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     chart: Chart | None = None
-    news: set[int] = field(default_factory=set)
+    news: dict[int, Set[NodeId]] = field(default_factory=dict)
     changes: int = 0
     drawn: int = 0
-    asking: bool = False
     drawing: bool = False
+    making: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -123,8 +129,8 @@ class Parts:
     the one follow the other. ``unsure`` are the places that this node holds and may lack something in, since it came to hold them lately,
     with the other holders that it has compared them with: it is sure once one of these was, or it has compared with all.
     ``former``: until lately it lay by another codebook (``switching``).
-    ``caught_up``: while the directory was whole, this node has compared it with another since it started, or there is none (``alone``
-    says so of the mesh at any time); ``laid``: it is known how it ought to be laid.
+    ``caught_up``: while the directory was whole, this node has compared it with one that was, or with all ``others`` that the ledger has
+    (None: that is not known), or that are there; ``compared`` with these since it started. ``laid``: it is known how it ought to be laid.
     ``behind``: whether others' ledger is ahead of this node's, so that it may not know who is in quarantine.
     ``spots``: whether this node checks whether holders lie; ``accused`` gives those of whom others say so on the ledger.
     """
@@ -141,10 +147,11 @@ class Parts:
     unsure: dict[int, frozenset[NodeId]] = field(default_factory=dict)
     former: Former | None = None
     caught_up: bool = False
+    compared: set[NodeId] = field(default_factory=set)
     laid: bool = False
     agreed: Callable[[], Agreed] | None = None
     behind: Callable[[], bool] = never
-    alone: Callable[[], bool] = never
+    others: Callable[[], Set[NodeId] | None] = nobody_else
     codebooks: dict[bytes, Codebook] = field(default_factory=dict)
     refused_codebooks: set[bytes] = field(default_factory=set)
     endorses: tuple[int, bytes] | None = None
@@ -177,7 +184,7 @@ class Parts:
 
     def holds_all(self) -> bool:
         """Whether the directory is whole and this node lacks nothing of it, as far as it knows."""
-        return self.laid and self.layout.codebook is None and (self.caught_up or self.alone())
+        return self.laid and self.layout.codebook is None and (self.caught_up or self.others() == frozenset())
 
     def __post_init__(self) -> None:
         self.layout = whole(self.node)

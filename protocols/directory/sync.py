@@ -7,16 +7,16 @@ so that nobody can push anything (Demers et al. 1987, section 1.3: pull converge
 until the next round.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
-from meshos.flow import Ask, Compute, Gather, Propose
+from meshos.flow import Ask, Compute, Gather, Propose, Sleep
 from meshos.ids import AgentId, NodeId, OrgDid
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.arranging import place_some
 from meshos.protocols.directory.cells.layout import Layout
-from meshos.protocols.directory.charting import learn_of, tell_summaries
+from meshos.protocols.directory.charting import note_news, tell_summaries
 from meshos.protocols.directory.checking import Admitted
 from meshos.protocols.directory.commands import (
     MACHINE,
@@ -72,7 +72,7 @@ async def serve(parts: Parts, inbound: Inbound) -> bytes:
         case AskDigest(layout, places, root):
             parts.check_layout(layout)
             digest: Digest = await Propose(ReadDigest(places), MACHINE)
-            sure = frozenset(parts.sure_of(places))
+            sure = frozenset(parts.sure_of(places) if parts.layout.codebook is not None or parts.holds_all() else ())
             unsure = tuple(place for place in places if place not in sure)
             return encode_digests(None if digest.root == root else digest.places, unsure)
         case AskItems(layout, places, after):
@@ -95,7 +95,7 @@ async def serve(parts: Parts, inbound: Inbound) -> bytes:
 
 
 async def hinted(parts: Parts, inbound: Inbound) -> bytes:
-    """The service ``/meshos/directory-hint/1``: fetch what was announced, if it is news, or ask who holds it what it is.
+    """The service ``/meshos/directory-hint/1``: fetch what was announced, if it is news. Of what is new elsewhere the node asks by itself.
 
     One at a time for each peer, or its announcements could fill the table of Flows: one that comes meanwhile is answered at once, and a
     round follows for it.
@@ -103,7 +103,7 @@ async def hinted(parts: Parts, inbound: Inbound) -> bytes:
     announced, peer = decode_hint(inbound.body), inbound.peer.node
     if isinstance(announced, News):
         parts.check_layout(announced.layout)
-        await learn_of(parts, announced.cells)
+        note_news(parts, announced.cells)
         return b""
     if peer in parts.hinted_by:
         parts.hinted_by[peer] = True
@@ -138,17 +138,38 @@ async def tell(parts: Parts, items: tuple[Item, ...]) -> None:
     for item, them in zip(items, nodes, strict=True):
         for node in them:
             to.setdefault(node, []).append(item)
-    await Gather(*(_announce(peer, to[peer]) for peer in peers if peer in to), each=True)
-    await _tell_all(parts, peers[: limits.HINT_PEERS], {place for there in places for place in there})
+    await _spread(parts, peers, to, {place for there in places for place in there})
+
+
+async def _spread(parts: Parts, peers: Sequence[NodeId], to: Mapping[NodeId, Sequence[Item]], places: Set[int]) -> None:
+    """Announce to each what it is to hold; when all have it, or one of them has kept the others waiting, tell all where it is."""
+    waiting = True
+
+    async def to_holders() -> None:
+        nonlocal waiting
+        await Gather(*(_announce(peer, to[peer]) for peer in peers if peer in to), each=True)
+        waiting = False
+
+    async def early() -> None:
+        await Sleep(limits.NEWS_AFTER_S)
+        if waiting:
+            await _tell_all(parts, peers, places)
+
+    await Gather(to_holders(), early(), each=True)
+    await _tell_all(parts, peers, places)
 
 
 async def _tell_all(parts: Parts, peers: Sequence[NodeId], places: Set[int]) -> None:
-    """Have everybody, this node too, ask the holders of what is new about it, so that questions about it are sent there."""
+    """Have everybody, this node too, ask the holders of what is new about it, so that questions about it are sent there. Of many peers
+    some are told, others each time."""
     layout = parts.layout
     cells = tuple(sorted(place for place in places if layout.codebook is not None and place < layout.codebook.cells))
-    body = encode_news(News(layout.name, cells))
-    told = (Ask(peer, HINT, body, limits.HINT_TIMEOUT_S, retries=0) for peer in peers)
-    await Gather(learn_of(parts, cells), *told, each=True)
+    if not cells or not peers:
+        return
+    note_news(parts, cells)
+    body, start = encode_news(News(layout.name, cells)), sum(cells) % len(peers)
+    some = (*peers[start:], *peers[:start])[: limits.HINT_PEERS]
+    await Gather(*(Ask(peer, HINT, body, limits.HINT_TIMEOUT_S, retries=0) for peer in some), each=True)
 
 
 async def _held_before(parts: Parts, items: Sequence[Item]) -> list[set[NodeId]]:
@@ -203,7 +224,10 @@ async def _round(parts: Parts, peer: NodeId, places: Places) -> int:
 
 
 def _compared(parts: Parts, peer: NodeId, places: Places, unsure: frozenset[int]) -> None:
-    parts.caught_up |= parts.layout.codebook is None
+    if parts.layout.codebook is None:
+        parts.compared.add(peer)
+        others = parts.others()
+        parts.caught_up |= not unsure or (others is not None and others <= parts.compared)
     if parts.former is not None and places == parts.layout.mine:
         parts.former.unheard.discard(peer)
     for place in places:

@@ -185,7 +185,7 @@ def encode_news(news: News) -> bytes:
 def decode_hint(data: bytes) -> tuple[Item, ...] | News:
     """The announced entries, or cells."""
     match cbor.decode(data, max_bytes=16 << 10):
-        case ["news", bytes() as layout, bytes() as cells]:
+        case ["news", bytes() as layout, bytes() as cells] if len(cells) <= 2 * limits.NEWS_CELLS:
             return News(_layout(layout), decode_places(cells))
         case list() as items if len(items) <= limits.HINT_ITEMS:
             return tuple(_item(item) for item in items)

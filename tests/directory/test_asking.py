@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from meshos.flow_machine import Flows
 from meshos.ids import AgentId, NodeId, agent_id
 from meshos.protocols.directory import asking, limits
 from meshos.protocols.directory.asking import Answers
+from meshos.protocols.directory.cells.layout import Layout
 from meshos.protocols.directory.cells.query import Brief, CellAnswer, CellSearch
 from meshos.protocols.directory.filters import Exclude, Filters
 from meshos.protocols.directory.parts import Parts
@@ -282,6 +284,56 @@ def test_where_a_holder_refuses_the_next_is_asked_at_once(monkeypatch: pytest.Mo
     assert mesh.world.now - begun < limits.HEDGE_S
 
 
+def test_nobody_is_asked_twice_where_once_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, ask = in_cells(6), asking._asked
+    asked = list[tuple[NodeId, tuple[int, ...]]]()
+
+    async def noted(node: NodeId, search: CellSearch) -> Answers:
+        asked.append((node, search.cells))
+        return await ask(node, search)
+
+    monkeypatch.setattr(asking, "_asked", noted)
+    for query in QUESTIONS:
+        asked.clear()
+        mesh.discover(0, DiscoverRequest(query))
+        of_cell = Counter(cell for _, cells in asked for cell in cells)
+        assert len(asked) == len({node for node, _ in asked}) and max(of_cell.values()) == 2
+
+
+@pytest.mark.parametrize("seconded", [limits.SECONDED, 6, 3])
+def test_who_is_second_for_some_cells_hides_nothing_of_its_own_behind_them(monkeypatch: pytest.MonkeyPatch, seconded: int) -> None:
+    monkeypatch.setattr(limits, "SECONDED", seconded)
+    mesh, group = in_cells(3), asking._group
+    layout = mesh.parts[mesh.ids[0]].layout
+    cell_of = {
+        agent_id(org(at % 3), one.name): layout.places_of([sealed_record_of(one, at % 3).entry])[0][0] for at, one in enumerate(AGENTS)
+    }
+    liar, hidden = mesh.ids[0], 0
+
+    async def lying(parts: Parts, layout: Layout, node: NodeId, search: CellSearch, *rest: Any) -> Answers:
+        nonlocal hidden
+        answers = []
+        for who, answer in await group(parts, layout, node, search, *rest):
+            if who == node == liar:
+                kept = tuple(brief for brief in answer.found if cell_of[brief.id] not in search.cells)
+                hidden += len(answer.found) - len(kept)
+                answer = CellAnswer(answer.cells, kept, ())
+            answers.append((who, answer))
+        return answers
+
+    for query in QUESTIONS:
+        for asker in (0, 3, 6):
+            request = DiscoverRequest(query, 30, collapse=False)
+            expected = names(mesh.discover(asker, request))
+            for liar in sorted({*mesh.ids[1:6]} - {mesh.ids[asker]}):
+                with monkeypatch.context() as patch:
+                    patch.setattr(asking, "_group", lying)
+                    flow = mesh.start(asker, "discover", request)
+                    mesh.run(3)
+                assert set(names(mesh.outcome(flow))) >= set(expected), (query, asker, liar)
+    assert hidden
+
+
 Answering = Callable[[CellAnswer], CellAnswer]
 
 
@@ -411,8 +463,8 @@ def test_what_is_left_out_behind_others_counts_once_a_second_holder_says_so() ->
     assert chart.promised(cells) == len(AGENTS)
     one = Brief(agent_id(org(1), "first"), 1, b"x" * 16, 0.9, 0, behind=len(AGENTS))
     for answer, first, second in ((CellAnswer(cells, (one,), ()), True, False), (CellAnswer(cells, (), ()), True, True)):
-        assert asking._too_few(chart, Filters(), answer, again=False) == first
-        assert asking._too_few(chart, Filters(), answer, again=True) == second
+        assert asking._too_few(chart, Filters(), answer, (), again=False) == first
+        assert asking._too_few(chart, Filters(), answer, (), again=True) == second
 
 
 def test_beside_a_flood_of_copies_no_third_holder_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ from meshos.protocols.directory.wire import HINT
 from meshos.protocols.rpc.events import Inbound
 from meshos.simulations.network import NetworkFaults
 from meshos.simulations.world import SimNode
+from tests.directory.test_asking import AGENTS
+from tests.directory.test_layout import CODEBOOK
 from tests.directory.world import NOW_MS, Mesh, org, org_of, record, sealed_record, signed
 
 CLOCK = Profile("clock", "Tells the time in any city of the world.", capabilities=("time",), region="eu-west-1", per_query=5)
@@ -95,6 +97,70 @@ def test_a_node_that_was_away_does_not_say_that_it_knows_all_before_it_has_asked
     mesh.run(2 * limits.SYNC_TIMEOUT_S)
     fresh = mesh.discover(2, DiscoverRequest("a game of chess"))
     assert [found.record.name for found in fresh.agents] == ["clock"] and fresh.complete
+
+
+def test_two_that_were_away_do_not_make_each_other_sure() -> None:
+    mesh = Mesh(11, nodes=3)
+    mesh.publish(0, CLOCK, CHESS)
+    mesh.run(5)
+    away = mesh.ids[1:]
+    for node in away:
+        mesh.world.nodes[node].crash()
+    mesh.withdraw(0, "chess")
+    mesh.world.network.faults.partition([mesh.ids[:1], away])
+    for node in away:
+        mesh.world.nodes[node].start()
+    mesh.run(12)
+    assert not any(mesh.discover(number, DiscoverRequest("a game of chess")).complete for number in (1, 2))
+    mesh.world.network.faults.heal()
+    mesh.run(12)
+    for number in (1, 2):
+        fresh = mesh.discover(number, DiscoverRequest("a game of chess"))
+        assert fresh.complete and [found.record.name for found in fresh.agents] == ["clock"]
+
+
+def test_a_mesh_that_starts_again_as_a_whole_is_sure_of_itself_in_some_rounds() -> None:
+    mesh = Mesh(12, nodes=4)
+    mesh.publish(0, CLOCK)
+    mesh.run(5)
+    for node in mesh.ids:
+        mesh.world.nodes[node].crash()
+    for node in mesh.ids:
+        mesh.world.nodes[node].start()
+    mesh.run(4)
+    assert all(mesh.discover(number, DiscoverRequest("the time")).complete for number in range(4))
+
+
+def test_of_those_that_are_never_there_nobody_waits_longer_than_a_minute_or_two() -> None:
+    mesh = Mesh(13, nodes=4)
+    gone = mesh.ids[3]
+    mesh.world.nodes[gone].crash()
+    for node in mesh.ids[:3]:
+        mesh.parts[node].peers = lambda node=node: [other for other in mesh.ids[:3] if other != node]
+    mesh.run(20)
+    assert not any(parts.holds_all() for parts in mesh.parts.values())
+    mesh.run(2 * keeping.RENEW_EVERY * limits.SYNC_S + 30)
+    assert all(mesh.parts[node].holds_all() for node in mesh.ids[:3])
+
+
+def test_who_was_cut_off_while_the_directory_was_cut_into_cells_is_sure_of_none_of_them() -> None:
+    mesh = Mesh(14, nodes=6)
+    mesh.run(5)
+    mesh.publish(0, *AGENTS[:40], seconds=2)
+    mesh.run(10)
+    last = mesh.ids[5]
+    mesh.world.nodes[last].crash()
+    mesh.publish(1, *AGENTS[40:], seconds=2)
+    mesh.world.network.faults.partition([mesh.ids[:5], mesh.ids[5:]])
+    mesh.world.nodes[last].start()
+    mesh.run(0.01)
+    parts = mesh.parts[last]
+    parts.peers = lambda: []
+    mesh.run(130)
+    assert not parts.caught_up and not mesh.discover(5, DiscoverRequest("chess3")).complete
+    mesh.codebook = CODEBOOK
+    mesh.run(5)
+    assert parts.layout.codebook is not None and not parts.sure_of(parts.layout.mine)
 
 
 def test_who_is_alone_knows_all() -> None:

@@ -2,19 +2,20 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence, Set
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshos.flow import Sleep
+from meshos.flow import Ask, Gather, Sleep
 from meshos.ids import NodeId
-from meshos.protocols.directory import charting
+from meshos.protocols.directory import charting, sync
 from meshos.protocols.directory import limits as directory_limits
 from meshos.protocols.directory.cells import limits
 from meshos.protocols.directory.cells import summary as summaries
+from meshos.protocols.directory.cells.codebook import Codebook
 from meshos.protocols.directory.cells.layout import Layout
 from meshos.protocols.directory.cells.limits import COPIES
 from meshos.protocols.directory.cells.routing import chart
@@ -22,15 +23,15 @@ from meshos.protocols.directory.cells.summary import Summary, name_of
 from meshos.protocols.directory.commands import Places
 from meshos.protocols.directory.parts import Charted, Parts
 from meshos.protocols.directory.profile import Profile
-from meshos.protocols.directory.publishing import Publication
 from meshos.protocols.directory.search import DiscoverRequest
-from meshos.protocols.directory.services import PUBLISH
+from meshos.protocols.directory.shelf import Shelf
+from meshos.protocols.directory.wire import HINT, AskSummaries, News, encode_news
 from meshos.storage.index.facets import ANYTHING, Condition
 from meshos.storage.index.words import stem
 from tests.directory.test_asking import in_cells, names
 from tests.directory.test_cells import CODEBOOK, HOMES, TEXTS, conditions, document, facets, question
 from tests.directory.test_cells import summaries as summarised
-from tests.directory.world import NOW_MS, Mesh
+from tests.directory.world import Mesh
 
 NOBODY = np.zeros(0, np.uint32)
 DOCUMENTS = [
@@ -219,15 +220,11 @@ def test_every_holder_of_every_cell_is_asked_within_one_round_of_all() -> None:
 
 
 def test_what_is_published_is_in_the_chart_of_everybody_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    mesh = in_cells(65)
-    monkeypatch.setattr("meshos.protocols.directory.keeping._STEPS", 10_000)
-    mesh.run(5)  # nobody begins another round
-    mesh.publish(1, Profile("zwieback", "zwieback chess3 chess4", ("baking",)), seconds=1)
-    narrow = dataclasses.replace(DiscoverRequest("zwieback").filters, capabilities=("baking",))
-    for asker in range(8):
-        assert names(mesh.discover(asker, DiscoverRequest("bread", filters=narrow))) == ["zwieback"]
+    mesh = without_rounds(65, monkeypatch)
+    mesh.publish(1, baked("zwieback"), seconds=1)
+    assert all(finding(mesh, "zwieback"))
     mesh.withdraw(1, "zwieback")
-    assert not any(mesh.discover(asker, DiscoverRequest("bread", filters=narrow)).agents for asker in range(8))
+    assert not any(finding(mesh, "zwieback"))
 
 
 def test_a_word_that_only_a_new_record_has_is_not_taken_for_a_misspelt_one() -> None:
@@ -239,32 +236,107 @@ def test_a_word_that_only_a_new_record_has_is_not_taken_for_a_misspelt_one() -> 
         assert names(mesh.discover(asker, DiscoverRequest("weathes1")))[0] == "zwieback"
 
 
-def test_news_that_come_while_a_node_asks_already_are_asked_about_together_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    mesh, hear = in_cells(66), charting._hear
+def finding(mesh: Mesh, thing: str) -> list[bool]:
+    """Which nodes find what alone has this capability, whatever is asked."""
+    narrow = dataclasses.replace(DiscoverRequest("bread").filters, capabilities=(thing,))
+    return [names(mesh.discover(asker, DiscoverRequest("bread", filters=narrow))) == [thing] for asker in range(8)]
+
+
+def baked(thing: str) -> Profile:
+    return Profile(thing, f"{thing} chess3 chess4", (thing,))
+
+
+def without_rounds(seed: int, monkeypatch: pytest.MonkeyPatch) -> Mesh:
+    mesh = in_cells(seed)
     monkeypatch.setattr("meshos.protocols.directory.keeping._STEPS", 10_000)
-    mesh.run(5)  # nobody begins another round
-    running, most = Counter[NodeId](), Counter[NodeId]()
+    mesh.run(5)
+    return mesh
 
-    async def slowly(parts: Parts, layout: Layout, asked: Mapping[NodeId, Places]) -> int:
-        running[parts.node] += 1
-        most[parts.node] = max(most[parts.node], running[parts.node])
-        await Sleep(0.3)
-        try:
-            return await hear(parts, layout, asked)
-        finally:
-            running[parts.node] -= 1
 
-    monkeypatch.setattr(charting, "_hear", slowly)
-    things = ("zwieback", "pretzel", "focaccia")
-    for number, thing in enumerate(things):
-        mesh.start(number, PUBLISH, Publication((Profile(thing, f"{thing} chess3 chess4", (thing,)),), NOW_MS))
-        mesh.run(0.05)
-    mesh.run(2)
-    assert most == dict.fromkeys(mesh.ids, 1)
-    for asker in range(8):
-        for thing in things:
-            narrow = dataclasses.replace(DiscoverRequest(thing).filters, capabilities=(thing,))
-            assert names(mesh.discover(asker, DiscoverRequest("bread", filters=narrow))) == [thing]
+def test_a_mute_holder_keeps_nobody_from_hearing_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, ask, mute = without_rounds(66, monkeypatch), charting._asked, 0
+
+    async def asked(layout: Layout, node: NodeId, cells: Places, charted: Charted, timeout_s: float) -> int:
+        nonlocal mute
+        if node == mesh.ids[5]:
+            mute += 1
+            await Sleep(timeout_s)
+            return 0
+        return await ask(layout, node, cells, charted, timeout_s)
+
+    monkeypatch.setattr(charting, "_asked", asked)
+    mesh.publish(1, baked("zwieback"), seconds=3)
+    assert mute and all(finding(mesh, "zwieback"))
+
+
+def test_who_floods_with_announcements_costs_what_bounds_say_and_hides_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, tell, asked, sent, seconds = without_rounds(67, monkeypatch), charting.tell_summaries, Counter[NodeId](), 0, 3.0
+    told, until = sync._tell_all, mesh.world.now + 1 + seconds
+
+    async def flood(parts: Parts, peers: Sequence[NodeId], places: Set[int]) -> None:
+        nonlocal sent
+        if parts.node != mesh.ids[7]:
+            return await told(parts, peers, places)
+        body = encode_news(News(parts.layout.name, tuple(range(CODEBOOK.cells))))
+        while mesh.world.now < until:
+            sent += len(peers)
+            await Gather(*(Ask(peer, HINT, body, 0.05, retries=0) for peer in peers), each=True)
+
+    async def counted(parts: Parts, request: AskSummaries) -> bytes:
+        asked[parts.node] += 1
+        return await tell(parts, request)
+
+    monkeypatch.setattr(sync, "_tell_all", flood)
+    monkeypatch.setattr(sync, "tell_summaries", counted)
+    mesh.publish(7, baked("bait"), seconds=1.0)
+    mesh.publish(1, baked("zwieback"), seconds=seconds)
+    assert sent > 500
+    turns = (1 + seconds) / directory_limits.NEWS_S
+    assert sum(asked.values()) <= 8 * turns * directory_limits.SUMMARIES_FROM and all(finding(mesh, "zwieback"))
+
+
+def test_an_answer_that_was_long_under_way_does_not_replace_what_came_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, ask, slow = in_cells(65), charting._asked, 0
+
+    async def asked(layout: Layout, node: NodeId, cells: Places, charted: Charted, timeout_s: float) -> int:
+        nonlocal slow
+        if node == mesh.ids[5] and timeout_s == directory_limits.SYNC_TIMEOUT_S:  # in a round
+            slow += 1
+            await Sleep(4.0)
+            return 0
+        return await ask(layout, node, cells, charted, timeout_s)
+
+    monkeypatch.setattr(charting, "_asked", asked)
+    mesh.run(9.3)
+    mesh.publish(1, baked("zwieback"), seconds=1)
+    for _ in range(8):
+        assert all(finding(mesh, "zwieback"))
+    assert slow
+
+
+def test_a_summary_is_made_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, made, make = without_rounds(68, monkeypatch), list[tuple[int, int]](), charting._summarised
+
+    def counted(shelf: Shelf, codebook: Codebook, cells: Places) -> list[bytes]:
+        made.extend((id(shelf), cell) for cell in cells)
+        return make(shelf, codebook, cells)
+
+    monkeypatch.setattr(charting, "_summarised", counted)
+    mesh.publish(1, baked("zwieback"), seconds=2)
+    assert len(made) == len(set(made)) and len(made) >= 3
+
+
+def test_whoever_is_left_over_is_asked_in_a_later_turn_and_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory_limits, "SUMMARIES_FROM", 2)
+    nodes = [frozenset(NodeId(f"n{(cell + at) % 7}-a") for at in range(3)) for cell in range(20)]
+    news: dict[int, Set[NodeId]] = dict(enumerate(nodes))
+    heard: set[tuple[int, NodeId]] = set()
+    for _ in range(100):
+        asked = charting._about(news)
+        assert len(asked) <= 2 and all(list(cells) == sorted(set(cells)) for cells in asked.values())
+        heard |= {(cell, node) for node, cells in asked.items() for cell in cells}
+        news.setdefault(0, nodes[0])  # somebody says again and again that there is something new in this one
+    assert heard == {(cell, node) for cell, of in enumerate(nodes) for node in of}
 
 
 def test_a_profile_that_is_published_is_told_by_all_its_holders() -> None:

@@ -110,7 +110,7 @@ class Mesh:
             lambda: [other for other in self.ids if other != me],
             barred=self.barred,
             seen=lambda: self.seen(me),
-            alone=lambda: len(self.ids) == 1,
+            others=lambda: frozenset(self.ids) - {me},
         )
 
         def anybody(_: Peer) -> bool:

@@ -1,9 +1,12 @@
 """By what a node lays its directory: who holds nothing since the ledger has discharged it, and of whom others testify."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
 from meshos.consensus.ledger.limits import TESTIMONY_MS
+from meshos.consensus.ledger.members import ORGS, _encode
+from meshos.consensus.ledger.orgs import Leave
 from meshos.consensus.ledger.testimonies import Testify as Accuse  # pytest takes what begins with Test for its own
 from meshos.ids import NodeId, Peer
 from meshos.node.kernel.cells import Cells
@@ -37,6 +40,23 @@ def test_a_discharged_node_holds_nothing_and_every_other_keeps_its_place() -> No
         assert holding(cells) == before
         books.do(by, Accuse("beta-1", "omitted", bytes(32)))
     assert holding(cells) == {node: place for node, place in before.items() if node != "beta-1"}
+
+
+def test_others_are_the_nodes_of_all_organisations_that_are_there_and_unknown_where_one_has_none() -> None:
+    alone, books = Books(genesis(1)), Books(genesis(4))
+    assert cells_of(alone, 1).others() == frozenset()
+    cells = cells_of(books, 4)
+    assert cells.others() == {"beta-1", "gamma-1", "delta-1"}
+    books.do("beta-root", add_node(books, "beta", "beta-2"))
+    assert cells.others() == {"beta-1", "beta-2", "gamma-1", "delta-1"}
+    books.do("delta-root", Leave(did("alpha")))
+    assert cells.others() == {"beta-1", "beta-2", "gamma-1"}
+    window = Window(books)
+    window.scan = lambda prefix: ((key, _encode(replace(ORGS.decode(value), nodes=()))) for key, value in books.state.scan(prefix))
+    assert Cells(ME, cast(LedgerView, window), list, b"seed").others() is None, "of whom nothing is registered yet"
+    window = Window(books)
+    window.restoring = True
+    assert Cells(ME, cast(LedgerView, window), list, b"seed").others() is None
 
 
 def test_where_too_few_organisations_are_left_the_discharged_hold_all_the_same() -> None:
