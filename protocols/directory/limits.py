@@ -168,7 +168,7 @@ HINT_PEERS = 64
 """Members told at once; in a larger mesh the rounds carry the news on."""
 
 NEWS_CELLS = 256
-"""Cells named in an announcement that there is something new in them: those of what is announced at once, and of its former versions."""
+"""Cells named in one announcement that there is something new in them."""
 
 NEWS_S = 0.25
 """Between two turns of asking what is new in cells that were announced, SUMMARIES_FROM holders at most: no more, whatever is announced."""

@@ -164,12 +164,12 @@ async def _tell_all(parts: Parts, peers: Sequence[NodeId], places: Set[int]) -> 
     some are told, others each time."""
     layout = parts.layout
     cells = tuple(sorted(place for place in places if layout.codebook is not None and place < layout.codebook.cells))
-    if not cells or not peers:
-        return
     note_news(parts, cells)
-    body, start = encode_news(News(layout.name, cells)), sum(cells) % len(peers)
-    some = (*peers[start:], *peers[:start])[: limits.HINT_PEERS]
-    await Gather(*(Ask(peer, HINT, body, limits.HINT_TIMEOUT_S, retries=0) for peer in some), each=True)
+    first = sum(cells) % max(1, len(peers))
+    some = (*peers[first:], *peers[:first])[: limits.HINT_PEERS]
+    for start in range(0, len(cells), limits.NEWS_CELLS):
+        body = encode_news(News(layout.name, cells[start : start + limits.NEWS_CELLS]))
+        await Gather(*(Ask(peer, HINT, body, limits.HINT_TIMEOUT_S, retries=0) for peer in some), each=True)
 
 
 async def _held_before(parts: Parts, items: Sequence[Item]) -> list[set[NodeId]]:

@@ -28,7 +28,7 @@ from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.directory.wire import HINT, AskSummaries, News, encode_news
 from meshos.storage.index.facets import ANYTHING, Condition
 from meshos.storage.index.words import stem
-from tests.directory.test_asking import in_cells, names
+from tests.directory.test_asking import in_cells, names, sealed_record_of
 from tests.directory.test_cells import CODEBOOK, HOMES, TEXTS, conditions, document, facets, question
 from tests.directory.test_cells import summaries as summarised
 from tests.directory.world import Mesh
@@ -251,6 +251,15 @@ def without_rounds(seed: int, monkeypatch: pytest.MonkeyPatch) -> Mesh:
     monkeypatch.setattr("meshos.protocols.directory.keeping._STEPS", 10_000)
     mesh.run(5)
     return mesh
+
+
+def test_news_of_more_cells_than_one_announcement_names_come_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory_limits, "NEWS_CELLS", 1)
+    mesh = without_rounds(69, monkeypatch)
+    several = [Profile(thing, f"{thing} {topic}", (thing,)) for thing, topic in (("zwieback", "chess3"), ("pretzel", "music5"))]
+    mesh.publish(1, *several, seconds=2)
+    cells = {mesh.parts[mesh.ids[1]].layout.places_of([sealed_record_of(one, 1).entry])[0][0] for one in several}
+    assert len(cells) == 2 and all(finding(mesh, "zwieback")) and all(finding(mesh, "pretzel"))
 
 
 def test_a_mute_holder_keeps_nobody_from_hearing_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
