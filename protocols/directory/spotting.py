@@ -280,7 +280,7 @@ async def _pages(node: NodeId, brief: Brief) -> tuple[bytes, ...]:
 
 
 async def _is_made_up(parts: Parts, node: NodeId, question: Question, brief: Brief) -> bool:
-    """Whether ``node`` cannot hand over what it has just named, or that has not this score."""
+    """Whether ``node`` cannot hand over what it has just named, or that is not signed or has not this score."""
     pages = await _pages(node, brief)
     made_up: bool = await Compute(partial(_differs, parts, question, brief, pages), cost_s=0.0006)
     return made_up
@@ -290,5 +290,11 @@ def _differs(parts: Parts, question: Question, brief: Brief, pages: tuple[bytes,
     one = next((parsed for parsed in map(parse, pages[:1]) if parsed.entry.agent_id == brief.id), None)
     if one is None or one.digest != brief.digest:
         return one is None  # else it has changed since
-    found = matching([parts.checker.vouched(pages[0])], question, ANYTHING)
+    try:
+        sealed = parts.checker.vouched(pages[0])
+    except MeshError as error:
+        if error.name != "bad-signature":
+            raise  # certificates end, and are revoked
+        return True
+    found = matching([sealed], question, ANYTHING)
     return not all(_alike(brief, brief_of(match)) for match in found)

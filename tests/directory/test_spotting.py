@@ -213,6 +213,11 @@ def test_what_is_named_and_not_handed_over_is_made_up_and_what_has_changed_since
     named = Brief(item.id, item.version, item.digest, 0.999, 0)
     said = [(named, ()), (named, (bench.records[1].to_bytes(),)), (named, (data,)), (named._replace(digest=bytes(16)), (data,))]
     assert [spotting._differs(bench.parts, question, brief, pages) for brief, pages in said] == [True, True, True, False]
+    unsigned = dataclasses.replace(bench.sealed, signature=bytes(64))
+    assert spotting._differs(bench.parts, question, named, (unsigned.to_bytes(),))
+    unknown = dataclasses.replace(bench.sealed, proof=b"n9-a")
+    with pytest.raises(Refused, match="bad-record"):  # as where a certificate has ended: nobody is held to that
+        spotting._differs(bench.parts, question, named, (unknown.to_bytes(),))
 
 
 def test_of_a_full_answer_nothing_need_be_shown_that_ranks_below_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
