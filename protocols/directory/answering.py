@@ -5,6 +5,8 @@ While the directory goes from one codebook to the next it also says what it has 
 by the codebook before, what it has at all: neither is all of a cell.
 """
 
+from functools import partial
+
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.cells.query import Brief, CellAnswer, CellSearch, decode_search, encode_answer
 from meshos.protocols.directory.commands import Places
@@ -28,8 +30,11 @@ async def answered(parts: Parts, asked: CellSearch) -> CellAnswer:
     if within == ():
         return CellAnswer((), (), ())
     left_out = frozenset({asked.left_out}) if asked.left_out else frozenset[str]()
-    found = await matches(parts, asked.question, asked.filters, left_out, within, collapse=asked.collapse)
+    search = partial(matches, parts, asked.question, asked.filters, left_out, within, collapse=asked.collapse)
+    found = await search()
     wrong = await forged(parts, [match.sealed for match in found[: limits.RANKS_HIGH]])
+    if any(match.behind for match in found if match.sealed.digest in wrong):
+        found = await search()  # it is gone by now, and another stands for those that were behind it
     good = [match for match in found if match.sealed.digest not in wrong]
     return CellAnswer(cells, tuple(brief_of(match) for match in good), _within(good[: asked.full]))
 

@@ -284,6 +284,30 @@ def test_where_a_holder_refuses_the_next_is_asked_at_once(monkeypatch: pytest.Mo
     assert mesh.world.now - begun < limits.HEDGE_S
 
 
+def test_where_the_first_of_a_crowd_turns_out_to_be_forged_another_stands_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SAMPLED", 0)
+    monkeypatch.setattr(limits, "IDLE_CHECKS", 0)
+    mesh = in_cells(8)
+    crowd = [Profile(f"copy {number}", "zwieback pretzel focaccia ciabatta") for number in range(8)]
+    (read,) = EMBEDDER.read([crowd[0].text()])
+    bait = Profile("bait", "zwieback pretzel focaccia ciabatta zwieback pretzel brioche baguette muffin")
+    mesh.slip_in(1, signed(described(org(1), bait, 1, NOW_MS, EMBEDDER.name, read), "n1-a"))
+    mesh.publish(1, *crowd, seconds=3)
+    copies, ask, told = {agent_id(org(1), one.name) for one in crowd}, asking._asked, list[tuple[int, int]]()
+
+    async def asked(node: NodeId, search: CellSearch) -> Answers:
+        answers = await ask(node, search)
+        for _, answer in answers:
+            assert agent_id(org(1), "bait") not in {brief.id for brief in answer.found}
+            some = [brief for brief in answer.found if brief.id in copies]
+            told.append((len(some), sum(brief.behind for brief in some)))
+        return answers
+
+    monkeypatch.setattr(asking, "_asked", asked)
+    mesh.discover(5, DiscoverRequest("zwieback pretzel brioche"))
+    assert {(shown, shown + behind) for shown, behind in told if shown} == {(4, 8)}
+
+
 def test_nobody_is_asked_twice_where_once_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh, ask = in_cells(6), asking._asked
     asked = list[tuple[NodeId, tuple[int, ...]]]()
