@@ -54,8 +54,7 @@ def discover(target: Target, asked: Asked, *, quiet: bool, as_json: bool) -> Non
         if asked.facets:
             _show_facets(table_of(answer.get("facets")))
     if answer.get("complete") is not True:
-        asked_cells, missing = int(number(answer.get("cellsAsked")) or 0), int(number(answer.get("cellsMissing")) or 0)
-        warn(f"partial: {asked_cells - missing} of {asked_cells} cells answered")
+        warn(f"partial: {_partly(int(number(answer.get('cellsAsked')) or 0), int(number(answer.get('cellsMissing')) or 0))}")
     if not quiet:
         note(_next(rows, target))
     if not quiet and any(_stands_for(row) for row in rows):
@@ -106,6 +105,13 @@ def _show_facets(facets: Mapping[str, object]) -> None:
         say()
         table(("FACET", "VALUE", "AGENTS"), shown, right=("AGENTS",))
     note(f"Counted over {plural(int(number(facets.get('agents')) or 0), 'agent')} that fulfil the filters")
+
+
+def _partly(asked: int, missing: int) -> str:
+    """Why an answer is not complete."""
+    if asked == missing == 1:
+        return "this node has just started, and has not compared what it has with the others yet"
+    return f"{asked - missing} of {asked} cells answered"
 
 
 def _found(row: Mapping[str, object]) -> tuple[object, ...]:
