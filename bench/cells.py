@@ -6,7 +6,7 @@ share of all records that the asked cells hold. No network takes part; ``mesh be
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +65,7 @@ def measure(report: Report, *, short: bool) -> None:
     model = MiniLM()
     read = model.read(texts)
     cut = _cut(names, texts, read, None)
-    asked = [as_asked(question, model, cut.codebook) for question in questions]
+    asked = [as_asked(question, model, cut.codebook, cut.chart.has) for question in questions]
     found = _ask(cut, asked, ANYTHING)
     balance = max(cut.sizes) / float(np.mean(cut.sizes))
     cells, points = cut.codebook.cells, len(cut.codebook.points)
@@ -148,9 +148,9 @@ def _picks(random: np.random.Generator) -> tuple[str, ...]:
     return tuple(f"pick {selectivity}" for selectivity in SELECTIVITIES if random.random() < selectivity / 100)
 
 
-def as_asked(text: str, model: MiniLM, codebook: Codebook) -> Question:
-    """A question as it goes to all cells."""
-    mended = spelled(text, model.knows, codebook.vocabulary)
+def as_asked(text: str, model: MiniLM, codebook: Codebook, known: Callable[[str], bool] = lambda _: False) -> Question:
+    """A question as it goes to all cells; ``known``: of which words these tell."""
+    mended = spelled(text, lambda word: model.knows(word) or known(word), codebook.vocabulary)
     return ask(mended, model.read([mended])[0], codebook.vocabulary)
 
 

@@ -15,6 +15,7 @@ from meshos.node.runtime.embedding.minilm import MODEL, MiniLM
 from meshos.protocols.directory.cells.codebook import Codebook
 from meshos.protocols.directory.cells.layout import Layout
 from meshos.protocols.directory.cells.query import rounded
+from meshos.protocols.directory.cells.routing import chart
 from meshos.protocols.directory.cells.summary import Summary, summarise
 from meshos.protocols.directory.cells.training import train
 from meshos.protocols.directory.facets import facets_of
@@ -97,10 +98,11 @@ def material(seed: int, nodes: int, *, short: bool) -> Material:
         old = described(org_name(owner), dataclasses.replace(profile, per_query=OLD_PRICE), 1, PUBLISHED_MS, MODEL, reading)
         former[old.agent_id] = signed(old, node_name(owner))
         records.append(signed(described(org_name(owner), profile, 2, PUBLISHED_MS, MODEL, reading), node_name(owner)))
-    mended = [spelled(text, model.knows, codebook.vocabulary) for text in questions]
+    documents, summaries, laid = _placed(records, codebook)
+    told = chart(codebook, dict(enumerate(summaries)))
+    mended = [spelled(text, lambda word: model.knows(word) or told.has(word), codebook.vocabulary) for text in questions]
     known = {**dict(zip(texts, read, strict=True)), **dict(zip(mended, model.read(mended), strict=True))}
     readings = Readings(MODEL, known, frozenset(word for text in questions for word in words(text) if model.knows(word)))
-    documents, summaries, laid = _placed(records, codebook)
     return Material(laid, former, codebook, summaries, readings, questions, _exact(documents, mended, readings, codebook))
 
 

@@ -115,7 +115,7 @@ async def _gather(parts: Parts, layout: Layout, chart: Chart, route: Route, want
         note(tried, planned)
         others = {cell for node, cells in planned.items() if node != parts.node for cell in cells}
         second = plan(parts, layout, seconded & others, tried, planned)
-        also = {node: cells for node, cells in second.items() if node in planned and chart.promised(cells) <= limits.FOUND // 2}
+        also = {node: cells for node, cells in second.items() if node in planned and _fits(chart, planned[node], cells)}
         groups = [_group(parts, layout, node, replace(search, cells=cells), tried, also.get(node, ())) for node, cells in planned.items()]
         groups += [_second(node, replace(search, cells=cells, full=0)) for node, cells in second.items() if node not in also]
         heard: set[NodeId] = set()
@@ -163,6 +163,11 @@ def note(tried: Tried, asked: Mapping[NodeId, Places]) -> None:
     for node, cells in asked.items():
         for cell in cells:
             tried.setdefault(cell, set()).add(node)
+
+
+def _fits(chart: Chart, first: Places, second: Places) -> bool:
+    """Whether a holder can be asked for both at once: within what it may name it has to show half of ``first`` beside all of ``second``."""
+    return 2 * chart.promised(second) + min(limits.FOUND, chart.promised(first)) <= 2 * limits.FOUND
 
 
 def _too_few(chart: Chart, filters: Filters, answer: CellAnswer, also: Places, *, again: bool) -> bool:
