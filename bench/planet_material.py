@@ -101,7 +101,9 @@ def material(seed: int, nodes: int, *, short: bool) -> Material:
     documents, summaries, laid = _placed(records, codebook)
     told = chart(codebook, dict(enumerate(summaries)))
     mended = [spelled(text, lambda word: model.knows(word) or told.has(word), codebook.vocabulary) for text in questions]
-    known = {**dict(zip(texts, read, strict=True)), **dict(zip(mended, model.read(mended), strict=True))}
+    bare = [spelled(text, model.knows, codebook.vocabulary) for text in questions]  # who has heard of few cells corrects more
+    asked = list(dict.fromkeys((*questions, *mended, *bare)))
+    known = {**dict(zip(texts, read, strict=True)), **dict(zip(asked, model.read(asked), strict=True))}
     readings = Readings(MODEL, known, frozenset(word for text in questions for word in words(text) if model.knows(word)))
     return Material(laid, former, codebook, summaries, readings, questions, _exact(documents, mended, readings, codebook))
 
