@@ -110,7 +110,7 @@ def _show_facets(facets: Mapping[str, object]) -> None:
 def _partly(asked: int, missing: int) -> str:
     """Why an answer is not complete."""
     if asked == missing == 1:
-        return "this node has just started, and has not compared what it has with the others yet"
+        return "this node has not compared what it has with the others since it started"
     return f"{asked - missing} of {asked} cells answered"
 
 

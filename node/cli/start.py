@@ -3,6 +3,7 @@
 import sys
 
 INTERRUPTED = 130
+"""As ``ending`` has it, which takes long to load itself."""
 
 
 def main() -> None:

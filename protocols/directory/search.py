@@ -106,7 +106,7 @@ def _chart(parts: Parts) -> Chart | None:
 
 
 async def _of_this_node(parts: Parts, request: DiscoverRequest) -> DiscoverAnswer:
-    """While the directory is whole, this node holds it all, once it has compared it with another since it started."""
+    """While the directory is whole, this node holds it all, once it is sure that it has missed nothing since it started."""
     whole = parts.holds_all()
     return DiscoverAnswer(tuple(await _held_here(parts, request)), 1, 0 if whole else 1)
 

@@ -166,7 +166,7 @@ def decode_items(data: bytes) -> Items:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """An announcement that there is something new in these cells, to who does not hold them: their holders have it."""
+    """An announcement that there is something new in these cells: their holders have it."""
 
     layout: bytes
     cells: Places
