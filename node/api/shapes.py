@@ -237,7 +237,7 @@ class Discovered:
 
     @property
     def complete(self) -> bool:
-        """Whether every cell that was asked has answered."""
+        """Whether somebody has answered for every cell that may know."""
         return self.cells_missing == 0
 
 

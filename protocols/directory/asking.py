@@ -44,6 +44,7 @@ Tried = dict[int, set[NodeId]]
 class Gathered:
     """What the holders said: each agent's newest entry, of whom it was heard, and the records that came along, by their digests.
 
+    ``asked`` are the cells that may know, of which some are ``missing``: nobody has answered for them, or told of them yet.
     ``others`` is what else was said of an agent, which counts where the newest does not hold.
     """
 
@@ -93,13 +94,14 @@ async def gather(
     organisation a few are enough. Raises Failed ``model-missing``."""
     layout = parts.layout
     question, route = await Compute[tuple[Question, Route]](partial(routed, parts, chart, asked, filters), cost_s=0.012)
-    gathered = Gathered(question, filters, len(route.cells), 0)
+    gathered = Gathered(question, filters, len(route.cells) + route.untold, 0)
     search = CellSearch(layout.name, (), question, filters, full, left_out, collapse)
     if parts.former is None:
         await _gather(parts, layout, chart, route, search, gathered)
     else:
         both = _gather(parts, layout, chart, route, search, gathered), _gather_former(parts, parts.former, search, gathered)
         successes(await Gather(*both, each=True))
+    gathered.missing += route.untold
     return gathered
 
 

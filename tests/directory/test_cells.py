@@ -256,6 +256,29 @@ def test_a_word_that_only_one_cell_has_leads_there() -> None:
     assert far in charted([*documents, document(10**6, "zwieback", cell=far)]).route(question("zwieback of chess1")).cells
 
 
+def test_a_cell_of_which_nobody_has_told_is_asked_as_it_may_have_any_word() -> None:
+    documents = [document(number, text, cell=int(home)) for number, (text, home) in enumerate(zip(TEXTS, HOMES, strict=True))]
+    asked = question("chess1 zwieback")
+    route = charted(documents).route(asked)
+    silent = set(range(CODEBOOK.cells)) - set(route.cells[:3])
+    told = {cell: summary for cell, summary in summaries(documents).items() if cell not in silent}
+    for condition in (Condition(), Condition(none=("common",))):
+        among = chart(CODEBOOK, told).route(asked, condition)
+        assert silent < set(among.cells) and among.untold == 0 and len(set(among.cells)) == len(among.cells)
+        assert set(route.cells[:3]) <= set(among.cells) and among.cells[0] == route.cells[0]
+
+
+def test_of_more_cells_than_a_question_may_go_to_it_is_known_how_many_nobody_has_told_of() -> None:
+    points = np.repeat(CODEBOOK.points, 4, axis=0)
+    cell_of = (np.arange(len(points)) * 1024 // len(points)).astype(np.int32)
+    ones, nothing = np.ones(len(points), np.int32), np.zeros(1024, np.int32)
+    big = dataclasses.replace(CODEBOOK, cells=1024, points=points, cell_of=cell_of, weights=ones, prices=nothing)
+    for voices in ((), ({},)):
+        route = chart(big, *voices).route(question("chess1"))
+        assert limits.UNTOLD_ASKED < len(route.cells) <= limits.CELLS_ASKED + limits.UNTOLD_ASKED
+        assert route.untold == 1024 - len(route.cells)
+
+
 facets = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=3, unique=True).map(tuple)
 holdings = st.lists(st.tuples(facets, st.integers(0, 1 << 20), st.integers(0, 63)), max_size=30)
 conditions = st.builds(

@@ -24,6 +24,7 @@ from meshos.protocols.directory.commands import Places
 from meshos.protocols.directory.parts import Charted, Parts
 from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.search import DiscoverRequest
+from meshos.protocols.directory.services import DISCOVER
 from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.directory.wire import HINT, AskSummaries, News, encode_news, encode_summaries
 from meshos.storage.index.facets import ANYTHING, Condition
@@ -31,6 +32,8 @@ from meshos.storage.index.words import stem
 from tests.directory.test_asking import in_cells, names, sealed_record_of
 from tests.directory.test_cells import CODEBOOK, HOMES, TEXTS, conditions, document, facets, question
 from tests.directory.test_cells import summaries as summarised
+from tests.directory.test_layout import TOPICS
+from tests.directory.test_switching import staggered
 from tests.directory.world import Mesh
 
 NOBODY = np.zeros(0, np.uint32)
@@ -234,6 +237,35 @@ def test_a_word_that_only_a_new_record_has_is_not_taken_for_a_misspelt_one() -> 
     mesh.publish(1, Profile("zwieback", "weathes1 tells what to wear."), seconds=2)
     for asker in range(8):
         assert names(mesh.discover(asker, DiscoverRequest("weathes1")))[0] == "zwieback"
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_no_summary_was_heard_of_yet_is_found_or_missed_and_said_to_be(cut: bool) -> None:
+    """A node that has just started knows no other's words; neither does one whose directory has just been cut."""
+    mesh = in_cells(68 + cut)
+    things = [Profile(f"zwieback{number}", f"zwieback{number} {topic}3") for number, topic in enumerate(TOPICS)]
+    asking = [DiscoverRequest(thing.name) for thing in things]
+    mesh.publish(1, *things, seconds=5)
+    if cut:
+        mesh.codebook = None
+        mesh.run(200)
+        heard = staggered(mesh)
+        mesh.codebook = CODEBOOK
+        heard.add(mesh.ids[6])
+        mesh.run(2.5)
+        heard.update(mesh.ids)
+    else:
+        mesh.world.nodes[mesh.ids[6]].crash()
+        mesh.run(5)
+        mesh.world.nodes[mesh.ids[6]].start()
+    flows = []
+    for number in range(120):
+        flows.append(mesh.start(6, DISCOVER, asking[number % len(asking)]))
+        mesh.run(0.1)
+    mesh.run(5)
+    answers = [(things[number % len(things)].name, mesh.outcome(flow)) for number, flow in enumerate(flows)]
+    assert [thing for thing, answer in answers if answer.complete and names(answer)[:1] != [thing]] == []
+    assert all(answer.complete for _, answer in answers[-20:])
 
 
 def finding(mesh: Mesh, thing: str) -> list[bool]:

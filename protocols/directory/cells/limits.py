@@ -75,6 +75,9 @@ SCANNED_LEAST = 256
 CELLS_ASKED = 64
 """At most, without conditions: from some 8,000 records on the share above is no longer reached, nor needed."""
 
+UNTOLD_ASKED = 64
+"""Beside those, so many of which nobody has told yet: for a turn or two after a start, or when cells have just been cut."""
+
 VOCABULARY = 32_768
 """Stems and spellings whose frequency a codebook carries, the commonest first; the others count as occurring once."""
 

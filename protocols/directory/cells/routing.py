@@ -8,6 +8,8 @@ What a cell holds is told by its holders, each in a *voice* of its own, and one 
 out words, facets or records: so a cell is passed over only if all voices rule it out, and they are two, unless nobody else could tell. To
 draw questions it claims words, facets or records that are not there: so the middle one of what is told counts (of two the lower, and of
 words half of what only one tells), and what only one claims uses up none of a route's share, and pushes no other cell out of it.
+
+Of a cell nobody may have told yet, as when a node has just started. It may have any word, and is asked beside the others.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,11 +37,13 @@ VOICES = 2
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The cells to ask, the best first, and how many records they hold; ``possible`` is the number of cells that may hold something."""
+    """The cells to ask, the best first, and how many records they hold; ``possible`` is the number of cells that may hold something,
+    ``untold`` that of those which are not asked though nobody has told of them."""
 
     cells: tuple[int, ...]
     records: int
     possible: int
+    untold: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +131,24 @@ class Chart:
             cells = order[held <= max(limits.SCANNED * self.records.sum(), held[:1].sum())][: limits.CELLS_ASKED]
         else:  # no less than the share
             cells = order[held - passing[order] < max(limits.SCANNED_FILTERED * self.records.sum(), limits.SCANNED_LEAST)]
-        return Route(tuple(int(cell) for cell in cells), int(self.records[cells].sum()), int(possible.sum()))
+        untold = order[~self._heard()[order]]
+        untold = untold[~np.isin(untold, cells)]
+        cells = np.concatenate([cells, untold[: limits.UNTOLD_ASKED]])
+        left = max(0, len(untold) - limits.UNTOLD_ASKED)
+        return Route(tuple(cells.tolist()), int(self.records[cells].sum()), int(possible.sum()), left)
 
     def has(self, word: str) -> bool:
         """Whether some record has a word like this: so many voices say so of one cell as it takes to believe it."""
         name, cells = name_of(stem(word)), self.codebook.cells
         said = sum((voice.stems.counts_of(name, cells) > 0 for voice in self.voices), np.zeros(cells, np.int64))
         return bool((said >= np.where(self.sure, 1, VOICES)).any())
+
+    def _heard(self) -> Mask:
+        """The cells of which somebody has told."""
+        heard = np.zeros(self.codebook.cells, np.bool_)
+        for voice in self.voices:
+            heard |= voice.heard
+        return heard
 
     def possible(self, condition: Condition) -> tuple[int, ...]:
         """All cells that may hold something that fulfils ``condition``."""
