@@ -28,12 +28,12 @@ from meshos.protocols.directory.cells.layout import Layout
 from meshos.protocols.directory.cells.query import SEARCH, Brief, CellAnswer, CellSearch, decode_answer, encode_search, rounded
 from meshos.protocols.directory.cells.routing import Chart, Route
 from meshos.protocols.directory.commands import MACHINE, Places, Read
+from meshos.protocols.directory.fetching import entries_of
 from meshos.protocols.directory.filters import UNFILTERED, Filters, condition_of
 from meshos.protocols.directory.matching import matches
 from meshos.protocols.directory.parts import Former, Parts
-from meshos.protocols.directory.record import PROTOCOL, AgentRecord, Sealed, parse
+from meshos.protocols.directory.record import AgentRecord, parse
 from meshos.protocols.directory.shelf import Match, matching
-from meshos.protocols.directory.wire import AskEntries, decode_entries, encode_request
 from meshos.storage.index.question import Question
 
 Tried = dict[int, set[NodeId]]
@@ -336,23 +336,15 @@ async def _fetched(parts: Parts, node: NodeId, ids: Sequence[AgentId]) -> dict[b
             if node == parts.node:
                 pages += await Propose[tuple[bytes, ...]](Read(some, limits.PAGE_BYTES), MACHINE)
             else:
-                body = encode_request(AskEntries(some))
-                pages += decode_entries(await Ask(node, PROTOCOL, body, limits.SEARCH_TIMEOUT_S, retries=0))
+                pages += await entries_of(node, some)
         return {parse(data).digest: data for data in pages}
     except MeshError:
         return {}  # what it has named is left out of the answer
 
 
 def _confirmed(parts: Parts, gathered: Gathered, some: Sequence[tuple[Brief, bytes]]) -> list[Match]:
-    sealed: list[Sealed] = []
-    claimed: dict[AgentId, float] = {}
-    for brief, data in some:
-        try:
-            one = parts.checker.vouched(data)
-        except MeshError:
-            continue  # whoever sent it holds what its owner has not signed, and will be found out by those that sync with it
-        if one.digest == brief.digest and isinstance(one.entry, AgentRecord):
-            sealed.append(one)
-            claimed[brief.id] = brief.score
+    named = {(brief.id, brief.digest): brief.score for brief, _ in some}
+    signed = parts.checker.signed([data for _, data in some])
+    sealed = [one for one in signed if isinstance(one.entry, AgentRecord) and (one.entry.agent_id, one.digest) in named]
     found = matching(sealed, gathered.question, condition_of(gathered.filters))
-    return [match for match in found if abs(match.score - claimed[match.record.agent_id]) <= limits.SCORES_ALIKE]
+    return [match for match in found if abs(match.score - named[match.record.agent_id, match.sealed.digest]) <= limits.SCORES_ALIKE]

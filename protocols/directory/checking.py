@@ -73,6 +73,16 @@ class Checker:
         self.check_model(sealed)
         return sealed
 
+    def signed(self, pages: Sequence[bytes]) -> list[Sealed]:
+        """Those of ``pages`` that their owners have signed. For worker threads: 0.3 ms an entry."""
+        found = []
+        for data in pages:
+            try:
+                found.append(self.vouched(data))
+            except MeshError:
+                continue  # nobody has signed it, or under a certificate that has run out or is revoked
+        return found
+
     def revoked(self, pages: Sequence[bytes], orgs: frozenset[OrgDid]) -> tuple[Item, ...]:
         """Which of these entries of ``orgs`` were signed under a certificate that counts no longer. For worker threads: 0.5 ms each."""
         found = []

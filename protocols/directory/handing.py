@@ -13,10 +13,9 @@ from meshos.ids import NodeId
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.cells.layout import Layout
 from meshos.protocols.directory.commands import MACHINE, Item, Items, Places, ReadItems, ReadPlaces, Release, Want, Wanted
+from meshos.protocols.directory.fetching import fetch, items_of
 from meshos.protocols.directory.parts import Parts
-from meshos.protocols.directory.record import PROTOCOL
-from meshos.protocols.directory.sync import fetch
-from meshos.protocols.directory.wire import HINT, AskItems, decode_items, encode_hint, encode_request
+from meshos.protocols.directory.wire import HINT, encode_hint
 
 
 async def hand_over(parts: Parts, turn: int) -> int:
@@ -73,8 +72,7 @@ async def _listed(layout: Layout, holder: NodeId, places: Places) -> list[Item]:
     found: list[Item] = []
     after, more, pages = "", True, 0
     while more and pages < limits.PAGES_LISTED:
-        body = encode_request(AskItems(layout.name, places, after))
-        items = decode_items(await Ask(holder, PROTOCOL, body, limits.SYNC_TIMEOUT_S, retries=1))
+        items = await items_of(holder, layout, places, after)
         pages += 1
         if items.items and items.items[0].id <= after:
             raise Refused("bad-message", "a holder lists again what it has listed before")

@@ -3,13 +3,12 @@
 from functools import partial
 
 from meshos.errors import MeshError
-from meshos.flow import Ask, Compute, Propose
+from meshos.flow import Compute, Propose
 from meshos.ids import AgentId, NodeId
-from meshos.protocols.directory import limits
 from meshos.protocols.directory.commands import MACHINE, Find, Held
+from meshos.protocols.directory.fetching import entries_of
 from meshos.protocols.directory.parts import Parts
-from meshos.protocols.directory.record import PROTOCOL, AgentRecord, Sealed
-from meshos.protocols.directory.wire import AskEntries, decode_entries, encode_request
+from meshos.protocols.directory.record import AgentRecord, Sealed
 
 
 async def lookup(parts: Parts, agent: AgentId) -> Sealed | None:
@@ -40,16 +39,8 @@ def holders_of(parts: Parts, agent: AgentId) -> list[NodeId]:
 
 async def _asked(parts: Parts, node: NodeId, agent: AgentId) -> Sealed | None:
     try:
-        pages = decode_entries(await Ask(node, PROTOCOL, encode_request(AskEntries((agent,))), limits.SEARCH_TIMEOUT_S, retries=0))
+        page = await entries_of(node, (agent,))
     except MeshError:
         return None  # the next holder is asked
-    sealed: Sealed | None = await Compute(partial(_vouched, parts, pages, agent), cost_s=0.0005)
-    return sealed
-
-
-def _vouched(parts: Parts, pages: tuple[bytes, ...], agent: AgentId) -> Sealed | None:
-    try:
-        found = [parts.checker.vouched(data) for data in pages[:1]]
-    except MeshError:
-        return None  # a holder that sends what no owner has signed is passed over
-    return next((sealed for sealed in found if sealed.entry.agent_id == agent), None)
+    signed: list[Sealed] = await Compute(partial(parts.checker.signed, page[:1]), cost_s=0.0005)
+    return next((sealed for sealed in signed if sealed.entry.agent_id == agent), None)

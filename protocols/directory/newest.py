@@ -11,14 +11,14 @@ from functools import partial
 
 from meshos.errors import MeshError, Refused
 from meshos.flow import Ask, Compute, Gather, Propose, Sleep, successes
-from meshos.ids import AgentId, NodeId, OrgDid
+from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory import limits
-from meshos.protocols.directory.checking import Checker
 from meshos.protocols.directory.commands import MACHINE, Find, Held
+from meshos.protocols.directory.fetching import entries_of
 from meshos.protocols.directory.lookup import holders_of
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.record import PROTOCOL, Entry, Sealed
-from meshos.protocols.directory.wire import AskEntries, AskVersions, decode_entries, decode_versions, encode_request
+from meshos.protocols.directory.wire import AskVersions, decode_versions, encode_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +95,14 @@ async def _entries(parts: Parts, node: NodeId, ids: tuple[AgentId, ...]) -> dict
     found: dict[AgentId, Sealed] = {}
     left = ids
     while left:
-        page = decode_entries(await Ask(node, PROTOCOL, encode_request(AskEntries(left)), limits.SEARCH_TIMEOUT_S, retries=1))
-        some: dict[AgentId, Sealed] = await Compute(partial(_vouched, parts.checker, parts.org, page), cost_s=0.0003 * len(page))
-        came = {agent: sealed for agent, sealed in some.items() if agent in left}
+        page = await entries_of(node, left, retries=1)
+        signed: list[Sealed] = await Compute(partial(parts.checker.signed, page), cost_s=0.0003 * len(page))
+        own = (sealed for sealed in signed if sealed.entry.mesh_id == parts.org)
+        came = {sealed.entry.agent_id: sealed for sealed in own if sealed.entry.agent_id in left}
         if not came:
             break  # it has only marks of the others, or sends what is not signed by us
         found |= came
         left = tuple(agent for agent in left if agent not in came)
-    return found
-
-
-def _vouched(checker: Checker, org: OrgDid, page: Sequence[bytes]) -> dict[AgentId, Sealed]:
-    found: dict[AgentId, Sealed] = {}
-    for data in page:
-        try:
-            sealed = checker.vouched(data)
-        except MeshError:
-            continue  # no owner has signed that, or one that is revoked
-        if sealed.entry.mesh_id == org:
-            found[sealed.entry.agent_id] = sealed
     return found
 
 

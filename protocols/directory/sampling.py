@@ -17,16 +17,16 @@ import numpy as np
 
 from meshos.effects import Ok
 from meshos.errors import MeshError, Refused
-from meshos.flow import Ask, Compute, Gather, Propose, Sleep
+from meshos.flow import Compute, Gather, Propose, Sleep
 from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.cells.layout import Layout
 from meshos.protocols.directory.cells.limits import ID_PLACES, REACHED
 from meshos.protocols.directory.commands import MACHINE, Items, Read, ReadItems
+from meshos.protocols.directory.fetching import entries_of, items_of
 from meshos.protocols.directory.parts import Parts
-from meshos.protocols.directory.record import PROTOCOL, AgentRecord, Sealed
+from meshos.protocols.directory.record import AgentRecord, Sealed
 from meshos.protocols.directory.vector import Vector, whole_bytes
-from meshos.protocols.directory.wire import AskEntries, AskItems, decode_entries, decode_items, encode_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def _chosen(secret: bytes, ids: Sequence[AgentId], each: int) -> list[AgentId]:
 async def _items(parts: Parts, layout: Layout, node: NodeId, place: int) -> Items:
     if node == parts.node:
         return await Propose(ReadItems((place,)), MACHINE)
-    return decode_items(await _ask(node, AskItems(layout.name, (place,), "")))
+    return await items_of(node, layout, (place,), retries=0)
 
 
 async def _entries(parts: Parts, node: NodeId, wanted: Sequence[AgentId]) -> list[Sealed]:
@@ -129,24 +129,10 @@ async def _entries(parts: Parts, node: NodeId, wanted: Sequence[AgentId]) -> lis
         if node == parts.node:
             pages = await Propose[tuple[bytes, ...]](Read(tuple(batch), limits.PAGE_BYTES), MACHINE)
         else:
-            pages = decode_entries(await _ask(node, AskEntries(tuple(batch))))
-        vouched: list[Sealed] = await Compute(partial(_vouched, parts, pages), cost_s=0.0005 * len(pages))
-        came = {sealed.entry.agent_id: sealed for sealed in vouched if sealed.entry.agent_id in batch}
+            pages = await entries_of(node, batch, limits.SYNC_TIMEOUT_S)
+        signed: list[Sealed] = await Compute(partial(parts.checker.signed, pages), cost_s=0.0005 * len(pages))
+        came = {sealed.entry.agent_id: sealed for sealed in signed if sealed.entry.agent_id in batch}
         found += came.values()
         if came:  # a page holds so many bytes; of what the node has not any more, and of what does not hold, nothing comes
             left = [agent for agent in batch if agent not in came] + left
     return found
-
-
-def _vouched(parts: Parts, pages: Sequence[bytes]) -> list[Sealed]:
-    found = []
-    for data in pages:
-        try:
-            found.append(parts.checker.vouched(data))
-        except MeshError:
-            continue  # its certificate has run out, or its owner has not signed it
-    return found
-
-
-async def _ask(node: NodeId, request: AskItems | AskEntries) -> bytes:
-    return await Ask(node, PROTOCOL, encode_request(request), limits.SYNC_TIMEOUT_S, retries=0)

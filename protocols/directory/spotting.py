@@ -27,12 +27,12 @@ from meshos.protocols.directory.cells.layout import Layout
 from meshos.protocols.directory.cells.query import SEARCH, Brief, CellAnswer, CellSearch, decode_answer, encode_search
 from meshos.protocols.directory.cells.routing import Chart, Route
 from meshos.protocols.directory.commands import MACHINE, Item, Read
+from meshos.protocols.directory.fetching import entries_of, items_of
 from meshos.protocols.directory.filters import UNFILTERED
 from meshos.protocols.directory.parts import Parts
-from meshos.protocols.directory.record import PROTOCOL, AgentRecord, Entry, Sealed, parse
+from meshos.protocols.directory.record import AgentRecord, Entry, Sealed, parse
 from meshos.protocols.directory.shelf import candidacy, matching
 from meshos.protocols.directory.suspects import Lie, Spot
-from meshos.protocols.directory.wire import AskEntries, AskItems, decode_entries, decode_items, encode_request
 from meshos.storage.index.facets import ANYTHING
 from meshos.storage.index.limits import NEAR
 from meshos.storage.index.question import Question
@@ -80,7 +80,7 @@ async def _begun(parts: Parts, layout: Layout) -> Spot | None:
     if drawn is None:
         return None
     node, cell = drawn
-    listed = await _listed(layout, node, cell)
+    listed = (await items_of(node, layout, (cell,))).items
     if not listed:
         return None
     item = listed[_drawn(parts, "record", len(listed))]
@@ -109,12 +109,6 @@ def _whom(parts: Parts, layout: Layout) -> tuple[NodeId, int] | None:
     return node, holding[node][_drawn(parts, "where", len(holding[node]))]
 
 
-async def _listed(layout: Layout, node: NodeId, place: int) -> tuple[Item, ...]:
-    """The first page of what ``node`` lists there: of an ordinary cell, all."""
-    body = encode_request(AskItems(layout.name, (place,), ""))
-    return decode_items(await Ask(node, PROTOCOL, body, limits.SYNC_TIMEOUT_S, retries=1)).items
-
-
 async def _found(parts: Parts, layout: Layout, node: NodeId, cell: int, item: Item) -> Sealed | None:
     """The record that was listed, from whoever has it, ``node`` last; None for a tombstone, or what nobody has whole."""
     here: tuple[bytes, ...] = await Propose(Read((item.id,), limits.PAGE_BYTES), MACHINE)
@@ -131,17 +125,13 @@ async def _found(parts: Parts, layout: Layout, node: NodeId, cell: int, item: It
 async def _handed(node: NodeId, items: tuple[Item | Brief, ...]) -> tuple[bytes, ...]:
     """What ``node`` hands over of these; nothing, where it does not answer."""
     try:
-        body = encode_request(AskEntries(tuple(item.id for item in items)))
-        return decode_entries(await Ask(node, PROTOCOL, body, limits.SEARCH_TIMEOUT_S, retries=0))[: len(items)]
+        return (await entries_of(node, [item.id for item in items]))[: len(items)]
     except MeshError:
         return ()  # another may have it, or nothing comes of this check
 
 
 def _vouched(parts: Parts, pages: tuple[bytes, ...], item: Item) -> Sealed | None:
-    try:
-        return next((sealed for sealed in map(parts.checker.vouched, pages[:1]) if sealed.digest == item.digest), None)
-    except MeshError:
-        return None  # nobody can be held to what this node cannot verify
+    return next((sealed for sealed in parts.checker.signed(pages[:1]) if sealed.digest == item.digest), None)
 
 
 # -- asking ----------------------------------------------------------------------------------------------------------
@@ -213,7 +203,7 @@ async def _hidden(parts: Parts, layout: Layout, begun: Spot, question: Question,
     """How the holder hides what it has listed; None: it does not, as far as one can tell."""
     shown = next((brief for brief in answer.found if brief.id == begun.item.id), None)
     hidden = await _is_left_out(parts, begun, question, answer) if shown is None else shown.version < begun.item.version
-    if not hidden or begun.item not in await _listed(layout, begun.node, begun.place):
+    if not hidden or begun.item not in (await items_of(begun.node, layout, (begun.place,))).items:
         return None  # what it lists no more it need not have had when it was asked
     if shown is None and _is_barred(parts, await _handed(begun.node, (begun.item,)), begun.item):
         return None  # another node of the owner has signed what others hold
@@ -239,7 +229,7 @@ async def _is_left_out(parts: Parts, begun: Spot, question: Question, answer: Ce
     if len(answer.found) < limits.FOUND - limits.RANKS_HIGH:  # of the first, those go whose vectors turn out to be of another text
         return not await _stands_behind(parts, begun, answer)
     worst = min(answer.found, key=lambda brief: brief.score)
-    pages = await _pages(begun.node, worst)
+    pages = await entries_of(begun.node, (worst.id,))
     if await Compute(partial(_differs, parts, question, worst, pages), cost_s=0.0006):
         return True
     ranks = matches[0].score > worst.score + limits.SCORES_ALIKE
@@ -253,8 +243,7 @@ async def _stands_behind(parts: Parts, begun: Spot, answer: CellAnswer) -> bool:
     """Whether one is shown that others of its organisation stand behind, and the record is near it: of a crowd a holder shows a few."""
     for brief in answer.found:
         if brief.behind:
-            body = encode_request(AskEntries((brief.id,)))
-            pages = decode_entries(await Ask(begun.node, PROTOCOL, body, limits.SEARCH_TIMEOUT_S, retries=0))
+            pages = await entries_of(begun.node, (brief.id,))
             if await Compute(partial(_is_near, parts, begun.sealed.entry, pages), cost_s=0.0003):
                 return True
     return False
@@ -274,14 +263,9 @@ def _was_chosen_after(parts: Parts, sealed: Sealed, question: Question, worst: B
     return other.digest == worst.digest and candidacy(sealed, question) > candidacy(other, question) + limits.CHOSEN_ALIKE
 
 
-async def _pages(node: NodeId, brief: Brief) -> tuple[bytes, ...]:
-    body = encode_request(AskEntries((brief.id,)))
-    return decode_entries(await Ask(node, PROTOCOL, body, limits.SEARCH_TIMEOUT_S, retries=0))
-
-
 async def _is_made_up(parts: Parts, node: NodeId, question: Question, brief: Brief) -> bool:
     """Whether ``node`` cannot hand over what it has just named, or that is not signed or has not this score."""
-    pages = await _pages(node, brief)
+    pages = await entries_of(node, (brief.id,))
     made_up: bool = await Compute(partial(_differs, parts, question, brief, pages), cost_s=0.0006)
     return made_up
 

@@ -8,16 +8,14 @@ until the next round.
 """
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
 from functools import partial
 
 from meshos.flow import Ask, Compute, Gather, Propose, Sleep
-from meshos.ids import AgentId, NodeId, OrgDid
+from meshos.ids import NodeId
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.arranging import place_some
 from meshos.protocols.directory.cells.layout import Layout
 from meshos.protocols.directory.charting import note_news, tell_summaries
-from meshos.protocols.directory.checking import Admitted
 from meshos.protocols.directory.commands import (
     MACHINE,
     Digest,
@@ -25,9 +23,6 @@ from meshos.protocols.directory.commands import (
     Held,
     Item,
     Items,
-    Judge,
-    Merge,
-    Merged,
     Places,
     Read,
     ReadDigest,
@@ -37,6 +32,7 @@ from meshos.protocols.directory.commands import (
     Wanted,
 )
 from meshos.protocols.directory.cutting import tell_codebook
+from meshos.protocols.directory.fetching import fetch, items_of
 from meshos.protocols.directory.parts import Parts
 from meshos.protocols.directory.record import PROTOCOL, parse
 from meshos.protocols.directory.wire import (
@@ -50,9 +46,7 @@ from meshos.protocols.directory.wire import (
     News,
     Request,
     decode_digests,
-    decode_entries,
     decode_hint,
-    decode_items,
     decode_request,
     encode_digests,
     encode_entries,
@@ -213,7 +207,7 @@ async def _round(parts: Parts, peer: NodeId, places: Places) -> int:
     for start in range(0, len(differ), limits.PLACES_ASKED):
         asked, after, more = tuple(differ[start : start + limits.PLACES_ASKED]), "", True
         while more and pages > 0:
-            listed = decode_items(await _ask(peer, AskItems(layout.name, asked, after)))
+            listed = await items_of(peer, layout, asked, after)
             more, after, pages = listed.more, listed.items[-1].id if listed.items else "", pages - 1
             wanted: Wanted = await Propose(Want(listed.items), MACHINE)
             used, found = await fetch(parts, peer, wanted.ids, wanted.suspected, pages)
@@ -236,44 +230,6 @@ def _compared(parts: Parts, peer: NodeId, places: Places, unsure: frozenset[int]
             parts.unsure[place] = with_
             if place not in unsure or with_.issuperset(set(parts.layout.holders[place]) - {parts.node}):
                 del parts.unsure[place]
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    admitted: Admitted
-    places: tuple[Places, ...]
-
-
-def _take(parts: Parts, layout: Layout, entries: Sequence[bytes], suspected: frozenset[OrgDid]) -> _Taken:
-    admitted = parts.checker.admit(entries, suspected)
-    return _Taken(admitted, tuple(layout.places_of([sealed.entry for sealed in admitted.entries])))
-
-
-async def fetch(parts: Parts, peer: NodeId, ids: Sequence[AgentId], suspected: frozenset[OrgDid], pages: int) -> tuple[int, int]:
-    """Pull these entries from ``peer``, verify and merge them, in at most ``pages`` requests; how many were used, and were news."""
-    left, used, news = list(ids), 0, 0
-    while left and used < pages:
-        batch, left = left[: limits.IDS_A_PAGE], left[limits.IDS_A_PAGE :]
-        entries = decode_entries(await _ask(peer, AskEntries(tuple(batch))))
-        used += 1
-        layout = parts.layout
-        taken: _Taken = await Compute(partial(_take, parts, layout, entries, suspected), cost_s=0.0003 * len(entries))
-        admitted = taken.admitted
-        out = (*admitted.cheats, *admitted.shunned)
-        if out:  # before the rest of the page is merged: who has cheated too often is refused from here on
-            orgs = tuple(sealed.entry.mesh_id for sealed in admitted.cheats)
-            suspected = await Propose[frozenset[OrgDid]](Judge((), (), orgs, tuple(sealed.digest for sealed in out)), MACHINE)
-        here: tuple[Held | None, ...] = await Propose(
-            Find(tuple(sealed.entry.agent_id for sealed in admitted.entries), brief=True), MACHINE
-        )
-        ours = [at for at, places in enumerate(taken.places) if here[at] is not None or layout.holds(places)]
-        kept = tuple(admitted.entries[at] for at in ours)
-        merged: Merged = await Propose(Merge(kept, admitted.checked, layout.name, tuple(taken.places[at] for at in ours)), MACHINE)
-        news += merged.news
-        came = {sealed.entry.agent_id for sealed in (*admitted.entries, *out)}
-        if came & set(batch):  # a page holds so many bytes; of what the peer has not any more, nothing comes
-            left = [agent for agent in batch if agent not in came] + left
-    return used, news
 
 
 async def _ask(peer: NodeId, request: Request) -> bytes:

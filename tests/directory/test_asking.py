@@ -387,11 +387,18 @@ def _swapped(answer: CellAnswer) -> CellAnswer:
     return dataclasses.replace(answer, sealed=(sealed_record("mine").to_bytes(),) * len(answer.sealed))
 
 
+def _renamed(answer: CellAnswer) -> CellAnswer:
+    """Each record under another agent's id, in a version that would count."""
+    ids = [brief.id for brief in answer.found]
+    renamed = [brief._replace(id=other, version=99) for brief, other in zip(answer.found, ids[1:] + ids[:1], strict=True)]
+    return dataclasses.replace(answer, found=tuple(renamed))
+
+
 def _empty(answer: CellAnswer) -> CellAnswer:
     return CellAnswer(answer.cells, (), ())
 
 
-@pytest.mark.parametrize("lie", [_nowhere, _swapped, _empty])
+@pytest.mark.parametrize("lie", [_nowhere, _swapped, _renamed, _empty])
 def test_one_holder_that_lies_hides_nothing(monkeypatch: pytest.MonkeyPatch, lie: Answering) -> None:
     mesh = in_cells(7)
     for query in QUESTIONS[:2]:

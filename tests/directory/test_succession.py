@@ -8,7 +8,7 @@ import pytest
 
 from meshos.flow import Propose, Sleep
 from meshos.flow_machine import Perform
-from meshos.ids import NodeId
+from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory import charting, limits, sampling, succession
 from meshos.protocols.directory.cells import codebook as codebooks
 from meshos.protocols.directory.cells import limits as bounds
@@ -22,7 +22,6 @@ from meshos.protocols.directory.profile import Profile
 from meshos.protocols.directory.sampling import Sample, sample
 from meshos.protocols.directory.search import DiscoverRequest
 from meshos.protocols.directory.vector import whole_bytes
-from meshos.protocols.directory.wire import encode_entries
 from tests.directory.test_asking import names
 from tests.directory.test_cutting import Ledger
 from tests.directory.test_layout import CODEBOOK, OTHER, profiles
@@ -209,7 +208,7 @@ def _strangers(mesh: Mesh, items: Items) -> Items:
 @pytest.mark.parametrize("lie", ["forged", "strangers", "nothing"])
 def test_what_one_holder_makes_up_is_not_drawn_and_what_it_keeps_back_comes_from_others(monkeypatch: pytest.MonkeyPatch, lie: str) -> None:
     mesh, _ = cut(9, nodes=8)
-    ask_items, ask_entries, lied = sampling._items, sampling._ask, list[str]()
+    ask_items, ask_entries, lied = sampling._items, sampling.entries_of, list[str]()
 
     async def items(parts: Parts, layout: object, node: NodeId, place: int) -> Items:
         found: Items = await ask_items(parts, layout, node, place)  # type: ignore[arg-type]
@@ -218,40 +217,36 @@ def test_what_one_holder_makes_up_is_not_drawn_and_what_it_keeps_back_comes_from
             return _strangers(mesh, found)
         return found
 
-    async def entries(node: NodeId, request: object) -> bytes:
-        data = await ask_entries(node, request)  # type: ignore[arg-type]
-        if node == mesh.ids[4] and isinstance(request, sampling.AskEntries):
+    async def entries(node: NodeId, ids: Sequence[AgentId], timeout_s: float) -> tuple[bytes, ...]:
+        found = await ask_entries(node, ids, timeout_s)
+        if node == mesh.ids[4]:
             lied.append(lie)
             bad = dataclasses.replace(sealed_record("agent 5", by=1, text="poker poker"), signature=b"x" * 64)
-            return sampling_page([] if lie == "nothing" else [bad.to_bytes()] if lie == "forged" else list(sampling.decode_entries(data)))
-        return data
+            return () if lie == "nothing" else (bad.to_bytes(),) if lie == "forged" else found
+        return found
 
     monkeypatch.setattr(sampling, "_items", items)
-    monkeypatch.setattr(sampling, "_ask", entries)
+    monkeypatch.setattr(sampling, "entries_of", entries)
     found = drawn_by(mesh, 0)
     assert lied and found is not None and set(found.texts) == {profile.text() for profile in profiles(300)}
 
 
 def test_a_holder_that_hands_over_a_record_a_request_as_late_as_it_may_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh, _ = cut(9, nodes=8, count=900)
-    ask = sampling._ask
+    ask = sampling.entries_of
 
-    async def slow(node: NodeId, request: object) -> bytes:
-        data = await ask(node, request)  # type: ignore[arg-type]
+    async def slow(node: NodeId, ids: Sequence[AgentId], timeout_s: float) -> tuple[bytes, ...]:
+        found = await ask(node, ids, timeout_s)
         if node == mesh.ids[4]:
             await Sleep(limits.SYNC_TIMEOUT_S - 0.5)
-            return sampling_page(sampling.decode_entries(data)[:1]) if isinstance(request, sampling.AskEntries) else data
-        return data
+            return found[:1]
+        return found
 
-    monkeypatch.setattr(sampling, "_ask", slow)
+    monkeypatch.setattr(sampling, "entries_of", slow)
     monkeypatch.setattr(limits, "DRAWN_S", 8.0)
     begun = mesh.world.now
     found = drawn_by(mesh, 0)
     assert found is not None and len(found.texts) == 900 and mesh.world.now - begun < 60
-
-
-def sampling_page(entries: Sequence[bytes]) -> bytes:
-    return encode_entries(entries)
 
 
 # -- the bounds ------------------------------------------------------------------------------------------------------
