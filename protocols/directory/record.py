@@ -215,8 +215,8 @@ def _read_body(body: bytes) -> Entry:
         raise bad_record(f"its vector has not {DENSE} numbers")
     if not isinstance(pieces, bytes) or len(pieces) > limits.PIECES_BYTES or len(pieces) % PIECE_BYTES:
         raise bad_record(f"its pieces have not {PIECE_BYTES} bytes each, or are more than {PIECES}")
-    length = float(np.linalg.norm(np.frombuffer(dense, "<f2").astype(np.float64)))
-    if not 0.99 < length < 1.01:
+    numbers = np.frombuffer(dense, "<f2").astype(np.float64)
+    if not np.isfinite(numbers).all() or not 0.99 < float(np.linalg.norm(numbers)) < 1.01:
         raise bad_record("its vector has not length 1")
     version, updated_ms = _number(fields, "version"), _number(fields, "updated")
     return AgentRecord(_org(fields), read_profile(fields), version, updated_ms, model, dense, pieces, _was(fields["was"]))

@@ -27,6 +27,7 @@ from meshos.protocols.directory.wire import HINT
 from meshos.simulations.node import SimNode
 from tests.directory.test_asking import AGENTS, QUESTIONS
 from tests.directory.test_layout import CODEBOOK
+from tests.directory.test_switching import NEXT
 from tests.directory.world import Mesh, org
 
 LIAR = 4
@@ -189,6 +190,7 @@ def test_whatever_one_node_answers_the_others_go_on_and_show_what_is_signed(seed
     mesh.lies = True
     flows: list[object] = []
     for turn in range(12):
+        mesh.codebook = CODEBOOK if turn < 6 else NEXT
         flows += asked(mesh, turn)
         mesh.run(2)
     mesh.publish(1, dataclasses.replace(AGENTS[1], per_query=77), seconds=5)
