@@ -138,5 +138,7 @@ def _stands_for(row: Mapping[str, object]) -> list[str]:
 def _next(rows: list[Mapping[str, object]], target: Target) -> str:
     if not rows:
         return "No agent fits. Ask in other words, or with fewer conditions"
-    tasks = rows_of(rows[0].get("tasks"))
-    return f"Next mesh call {short(rows[0].get('agentId'))} {tasks[0].get('name') if tasks else 'TASK'} --data JSON{target.options}"
+    agent, tasks = short(rows[0].get("agentId")), rows_of(rows[0].get("tasks"))
+    if not tasks:  # it is only described here
+        return f"Next mesh explain {agent}{target.options}"
+    return f"Next mesh call {agent} {tasks[0].get('name')} --data JSON{target.options}"

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from meshos.node.cli.client_connection import Client, Target
-from meshos.node.cli.client_discover import Asked, _body
+from meshos.node.cli.client_discover import Asked, _body, _next
 from tests.cli_client.conftest import Mesh
 
 LINES = (
@@ -32,6 +32,12 @@ def names(mesh: Mesh, *words: str) -> list[str]:
     ran = mesh("discover", *words, "--json")
     assert ran.code == 0, ran.err
     return [row["name"] for row in json.loads(ran.out)["agents"]]
+
+
+def test_who_names_no_task_is_explained_next_not_called() -> None:
+    target = Target(urlsplit("http://127.0.0.1:1"), "", "nowhere", options=" --org beta")
+    assert _next([{"agentId": "a-0123456789abcdef", "tasks": []}], target) == "Next mesh explain a-01234567 --org beta"
+    assert _next([{"agentId": "a-0123456789abcdef", "tasks": [{"name": "go"}]}], target).startswith("Next mesh call a-01234567 go ")
 
 
 def test_what_is_excluded_is_left_out(mesh: Mesh) -> None:

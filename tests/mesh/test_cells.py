@@ -1,8 +1,6 @@
 """A directory that its mesh has cut into cells: trained by one node, endorsed by the others on the ledger, asked through a killed node."""
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,17 +23,19 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
     try:
         net = bring_up(folder, 4)
         for part, org in enumerate(ORGS[:2]):
-            lines = folder / f"{org}.jsonl"
-            lines.write_text("\n".join(json.dumps(card(number)) for number in range(part, CELLS_FROM, 2)), encoding="utf-8")
-            net.must("publish", str(lines), "--org", org)
+            net.publish(org, *map(card, range(part, CELLS_FROM, 2)))
         until(
             lambda: all(net.metrics(org).get("directory_records", 0) >= CELLS_FROM for org in ORGS),
             "the records are not everywhere",
             patience_s=SPREAD_S,
         )
         decide(net, {"directory-cells": 1})
-        until(lambda: all(asked(net, org)["cellsAsked"] > 1 for org in ORGS), "the directory is still whole", patience_s=SPREAD_S)
-        until(lambda: all(asked(net, org)["complete"] for org in ORGS), "some cells are not answered for")
+        until(
+            lambda: all(net.discover(org, "plays chess")["cellsAsked"] > 1 for org in ORGS),
+            "the directory is still whole",
+            patience_s=SPREAD_S,
+        )
+        until(lambda: all(net.discover(org, "plays chess")["complete"] for org in ORGS), "some cells are not answered for")
         yield net
     finally:
         end(folder)
@@ -47,34 +47,28 @@ def card(number: int) -> dict[str, object]:
     return {"name": f"agent-{number}", "description": f"{doing} {thing} number word{number:04}", "packages": []}
 
 
-def asked(net: Net, org: str, query: str = "plays chess") -> Any:
-    answer = net.ask(org, "POST", "/v1/discover", {"query": query, "limit": 5})
-    assert answer.status == 200, answer
-    return answer.body
-
-
 def names(answer: Any) -> list[str]:
     return [agent["name"] for agent in answer["agents"]]
 
 
 def test_every_node_finds_the_same_in_a_few_cells(cut: Net) -> None:
     for number in (7, 404, 1999):
-        found = [asked(cut, org, f"word{number:04} {THINGS[number % 10]}") for org in ORGS]
+        found = [cut.discover(org, f"word{number:04} {THINGS[number % 10]}") for org in ORGS]
         assert all(answer["complete"] for answer in found)
         assert {names(answer)[0] for answer in found} == {f"agent-{number}"}
 
 
 def test_whoever_has_an_id_reaches_its_record_from_any_node(cut: Net) -> None:
-    (agent, *_) = asked(cut, "alpha", "word0404 trains")["agents"]
+    (agent, *_) = cut.discover("alpha", "word0404 trains")["agents"]
     for org in ORGS:
         assert cut.ask(org, "GET", f"/v1/agents/{agent['agentId']}").body["name"] == agent["name"]
-        (shown, *_) = asked(cut, org, "word0404 trains")["agents"]  # what a node shows it knows by less, whoever holds it
+        (shown, *_) = cut.discover(org, "word0404 trains")["agents"]  # what a node shows it knows by less, whoever holds it
         assert cut.ask(org, "GET", f"/v1/agents/{shown['agentId'][:10]}").body["name"] == shown["name"]
 
 
 def test_every_node_explains_the_same_score_of_a_record_wherever_it_lies(cut: Net) -> None:
     query = "word0404 trains"
-    (agent, *_) = asked(cut, "alpha", query)["agents"]
+    (agent, *_) = cut.discover("alpha", query)["agents"]
     for org in ORGS:
         answer = cut.ask(org, "POST", f"/v1/explain/{agent['agentId']}", {"query": query})
         assert answer.status == 200, answer
@@ -85,13 +79,11 @@ def test_every_node_explains_the_same_score_of_a_record_wherever_it_lies(cut: Ne
     assert f"cell {facts['cell']}, which was among" in told and "word0404 0." in told
 
 
-def test_with_a_holder_killed_nothing_is_missing_and_what_comes_then_reaches_it_later(cut: Net, tmp_path: Path) -> None:
+def test_with_a_holder_killed_nothing_is_missing_and_what_comes_then_reaches_it_later(cut: Net) -> None:
     cut.must("testnet", "kill", "delta-1")
-    answer = asked(cut, "alpha", "word0007 recipes")
+    answer = cut.discover("alpha", "word0007 recipes")
     assert answer["complete"] and names(answer)[0] == "agent-7"
-    lines = tmp_path / "late.jsonl"
-    lines.write_text(json.dumps({"name": "late", "description": "bakes zwieback in a wood oven", "packages": []}), encoding="utf-8")
-    cut.must("publish", str(lines), "--org", "beta")
-    until(lambda: names(asked(cut, "gamma", "zwieback in a wood oven"))[:1] == ["late"], "it is not found")
+    cut.publish("beta", {"name": "late", "description": "bakes zwieback in a wood oven", "packages": []})
+    until(lambda: names(cut.discover("gamma", "zwieback in a wood oven"))[:1] == ["late"], "it is not found")
     cut.must("testnet", "start", "delta-1")
-    until(lambda: names(asked(cut, "delta", "zwieback in a wood oven"))[:1] == ["late"], "it is not found there")
+    until(lambda: names(cut.discover("delta", "zwieback in a wood oven"))[:1] == ["late"], "it is not found there")

@@ -40,11 +40,11 @@ def cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Net]:
     try:
         net = bring_up(tmp_path, len(ORGS))
         for part, org in enumerate(OWNERS):
-            publish(net, org, range(part, CELLS_FROM, len(OWNERS)))
+            net.publish(org, *map(card, range(part, CELLS_FROM, len(OWNERS))))
         until(lambda: all(records(net, org) >= CELLS_FROM for org in ORGS), "the records are not everywhere")
         decide(net, {"directory-cells": 1}, voters=("beta", "gamma", "delta"))
-        until(lambda: all(asked(net, org, "plays chess")["cellsAsked"] > 1 for org in ORGS), "the directory is still whole")
-        until(lambda: all(asked(net, org, "plays chess")["complete"] for org in ORGS), "some cells are not answered for")
+        until(lambda: all(net.discover(org, "plays chess")["cellsAsked"] > 1 for org in ORGS), "the directory is still whole")
+        until(lambda: all(net.discover(org, "plays chess")["complete"] for org in ORGS), "some cells are not answered for")
         yield net
     finally:
         end(tmp_path)
@@ -59,26 +59,14 @@ def does(number: int) -> str:
     return f"{DOINGS[number // 10 % 10]} {THINGS[number % 10]} {WHERE[number // 100]}"
 
 
-def publish(net: Net, org: str, numbers: range) -> None:
-    lines = net.folder / f"{org}.jsonl"
-    lines.write_text("\n".join(json.dumps(card(number)) for number in numbers), encoding="utf-8")
-    net.must("publish", lines, "--org", org)
-
-
 def records(net: Net, org: str) -> float:
     """How many ``org``'s node has."""
     return net.metrics(org).get("directory_records", 0)
 
 
-def asked(net: Net, org: str, query: str) -> Any:
-    answer = net.ask(org, "POST", "/v1/discover", {"query": query, "limit": 5})
-    assert answer.status == 200, answer
-    return answer.body
-
-
 def asked_for(net: Net, org: str, number: int) -> Any:
     """The answer to a question for this card."""
-    return asked(net, org, does(number))
+    return net.discover(org, does(number))
 
 
 def is_right(answer: Any, number: int) -> bool:
@@ -158,7 +146,7 @@ def test_a_holder_that_leaves_out_hides_nothing_and_holds_nothing_once_two_have_
     before = len(told(cut))
     last = range(CELLS_FROM, CELLS_FROM + LATE * len(HONEST))
     for part, org in enumerate(HONEST):
-        publish(cut, org, last[part :: len(HONEST)])
+        cut.publish(org, *map(card, last[part :: len(HONEST)]))
     until(lambda: all(is_right(asked_for(cut, org, number), number) for org, number in product(ORGS, last)), "what is new is not found")
     assert records(cut, LIAR) == CELLS_FROM / 2, "it was told of something new as if it held it"
     for org, number in product(ORGS, range(0, CELLS_FROM, 15)):

@@ -5,7 +5,6 @@ Everything else is as it is for everybody: processes, the ledger, the model, the
 """
 
 import base64
-import json
 import os
 import threading
 import time
@@ -68,18 +67,9 @@ def card(number: int) -> dict[str, object]:
     return {"name": f"agent-{number}", "description": f"{what} number word{number:04}", "packages": []}
 
 
-def publish(net: Net, org: str, *numbers: int) -> None:
-    file = net.folder / f"of-{org}.jsonl"
-    file.write_text("\n".join(json.dumps(card(number)) for number in numbers), encoding="utf-8")
-    net.must("publish", str(file), "--org", org)
-
-
 def asked(net: Net, org: str, number: int) -> Any:
     """The answer of ``org``'s node to a question about this one."""
-    query = f"word{number:04} {(THINGS if number < FIRST else ILLS)[number % 10]}"
-    answer = net.ask(org, "POST", "/v1/discover", {"query": query, "limit": 5})
-    assert answer.status == 200, answer
-    return answer.body
+    return net.discover(org, f"word{number:04} {(THINGS if number < FIRST else ILLS)[number % 10]}")
 
 
 def shows(answer: Any, number: int) -> bool:
@@ -221,7 +211,7 @@ def cut(net: Net) -> tuple[int, ...]:
     """Have the directory cut into cells by its first records; some of these, which all nodes find."""
     decide(net, {"directory-cells": 1})
     for part, org in enumerate(ORGS[:2]):
-        publish(net, org, *range(part, FIRST, 2))
+        net.publish(org, *map(card, range(part, FIRST, 2)))
     until(lambda: all(asked(net, org, 0)["cellsAsked"] > 1 for org in ORGS), "the directory is still whole", SPREAD_S)
     until(lambda: all(asked(net, org, 0)["complete"] for org in ORGS), "some cells are not answered for")
     some = range(0, FIRST - FIRST % PROBES, FIRST // PROBES)
@@ -232,16 +222,16 @@ def cut(net: Net) -> tuple[int, ...]:
 
 def changed(net: Net, questions: Asking) -> Change:
     """Wear the codebook, and in the middle of the change kill delta, withdraw an agent, publish another, and start delta again."""
-    publish(net, "beta", *range(FIRST, FIRST + SECOND, 2))
+    net.publish("beta", *map(card, range(FIRST, FIRST + SECOND, 2)))
     some = range(FIRST, FIRST + SECOND - 2 * PROBES, SECOND // PROBES // 2 * 2)
     questions.known += tuple(number for number in some if all(found(net, org, number) for org in ORGS))  # not all are, by one that is worn
-    publish(net, "gamma", *range(FIRST + 1, FIRST + SECOND, 2))
+    net.publish("gamma", *map(card, range(FIRST + 1, FIRST + SECOND, 2)))
     trail = Trail(net, "alpha")
     until(lambda: len(trail.read()) > 1, "there is no successor", SPREAD_S)
     in_force = time.monotonic()
     processes.kill([net.node("delta")])
     left_s = withdraw(net, questions)
-    publish(net, "beta", LATE)
+    net.publish("beta", card(LATE))
     until(lambda: all(found(net, org, LATE) for org in ORGS[:3]), "what has come in the middle is not found")
     net.must("testnet", "start", "delta-1")
     back = time.monotonic()

@@ -121,6 +121,18 @@ class Net:
         """The body of the answer to a call from ``org``'s node."""
         return self.ask(org, "POST", "/v1/tasks", {"agentId": agent, "type": tool, "data": data or {}, **more}).body
 
+    def publish(self, org: str, *cards: Mapping[str, object]) -> None:
+        """Publish agents by the command."""
+        lines = self.folder / f"of-{org}.jsonl"
+        lines.write_text("\n".join(json.dumps(card) for card in cards), encoding="utf-8")
+        self.must("publish", lines, "--org", org)
+
+    def discover(self, org: str, query: str, limit: int = 5) -> Any:
+        """The body of the answer of ``org``'s node to a question in plain words."""
+        answer = self.ask(org, "POST", "/v1/discover", {"query": query, "limit": limit})
+        assert answer.status == 200, answer
+        return answer.body
+
     def deploy(self, org: str, file: Path) -> str:
         """Deploy by the command; gives the agent's id."""
         return self.must("deploy", "--agent", file, "--org", org, "--quiet").strip()
