@@ -11,7 +11,8 @@ records carries its term: of two that take themselves for the leader the later o
 
 One Flow at a time changes an agent. A Flow that is cancelled on the way (its deadline has passed) can await nothing any more, so that
 it leaves the agent in ``_stray``. What is recorded of each stray is made true again by the next deployment or withdrawal before it
-does anything else, or by ``keep_tidy``, whichever comes first. That also tries again what a new leader could not start.
+does anything else, or by ``keep_tidy``, whichever comes first. That also tries again what a new leader could not start, and publishes
+what runs and is not in the directory, which had no room for it or has let it lapse.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from meshos.effects import Err, Outcome
 from meshos.errors import MeshError, Refused
 from meshos.flow import Compute, Flow, Gather, Port, Propose, Sleep
 from meshos.ids import AgentId, NodeId, Peer, agent_id
-from meshos.protocols.directory.commands import EntrySignature, Merged, Publish, SignEntry, Withdraw
+from meshos.protocols.directory.commands import EntrySignature, Find, Held, Merged, Publish, SignEntry, Withdraw
 from meshos.protocols.directory.embedder import Embedder
 from meshos.protocols.directory.newest import Newest
 from meshos.protocols.directory.profile import Profile, checked
@@ -145,7 +146,7 @@ class AgentFlows:
                 await _published(Publish((sealed,)))
             except MeshError as error:
                 self._stray.discard(agent)  # it runs as it is recorded, and whoever deploys hears that it is not published
-                raise _done(error) from error
+                raise _done(error, "it runs all the same, and is published as soon as the directory takes it") from error
             self._stray.discard(agent)
             return Deployment(sealed, self._me.node, await _ready(agent))
 
@@ -200,7 +201,8 @@ class AgentFlows:
         return failed
 
     async def keep_tidy(self, _: object) -> None:
-        """Settle what cancelled Flows leave behind, and start what could not be started, for as long as the node lives."""
+        """Settle what cancelled Flows leave behind, start what could not be started, and publish what is not in the directory, for as long
+        as the node lives."""
         while True:
             await Sleep(TIDY_S)
             lead = self._office.lead
@@ -213,6 +215,7 @@ class AgentFlows:
                     await self.run_all(lead)
                 except MeshError:
                     continue  # told when it failed first; it is tried again
+            await self._publish_missing()
 
     async def end_all(self, _: object) -> None:
         """This node leads no more: end what it runs, unless it leads again by now. What cannot be ended is tried again."""
@@ -281,6 +284,25 @@ class AgentFlows:
             self._running[agent] = found.version
         self._stray.discard(agent)
 
+    async def _publish_missing(self) -> None:
+        """Publish what runs here and is in no directory: whoever deployed it was told so, and has maybe made room since."""
+        running = [agent for agent, version in sorted(self._running.items()) if version and agent not in self._stray]
+        for start in range(0, len(running), PAGE):
+            some = tuple(running[start : start + PAGE])
+            held = await Propose[tuple[Held | None, ...]](Find(some), to="directory")
+            for agent, one in zip(some, held, strict=True):
+                if (one is None or one.sealed is None) and agent not in self._changing and self._office.lead is not None:
+                    with self._alone(agent):
+                        try:
+                            await self._publish_again(agent)
+                        except MeshError:
+                            continue  # there is no room yet, or nobody knows its version: it is tried again
+
+    async def _publish_again(self, agent: AgentId) -> None:
+        found = await _recorded(agent)
+        if found is not None and not found.withdrawn:
+            await _published_again(Publish((await self._vouched(agent, found),)))
+
     async def _next_version(self, agent: AgentId, before: Agent | None) -> tuple[int, Entry | None]:
         """Above whatever this organisation, the ledger or anybody who holds its records has seen, also after this node lost its disk; and
         the entry that it replaces. Where nobody who would know can be reached, what this node knows has to do.
@@ -317,12 +339,14 @@ class AgentFlows:
 
     async def _vouched(self, agent: AgentId, found: Agent) -> Sealed:
         """The agent's record, as this node publishes it: signed anew where another node has signed the one that the directory holds, since
-        only who signed a record renews it, and what a revoked node has signed counts for nothing.
+        only who signed a record renews it, and what a revoked node has signed counts for nothing; or where that has lapsed, as a version
+        that has comes in no more.
         """
         (known,) = await self._newest((agent,))
         recorded = parse(found.record)
         signer = recorded.signer if known.sealed is None else known.sealed.signer
-        if signer == self._me.node or not isinstance(recorded.entry, AgentRecord):
+        lapsed = known.sealed is None and known.version >= recorded.entry.version
+        if (signer == self._me.node and not lapsed) or not isinstance(recorded.entry, AgentRecord):
             return recorded
         version, _ = await self._next_version(agent, found)
         return await self._signed(replace(recorded.entry, version=version))
@@ -361,9 +385,9 @@ async def _published_again(command: Publish | Withdraw) -> None:
             raise error
 
 
-def _done(error: MeshError) -> MeshError:
+def _done(error: MeshError, what: str = "it is recorded all the same") -> MeshError:
     """``error`` came after what counts was recorded."""
-    return type(error)(error.name, f"{error.detail}; it is recorded all the same", hint=error.hint, outcome="done")
+    return type(error)(error.name, f"{error.detail}; {what}", hint=error.hint, outcome="done")
 
 
 async def processes() -> tuple[AgentProcesses, ...]:

@@ -12,6 +12,7 @@ from meshos.node.kernel.agents import TIDY_S, DeployAsked, StartAgent, StopAgent
 from meshos.node.kernel.asking import ASK_ORG, DEPLOY, UNDEPLOY
 from meshos.node.kernel.watch import Happened
 from meshos.presets import LAN
+from meshos.protocols.directory import limits
 from meshos.protocols.directory.machine import Directory
 from meshos.protocols.tasks.agent_file import parse_mapping
 from meshos.protocols.tasks.tools import Tool
@@ -140,6 +141,29 @@ def test_a_tombstone_that_is_published_again_does_not_bury_what_was_deployed_sin
     one.restart()
     assert one.holders(one.agent) and one.runs == {one.agent: "works again"}
     assert "start-failed" not in [happened.kind for happened in one.happened]
+
+
+@pytest.mark.parametrize("lapsed", [False, True])
+def test_what_runs_and_the_directory_has_no_room_for_is_found_once_it_has(lapsed: bool) -> None:
+    one = Programs(31 + lapsed, nodes=3)
+    caps, rooms = [one.mesh.assemblies[node].directory._held for node in one.mesh.ids], [0 if not lapsed else None]
+    for held in caps:
+        held._caps = lambda org: (limits.TOTAL_RECORDS, limits.ORG_RECORDS, rooms[0])
+    if lapsed:
+        for node in one.mesh.ids:
+            one.mesh.assemblies[node].directory._lifetime = lambda: 60.0
+    number = one.deploy("works")
+    one.run(3)
+    assert one.error(number) == ("" if lapsed else "org-full") and one.runs == {one.agent: "works"}
+    rooms[0] = 0
+    one.run(200)
+    assert one.holders(one.agent) == [] and one.runs == {one.agent: "works"}
+    rooms[0] = 1
+    one.run(2 * TIDY_S + 5)
+    assert one.holders(one.agent) == list(one.mesh.ids)
+    one.undeploy()
+    one.run(2 * TIDY_S + 5)
+    assert one.holders(one.agent) == [] and not one.runs
 
 
 def test_two_deployments_of_a_name_at_once_are_one_and_a_refusal() -> None:
