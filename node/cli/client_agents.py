@@ -87,7 +87,7 @@ def undeploy(target: Target, agent_id: str, *, as_json: bool) -> None:
         answer = client.delete("v1", "agents", full_id(client, agent_id), timeout_s=DEPLOY_S)
     if for_program("undeploy", answer, as_json=as_json):
         return
-    ok(f"{answer.get('name')} is gone; nobody finds it any more")
+    ok(f"{answer.get('name')} is gone; nodes that cannot be reached now hear of it later")
 
 
 def agents(target: Target, *, quiet: bool, as_json: bool) -> None:

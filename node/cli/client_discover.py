@@ -111,7 +111,7 @@ def _partly(asked: int, missing: int) -> str:
     """Why an answer is not complete."""
     if asked == missing == 1:
         return "this node has not compared what it has with the others since it started"
-    return f"{asked - missing} of {asked} cells answered"
+    return f"{asked - missing} of {asked} cells answered; of the others this is what the node has itself"
 
 
 def _found(row: Mapping[str, object]) -> tuple[object, ...]:

@@ -92,7 +92,8 @@ def _place(explained: Explained) -> str:
         return f"it is shown under {explained.under}, which is alike and ranks higher: --all of discover shows each"
     if not explained.asked:
         return "it is not found: its cell was not asked, as others come nearer to the question"
-    return f"it is not among the {len(explained.answer.agents)} that are found: others fit better, or its holders left it out"
+    hidden = "" if explained.cell is None else ", or its holders left it out"
+    return f"it is not among the {len(explained.answer.agents)} that are found: others fit better{hidden}"
 
 
 def _facts(explained: Explained, weigh: Weigh) -> shapes.Json:
