@@ -18,9 +18,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from meshos.effects import Ok
+from meshos.effects import Ok, Outcome
 from meshos.errors import MeshError, Refused
-from meshos.flow import Ask, Compute, Gather, Propose, Sleep, successes
+from meshos.flow import Ask, Compute, Flow, Gather, Propose, Sleep, successes
 from meshos.ids import AgentId, NodeId
 from meshos.protocols.directory import limits
 from meshos.protocols.directory.answering import answered, brief_of
@@ -118,22 +118,20 @@ async def _gather(parts: Parts, layout: Layout, chart: Chart, route: Route, want
         others = {cell for node, cells in planned.items() if node != parts.node for cell in cells}
         second = plan(parts, layout, seconded & others, tried, planned)
         also = {node: cells for node, cells in second.items() if node in planned and _fits(chart, planned[node], cells)}
-        groups = [_group(parts, layout, node, replace(search, cells=cells), tried, also.get(node, ())) for node, cells in planned.items()]
-        groups += [_second(node, replace(search, cells=cells, full=0)) for node, cells in second.items() if node not in also]
-        heard: set[NodeId] = set()
-        outcomes = await Gather(*groups, each=True)
-        for (node, cells), outcome in zip(planned.items(), outcomes, strict=False):
+        firsts = [_group(parts, layout, node, replace(search, cells=cells), tried, also.get(node, ())) for node, cells in planned.items()]
+        seconds = {node: replace(search, cells=cells, full=0) for node, cells in second.items() if node not in also}
+        outcomes, seconded_by = await _heard(firsts, seconds)
+        for (node, cells), outcome in zip(planned.items(), outcomes, strict=True):
             if isinstance(outcome, Ok) and all(node != who for who, _ in outcome.value):
                 for cell in set(cells).difference(*(answer.cells for _, answer in outcome.value)):
                     tried[cell].discard(node)  # it was only slower than others, who could not say
-        for outcome in outcomes:
-            if isinstance(outcome, Ok):
-                for node, answer in outcome.value:
-                    silent -= set(answer.cells)
-                    few = node != parts.node and _too_few(chart, filters, answer, also.get(node, ()), again=wave > 0)
-                    left -= set(answer.cells) if not few else set()
-                    gathered.take(node, answer)
-                    heard.add(node)
+        said = [*successes([outcome for outcome in outcomes if isinstance(outcome, Ok)]), seconded_by]
+        for node, answer in (one for answers in said for one in answers):
+            silent -= set(answer.cells)
+            few = node != parts.node and _too_few(chart, filters, answer, also.get(node, ()), again=wave > 0)
+            left -= set(answer.cells) if not few else set()
+            gathered.take(node, answer)
+        heard = {node for answers in said for node, _ in answers}
         note(tried, {node: cells for node, cells in second.items() if node in heard})  # who is only slow may be asked once more
         if not left:
             break
@@ -285,17 +283,31 @@ async def _group(
     return answers[0]
 
 
-async def _second(node: NodeId, search: CellSearch) -> Answers:
-    """What ``node`` answers, if it does so before a slow holder would be hedged; others are asked the same."""
+async def _heard(firsts: Sequence[Flow[Answers]], seconds: Mapping[NodeId, CellSearch]) -> tuple[list[Outcome[Answers]], Answers]:
+    """What the holders that are first for some cells answer, and what those do that are asked as seconds: these are not waited for longer
+    than it takes the former, or a slow holder to be hedged."""
+    outcomes: list[Outcome[Answers]] = []
+    said: Answers = []
 
-    async def heard() -> Answers:
+    async def first() -> None:
+        outcomes.extend(await Gather(*firsts, each=True))
+
+    async def second(node: NodeId, search: CellSearch) -> None:
         try:
-            return await _asked(node, search)
+            said.extend(await _asked(node, search))
         except MeshError:
-            return []
+            return  # others are asked the same
 
-    asked, _ = await Gather(heard(), Sleep(limits.HEDGE_S), need=1)
-    return asked.value if isinstance(asked, Ok) else []
+    async def patience() -> None:
+        await Sleep(limits.HEDGE_S)
+        while not outcomes:
+            await Sleep(limits.SECONDS_S)
+
+    async def all_seconds() -> None:
+        await Gather(*(second(node, search) for node, search in seconds.items()))
+
+    successes(await Gather(first(), Gather(all_seconds(), patience(), need=1))) if seconds else await first()
+    return outcomes, said
 
 
 async def _asked(node: NodeId, search: CellSearch) -> Answers:

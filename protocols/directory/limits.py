@@ -270,6 +270,9 @@ HEDGE_S = 0.15
 SECONDED = 16
 """Of so many of the nearest cells two holders are asked at once: nine tenths of the ten best lie there, and it is a third more messages."""
 
+SECONDS_S = 0.01
+"""How often it is looked whether those that were asked first have answered, once the seconds have had the time of a hedge."""
+
 NEAR_S = 0.01
 """Of two holders the nearer is asked, unless it holds fewer cells: what counts are its cells over the way to it and this much more."""
 

@@ -1,11 +1,14 @@
 """How holders are asked side by side: who is slow, refuses, or is asked as second, and that nobody is asked without need."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from meshos.effects import Outcome
 from meshos.errors import Refused
+from meshos.flow import Flow
 from meshos.ids import NodeId, agent_id
 from meshos.protocols.directory import asking, limits
 from meshos.protocols.directory.asking import Answers
@@ -107,12 +110,12 @@ def test_who_is_second_for_some_cells_hides_nothing_of_its_own_behind_them(monke
 
 def test_a_second_holder_that_is_only_slow_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = in_cells(11)
-    ask = asking._asked
+    ask, heard = asking._asked, asking._heard
 
-    async def slow(node: NodeId, search: CellSearch) -> Answers:
-        return []
+    async def deaf(firsts: Sequence[Flow[Answers]], seconds: Mapping[NodeId, CellSearch]) -> tuple[list[Outcome[Answers]], Answers]:
+        return await heard(firsts, {})
 
-    monkeypatch.setattr(asking, "_second", slow)
+    monkeypatch.setattr(asking, "_heard", deaf)
     for sure in mesh.ids[1:5]:
 
         async def asked(node: NodeId, search: CellSearch, sure: NodeId = sure) -> Answers:
@@ -124,6 +127,29 @@ def test_a_second_holder_that_is_only_slow_is_asked_again(monkeypatch: pytest.Mo
             monkeypatch.setattr(limits, "SECONDED", seconded)
             missing.append(mesh.discover(0, DiscoverRequest(QUESTIONS[0])).cells_missing)
         assert missing[0] == missing[1]
+
+
+def test_who_is_asked_as_second_is_heard_as_long_as_the_first_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, heard = in_cells(14), asking._heard
+    monkeypatch.setattr(asking, "_fits", lambda chart, first, second: False)  # nobody is both
+    asked, answered = set[NodeId](), set[NodeId]()
+
+    async def noted(firsts: Sequence[Flow[Answers]], seconds: Mapping[NodeId, CellSearch]) -> tuple[list[Outcome[Answers]], Answers]:
+        outcomes, said = await heard(firsts, seconds)
+        asked.update(seconds)
+        answered.update(node for node, _ in said)
+        return outcomes, said
+
+    monkeypatch.setattr(asking, "_heard", noted)
+    expected = names(mesh.discover(0, DiscoverRequest(QUESTIONS[0])))
+    assert answered == asked != set()
+    near, far = 0.6 * limits.HEDGE_S, 1.5 * limits.HEDGE_S
+    for slow, way_s in (([mesh.ids[4]], near), (mesh.ids[1:], far)):
+        asked.clear()
+        answered.clear()
+        mesh.world.network.faults.way_s = lambda source, target, slow=slow, way_s=way_s: way_s * (target in slow)  # type: ignore[misc]
+        assert names(mesh.discover(0, DiscoverRequest(QUESTIONS[0]))) == expected
+        assert answered == asked != set(), slow
 
 
 def test_two_silent_holders_of_three_are_made_up_for_before_their_time_has_run_out() -> None:
