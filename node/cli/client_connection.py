@@ -159,7 +159,9 @@ class Client:
     def send(
         self, method: str, path: tuple[str, ...], body: Mapping[str, object] | None, timeout_s: float, query: str = ""
     ) -> dict[str, object]:
-        """One request; raises the node's own error, or Unreachable ``unreachable`` or ``no-answer``."""
+        """One request; raises the node's own error, BadInput ``bad-id`` or Unreachable ``unreachable`` or ``no-answer``."""
+        if not all(path):  # without its id it would be another path
+            raise BadInput("bad-id", "the id is empty", hint="write the id, or how it begins")
         where = f"{self.target.url.hostname}:{self.target.url.port or 443}"
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {self.target.key}"} if self.target.key else {}

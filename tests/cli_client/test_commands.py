@@ -365,3 +365,18 @@ def test_status_tells_that_autonomy_is_paused_and_until_when() -> None:
     assert line == f"Humans   autonomy is paused until {until}; 1 approval waits: mesh approvals"
     (line,) = [line for line in status_lines({"humans": {"approvalsWaiting": 0, "pausedUntil": None}}) if line.startswith("Humans")]
     assert line == "Humans   no approval waits"
+
+
+@pytest.mark.parametrize("words", [["undeploy", ""], ["call", "", "x"], ["ledger", "tx", ""], ["org", "remove", ""]])
+def test_an_empty_id_is_refused_before_anything_is_sent(mesh: Mesh, words: list[str]) -> None:
+    ran = mesh(*words)
+    assert (ran.code, ran.out) == (2, "") and "empty" in ran.err, ran
+    unsent = mesh("undeploy", "", "--node", "http://127.0.0.1:1", to=None)
+    assert (unsent.code, "[bad-id]" in unsent.err) == (2, True), unsent
+
+
+@pytest.mark.parametrize("identity", ["../members", "a/b", "..", "a?b", "a#b", "a%2Fb"])
+def test_an_id_never_reaches_another_route(mesh: Mesh, identity: str) -> None:
+    for words in (["undeploy", identity], ["call", identity, "x"]):
+        ran = mesh(*words)
+        assert (ran.code, ran.out) == (4, "") and f"no agent {identity} is known" in ran.err, ran
