@@ -130,7 +130,8 @@ def _counted(facets: Counted) -> Object:
 def published(answer: Published) -> Object:
     """POST /v1/publish."""
     return {
-        "accepted": answer.accepted,
+        "accepted": len(answer.agents),
+        "agentIds": list(answer.agents),
         "refused": [{"line": one.line, "name": one.name, "detail": one.detail} for one in answer.refused],
     }
 

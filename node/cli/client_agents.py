@@ -119,22 +119,24 @@ def _kept(columns: tuple[str, ...], rows: list[tuple[object, ...]], row: tuple[o
 
 def publish(target: Target, file: Path, *, as_json: bool) -> int:
     """See ``client.publish``."""
-    accepted, seen = 0, 0
+    ids: set[str] = set()
+    seen = 0
     refused: list[Mapping[str, object]] = []
     with Client(target) as client, progress() as shown:
         for batch in _batches(file):
             body = {"lines": [line for _, line in batch], "idempotencyKey": secrets.token_hex(16)}
             answer = client.post("v1", "publish", body=body, timeout_s=DEPLOY_S)
-            accepted += int(number(answer.get("accepted")) or 0)
+            ids.update(texts_of(answer.get("agentIds")))
             for row in rows_of(answer.get("refused")):
                 index = int(number(row.get("line")) or 1) - 1
                 place = batch[index][0] if 0 <= index < len(batch) else 0
                 refused.append({**row, "line": place})
             seen += len(batch)
             if not as_json:
-                shown.at(f"{seen} lines sent, {accepted} published")
+                shown.at(f"{seen} lines sent, {plural(len(ids), 'agent')} published")
     if not seen:
         raise BadInput("cannot-read", f"{file} says nothing", hint="one agent a line, as JSON")
+    accepted = len(ids)
     if for_program("publish", {"accepted": accepted, "refused": refused}, as_json=as_json):
         return int(accepted == 0 and bool(refused))
     for row in refused[:20]:

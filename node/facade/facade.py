@@ -213,7 +213,7 @@ class Facade:
         done: Published = await self._host.flow(PUBLISH, publication, timeout_s=PUBLISH_S, trace=caller.trace)
         rows = [shapes.RefusedLine(row.line, row.error.name, row.error.detail) for row in refused]
         rows += [shapes.RefusedLine(cards[place].line, error.name, error.detail) for place, error in done.refused]
-        return shapes.Published(len(done.accepted), tuple(sorted(rows, key=lambda row: row.line)))
+        return shapes.Published(done.accepted, tuple(sorted(rows, key=lambda row: row.line)))
 
     # -- discovery and tasks -----------------------------------------------------------------------------------------
 

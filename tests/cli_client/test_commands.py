@@ -172,6 +172,16 @@ def test_publish_counts_lines_as_the_file_does(mesh: Mesh, tmp_path: Path) -> No
         mesh("undeploy", identity)
 
 
+def test_publish_counts_an_agent_once_however_often_its_line_stands_there(mesh: Mesh, tmp_path: Path) -> None:
+    lines = [json.dumps({"name": f"Agent {i}"}) for i in range(60)]
+    (tmp_path / "agents.jsonl").write_text("\n".join(lines * 4))
+    ran = mesh("publish", "agents.jsonl")
+    assert (ran.code, ran.err.splitlines()[-1]) == (0, "ok 60 agents published, 0 lines refused")
+    assert json.loads(mesh("publish", "agents.jsonl", "--json").out)["accepted"] == 60
+    for identity in mesh("agents", "-q").out.split():
+        mesh("undeploy", identity)
+
+
 def test_members_and_status(mesh: Mesh) -> None:
     ran = mesh("members")
     rows = ran.out.splitlines()

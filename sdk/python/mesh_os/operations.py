@@ -176,7 +176,7 @@ def cancel(identity: str) -> Operation[Task]:
 
 
 def publish(lines: Sequence[str]) -> Operation[Json]:
-    """Publish agents that run elsewhere, each a JSON text; gives ``{accepted, refused}``."""
+    """Publish agents that run elsewhere, each a JSON text; gives ``{accepted, agentIds, refused}``."""
     return (yield _post("/v1/publish", {"lines": list(lines)}, DEPLOY_S))
 
 
