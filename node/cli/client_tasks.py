@@ -132,7 +132,7 @@ def _data(text: str) -> dict[str, object]:
         source, text = "stdin", sys.stdin.read(MAX_DATA + 1)
     elif text.startswith("@"):
         source = text[1:]
-        text = _bytes(Path(source), MAX_DATA).decode("utf-8", "replace")
+        text = _bytes(Path(source), MAX_DATA).decode("utf-8-sig", "replace")
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -172,6 +172,30 @@ def test_publish_counts_lines_as_the_file_does(mesh: Mesh, tmp_path: Path) -> No
         mesh("undeploy", identity)
 
 
+def test_publish_reads_stdin_and_passes_over_a_byte_order_mark(mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "marked.jsonl").write_bytes(b'\xef\xbb\xbf{"name": "Marked"}\n{"name": "Other"}\n')
+    assert mesh("publish", "marked.jsonl").err == "ok 2 agents published, 0 lines refused\n"
+    (tmp_path / "bad.jsonl").write_text('{"name": "Third"}\n{')
+    with (tmp_path / "bad.jsonl").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        ran = mesh("publish", "-")
+    assert ran.code == 0 and "! stdin:2: " in ran.err and ran.err.endswith("ok 1 agent published, 1 line refused\n"), ran
+    with (tmp_path / "bad.jsonl").open() as stdin:
+        stdin.read()
+        monkeypatch.setattr(sys, "stdin", stdin)
+        ran = mesh("publish", "-")
+    assert (ran.code, "stdin says nothing" in ran.err) == (2, True), ran
+    for identity in mesh("agents", "-q").out.split():
+        mesh("undeploy", identity)
+
+
+def test_other_files_may_begin_with_a_byte_order_mark_too(mesh: Mesh, clock: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert mesh("call", clock, "echo", "--data", "@x.json").out == '{"a": 1}\n'
+    (tmp_path / "clock.yaml").write_bytes(b"\xef\xbb\xbf" + AGENT.encode())
+    assert mesh("deploy", "--agent", "clock.yaml", "-q").out.strip() == clock
+
+
 def test_publish_counts_an_agent_once_however_often_its_line_stands_there(mesh: Mesh, tmp_path: Path) -> None:
     lines = [json.dumps({"name": f"Agent {i}"}) for i in range(60)]
     (tmp_path / "agents.jsonl").write_text("\n".join(lines * 4))
