@@ -230,13 +230,16 @@ def tab(view: Json) -> Object:
 
 def room(view: Json) -> Object:
     """GET /v1/directory/rooms/{did}."""
-    rented = [dated(one, "until_ms", "until") for one in _objects(view["rented"])]
-    return _amounts(dated(view, "time_ms", "time"), "price") | {"rented": rented}
+    return _amounts(dated(view, "time_ms", "time"), "price") | _rented(view)
 
 
 def rent(view: Json) -> Object:
     """POST /v1/directory/rooms."""
-    return _amounts(dated(view, "until_ms", "until"), "paid")
+    return _amounts(dated(view, "until_ms", "until"), "paid") | _rented(view)
+
+
+def _rented(view: Json) -> Object:
+    return {"rented": [dated(one, "until_ms", "until") for one in _objects(view["rented"])]}
 
 
 def ledger_org(view: Json) -> Object:
