@@ -89,7 +89,8 @@ def test_discover_passes_its_filters_on(mesh: Mesh, clock: str) -> None:
     assert clock[:10] in mesh("discover", "time", "--max-price", "2", "--region", "us-east-1", "--min-trust", "10").out
     wrong = mesh("discover", "time", "--max-price", "cheap")
     assert (wrong.code, wrong.out) == (2, "")
-    assert "[bad-amount]" in wrong.err
+    assert "[bad-amount]" in wrong.err and "it is zero or more" in wrong.err
+    assert mesh("discover", "time", "--max-price", "0").code == 0
 
 
 def test_a_partial_answer_says_so_on_stderr(mesh: Mesh, partial_node: Node) -> None:
