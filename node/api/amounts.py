@@ -12,7 +12,7 @@ text = mesh
 
 
 def micro(text: str, least: str = "zero or more") -> int:
-    """Millionths of MESH in ``text`` ("10", "0.25", "10 MESH"); raises BadInput ``bad-amount``. ``least`` is what the hint says that it is."""
+    """Millionths of MESH in ``text`` ("10", "0.25", "10 MESH"); raises BadInput ``bad-amount``, whose hint says that it is ``least``."""
     match = _AMOUNT.fullmatch(text.strip().removesuffix("MESH").rstrip())
     if match is None:
         hint = f'it is {least}; write it like "10" or "0.25", with at most 6 decimals'
