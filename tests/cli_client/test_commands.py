@@ -293,7 +293,15 @@ def test_which_node_is_asked(mesh: Mesh, node: Node, tmp_path: Path, monkeypatch
     assert mesh("members", "--dir", "testnet", to=None).code == 0
     unreachable = "no node answers at 127.0.0.1:1; run `mesh testnet {}` [unreachable]"
     assert unreachable.format("start alpha-1") in mesh("members", "--org", "alpha", to=None).err
-    assert mesh("members", "--org", "nobody", to=None).code == 2
+    nobody = mesh("members", "--org", "nobody", to=None)
+    assert nobody.code == 2 and "no organisation of this testnet is called 'nobody'; it has alpha, beta [" in nobody.err
+    assert "no node of this testnet is called 'nobody'; it has alpha-1, beta-1 [" in mesh("members", "--node", "nobody", to=None).err
+    for named in ("beta-1", "beta", node.url, node.url.removeprefix("http://")):
+        assert mesh("members", "--node", named, "--org", "beta", to=None).code == 0
+        both = mesh("members", "--node", named, "--org", "alpha", to=None)
+        assert (both.code, both.out) == (2, "") and f"--node {named} is of beta, and --org asks for alpha" in both.err, both
+        assert "[usage]" in both.err and len(both.err.splitlines()) == 1
+    assert "'nobody'" in mesh("members", "--node", "beta-1", "--org", "nobody", to=None).err
     monkeypatch.chdir(tmp_path / "testnet")
     assert mesh("members", "--org", "beta", to=None).code == 0, "in its own folder"
     assert mesh("members", "--node", node.url, to=None).code == 0, "and so the key"
