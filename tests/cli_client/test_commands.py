@@ -139,6 +139,23 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(mesh: Mesh, clock: 
     assert mesh("call", clock, "echo", "--file", "patent.pdf").code == 2
 
 
+def test_what_is_larger_than_a_call_takes_is_refused_by_its_size(
+    mesh: Mesh, clock: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large.json").write_text(json.dumps({"a": "x" * (1 << 20)}))
+    (tmp_path / "large.bin").write_bytes(b"x" * (8 << 20))
+    (tmp_path / "small.bin").write_bytes(b"x")
+    ran = mesh("call", clock, "echo", "--data", "@large.json")
+    assert (ran.code, ran.out) == (4, "") and "large.json has more than 1 MiB" in ran.err and "[too-large]" in ran.err, ran
+    with (tmp_path / "large.json").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        ran = mesh("call", clock, "echo", "--data", "@-")
+    assert ran.code == 4 and "stdin has more than 1 MiB" in ran.err and "[too-large]" in ran.err, ran
+    ran = mesh("call", clock, "echo", "--file", "a=small.bin", "--file", "b=large.bin")
+    assert ran.code == 4 and "with large.bin the files have more than 8 MiB" in ran.err and "[too-large]" in ran.err, ran
+    assert mesh("call", clock, "echo", "--file", "b=large.bin").code == 0
+
+
 def test_agents_undeploy_and_ids_by_their_beginning(mesh: Mesh, clock: str) -> None:
     ran = mesh("agents")
     assert ran.out.splitlines()[1].split()[:4] == [clock[:10], "Clock", "running", "1/1"]
