@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from meshos.errors import BadInput, MeshError
 
 AMONG = 3
-"""Of those that it could be."""
+"""Of those that it could be, so many are named."""
+LOOKED_FOR = 100
+"""Where the search is bounded, so many are looked for: who finds as many says that there may be more."""
 ID_DIGITS = 64
 """Of what is called by a hash, in hex."""
 
@@ -25,5 +27,7 @@ def only(text: str, fits: Iterable[str], none: MeshError, *, shown_chars: int | 
         raise none
     if len(found) > 1:
         could_be = ", ".join(one[:shown_chars] for one in found[:AMONG])
-        raise BadInput("ambiguous-id", f"{text[:80]} could be {could_be}", hint="write more of the id")
+        left = len(found) - AMONG
+        more = "" if left <= 0 else f" and {'at least ' if len(found) >= LOOKED_FOR else ''}{left} more"
+        raise BadInput("ambiguous-id", f"{text[:80]} could be {could_be}{more}", hint="write more of the id")
     return found[0]

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, Response
 
 from meshos.errors import BadInput, MeshError, Refused, Unreachable
 from meshos.ids import AgentId, TaskId
-from meshos.node.api import bodies, docs_page, json_text, limits, render
+from meshos.node.api import bodies, docs_page, json_text, limits, paths, render
 from meshos.node.api.amounts import micro
 from meshos.node.api.answers import EventAnswer, JsonAnswer, TaskAnswer
 from meshos.node.api.gate import Application, Asked, Gate, Problem, Receive, Scope, Send, Settings, bug
@@ -52,10 +52,10 @@ class Api(LedgerHandlers):
     ) -> None:
         super().__init__(service, settings)
         self._keys, self._measures, self._save_keys = keys, measures, save_keys
-        self._fastapi = FastAPI(title="Mesh OS", version="1", openapi_url=None, docs_url=None, redoc_url=None)
+        self._fastapi = FastAPI(title="Mesh OS", version="1", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
         for route in ROUTES:
             self._fastapi.add_api_route(
-                route.path,
+                paths.pattern(route.path),
                 cast(Handler, getattr(self, route.handler)),
                 methods=[route.method],
                 summary=route.summary,
@@ -63,7 +63,9 @@ class Api(LedgerHandlers):
                 operation_id=route.handler,
             )
         for path, methods, feature in NOT_YET:
-            self._fastapi.add_api_route(path, partial(_not_yet, feature), methods=methods, include_in_schema=False, response_model=None)
+            self._fastapi.add_api_route(
+                paths.pattern(path), partial(_not_yet, feature), methods=methods, include_in_schema=False, response_model=None
+            )
         self._fastapi.add_exception_handler(MeshError, _on_error)
         self._fastapi.add_exception_handler(HTTPException, _on_http_error)
         self._fastapi.add_exception_handler(Exception, _on_bug)

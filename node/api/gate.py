@@ -19,6 +19,7 @@ from meshos.errors import Broken, MeshError, Refused, Unreachable, busy
 from meshos.node.api import limits, problems
 from meshos.node.api.keys import RIGHTS, Key, KeyRing, Right
 from meshos.node.api.measures import Measures
+from meshos.node.api.paths import keep_parts
 from meshos.node.api.rates import Strangers
 from meshos.node.api.shapes import Caller
 
@@ -87,6 +88,7 @@ class Gate:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
+        keep_parts(scope)
         began = trio.current_time()
         headers = dict(scope["headers"])
         asked = Asked(_request_id(headers), _trace(headers), headers)

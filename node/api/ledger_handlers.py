@@ -48,7 +48,7 @@ class LedgerHandlers(Handling):
         async def work() -> Answer:
             if signed is None:
                 assert body.transfer is not None
-                done = await self._transfer(request, body, body.transfer.to, micro(body.transfer.amount))
+                done = await self._transfer(request, body, body.transfer.to, micro(body.transfer.amount, "above zero"))
             else:
                 asked = partial(self._service.ledger.submit, signed, body.timeout)
                 done = await self._within(body.timeout + limits.TIMEOUT_GRACE_S, asked)

@@ -130,7 +130,8 @@ def _counted(facets: Counted) -> Object:
 def published(answer: Published) -> Object:
     """POST /v1/publish."""
     return {
-        "accepted": answer.accepted,
+        "accepted": len(answer.agents),
+        "agentIds": list(answer.agents),
         "refused": [{"line": one.line, "name": one.name, "detail": one.detail} for one in answer.refused],
     }
 
@@ -229,13 +230,16 @@ def tab(view: Json) -> Object:
 
 def room(view: Json) -> Object:
     """GET /v1/directory/rooms/{did}."""
-    rented = [dated(one, "until_ms", "until") for one in _objects(view["rented"])]
-    return _amounts(dated(view, "time_ms", "time"), "price") | {"rented": rented}
+    return _amounts(dated(view, "time_ms", "time"), "price") | _rented(view)
 
 
 def rent(view: Json) -> Object:
     """POST /v1/directory/rooms."""
-    return _amounts(dated(view, "until_ms", "until"), "paid")
+    return _amounts(dated(view, "until_ms", "until"), "paid") | _rented(view)
+
+
+def _rented(view: Json) -> Object:
+    return {"rented": [dated(one, "until_ms", "until") for one in _objects(view["rented"])]}
 
 
 def ledger_org(view: Json) -> Object:

@@ -252,9 +252,9 @@ class RefusedLine:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """How many lines became records, and which did not."""
+    """The agents whose records the lines became, each once, and which lines became none."""
 
-    accepted: int
+    agents: tuple[AgentId, ...]
     refused: tuple[RefusedLine, ...]
 
 

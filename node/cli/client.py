@@ -80,10 +80,12 @@ def agents(
 
 def publish(
     where: Where,
-    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="One agent a line: an agent file's fields as JSON.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="One agent a line: an agent file's fields as JSON; - for stdin.")],
     as_json: JsonFlag = False,
 ) -> int:
     """Publish the records of agents that run elsewhere, so that they are found; a bad line is named and left out.
+
+    A line: {"name": "MedDx AI", "description": "reads chest x-rays", "capabilities": ["image-analysis"], "region": "us-east-1"}
 
     A published agent is not served to others: calling it is refused as `agent-not-served`. To make it callable, deploy it with an agent
     file whose runtime is its address (`mcp: {url: ...}`). Exits 1 if not one line was taken.

@@ -3,7 +3,9 @@
 import secrets
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 from meshos.errors import BadInput
 from meshos.node.cli.client_answer import ask, for_program
@@ -74,7 +76,7 @@ def _text(file: Path) -> str:
             data = opened.read(MAX_AGENT_FILE + 1)
         if len(data) > MAX_AGENT_FILE:
             raise BadInput("cannot-read", f"{file} is larger than {MAX_AGENT_FILE // 1024} KiB", hint="is it an agent file?")
-        return data.decode()
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise BadInput("cannot-read", f"{file} cannot be read: {error.strerror}", hint="check the path") from error
     except UnicodeDecodeError as error:
@@ -119,26 +121,28 @@ def _kept(columns: tuple[str, ...], rows: list[tuple[object, ...]], row: tuple[o
 
 def publish(target: Target, file: Path, *, as_json: bool) -> int:
     """See ``client.publish``."""
-    accepted, seen = 0, 0
+    ids: set[str] = set()
+    seen = 0
     refused: list[Mapping[str, object]] = []
     with Client(target) as client, progress() as shown:
         for batch in _batches(file):
             body = {"lines": [line for _, line in batch], "idempotencyKey": secrets.token_hex(16)}
             answer = client.post("v1", "publish", body=body, timeout_s=DEPLOY_S)
-            accepted += int(number(answer.get("accepted")) or 0)
+            ids.update(texts_of(answer.get("agentIds")))
             for row in rows_of(answer.get("refused")):
                 index = int(number(row.get("line")) or 1) - 1
                 place = batch[index][0] if 0 <= index < len(batch) else 0
                 refused.append({**row, "line": place})
             seen += len(batch)
             if not as_json:
-                shown.at(f"{seen} lines sent, {accepted} published")
+                shown.at(f"{seen} lines sent, {plural(len(ids), 'agent')} published")
     if not seen:
-        raise BadInput("cannot-read", f"{file} says nothing", hint="one agent a line, as JSON")
+        raise BadInput("cannot-read", f"{_called(file)} says nothing", hint="one agent a line, as JSON")
+    accepted = len(ids)
     if for_program("publish", {"accepted": accepted, "refused": refused}, as_json=as_json):
         return int(accepted == 0 and bool(refused))
     for row in refused[:20]:
-        warn(f"{file.name}:{row['line']}: {row.get('detail')} [{row.get('name')}]")
+        warn(f"{_called(file)}:{row['line']}: {row.get('detail')} [{row.get('name')}]")
     if len(refused) > 20:
         warn(f"and {len(refused) - 20} more lines; --json lists them all")
     verdict = f"{plural(accepted, 'agent')} published, {plural(len(refused), 'line')} refused"
@@ -149,18 +153,27 @@ def publish(target: Target, file: Path, *, as_json: bool) -> int:
     return 1
 
 
+def _called(file: Path) -> str:
+    """What a line of it is said to be in."""
+    return "stdin" if str(file) == "-" else file.name
+
+
+def _opened(file: Path) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb")
+
+
 def _batches(file: Path) -> Iterator[list[tuple[int, str]]]:
     """The lines that say something, with their numbers, in batches that a node takes at once."""
     batch: list[tuple[int, str]] = []
     size = 0
     try:
-        with file.open("rb") as opened:
+        with _opened(file) as opened:
             for place, raw in enumerate(iter(lambda: opened.readline(MAX_LINE + 1), b""), 1):
                 if len(raw) > MAX_LINE:
                     raise BadInput(
-                        "cannot-read", f"{file}:{place}: the line is longer than {MAX_LINE // 1024} KiB", hint="one agent a line"
+                        "cannot-read", f"{_called(file)}:{place}: the line is longer than {MAX_LINE // 1024} KiB", hint="one agent a line"
                     )
-                line = raw.decode("utf-8", "replace").strip()
+                line = raw.decode("utf-8-sig" if place == 1 else "utf-8", "replace").strip()
                 if not line:
                     continue
                 if batch and (len(batch) >= BATCH_LINES or size + len(raw) > BATCH_BYTES):

@@ -9,14 +9,17 @@ import json
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from meshos.errors import KINDS, BadInput, Broken, Done, MeshError, Unreachable
 from meshos.node.cli.output import clean, warn
+
+if TYPE_CHECKING:
+    from meshos.node.cli.testnet.record import Node, Testnet
 
 TESTNET = Path("testnet")
 ANSWER_S = 30.0
@@ -49,11 +52,13 @@ class Target:
 def find(node: str | None, key: str | None, directory: Path | None, org: str | None) -> Target:
     """The node that the options, the environment or a testnet's folder name; options go before the environment.
 
-    Raises BadInput ``no-node-named``, ``bad-node`` or what ``testnet.json`` raises.
+    Raises BadInput ``no-node-named``, ``bad-node``, ``usage`` (a node and another's organisation), or what ``testnet.json`` raises.
     """
     in_folder = directory or testnet_here()
     named = node if node is not None else None if org or directory else os.environ.get("MESH_NODE")
     if named and ("://" in named or ":" in named):
+        if org is not None and (in_folder / "testnet.json").exists():
+            _check_org(in_folder, named, org)
         return _target(named, key or os.environ.get("MESH_API_KEY") or _key_of(named, in_folder), named)
     if named or directory is not None or org is not None or (in_folder / "testnet.json").exists():
         return _in_testnet(in_folder, named, org, key)
@@ -70,8 +75,9 @@ def _in_testnet(folder: Path, name: str | None, org: str | None, key: str | None
     from meshos.node.cli.testnet import record
 
     testnet = record.load(folder)
-    wanted = name or org
-    nodes = testnet.of(wanted) if wanted else testnet.nodes
+    nodes = testnet.of(name) if name else testnet.of_org(org) if org else testnet.nodes
+    if name and org:
+        nodes = _both(testnet, nodes, name, org)
     running = [one for one in nodes if one.pid is not None] or list(nodes)
     if name is None and len(running) > 1:
         running = [next((one for one in running if _answers(one.api)), running[0])]
@@ -81,6 +87,15 @@ def _in_testnet(folder: Path, name: str | None, org: str | None, key: str | None
     some_run = any(one.pid is not None for one in testnet.nodes)
     command = f"mesh testnet start {running[0].name}" if some_run else "mesh testnet up --detach"
     return replace(target, start=f"{command}{record.elsewhere(folder)}")
+
+
+def _both(testnet: "Testnet", nodes: Sequence["Node"], name: str, org: str) -> tuple["Node", ...]:
+    """Those of ``nodes``, which are called ``name``, that are of ``org``; raises BadInput ``usage`` if there are none."""
+    of_org = testnet.of_org(org)
+    found = tuple(node for node in nodes if node in of_org)
+    if nodes and not found:
+        raise BadInput("usage", f"--node {name} is of {nodes[0].org}, and --org asks for {org}", hint="leave one of the two out")
+    return found
 
 
 def _answers(api: str) -> bool:
@@ -99,8 +114,21 @@ def _key_of(url: str, folder: Path) -> str:
         return ""
     from meshos.node.cli.testnet import record
 
+    return next((one.api_key for one in _at(record.load(folder), url)), "")
+
+
+def _at(testnet: "Testnet", url: str) -> list["Node"]:
+    """The node of ``testnet`` whose API is there, if one's is."""
     wanted = url if "://" in url else f"http://{url}"
-    return next((one.api_key for one in record.load(folder).nodes if one.api.rstrip("/") == wanted.rstrip("/")), "")
+    return [one for one in testnet.nodes if one.api.rstrip("/") == wanted.rstrip("/")]
+
+
+def _check_org(folder: Path, url: str, org: str) -> None:
+    """Return unless the node at ``url`` is one of the testnet in ``folder``, and not of ``org``."""
+    from meshos.node.cli.testnet import record
+
+    testnet = record.load(folder)
+    _both(testnet, _at(testnet, url), url, org)
 
 
 def _target(address: str, key: str, name: str) -> Target:
@@ -159,7 +187,9 @@ class Client:
     def send(
         self, method: str, path: tuple[str, ...], body: Mapping[str, object] | None, timeout_s: float, query: str = ""
     ) -> dict[str, object]:
-        """One request; raises the node's own error, or Unreachable ``unreachable`` or ``no-answer``."""
+        """One request; raises the node's own error, BadInput ``bad-id`` or Unreachable ``unreachable`` or ``no-answer``."""
+        if not all(path):  # without its id it would be another path
+            raise BadInput("bad-id", "the id is empty", hint="write the id, or how it begins")
         where = f"{self.target.url.hostname}:{self.target.url.port or 443}"
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {self.target.key}"} if self.target.key else {}

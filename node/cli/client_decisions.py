@@ -138,7 +138,7 @@ def _content(file: Path) -> dict[str, object]:
 
     data = sys.stdin.buffer.read(MAX_FILE + 1) if str(file) == "-" else read_file(file, MAX_FILE)
     try:
-        value = YAML(typ="safe").load(data.decode())
+        value = YAML(typ="safe").load(data.decode("utf-8-sig"))
     except (YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from meshos.node.cli.client_answer import for_program, order
 from meshos.node.cli.client_connection import Client, Target
-from meshos.node.cli.client_text import plural, rows_of
+from meshos.node.cli.client_text import number, plural, rows_of
 from meshos.node.cli.output import note, ok, say, table, warn
 
 
@@ -26,7 +26,13 @@ def room(target: Target, did: str | None, *, as_json: bool) -> None:
     note(f"{answer.get('did')} at block {answer.get('height')}; {target.name} holds {plural(held, 'record')} of it")
     if isinstance(held, int) and isinstance(has, int) and held > has:
         warn(f"{held - has} too many: those whose ids come last are not renewed, and lapse")
-        note(f"Next mesh directory rent{target.options}")
+        note(f"Next mesh directory rent {_needed(answer, held)}{target.options}")
+
+
+def _needed(answer: Mapping[str, object], held: int) -> int:
+    """How many records to rent room for, beyond the free ones in all, so that those that are held have room."""
+    free, most = (int(number(answer.get(name)) or 0) for name in ("free", "most"))
+    return max(1, min(held, most) - free)
 
 
 def rent(target: Target, records: int, days: int, at_most: str | None, timeout_s: float, key: str | None, *, as_json: bool) -> None:
@@ -40,10 +46,18 @@ def rent(target: Target, records: int, days: int, at_most: str | None, timeout_s
     if answer.get("txId") is not None:
         say(str(answer.get("txId")))
     what = f"room for {plural(records, 'record')} beyond the free ones until {_day(answer)}"
+    steps = rows_of(answer.get("rented"))
     if answer.get("outcome") == "unchanged":
         ok(f"{what} was paid for already")
     else:
-        ok(f"{what}, for {answer.get('paid')} MESH, in block {answer.get('height')}")
+        comes_after = any((number(row.get("records")) or 0) > records for row in steps)
+        after = ", after what was paid for before" if comes_after else ""
+        ok(f"{what}{after}, for {answer.get('paid')} MESH, in block {answer.get('height')}")
+    if answer.get("room") is not None:
+        added = int(number(answer.get("added")) or 0)
+        parts = [f"{answer.get('free')} free", ", then ".join(f"{row.get('records')} until {_day(row)}" for row in steps)]
+        change = f"{added} more than before" if added > 0 else "as before"
+        note(f"Room for {plural(answer.get('room'), 'record')} now, {change}: {', '.join(filter(None, parts))}")
     note(f"Next mesh directory room{target.options}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshos.errors import KINDS, BadInput, Failed, MeshError, Unreachable
+from meshos.errors import KINDS, BadInput, Failed, MeshError, Refused, Unreachable
 from meshos.node.cli.client_answer import for_program
 from meshos.node.cli.client_connection import MAX_TEXT, Client, Target, full_id
 from meshos.node.cli.client_text import duration, mesh, table_of
@@ -17,9 +17,11 @@ from meshos.node.cli.output import clean, note, ok, say
 GRACE_S = 10.0
 """Beyond the task's own time: the node waits 5 s longer itself, so that its own answer comes first."""
 MAX_DATA = 1024 * 1024
+"""As node/api/limits.py has it, which is not loaded here: DATA_BYTES."""
 MAX_WHY = 2_000
 """Characters of what a tool says of its failure."""
 MAX_FILES = 8 * 1024 * 1024
+"""All files of a call together: FILE_BYTES."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +128,14 @@ def _kind_of(name: str) -> type[MeshError]:
 
 
 def _data(text: str) -> dict[str, object]:
-    """The task's arguments; raises BadInput ``bad-data`` or ``cannot-read``."""
+    """The task's arguments; raises BadInput ``bad-data`` or ``cannot-read``, Refused ``too-large``."""
     source = "--data"
     if text == "@-":
-        source, text = "stdin", sys.stdin.read(MAX_DATA + 1)
+        source, data = "stdin", sys.stdin.buffer.read(MAX_DATA + 1)
+        text = _arguments(source, data)
     elif text.startswith("@"):
         source = text[1:]
-        text = _bytes(Path(source), MAX_DATA).decode("utf-8", "replace")
+        text = _arguments(source, _bytes(Path(source), MAX_DATA + 1))
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -143,6 +146,13 @@ def _data(text: str) -> dict[str, object]:
     return value
 
 
+def _arguments(source: str, data: bytes) -> str:
+    if len(data) > MAX_DATA:
+        told = f"{source} has more than {MAX_DATA >> 20} MiB, the most that a task's arguments have"
+        raise Refused("too-large", told, hint="send it as a file, with --file")
+    return data.decode("utf-8-sig", "replace")
+
+
 def _files(given: tuple[str, ...]) -> dict[str, object]:
     files: dict[str, object] = {}
     left = MAX_FILES
@@ -150,18 +160,19 @@ def _files(given: tuple[str, ...]) -> dict[str, object]:
         name, equals, path = text.partition("=")
         if not (name and equals and path):
             raise BadInput("bad-data", f"--file {text[:80]!r} names no argument", hint="write it like --file document=patent.pdf")
-        content = _bytes(Path(path), left)
+        content = _bytes(Path(path), left + 1)
         left -= len(content)
+        if left < 0:
+            told = f"with {path} the files have more than {MAX_FILES >> 20} MiB, the most that is sent along with a task"
+            raise Refused("too-large", told, hint="have the agent fetch what is larger")
         files[name] = {"filename": Path(path).name, "content": base64.b64encode(content).decode()}
     return files
 
 
 def _bytes(path: Path, most: int) -> bytes:
+    """The file's first ``most`` bytes; raises BadInput ``cannot-read``."""
     try:
         with path.open("rb") as file:
-            data = file.read(most + 1)
+            return file.read(most)
     except OSError as error:
         raise BadInput("cannot-read", f"{path} cannot be read: {error.strerror}", hint="check the path") from error
-    if len(data) > most:
-        raise BadInput("cannot-read", f"{path} is larger than the {most} bytes that may still be sent", hint="send less along")
-    return data

@@ -18,6 +18,7 @@ from meshos.node.cli.output import document, note, ok, say, warn
 from meshos.node.cli.paid_tabs import PaidTab, paid_tabs
 from meshos.node.cli.registering import send_by_root
 from meshos.node.config import NodeConfig
+from meshos.node.meant import only
 
 ANSWER_S = 30.0
 TAB_DIGITS = 64
@@ -62,12 +63,10 @@ def _meant(tabs: list[PaidTab], text: str, org: str) -> PaidTab:
         what = f"{text[:70]!r} is no tab's id"
         raise BadInput("bad-tab-id", what, hint="it is 64 hex digits, of which 8 are enough: mesh wallet balance")
     fits = [one for one in tabs if one.tab.startswith(text)]
-    if len(fits) > 1:
-        raise BadInput("ambiguous-id", f"{text} could be {', '.join(one.tab[:16] for one in fits[:3])}", hint="write more of the id")
-    if not fits:
-        what = f"{org} pays on no open tab {text[:16]}"
-        raise Refused("tab-not-open", what, hint=f"`mesh wallet balance {org}` lists those that it pays on")
-    return fits[0]
+    what = f"{org} pays on no open tab {text[:16]}"
+    none = Refused("tab-not-open", what, hint=f"`mesh wallet balance {org}` lists those that it pays on")
+    id_ = only(text, (one.tab for one in fits), none, shown_chars=16)
+    return next(one for one in fits if one.tab == id_)
 
 
 def _close_by_root(client: Client, config: NodeConfig, tab: str) -> dict[str, object]:

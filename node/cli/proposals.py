@@ -36,7 +36,7 @@ def proposals(
 def vote(
     where: Where,
     proposal: Annotated[str, typer.Option(metavar="ID", help=f"{ID_HELP} See `mesh proposals`.", autocompletion=open_proposal_ids)],
-    choice: Annotated[Literal["for", "against", "abstain"], typer.Option(help="Nobody can abstain from a motion yet.")],
+    choice: Annotated[Literal["for", "against"], typer.Option(help="Nobody can abstain from a motion yet.")],
     timeout: TimeoutOption = 30.0,
     as_json: JsonFlag = False,
 ) -> None:

@@ -20,7 +20,7 @@ from meshos.node.api import shapes
 from meshos.node.facade import explaining
 from meshos.node.facade.ledger import LedgerDesk
 from meshos.node.facade.voice import TRAIL, Voice
-from meshos.node.meant import AMONG, is_beginning, only
+from meshos.node.meant import LOOKED_FOR, is_beginning, only
 from meshos.protocols.ledger.port import LedgerView
 from meshos.protocols.ledger.quarantine import kind_of
 
@@ -113,7 +113,7 @@ class DecisionDesk:
         self._voice.check_ready()
         if not is_beginning(text, 4):
             raise BadInput("bad-decision-id", f"{text[:70]!r} is no decision's id", hint="it is 64 hex digits; see `mesh approvals --all`")
-        found = queries.decisions_beginning(self._window, text, AMONG)
+        found = queries.decisions_beginning(self._window, text, LOOKED_FOR)
         hint = "see `mesh approvals --all`; those that ended long ago are forgotten"
         none = Refused("no-such-decision", f"this node knows no decision {text[:16]}", hint=hint)
         return bytes.fromhex(only(text, (id_.hex() for id_ in found), none, shown_chars=16))

@@ -37,7 +37,7 @@ from meshos.node.facade.tasks import new_task_id, no_such_task
 from meshos.node.kernel.agents import DeployAsked, Deployment, UndeployAsked
 from meshos.node.kernel.asking import ASK_ORG, DEPLOY, ORG_NODES, PROCESSES, REMOVE_NODE, UNDEPLOY
 from meshos.node.kernel.assembly import Assembly
-from meshos.node.meant import only
+from meshos.node.meant import LOOKED_FOR, only
 from meshos.node.runtime.host import Host
 from meshos.node.runtime.links.link_state import LinkState
 from meshos.node.runtime.square.square import Square
@@ -213,7 +213,7 @@ class Facade:
         done: Published = await self._host.flow(PUBLISH, publication, timeout_s=PUBLISH_S, trace=caller.trace)
         rows = [shapes.RefusedLine(row.line, row.error.name, row.error.detail) for row in refused]
         rows += [shapes.RefusedLine(cards[place].line, error.name, error.detail) for place, error in done.refused]
-        return shapes.Published(len(done.accepted), tuple(sorted(rows, key=lambda row: row.line)))
+        return shapes.Published(done.accepted, tuple(sorted(rows, key=lambda row: row.line)))
 
     # -- discovery and tasks -----------------------------------------------------------------------------------------
 
@@ -461,7 +461,7 @@ class Facade:
         """The agent whose id this is, or the beginning of it: of those that are held here, or were shown lately."""
         if not _AGENT.fullmatch(text):
             return None
-        found = sorted({*self._assembly.directory.beginning(text, 4), *self._shown.beginning(text)})
+        found = sorted({*self._assembly.directory.beginning(text, LOOKED_FOR), *self._shown.beginning(text)})
         if found:
             return AgentId(only(text, found, _no_such_agent(AgentId(text))))
         return AgentId(text) if AGENT_ID.fullmatch(text) else None

@@ -11,7 +11,7 @@ from meshos.consensus.ledger import queries, tree
 from meshos.consensus.ledger.body import Body
 from meshos.consensus.ledger.limits import DAY_MS, RENT_DAYS
 from meshos.consensus.ledger.parameters import in_force
-from meshos.consensus.ledger.rents import RENTS, Rent, Steps, rent, room
+from meshos.consensus.ledger.rents import RENTS, Rent, Steps, rent, rented, room
 from meshos.errors import Refused
 from meshos.ids import OrgDid
 from meshos.node.api import shapes
@@ -44,9 +44,7 @@ class RoomDesk:
         return {
             "did": org,
             "held": self._held(org),
-            "room": room(window, org, time_ms),
-            "free": now["directory-free-records"],
-            "rented": [{"records": records, "until_ms": (day + 1) * DAY_MS} for records, day in self._steps(org)],
+            **self._now(org),
             "most": now["directory-max-records-per-org"],
             "price_micro": now["directory-record-price"],
             "priceDays": RENT_DAYS,
@@ -70,14 +68,24 @@ class RoomDesk:
 
     async def rent(self, quote: shapes.RoomQuote, key: str, timeout_s: float) -> shapes.Json:
         """Rent what ``quote`` says, for no more than it says, once for one ``key``; returns when it is committed. Raises as
-        ``LedgerDesk.transfer``. Where all is paid for, nothing is sent.
+        ``LedgerDesk.transfer``. Where all is paid for, nothing is sent. ``added`` says for how many records more there is room at once.
         """
+        before = rented(self._steps(self._me), self._window.time_ms)
         said = {"records": quote.records, "until_ms": (quote.day + 1) * DAY_MS, "paid_micro": quote.micro}
         if not quote.micro:
-            return {"txId": None, "height": self._window.height, "outcome": "unchanged", **said}
+            return {"txId": None, "height": self._window.height, "outcome": "unchanged", **said, **self._now(self._me), "added": 0}
         body: Body = Rent(quote.records, quote.day, quote.micro)
         done = await self._desk.send(body, key, timeout_s)
-        return {"txId": done.id.hex(), "height": done.height, "outcome": done.outcome, **said}
+        added = rented(self._steps(self._me), self._window.time_ms) - before
+        return {"txId": done.id.hex(), "height": done.height, "outcome": done.outcome, **said, **self._now(self._me), "added": added}
+
+    def _now(self, org: OrgDid) -> dict[str, object]:
+        """For how many records there is room, the free ones included (None: not limited by what is paid), and until when."""
+        return {
+            "room": room(self._window, org, self._window.time_ms),
+            "free": in_force(self._window)["directory-free-records"],
+            "rented": [{"records": records, "until_ms": (day + 1) * DAY_MS} for records, day in self._steps(org)],
+        }
 
     def _ready(self) -> LedgerView:
         if self._window.restoring:

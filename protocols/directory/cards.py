@@ -1,6 +1,6 @@
 """Lines of a publication: agents that run elsewhere, in three forms, to profiles and the addresses they are called at.
 
-One JSON object a line: the fields of the agent file (CONTRACT.md); a ``server.json`` of an MCP registry
+One JSON object a line: the fields of the agent file (CONTRACT.md), ``runtime`` only if it is known; a ``server.json`` of an MCP registry
 (github.com/modelcontextprotocol/registry, 2025-07-09 and later), told by ``$schema``, ``packages`` or ``remotes``; an A2A agent card
 (a2a-protocol.org, 0.3), told by ``skills``. A bad line is refused with its number and a name, the others are taken.
 """
@@ -71,8 +71,14 @@ def read_card(line: str) -> tuple[Profile, AgentFile | None]:
         return from_a2a(card)
     if "$schema" in card or "packages" in card or "remotes" in card:
         return from_mcp(card)
+    if "runtime" not in card:  # it is only described: its other keys are read as those of any agent file
+        return from_agent_file(parse_mapping({**card, "runtime": _NOWHERE})), None
     file = parse_mapping(card)
     return from_agent_file(file), file
+
+
+_NOWHERE = {"mcp": {"url": "https://nowhere.invalid"}}
+"""RFC 6761, 6.4: a name that is nobody's."""
 
 
 def from_agent_file(file: AgentFile, tasks: Sequence[Tool] = ()) -> Profile:

@@ -135,7 +135,7 @@ class Holdings:
         there = self._records.get(org, [])
         if room is not None and (len(there) > room or (len(there) == room and not is_held)):
             if bisect_left(there, new.id) >= room or (new.own and not is_held):
-                hint = "`mesh directory rent` gets room for more; or withdraw some"
+                hint = "`mesh directory rent RECORDS` gets room for more; or withdraw some"
                 raise Refused("org-full", f"{org} has {len(there)} records here, and room for {room}", hint=hint)
             return None if is_held else self.get(there[-1])
         if is_held:

@@ -73,7 +73,7 @@ def page_of(text: str, name: bytes) -> Page:
     match value:
         case [bytes() as asked, int() as score, str() as agent, int() as shown] if _whole(score, shown) and AGENT_ID.fullmatch(agent):
             if asked != name:
-                raise _bad("it belongs to another question, or to other filters, weights or `collapse`")
+                raise _bad("it belongs to another question, or to other filters, weights or `collapse` (--all)")
             return Page((-score, AgentId(agent)), shown)
     raise _bad("it is not as an answer had it")
 

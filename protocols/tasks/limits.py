@@ -13,7 +13,7 @@ MAX_RESULT_BYTES = BODY_BYTES["bulk"] - HEAD_BYTES - 4
 """The largest result, 128 MiB with its head; above it, ``result-too-large``."""
 
 MAX_ARGUMENTS_BYTES = 16 << 20
-"""The largest data of a task; above it, ``arguments-too-large``. Larger inputs are sent as files."""
+"""The largest data of a task; the files among it, too; above it, ``arguments-too-large``. The API takes less (node/api/limits.py)."""
 
 INLINE_BYTES = 256 << 10
 """Hashing or checking more than this (0.2 ms) goes to a worker thread."""

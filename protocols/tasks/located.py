@@ -193,14 +193,16 @@ def from_plain(value: object, root: str = "$") -> Located:
 def _plain(value: object, path: str, depth: int, budget: list[int]) -> Located:
     place = Place(path[:200])
     budget[0] -= 1
-    if budget[0] < 0 or budget[1] < 0 or depth > MAX_DEPTH:
-        raise place.error("bad-value", f"more than {MAX_VALUES} values, {MAX_TEXT_BYTES // 1024} KiB or {MAX_DEPTH} levels")
+    if budget[0] < 0:
+        raise place.error("bad-value", f"more than {MAX_VALUES} values up to here")
+    if depth > MAX_DEPTH:
+        raise place.error("bad-value", f"nested more than {MAX_DEPTH} deep")
     if value is None:
         return Text("", "null", place)
     if isinstance(value, bool):
         return Text("true" if value else "false", "bool", place)
     if isinstance(value, str):
-        budget[1] -= len(value)
+        _spend(value, place, budget)
         return Text(value, "str", place)
     if isinstance(value, int | float):
         if isinstance(value, int) and abs(value) >> 128:
@@ -213,8 +215,16 @@ def _plain(value: object, path: str, depth: int, budget: list[int]) -> Located:
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise place.error("bad-value", "a key must be text")
-            budget[1] -= len(key)
             inner_path = f"{path}.{key[:80]}"
+            _spend(key, Place(inner_path[:200]), budget)
             entries.append((Text(key, "str", Place(inner_path[:200])), _plain(inner, inner_path, depth + 1, budget)))
         return Table(tuple(entries), place)
     raise place.error("bad-value", f"{type(value).__name__} is not a JSON value")
+
+
+def _spend(text: str, place: Place, budget: list[int]) -> None:
+    """Take ``text`` off the characters that are left; raises FileError ``bad-value`` at the one for which there is no room."""
+    budget[1] -= len(text)
+    if budget[1] < 0:
+        most = f"{MAX_TEXT_BYTES // 1024} KiB"
+        raise place.error("bad-value", f"with the {len(text)} characters here there are more than {most} of text", hint="write less of it")

@@ -207,7 +207,9 @@ async def large(size: int, work: Callable[[], T]) -> T:
 def _bound_arguments(size: int) -> None:
     if size > MAX_ARGUMENTS_BYTES:
         raise Refused(
-            "arguments-too-large", f"the task's data has {size} bytes, at most {MAX_ARGUMENTS_BYTES} are taken", hint="send it as a file"
+            "arguments-too-large",
+            f"the task's data has {size} bytes, at most {MAX_ARGUMENTS_BYTES} are taken",
+            hint="have the agent fetch it",
         )
 
 

@@ -204,6 +204,24 @@ def test_canonical_bytes_come_back_as_the_same_agent(agent: AgentFile) -> None:
     VALIDATOR.validate(to_mapping(agent))
 
 
+@pytest.mark.parametrize(
+    ("change", "place", "what"),
+    [
+        ({"description": "x" * 100_000}, "$.description: ", "64 KiB"),
+        ({"k" * 70_000: 1}, "$." + "k" * 80, "64 KiB"),
+        ({"capabilities": ["x"] * 5_000}, "$.capabilities[", "more than 4000 values"),
+        ({"runtime": [[[[[[[[[]]]]]]]]]}, "$.runtime[0][0]", "nested more than 8 deep"),
+    ],
+)
+def test_what_is_too_much_of_a_body_is_named(change: dict[str, object], place: str, what: str) -> None:
+    with pytest.raises(FileError) as refused:
+        parse_mapping({**LEAST, **change})
+    assert refused.value.name == "bad-value" and refused.value.detail.startswith(place) and what in refused.value.detail
+    with pytest.raises(FileError) as first:
+        parse_mapping({**change, **{key: value for key, value in LEAST.items() if key not in change}})
+    assert first.value.detail.startswith(place), "whatever comes after it"
+
+
 def test_other_bytes_of_the_same_agent_are_refused() -> None:
     agent = parse_mapping(LEAST)
     with pytest.raises(Refused) as caught:

@@ -95,9 +95,10 @@ class MemoryLedger:
 
 @dataclass
 class MemoryRooms:
-    """The API's ``RoomService``: a MESH for a record, whatever the days; what is rented is in ``rented``."""
+    """The API's ``RoomService``: a MESH for a record, whatever the days: what is rented in ``rented``, and after it in ``later``."""
 
     rented: int = 0
+    later: int = 0
     keys: dict[str, int] = field(default_factory=dict)
     silent: bool = False
     held: int = 3
@@ -105,23 +106,32 @@ class MemoryRooms:
     async def room(self, did: str) -> Json:
         if did != ORG:
             raise BadInput("bad-did", f"there is no {did}")
-        until = [{"records": self.rented, "until_ms": NOW_MS}] if self.rented else []
-        said = {"did": did, "held": self.held, "room": 2 + self.rented, "free": 2, "rented": until, "most": 10_000}
+        said = {"did": did, "held": self.held, **self._now(), "most": 10_000}
         return {**said, "price_micro": 1_000_000, "priceDays": 30, "height": 1, "time_ms": NOW_MS}
 
     async def quote(self, records: int, days: int) -> RoomQuote:
         if days > 60:
             raise Refused("rent-out-of-bounds", "that is too long")
-        return RoomQuote(records, 20_000 + days, max(0, records - self.rented) * 1_000_000)
+        had = self.rented if days <= 30 else self.later
+        return RoomQuote(records, 20_000 + days, max(0, records - had) * 1_000_000)
 
     async def rent(self, quote: RoomQuote, key: str, timeout_s: float) -> Json:
         if self.silent:
             raise Unreachable("unknown-yet", "it has not said")
-        said = {"records": quote.records, "until_ms": NOW_MS, "paid_micro": quote.micro, "height": 1}
+        longer = quote.day > 20_030
+        until_ms = NOW_MS + longer * 30 * 86_400_000
+        said = {"records": quote.records, "until_ms": until_ms, "paid_micro": quote.micro, "height": 1}
         if not quote.micro:
-            return {"txId": None, "outcome": "unchanged", **said}
-        self.rented, self.keys[key] = quote.records, quote.micro
-        return {"txId": "ef" * 32, "outcome": "committed", **said}
+            return {"txId": None, "outcome": "unchanged", **said, **self._now(), "added": 0}
+        before, self.keys[key] = self.rented, quote.micro
+        if longer:
+            self.later = quote.records
+        self.rented = max(self.rented, quote.records)
+        return {"txId": "ef" * 32, "outcome": "committed", **said, **self._now(), "added": self.rented - before}
+
+    def _now(self) -> Json:
+        steps = ((self.rented, NOW_MS), (self.later, NOW_MS + 30 * 86_400_000))
+        return {"room": 2 + self.rented, "free": 2, "rented": [{"records": had, "until_ms": until} for had, until in steps if had]}
 
 
 @dataclass

@@ -169,14 +169,16 @@ class MemoryNode:
 
     async def publish(self, lines: Sequence[str], caller: Caller) -> Published:
         refused: list[RefusedLine] = []
+        taken: dict[AgentId, None] = {}
         for number, line in enumerate(lines, 1):
             try:
                 value = json.loads(line)
                 record = self._record(value if isinstance(value, dict) else {})
                 self.hosted[record.agent_id] = record
+                taken[record.agent_id] = None
             except (ValueError, BadInput) as error:
                 refused.append(RefusedLine(number, "bad-agent-file", str(error)))
-        return Published(len(lines) - len(refused), tuple(refused))
+        return Published(tuple(taken), tuple(refused))
 
     # -- discovery and tasks -----------------------------------------------------------------------------------------
 

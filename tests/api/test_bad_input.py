@@ -376,3 +376,26 @@ async def test_a_body_that_goes_on_after_its_refusal_over_http2_disturbs_nobody(
         await stream.aclose()
     async with live.client() as client:
         assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_an_encoded_slash_is_part_of_an_id_and_parts_no_path(live: Live) -> None:
+    async with live.client() as client:
+        for method, part, meant in [
+            ("GET", "..%2Fmembers", "../members"),
+            ("DELETE", "a%2fb", "a/b"),
+            ("GET", "a%252Fb", "a%2Fb"),
+            ("GET", "a%25b", "a%b"),
+        ]:
+            answer = await client.request(method, f"/v1/agents/{part}")
+            problem = answer.json()
+            assert (answer.status_code, problem["name"]) == (404, "no-such-agent"), problem
+            assert f"no agent {meant} is known" in problem["detail"]
+        assert (await client.get(f"/v1/agents/{live.agent.replace('-', '%2D')}")).json()["agentId"] == live.agent
+        assert (await client.get("/v1/%61gents")).status_code == 200
+
+
+async def test_an_empty_id_is_no_path_and_sends_nobody_elsewhere(live: Live) -> None:
+    async with live.client() as client:
+        for method in ("GET", "DELETE"):
+            answer = await client.request(method, "/v1/agents/")
+            assert (answer.status_code, answer.json()["name"]) == (404, "no-such-route")

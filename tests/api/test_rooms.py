@@ -12,6 +12,7 @@ async def test_room_and_rent_have_amounts_in_mesh_and_times_in_utc(live: Live) -
         did = (await client.get("/v1/status")).json()["org"]
         rented = (await client.post(ROOMS, json={"records": 5})).json()
         assert (rented["paid"], rented["outcome"], rented["records"]) == ("5", "committed", 5) and rented["until"].endswith("Z")
+        assert (rented["room"], rented["added"], rented["free"]) == (7, 5, 2) and rented["rented"][0]["until"].endswith("Z")
         again = (await client.post(ROOMS, json={"records": 5})).json()
         assert (again["paid"], again["outcome"], again["txId"]) == ("0", "unchanged", None)
     async with live.client("read") as client:

@@ -89,7 +89,8 @@ def test_discover_passes_its_filters_on(mesh: Mesh, clock: str) -> None:
     assert clock[:10] in mesh("discover", "time", "--max-price", "2", "--region", "us-east-1", "--min-trust", "10").out
     wrong = mesh("discover", "time", "--max-price", "cheap")
     assert (wrong.code, wrong.out) == (2, "")
-    assert "[bad-amount]" in wrong.err
+    assert "[bad-amount]" in wrong.err and "it is zero or more" in wrong.err
+    assert mesh("discover", "time", "--max-price", "0").code == 0
 
 
 def test_a_partial_answer_says_so_on_stderr(mesh: Mesh, partial_node: Node) -> None:
@@ -138,6 +139,23 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(mesh: Mesh, clock: 
     assert mesh("call", clock, "echo", "--file", "patent.pdf").code == 2
 
 
+def test_what_is_larger_than_a_call_takes_is_refused_by_its_size(
+    mesh: Mesh, clock: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large.json").write_text(json.dumps({"a": "x" * (1 << 20)}))
+    (tmp_path / "large.bin").write_bytes(b"x" * (8 << 20))
+    (tmp_path / "small.bin").write_bytes(b"x")
+    ran = mesh("call", clock, "echo", "--data", "@large.json")
+    assert (ran.code, ran.out) == (4, "") and "large.json has more than 1 MiB" in ran.err and "[too-large]" in ran.err, ran
+    with (tmp_path / "large.json").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        ran = mesh("call", clock, "echo", "--data", "@-")
+    assert ran.code == 4 and "stdin has more than 1 MiB" in ran.err and "[too-large]" in ran.err, ran
+    ran = mesh("call", clock, "echo", "--file", "a=small.bin", "--file", "b=large.bin")
+    assert ran.code == 4 and "with large.bin the files have more than 8 MiB" in ran.err and "[too-large]" in ran.err, ran
+    assert mesh("call", clock, "echo", "--file", "b=large.bin").code == 0
+
+
 def test_agents_undeploy_and_ids_by_their_beginning(mesh: Mesh, clock: str) -> None:
     ran = mesh("agents")
     assert ran.out.splitlines()[1].split()[:4] == [clock[:10], "Clock", "running", "1/1"]
@@ -168,6 +186,40 @@ def test_publish_counts_lines_as_the_file_does(mesh: Mesh, tmp_path: Path) -> No
     assert [one["line"] for one in document["refused"]] == [3, 154]
     (tmp_path / "bad.jsonl").write_text("{")
     assert mesh("publish", "bad.jsonl").code == 1
+    for identity in mesh("agents", "-q").out.split():
+        mesh("undeploy", identity)
+
+
+def test_publish_reads_stdin_and_passes_over_a_byte_order_mark(mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "marked.jsonl").write_bytes(b'\xef\xbb\xbf{"name": "Marked"}\n{"name": "Other"}\n')
+    assert mesh("publish", "marked.jsonl").err == "ok 2 agents published, 0 lines refused\n"
+    (tmp_path / "bad.jsonl").write_text('{"name": "Third"}\n{')
+    with (tmp_path / "bad.jsonl").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        ran = mesh("publish", "-")
+    assert ran.code == 0 and "! stdin:2: " in ran.err and ran.err.endswith("ok 1 agent published, 1 line refused\n"), ran
+    with (tmp_path / "bad.jsonl").open() as stdin:
+        stdin.read()
+        monkeypatch.setattr(sys, "stdin", stdin)
+        ran = mesh("publish", "-")
+    assert (ran.code, "stdin says nothing" in ran.err) == (2, True), ran
+    for identity in mesh("agents", "-q").out.split():
+        mesh("undeploy", identity)
+
+
+def test_other_files_may_begin_with_a_byte_order_mark_too(mesh: Mesh, clock: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert mesh("call", clock, "echo", "--data", "@x.json").out == '{"a": 1}\n'
+    (tmp_path / "clock.yaml").write_bytes(b"\xef\xbb\xbf" + AGENT.encode())
+    assert mesh("deploy", "--agent", "clock.yaml", "-q").out.strip() == clock
+
+
+def test_publish_counts_an_agent_once_however_often_its_line_stands_there(mesh: Mesh, tmp_path: Path) -> None:
+    lines = [json.dumps({"name": f"Agent {i}"}) for i in range(60)]
+    (tmp_path / "agents.jsonl").write_text("\n".join(lines * 4))
+    ran = mesh("publish", "agents.jsonl")
+    assert (ran.code, ran.err.splitlines()[-1]) == (0, "ok 60 agents published, 0 lines refused")
+    assert json.loads(mesh("publish", "agents.jsonl", "--json").out)["accepted"] == 60
     for identity in mesh("agents", "-q").out.split():
         mesh("undeploy", identity)
 
@@ -258,7 +310,15 @@ def test_which_node_is_asked(mesh: Mesh, node: Node, tmp_path: Path, monkeypatch
     assert mesh("members", "--dir", "testnet", to=None).code == 0
     unreachable = "no node answers at 127.0.0.1:1; run `mesh testnet {}` [unreachable]"
     assert unreachable.format("start alpha-1") in mesh("members", "--org", "alpha", to=None).err
-    assert mesh("members", "--org", "nobody", to=None).code == 2
+    nobody = mesh("members", "--org", "nobody", to=None)
+    assert nobody.code == 2 and "no organisation of this testnet is called 'nobody'; it has alpha, beta [" in nobody.err
+    assert "no node of this testnet is called 'nobody'; it has alpha-1, beta-1 [" in mesh("members", "--node", "nobody", to=None).err
+    for named in ("beta-1", "beta", node.url, node.url.removeprefix("http://")):
+        assert mesh("members", "--node", named, "--org", "beta", to=None).code == 0
+        both = mesh("members", "--node", named, "--org", "alpha", to=None)
+        assert (both.code, both.out) == (2, "") and f"--node {named} is of beta, and --org asks for alpha" in both.err, both
+        assert "[usage]" in both.err and len(both.err.splitlines()) == 1
+    assert "'nobody'" in mesh("members", "--node", "beta-1", "--org", "nobody", to=None).err
     monkeypatch.chdir(tmp_path / "testnet")
     assert mesh("members", "--org", "beta", to=None).code == 0, "in its own folder"
     assert mesh("members", "--node", node.url, to=None).code == 0, "and so the key"
@@ -365,3 +425,18 @@ def test_status_tells_that_autonomy_is_paused_and_until_when() -> None:
     assert line == f"Humans   autonomy is paused until {until}; 1 approval waits: mesh approvals"
     (line,) = [line for line in status_lines({"humans": {"approvalsWaiting": 0, "pausedUntil": None}}) if line.startswith("Humans")]
     assert line == "Humans   no approval waits"
+
+
+@pytest.mark.parametrize("words", [["undeploy", ""], ["call", "", "x"], ["ledger", "tx", ""], ["org", "remove", ""]])
+def test_an_empty_id_is_refused_before_anything_is_sent(mesh: Mesh, words: list[str]) -> None:
+    ran = mesh(*words)
+    assert (ran.code, ran.out) == (2, "") and "empty" in ran.err, ran
+    unsent = mesh("undeploy", "", "--node", "http://127.0.0.1:1", to=None)
+    assert (unsent.code, "[bad-id]" in unsent.err) == (2, True), unsent
+
+
+@pytest.mark.parametrize("identity", ["../members", "a/b", "..", "a?b", "a#b", "a%2Fb"])
+def test_an_id_never_reaches_another_route(mesh: Mesh, identity: str) -> None:
+    for words in (["undeploy", identity], ["call", identity, "x"]):
+        ran = mesh(*words)
+        assert (ran.code, ran.out) == (4, "") and f"no agent {identity} is known" in ran.err, ran

@@ -44,6 +44,16 @@ def test_the_agent_files_fields() -> None:
     assert card.profile.certifications == ("HIPAA",)
 
 
+def test_an_agent_that_is_only_described_needs_no_runtime() -> None:
+    described = {key: value for key, value in AGENT.items() if key != "runtime"}
+    (card,), refused = read_lines([json.dumps(described)])
+    (deployable,), _ = read_lines([json.dumps(AGENT)])
+    assert not refused and card.file is None and card.profile == deployable.profile
+    _, refused = read_lines([json.dumps({**described, "runtime": None}), json.dumps({**described, "region": "U S"})])
+    assert [bad.error.name for bad in refused] == ["bad-runtime", "bad-value"]
+    assert "$.region" in refused[1].error.detail
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_server_of_the_mcp_registry(wrapped: bool) -> None:
     (card,), refused = read_lines([json.dumps({"server": SERVER} if wrapped else SERVER)])

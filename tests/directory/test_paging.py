@@ -38,6 +38,12 @@ def all_pages(mesh: Mesh, limit: int, **asked: object) -> list[DiscoverAnswer]:
     return pages
 
 
+def test_a_cursor_of_another_question_names_what_may_differ_in_the_api_and_on_the_command_line() -> None:
+    with pytest.raises(BadInput) as refused:
+        page_of(cursor(NAME, Page(rank(0.5, ID), 3)), b"another")
+    assert refused.value.name == "bad-cursor" and "`collapse` (--all)" in refused.value.detail
+
+
 @given(st.floats(0, 1).map(lambda score: round(score, 4)), st.integers(1, 99))
 def test_a_cursor_means_what_it_was_made_of(score: float, shown: int) -> None:
     page = Page(rank(score, ID), shown)

@@ -3,7 +3,7 @@
 import pytest
 
 from meshos.errors import BadInput, Refused
-from meshos.node.meant import is_beginning, only
+from meshos.node.meant import LOOKED_FOR, is_beginning, only
 
 NONE = Refused("tab-not-open", "there is none")
 
@@ -18,7 +18,15 @@ def test_the_one_that_fits() -> None:
 def test_several_are_named_in_order_at_most_three_of_them() -> None:
     with pytest.raises(BadInput) as several:
         only("a" * 200, ["abd9", "abc9", "abf9", "abe9"], NONE, shown_chars=3)
-    assert several.value.name == "ambiguous-id" and several.value.detail == f"{'a' * 80} could be abc, abd, abe"
+    assert several.value.name == "ambiguous-id" and several.value.detail == f"{'a' * 80} could be abc, abd, abe and 1 more"
+
+
+@pytest.mark.parametrize(("count", "more"), [(2, ""), (3, ""), (5, " and 2 more"), (99, " and 96 more"), (100, " and at least 97 more")])
+def test_how_many_more_there_are_is_said(count: int, more: str) -> None:
+    assert LOOKED_FOR == 100
+    with pytest.raises(BadInput) as several:
+        only("a", [f"a{number:03}" for number in range(count)], NONE)
+    assert several.value.detail == f"a could be {', '.join(f'a{number:03}' for number in range(min(3, count)))}{more}"
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,24 @@ async def test_what_is_sent_names_the_day_and_the_sum_of_the_quote(books: Books)
     assert len(desk.sent) == 1 and (paid["outcome"], paid["txId"]) == ("unchanged", None)
 
 
+async def test_a_rent_tells_what_there_is_room_for_after_it(books: Books) -> None:
+    class Ledger(Desk):
+        async def send(self, body: object, key: str, timeout_s: float) -> Concluded:
+            assert isinstance(body, Rent)
+            books.do("alpha-1", body)
+            return await super().send(body, key, timeout_s)
+
+    day = books.time_ms - books.time_ms % DAY_MS
+    desk = rooms(books, Ledger())
+    longer = await desk.rent(await desk.quote(3, 30), "longer", 3.0)
+    steps = [{"records": 7, "until_ms": day + 10 * DAY_MS}, {"records": 3, "until_ms": day + 30 * DAY_MS}]
+    assert (longer["room"], longer["added"], longer["free"], longer["rented"]) == (12, 0, 5, steps)
+    more = await desk.rent(await desk.quote(9, 10), "more", 3.0)
+    assert (more["room"], more["added"]) == (14, 2)
+    same = await desk.rent(await desk.quote(9, 10), "same", 3.0)
+    assert (same["outcome"], same["room"], same["added"]) == ("unchanged", 14, 0)
+
+
 async def test_while_a_state_is_fetched_nothing_is_said_and_nothing_is_held_back(books: Books) -> None:
     fetching = window(books)
     fetching.restoring = True

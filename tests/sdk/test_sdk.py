@@ -341,3 +341,14 @@ def test_why_an_agent_has_its_score(mesh: MeshOS) -> None:
     assert told["lines"] == ["Subtracts scores 0.5000: subtracts", "('minus',) 0.5"] and mesh.explain(one.agentId, "subtracts")["lines"]
     with pytest.raises(Refused, match="nothing-to-explain"):
         mesh.explain("t-none")
+
+
+def test_an_empty_id_is_refused_and_an_odd_one_reaches_no_other_route(mesh: MeshOS) -> None:
+    for ask in (mesh.agent, mesh.undeploy_agent, mesh.task, mesh.cancel, mesh.explain):
+        with pytest.raises(BadInput) as empty:
+            ask("")
+        assert empty.value.name == "bad-id"
+    for identity in ("../members", "a/b"):
+        with pytest.raises(Refused) as refused:
+            mesh.agent(identity)
+        assert refused.value.name == "no-such-agent"

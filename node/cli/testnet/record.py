@@ -57,6 +57,14 @@ class Testnet:
         found = tuple(node for node in self.nodes if name in (node.name, node.org, node.did))
         return found or (self.node(name),)
 
+    def of_org(self, name: str) -> tuple[Node, ...]:
+        """As ``of``, where an organisation was asked for: the sentence of the error speaks of organisations."""
+        found = tuple(node for node in self.nodes if name in (node.name, node.org, node.did))
+        if not found:
+            what = f"no organisation of this testnet is called {name[:80]!r}"
+            raise BadInput("no-such-node", what, hint=f"it has {', '.join(self.orgs())}")
+        return found
+
     def names(self) -> tuple[str, ...]:
         """The names of all nodes."""
         return tuple(node.name for node in self.nodes)

@@ -118,7 +118,7 @@ class AsyncMeshOS:
         return await run_async(self._http, operations.explain(subject, query, Search(filters, weigh=weigh)))
 
     async def publish(self, lines: Sequence[str]) -> Json:
-        """Publish agents that run elsewhere, each a JSON text; gives ``{accepted, refused: [{line, name}]}``."""
+        """Publish agents that run elsewhere, each a JSON text; gives ``{accepted, agentIds, refused: [{line, name}]}``."""
         return await run_async(self._http, operations.publish(lines))
 
     async def members(self) -> Json:

@@ -116,7 +116,7 @@ class MeshOS:
         return run(self._http, operations.explain(subject, query, Search(filters, weigh=weigh)))
 
     def publish(self, lines: Sequence[str]) -> Json:
-        """Publish agents that run elsewhere, each a JSON text; gives ``{accepted, refused: [{line, name}]}``."""
+        """Publish agents that run elsewhere, each a JSON text; gives ``{accepted, agentIds, refused: [{line, name}]}``."""
         return run(self._http, operations.publish(lines))
 
     def members(self) -> Json:

@@ -176,7 +176,7 @@ def cancel(identity: str) -> Operation[Task]:
 
 
 def publish(lines: Sequence[str]) -> Operation[Json]:
-    """Publish agents that run elsewhere, each a JSON text; gives ``{accepted, refused}``."""
+    """Publish agents that run elsewhere, each a JSON text; gives ``{accepted, agentIds, refused}``."""
     return (yield _post("/v1/publish", {"lines": list(lines)}, DEPLOY_S))
 
 
@@ -278,4 +278,7 @@ def _id(agent: AnyAgent) -> str:
 
 
 def _quoted(text: str) -> str:
+    """An id as a part of a path; raises BadInput ``bad-id``."""
+    if not text:  # without it, it would be another path
+        raise BadInput("bad-id", "the id is empty", hint="write the whole id; a record has it as agentId")
     return quote(text, safe="")
