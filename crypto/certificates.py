@@ -41,7 +41,15 @@ NOT_VOUCHED = frozenset({"certificate-revoked", "unknown-org", "wrong-org-root"}
 """By which refusals of ``verify_chain`` an organisation, or the mesh, has taken back its word; the others are a matter of time or form."""
 
 _NAME = re.compile(r"spiffe://([0-9a-f]{32})/([a-z]+)\.([a-z0-9-]{1,63})/([1-9A-HJ-NP-Za-km-z]{52})")
-_MALFORMED = (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    x509.InvalidVersion,
+)
 _KNOWN_EXTENSIONS = (
     x509.BasicConstraints,
     x509.KeyUsage,
@@ -268,7 +276,7 @@ def _loaded(der: bytes) -> x509.Certificate:
         signed = certificate.signature_algorithm_oid == SignatureAlgorithmOID.ED25519 and _ends_in(der, certificate.signature)
         if certificate.version is x509.Version.v3 and signed:
             return certificate
-    except (*_MALFORMED, x509.InvalidVersion) as error:
+    except _MALFORMED as error:
         raise _malformed("these bytes are not a certificate") from error
     raise _malformed("it is not an X.509 version 3 certificate signed with Ed25519")
 

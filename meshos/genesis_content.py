@@ -6,10 +6,10 @@ import ipaddress
 import json
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from meshos import cbor
 from meshos.ids import NodeId, OrgDid
+from meshos.times import time_text
 
 SCHEMA = "mesh.genesis/1"
 TIMINGS = ("lan", "wan", "local", "fast")
@@ -194,11 +194,6 @@ class Genesis:
     def org(self, did: OrgDid) -> Org | None:
         """The founding organisation with this DID, if it is one."""
         return next((org for org in self.orgs if org.did == did), None)
-
-
-def time_text(time_ms: int) -> str:
-    """RFC 3339 in UTC, whole seconds."""
-    return datetime.fromtimestamp(time_ms // 1_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def to_json(genesis: Genesis) -> bytes:

@@ -116,7 +116,7 @@ def decode(data: bytes) -> Message:
         case [int() as number, *fields] if type(number) is int and number in _READERS:
             try:
                 return _READERS[number](fields)
-            except (ValueError, TypeError, IndexError) as error:
+            except (ValueError, TypeError, LookupError) as error:
                 raise Refused("pbft-message-malformed", f"this is no message of kind {number}: {error}") from error
     raise Refused("pbft-message-malformed", "this is no message between validators")
 

@@ -164,7 +164,7 @@ class Gate:
                 "wrong-host", "this API is not addressed by the name in the Host header", hint="use the address that the node prints"
             )
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin.decode("latin-1").lower()).netloc != host:
+        if origin is not None and _place_of(origin.decode("latin-1").lower()) != host:
             raise Refused("foreign-origin", "web pages of other origins may not use this API", hint="call it from a program")
 
     def _authenticate(self, scope: Scope, headers: Mapping[bytes, bytes], now: float) -> Key:
@@ -260,6 +260,13 @@ async def read_body(scope: Scope, receive: Receive, most: int, seconds: float) -
 
 def _too_large(most: int) -> Refused:
     return Refused("too-large", f"the body is larger than {most} bytes", hint="send less at a time")
+
+
+def _place_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None  # it is no URL
 
 
 def _without_port(host: str) -> str:

@@ -1,7 +1,5 @@
 """The answers as JSON objects, with the names of CONTRACT.md."""
 
-from datetime import UTC, datetime
-
 from meshos.node.api.amounts import text
 from meshos.node.api.keys import Key
 from meshos.node.api.shapes import (
@@ -26,13 +24,9 @@ from meshos.node.api.shapes import (
     TaskView,
     Undeployed,
 )
+from meshos.times import rfc3339
 
 Object = dict[str, object]
-
-
-def rfc3339(ms: int) -> str:
-    """Milliseconds since 1970 as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def agent(view: AgentView) -> Object:

@@ -75,7 +75,7 @@ def describe(address: str, mesh: str | None, *, as_json: bool) -> None:
 
 
 def _described(said: "Description", client: "Follower | None") -> dict[str, object]:
-    from meshos.genesis_content import time_text
+    from meshos.times import time_text
 
     head = said.head if client is None else client.head
     header = None if head is None else head.header
@@ -100,8 +100,8 @@ def _described(said: "Description", client: "Follower | None") -> dict[str, obje
 
 def search(address: str, query: str, limit: int, *, as_json: bool) -> None:
     """See ``square.search``."""
-    from meshos.genesis_content import time_text
     from meshos.protocols.tasks.amounts import mesh as amount
+    from meshos.times import time_text
 
     async def work(square: "Asking") -> Any:
         from meshos.node.runtime.square.following import describe_mesh, search_agents

@@ -137,7 +137,7 @@ def verify(file: BundleFile, genesis: GenesisFile = Path("genesis.json"), as_jso
 
 def proven_document(proven: "Proven") -> dict[str, object]:
     """What was proven, for ``--json``."""
-    from meshos.genesis_content import time_text
+    from meshos.times import time_text
 
     return {
         "ok": True,
@@ -157,7 +157,7 @@ def proven_document(proven: "Proven") -> dict[str, object]:
 
 def show_proven(proven: "Proven") -> None:
     """What was proven, for people."""
-    from meshos.genesis_content import time_text
+    from meshos.times import time_text
 
     say(f"key     {_text(proven.key)}")
     say(f"value   {'none: it is proven that the ledger has nothing under this key' if proven.value is None else _readable(proven.value)}")

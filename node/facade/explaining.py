@@ -5,9 +5,9 @@ from typing import cast
 
 from meshos.consensus.ledger.testimonies import Discharge
 from meshos.node.api import shapes
-from meshos.node.api.render import rfc3339
 from meshos.protocols.directory.explaining import Explained
 from meshos.protocols.directory.weighing import NOTHING, Weigh, counted
+from meshos.times import rfc3339
 
 
 def member(subject: str, shown: shapes.MemberView, seen_by: str, discharge: Discharge | None = None) -> shapes.Explanation:

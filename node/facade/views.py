@@ -9,7 +9,6 @@ from meshos.errors import MeshError
 from meshos.ids import AgentId, NodeId
 from meshos.node.api import shapes
 from meshos.node.api.amounts import text
-from meshos.node.api.render import rfc3339
 from meshos.node.facade import linking
 from meshos.protocols.directory.parts import Measured
 from meshos.protocols.directory.record import AgentRecord, Sealed
@@ -18,6 +17,7 @@ from meshos.protocols.membership.events import MemberView
 from meshos.protocols.tasks.call import CallRequest, TaskResult
 from meshos.protocols.tasks.receipt import SignedReceipt, decode_receipt
 from meshos.protocols.tasks.tools import Tool
+from meshos.times import rfc3339
 
 NameOf: TypeAlias = Callable[[NodeId], str | None]
 """What a member calls itself; None of a node that is no member."""

@@ -37,8 +37,11 @@ RECEIVE_BUFFER_BYTES = 1 << 20
 
 @lru_cache(maxsize=4096)
 def _parsed(address: str) -> tuple[str, int] | None:
-    """``host:port`` with a numeric host; None for anything else (names are not resolved on the way of a datagram)."""
+    """``host:port`` with a numeric host; None for anything else: names are not resolved on the way of a datagram, and the zone of an
+    IPv6 address, which can be any text, is of one machine."""
     host, _, port = address.rpartition(":")
+    if "%" in host:
+        return None
     try:
         ip = ipaddress.ip_address(host.strip("[]"))
         return (str(ip), int(port)) if 0 < int(port) < 65536 else None

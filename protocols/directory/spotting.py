@@ -187,6 +187,7 @@ def _read(parts: Parts, question: Question, answer: CellAnswer, handed: tuple[by
             unsigned |= error.name == "bad-signature"
             continue  # certificates end, and are revoked
         wrong |= at < len(answer.sealed) and sealed.digest != answer.found[at].digest
+        wrong |= sealed.digest in told and not isinstance(sealed.entry, AgentRecord)
         good[sealed.digest] = sealed
     some = [sealed for digest, sealed in good.items() if digest in told and isinstance(sealed.entry, AgentRecord)]
     scored = {match.sealed.digest: brief_of(match) for match in matching(some, question, ANYTHING)}
@@ -280,5 +281,7 @@ def _differs(parts: Parts, question: Question, brief: Brief, pages: tuple[bytes,
         if error.name != "bad-signature":
             raise  # certificates end, and are revoked
         return True
+    if not isinstance(sealed.entry, AgentRecord):
+        return True  # what is withdrawn is found by no question
     found = matching([sealed], question, ANYTHING)
     return not all(_alike(brief, brief_of(match)) for match in found)

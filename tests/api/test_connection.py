@@ -11,6 +11,7 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from meshos.node.api import limits
 from meshos.node.api.connection import Connections, IdleClock
+from tests.api.conftest import Live
 
 Ask = Callable[[], Awaitable[trio.SocketStream]]
 ASK = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -194,3 +195,10 @@ async def test_the_clock_ends_with_its_connection(autojump_clock: trio.testing.M
         await trio.testing.wait_all_tasks_blocked()
         clock.end()
     assert trio.current_time() < 1_000
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://a]b", "null", "", "http://elsewhere"])
+async def test_an_origin_that_is_no_url_or_another_one_is_refused(live: Live, origin: str) -> None:
+    async with live.client("") as client:
+        answer = await client.get("/healthz", headers={"Origin": origin})
+        assert (answer.status_code, answer.json()["name"]) == (403, "foreign-origin"), answer.text

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from meshos import cbor
-from meshos.genesis_content import time_text
 from meshos.node.cli import client_square, proven_age
 from meshos.node.cli.client_mesh import status_lines
 from meshos.protocols.square import describe
+from meshos.times import time_text
 from tests.square.mesh import ASKER, done, mesh
 
 

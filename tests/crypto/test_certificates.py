@@ -251,3 +251,12 @@ def test_two_organisations_meet_over_tls(tmp_path: Path) -> None:
     assert server_der is not None and seen[0] is not None
     assert verify_chain([server_der], TRUST, now) == Peer(node_id(one.public), ACME)
     assert verify_chain([seen[0]], TRUST, now) == Peer(node_id(two.public), UNI)
+
+
+def test_a_revocation_list_of_another_version_is_malformed() -> None:
+    root, org = SigningKey(b"r" * 32), org_did("enterprise", "acme")
+    der = certificates.revoke(root, org, [1], number=5, now=1.8e9)
+    at = der.index(b"\x02\x01\x01") + 2
+    with pytest.raises(Refused) as caught:
+        certificates.read_revocations(der[:at] + b"\x02" + der[at + 1 :], org, root.public)
+    assert caught.value.name == "crl-malformed"

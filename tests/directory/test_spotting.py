@@ -17,7 +17,7 @@ from meshos.protocols.directory.commands import IndexChanged, item_of
 from meshos.protocols.directory.machine import Directory
 from meshos.protocols.directory.parts import Agreed, Parts, never
 from meshos.protocols.directory.profile import Profile
-from meshos.protocols.directory.record import AgentRecord, Sealed, described
+from meshos.protocols.directory.record import AgentRecord, Sealed, buried, described
 from meshos.protocols.directory.shelf import Shelf
 from meshos.protocols.directory.suspects import Lie, Spot, Suspects
 from meshos.protocols.directory.wire import decode_request, encode_entries
@@ -349,3 +349,12 @@ def test_a_node_asks_those_that_it_is_convinced_of_for_what_nobody_else_holds(be
     others = set(bench.mesh.ids) - {liar}
     held = next(cell for cell in cells if liar in layout.holders[cell])
     assert plan(parts, layout, {held}, {held: others}) == {liar: (held,)}
+
+
+def test_a_tombstone_that_is_named_in_an_answer_is_made_up(bench: Bench) -> None:
+    old = bench.records[1]
+    assert isinstance(old.entry, AgentRecord)
+    gone = signed(buried(old.entry.mesh_id, old.entry.name, old.entry.version + 1, NOW_MS, old.entry), old.signer)
+    named = Brief(gone.entry.agent_id, gone.entry.version, gone.digest, 0.5, 0)
+    assert spotting._differs(bench.parts, _question(bench), named, (gone.to_bytes(),))
+    assert spotting._read(bench.parts, _question(bench), CellAnswer((), (named,), (gone.to_bytes(),)), ()).wrong

@@ -1,10 +1,17 @@
 """What the API shows is in the forms of CONTRACT.md: MESH as decimal text, times as RFC 3339, names that say their unit."""
 
+import dataclasses
 import re
 
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
+from meshos.node.api import render
+from meshos.node.facade import views
 from meshos.node.facade.views import receipt_json
+from meshos.protocols.directory.limits import MAX_NUMBER
+from meshos.protocols.directory.parts import Measured
+from meshos.protocols.directory.record import AgentRecord, parse
 from meshos.protocols.tasks.receipt import Receipt, SignedReceipt
+from tests.directory.world import checker, record, signed
 
 CALLER = Peer(NodeId("12D3KooWcaller"), OrgDid("did:mesh:enterprise:gamma"))
 PROVIDER = Peer(NodeId("12D3KooWprovider"), OrgDid("did:mesh:enterprise:alpha"))
@@ -35,3 +42,12 @@ def test_a_receipt_shows_mesh_as_text_and_its_time_as_rfc_3339() -> None:
 
 def test_no_name_in_a_receipt_is_one_of_our_own_units() -> None:
     assert not [name for name in shown(1, 1) if re.search(r"(micro|Ms|_ms)$", name, re.IGNORECASE)]
+
+
+def test_what_was_signed_at_a_time_that_no_calendar_has_is_shown() -> None:
+    sealed = signed(dataclasses.replace(record("clock"), updated_ms=MAX_NUMBER), "n0-a")
+    assert len(checker().admit([sealed.to_bytes()], frozenset()).entries) == 1
+    entry = parse(sealed.to_bytes()).entry
+    assert isinstance(entry, AgentRecord)
+    assert render.agent(views.agent_view(sealed, entry, Measured()))["lastUpdated"] == "9999-12-31T23:59:59.999Z"
+    assert shown(1, 2**63 - 1)["time"] == "9999-12-31T23:59:59.999Z"

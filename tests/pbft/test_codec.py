@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshos import cbor
+from meshos.consensus.pbft import codec
 from meshos.consensus.pbft.block import Certified
 from meshos.consensus.pbft.codec import decode, encode
 from meshos.consensus.pbft.evidence import decode_evidence, encode_evidence
@@ -142,3 +143,10 @@ def test_evidence_is_two_votes_of_one_domain_for_different_hashes() -> None:
         with pytest.raises(Refused) as caught:
             decode_evidence(encode_evidence(wrong))
         assert caught.value.name == "no-evidence"
+
+
+@pytest.mark.parametrize("vote", [{}, {"a": 1}, "text", b"bytes", 7, None, [], [[]], True])
+def test_what_is_no_vote_in_a_new_view_is_malformed(vote: object) -> None:
+    """Since Python 3.12 a slice can be a key, so that a map has no such key where it was no list before."""
+    with pytest.raises(Refused, match="pbft-message-malformed"):
+        codec.decode(cbor.encode([4, 0, 1, [vote], [], 0, b"s" * 64]))

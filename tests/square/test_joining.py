@@ -262,3 +262,9 @@ async def test_who_is_asked_for_and_not_agreed_on_may_ask_again(nursery: trio.Nu
     with pytest.raises(Unreachable) as caught:
         await admitted(await served(nursery, Door(ASKED)), Where("127.0.0.1", 9))
     assert caught.value.name == "unknown-yet"
+
+
+@pytest.mark.parametrize("told", ["/dns/x/tcp/\u00b2", "a..b:1", "/dns/" + "a" * 64 + "/tcp/1", "/dns/a..b/udp/1/quic-v1"])
+async def test_what_one_node_says_of_where_others_are_ends_nobodys_joining(told: str) -> None:
+    found = await joining._asked(joining._others([told], []), "", 3.0)
+    assert all(isinstance(answer, MeshError) and answer.name == "square-unreachable" for _, answer in found)

@@ -122,8 +122,8 @@ async def _connected_by_quic(to: Where, own: upgrade.Identity, nursery: trio.Nur
         family, _, _, _, address = (await trio.socket.getaddrinfo(to.host, to.port, type=trio.socket.SOCK_DGRAM))[0]
         udp = trio.socket.socket(family, trio.socket.SOCK_DGRAM)
         await udp.bind(("::" if family == trio.socket.AF_INET6 else "0.0.0.0", 0))
-    except OSError as error:
-        raise _unreachable(to, error.strerror or str(error)) from error
+    except (OSError, UnicodeError) as error:  # the latter of a name that can be none
+        raise _unreachable(to, getattr(error, "strerror", None) or str(error)) from error
     endpoint = Endpoint(udp, lambda _: None, metered=False)
     core = Core(configuration(own.keys, client=True))
     muxed = QuicMuxed(core, endpoint, excess)
@@ -152,8 +152,8 @@ async def _run_endpoint(endpoint: Endpoint) -> None:
 async def _connected(to: Where, own: upgrade.Identity, nursery: trio.Nursery, excess: Callable[[str], None]) -> upgrade.BoundedYamux:
     try:
         stream = await trio.open_tcp_stream(to.host, to.port)
-    except OSError as error:
-        raise _unreachable(to, error.strerror or str(error)) from error
+    except (OSError, UnicodeError) as error:  # the latter of a name that can be none
+        raise _unreachable(to, getattr(error, "strerror", None) or str(error)) from error
     try:
         peer = ID.from_string(to.peer) if to.peer else None
         muxed = await upgrade.dial(TcpWire(stream), own, peer, excess)

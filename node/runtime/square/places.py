@@ -48,7 +48,7 @@ def where(text: str) -> Where:
         return Where(address.host, address.port)
     bare, _, peer = text.partition("/p2p/")
     match bare.strip("/").split("/"):
-        case [("ip4" | "ip6" | "dns" | "dns4" | "dns6"), host, ("tcp" | "udp") as kind, port, *rest] if port.isdigit():
+        case [("ip4" | "ip6" | "dns" | "dns4" | "dns6"), host, ("tcp" | "udp") as kind, port, *rest] if port.isascii() and port.isdigit():
             quic = kind == "udp"
             if int(port) < 65_536 and rest == (["quic-v1"] if quic else []) and (not peer or _is_node(peer)):
                 return Where(host, int(port), peer, quic)
