@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -24,6 +24,7 @@ from meshos.node.cli.client_connection import TESTNET
 from meshos.node.cli.output import clean, document, note
 from meshos.node.cli.testnet import making, processes, record
 from meshos.node.cli.testnet.commands import BASE_PORT
+from meshos.node.terminal import end_as_after_ctrl_c
 
 ORGS = 4
 STEPS = 7
@@ -56,17 +57,11 @@ def tell(*, keep: bool, base_port: int, as_json: bool) -> None:
     With ``as_json`` the story goes to stderr, and stdout gets its steps as one document at the end.
     """
 
-    told_alone = False
-
-    def leave(number: int, frame: object) -> None:
-        nonlocal told_alone
-        told_alone = True
-        raise KeyboardInterrupt
-
+    told: list[signal.Signals] = []
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, leave)  # it cleans up as after Ctrl-C
+    end_as_after_ctrl_c(told.append)
     with _workplace(keep) as place:
-        story = _Story(place, sys.stderr if as_json else sys.stdout, lambda: told_alone)
+        story = _Story(place, sys.stderr if as_json else sys.stdout, told)
         story.say(f"{ORGS} organisations, {ORGS} nodes, only this machine, under a minute; Ctrl-C cleans up")
         try:
             _tell(story, _ports(place, base_port))
@@ -181,12 +176,12 @@ def _holds_dead(node: record.Node) -> bool:
 
 
 class _Story:
-    """Runs commands and shows them with what they print on ``out``; ``steps`` is the same for programs. ``told_alone`` says whether this
-    process was told to end and its children were not, as by SIGTERM; a terminal's Ctrl-C comes to them too."""
+    """Runs commands and shows them with what they print on ``out``; ``steps`` is the same for programs. ``told`` gets the signals that told
+    this process to end, and perhaps not its children; a terminal's Ctrl-C, which comes to them too, is not among them."""
 
-    def __init__(self, place: Path, out: TextIO, told_alone: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, place: Path, out: TextIO, told: Sequence[signal.Signals] = ()) -> None:
         self.place = place
-        self._told_alone = told_alone
+        self._told = told
         self.steps: list[dict[str, object]] = []
         self._out = out
         self._number = 0
@@ -219,8 +214,8 @@ class _Story:
                     verdict = told.removeprefix("ok ") if told.startswith("ok ") else verdict
                     self.say(f"    {told}")
             except KeyboardInterrupt:
-                if self._told_alone():
-                    child.send_signal(signal.SIGINT)
+                for number in self._told[-1:]:
+                    child.send_signal(number)
                 child.wait()  # so that it has ended what it began
                 raise
         if child.returncode:

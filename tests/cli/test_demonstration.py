@@ -47,12 +47,13 @@ def place() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_a_demo_that_is_told_to_end_leaves_nothing_running_and_no_folder(place: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_told_to_end_leaves_nothing_running_and_no_folder(place: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "meshos.node.cli.main", "demo"]
     demo = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(place)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: next(place.glob("mesh-demo-*/testnet/testnet.json"), None), "no node was ever started")
-        demo.send_signal(signal.SIGTERM)
+        demo.send_signal(number)
         assert demo.wait(PATIENCE_S) == 130
         assert not list(place.glob("mesh-demo-*"))
         until(lambda: not processes_below(place), "something is left running")

@@ -12,6 +12,7 @@ from meshos.errors import BadInput, MeshError
 from meshos.node.cli.client_text import plural
 from meshos.node.cli.output import JsonFlag, document, note, ok, progress, table, warn
 from meshos.node.cli.testnet import record
+from meshos.node.terminal import end_as_after_ctrl_c
 
 if TYPE_CHECKING:
     from meshos.node.cli.testnet.starting import Started
@@ -95,6 +96,7 @@ def up(
     if timing not in TIMINGS:
         raise BadInput("usage", f"there is no timing called {timing!r}", hint=f"one of {', '.join(TIMINGS)}")
     target = folder_of(context, directory)
+    end_as_after_ctrl_c()
     with progress() as shown:
         if not making.exists(target):
             making.check_new_ports(size, base_port or BASE_PORT)
@@ -130,6 +132,7 @@ def serve(
     from meshos.node.cli.testnet import serving, starting
 
     target = folder_of(context, directory)
+    end_as_after_ctrl_c()
     address = towards() if host is None else read_ip(host)
     if not serving.is_at(record.load(target), address):
         check_own(address)
@@ -194,14 +197,9 @@ def _warn(started: "Started") -> None:
 
 
 def _stay(target: Path, started: "Started", as_json: bool) -> Never:
-    """Show it, and stay until Ctrl-C or SIGTERM, saying which nodes end meanwhile; then take the testnet down, whatever happened."""
-
-    def leave(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
+    """Show it, and stay until Ctrl-C, SIGTERM or SIGHUP, saying which nodes end meanwhile; then take the testnet down, whatever happened."""
     left = dict(started.children)
     try:
-        signal.signal(signal.SIGTERM, leave)
         _show_up(started, as_json)
         if not as_json:
             note("Ctrl-C takes it down and keeps its data")
@@ -300,6 +298,7 @@ def start(
     from meshos.node.cli.testnet import starting
 
     def act(testnet: record.Testnet, nodes: tuple[record.Node, ...]) -> record.Testnet:
+        end_as_after_ctrl_c()
         with progress() as shown:
             return starting.start(testnet, nodes, timeout, shown).testnet
 
