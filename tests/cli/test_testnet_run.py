@@ -17,7 +17,7 @@ from typing import IO, Protocol, TypeAlias
 
 import pytest
 
-from meshos.node.cli.testnet import making, processes, record
+from meshos.node.cli.testnet import making, processes, record, serving
 from tests.leftovers import processes_below
 
 PATIENCE_S = 90.0
@@ -72,8 +72,8 @@ def test_a_testnet_lives_through_everything_that_the_commands_do(mesh: Mesh, tmp
     alpha, beta = record.load(tmp_path / "testnet").nodes
     assert processes.is_ready(alpha) and seen(beta, "alpha-1") == "alive"
 
-    again = mesh("testnet", "up", "--detach")
-    assert again.code == 0 and "all 2 nodes run already" in again.err
+    again = mesh("testnet", "up", "--timing", "fast")  # it does not stay, and so no Ctrl-C takes down what others have started
+    assert again.code == 0 and "ok all 2 nodes run already; end them with: mesh testnet down" in again.err
     assert [node.pid for node in record.load(tmp_path / "testnet").nodes] == [alpha.pid, beta.pid]
 
     assert mesh("testnet", "partition", "alpha/beta").code == 0
@@ -187,6 +187,16 @@ def test_one_that_was_started_with_nohup_outlives_its_terminal(tmp_path: Path, b
             up.wait(1.0)
         up.send_signal(signal.SIGTERM)
         assert up.wait(PATIENCE_S) == 130
+
+
+def test_up_says_that_others_still_reach_what_was_served_to_them(mesh: Mesh, tmp_path: Path, base_port: int, taken_down: None) -> None:
+    made = making.make(tmp_path / "testnet", orgs=1, base_port=base_port, timing="local")
+    serving.move(made, "127.0.0.2")
+    up = mesh("testnet", "up", "--detach")
+    told = "Others reach it at 127.0.0.2, as `mesh testnet serve` left it; only this machine: mesh testnet serve --host 127.0.0.1 --detach"
+    assert up.code == 0 and told in up.err.splitlines()
+    assert mesh("testnet", "serve", "--host", "127.0.0.1", "--detach").code == 0
+    assert "Others reach it" not in mesh("testnet", "up").err
 
 
 def test_a_taken_port_refuses_before_any_node_starts(mesh: Mesh, tmp_path: Path, base_port: int) -> None:
