@@ -328,8 +328,8 @@ def group(view: GroupView | None) -> Object | None:
 
 
 def status(view: StatusView) -> Object:
-    """GET /v1/status. ``ledger`` is null until there is one. ``cells`` of the directory is null while it is whole, ``cellsFrom`` unless the mesh
-    has decided for cells meanwhile: at so many records they come."""
+    """GET /v1/status. ``ledger`` is null until there is one. ``cells`` of the directory is null while it is whole, ``cellsFrom`` unless
+    the mesh has decided for cells meanwhile: at so many records they come."""
     return {
         "node_id": view.node_id,
         "name": view.name,

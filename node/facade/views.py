@@ -28,7 +28,7 @@ SCHEMA_BYTES = 1 << 20
 
 
 def cells(layout: Layout, agreed: Agreed) -> tuple[int | None, int | None]:
-    """In how many cells the directory lies (None while it is whole), and at how many records it is cut if the mesh wants that and it is not."""
+    """In how many cells the directory lies (None while it is whole), and at how many records it is cut where the mesh wants that."""
     if layout.codebook is not None:
         return layout.codebook.cells, None
     return None, CELLS_FROM if agreed.in_cells else None
