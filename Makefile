@@ -60,5 +60,5 @@ lock: $(STAMP) ## resolve the two locks anew (needs the network; KEEP=1 keeps ve
 	@$(BIN)/python tools/lock.py $(if $(KEEP),--keep)
 
 clean: ## remove everything generated, the environment included (a testnet's folder stays)
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist sim .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

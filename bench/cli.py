@@ -13,6 +13,7 @@ from meshos.bench.report import Report
 from meshos.errors import BadInput
 from meshos.node.cli import output
 from meshos.node.runtime.matrix_threads import load_numpy
+from meshos.node.terminal import mute
 
 BENCHMARKS = {
     "testnet": "how long a 4-org testnet takes to be ready, and what a node weighs",
@@ -67,7 +68,9 @@ def bench(
         raise BadInput("unknown-benchmark", f"there is no benchmark {name[:40]!r}", hint=f"one of {', '.join(BENCHMARKS)}")
     told = [signal.SIGINT]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts us in the background has it ignored
-    signal.signal(signal.SIGTERM, lambda number, frame: _interrupt(told))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it of SIGHUP
+            signal.signal(number, lambda number, frame: _interrupt(told, signal.Signals(number)))
     load_numpy()  # as a node does
     measure = importlib.import_module(f"meshos.bench.{name}").measure
     unknown = given.keys() - inspect.signature(measure).parameters
@@ -88,9 +91,11 @@ def bench(
         raise typer.Exit(1)
 
 
-def _interrupt(told: list[signal.Signals]) -> None:
-    """SIGTERM, as Ctrl-C: trio takes that to where it may end, and what a benchmark has started is ended by its ``finally``."""
-    told.append(signal.SIGTERM)
+def _interrupt(told: list[signal.Signals], number: signal.Signals) -> None:
+    """SIGTERM or SIGHUP, as Ctrl-C: trio takes that to where it may end, and what a benchmark has started is ended by its ``finally``."""
+    told.append(number)
+    if number == signal.SIGHUP:
+        mute()
     signal.raise_signal(signal.SIGINT)
 
 

@@ -21,6 +21,7 @@ from meshos.node.compose import Node, Ready
 from meshos.node.config import NodeConfig, load
 from meshos.node.opening import open_folder
 from meshos.node.runtime import logs
+from meshos.node.terminal import mute
 from meshos.storage.level import LevelStore
 
 
@@ -49,6 +50,7 @@ def _raise_file_limit() -> None:
 
 
 async def _run(config: NodeConfig, ready: Callable[[Ready], None]) -> int:
+    in_terminal = os.isatty(0)  # before anything can close it
     opened = await open_folder(config)
     with ExitStack() as stack:
         level = LevelStore(config.data)
@@ -62,7 +64,7 @@ async def _run(config: NodeConfig, ready: Callable[[Ready], None]) -> int:
                 ready(node.facts_of_start())
                 gc.collect()
                 gc.freeze()  # a full collection over what lives for ever would stop the loop for 100 ms (DESIGN.md)
-                await _until_asked_to_leave(signals, node)
+                await _until_asked_to_leave(signals, node, in_terminal=in_terminal)
                 print("leaving, again to force", file=sys.stderr, flush=True)
                 nursery.start_soon(_force, signals)
                 await node.leave()
@@ -71,11 +73,13 @@ async def _run(config: NodeConfig, ready: Callable[[Ready], None]) -> int:
     return 0
 
 
-async def _until_asked_to_leave(signals: AsyncIterator[int], node: Node) -> None:
+async def _until_asked_to_leave(signals: AsyncIterator[int], node: Node, *, in_terminal: bool) -> None:
     """SIGHUP: read the revocation lists again; where it means that the terminal has gone, leave with it."""
-    in_terminal = os.isatty(0)
     async for number in signals:
-        if number != signal.SIGHUP or (in_terminal and not os.isatty(0)):
+        if number != signal.SIGHUP:
+            return
+        if in_terminal and not os.isatty(0):
+            mute()
             return
         await node.trusting.reload()
 

@@ -75,14 +75,17 @@ def run_(
         picked = chosen(scenario)
     wanted = _wanted(picked, seed, seeds)
     begun = time.perf_counter()
-    with _undecided_if_it_fails("sim-run", json_):
-        verdicts.make_folder()  # before a run is lost for want of it
-        if len(wanted) == 1:
-            with verdicts.written(log) as out:
-                runs = _given(run(picked.scenario, wanted[0], nodes=nodes, until_s=until, log=out))
-    if len(wanted) > 1:
-        order = failed_first(wanted, scenario, verdicts.FOLDER)
-        runs = run_seeds([Job(scenario, each, nodes, until) for each in order], stop_after=stop_after, quiet=json_)
+    try:
+        with _undecided_if_it_fails("sim-run", json_):
+            verdicts.make_folder()  # before a run is lost for want of it
+            if len(wanted) == 1:
+                with verdicts.written(log) as out:
+                    runs = _given(run(picked.scenario, wanted[0], nodes=nodes, until_s=until, log=out))
+        if len(wanted) > 1:
+            order = failed_first(wanted, scenario, verdicts.FOLDER)
+            runs = run_seeds([Job(scenario, each, nodes, until) for each in order], stop_after=stop_after, quiet=json_)
+    except KeyboardInterrupt:
+        runs = _interrupted()
     _finish(runs, picked.scenario, len(wanted), begun, json_, coverage=coverage)
 
 
@@ -178,6 +181,15 @@ def _wanted(picked: Chosen, seed: int | None, seeds: str | None) -> Sequence[int
 
 def _given(report: Report) -> Generator[Report, None, None]:
     yield report
+
+
+def _interrupted() -> Generator[Report, None, None]:
+    """What there is after a Ctrl-C before the first run was over."""
+    yield from map(_raise_it, (KeyboardInterrupt,))
+
+
+def _raise_it(error: type[BaseException]) -> Report:
+    raise error
 
 
 def _finish(

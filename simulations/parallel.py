@@ -5,7 +5,10 @@ not a wait for ever.
 
 Ctrl-C is the business of the process that began the workers, and there it is only noted: a KeyboardInterrupt in the middle of the
 pool's own code leaves its locks held, and the pool's threads, which end it, wait for them for ever. ``map`` raises it where nothing is
-held. A second Ctrl-C is raised at once, wherever that is.
+held. A second Ctrl-C is raised at once, unless that is in the pool's code: from there the first one is about to be raised anyway.
+
+A terminal's Ctrl-C goes to the workers, too, and would end one that is just starting, which looks like one that died: they are begun with
+SIGINT blocked.
 
 A process that is killed can end nobody: its workers watch it, and end with it.
 """
@@ -19,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import TypeVar
 
@@ -38,10 +42,11 @@ class _Interrupt:
 
     def __init__(self) -> None:
         self.noted = False
+        self.in_pool = False
 
     def note(self, signum: int, frame: FrameType | None) -> None:
         """The handler of SIGINT."""
-        if self.noted:
+        if self.noted and not self.in_pool:
             raise KeyboardInterrupt
         self.noted = True
 
@@ -49,6 +54,15 @@ class _Interrupt:
         """Raise KeyboardInterrupt if there was one."""
         if self.noted:
             raise KeyboardInterrupt
+
+    @contextmanager
+    def kept_out(self) -> Iterator[None]:
+        """Around the pool's own code: a second one is not raised there."""
+        self.in_pool = True
+        try:
+            yield
+        finally:
+            self.in_pool = False
 
 
 class Workers:
@@ -69,19 +83,29 @@ class Workers:
             yield from map(work, jobs)
             return
         waiting = iter(jobs)
-        under_way: deque[Future[R]] = deque(self._pool.submit(work, job) for job in islice(waiting, ahead * self.count))
+        with self._interrupt.kept_out():
+            under_way = deque(_submit(self._pool, work, job) for job in islice(waiting, ahead * self.count))
         while under_way:
-            self._interrupt.look()
-            while not wait([under_way[0]], LOOK_S).done:
+            with self._interrupt.kept_out():
                 self._interrupt.look()
-            result = under_way.popleft().result()
-            under_way.extend(self._pool.submit(work, job) for job in islice(waiting, 1))
+                while not wait([under_way[0]], LOOK_S).done:
+                    self._interrupt.look()
+                result = under_way.popleft().result()
+                under_way.extend(_submit(self._pool, work, job) for job in islice(waiting, 1))
             yield result
 
 
+def _submit(pool: ProcessPoolExecutor, work: Callable[[J], R], job: J) -> Future[R]:
+    """Hand a job over. This may start a worker, which inherits that SIGINT is blocked: it is the business of this process alone."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(work, job)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin() -> None:
-    """In a worker: leave Ctrl-C to the process that began it, and end with that one, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In a worker: end with the process that began it, however that one ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -99,6 +123,7 @@ def workers(count: int | None = None) -> Iterator[Workers]:
     if count == 1:
         yield Workers(None, 1)
         return
+    resource_tracker.ensure_running()  # while it starts it would unblock SIGINT, and the worker that needs it first would hear of it
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
@@ -107,8 +132,9 @@ def workers(count: int | None = None) -> Iterator[Workers]:
     try:
         yield Workers(pool, count, interrupt)
     finally:
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        pool.shutdown()
+        with interrupt.kept_out():
+            for child in set(multiprocessing.active_children()) - before:
+                child.terminate()
+            pool.shutdown()
         signal.signal(signal.SIGINT, handled)
     interrupt.look()  # it came after the last result

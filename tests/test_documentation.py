@@ -16,10 +16,10 @@ TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding=
 
 
 def typed(page: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line, words) of every command in a page: in indented blocks, after `$ `, and in backquotes."""
+    """(line, words) of every command in a page: in indented blocks, after `$ `, behind a pipe, and in backquotes."""
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         candidates = re.findall(r"`((?:mesh|make) [^`]+)`", line)
-        block = re.match(r"(?:    (?:.*\$ )?|\$ )((?:mesh|make) .*)", line)
+        block = re.match(r"(?:    (?:.*(?:\$|\|) )?|\$ )((?:mesh|make) .*)", line)
         if block:
             candidates.append(block[1])
         for text in candidates:
@@ -70,6 +70,17 @@ def test_every_command_in_a_page_exists(page: Path) -> None:
 def test_every_linked_file_exists(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_no_page_has_its_reader_write_a_file_into_the_checkout_that_a_pipe_spares() -> None:
+    piped = [re.findall(r"^    echo .* > .*$", page.read_text(encoding="utf-8"), re.MULTILINE) for page in PAGES]
+    assert not [line for lines in piped for line in lines]
+
+
+def test_clean_removes_what_git_ignores_at_the_top_and_leaves_a_testnet() -> None:
+    ignored = set(re.findall(r"^/?([^/*\n]+)/$", (ROOT / ".gitignore").read_text(encoding="utf-8"), re.MULTILINE))
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nclean:")[2]
+    assert {name for name in ignored if name not in recipe.split()} == {"testnet"}
 
 
 def test_a_wrong_command_is_seen() -> None:

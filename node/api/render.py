@@ -326,7 +326,8 @@ def group(view: GroupView | None) -> Object | None:
 
 
 def status(view: StatusView) -> Object:
-    """GET /v1/status. ``ledger`` is null until there is one."""
+    """GET /v1/status. ``ledger`` is null until there is one. ``cells`` of the directory is null while it is whole, ``cellsFrom`` unless
+    the mesh has decided for cells meanwhile: at so many records they come."""
     return {
         "node_id": view.node_id,
         "name": view.name,
@@ -339,7 +340,7 @@ def status(view: StatusView) -> Object:
         "up_ms": round(view.up_ms),
         "members": dict(view.members),
         "agents": {"hosted": view.agents_hosted, "running": view.agents_running},
-        "directory": {"records": view.records},
+        "directory": {"records": view.records, "cells": view.cells, "cellsFrom": view.cells_from},
         "tasks": {
             "running": view.tasks_running,
             "waiting": view.tasks_waiting,

@@ -470,6 +470,7 @@ class StatusView:
     agents_hosted: int
     agents_running: int
     records: int
+    """Of the directory, on this node."""
     tasks_running: int
     tasks_waiting: int
     waiting_notes: tuple[str, ...] = ()
@@ -489,6 +490,10 @@ class StatusView:
     """Connections of them now."""
     links: Mapping[str, int] = field(default_factory=dict)
     """How many nodes this one is linked with, by the path that carries."""
+    cells: int | None = None
+    """In how many the directory is cut, as this node has laid it; None while it is whole."""
+    cells_from: int | None = None
+    """At how many records it is cut, where the mesh has decided for cells and it is still whole."""
 
 
 @dataclass(frozen=True, slots=True)

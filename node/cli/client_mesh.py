@@ -45,14 +45,14 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
     counts = table_of(answer.get("members"))
     seen = ", ".join(f"{counts[state]} {state}" for state in STATES if counts.get(state)) or "none"
     waiting = ", ".join(texts_of(tasks.get("notes")))
-    known = table_of(answer.get("directory")).get("records", 0)
     memory = number(process.get("rssBytes"))
     lines = [
         f"{answer.get('name')} of {org_name(answer.get('org'))}, {answer.get('health')}, up {duration(answer.get('up_ms'))}",
         *[f"! {problem}" for problem in problems],
         f"Members  {seen}",
         f"Org      {'; '.join(group_parts(table_of(answer.get('group'))))}",
-        f"Agents   {hosted.get('running', 0)} of {hosted.get('hosted', 0)} running; the directory knows {known}",
+        f"Agents   {hosted.get('running', 0)} of {hosted.get('hosted', 0)} running",
+        f"Records  {_directory(table_of(answer.get('directory')))}",
         f"Tasks    {tasks.get('running', 0)} running, {tasks.get('waiting', 0)} waiting{': ' + waiting if waiting else ''}",
         f"Ledger   {_ledger(table_of(answer.get('ledger')))}",
         f"Humans   {_humans(table_of(answer.get('humans')))}",
@@ -61,6 +61,19 @@ def status_lines(answer: Mapping[str, object]) -> list[str]:
         f"Process  {'-' if not memory else f'{memory / 1048576:.0f} MiB'}, loop lag {duration(process.get('loopLag_ms'))}",
     ]
     return lines
+
+
+def _directory(directory: Mapping[str, object]) -> str:
+    """How many records the node holds, and how the directory lies; an older node tells nothing of that."""
+    records, cells, least = (directory.get(part) for part in ("records", "cells", "cellsFrom"))
+    if cells:
+        return f"{records} here, the directory is in {cells} cells"
+    if "cells" not in directory:
+        return str(records or 0)
+    if not least:
+        return f"{records}, the directory is whole"
+    due = (number(records) or 0) >= (number(least) or 0)
+    return f"{records}, the directory is whole; it is {'being cut into cells' if due else f'cut into cells once there are {least}'}"
 
 
 def _links(answer: Mapping[str, object]) -> list[str]:

@@ -12,18 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TextIO
 
-from meshos.errors import Failed
-from meshos.node.cli.client_connection import TESTNET
+from meshos.errors import BadInput, Failed
+from meshos.node.cli.client_connection import TESTNET, testnet_here
 from meshos.node.cli.output import clean, document, note
 from meshos.node.cli.testnet import making, processes, record
 from meshos.node.cli.testnet.commands import BASE_PORT
+from meshos.node.terminal import end_as_after_ctrl_c
 
 ORGS = 4
 STEPS = 7
@@ -51,25 +52,23 @@ DATA = '{"source_timezone": "Europe/Berlin", "time": "09:30", "target_timezone":
 
 
 def tell(*, keep: bool, base_port: int, as_json: bool) -> None:
-    """The whole demonstration; raises Failed ``demo-failed``, and whatever a missing port raises.
+    """The whole demonstration; raises BadInput ``file-exists`` before anything is done, Failed ``demo-failed``, and whatever a missing port
+    raises.
 
     With ``as_json`` the story goes to stderr, and stdout gets its steps as one document at the end.
     """
 
-    told_alone = False
-
-    def leave(number: int, frame: object) -> None:
-        nonlocal told_alone
-        told_alone = True
-        raise KeyboardInterrupt
-
+    if keep:
+        _refuse_if_one_is_there()
+    told: list[signal.Signals] = []
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, leave)  # it cleans up as after Ctrl-C
+    end_as_after_ctrl_c(told.append)
     with _workplace(keep) as place:
-        story = _Story(place, sys.stderr if as_json else sys.stdout, lambda: told_alone)
-        story.say(f"{ORGS} organisations, {ORGS} nodes, only this machine, under a minute; Ctrl-C cleans up")
+        story = _Story(place, sys.stderr if as_json else sys.stdout, told)
+        after = f"it stays in ./{TESTNET}, after Ctrl-C too: mesh testnet down" if keep else "Ctrl-C cleans up"
+        story.say(f"{ORGS} organisations, {ORGS} nodes, only this machine, under a minute; {after}")
         try:
-            _tell(story, _ports(place, base_port))
+            _tell(story, _ports(base_port))
         finally:
             if not keep:
                 story.quietly("testnet", "down")
@@ -82,10 +81,16 @@ def tell(*, keep: bool, base_port: int, as_json: bool) -> None:
         story.say(f"Done in {took:.0f} s, cleaned up. Keep it: make demo KEEP=1  Next: mesh testnet up --detach")
 
 
-def _ports(place: Path, base_port: int) -> list[str]:
-    """The option for ports, where the usual ones are not meant or not free; a testnet that is there has its own."""
-    if making.exists(place / TESTNET):
-        return []
+def _refuse_if_one_is_there() -> None:
+    """Commands typed here would go to a testnet that lies here: the demo would deploy agents in somebody's mesh and kill a node of it."""
+    here = testnet_here()
+    if making.exists(here):
+        told = f"there is a testnet in {here.absolute()} already, and the demo would change it"
+        raise BadInput("file-exists", told, hint="run `mesh demo --keep` in another folder, or `mesh demo`, which has a folder of its own")
+
+
+def _ports(base_port: int) -> list[str]:
+    """The option for ports, where the usual ones are not meant or not free."""
     free = making.free_base_port(ORGS, base_port)
     return [] if free == BASE_PORT else ["--base-port", str(free)]
 
@@ -181,12 +186,12 @@ def _holds_dead(node: record.Node) -> bool:
 
 
 class _Story:
-    """Runs commands and shows them with what they print on ``out``; ``steps`` is the same for programs. ``told_alone`` says whether this
-    process was told to end and its children were not, as by SIGTERM; a terminal's Ctrl-C comes to them too."""
+    """Runs commands and shows them with what they print on ``out``; ``steps`` is the same for programs. ``told`` gets the signals that told
+    this process to end, and perhaps not its children; a terminal's Ctrl-C, which comes to them too, is not among them."""
 
-    def __init__(self, place: Path, out: TextIO, told_alone: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, place: Path, out: TextIO, told: Sequence[signal.Signals] = ()) -> None:
         self.place = place
-        self._told_alone = told_alone
+        self._told = told
         self.steps: list[dict[str, object]] = []
         self._out = out
         self._number = 0
@@ -219,8 +224,8 @@ class _Story:
                     verdict = told.removeprefix("ok ") if told.startswith("ok ") else verdict
                     self.say(f"    {told}")
             except KeyboardInterrupt:
-                if self._told_alone():
-                    child.send_signal(signal.SIGINT)
+                for number in self._told[-1:]:
+                    child.send_signal(number)
                 child.wait()  # so that it has ended what it began
                 raise
         if child.returncode:

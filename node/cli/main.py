@@ -5,6 +5,7 @@ of other parts (``sim``) join by the entry point group ``meshos.commands``, as a
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -145,6 +146,8 @@ def _reader_gone() -> int:
 def main() -> None:
     """The console script ``mesh``."""
     code = run(sys.argv[1:])
+    if code == ending.INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends: one more would end it with a traceback, or by the signal
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -10,6 +10,7 @@ def main() -> None:
     """The console script ``mesh``."""
     try:
         from meshos.node.cli.main import main as command
+
+        command()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    command()

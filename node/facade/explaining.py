@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import cast
 
+from meshos.consensus.ledger.motions import CARRIED, EXPIRED, MOVED, REJECTED, VOTED_AGAINST, VOTED_FOR
 from meshos.consensus.ledger.testimonies import Discharge
 from meshos.node.api import shapes
 from meshos.protocols.directory.explaining import Explained
@@ -140,6 +141,17 @@ def decision(view: shapes.Json) -> shapes.Explanation:
     return shapes.Explanation(str(view["id"]), "decision", tuple(lines), {"state": view["state"], "risk": view["risk"]})
 
 
+_SENTENCES = {
+    MOVED: "{who} moved it, and is for it",
+    VOTED_FOR: "{who} voted for it",
+    VOTED_AGAINST: "{who} voted against it",
+    CARRIED: "with that it was carried: {votes}",
+    REJECTED: "with that it was rejected: {votes}",
+    EXPIRED: "its time was over, and it was not carried: {votes}",
+}
+"""What is on record of a motion. Its end stands in the name of whoever moved it, whose doing it is not: the vote before has decided it."""
+
+
 def motion(view: shapes.Json) -> shapes.Explanation:
     """A motion: what it does, how the vote stands or ended, and who did what about it."""
     lines = [f"{str(view['id'])[:8]} is {view['state']}: {view['what']}"]
@@ -149,6 +161,6 @@ def motion(view: shapes.Json) -> shapes.Explanation:
         waits = ", ".join(did.rpartition(":")[2] for did in cast("list[str]", view["waitsFor"]))
         lines.append(f"it waits for {waits or 'nobody'}")
     for entry in cast("list[Mapping[str, object]]", view["trail"]):
-        because = f": {entry['why']}" if entry["why"] else ""
-        lines.append(f"{rfc3339(cast(int, entry['time_ms']))} {entry['what']} by {entry['who']}{because}")
+        said = _SENTENCES[str(entry["what"])].format(who=entry["who"], votes=f"{view['for']} for it, {view['against']} against it")
+        lines.append(f"{rfc3339(cast(int, entry['time_ms']))} {said}")
     return shapes.Explanation(str(view["id"]), "motion", tuple(lines), {"state": view["state"], "what": view["what"]})

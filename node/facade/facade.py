@@ -315,6 +315,7 @@ class Facade:
         replicas = self._provider.statistics()
         running = sum(any(replica.state == "ready" for replica in each) for each in replicas.values())
         calls_per_s, p95_ms = self._metrics.calls()
+        cells, cells_from = views.cells(self._assembly.parts.layout, self._assembly.cells.agreed())
         return shapes.StatusView(
             node_id=about.me.node,
             name=about.name,
@@ -342,6 +343,8 @@ class Facade:
             p2p=() if self._square is None else self._square.addresses,
             strangers=0 if self._square is None else self._square.visitors,
             links=linking.carried(self._links()),
+            cells=cells,
+            cells_from=cells_from,
             group=grouping.group_view(await self._ask_org(GetGroup()), self._assembly, about.me.node),
         )
 

@@ -10,7 +10,9 @@ from meshos.ids import AgentId, NodeId
 from meshos.node.api import shapes
 from meshos.node.api.amounts import text
 from meshos.node.facade import linking
-from meshos.protocols.directory.parts import Measured
+from meshos.protocols.directory.cells.layout import Layout
+from meshos.protocols.directory.cells.limits import CELLS_FROM
+from meshos.protocols.directory.parts import Agreed, Measured
 from meshos.protocols.directory.record import AgentRecord, Sealed
 from meshos.protocols.leader.wire import AgentProcesses
 from meshos.protocols.membership.events import MemberView
@@ -23,6 +25,13 @@ NameOf: TypeAlias = Callable[[NodeId], str | None]
 """What a member calls itself; None of a node that is no member."""
 
 SCHEMA_BYTES = 1 << 20
+
+
+def cells(layout: Layout, agreed: Agreed) -> tuple[int | None, int | None]:
+    """In how many cells the directory lies (None while it is whole), and at how many records it is cut where the mesh wants that."""
+    if layout.codebook is not None:
+        return layout.codebook.cells, None
+    return None, CELLS_FROM if agreed.in_cells else None
 
 
 def agent_view(

@@ -183,6 +183,8 @@ class Assembly:
     barred: Barred
     registrar: Registrar
     relay: Relay
+    parts: Parts
+    cells: Cells
 
     def providers_of(self, org: OrgDid) -> tuple[NodeId, ...]:
         """The nodes of ``org`` that work can be sent to now: of the own organisation, the one that leads it first."""
@@ -386,6 +388,8 @@ def assemble(outside: Outside) -> Assembly:
         barred,
         registrar,
         relay,
+        parts,
+        cells,
     )
 
 

@@ -56,7 +56,12 @@ def wrapped() -> None:
 
 @pytest.mark.parametrize(
     ("happens", "code"),
-    [(wrapped, 130), (partial(signal.raise_signal, signal.SIGTERM), 143), (partial(signal.raise_signal, signal.SIGINT), 130)],
+    [
+        (wrapped, 130),
+        (partial(signal.raise_signal, signal.SIGTERM), 143),
+        (partial(signal.raise_signal, signal.SIGHUP), 129),
+        (partial(signal.raise_signal, signal.SIGINT), 130),
+    ],
 )
 def test_who_is_told_to_end_cleans_up_and_says_so_by_the_exit_code(
     happens: Callable[[], None], code: int, monkeypatch: pytest.MonkeyPatch

@@ -24,13 +24,13 @@ Mesh = Callable[..., Done]
 
 @pytest.fixture
 def mesh(tmp_path: Path) -> Mesh:
-    """Run ``mesh`` with the given words in ``tmp_path``."""
+    """Run ``mesh`` with the given words in ``tmp_path``, or in another folder."""
 
-    def run(*words: str | Path, stdin: str = "", env: dict[str, str] | None = None) -> Done:
+    def run(*words: str | Path, stdin: str = "", env: dict[str, str] | None = None, cwd: Path = tmp_path) -> Done:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("MESH_")}
         done = subprocess.run(
             [sys.executable, "-m", "meshos.node.cli.main", *map(str, words)],
-            cwd=tmp_path,
+            cwd=cwd,
             env=clean | (env or {}),
             input=stdin,
             capture_output=True,

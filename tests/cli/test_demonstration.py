@@ -13,6 +13,8 @@ import pytest
 
 from meshos.errors import Failed
 from meshos.node.cli.demonstration import _Story
+from meshos.node.cli.testnet import making, processes, record
+from tests.cli.conftest import Mesh
 from tests.leftovers import kill_below, processes_below
 from tests.mesh.testnet import PATIENCE_S, until
 
@@ -47,15 +49,32 @@ def place() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_a_demo_that_is_told_to_end_leaves_nothing_running_and_no_folder(place: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_told_to_end_leaves_nothing_running_and_no_folder(place: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "meshos.node.cli.main", "demo"]
     demo = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(place)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: next(place.glob("mesh-demo-*/testnet/testnet.json"), None), "no node was ever started")
-        demo.send_signal(signal.SIGTERM)
+        demo.send_signal(number)
         assert demo.wait(PATIENCE_S) == 130
         assert not list(place.glob("mesh-demo-*"))
         until(lambda: not processes_below(place), "something is left running")
     finally:
         demo.kill()
         kill_below(place)
+
+
+@pytest.mark.parametrize("here", ["testnet", "."])
+def test_a_demo_that_stays_leaves_a_testnet_that_is_there_alone(mesh: Mesh, tmp_path: Path, here: str) -> None:
+    made = making.make(tmp_path / "testnet", orgs=1, base_port=20_600, timing="local")
+    place = tmp_path if here == "testnet" else made.dir
+    done = mesh("demo", "--keep", cwd=place)
+    assert (done.code, done.out) == (2, "") and "[file-exists]" in done.err
+    assert "there is a testnet" in done.err and "`mesh demo`" in done.err
+    assert record.load(made.dir) == made and not (Path(made.nodes[0].dir) / processes.LOG).exists()
+
+
+def test_a_demo_that_stays_says_so_from_the_start(mesh: Mesh, tmp_path: Path) -> None:
+    (tmp_path / "testnet").write_text("in the way")
+    told = mesh("demo", "--keep").out.splitlines()[0]
+    assert "Ctrl-C cleans up" not in told and told.endswith("it stays in ./testnet, after Ctrl-C too: mesh testnet down")

@@ -1,11 +1,14 @@
 """A real node outside of any testnet, as `mesh run` runs it: what it says, and where it connects for others."""
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -92,6 +95,24 @@ def test_with_json_stdout_is_one_document_and_the_rest_is_on_stderr(folder: Path
         rest, log = node.ends()
     assert rest == ""
     assert "leaving, again to force" in log and log.endswith("left\n") and '"event"' in log
+
+
+def test_a_node_whose_terminal_is_closed_leaves_in_order(folder: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "meshos.node.cli.main", "run", "--dir", folder]
+
+    def lead() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=lead) as process:
+        try:
+            os.close(theirs)
+            with open(ours) as terminal:
+                assert any(line.strip() == "ready" for line in terminal)
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
 
 
 def test_two_organisations_meet_as_the_how_to_says(mesh: Mesh, tmp_path: Path) -> None:

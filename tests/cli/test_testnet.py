@@ -292,10 +292,24 @@ def test_commands_name_what_is_not_there(made: Testnet, mesh: Mesh) -> None:
     assert "has 1 nodes of each" in mesh(*there, "up", "--replicas", "3").err
     other = mesh(*there, "up", "--base-port", str(made.base_port() + 400))
     assert other.code == 2 and "[testnet-differs]" in other.err and f"ports from {made.base_port()} on" in other.err
+    other = mesh(*there, "up", "--timing", "wan")
+    assert other.code == 2 and "[testnet-differs]" in other.err and "has the timing local, not wan" in other.err
+    healed = mesh(*there, "heal")
+    assert healed.code == 2 and "[node-not-running]" in healed.err and f"`mesh testnet up --detach --dir {made.dir}`" in healed.err
     status = json.loads(mesh(*there, "status", "--json").out)
     assert {node["state"] for node in status["nodes"]} == {"stopped"} and status["schema"] == "mesh.testnet-status/1"
     down = mesh(*there, "down")
     assert down.code == 0 and f"next: mesh testnet up --dir {made.dir}" in down.err
+
+
+def test_status_tells_who_ended_without_being_told_to(mesh: Mesh, tmp_path: Path) -> None:
+    made = making.make(tmp_path / "testnet", orgs=2, base_port=20_400, timing="local")
+    with standing_in(made.nodes[0]) as node:
+        record.save(replace(made, nodes=(node, made.nodes[1])))
+    alpha, beta = json.loads(mesh("testnet", "status", "--json").out)["nodes"]
+    assert (alpha["state"], alpha["pid"]) == ("ended", None) and beta["state"] == "stopped"
+    told = mesh("testnet", "status")
+    assert "alpha-1  alpha  ended " in told.out and f"! alpha-1 ended without being told to: its log is {node.dir}/node.log" in told.err
 
 
 def test_who_serves_at_an_address_that_is_not_this_machines_keeps_the_testnet_that_runs(mesh: Mesh, tmp_path: Path) -> None:

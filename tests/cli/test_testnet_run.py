@@ -1,19 +1,24 @@
 """A testnet of two real nodes, hurt by the commands: what a newcomer types, in one story."""
 
+import fcntl
 import json
+import os
+import pty
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol, TypeAlias
 
 import pytest
 
-from meshos.node.cli.testnet import making, processes, record
+from meshos.node.cli.testnet import making, processes, record, serving
+from tests.leftovers import processes_below
 
 PATIENCE_S = 90.0
 BASE_PORT = 21_000
@@ -26,6 +31,7 @@ class Done(Protocol):
 
 
 Mesh = Callable[..., Done]
+Up: TypeAlias = "subprocess.Popen[str]"
 
 
 @pytest.fixture
@@ -66,8 +72,8 @@ def test_a_testnet_lives_through_everything_that_the_commands_do(mesh: Mesh, tmp
     alpha, beta = record.load(tmp_path / "testnet").nodes
     assert processes.is_ready(alpha) and seen(beta, "alpha-1") == "alive"
 
-    again = mesh("testnet", "up", "--detach")
-    assert again.code == 0 and "all 2 nodes run already" in again.err
+    again = mesh("testnet", "up", "--timing", "fast")  # it does not stay, and so no Ctrl-C takes down what others have started
+    assert again.code == 0 and "ok all 2 nodes run already; end them with: mesh testnet down" in again.err
     assert [node.pid for node in record.load(tmp_path / "testnet").nodes] == [alpha.pid, beta.pid]
 
     assert mesh("testnet", "partition", "alpha/beta").code == 0
@@ -105,26 +111,92 @@ def test_a_testnet_whose_nodes_do_not_see_each_other_is_not_up(mesh: Mesh, tmp_p
     assert {processes.state(node) for node in record.load(tmp_path / "testnet").nodes} == {"running"}
 
 
-def test_ctrl_c_takes_a_testnet_in_the_foreground_down(tmp_path: Path, base_port: int, taken_down: None) -> None:
+@contextmanager
+def in_the_foreground(folder: Path, base_port: int, *, hears: signal.Handlers = signal.SIG_DFL, tty: int | None = None) -> Iterator[Up]:
+    """``mesh testnet up`` of one node, with stderr as a pipe, or with all of it on the terminal ``tty``, whose session it leads."""
     command = [sys.executable, "-m", "meshos.node.cli.main", "testnet", "up", "--orgs", "1", "--base-port", str(base_port)]
-    # Whoever runs the tests in the background has SIGINT ignored, and a child would inherit that.
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as up:
-        assert up.stderr is not None
-        told = []
-        for line in up.stderr:
-            told.append(line)
-            if line.startswith("Ctrl-C"):
-                break
-        (node,) = record.load(tmp_path / "testnet").nodes
-        assert processes.state(node) == "running", told
-        up.send_signal(signal.SIGINT)
+
+    def heed() -> None:
+        """Whoever runs the tests in the background has SIGINT ignored, and a child would inherit that."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, hears)
+        if tty is not None:
+            fcntl.ioctl(tty, termios.TIOCSCTTY, 0)
+
+    out, err = (subprocess.DEVNULL, subprocess.PIPE) if tty is None else (tty, tty)
+    with subprocess.Popen(
+        command, cwd=folder, stdin=tty, stdout=out, stderr=err, text=True, preexec_fn=heed, start_new_session=tty is not None
+    ) as up:
         try:
-            assert up.wait(PATIENCE_S) == 130
+            yield up
         finally:
             up.kill()
+
+
+def read_until(lines: IO[str], begins: str) -> list[str]:
+    """The lines up to the one that begins so."""
+    told: list[str] = []
+    for line in lines:
+        told.append(line)
+        if line.startswith(begins):
+            break
+    return told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_a_testnet_in_the_foreground_takes_it_down(
+    tmp_path: Path, base_port: int, taken_down: None, number: signal.Signals
+) -> None:
+    with in_the_foreground(tmp_path, base_port) as up:
+        assert up.stderr is not None
+        told = read_until(up.stderr, "Ctrl-C")
+        (node,) = record.load(tmp_path / "testnet").nodes
+        assert processes.state(node) == "running", told
+        up.send_signal(number)
+        assert up.wait(PATIENCE_S) == 130
         assert "Traceback" not in up.stderr.read()
     assert processes.state(node) == "stopped" and record.load(tmp_path / "testnet").nodes[0].pid is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_it_before_it_is_ready_leaves_no_node(tmp_path: Path, base_port: int, taken_down: None, number: signal.Signals) -> None:
+    with in_the_foreground(tmp_path, base_port) as up:
+        file = tmp_path / "testnet"
+        wait_until(lambda: making.exists(file) and record.load(file).nodes[0].pid is not None)
+        up.send_signal(number)
+        assert up.wait(PATIENCE_S) == 130
+    assert not processes_below(file)
+
+
+def test_a_closed_terminal_takes_the_testnet_in_it_down(tmp_path: Path, base_port: int, taken_down: None) -> None:
+    ours, theirs = pty.openpty()
+    with in_the_foreground(tmp_path, base_port, tty=theirs) as up:
+        os.close(theirs)
+        with open(ours) as terminal:
+            read_until(terminal, "Ctrl-C")
+        assert up.wait(PATIENCE_S) == 130
+    assert not processes_below(tmp_path / "testnet") and record.load(tmp_path / "testnet").nodes[0].pid is None
+
+
+def test_one_that_was_started_with_nohup_outlives_its_terminal(tmp_path: Path, base_port: int, taken_down: None) -> None:
+    with in_the_foreground(tmp_path, base_port, hears=signal.SIG_IGN) as up:
+        assert up.stderr is not None
+        read_until(up.stderr, "Ctrl-C")
+        up.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            up.wait(1.0)
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(PATIENCE_S) == 130
+
+
+def test_up_says_that_others_still_reach_what_was_served_to_them(mesh: Mesh, tmp_path: Path, base_port: int, taken_down: None) -> None:
+    made = making.make(tmp_path / "testnet", orgs=1, base_port=base_port, timing="local")
+    serving.move(made, "127.0.0.2")
+    up = mesh("testnet", "up", "--detach")
+    told = "Others reach it at 127.0.0.2, as `mesh testnet serve` left it; only this machine: mesh testnet serve --host 127.0.0.1 --detach"
+    assert up.code == 0 and told in up.err.splitlines()
+    assert mesh("testnet", "serve", "--host", "127.0.0.1", "--detach").code == 0
+    assert "Others reach it" not in mesh("testnet", "up").err
 
 
 def test_a_taken_port_refuses_before_any_node_starts(mesh: Mesh, tmp_path: Path, base_port: int) -> None:

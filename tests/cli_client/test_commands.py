@@ -419,6 +419,20 @@ def test_a_search_for_nothing_is_refused(mesh: Mesh, query: str) -> None:
     assert (ran.code, ran.out) == (2, "") and "the query is empty" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("directory", "told"),
+    [
+        ({"records": 12}, "12"),
+        ({"records": 12, "cells": None, "cellsFrom": None}, "12, the directory is whole"),
+        ({"records": 12, "cells": None, "cellsFrom": 2000}, "12, the directory is whole; it is cut into cells once there are 2000"),
+        ({"records": 2300, "cells": None, "cellsFrom": 2000}, "2300, the directory is whole; it is being cut into cells"),
+        ({"records": 431, "cells": 128, "cellsFrom": None}, "431 here, the directory is in 128 cells"),
+    ],
+)
+def test_status_tells_how_the_directory_lies(directory: dict[str, object], told: str) -> None:
+    assert f"Records  {told}" in status_lines({"directory": directory})
+
+
 def test_status_tells_that_autonomy_is_paused_and_until_when() -> None:
     until = "2026-11-26T10:00:00.000Z"
     (line,) = [line for line in status_lines({"humans": {"approvalsWaiting": 1, "pausedUntil": until}}) if line.startswith("Humans")]

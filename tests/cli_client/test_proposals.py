@@ -1,6 +1,7 @@
 """What proposals, vote, and propose of a motion print, and how they end; the ledger's own word is in tests/mesh/test_motions.py."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ def moved(mesh: Mesh, folder: Path, what: str = "reinstate: did:mesh:enterprise:
     ran = mesh("propose", str(file), *options)
     assert ran.code == 0, ran.err
     return ran.out.strip()
+
+
+def test_a_motion_is_read_from_stdin(mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stdin").write_text("parameters: {directory-cells: 1}\n")
+    with (tmp_path / "stdin").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        ran = mesh("propose", "-", "--vote")
+    assert ran.code == 0 and ran.err.startswith("ok moved: "), ran.err
 
 
 def test_a_motion_is_moved_listed_shown_and_voted_on(mesh: Mesh, tmp_path: Path) -> None:

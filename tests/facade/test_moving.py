@@ -56,6 +56,32 @@ async def test_a_motion_is_shown_until_it_is_carried_and_afterwards(chain: Chain
     assert [row["id"] for row in cast(Any, (await chain.moving("beta-1").proposals(open_only=False))["proposals"])] == [id_]
 
 
+async def told(chain: Chain, id_: str) -> list[str]:
+    """What `mesh explain` says was done about a motion, without the times."""
+    explained = await chain.moving("beta-1").explained(id_)
+    assert explained is not None
+    return [line.partition("Z ")[2] for line in explained.lines if "Z " in line]
+
+
+async def test_a_motion_is_explained_in_sentences(chain: Chain) -> None:
+    id_ = (await move(chain))["id"]
+    for by, choice in (("beta", "against"), ("gamma", "for"), ("delta", "for")):
+        await vote(chain, by, id_, choice)
+    assert await told(chain, id_) == [
+        "alpha moved it, and is for it",
+        "beta voted against it",
+        "gamma voted for it",
+        "delta voted for it",
+        "with that it was carried: 3 for it, 1 against it",
+    ]
+    rejected, expired = [(await move(chain, key=key))["id"] for key in ("second", "third")]
+    for by in ("beta", "gamma"):
+        await vote(chain, by, rejected, "against")
+    assert (await told(chain, rejected))[-1] == "with that it was rejected: 1 for it, 2 against it"
+    chain.books.block(later_ms=200_000_000)
+    assert (await told(chain, expired))[-1] == "its time was over, and it was not carried: 1 for it, 0 against it"
+
+
 async def test_those_that_end_first_come_first_then_the_ended_newest_first(chain: Chain) -> None:
     first, second, third = [(await move(chain, key=str(n)))["id"] for n in range(3)]
     for org in ("beta", "gamma"):
@@ -166,7 +192,7 @@ async def test_a_motion_is_explained_by_who_did_what_about_it(chain: Chain) -> N
         "for it: 1 of 4 organisations with a vote; 3 carry it",
     )
     assert told.lines[2].startswith("against it: 1; 2 reject it; it ends 20") and told.lines[3] == "it waits for delta, gamma"
-    assert told.lines[4].endswith("Z moved by alpha: voting-period-ms = 200000000")
-    assert told.lines[5].endswith("Z voted-against by beta")
+    assert told.lines[4].endswith("Z alpha moved it, and is for it")
+    assert told.lines[5].endswith("Z beta voted against it")
     for text in ("0" * 8, "beta-1", id_[:7]):
         assert await chain.moving("beta-1").explained(text) is None

@@ -2,13 +2,18 @@
 
 import dataclasses
 import re
+from types import SimpleNamespace
+from typing import cast
 
 from meshos.ids import AgentId, NodeId, OrgDid, Peer, TaskId
 from meshos.node.api import render
 from meshos.node.facade import views
-from meshos.node.facade.views import receipt_json
+from meshos.node.facade.views import cells, receipt_json
+from meshos.protocols.directory.cells.codebook import Codebook
+from meshos.protocols.directory.cells.layout import Layout
+from meshos.protocols.directory.cells.limits import CELLS_FROM
 from meshos.protocols.directory.limits import MAX_NUMBER
-from meshos.protocols.directory.parts import Measured
+from meshos.protocols.directory.parts import Agreed, Measured
 from meshos.protocols.directory.record import AgentRecord, parse
 from meshos.protocols.tasks.receipt import Receipt, SignedReceipt
 from tests.directory.world import checker, record, signed
@@ -38,6 +43,13 @@ def test_a_receipt_shows_mesh_as_text_and_its_time_as_rfc_3339() -> None:
     assert (receipt["price"], receipt["time"]) == ("10.5", "2025-11-25T12:00:00.125Z")
     assert (receipt["taskId"], receipt["agentId"], receipt["resultBytes"]) == ("t-1", "a-1", 7)
     assert shown(1, 0)["price"] == "0.000001" and shown(0, 0)["price"] == "0"
+
+
+def test_a_directory_is_whole_or_in_cells_or_waits_for_enough_records() -> None:
+    whole, cut = Layout(CALLER.node), Layout(CALLER.node, b"name", cast("Codebook", SimpleNamespace(cells=128)))
+    assert cells(whole, Agreed()) == (None, None)
+    assert cells(whole, Agreed(in_cells=True)) == (None, CELLS_FROM)
+    assert cells(cut, Agreed(in_cells=True, version=1)) == (128, None)
 
 
 def test_no_name_in_a_receipt_is_one_of_our_own_units() -> None:

@@ -58,6 +58,13 @@ def test_every_node_finds_the_same_in_a_few_cells(cut: Net) -> None:
         assert {names(answer)[0] for answer in found} == {f"agent-{number}"}
 
 
+def test_every_node_says_in_how_many_cells_it_has_the_directory(cut: Net) -> None:
+    for org in ORGS:
+        directory = cut.ask(org, "GET", "/v1/status").body["directory"]
+        assert directory["cells"] > 1 and directory["cellsFrom"] is None
+        assert f"Records  {directory['records']} here, the directory is in {directory['cells']} cells" in cut.must("status", "--org", org)
+
+
 def test_whoever_has_an_id_reaches_its_record_from_any_node(cut: Net) -> None:
     (agent, *_) = cut.discover("alpha", "word0404 trains")["agents"]
     for org in ORGS:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from meshos.protocols.directory.cells.limits import CELLS_FROM
+from tests.mesh.conftest import decide
 from tests.mesh.testnet import Answer, Net, mesh, until
 
 ORGS = ("alpha", "beta", "gamma", "delta")
@@ -72,6 +74,18 @@ def test_parameters_change_when_three_of_four_are_for_it(net: Net, tmp_path: Pat
     assert [net.ask(org, "GET", "/v1/approvals").body["threshold"] for org in ORGS] == [before + 1] * 4
     assert events(net, "delta", id_) == ["moved", "voted-for", "voted-for", "carried"]
     assert f"risk-threshold = {before + 1}" in net.must("explain", id_[:16], "--org", "delta")
+
+
+def test_a_motion_for_cells_says_how_many_records_it_waits_for(net: Net) -> None:
+    assert net.ask("delta", "GET", "/v1/status").body["directory"]["cellsFrom"] is None
+    decide(net, {"directory-cells": 1})
+    try:
+        directory = net.ask("delta", "GET", "/v1/status").body["directory"]
+        assert (directory["cells"], directory["cellsFrom"]) == (None, CELLS_FROM)
+        assert "the directory is whole; it is cut into cells once there are 2000" in net.must("status", "--org", "delta")
+    finally:
+        decide(net, {"directory-cells": 0})
+    assert net.must("status", "--org", "delta").count("the directory is whole\n") == 1
 
 
 def test_a_motion_is_rejected_when_too_few_are_left_to_carry_it(net: Net) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -99,6 +100,37 @@ def test_ctrl_c_gives_the_verdict_so_far(even: str, tmp_path: Path) -> None:
     out, err = run.communicate(timeout=60)
     assert first.startswith("FAIL stuck: seed 2 is even") and run.returncode == 130
     assert "stopped after" in err and "Traceback" not in err and "violated: even.py, 2 nodes" in out
+
+
+def test_a_second_ctrl_c_while_the_workers_still_start_ends_it_quietly(even: str, tmp_path: Path) -> None:
+    (tmp_path / even).write_text(FAILS)
+    begin = "from meshos.node.cli.start import main; main()"
+    command = [sys.executable, "-c", begin, "sim", "run", even, "--seeds", "1..4000", "--until", "10"]
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    run = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard
+    )
+    try:
+        until(lambda: len(processes_below(tmp_path)) > 2, "no worker ever began")
+        for _ in range(2):
+            os.killpg(run.pid, signal.SIGINT)
+            time.sleep(0.05)
+        out, err = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert (run.returncode, out, err) == (130, "", "! stopped after 0 of 4000 runs\n")
+
+
+@pytest.mark.parametrize("words", [["--seed", "1"], ["--seeds", "1..3"]])
+def test_ctrl_c_before_the_first_run_says_that_there_was_none(
+    words: list[str], even: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("meshos.simulations.verdicts.make_folder", interrupted)
+    assert main.run(["sim", "run", even, *words]) == 130
+    assert f"stopped after 0 of {1 if '--seed' in words else 3} runs" in capsys.readouterr().err
 
 
 def test_workers_end_with_whoever_began_them(even: str, tmp_path: Path) -> None:

@@ -12,12 +12,15 @@ from meshos.errors import BadInput, MeshError
 from meshos.node.cli.client_text import plural
 from meshos.node.cli.output import JsonFlag, document, note, ok, progress, table, warn
 from meshos.node.cli.testnet import record
+from meshos.node.terminal import end_as_after_ctrl_c
 
 if TYPE_CHECKING:
     from meshos.node.cli.testnet.starting import Started
 
 BASE_PORT = 8100
 DEFAULT_ORGS = 4
+DEFAULT_TIMING = "local"
+LOOPBACK = "127.0.0.1"
 READY_S = 60.0
 MAX_ORGS = 24
 
@@ -71,14 +74,14 @@ def up(
             min=1024, max=60_000, help=f"API ports follow it, {BASE_PORT} if not given; gossip at +100, links at +200, the square at +300."
         ),
     ] = None,
-    timing: Annotated[str, typer.Option(help="How fast the dead are noticed: local, fast, lan or wan. Only for a new testnet.")] = "local",
+    timing: Annotated[str | None, typer.Option(help="How fast the dead are noticed: local, fast, lan or wan; local if not given.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready and leave it running.")] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to become ready in.")] = READY_S,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring a whole mesh up on this machine; one that was taken down goes on with its data.
 
-    Exit code 1 if it runs and not all nodes see each other in time.
+    Where all nodes run already it says so and is done, also without --detach. Exit code 1 if it runs and not all nodes see each other in time.
     """
     from meshos.genesis import TIMINGS
     from meshos.node.cli.testnet import making, starting
@@ -92,18 +95,21 @@ def up(
         raise BadInput(
             "usage", f"{size.nodes} nodes, at most {making.MAX_NODES} run in one testnet", hint="give fewer --orgs or --replicas"
         )
-    if timing not in TIMINGS:
+    if timing is not None and timing not in TIMINGS:
         raise BadInput("usage", f"there is no timing called {timing!r}", hint=f"one of {', '.join(TIMINGS)}")
     target = folder_of(context, directory)
+    end_as_after_ctrl_c()
     with progress() as shown:
         if not making.exists(target):
             making.check_new_ports(size, base_port or BASE_PORT)
             shown.at("making keys and the genesis")
-            making.make(target, orgs=size.orgs, replicas=size.replicas, base_port=base_port or BASE_PORT, timing=timing)
+            making.make(target, orgs=size.orgs, replicas=size.replicas, base_port=base_port or BASE_PORT, timing=timing or DEFAULT_TIMING)
         with record.changing(target) as testnet:
-            _check_same(testnet, target, orgs, replicas, base_port)
+            _check_same(testnet, target, orgs, replicas, base_port, timing)
             started = starting.start(testnet, testnet.nodes, timeout, shown)
-    if not detach:
+    if not as_json:
+        _tell_where(started.testnet)
+    if not detach and started.children:
         _stay(target, started, as_json)
     _show_up(started, as_json)
     if started.unacquainted:
@@ -130,6 +136,7 @@ def serve(
     from meshos.node.cli.testnet import serving, starting
 
     target = folder_of(context, directory)
+    end_as_after_ctrl_c()
     address = towards() if host is None else read_ip(host)
     if not serving.is_at(record.load(target), address):
         check_own(address)
@@ -140,14 +147,16 @@ def serve(
         started = starting.start(testnet, testnet.nodes, timeout, shown)
     if not as_json:
         note(f"Others join with: {serving.invitation(started.testnet)}")
-    if not detach:
+    if not detach and started.children:
         _stay(target, started, as_json)
     _show_up(started, as_json)
     if started.unacquainted:
         raise typer.Exit(1)
 
 
-def _check_same(testnet: record.Testnet, target: Path, orgs: int | None, replicas: int | None, base_port: int | None) -> None:
+def _check_same(
+    testnet: record.Testnet, target: Path, orgs: int | None, replicas: int | None, base_port: int | None, timing: str | None
+) -> None:
     """See that a testnet that is there is what was asked for; raises BadInput ``testnet-differs``."""
     there = len(testnet.orgs())
     if orgs is not None and orgs != there:
@@ -159,6 +168,20 @@ def _check_same(testnet: record.Testnet, target: Path, orgs: int | None, replica
     if base_port is not None and base_port != testnet.base_port():
         told = f"the testnet in {target} has its ports from {testnet.base_port()} on, not from {base_port}"
         raise BadInput("testnet-differs", told, hint="leave --base-port away to resume it, or choose another folder with --dir")
+    if timing is not None:
+        from meshos.node.folder import read_genesis
+
+        if timing != (had := read_genesis(Path(testnet.genesis)).timing):
+            told = f"the testnet in {target} has the timing {had}, not {timing}"
+            raise BadInput("testnet-differs", told, hint="leave --timing away to resume it, or choose another folder with --dir")
+
+
+def _tell_where(testnet: record.Testnet) -> None:
+    """What a `serve` of long ago has opened stays open: say so where it is brought up again."""
+    host = testnet.nodes[0].link.rpartition(":")[0].strip("[]")
+    if host != LOOPBACK:
+        back = f"mesh testnet serve --host {LOOPBACK} --detach{record.elsewhere(testnet.dir)}"
+        note(f"Others reach it at {host}, as `mesh testnet serve` left it; only this machine: {back}")
 
 
 def _show_up(started: "Started", as_json: bool) -> None:
@@ -177,7 +200,8 @@ def _show_up(started: "Started", as_json: bool) -> None:
     count = len(testnet.nodes)
     _warn(started)
     if not started.children and not started.unacquainted:
-        ok(f"all {count} nodes run already" if count != 1 else "the node runs already")
+        run = f"all {count} nodes run already" if count != 1 else "the node runs already"
+        ok(f"{run}; end them with: mesh testnet down{record.elsewhere(testnet.dir)}")
     elif not started.unacquainted:
         ok(f"{count} of {count} nodes see each other, after {started.took_ms / 1000:.1f} s")
     note(f"Logs {testnet.dir}/*/node.log  Next mesh members{record.elsewhere(testnet.dir)}")
@@ -194,14 +218,9 @@ def _warn(started: "Started") -> None:
 
 
 def _stay(target: Path, started: "Started", as_json: bool) -> Never:
-    """Show it, and stay until Ctrl-C or SIGTERM, saying which nodes end meanwhile; then take the testnet down, whatever happened."""
-
-    def leave(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
+    """Show it, and stay until Ctrl-C, SIGTERM or SIGHUP, saying which nodes end meanwhile; then take the testnet down, whatever happened."""
     left = dict(started.children)
     try:
-        signal.signal(signal.SIGTERM, leave)
         _show_up(started, as_json)
         if not as_json:
             note("Ctrl-C takes it down and keeps its data")
@@ -219,7 +238,7 @@ def status(context: typer.Context, directory: Dir = None, as_json: JsonFlag = Fa
     from meshos.node.cli.testnet import processes
 
     testnet = record.load(folder_of(context, directory))
-    states = {node.name: processes.state(node) for node in testnet.nodes}
+    states = {node.name: processes.state_told(node) for node in testnet.nodes}
     ready = {node.name: states[node.name] == "running" and processes.is_ready(node) for node in testnet.nodes}
     cut = {node.name: _cut_off(node) if ready[node.name] else [] for node in testnet.nodes}
     if as_json:
@@ -236,6 +255,8 @@ def status(context: typer.Context, directory: Dir = None, as_json: JsonFlag = Fa
         for node in testnet.nodes
     ]
     table(("NODE", "ORG", "PROCESS", "READY", "PID", "API"), rows)
+    for node in [node for node in testnet.nodes if states[node.name] == "ended"]:
+        warn(f"{node.name} ended without being told to: its log is {node.dir}/{processes.LOG}")
     for name in [name for name, others in cut.items() if others]:
         warn(f"{name} is cut off from {', '.join(cut[name])}; mesh testnet heal mends it")
     following = "mesh members" if any(ready.values()) else "mesh testnet up --detach"
@@ -253,7 +274,7 @@ def _cut_off(node: record.Node) -> list[str]:
 
 
 def _pid(node: record.Node, states: Mapping[str, str]) -> int | None:
-    return node.pid if states[node.name] != "stopped" else None
+    return node.pid if states[node.name] in ("running", "paused") else None
 
 
 @app.command(epilog="Example: mesh testnet kill gamma-1")
@@ -300,6 +321,7 @@ def start(
     from meshos.node.cli.testnet import starting
 
     def act(testnet: record.Testnet, nodes: tuple[record.Node, ...]) -> record.Testnet:
+        end_as_after_ctrl_c()
         with progress() as shown:
             return starting.start(testnet, nodes, timeout, shown).testnet
 
@@ -347,6 +369,9 @@ def heal(context: typer.Context, directory: Dir = None, as_json: JsonFlag = Fals
     folder = folder_of(context, directory)
     with record.changing(folder) as testnet:
         running = [node.name for node in testnet.nodes if processes.state(node) == "running"]
+        if not running:
+            hint = f"start them with `mesh testnet up --detach{record.elsewhere(folder)}`; who starts hears everybody"
+            raise BadInput("node-not-running", f"no node of the testnet in {folder} runs, so there is nothing to heal", hint=hint)
         cutting.apply(testnet, {name: [] for name in running})
     if as_json:
         document("testnet-heal", {"healed": running})

@@ -34,6 +34,12 @@ def state(node: Node) -> State:
     return "stopped" if letter is None else "paused" if letter in "Tt" else "running"
 
 
+def state_told(node: Node) -> State | Literal["ended"]:
+    """The same for people, who are told apart, too, what no command of theirs has stopped: its process is on record, and gone."""
+    found = state(node)
+    return "ended" if found == "stopped" and node.pid is not None else found
+
+
 def _letter(node: Node) -> str | None:
     """The process's state in /proc (proc(5)); None if it is gone, a zombie, or somebody else."""
     if node.pid is None:
