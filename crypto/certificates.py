@@ -12,6 +12,7 @@ All times are seconds since 1970 UTC. What comes from a stranger is refused by n
 """
 
 import re
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -224,15 +225,18 @@ def describe(der: bytes) -> NodeCertificate:
 
 
 def verify_root(der: bytes, org: OrgDid, root: PublicKey) -> None:
-    """Return if ``der`` is the certificate of ``org``'s root key; raises Refused ``certificate-malformed`` or ``wrong-org-root``."""
+    """Return if ``der`` is the certificate of ``org``'s root key, which every TLS library takes, as all nodes give it to theirs; raises
+    Refused ``certificate-malformed`` or ``wrong-org-root``."""
     certificate = _loaded(der)
     try:
         extensions = _extensions(certificate)
-        named = certificate.subject == _root_name(org)
+        name = _root_name(org).public_bytes()  # names alone are equal whatever type of text they are
+        named = certificate.subject.public_bytes() == certificate.issuer.public_bytes() == name
         is_root = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
         signs = extensions.get_extension_for_class(x509.KeyUsage).value
         is_root = is_root and signs.key_cert_sign and signs.crl_sign
-    except _MALFORMED as error:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem(der).decode("ascii"))
+    except (*_MALFORMED, ssl.SSLError) as error:
         raise _malformed("a root's certificate lacks what makes it one") from error
     if not (is_root and named and _key_of(certificate) == root and _issued_by(certificate, org, root)):
         raise Refused("wrong-org-root", f"this is not the certificate of the root key of {org}")

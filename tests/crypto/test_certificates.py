@@ -260,3 +260,17 @@ def test_a_revocation_list_of_another_version_is_malformed() -> None:
     with pytest.raises(Refused) as caught:
         certificates.read_revocations(der[:at] + b"\x02" + der[at + 1 :], org, root.public)
     assert caught.value.name == "crl-malformed"
+
+
+@pytest.mark.parametrize("tag", [b"\x04", b"\x13", b"\x16", b"\x17", b"\x18", b"\x1e"])
+def test_a_root_whose_name_is_no_utf_8_text_is_none(tag: bytes) -> None:
+    """OpenSSL takes some of them, and raises at others: of a root on the ledger, at every node."""
+    root, org = SigningKey(b"r" * 32), org_did("enterprise", "acme")
+    der = new_root(root, org, now=1.7e9)
+    verify_root(der, org, root.public)
+    tbs = x509.load_der_x509_certificate(der).tbs_certificate_bytes
+    at = der.index(tbs)
+    for odd in (tbs.replace(b"\x06\x03\x55\x04\x03\x0c", b"\x06\x03\x55\x04\x03" + tag, count) for count in (1, 2)):
+        assert odd != tbs
+        with pytest.raises(Refused):
+            verify_root(der[:at] + odd + der[at + len(tbs) : -64] + root.sign_bytes(odd), org, root.public)

@@ -327,3 +327,10 @@ def test_cells_of_which_no_summary_is_known_are_not_ruled_out() -> None:
 def test_what_a_summary_had_no_room_to_name_is_not_ruled_out() -> None:
     crowded = Summary(3, 9, np.zeros(0, np.uint32), np.array([2], np.uint32), np.array([9], np.uint32), 1, (9, *[0] * (limits.COSTS - 1)))
     assert chart(CODEBOOK, {**summaries([]), 3: crowded}).route(question("chess1"), Condition(every=(("rare",),))).cells == (3,)
+
+
+@pytest.mark.filterwarnings("error")
+def test_points_longer_than_any_record_overflow_nothing() -> None:
+    long = dataclasses.replace(CODEBOOK, points=np.full_like(CODEBOOK.points, 127))
+    near = codebooks.decode(codebooks.encode(long)).nearness(np.full(384, 384**-0.5, np.float32))
+    assert np.isfinite(near).all()

@@ -10,7 +10,7 @@ from aioquic.quic.packet import QuicErrorCode
 from aioquic.tls import Epoch
 from libp2p.crypto.ed25519 import create_new_key_pair
 
-from meshos.node.runtime.quic.limits import CRYPTO_BYTES, DATAGRAM_BYTES, DATAGRAMS, FRAMES
+from meshos.node.runtime.quic.limits import CRYPTO_BYTES, DATAGRAM_BYTES, DATAGRAMS, FRAMES, HOLES
 from meshos.node.runtime.square import limits
 from meshos.node.runtime.square.quic_core import Core, configuration
 from meshos.node.runtime.square.square import Square
@@ -77,6 +77,35 @@ async def test_who_goes_on_retiring_ids_is_cut_off(nursery: trio.Nursery) -> Non
     await ended(of, "square-flood")
     await empty(of)
     assert len(endpoint(of).connections) == 0
+    await still_serves(of, quic=True)
+
+
+def holes(first: int, count: int) -> bytes:
+    """STREAM frames of one byte each at every other offset: none of them touches another."""
+    frames = Buffer(capacity=2_000)
+    for at in range(first, first + count):
+        for number in (0x0E, 0, 2 * at + 1, 1):
+            frames.push_uint_var(number)
+        frames.push_bytes(b"x")
+    return bytes(frames.data)
+
+
+async def test_who_leaves_more_holes_in_a_stream_than_losses_do_is_cut_off(nursery: trio.Nursery) -> None:
+    """aioquic looks through all of them for each frame."""
+    of = await opened(nursery)
+    somebody = await known(of)
+    core = only_quic(of).core
+
+    def ranges() -> int:
+        return len(core._streams[0].receiver._ranges) if 0 in core._streams else 0
+
+    for first in range(0, HOLES, 100):
+        await somebody.raw(holes(first, 100))
+        await until(lambda first=first: core.exceeded or ranges() == first + 100)  # type: ignore[misc]
+    assert not core.exceeded
+    await somebody.raw(holes(HOLES, 100))
+    await ended(of, "square-flood")
+    assert ranges() == HOLES + 1
     await still_serves(of, quic=True)
 
 

@@ -5,6 +5,8 @@ buffers what it cannot use yet. So until ``admit`` a connection has so many data
 who goes beyond it is cut off, and ``exceeded`` says so.
 
 - A handshake is small; what is longer is refused before it is buffered, and so is one that never ends after the handshake.
+- What comes of a stream out of its order is kept in ranges, of which each frame looks through all: who leaves more holes than losses do is
+  cut off, also later.
 - The other side's certificate is asked for, which aioquic's server does only behind a private switch. It then proves possession of the key
   and nothing else, and takes an empty certificate for an answer: ``chain`` holds what was shown, and who made this connection decides.
 """
@@ -95,6 +97,16 @@ class BoundedConnection(QuicConnection):
             self.chain = shown
 
         self.tls._set_peer_certificate = keep  # type: ignore[method-assign]
+
+    def _handle_stream_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        begin = buf.tell()
+        number = buf.pull_uint_var()
+        buf.seek(begin)
+        super()._handle_stream_frame(context, frame_type, buf)
+        stream = self._streams.get(number)
+        if stream is not None and len(stream.receiver._ranges) > limits.HOLES:
+            self.exceeded = True
+            raise QuicConnectionError(QuicErrorCode.PROTOCOL_VIOLATION, frame_type, "too many holes in a stream")
 
     def _handle_crypto_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         begin = buf.tell()

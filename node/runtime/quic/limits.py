@@ -15,3 +15,7 @@ FRAMES = 512
 """In those: an honest handshake has some 30. aioquic takes each by itself, at a microsecond or more, and 1,200 of them fit a datagram."""
 
 assert DATAGRAMS * 1_200 <= ALL_BYTES
+
+HOLES = 1_000
+"""In what has come of a stream. A window of 1 MiB is some 900 datagrams, of which every other one may be lost at worst; looking through so
+many ranges takes about 20 µs a frame."""

@@ -81,6 +81,7 @@ class Codebook:
     def nearness(self, question: Vector) -> Vector:
         """How near a question's vector (length 1) is to each cell: about the cosine with the nearest record there."""
         cosines = (np.rint(question * SCALE) @ self._turned) / np.float32(SCALE**2)
+        cosines = np.minimum(cosines, 2)  # a codebook's points may be longer than those of records, and no number overflows for that
         mass = np.add.reduceat(np.exp(limits.SHARPNESS * (cosines - 1)) * self.weights, self._starts)
         near: Vector = (1 + np.log(np.maximum(mass, 1e-30)) / limits.SHARPNESS).astype(np.float32)
         return near
