@@ -1,7 +1,10 @@
 """The QUIC path: who gets a link over it, and what strangers can send to its port."""
 
+import errno
 import logging
 import os
+import select
+import socket
 from itertools import pairwise
 
 import pytest
@@ -14,7 +17,7 @@ from meshos.node.runtime.links import limits, quic, quic_admission, quic_endpoin
 from meshos.node.runtime.links.quic_core import Core
 from meshos.node.runtime.links.quic_endpoint import Endpoint
 from meshos.node.runtime.links.quic_link import HANDSHAKE_TOO_LONG, LARGEST_BYTES, TOO_MANY_FRAMES
-from meshos.node.runtime.links.quic_socket import TRAIN_BYTES, TRAIN_DATAGRAMS, Address, trains
+from meshos.node.runtime.links.quic_socket import TRAIN_BYTES, TRAIN_DATAGRAMS, Address, UdpSocket, trains
 from meshos.node.runtime.quic.limits import CRYPTO_BYTES, DATAGRAM_BYTES, DATAGRAMS, FRAMES
 from tests.links.mesh import ALPHA, BETA, Mesh, Node, until
 from tests.links.quic_stranger import CREDENTIALS, Stranger, count, crypto, listening, still_serves
@@ -369,3 +372,23 @@ def test_trains_are_what_the_kernel_can_cut(sizes: list[int]) -> None:
     for train in made:
         assert len({len(data) for data in train[:-1]}) <= 1 and len(train[-1]) <= len(train[0])
         assert len(train) <= TRAIN_DATAGRAMS and sum(map(len, train)) <= TRAIN_BYTES
+
+
+def test_an_error_that_only_waits_in_its_queue_is_read_and_wakes_nobody_again() -> None:
+    """As what routers say of hosts and networks out of reach does: epoll went on to say that there is something to read."""
+    nobody = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    nobody.bind(("127.0.0.1", 0))
+    there = nobody.getsockname()
+    nobody.close()
+    udp = UdpSocket("127.0.0.1", 0)
+    try:
+        watch = select.poll()
+        watch.register(udp.raw, select.POLLIN)
+        udp.raw.sendto(b"x", there)
+        assert watch.poll(5_000) == [(udp.raw.fileno(), select.POLLERR)]
+        assert udp.raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED  # takes the error, not what waits
+        assert watch.poll(0) == [(udp.raw.fileno(), select.POLLERR)]
+        assert udp.receive() == ([], [there])
+        assert watch.poll(0) == []
+    finally:
+        udp.close()

@@ -139,6 +139,8 @@ class UdpSocket:
                 received += [(data[at : at + size], address) for at in range(0, len(data), size)]
             else:
                 received.append((data, address))
+        if not received:  # what ICMP says of some errors only waits in their queue, which keeps the socket readable until it is read
+            refused += self._errors()
         return received, refused
 
     def _errors(self) -> list[Address]:
