@@ -287,6 +287,28 @@ def hooked(node: Node) -> Iterator[FaultHook]:
         thread.join()
 
 
+@pytest.mark.parametrize(
+    "line", [b"[" * 60_000 + b"\n", b'{"cut": ' + b"[" * 450 + b"]" * 450 + b"}\n", b'{"cut": [3]}\n', b"\xff\n", b"\n"]
+)
+def test_a_line_that_is_none_is_answered_and_ends_nothing(made: Testnet, line: bytes) -> None:
+    with standing_in(made.nodes[0]) as node, hooked(node) as hook:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(Path(node.dir) / partition.SOCKET))
+            client.sendall(line)
+            assert b'"error"' in client.recv(4096)
+        assert partition.cut_off(node) == [] and hook.cut == frozenset()
+
+
+def test_who_hangs_up_before_the_answer_ends_nothing(made: Testnet) -> None:
+    with standing_in(made.nodes[0]) as node, hooked(node):
+        for _ in range(20):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(Path(node.dir) / partition.SOCKET))
+                client.sendall(b'{"show": true}\n')
+        assert partition.cut_off(node) == []
+
+
 def test_a_node_is_told_whom_to_cut_and_to_heal(made: Testnet) -> None:
     with standing_in(made.nodes[0]) as node, hooked(node) as hook:
         running = made.with_pid(node.name, node.pid)
