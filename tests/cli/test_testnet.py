@@ -288,7 +288,8 @@ def hooked(node: Node) -> Iterator[FaultHook]:
 
 
 @pytest.mark.parametrize(
-    "line", [b"[" * 60_000 + b"\n", b'{"cut": ' + b"[" * 450 + b"]" * 450 + b"}\n", b'{"cut": [3]}\n', b"\xff\n", b"\n"]
+    "line",
+    [b"[" * 60_000 + b"\n", b'{"cut": [%s]}\n' % (b"[" * 400 + b"]" * 400), b'{"cut": [3]}\n', b"\xff\n", b"\n"],
 )
 def test_a_line_that_is_none_is_answered_and_ends_nothing(made: Testnet, line: bytes) -> None:
     with standing_in(made.nodes[0]) as node, hooked(node) as hook:
@@ -302,7 +303,7 @@ def test_a_line_that_is_none_is_answered_and_ends_nothing(made: Testnet, line: b
 
 def test_who_hangs_up_before_the_answer_ends_nothing(made: Testnet) -> None:
     with standing_in(made.nodes[0]) as node, hooked(node):
-        for _ in range(20):
+        for _ in range(3):
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(str(Path(node.dir) / partition.SOCKET))
                 client.sendall(b'{"show": true}\n')
