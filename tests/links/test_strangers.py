@@ -299,6 +299,24 @@ async def test_garbage_after_the_handshake_ends_the_connection_with_a_reason(cas
     nursery.cancel_scope.cancel()
 
 
+async def test_a_peer_names_no_line_of_the_metrics(nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    for number in range(3):
+        async with authenticated(mesh, server) as (tls, codec, _):
+            await greeted(tls, codec)
+            await tls.send(frames.refusal_frame(Refused(f"made-up-{number}", "out of the air")))
+            await until(lambda number=number: len(server.of(LinkDown)) == number + 1)
+    for number in range(2):
+        async with authenticated(mesh, server) as (tls, codec, _):
+            await tls.send(frames.refusal_frame(Refused(f"made-up-{number}", "out of the air")))
+            await until(
+                lambda number=number: sum(v for k, v in server.links.statistics().items() if k.startswith("refused_")) == number + 1
+            )
+    counts = server.links.statistics()
+    assert counts["ended_other"] == 3 and not [name for name in counts if "made-up" in name]
+    nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(("changes", "name"), [({"node": "somebody-else"}, "node-mismatch"), ({"versions": (9,)}, "no-common-version")])
 async def test_a_hello_that_lies_is_refused(changes: dict[str, object], name: str, nursery: trio.Nursery) -> None:
     mesh, server = await listening(nursery)
