@@ -277,7 +277,7 @@ def spent(config: NodeConfig, now: float) -> dict[bytes, tuple[NodeId, int]]:
     try:
         rows = json.loads(read_file(path))
         found = {bytes.fromhex(row["nonce"]): (NodeId(str(row["node"])), int(row["forget_after"])) for row in rows["spent"]}
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise BadInput("cannot-read", f"{path} is no list of spent invitations", hint="restore it from a copy") from error
     return {nonce: (node, until) for nonce, (node, until) in found.items() if until >= now}
 

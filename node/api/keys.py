@@ -158,10 +158,17 @@ class KeyRing:
         if not path.exists():
             return ring
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            with path.open("rb") as file:
+                data = file.read(limits.KEYS_FILE_BYTES + 1)
+        except OSError as error:
+            raise BadInput("bad-key-file", f"{path} cannot be read: {error.strerror}", hint="check the path and who may read it") from error
+        if len(data) > limits.KEYS_FILE_BYTES:
+            raise BadInput("bad-key-file", f"{path} has more than {limits.KEYS_FILE_BYTES} bytes, so it is something else")
+        try:
+            document = json.loads(data)
             for row in document["keys"]:
                 ring._add(_from_row(row))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise BadInput(
                 "bad-key-file", f"{path} is not a list of API keys", hint="restore it, or remove it and make new keys"
             ) from error

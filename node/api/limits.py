@@ -98,6 +98,9 @@ STREAMS_PER_CONNECTION = 128
 KEYS = 8_192
 """API keys of a node: people's, and one for each agent's process."""
 
+KEYS_FILE_BYTES = 64 * 1024 * 1024
+"""Of the file of API keys, with 8 KiB for each; what is larger is another file."""
+
 REPLAYS = 4_096
 REPLAY_BYTES = 16 * MIB
 REPLAY_BODY_BYTES = 64 * KIB

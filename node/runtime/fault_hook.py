@@ -7,6 +7,7 @@ JSON line: the list, as ``{"cut": […]}``, or ``{"error": …}``. The links and
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -47,20 +48,20 @@ class FaultHook:
 
     async def _one(self, stream: trio.SocketStream) -> None:
         async with stream:
-            with trio.move_on_after(TIMEOUT_S):
+            with trio.move_on_after(TIMEOUT_S), suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it may have hung up
                 answer = self._take(await _read_line(stream))
                 await stream.send_all(json.dumps(answer).encode() + b"\n")
 
     def _take(self, line: bytes) -> dict[str, object]:
         try:
             wanted = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"error": "not one line of JSON"}
         if isinstance(wanted, dict) and wanted.get("show") is True:
             return {"cut": self._names}
-        if not isinstance(wanted, dict) or not (wanted.get("heal") is True or isinstance(wanted.get("cut"), list)):
+        if not isinstance(wanted, dict) or not (wanted.get("heal") is True or _are_names(wanted.get("cut"))):
             return {"error": 'write {"cut": [names]}, {"heal": true} or {"show": true}'}
-        names = [] if wanted.get("heal") is True else [str(name) for name in wanted["cut"]]
+        names = [] if wanted.get("heal") is True else list(wanted["cut"])
         found = {name: self._id_of(name) for name in names}
         unknown = [name for name, node in found.items() if node is None]
         if unknown:
@@ -69,6 +70,10 @@ class FaultHook:
         self._names = names
         self._changed(self.cut)
         return {"cut": names}
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 async def _read_line(stream: trio.SocketStream) -> bytes:

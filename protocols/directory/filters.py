@@ -48,6 +48,14 @@ class Filters:
 UNFILTERED = Filters()
 
 
+WHOLE = "send whole characters, as UTF-8 has them"
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be sent to others. JSON may hold half of a surrogate pair, which no UTF-8 has."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def check(filters: Filters) -> None:
     """Return if they are within their bounds; raises BadInput ``bad-query`` or ``bad-did``."""
     named = [(name, getattr(filters, name)) for name in ("certifications", "capabilities")]
@@ -58,6 +66,8 @@ def check(filters: Filters) -> None:
             raise BadInput("bad-query", f"the filter {name} has {len(entries)} entries, at most {limits.FILTER_ENTRIES} are read")
         if any(len(entry) > limits.FILTER_CHARS for entry in entries):
             raise BadInput("bad-query", f"an entry of the filter {name} has more than {limits.FILTER_CHARS} characters")
+        if not all(map(is_text, entries)):
+            raise BadInput("bad-query", f"an entry of the filter {name} has half of a surrogate pair in it", hint=WHOLE)
     if filters.max_price_micro is not None and not 0 <= filters.max_price_micro <= limits.FILTER_PRICE_MICRO:
         raise BadInput("bad-query", "the highest price is below zero or above every supply")
     for did in filters.exclude.organisations:

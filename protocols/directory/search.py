@@ -215,5 +215,7 @@ def check(request: DiscoverRequest) -> None:
         raise BadInput("bad-query", "the question is empty", hint='ask in plain words, as in "read a chest x-ray"')
     if len(request.query) > limits.QUERY_CHARS:
         raise BadInput("bad-query", f"the question has {len(request.query)} characters, at most {limits.QUERY_CHARS} are read")
+    if not (filters.is_text(request.query) and filters.is_text(request.related or "")):
+        raise BadInput("bad-query", "the question has half of a surrogate pair in it", hint=filters.WHOLE)
     if not 1 <= request.limit <= limits.FOUND:
         raise BadInput("bad-query", f"the limit is {request.limit}, not from 1 to {limits.FOUND}")

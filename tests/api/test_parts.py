@@ -51,11 +51,37 @@ def test_keys_are_hashed_at_rest_and_survive(tmp_path: Path) -> None:
     assert KeyRing.load(tmp_path / "none.json").all_keys() == ()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"keys":[{}]}', '{"keys":[{"id":"a","name":"b","role":"king","sha256":"00"}]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"keys":[{}]}',
+        '{"keys":[{"id":"a","name":"b","role":"king","sha256":"00"}]}',
+        '{"keys":[{"id":"a","name":"b","role":[],"budgetMicro":1,"spentMicro":0,"depth":8,"sha256":"00"}]}',
+        pytest.param("[" * 200_000, id="deep"),
+    ],
+)
 def test_a_damaged_key_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "keys.json"
     path.write_text(text)
     with pytest.raises(BadInput) as caught:
+        KeyRing.load(path)
+    assert caught.value.name == "bad-key-file"
+
+
+def test_a_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be read: Is a directory") as caught:
+        KeyRing.load(tmp_path)
+    assert caught.value.name == "bad-key-file"
+
+
+def test_a_key_file_that_is_too_large_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    with path.open("wb") as file:
+        file.truncate(limits.KEYS_FILE_BYTES + 1)
+    with pytest.raises(BadInput, match="so it is something else") as caught:
         KeyRing.load(path)
     assert caught.value.name == "bad-key-file"
 

@@ -231,3 +231,21 @@ def test_the_record_of_a_testnet(tmp_path: Path) -> None:
         pids.append(record.load(place).nodes[0].pid)
         change()  # the lock died with its holder
     assert pids == [None] * (len(pids) - 1) + [4711]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        '{"spent": [3]}',
+        '{"spent": [{"nonce": "00", "node": "n", "forget_after": Infinity}]}',
+        pytest.param("[" * 200_000, id="deep"),
+    ],
+)
+def test_a_damaged_list_of_spent_invitations_is_named(tmp_path: Path, text: str) -> None:
+    config = config_of(tmp_path)
+    config.dir.mkdir()
+    (config.dir / folder.SPENT_FILE).write_text(text)
+    with pytest.raises(BadInput) as caught:
+        folder.spent(config, NOW)
+    assert caught.value.name == "cannot-read"

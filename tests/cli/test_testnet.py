@@ -107,7 +107,18 @@ def test_making_leaves_alone_what_is_there_and_nothing_half_done(tmp_path: Path)
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"genesis": "g"}', '{"genesis": "g", "nodes": [{}]}', '{"genesis": "g", "nodes": 3}', '{"nodes": []}', "\x00"],
+    [
+        "",
+        "{",
+        "[]",
+        '{"genesis": "g"}',
+        '{"genesis": "g", "nodes": [{}]}',
+        '{"genesis": "g", "nodes": 3}',
+        '{"nodes": []}',
+        '{"genesis": "g", "nodes": []}',
+        "\x00",
+        pytest.param("[" * 200_000, id="deep"),
+    ],
 )
 def test_a_record_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / record.FILE).write_text(text)
@@ -116,7 +127,26 @@ def test_a_record_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     assert caught.value.name == "cannot-read"
 
 
-@pytest.mark.parametrize(("key", "value"), [("pid", 1), ("pid", "12"), ("pid", -1), ("api", 3), ("p2p", "x")])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("pid", 1),
+        ("pid", "12"),
+        ("pid", -1),
+        ("pid", 2**31),
+        ("api", 3),
+        ("api", "x"),
+        ("api", "http://127.0.0.1:99999"),
+        ("gossip", "g"),
+        ("gossip", "127.0.0.1\0:20005"),
+        ("link", "127.0.0.1:"),
+        ("dir", "alpha\0"),
+        ("p2p", "x"),
+        ("p2p", ["x"]),
+        ("p2p", ["/ip4/127.0.0.1/tcp/99999/p2p/n-0"]),
+        ("p2p", ["/ip4/127.0.0.1/tcp"]),
+    ],
+)
 def test_a_record_with_a_wrong_field_is_refused(made: Testnet, tmp_path: Path, key: str, value: object) -> None:
     document = made.body()
     nodes = document["nodes"]
@@ -125,6 +155,11 @@ def test_a_record_with_a_wrong_field_is_refused(made: Testnet, tmp_path: Path, k
     (tmp_path / record.FILE).write_text(json.dumps(document))
     with pytest.raises(BadInput, match="does not describe a testnet"):
         record.load(tmp_path)
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[" * 200_000])
+def test_what_answers_at_a_nodes_port_and_is_no_node_says_nothing(body: bytes) -> None:
+    assert processes._json(body) is None
 
 
 def test_a_taken_port_is_named_before_anything_starts(made: Testnet) -> None:
@@ -250,6 +285,29 @@ def hooked(node: Node) -> Iterator[FaultHook]:
     finally:
         stopping.set()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"[" * 60_000 + b"\n", b'{"cut": [%s]}\n' % (b"[" * 400 + b"]" * 400), b'{"cut": [3]}\n', b"\xff\n", b"\n"],
+)
+def test_a_line_that_is_none_is_answered_and_ends_nothing(made: Testnet, line: bytes) -> None:
+    with standing_in(made.nodes[0]) as node, hooked(node) as hook:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(Path(node.dir) / partition.SOCKET))
+            client.sendall(line)
+            assert b'"error"' in client.recv(4096)
+        assert partition.cut_off(node) == [] and hook.cut == frozenset()
+
+
+def test_who_hangs_up_before_the_answer_ends_nothing(made: Testnet) -> None:
+    with standing_in(made.nodes[0]) as node, hooked(node):
+        for _ in range(3):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(Path(node.dir) / partition.SOCKET))
+                client.sendall(b'{"show": true}\n')
+        assert partition.cut_off(node) == []
 
 
 def test_a_node_is_told_whom_to_cut_and_to_heal(made: Testnet) -> None:

@@ -79,6 +79,8 @@ def test_an_agent_that_nobody_knows_is_refused_and_so_are_a_question_and_an_agen
             mesh.discover(0, DiscoverRequest(related=unknown))
     with pytest.raises(BadInput, match="bad-query"):
         mesh.discover(0, DiscoverRequest("chess", related=ONE))
+    with pytest.raises(BadInput, match="bad-query"):
+        mesh.discover(0, DiscoverRequest(related=AgentId("a-\ud800")))
 
 
 def test_a_record_comes_nearest_to_itself_and_signs_are_rows_of_length_one() -> None:

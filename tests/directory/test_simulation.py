@@ -326,7 +326,7 @@ def test_filters_come_before_ranking(filters: Filters, names: set[str]) -> None:
     assert {found.record.name for found in answer.agents} == names
 
 
-@pytest.mark.parametrize(("query", "limit"), [("", 10), (" \n", 10), ("x" * 2001, 10), ("x", 0), ("x", 101)])
+@pytest.mark.parametrize(("query", "limit"), [("", 10), (" \n", 10), ("x" * 2001, 10), ("x", 0), ("x", 101), ("x \ud800", 10)])
 def test_a_question_that_makes_no_sense_is_refused(query: str, limit: int) -> None:
     mesh = Mesh(15, nodes=1)
     with pytest.raises(BadInput, match="bad-query"):

@@ -5,6 +5,8 @@ import logging
 import os
 import select
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -392,3 +394,59 @@ def test_an_error_that_only_waits_in_its_queue_is_read_and_wakes_nobody_again() 
         assert watch.poll(0) == []
     finally:
         udp.close()
+
+
+@contextmanager
+def bound() -> Iterator[UdpSocket]:
+    udp = UdpSocket("127.0.0.1", 0)
+    try:
+        yield udp
+    finally:
+        udp.close()
+
+
+def test_an_address_that_cannot_be_sent_to_costs_no_segmentation() -> None:
+    with bound() as udp, bound() as other:
+        if not udp.gso:
+            pytest.skip("this kernel has no segmentation offload")
+        udp.send([(b"one", ("127.0.0.1", 0)), (b"two", ("127.0.0.1", 0))])
+        assert udp.gso and udp.dropped == 2
+        udp.send([(b"one", ("127.0.0.1", other.port)), (b"two", ("127.0.0.1", other.port))])
+        select.select([other.raw], [], [], 5)
+        assert [data for data, _ in other.receive()[0]] == [b"one", b"two"] and udp.dropped == 2
+
+
+class Card:
+    """A socket whose card cannot cut trains, and that hears from port 0."""
+
+    def __init__(self, *came: tuple[bytes, tuple[str, int]]) -> None:
+        self.sent: list[bytes] = []
+        self._came = list(came)
+
+    def sendmsg(self, *_: object) -> None:
+        raise OSError(errno.EINVAL, "no segmentation")
+
+    def sendto(self, data: bytes, address: tuple[str, int]) -> None:
+        self.sent.append(data)
+
+    def recvmsg(self, *_: int) -> tuple[bytes, list[object], int, tuple[str, int]]:
+        if not self._came:
+            raise BlockingIOError
+        data, source = self._came.pop(0)
+        return data, [], 0, source
+
+
+def test_where_the_card_cannot_cut_trains_datagrams_go_one_by_one() -> None:
+    with bound() as udp:
+        there, udp.raw, udp.gso = udp.raw, Card(), True  # type: ignore[assignment]
+        udp.send([(b"one", ("127.0.0.1", 9)), (b"two", ("127.0.0.1", 9))])
+        assert (udp.raw.sent, udp.gso, udp.dropped) == ([b"one", b"two"], False, 0)  # type: ignore[attr-defined]
+        udp.raw = there
+
+
+def test_what_comes_from_port_0_is_dropped() -> None:
+    """Nobody can be answered there."""
+    with bound() as udp:
+        there, udp.raw = udp.raw, Card((b"zero", ("127.0.0.1", 0)), (b"nine", ("127.0.0.1", 9)))  # type: ignore[assignment]
+        assert udp.receive() == ([(b"nine", ("127.0.0.1", 9))], [])
+        udp.raw = there

@@ -299,6 +299,21 @@ async def test_garbage_after_the_handshake_ends_the_connection_with_a_reason(cas
     nursery.cancel_scope.cancel()
 
 
+async def test_a_peer_names_no_line_of_the_metrics(nursery: trio.Nursery) -> None:
+    mesh, server = await listening(nursery)
+    for number in range(3):
+        made_up = frames.refusal_frame(Refused(f"made-up-{number}", "out of the air"))
+        async with authenticated(mesh, server) as (tls, _, _):
+            await tls.send(made_up)
+            await counted(server, "refused_other", number + 1)
+        async with authenticated(mesh, server) as (tls, codec, _):
+            await greeted(tls, codec)
+            await tls.send(made_up)
+            await counted(server, "ended_other", number + 1)
+    assert not [name for name in server.links.statistics() if "made-up" in name]
+    nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(("changes", "name"), [({"node": "somebody-else"}, "node-mismatch"), ({"versions": (9,)}, "no-common-version")])
 async def test_a_hello_that_lies_is_refused(changes: dict[str, object], name: str, nursery: trio.Nursery) -> None:
     mesh, server = await listening(nursery)

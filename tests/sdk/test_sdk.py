@@ -257,6 +257,61 @@ def test_something_else_answers(reply: bytes, name: str, outcome: str) -> None:
     assert len(tries) == (2 if name == "no-answer" else 1)
 
 
+RECORD = '"agentId": "a-0", "meshId": "m", "name": "n"'
+
+
+def answering(status: int, text: str) -> MeshOS:
+    """A client of a node that answers everything with ``text``."""
+    transport = httpx.MockTransport(lambda request: httpx.Response(status, text=text))
+    client = MeshOS("k", "http://127.0.0.1:1")
+    client._http = httpx.Client(transport=transport, base_url="http://127.0.0.1:1")
+    return client
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"agents": 5}',
+        '{"agents": [5]}',
+        '{"agents": [], "cellsAsked": 1e999}',
+        '{"agents": [], "cellsMissing": Infinity}',
+        f'{{"agents": [{{{RECORD}, "trustEvidence": -Infinity}}]}}',
+        f'{{"agents": [{{{RECORD}, "trustScore": 1{"0" * 400}}}]}}',
+        f'{{"agents": [{{{RECORD}, "alikeCount": NaN}}]}}',
+        f'{{"agents": [{{{RECORD}, "pricing": "much"}}]}}',
+        f'{{"agents": [{{{RECORD}, "tasks": [{{"name": "t", "inputSchema": "abc"}}]}}]}}',
+    ],
+)
+def test_a_search_that_is_answered_with_nonsense(text: str) -> None:
+    with answering(200, text) as mesh, pytest.raises(Unreachable, match="bad-answer"):
+        mesh.discover("anything")
+
+
+@pytest.mark.parametrize("schema", ['{"required": 5}', '{"required": {"a": 1}}', '{"properties": 5}', '{"properties": ["a"]}'])
+def test_a_schema_that_is_none_says_nothing_of_a_bare_value(schema: str) -> None:
+    text = f'{{"agents": [{{{RECORD}, "tasks": [{{"name": "t", "inputSchema": {schema}}}]}}]}}'
+    with answering(200, text) as mesh, pytest.raises(Unreachable, match="bad-answer"):
+        mesh.federate("m").execute_task({"t": "a bare value"})
+
+
+@pytest.mark.parametrize(
+    "members",
+    ['"status": "failed", "error": "no"', '"status": "failed", "error": ["no"]', '"status": []', '"status": "failed", "timing": 3'],
+)
+def test_a_task_that_is_answered_with_nonsense(members: str) -> None:
+    with answering(200, f'{{"taskId": "t", "agentId": "a-0", {members}}}') as mesh, pytest.raises(Unreachable, match="bad-answer"):
+        mesh.call("a-0", "echo")
+
+
+@pytest.mark.parametrize(
+    "text", ['{"exit": []}', '{"exit": {}}', '{"exit": 1e999}', '{"exit": 2, "outcome": []}', '{"name": 5, "hint": []}']
+)
+def test_a_problem_that_is_none_is_still_an_error_of_the_mesh(text: str) -> None:
+    with answering(400, text) as mesh, pytest.raises(MeshError) as caught:
+        mesh.call("a-0", "echo")
+    assert caught.value.outcome == "unknown"
+
+
 def _whole(peer: socket.socket) -> bytes:
     """All of a request: closing before it has come would be a reset, and no answer."""
     got = b""

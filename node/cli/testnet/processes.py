@@ -141,7 +141,7 @@ def get(node: Node, path: str, timeout_s: float = ASK_TIMEOUT_S) -> tuple[int, o
 def _json(body: bytes) -> object:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from meshos.errors import BadInput, Failed
+from meshos.node.address import parse_address
 from meshos.storage.files import write_whole
 
 FILE = "testnet.json"
 MAX_BYTES = 4 * 1024 * 1024
+MAX_PID = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,10 @@ def load(folder: Path) -> Testnet:
     try:
         document = json.loads(data)
         nodes = tuple(_node(row) for row in document["nodes"])
+        if not nodes:
+            raise ValueError("a testnet without a node")
         return Testnet(folder, str(document["genesis"]), nodes)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BadInput("cannot-read", f"{path} does not describe a testnet", hint="remove the folder and begin again") from error
 
 
@@ -111,9 +115,22 @@ def _node(row: dict[str, object]) -> Node:
     pid, p2p = row["pid"], row["p2p"]
     if not all(isinstance(text, str) for text in texts.values()) or not isinstance(p2p, list):
         raise TypeError("a text that is none")
-    if not (pid is None or (isinstance(pid, int) and pid > 1)):
+    if not (pid is None or (isinstance(pid, int) and 1 < pid <= MAX_PID)):
         raise TypeError("a process id that is none")
-    return Node(**{key: str(text) for key, text in texts.items()}, pid=pid, p2p=tuple(map(str, p2p)), validator=row["validator"] is True)
+    if "\0" in str(texts["dir"]):
+        raise ValueError("a folder that is none")
+    node = Node(**{key: str(text) for key, text in texts.items()}, pid=pid, p2p=tuple(map(str, p2p)), validator=row["validator"] is True)
+    _check_addresses(node)
+    return node
+
+
+def _check_addresses(node: Node) -> None:
+    """Whoever has read the record asks these ports and looks whether they are free; raises ValueError."""
+    for text in (node.api.removeprefix("http://"), node.gossip, node.link):
+        parse_address(text)
+    for place in node.p2p:
+        _, _, host, _, port, *_ = place.split("/")
+        parse_address(f"[{host}]:{port}")
 
 
 def save(testnet: Testnet, folder: Path | None = None) -> None:

@@ -26,6 +26,7 @@ from meshos.errors import MeshError, Refused, Unreachable, busy
 from meshos.flow import Lane
 from meshos.ids import NodeId, OrgDid, Peer
 from meshos.node.runtime.links.channel import Channel
+from meshos.node.runtime.links.counting import name_of
 from meshos.node.runtime.links.limits import (
     CONNECTIONS,
     CONNECTIONS_ACCEPTED,
@@ -161,7 +162,7 @@ class Links:
         try:
             channel.connection.check()
         except Refused as refusal:
-            self._counts[f"refused_{refusal.name}"] += 1
+            self._counts[f"refused_{name_of(refusal)}"] += 1
             channel.end(refusal)
 
     def _channels(self) -> list[Channel]:
@@ -229,7 +230,7 @@ class Links:
             else:
                 await self._run(channel, self._join(channel))
         except MeshError as error:
-            self._counts[f"refused_{error.name}"] += 1
+            self._counts[f"refused_{name_of(error)}"] += 1
         finally:
             self._connections -= 1
             for whose in (node, org):
@@ -278,7 +279,7 @@ class Links:
         try:
             channel = await self._connected(to, self._hello(BULK), peer.choice.ranked())
         except MeshError as error:
-            self._counts[f"bulk_on_main_{error.name}"] += 1
+            self._counts[f"bulk_on_main_{name_of(error)}"] += 1
             target = peer.main
         else:
             self._nursery.start_soon(self._run_dialled, channel, self._join(channel))  # joined now, or the next would dial again
@@ -302,7 +303,7 @@ class Links:
         errors: dict[str, MeshError] = {}
         await self._dial_over(path, peer, errors, trio.Event())
         for error in errors.values():
-            self._counts[f"second_path_{error.name}"] += 1
+            self._counts[f"second_path_{name_of(error)}"] += 1
             peer.failed(path)
         peer.dialling_second = False
         self._forget(peer.node)
@@ -449,7 +450,7 @@ class Links:
         self._standby.look_soon()
 
     def _ended(self, channel: Channel, peer: PeerLinks, error: MeshError) -> None:
-        self._counts[f"ended_{error.name}"] += 1
+        self._counts[f"ended_{name_of(error)}"] += 1
         peer.channels.remove(channel)
         peer.drop(channel, error)
         self._forget(channel.peer.node)
@@ -470,7 +471,7 @@ class Links:
         try:
             channel.send(lane, message)
         except Refused as refusal:
-            self._counts[f"not_sent_{refusal.name}"] += 1
+            self._counts[f"not_sent_{name_of(refusal)}"] += 1
             self._mailbox.tell(NotSent(channel.peer.node, message, refusal.name))
         else:
             self._turn.sent(channel)

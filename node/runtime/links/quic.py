@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from meshos.crypto.certificates import verify_chain
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.ids import NodeId, Peer
+from meshos.node.runtime.links.counting import name_of
 from meshos.node.runtime.links.limits import HANDSHAKE_S, SILENT_S
 from meshos.node.runtime.links.path import Accepted
 from meshos.node.runtime.links.quic_admission import Admission, read_opening
@@ -148,7 +149,7 @@ class QuicPath:
             self._counts["refused_handshake-timeout"] += 1
         else:
             error = link.error()
-            self._counts[f"refused_{'link-lost' if error is None else error.name}"] += 1
+            self._counts[f"refused_{'link-lost' if error is None else name_of(error)}"] += 1
 
     async def _take(self, link: QuicLink, accepted: Accepted) -> None:
         """One connection from outside, from the end of its handshake to its own."""
@@ -156,7 +157,7 @@ class QuicPath:
             try:
                 self._authenticate(link)
             except Refused as refusal:
-                self._counts[f"refused_{refusal.name}"] += 1
+                self._counts[f"refused_{name_of(refusal)}"] += 1
                 link.refusal = refusal
                 await link.close_after(refusal_frame(refusal))
                 return

@@ -93,28 +93,30 @@ class UdpSocket:
 
     def _send_train(self, train: list[bytes], address: Address) -> None:
         if len(train) == 1:
-            return self._send_one(train[0], address)
+            self._send_one(train[0], address)
+            return
         size = [(_SOL_UDP, _UDP_SEGMENT, struct.pack("=H", len(train[0])))]
         try:
             self.raw.sendmsg(train, size, 0, self._to(address))
         except OSError as error:
-            if error.errno in (errno.EIO, errno.EINVAL, errno.EOPNOTSUPP):  # this card cannot
-                self.gso = False
-            elif error.errno not in _REFUSED:  # which is about an earlier one
+            uncut = error.errno in (errno.EIO, errno.EINVAL, errno.EOPNOTSUPP)
+            if not uncut and error.errno not in _REFUSED:  # which is about an earlier one
                 self.dropped += len(train)
                 return
-            for data in train:
-                self._send_one(data, address)
+            sent = [self._send_one(data, address) for data in train]
+            if uncut and sent[0]:  # the card cannot; else it is the address to which nothing can be sent
+                self.gso = False
 
-    def _send_one(self, data: bytes, address: Address) -> None:
+    def _send_one(self, data: bytes, address: Address) -> bool:
         for _ in range(2):
             try:
                 self.raw.sendto(data, self._to(address))
-                return
+                return True
             except OSError as error:  # full, too large, no route
                 if error.errno not in _REFUSED:
                     break
         self.dropped += 1
+        return False
 
     def _to(self, address: Address) -> Address:
         host, port = address
@@ -135,6 +137,8 @@ class UdpSocket:
                 refused += self._errors()
                 continue
             address = _plain(source)
+            if address[1] == 0:  # whoever has no port cannot be answered
+                continue
             if ancillary and len(data) > (size := _segment(ancillary)) > 0:
                 received += [(data[at : at + size], address) for at in range(0, len(data), size)]
             else:

@@ -28,6 +28,7 @@ import trio
 from meshos.crypto.certificates import verify_chain
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.ids import NodeId, Peer
+from meshos.node.runtime.links.counting import name_of
 from meshos.node.runtime.links.limits import LATELY_S, RELAYS_TRIED
 from meshos.node.runtime.links.link_state import LinkState
 from meshos.node.runtime.links.path import RELAY, Accepted, Connection, Path
@@ -158,7 +159,7 @@ class RelayPath:
                 self._counts["failed_handshake-timeout"] += 1
                 first = first or Unreachable("handshake-timeout", f"no connection came about through {grant.relay} in time")
             except MeshError as error:
-                self._counts[f"failed_{error.name}"] += 1
+                self._counts[f"failed_{name_of(error)}"] += 1
                 first = first or error
         assert first is not None
         raise first
@@ -210,7 +211,7 @@ class RelayPath:
         except trio.TooSlowError:
             self._counts["refused_handshake-timeout"] += 1
         except MeshError as error:
-            self._counts[f"refused_{error.name}"] += 1
+            self._counts[f"refused_{name_of(error)}"] += 1
         except Exception as error:  # a bug that these bytes have met: of this connection, not of the node
             self._bug(error)
         finally:

@@ -14,6 +14,7 @@ from meshos.crypto.certificates import verify_chain
 from meshos.errors import MeshError, Refused, Unreachable
 from meshos.ids import NodeId, Peer
 from meshos.node.runtime.links.carrier import SocketCarrier
+from meshos.node.runtime.links.counting import name_of
 from meshos.node.runtime.links.limits import (
     DIAL_S,
     HANDSHAKE_S,
@@ -202,12 +203,12 @@ class TcpPath:
             try:
                 return self._authenticated(tls, certificate)
             except Refused as refusal:
-                self._counts[f"refused_{refusal.name}"] += 1
+                self._counts[f"refused_{name_of(refusal)}"] += 1
                 await tls.close_after(refusal_frame(refusal))
         except trio.TooSlowError:
             self._counts["refused_handshake-timeout"] += 1
         except MeshError as error:
-            self._counts[f"refused_{error.name}"] += 1
+            self._counts[f"refused_{name_of(error)}"] += 1
         except OSError:
             self._counts["refused_link-lost"] += 1
         return None

@@ -57,8 +57,8 @@ _KINDS: dict[object, type[MeshError]] = {kind.exit_code: kind for kind in (Faile
 
 def of_problem(problem: Mapping[str, object], status: int) -> MeshError:
     """The error that an RFC 9457 problem document of a node tells of."""
-    kind = _KINDS.get(problem.get("exit"), Broken)
-    outcome = problem.get("outcome")
+    exit_code, outcome = problem.get("exit"), problem.get("outcome")
+    kind = _KINDS.get(exit_code, Broken) if isinstance(exit_code, int) else Broken
     known: Outcome = outcome if outcome in ("done", "not_done", "unknown") else "unknown"
     name, detail, hint = (str(problem.get(member) or "") for member in ("name", "detail", "hint"))
     return kind(name or "internal", detail or "the node gave no reason", hint=hint, outcome=known, status=status)

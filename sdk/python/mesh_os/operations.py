@@ -232,12 +232,17 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
 
 
 def _argument(agent: AgentRecord, type: str) -> str:
-    """The argument that a bare value is meant for: the first required one, or the only one."""
+    """The argument that a bare value is meant for: the first required one, or the only one.
+
+    Raises BadInput ``bad-task``, or Unreachable ``bad-answer`` where the record has a schema that is none.
+    """
     kind = agent.task(type)
     if kind is None:
         known = ", ".join(one.name for one in agent.tasks) or "none"
         raise BadInput("bad-task", f"{agent.name} has no task {type!r}", hint=f"its tasks: {known}")
     required, properties = kind.inputSchema.get("required") or [], kind.inputSchema.get("properties") or {}
+    if not isinstance(required, list) or not isinstance(properties, dict):
+        raise records.bad_answer()
     names = list(required)[:1] or (list(properties) if len(properties) == 1 else [])
     if not names:
         raise BadInput("bad-task", f"{type} does not say which argument a bare value is for", hint=_HINT)

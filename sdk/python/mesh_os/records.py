@@ -157,7 +157,7 @@ def agent(value: Json) -> AgentRecord:
             alike=_texts(value, "alike"),
             alikeCount=int(value.get("alikeCount", 0)),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise bad_answer() from error
 
 
@@ -173,7 +173,7 @@ def found(value: Json) -> Found:
             cursor=value.get("cursor"),
             facets=value.get("facets"),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise bad_answer() from error
 
 
@@ -183,11 +183,11 @@ def task(value: Json) -> Task:
         return Task(
             taskId=str(value["taskId"]),
             agentId=str(value["agentId"]),
-            status=cast(Status, value["status"]),
+            status=cast(Status, _text(value["status"])),
             result=value.get("result"),
-            error=value.get("error"),
-            receipt=value.get("receipt"),
-            timing=value.get("timing") or {},
+            error=_object(value.get("error")),
+            receipt=_object(value.get("receipt")),
+            timing=_object(value.get("timing")) or {},
             node=str(value.get("node", "")),
             cost=str(value.get("cost", "0")),
         )
@@ -200,6 +200,18 @@ def bad_answer() -> Unreachable:
     return Unreachable("bad-answer", "what answers there is no node of a mesh", hint="look at the node's address", outcome="unknown")
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text that is none")
+    return value
+
+
+def _object(value: Any) -> Json | None:
+    if not (value is None or isinstance(value, dict)):
+        raise TypeError("an object that is none")
+    return value
+
+
 def _texts(value: Mapping[str, Any], name: str) -> list[str]:
     return [str(one) for one in value.get(name) or []]
 
@@ -208,7 +220,7 @@ def _kind(value: Mapping[str, Any]) -> TaskKind:
     return TaskKind(
         str(value["name"]),
         str(value.get("description", "")),
-        value.get("inputSchema") or {},
+        _object(value.get("inputSchema")) or {},
         value.get("readOnly"),
         value.get("idempotent"),
     )
