@@ -31,10 +31,9 @@ STRICT: dict[str, Any] = {
     "allow_indefinite": False,
     "allow_duplicate_keys": False,
     "strict_hashable_types": True,
-    "max_depth": MAX_DEPTH + 2,
 }
 """How cbor2 reads: no tags (the numbers are those that it knows, and has no hook for), nothing without a length, no key that is not text
-or bytes, since hashes of others can be made to collide. Depth is looked at more closely afterwards."""
+or bytes, since hashes of others can be made to collide."""
 
 
 def encode(value: object) -> bytes:
@@ -47,7 +46,7 @@ def decode(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> Value:
     if len(data) > max_bytes:
         raise Refused("too-large", f"{len(data)} bytes of CBOR, at most {max_bytes} are read here")
     try:
-        value = cbor2.loads(data, **STRICT)
+        value = cbor2.loads(data, max_depth=max_depth + 2, **STRICT)  # the check below counts exactly
         _check(value, max_depth)
         canonical = cbor2.dumps(value, canonical=True)
     except (cbor2.CBORDecodeError, cbor2.CBOREncodeError, RecursionError, OverflowError, ValueError, TypeError, MemoryError) as error:
@@ -62,7 +61,7 @@ def loads(data: bytes, *, max_bytes: int) -> object:
     if len(data) > max_bytes:
         raise Refused("too-large", f"{len(data)} bytes of CBOR, at most {max_bytes} are read here")
     try:
-        return cast(object, cbor2.loads(data, **STRICT))
+        return cast(object, cbor2.loads(data, max_depth=MAX_DEPTH, **STRICT))
     except (cbor2.CBORDecodeError, RecursionError, OverflowError, ValueError, TypeError, MemoryError) as error:
         raise Refused("bad-encoding", "these bytes are not the canonical CBOR of a plain value") from error
 

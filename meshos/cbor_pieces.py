@@ -181,7 +181,7 @@ class _Reader:
         """The item at ``begin`` in one call, nested at most ``depth`` deep; it is decoded once to see where it ends."""
         self._file.seek(begin)
         try:
-            cbor2.CBORDecoder(self._file, **cbor.STRICT).decode()
+            cbor2.CBORDecoder(self._file, max_depth=cbor.MAX_DEPTH + 2, **cbor.STRICT).decode()
         except (cbor2.CBORDecodeError, RecursionError, OverflowError, ValueError, TypeError, MemoryError) as error:
             raise _bad() from error
         self.at = self._file.tell()

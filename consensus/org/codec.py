@@ -117,7 +117,7 @@ def encode(command: Command) -> bytes:
 def decode(data: bytes) -> Command:
     """The command in ``data``; raises BadInput ``bad-command``."""
     try:
-        value = cbor2.loads(data, **cbor.STRICT)
+        value = cbor2.loads(data, max_depth=cbor.MAX_DEPTH, **cbor.STRICT)
         number, *fields = _list(value)
         kind, reads = _KINDS[_index(number)]
         if len(fields) != len(reads):

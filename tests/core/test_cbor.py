@@ -62,3 +62,14 @@ def test_a_key_that_is_not_text_ends_the_reading_of_its_map() -> None:
     with pytest.raises(Refused) as caught:
         cbor.decode(data, max_bytes=8 << 10)
     assert isinstance(caught.value.__cause__, cbor2.CBORDecodeError), "by cbor2, and not once all were in the map"
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 16, 17, 40, 64])
+def test_values_are_read_as_deep_as_is_said_and_no_deeper(depth: int) -> None:
+    value: object = 0
+    for _ in range(depth):
+        value = [value]
+    data = cbor.encode(value)
+    assert cbor.decode(data, max_bytes=100, max_depth=depth) == value
+    with pytest.raises(Refused):
+        cbor.decode(cbor.encode([value]), max_bytes=100, max_depth=depth)
