@@ -61,6 +61,14 @@ async def _endorsed(parts: Parts, agreed: Agreed, present: Codebook, waiting: li
     drawn = await sample(parts, bounds.SUCCESSOR_RECORDS if wears else max(bounds.CELLS_FROM, judged), parts.watch.looks)
     if drawn is None or len(drawn.texts) < bounds.CELLS_FROM:
         return None  # too little was reached, or too little is left to judge by
+    if agreed.trains and parts.endorses is not None:  # the others follow what it brings: it changes that for nothing less than a bad one
+        brought = parts.codebooks.get(parts.endorses[1])
+        if (
+            brought is not None
+            and brought.version == present.version + 1
+            and await Compute(partial(_good, parts, present, brought, drawn), cost_s=2.0)
+        ):
+            return parts.endorses
     for name in waiting:
         if await Compute(partial(_good, parts, present, parts.codebooks[name], drawn), cost_s=2.0):
             return agreed.version + 1, name

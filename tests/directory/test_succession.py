@@ -92,6 +92,20 @@ def test_where_what_is_published_has_changed_the_next_is_trained_and_comes_into_
     assert ledger.agreed.version == 2 and ledger.agreed.endorsed == ()
 
 
+def test_what_the_trainer_has_brought_stays_while_more_is_published_and_the_others_make_up_their_minds() -> None:
+    """Else they may follow it to the next one while it follows them to the one before, and none comes into force."""
+    mesh, ledger = cut(4)
+    mesh.publish(2, *drifted(300), seconds=30)
+    trainer, brought = mesh.parts[mesh.ids[0]], list[bytes]()
+    for batch in range(12):  # the others do not get to look
+        mesh.publish(2, *drifted(40, seed=20 + batch)[: 3 + batch], seconds=12)
+        if trainer.endorses is not None:
+            brought.append(trainer.endorses[1])
+    assert len(brought) > 6 and trainer.watch.looks > 3 and len(set(brought)) == 1
+    go_on(mesh, ledger, 30)
+    assert ledger.agreed.version == 2 and ledger.agreed.name == brought[0]
+
+
 def test_one_holder_that_tells_of_crowded_cells_has_nothing_trained_and_little_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh, ledger = cut(3)
     decode, drawn = charting.summaries.decode, list[NodeId]()
