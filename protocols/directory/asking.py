@@ -125,7 +125,7 @@ async def _gather(parts: Parts, layout: Layout, chart: Chart, route: Route, want
             if isinstance(outcome, Ok) and all(node != who for who, _ in outcome.value):
                 for cell in set(cells).difference(*(answer.cells for _, answer in outcome.value)):
                     tried[cell].discard(node)  # it was only slower than others, who could not say
-        said = [*successes([outcome for outcome in outcomes if isinstance(outcome, Ok)]), seconded_by]
+        said = [*(outcome.value for outcome in outcomes if isinstance(outcome, Ok)), seconded_by]
         for node, answer in (one for answers in said for one in answers):
             silent -= set(answer.cells)
             few = node != parts.node and _too_few(chart, filters, answer, also.get(node, ()), again=wave > 0)
